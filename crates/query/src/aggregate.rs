@@ -1,0 +1,71 @@
+//! Aggregation pipelines (<https://www.mongodb.com/docs/manual/core/aggregation-pipeline/>), run over documents that
+//! the caller supplies.
+
+mod group;
+mod stage;
+
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+
+use crate::{
+    document::{elements, items},
+    Error, ErrorCode, Filter, Result,
+};
+use stage::Stage;
+
+/// A parsed pipeline.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    stages: Vec<Stage>,
+}
+
+type Documents<'a> = Box<dyn Iterator<Item = Result<RawDocumentBuf>> + 'a>;
+
+impl Pipeline {
+    /// Parses an array of stages.
+    ///
+    /// # Errors
+    /// The server's own for a stage that does not exist or is not of its form; `CommandNotSupported` by name for what
+    /// this version does not have.
+    pub fn parse(stages: &bson::raw::RawArray) -> Result<Self> {
+        let stages = items(stages)
+            .map(|stage| match stage {
+                RawBsonRef::Document(stage) => Stage::parse(stage),
+                _ => Err(Error::type_mismatch("Each element of the 'pipeline' array must be an object")),
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { stages })
+    }
+
+    /// Splits off a leading `$match`, so that the store can answer it by an index.
+    pub fn split_match(mut self) -> (Filter, Self) {
+        match self.stages.first_mut() {
+            Some(Stage::Match(filter)) => {
+                let filter = std::mem::replace(filter, Filter::all());
+                self.stages.remove(0);
+                (filter, self)
+            }
+            _ => (Filter::all(), self),
+        }
+    }
+
+    /// Runs the documents through the stages. Lazy but for the stages that need all of their input.
+    ///
+    /// # Errors
+    /// The first that a document or a stage causes.
+    pub fn run<'a>(&'a self, documents: impl Iterator<Item = RawDocumentBuf> + 'a) -> Documents<'a> {
+        let documents: Documents<'a> = Box::new(documents.map(Ok));
+        self.stages.iter().fold(documents, |documents, stage| stage.run(documents))
+    }
+}
+
+/// The only field of a stage.
+fn single_field(stage: &RawDocument) -> Result<(&str, RawBsonRef<'_>)> {
+    let mut fields = elements(stage);
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => Ok(field),
+        _ => Err(Error::new(ErrorCode::StageFieldCount, "A pipeline stage specification object must contain exactly one field.")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

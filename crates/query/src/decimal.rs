@@ -1,0 +1,178 @@
+//! Decimal128 as BSON stores it: IEEE 754-2008 with a binary integer coefficient. Its fields are read here, because
+//! comparing and indexing need them; arithmetic is decNumber's.
+
+use std::cmp::Ordering;
+
+use bson::Decimal128;
+
+const EXPONENT_BIAS: i32 = 6176;
+const MAX_COEFFICIENT: u128 = 10u128.pow(34) - 1;
+
+/// A decimal taken apart: the value is `coefficient × 10^exponent`, negated where `negative`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    NaN,
+    Infinity { negative: bool },
+    Finite { negative: bool, coefficient: u128, exponent: i32 },
+}
+
+impl Parts {
+    pub(crate) fn of(value: Decimal128) -> Self {
+        let bits = u128::from_le_bytes(value.bytes());
+        let high = (bits >> 64) as u64;
+        let negative = high >> 63 == 1;
+        if (high >> 61) & 3 == 3 {
+            return match (high >> 58) & 0x1f {
+                0x1f => Self::NaN,
+                0x1e => Self::Infinity { negative },
+                // The long form's coefficient is always above 10^34, which the standard reads as zero.
+                _ => Self::Finite { negative, coefficient: 0, exponent: ((high >> 47) & 0x3fff) as i32 - EXPONENT_BIAS },
+            };
+        }
+        let coefficient = bits & ((1 << 113) - 1);
+        let exponent = ((high >> 49) & 0x3fff) as i32 - EXPONENT_BIAS;
+        Self::Finite { negative, coefficient: if coefficient > MAX_COEFFICIENT { 0 } else { coefficient }, exponent }
+    }
+
+    pub(crate) fn from_i64(value: i64) -> Self {
+        Self::Finite { negative: value < 0, coefficient: value.unsigned_abs().into(), exponent: 0 }
+    }
+
+    /// A double rounded to the 34 digits of a decimal, as the server does before it compares the two.
+    pub(crate) fn from_f64(value: f64) -> Self {
+        if value.is_nan() {
+            return Self::NaN;
+        }
+        if value.is_infinite() {
+            return Self::Infinity { negative: value < 0.0 };
+        }
+        // 34 significant digits: one before the point, 33 behind.
+        let text = format!("{:.33e}", value.abs());
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let coefficient = digits.bytes().filter(u8::is_ascii_digit).fold(0u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        Self::Finite { negative: value.is_sign_negative(), coefficient, exponent: exponent - 33 }
+    }
+
+    /// The digits without trailing zeros, and the power of ten of the first one. Zero has no digits.
+    pub(crate) fn normalized(coefficient: u128, exponent: i32) -> (String, i32) {
+        let digits = coefficient.to_string();
+        let magnitude = exponent + digits.len() as i32 - 1;
+        let digits = digits.trim_end_matches('0').to_owned();
+        (digits, magnitude)
+    }
+
+    /// Numeric order; NaN is equal to itself and below everything, as in the server's sort order.
+    pub(crate) fn compare(self, other: Self) -> Ordering {
+        use Parts::{Finite, Infinity, NaN};
+        let sign = |negative| if negative { Ordering::Less } else { Ordering::Greater };
+        match (self, other) {
+            (NaN, NaN) => Ordering::Equal,
+            (NaN, _) => Ordering::Less,
+            (_, NaN) => Ordering::Greater,
+            (Infinity { negative: a }, Infinity { negative: b }) => b.cmp(&a),
+            (Infinity { negative }, _) => sign(negative),
+            (_, Infinity { negative }) => sign(negative).reverse(),
+            (Finite { coefficient: 0, .. }, Finite { coefficient: 0, .. }) => Ordering::Equal,
+            (Finite { coefficient: 0, .. }, Finite { negative, .. }) => sign(negative).reverse(),
+            (Finite { negative, .. }, Finite { coefficient: 0, .. }) => sign(negative),
+            (
+                Finite { negative: a, coefficient: ca, exponent: ea },
+                Finite { negative: b, coefficient: cb, exponent: eb },
+            ) => {
+                if a != b {
+                    return sign(a);
+                }
+                let (digits_a, magnitude_a) = Self::normalized(ca, ea);
+                let (digits_b, magnitude_b) = Self::normalized(cb, eb);
+                let order = magnitude_a.cmp(&magnitude_b).then_with(|| digits_a.cmp(&digits_b));
+                if a { order.reverse() } else { order }
+            }
+        }
+    }
+
+    /// The nearest double, for approximate order only.
+    pub(crate) fn to_f64(self) -> f64 {
+        match self {
+            Self::NaN => f64::NAN,
+            Self::Infinity { negative } => if negative { f64::NEG_INFINITY } else { f64::INFINITY },
+            Self::Finite { negative, coefficient, exponent } => {
+                let value: f64 = format!("{coefficient}e{exponent}").parse().unwrap_or(0.0);
+                if negative { -value } else { value }
+            }
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::NaN => "NaN".into(),
+            Self::Infinity { negative } => if negative { "-Infinity".into() } else { "Infinity".into() },
+            Self::Finite { negative, coefficient, exponent } => {
+                format!("{}{coefficient}E{exponent}", if negative { "-" } else { "" })
+            }
+        }
+    }
+}
+
+/// What decNumber is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation {
+    Add,
+    Multiply,
+    Divide,
+}
+
+/// Computes with decNumber in Decimal128's own precision (34 digits, half-even).
+pub(crate) fn compute(operation: Operation, left: Parts, right: Parts) -> Decimal128 {
+    let mut context = dec::Context::<dec::Decimal128>::default();
+    let mut read = |parts: Parts| context.parse(parts.text()).unwrap_or(dec::Decimal128::NAN);
+    let (left, right) = (read(left), read(right));
+    let result = match operation {
+        Operation::Add => context.add(left, right),
+        Operation::Multiply => context.mul(left, right),
+        Operation::Divide => context.div(left, right),
+    };
+    pack(result)
+}
+
+fn pack(value: dec::Decimal128) -> Decimal128 {
+    let sign = u128::from(value.is_signed()) << 127;
+    let bits = if value.is_nan() {
+        0x1f << 122
+    } else if value.is_infinite() {
+        sign | (0x1e << 122)
+    } else {
+        let exponent = (value.exponent() + EXPONENT_BIAS) as u128;
+        sign | (exponent << 113) | value.coefficient().unsigned_abs()
+    };
+    Decimal128::from_bytes(bits.to_le_bytes())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal128 {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn computes_in_34_digits() {
+        let sum = compute(Operation::Add, Parts::of(decimal("0.1")), Parts::of(decimal("0.2")));
+        assert_eq!(sum.to_string(), "0.3");
+        let third = compute(Operation::Divide, Parts::from_i64(1), Parts::from_i64(3));
+        assert_eq!(third.to_string(), "0.3333333333333333333333333333333333");
+        assert_eq!(compute(Operation::Multiply, Parts::of(decimal("-1.5")), Parts::from_i64(2)).to_string(), "-3.0");
+    }
+
+    #[test]
+    fn orders_across_exponents_and_signs() {
+        let ordered = ["NaN", "-Infinity", "-1E+3", "-999", "-1E-3", "0", "1E-6176", "0.999", "1.0", "1.01", "9E+1", "1E+6144", "Infinity"];
+        for pair in ordered.windows(2) {
+            assert_eq!(Parts::of(decimal(pair[0])).compare(Parts::of(decimal(pair[1]))), Ordering::Less, "{pair:?}");
+        }
+        assert_eq!(Parts::of(decimal("-0")).compare(Parts::of(decimal("0E+3"))), Ordering::Equal);
+        assert_eq!(Parts::of(decimal("1.0")).compare(Parts::from_f64(1.0)), Ordering::Equal);
+    }
+}

@@ -1,0 +1,120 @@
+use std::fmt;
+
+/// The result of anything in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What the server would have answered: its numeric code, the code's name, and a message that says what was wrong
+/// and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The kind of failure.
+    pub code: ErrorCode,
+    /// What was wrong, in the server's wording where it has one.
+    pub message: String,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// MongoDB's numeric error codes, by their names in the server's `error_codes.yml`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum ErrorCode { $($(#[$doc])* $name = $number,)* }
+
+        impl ErrorCode {
+            /// The name that the server gives the code.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A value that the operation cannot use.
+    BadValue = 2,
+    /// A document that is not of the form it should have.
+    FailedToParse = 9,
+    /// A value of the wrong BSON type.
+    TypeMismatch = 14,
+    /// A document that is nested too deeply.
+    Overflow = 15,
+    /// Bytes that are not BSON.
+    InvalidBson = 22,
+    /// A path that leads through something that has no fields.
+    PathNotViable = 28,
+    /// Two parts of an update touch the same path.
+    ConflictingUpdateOperators = 40,
+    /// A field name that starts with a dollar sign.
+    DollarPrefixedFieldName = 52,
+    /// A document whose `_id` cannot be one.
+    InvalidIdField = 53,
+    /// An upsert whose filter gives one field twice.
+    NotSingleValueField = 54,
+    /// A field name that is empty where it must not be.
+    EmptyFieldName = 56,
+    /// An update that would change `_id`.
+    ImmutableField = 66,
+    /// Something of MongoDB's that Userkeep does not have.
+    CommandNotSupported = 115,
+    /// A document larger than 16 MiB.
+    BsonObjectTooLarge = 10334,
+    /// A unique index holds the key already.
+    DuplicateKey = 11000,
+    /// A pipeline stage with other than one field.
+    StageFieldCount = 40323,
+    /// A pipeline stage that does not exist.
+    UnrecognizedStage = 40324,
+    /// An expression that does not exist.
+    InvalidPipelineOperator = 168,
+    /// A field path that is not one.
+    InvalidFieldPath = 16872,
+    /// A projection that includes and excludes.
+    MixedProjection = 31254,
+    /// Two parts of a projection touch the same path.
+    ProjectionPathCollision = 31249,
+    /// A `$group` without `_id`.
+    GroupWithoutId = 15955,
+    /// An accumulator that does not exist.
+    UnknownGroupOperator = 15952,
+    /// A `$group` field that is not an accumulator.
+    GroupFieldNotAccumulator = 40234,
+    /// A `$skip` or `$limit` that is not a whole number of documents.
+    InvalidCount = 15957,
+    /// A `$limit` of zero.
+    LimitNotPositive = 15958,
+    /// A `$count` that is not a field name.
+    InvalidCountField = 40156,
+    /// An `$unwind` that is not a path.
+    InvalidUnwind = 28808,
+    /// A sort that is not 1 or -1.
+    InvalidSortOrder = 15975,
+}
+
+impl Error {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn bad_value(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadValue, message)
+    }
+
+    pub(crate) fn parse(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::FailedToParse, message)
+    }
+
+    pub(crate) fn type_mismatch(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::TypeMismatch, message)
+    }
+
+    /// Something that MongoDB has and this version of Userkeep refuses, by its name.
+    pub fn unsupported(what: impl fmt::Display) -> Self {
+        Self::new(ErrorCode::CommandNotSupported, format!("{what} is not supported by Userkeep"))
+    }
+
+    /// The number of the code, as in a reply's `code`.
+    pub fn number(&self) -> i32 {
+        self.code as i32
+    }
+}

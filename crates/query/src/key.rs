@@ -1,0 +1,199 @@
+//! Index keys: bytes whose order is [`compare`](crate::compare)'s order, so that equal values of different numeric
+//! types have one key.
+
+use bson::raw::{RawBsonRef, RawDocument};
+
+use crate::{
+    compare::type_class,
+    decimal::Parts,
+    document::{as_document, elements},
+    Number, Path,
+};
+
+/// The key of one value.
+pub fn encode(value: RawBsonRef<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(24);
+    push(&mut key, value);
+    key
+}
+
+/// The distinct keys under which an index on `path` holds a document: one for each item of an array and one for
+/// the array, or null's where the document has no such field.
+pub fn keys_at(document: &RawDocument, path: &Path) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    path.visit(document, &mut |value| {
+        keys.push(encode(value.unwrap_or(RawBsonRef::Null)));
+        false
+    });
+    if keys.is_empty() {
+        keys.push(encode(RawBsonRef::Null));
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn push(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
+    key.push(type_class(value));
+    push_body(key, value);
+}
+
+fn push_body(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
+    if let Some(number) = Number::of(value) {
+        return push_number(key, number);
+    }
+    match value {
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) | RawBsonRef::JavaScriptCode(text) => push_text(key, text),
+        RawBsonRef::Document(document) => push_document(key, document),
+        RawBsonRef::Array(array) => push_document(key, as_document(array)),
+        RawBsonRef::Binary(binary) => {
+            key.extend((binary.bytes.len() as u32).to_be_bytes());
+            key.push(binary.subtype.into());
+            key.extend(binary.bytes);
+        }
+        RawBsonRef::ObjectId(id) => key.extend(id.bytes()),
+        RawBsonRef::Boolean(value) => key.push(value.into()),
+        RawBsonRef::DateTime(date) => key.extend(ordered_i64(date.timestamp_millis())),
+        RawBsonRef::Timestamp(value) => {
+            key.extend(value.time.to_be_bytes());
+            key.extend(value.increment.to_be_bytes());
+        }
+        RawBsonRef::RegularExpression(regex) => {
+            push_text(key, regex.pattern.as_str());
+            push_text(key, regex.options.as_str());
+        }
+        RawBsonRef::JavaScriptCodeWithScope(code) => {
+            push_text(key, code.code);
+            push_document(key, code.scope);
+        }
+        RawBsonRef::DbPointer(_) => push_text(key, &format!("{value:?}")),
+        _ => {}
+    }
+}
+
+fn push_document(key: &mut Vec<u8>, document: &RawDocument) {
+    for (name, value) in elements(document) {
+        key.push(type_class(value));
+        push_text(key, name);
+        push_body(key, value);
+    }
+    // Below every type's class, so that a prefix comes first.
+    key.push(0);
+}
+
+/// Text with NUL bytes escaped and a terminator below every byte, so that a prefix comes first.
+fn push_text(key: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        key.push(byte);
+        if byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key.extend([0, 0]);
+}
+
+fn ordered_i64(value: i64) -> [u8; 8] {
+    ((value as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+/// A number is its nearest double, and then, only where the double is not the number, on which side of the double it
+/// lies and its digits: most keys are nine bytes, and no two different numbers share one.
+fn push_number(key: &mut Vec<u8>, number: Number) {
+    let nearest = number.to_f64();
+    if nearest.is_nan() {
+        key.extend([0; 9]);
+        return;
+    }
+    let nearest = if nearest == 0.0 { 0.0 } else { nearest };
+    let bits = nearest.to_bits();
+    let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
+    key.extend(ordered.to_be_bytes());
+    let side = number.compare(Number::Double(nearest));
+    // NaN has taken zero.
+    key.push((2 + side as i8) as u8);
+    if side.is_ne() {
+        if let Parts::Finite { negative, coefficient, exponent } = number.parts() {
+            let (digits, magnitude) = Parts::normalized(coefficient, exponent);
+            let start = key.len();
+            key.extend(((magnitude + 0x4000) as u16).to_be_bytes());
+            key.extend(digits.bytes());
+            key.push(0);
+            if negative {
+                key[start..].iter_mut().for_each(|byte| *byte = !*byte);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bson::{rawdoc, Bson, RawBson};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compare;
+
+    fn number() -> impl Strategy<Value = RawBson> {
+        let near = prop_oneof![Just(0i64), Just(1 << 53), Just(-(1 << 53)), Just(i64::MAX), Just(i64::MIN), any::<i64>()];
+        prop_oneof![
+            any::<i32>().prop_map(RawBson::Int32),
+            (near.clone(), -2i64..=2).prop_map(|(base, step)| RawBson::Int64(base.saturating_add(step))),
+            any::<f64>().prop_map(RawBson::Double),
+            (near.clone(), -2i64..=2).prop_map(|(base, step)| RawBson::Double(base.saturating_add(step) as f64)),
+            (near, -40i32..40).prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
+            (any::<i16>(), -3i32..3).prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = RawBson> {
+        let leaf = prop_oneof![
+            4 => number(),
+            2 => "[a-c\\x00]{0,4}".prop_map(RawBson::String),
+            1 => any::<bool>().prop_map(RawBson::Boolean),
+            1 => Just(RawBson::Null),
+            1 => any::<i64>().prop_map(|ms| RawBson::DateTime(bson::DateTime::from_millis(ms))),
+            1 => any::<[u8; 12]>().prop_map(|bytes| RawBson::ObjectId(bson::oid::ObjectId::from_bytes(bytes))),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(|items| {
+                    let mut array = bson::raw::RawArrayBuf::new();
+                    items.into_iter().for_each(|item| array.push(item));
+                    RawBson::Array(array)
+                }),
+                proptest::collection::vec(("[a-c]{1,2}", inner), 0..3).prop_map(|fields| {
+                    let mut document = bson::raw::RawDocumentBuf::new();
+                    fields.iter().for_each(|(name, value)| crate::append(&mut document, name, value));
+                    RawBson::Document(document)
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn the_order_of_keys_is_the_order_of_values(a in value(), b in value()) {
+            let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
+            prop_assert_eq!(encode(a).cmp(&encode(b)), compare(a, b), "{:?} {:?}", a, b);
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_numbers(a in number(), b in number()) {
+            let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
+            prop_assert_eq!(encode(a).cmp(&encode(b)), compare(a, b), "{:?} {:?}", a, b);
+        }
+    }
+
+    #[test]
+    fn a_document_is_held_under_each_item_of_an_array() {
+        let document = rawdoc! { "a": [{ "b": 1 }, { "b": [2, 2] }, { "c": 3 }] };
+        let keys = keys_at(&document, &Path::new("a.b"));
+        let expect = |value: Bson| encode(RawBson::try_from(value).unwrap().as_raw_bson_ref());
+        let mut expected = vec![expect(Bson::Int32(1)), expect(Bson::Int32(2)), expect(bson::bson!([2, 2])), expect(Bson::Null)];
+        expected.sort();
+        assert_eq!(keys, expected);
+        assert_eq!(keys_at(&document, &Path::new("x")), [expect(Bson::Null)]);
+    }
+}

@@ -1,0 +1,31 @@
+//! MongoDB's language over raw BSON: comparison, filters, updates, projections, sorts, aggregation.
+//!
+//! Nothing here does I/O. What a caller must supply from outside (the time, new ids) comes in through
+//! [`Environment`]. Documents are taken as validated: bytes from outside pass [`validate`] first, and after that
+//! an element that cannot be read ends the iteration of its document instead of failing every comparison.
+
+pub mod aggregate;
+mod compare;
+mod decimal;
+mod document;
+mod error;
+mod expression;
+mod filter;
+mod key;
+mod number;
+mod path;
+mod projection;
+mod sort;
+mod update;
+
+pub use aggregate::Pipeline;
+pub use compare::{compare, compare_documents, equal};
+pub use document::{append, elements, get, integer, type_name, validate, MAX_DOCUMENT_SIZE, MAX_NESTING_DEPTH};
+pub use error::{Error, ErrorCode, Result};
+pub use filter::{Filter, PathFilter, Predicate};
+pub use key::{encode as encode_key, keys_at};
+pub use number::Number;
+pub use path::Path;
+pub use projection::Projection;
+pub use sort::Sort;
+pub use update::{prepare_insert, Environment, Update};

@@ -1,0 +1,151 @@
+//! Sorts: by several paths, with arrays standing for their least (or, descending, greatest) item.
+
+use std::cmp::{Ordering, Reverse};
+
+use bson::raw::{RawBsonRef, RawDocument};
+
+use crate::{document::elements, Error, ErrorCode, Path, Result};
+
+/// A parsed sort.
+#[derive(Debug, Clone)]
+pub struct Sort(Vec<(Path, bool)>);
+
+/// What a document sorts by. Keys of one [`Sort`] compare with each other as the documents do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SortKey(Vec<Direction>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Direction {
+    Ascending(Vec<u8>),
+    Descending(Reverse<Vec<u8>>),
+}
+
+impl PartialOrd for Direction {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Direction {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Ascending(a), Self::Ascending(b)) => a.cmp(b),
+            (Self::Descending(a), Self::Descending(b)) => a.cmp(b),
+            // Never of one sort.
+            (Self::Ascending(_), Self::Descending(_)) => Ordering::Less,
+            (Self::Descending(_), Self::Ascending(_)) => Ordering::Greater,
+        }
+    }
+}
+
+impl Sort {
+    /// Parses `{ path: 1 | -1, … }`.
+    ///
+    /// # Errors
+    /// `InvalidSortOrder` for another direction, `CommandNotSupported` for `$meta`.
+    pub fn parse(sort: &RawDocument) -> Result<Self> {
+        elements(sort)
+            .map(|(name, value)| {
+                let path = Path::strict(name)?;
+                if matches!(value, RawBsonRef::Document(_)) {
+                    return Err(Error::unsupported(format_args!("the sort expression at '{name}'")));
+                }
+                match crate::integer(value) {
+                    Some(1) => Ok((path, false)),
+                    Some(-1) => Ok((path, true)),
+                    _ => Err(Error::new(
+                        ErrorCode::InvalidSortOrder,
+                        format!("$sort key ordering must be 1 (for ascending) or -1 (for descending), at '{name}'"),
+                    )),
+                }
+            })
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// Whether nothing is sorted by.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a document sorts by.
+    pub fn key(&self, document: &RawDocument) -> SortKey {
+        SortKey(self.0.iter().map(|(path, descending)| {
+            let key = key_at(document, path, *descending);
+            if *descending { Direction::Descending(Reverse(key)) } else { Direction::Ascending(key) }
+        }).collect())
+    }
+
+    /// Sorts documents, keeping the order of those that compare equal.
+    pub fn sort<T: AsRef<RawDocument>>(&self, documents: &mut [T]) {
+        if !self.is_empty() {
+            documents.sort_by_cached_key(|document| self.key(document.as_ref()));
+        }
+    }
+}
+
+fn key_at(document: &RawDocument, path: &Path, descending: bool) -> Vec<u8> {
+    let mut best: Option<Vec<u8>> = None;
+    let mut whole_array = None;
+    let mut consider = |key: Vec<u8>| {
+        let better = best.as_ref().is_none_or(|best| if descending { key > *best } else { key < *best });
+        if better {
+            best = Some(key);
+        }
+    };
+    let mut in_array = false;
+    path.visit(document, &mut |value| {
+        match value {
+            // The matcher's traversal ends an array with the array itself, which is not one of its items.
+            Some(value @ RawBsonRef::Array(array)) if !array.is_empty() || in_array => {
+                if whole_array.is_none() {
+                    whole_array = Some(value);
+                }
+            }
+            Some(RawBsonRef::Array(_)) => consider(crate::encode_key(RawBsonRef::Undefined)),
+            Some(value) => consider(crate::encode_key(value)),
+            None => consider(crate::encode_key(RawBsonRef::Null)),
+        }
+        in_array = true;
+        false
+    });
+    best.or_else(|| whole_array.map(crate::encode_key)).unwrap_or_else(|| crate::encode_key(RawBsonRef::Null))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bson::{rawdoc, RawDocumentBuf};
+
+    use super::*;
+
+    fn sorted(sort: RawDocumentBuf, mut documents: Vec<RawDocumentBuf>) -> Vec<i32> {
+        Sort::parse(&sort).unwrap().sort(&mut documents);
+        documents.iter().map(|document| document.get_i32("_id").unwrap()).collect()
+    }
+
+    #[test]
+    fn an_array_sorts_by_its_least_item_ascending_and_its_greatest_descending() {
+        let documents = vec![
+            rawdoc! { "_id": 1, "a": [3, 9] },
+            rawdoc! { "_id": 2, "a": 4 },
+            rawdoc! { "_id": 3 },
+            rawdoc! { "_id": 4, "a": [] },
+            rawdoc! { "_id": 5, "a": "x" },
+        ];
+        assert_eq!(sorted(rawdoc! { "a": 1 }, documents.clone()), [4, 3, 1, 2, 5]);
+        assert_eq!(sorted(rawdoc! { "a": -1 }, documents), [5, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn equal_documents_keep_their_order_and_later_paths_decide() {
+        let documents = vec![
+            rawdoc! { "_id": 1, "a": 1, "b": 1 },
+            rawdoc! { "_id": 2, "a": 1.0, "b": 2_i64 },
+            rawdoc! { "_id": 3, "a": 0, "b": 2 },
+        ];
+        assert_eq!(sorted(rawdoc! { "a": 1 }, documents.clone()), [3, 1, 2]);
+        assert_eq!(sorted(rawdoc! { "b": -1, "a": 1 }, documents), [3, 2, 1]);
+        assert!(Sort::parse(&rawdoc! { "a": 2 }).is_err());
+    }
+}

@@ -1,0 +1,263 @@
+//! What each update operator does to the value at its path.
+
+use bson::{
+    raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
+    RawBson, Timestamp,
+};
+
+use super::{
+    check_stored,
+    tree::{text, Node, Tree},
+    Environment,
+};
+use crate::{compare, document::type_name, equal, Error, ErrorCode, Filter, Number, Path, Result, Sort};
+
+/// One operator with its parsed operand.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `$set`
+    Set(RawBson),
+    /// `$setOnInsert`
+    SetOnInsert(RawBson),
+    /// `$unset`
+    Unset,
+    /// `$inc`
+    Inc(Number),
+    /// `$mul`
+    Mul(Number),
+    /// `$min`
+    Min(RawBson),
+    /// `$max`
+    Max(RawBson),
+    /// `$rename`, with where the value goes.
+    Rename(Path),
+    /// `$currentDate` as a date.
+    CurrentDate,
+    /// `$currentDate` as a timestamp.
+    CurrentTimestamp,
+    /// `$push`
+    Push(Push),
+    /// `$addToSet`, with the values to add.
+    AddToSet(Vec<RawBson>),
+    /// `$pull`
+    Pull(Pull),
+}
+
+/// `$push` with its modifiers.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// What to add (`$each`).
+    pub values: Vec<RawBson>,
+    /// Where to add it (`$position`); negative counts from the end.
+    pub position: Option<i64>,
+    /// How to sort the array afterwards (`$sort`).
+    pub sort: Option<PushSort>,
+    /// How many items to keep (`$slice`); negative keeps the last ones.
+    pub slice: Option<i64>,
+}
+
+/// The order of `$push`'s `$sort`.
+#[derive(Debug, Clone)]
+pub enum PushSort {
+    /// By the items themselves.
+    Whole {
+        /// Largest first.
+        descending: bool,
+    },
+    /// By fields of the items.
+    Fields(Sort),
+}
+
+/// What `$pull` takes out.
+#[derive(Debug, Clone)]
+pub enum Pull {
+    /// Items equal to a value.
+    Value(RawBson),
+    /// Documents that match a filter.
+    Documents(Filter),
+    /// Items that satisfy a condition, given as a filter on the field `v`.
+    Condition(Filter),
+}
+
+impl Action {
+    pub(super) fn apply(
+        &self,
+        path: &Path,
+        tree: &mut Tree<'_>,
+        inserting: bool,
+        environment: &dyn Environment,
+    ) -> Result<()> {
+        match self {
+            Self::Set(value) => tree.set(path, value.clone()),
+            Self::SetOnInsert(value) if inserting => tree.set(path, value.clone()),
+            Self::SetOnInsert(_) => Ok(()),
+            Self::Unset => {
+                tree.remove(path);
+                Ok(())
+            }
+            Self::Inc(amount) => {
+                let missing = *amount;
+                arithmetic(path, tree, "$inc", "increment", missing, |number| number.checked_add(*amount))
+            }
+            Self::Mul(factor) => {
+                let missing = factor.checked_mul(Number::Int32(0)).unwrap_or(Number::Int32(0));
+                arithmetic(path, tree, "$mul", "multiply", missing, |number| number.checked_mul(*factor))
+            }
+            Self::Min(value) => keep(path, tree, value, |new, old| compare(new, old).is_lt()),
+            Self::Max(value) => keep(path, tree, value, |new, old| compare(new, old).is_gt()),
+            Self::Rename(to) => rename(path, to, tree),
+            Self::CurrentDate => tree.set(path, RawBson::DateTime(environment.now())),
+            Self::CurrentTimestamp => {
+                let seconds = environment.now().timestamp_millis().div_euclid(1000);
+                tree.set(path, RawBson::Timestamp(Timestamp { time: u32::try_from(seconds).unwrap_or(0), increment: 1 }))
+            }
+            Self::Push(push) => {
+                let mut items = array(path, tree, "$push")?.unwrap_or_default();
+                push.run(&mut items);
+                tree.set(path, to_array(items))
+            }
+            Self::AddToSet(values) => {
+                let existing = array(path, tree, "$addToSet")?;
+                let missing = existing.is_none();
+                let mut items = existing.unwrap_or_default();
+                let before = items.len();
+                for value in values {
+                    if !items.iter().any(|item| equal(item.as_raw_bson_ref(), value.as_raw_bson_ref())) {
+                        items.push(value.clone());
+                    }
+                }
+                if missing || items.len() != before { tree.set(path, to_array(items)) } else { Ok(()) }
+            }
+            Self::Pull(pull) => {
+                let Some(mut items) = array(path, tree, "$pull")? else { return Ok(()) };
+                let before = items.len();
+                items.retain(|item| !pull.takes(item));
+                if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
+            }
+        }
+    }
+}
+
+fn arithmetic(
+    path: &Path,
+    tree: &mut Tree<'_>,
+    operator: &str,
+    verb: &str,
+    missing: Number,
+    compute: impl Fn(Number) -> Option<Number>,
+) -> Result<()> {
+    let Some(node) = tree.open(path) else { return tree.set(path, missing.to_bson()) };
+    let value = node.to_value();
+    let Some(number) = Number::of(value.as_raw_bson_ref()) else {
+        return Err(Error::type_mismatch(format!(
+            "Cannot apply {operator} to a value of non-numeric type. Field '{}' has non-numeric type {}",
+            path.as_str(),
+            type_name(value.as_raw_bson_ref()),
+        )));
+    };
+    let result = compute(number).ok_or_else(|| {
+        Error::bad_value(format!("Failed to apply {operator} operations to current value ({}): cannot {verb} beyond a 64-bit integer", text(&value)))
+    })?;
+    *node = Node::Value(result.to_bson());
+    Ok(())
+}
+
+fn keep(path: &Path, tree: &mut Tree<'_>, value: &RawBson, replaces: fn(RawBsonRef<'_>, RawBsonRef<'_>) -> bool) -> Result<()> {
+    match tree.open(path) {
+        Some(node) => {
+            if replaces(value.as_raw_bson_ref(), node.to_value().as_raw_bson_ref()) {
+                *node = Node::Value(value.clone());
+            }
+            Ok(())
+        }
+        None => tree.set(path, value.clone()),
+    }
+}
+
+fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
+    for (end, path) in [("source", from), ("destination", to)] {
+        for length in 1..path.parts().len() {
+            let parent = Path::new(&path.parts()[..length].join("."));
+            if let Some(RawBson::Array(_)) = tree.open(&parent).map(|node| node.to_value()) {
+                return Err(Error::bad_value(format!("The {end} field cannot be an array element, '{}' in doc has an array field called '{}'", path.as_str(), parent.as_str())));
+            }
+        }
+    }
+    let Some(value) = tree.open(from).map(|node| node.to_value()) else { return Ok(()) };
+    tree.remove(from);
+    tree.set(to, value)
+}
+
+/// The items of the array at a path, `None` where there is none.
+fn array(path: &Path, tree: &mut Tree<'_>, operator: &str) -> Result<Option<Vec<RawBson>>> {
+    let Some(node) = tree.open(path) else { return Ok(None) };
+    match node.to_value() {
+        RawBson::Array(array) => Ok(Some(crate::document::items(&array).map(Into::into).collect())),
+        other => {
+            let other = type_name(other.as_raw_bson_ref());
+            Err(match operator {
+                "$push" => Error::bad_value(format!("The field '{}' must be an array but is of type {other}", path.as_str())),
+                "$addToSet" => Error::bad_value(format!("Cannot apply $addToSet to non-array field. Field named '{}' has non-array type {other}", path.as_str())),
+                _ => Error::bad_value(format!("Cannot apply {operator} to a non-array value")),
+            })
+        }
+    }
+}
+
+fn to_array(items: Vec<RawBson>) -> RawBson {
+    let mut array = RawArrayBuf::new();
+    items.into_iter().for_each(|item| array.push(item));
+    RawBson::Array(array)
+}
+
+impl Push {
+    fn run(&self, items: &mut Vec<RawBson>) {
+        let length = items.len();
+        let at = match self.position {
+            None => length,
+            Some(position) if position < 0 => length.saturating_sub(position.unsigned_abs() as usize),
+            Some(position) => length.min(position as usize),
+        };
+        items.splice(at..at, self.values.iter().cloned());
+        match &self.sort {
+            None => {}
+            Some(PushSort::Whole { descending }) => items.sort_by(|a, b| {
+                let order = compare(a.as_raw_bson_ref(), b.as_raw_bson_ref());
+                if *descending { order.reverse() } else { order }
+            }),
+            // An item that is not a document has none of the fields.
+            Some(PushSort::Fields(sort)) => items.sort_by_cached_key(|item| sort.key(item.as_document().unwrap_or(crate::document::empty()))),
+        }
+        match self.slice {
+            None => {}
+            Some(slice) if slice < 0 => {
+                let surplus = items.len().saturating_sub(slice.unsigned_abs() as usize);
+                items.drain(..surplus);
+            }
+            Some(slice) => items.truncate(slice as usize),
+        }
+    }
+}
+
+impl Pull {
+    fn takes(&self, item: &RawBson) -> bool {
+        match self {
+            Self::Value(value) => equal(item.as_raw_bson_ref(), value.as_raw_bson_ref()),
+            Self::Documents(filter) => item.as_document().is_some_and(|document| filter.matches(document)),
+            Self::Condition(filter) => {
+                let mut holder = RawDocumentBuf::new();
+                crate::append(&mut holder, "v", item);
+                filter.matches(&holder)
+            }
+        }
+    }
+}
+
+/// Checks a value that an update stores.
+pub(super) fn stored(value: RawBsonRef<'_>) -> Result<RawBson> {
+    if matches!(value, RawBsonRef::Undefined) {
+        return Err(Error::new(ErrorCode::BadValue, "an update cannot store undefined"));
+    }
+    check_stored(value)?;
+    Ok(value.into())
+}

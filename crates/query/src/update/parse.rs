@@ -1,0 +1,203 @@
+//! From a document of update operators to actions by path.
+
+use bson::raw::{RawBsonRef, RawDocument};
+
+use super::action::{stored, Action, Pull, Push, PushSort};
+use crate::{
+    document::{elements, items, type_name},
+    Error, ErrorCode, Filter, Number, Path, Result, Sort,
+};
+
+/// What the server has and this version does not.
+const UNSUPPORTED: &[&str] = &["$bit", "$pop", "$pullAll"];
+
+pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
+    let mut actions: Vec<(Path, Action)> = Vec::new();
+    for (operator, operand) in elements(update) {
+        let is_known = matches!(
+            operator,
+            "$set" | "$setOnInsert" | "$unset" | "$inc" | "$mul" | "$min" | "$max" | "$rename" | "$currentDate" | "$push" | "$addToSet" | "$pull"
+        );
+        if !is_known {
+            return Err(if UNSUPPORTED.contains(&operator) {
+                Error::unsupported(format_args!("update operator {operator}"))
+            } else {
+                Error::parse(format!(
+                    "Unknown modifier: {operator}. Expected a valid update modifier or pipeline-style update specified as an array"
+                ))
+            });
+        }
+        let RawBsonRef::Document(fields) = operand else {
+            return Err(Error::parse(format!(
+                "Modifiers operate on fields but we found type {} instead. For example: {{$mod: {{<field>: ...}}}} not {{{operator}: ...}}",
+                type_name(operand)
+            )));
+        };
+        for (name, value) in elements(fields) {
+            actions.push((path(name)?, action(operator, name, value)?));
+        }
+    }
+    check_conflicts(&actions)?;
+    // The server updates fields in the order of their names, so that new ones are appended in it.
+    actions.sort_by(|(a, _), (b, _)| in_server_order(a, b));
+    Ok(actions)
+}
+
+fn path(name: &str) -> Result<Path> {
+    let path = Path::strict(name)?;
+    for part in path.parts() {
+        if part == "$" || part.starts_with("$[") {
+            return Err(Error::unsupported(format_args!("the positional operator in '{name}'")));
+        }
+        if part.starts_with('$') && !matches!(part.as_str(), "$ref" | "$id" | "$db") {
+            return Err(Error::new(
+                ErrorCode::DollarPrefixedFieldName,
+                format!("The dollar ($) prefixed field '{part}' in '{name}' is not allowed in the context of an update's replacement document."),
+            ));
+        }
+    }
+    Ok(path)
+}
+
+fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
+    let part = |a: &String, b: &String| match (super::tree::array_index(a), super::tree::array_index(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.cmp(b),
+    };
+    a.parts().iter().zip(b.parts()).map(|(a, b)| part(a, b)).find(|order| order.is_ne()).unwrap_or(a.parts().len().cmp(&b.parts().len()))
+}
+
+fn check_conflicts(actions: &[(Path, Action)]) -> Result<()> {
+    let mut touched: Vec<&Path> = Vec::new();
+    for (path, action) in actions {
+        let target = if let Action::Rename(to) = action { Some(to) } else { None };
+        for path in std::iter::once(path).chain(target) {
+            if let Some(other) = touched.iter().find(|other| other.starts_with(path) || path.starts_with(other)) {
+                let shorter = if other.parts().len() <= path.parts().len() { other.as_str() } else { path.as_str() };
+                return Err(Error::new(
+                    ErrorCode::ConflictingUpdateOperators,
+                    format!("Updating the path '{}' would create a conflict at '{shorter}'", path.as_str()),
+                ));
+            }
+            touched.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn action(operator: &str, name: &str, value: RawBsonRef<'_>) -> Result<Action> {
+    Ok(match operator {
+        "$set" => Action::Set(stored(value)?),
+        "$setOnInsert" => Action::SetOnInsert(stored(value)?),
+        "$unset" => Action::Unset,
+        "$inc" => Action::Inc(number("increment", name, value)?),
+        "$mul" => Action::Mul(number("multiply", name, value)?),
+        "$min" => Action::Min(stored(value)?),
+        "$max" => Action::Max(stored(value)?),
+        "$rename" => rename(name, value)?,
+        "$currentDate" => current_date(value)?,
+        "$push" => Action::Push(push(value)?),
+        "$addToSet" => Action::AddToSet(match modifiers(value) {
+            Some(modifiers) => match (elements(modifiers).count(), crate::get(modifiers, "$each")) {
+                (1, Some(RawBsonRef::Array(array))) => items(array).map(stored).collect::<Result<_>>()?,
+                (1, Some(other)) => {
+                    return Err(Error::type_mismatch(format!("The argument to $each in $addToSet must be an array but it was of type {}", type_name(other))))
+                }
+                _ => return Err(Error::bad_value("Found unexpected fields after $each in $addToSet")),
+            },
+            None => vec![stored(value)?],
+        }),
+        _ => Action::Pull(pull(value)?),
+    })
+}
+
+fn number(verb: &str, name: &str, value: RawBsonRef<'_>) -> Result<Number> {
+    Number::of(value).ok_or_else(|| {
+        Error::type_mismatch(format!("Cannot {verb} with non-numeric argument: {{{name}: {}}}", super::tree::text(&value.into())))
+    })
+}
+
+fn rename(name: &str, value: RawBsonRef<'_>) -> Result<Action> {
+    let RawBsonRef::String(to) = value else {
+        return Err(Error::bad_value(format!("The 'to' field for $rename must be a string: {name}")));
+    };
+    if to == name {
+        return Err(Error::bad_value(format!("The source and target field for $rename must differ: {name}: \"{to}\"")));
+    }
+    Ok(Action::Rename(path(to)?))
+}
+
+fn current_date(value: RawBsonRef<'_>) -> Result<Action> {
+    match value {
+        RawBsonRef::Boolean(_) => Ok(Action::CurrentDate),
+        RawBsonRef::Document(document) => {
+            if let Some((other, _)) = elements(document).find(|(name, _)| *name != "$type") {
+                return Err(Error::bad_value(format!("Unrecognized $currentDate option: {other}")));
+            }
+            match crate::get(document, "$type") {
+                Some(RawBsonRef::String("date")) => Ok(Action::CurrentDate),
+                Some(RawBsonRef::String("timestamp")) => Ok(Action::CurrentTimestamp),
+                _ => Err(Error::bad_value("The '$type' string field is required to be 'date' or 'timestamp': {$currentDate: {field : {$type: 'date'}}}")),
+            }
+        }
+        other => Err(Error::bad_value(format!(
+            "{} is not valid type for $currentDate. Please use a boolean ('true') or a $type expression ({{$type: 'timestamp/date'}}).",
+            type_name(other)
+        ))),
+    }
+}
+
+/// The operand of `$push` or `$addToSet` if it is a document of modifiers.
+fn modifiers(value: RawBsonRef<'_>) -> Option<&RawDocument> {
+    value.as_document().filter(|document| elements(document).next().is_some_and(|(name, _)| name == "$each"))
+}
+
+fn push(value: RawBsonRef<'_>) -> Result<Push> {
+    let mut push = Push { values: Vec::new(), position: None, sort: None, slice: None };
+    let with_each = value.as_document().filter(|document| crate::get(document, "$each").is_some());
+    let Some(modifiers) = with_each else {
+        push.values.push(stored(value)?);
+        return Ok(push);
+    };
+    let whole = |name: &str, value| {
+        crate::integer(value).ok_or_else(|| Error::bad_value(format!("The value for {name} must be an integer value but was given type: {}", type_name(value))))
+    };
+    for (name, value) in elements(modifiers) {
+        match name {
+            "$each" => {
+                let RawBsonRef::Array(array) = value else {
+                    return Err(Error::bad_value(format!("The argument to $each in $push must be an array but it was of type: {}", type_name(value))));
+                };
+                push.values = items(array).map(stored).collect::<Result<_>>()?;
+            }
+            "$position" => push.position = Some(whole(name, value)?),
+            "$slice" => push.slice = Some(whole(name, value)?),
+            "$sort" => {
+                push.sort = Some(match value {
+                    RawBsonRef::Document(sort) => PushSort::Fields(Sort::parse(sort)?),
+                    value => PushSort::Whole {
+                        descending: match crate::integer(value) {
+                            Some(1) => false,
+                            Some(-1) => true,
+                            _ => return Err(Error::bad_value("The $sort is invalid: use 1/-1 to sort the whole element, or {field:1/-1} to sort embedded fields")),
+                        },
+                    },
+                });
+            }
+            other => return Err(Error::bad_value(format!("Unrecognized clause in $push: {other}"))),
+        }
+    }
+    Ok(push)
+}
+
+/// `$pull` takes a value, a condition on the items, or a filter on the documents among them.
+fn pull(value: RawBsonRef<'_>) -> Result<Pull> {
+    let RawBsonRef::Document(condition) = value else { return Ok(Pull::Value(stored(value)?)) };
+    let on_items = elements(condition).next().is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor"));
+    if on_items {
+        let mut holder = bson::raw::RawDocumentBuf::new();
+        crate::append(&mut holder, "v", condition);
+        return Ok(Pull::Condition(Filter::parse(&holder)?));
+    }
+    Ok(Pull::Documents(Filter::parse(condition)?))
+}
