@@ -1,7 +1,7 @@
 use std::fmt;
 
 /// The result of anything in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the server would have answered: its numeric code, the code's name, and a message that says what was wrong
 /// and where.

@@ -1,1 +1,44 @@
-//! x
+//! Where documents live. One [`Store`] trait; behind it, an SQLite file or memory.
+//!
+//! A store knows documents, filters and indexes. It does not know users: what a caller may see and change reaches it
+//! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
+//! check and what it allows are one.
+
+mod error;
+mod guard;
+mod request;
+mod sqlite;
+
+use futures_util::future::BoxFuture;
+
+use bson::raw::RawDocumentBuf;
+
+pub use error::{Error, Result};
+pub use guard::{Denied, Guard};
+pub use request::{Aggregate, Change, Count, Find, Index, Modify, Namespace, Operation, Outcome, Returning, Write};
+pub use sqlite::{Location, SqliteStore};
+
+/// A place for documents. Cheap to share; every method may be called from any thread.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// The documents that a filter matches and the guard lets be seen. A read of few documents by `_id` or by index is
+    /// done at the first poll; anything longer runs on a thread of its own.
+    fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
+
+    /// How many documents a filter matches among those that may be seen.
+    fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>>;
+
+    /// The answer of a pipeline over the documents that may be seen.
+    fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
+
+    /// Carries out writes as one: all of them, or none.
+    ///
+    /// The one exception is [`Operation::Insert`] alone, whose documents before a duplicate stay, as in MongoDB's
+    /// ordered `insertMany`. An outcome is only returned once it survives the death of the process.
+    fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>>;
+
+    /// Makes indexes that do not exist yet, over what the collection holds.
+    fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>>;
+
+    /// Finishes what is in flight and lets go of files and threads. Calls after it fail with [`Error::Closed`].
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use crate::{Denied, Namespace};
+
+/// The result of anything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operation itself is wrong, or a document does not allow it.
+    #[error(transparent)]
+    Query(#[from] query::Error),
+    /// A unique index, or `_id`, holds the key already.
+    #[error("Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {{ {path}: {value} }}")]
+    DuplicateKey {
+        /// The collection.
+        namespace: Namespace,
+        /// The index's name.
+        index: String,
+        /// What it indexes.
+        path: String,
+        /// The value that is there already.
+        value: String,
+    },
+    /// The guard refused a write.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// More documents than the caller set as the limit.
+    #[error("the query returns more than {limit} documents")]
+    TooManyDocuments {
+        /// The limit.
+        limit: usize,
+    },
+    /// The file cannot be opened or made.
+    #[error("cannot open the store {}: {reason}. Choose another place with the option `store` (\"sqlite:PATH\"), or \"memory:\" to keep nothing", path.display())]
+    Open {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file was written by a newer version.
+    #[error("the store {} has format {found}, and this version of Userkeep reads up to {supported}", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest that is read.
+        supported: i64,
+    },
+    /// The file is something else's.
+    #[error("{} is not a Userkeep store", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The engine failed: a full disk, a damaged file.
+    #[error("the store failed: {0}")]
+    Engine(String),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error.to_string())
+    }
+}

@@ -1,0 +1,170 @@
+//! What a store is asked, as values.
+
+use std::{fmt, sync::Arc};
+
+use bson::{raw::RawDocumentBuf, RawBson};
+use query::{Filter, Path, Pipeline, Projection, Sort, Update};
+
+use crate::Guard;
+
+/// A collection's full name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    /// The database.
+    pub database: Arc<str>,
+    /// The collection.
+    pub collection: Arc<str>,
+}
+
+impl Namespace {
+    /// The collection `collection` of `database`.
+    pub fn new(database: &str, collection: &str) -> Self {
+        Self { database: database.into(), collection: collection.into() }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.database, self.collection)
+    }
+}
+
+type MaybeGuard = Option<Arc<dyn Guard>>;
+
+/// A query.
+pub struct Find {
+    /// Where to look.
+    pub namespace: Namespace,
+    /// What to look for.
+    pub filter: Filter,
+    /// In which order; else in the order of insertion.
+    pub sort: Option<Sort>,
+    /// Which fields to answer with; else all.
+    pub projection: Option<Projection>,
+    /// How many documents at most.
+    pub limit: Option<usize>,
+    /// More than this many documents are an error.
+    pub at_most: Option<usize>,
+    /// Who asks; nobody means that everything may be seen.
+    pub guard: MaybeGuard,
+}
+
+impl Find {
+    /// The documents that a filter matches, all of them and whole.
+    pub fn new(namespace: Namespace, filter: Filter) -> Self {
+        Self { namespace, filter, sort: None, projection: None, limit: None, at_most: None, guard: None }
+    }
+}
+
+/// A count.
+pub struct Count {
+    /// Where to look.
+    pub namespace: Namespace,
+    /// What to count.
+    pub filter: Filter,
+    /// Where to stop counting.
+    pub limit: Option<usize>,
+    /// Who asks.
+    pub guard: MaybeGuard,
+}
+
+/// An aggregation.
+pub struct Aggregate {
+    /// Whose documents go in.
+    pub namespace: Namespace,
+    /// What is done with them.
+    pub pipeline: Pipeline,
+    /// More than this many documents coming out are an error.
+    pub at_most: Option<usize>,
+    /// Who asks.
+    pub guard: MaybeGuard,
+}
+
+/// One write.
+pub struct Write {
+    /// Where.
+    pub namespace: Namespace,
+    /// What.
+    pub operation: Operation,
+    /// Who asks; nobody means that everything may be changed.
+    pub guard: MaybeGuard,
+}
+
+/// What a write does.
+pub enum Operation {
+    /// Inserts documents in their order, up to the first that fails.
+    Insert(Vec<RawDocumentBuf>),
+    /// Changes or deletes what a filter matches.
+    Modify(Modify),
+}
+
+/// A change to what a filter matches.
+pub struct Modify {
+    /// What to change.
+    pub filter: Filter,
+    /// Which one, where one of several is to be changed; else the first inserted.
+    pub sort: Option<Sort>,
+    /// All that match, or one.
+    pub multi: bool,
+    /// What becomes of them.
+    pub change: Change,
+    /// What of the (one) document to answer with.
+    pub returning: Returning,
+}
+
+/// What becomes of a document.
+pub enum Change {
+    /// It is updated, or made where `upsert` is set and none matches.
+    Update {
+        /// How.
+        update: Update,
+        /// Whether to insert where nothing matches.
+        upsert: bool,
+    },
+    /// It is deleted.
+    Delete,
+}
+
+/// Which version of a changed document is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returning {
+    /// None.
+    Nothing,
+    /// As it was.
+    Before,
+    /// As it has become.
+    After,
+}
+
+/// What a write did.
+#[derive(Debug, Default, Clone)]
+pub struct Outcome {
+    /// The `_id`s of inserted documents.
+    pub inserted_ids: Vec<RawBson>,
+    /// How many documents matched.
+    pub matched: u64,
+    /// How many of them came out different.
+    pub modified: u64,
+    /// How many were deleted.
+    pub deleted: u64,
+    /// The `_id` of the document that an upsert made.
+    pub upserted_id: Option<RawBson>,
+    /// The document that was asked for.
+    pub document: Option<RawDocumentBuf>,
+}
+
+/// An index on one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// What it indexes; each item of an array is indexed.
+    pub path: Path,
+    /// Whether two documents may have one key.
+    pub unique: bool,
+}
+
+impl Index {
+    /// MongoDB's name for it.
+    pub fn name(&self) -> String {
+        format!("{}_1", self.path.as_str())
+    }
+}

@@ -1,0 +1,204 @@
+//! The embedded store: documents as BSON in SQLite (<https://sqlite.org/wal.html>), a table for each collection and one
+//! for each index. One thread writes, and puts what waits for it into one commit; readers have connections of their own.
+
+mod catalog;
+mod connection;
+mod read;
+mod write;
+mod writer;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bson::raw::RawDocumentBuf;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use query::Environment;
+use rusqlite::Connection;
+
+use crate::{Aggregate, Count, Error, Find, Index, Namespace, Outcome, Result, Store, Write};
+use connection::Session;
+use writer::{Job, Writer};
+
+/// How many idle reading connections are kept.
+const IDLE_READERS: usize = 4;
+
+/// How long one process waits for another's commit.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where an embedded store keeps its documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file, made by the first write.
+    File(PathBuf),
+    /// Nowhere: they are gone with the store.
+    Memory,
+}
+
+/// A store on one SQLite file, or in memory. Clones share it.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    location: Location,
+    environment: Arc<dyn Environment + Send + Sync>,
+    state: Mutex<State>,
+    /// The one connection of a store in memory, which nobody else can open.
+    memory: Option<Mutex<Session>>,
+}
+
+enum State {
+    Open { writer: Option<Writer>, readers: Vec<Session> },
+    Closed,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SqliteStore").field("location", &self.shared.location).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens a store. Touches a file only to see whether one that exists can be read.
+    ///
+    /// # Errors
+    /// Where the file is not a store, or of a newer format, or cannot be read.
+    pub fn open(location: Location, environment: Arc<dyn Environment + Send + Sync>) -> Result<Self> {
+        let memory = match &location {
+            Location::Memory => Some(Mutex::new(Session::memory()?)),
+            Location::File(_) => None,
+        };
+        let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
+        let store = Self { shared: Arc::new(Shared { location, environment, state, memory }) };
+        // An existing file that cannot be used is told now, not at the first call.
+        store.shared.read(|_| Ok(()))?;
+        Ok(store)
+    }
+
+    /// Runs a read on a thread of its own.
+    fn on_a_thread<T: Send + 'static>(&self, read: impl FnOnce(&Shared) -> Result<T> + Send + 'static) -> BoxFuture<'static, Result<T>> {
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::task::spawn_blocking(move || read(&shared));
+        async move { task.await.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}")))) }.boxed()
+    }
+
+    fn submit(&self, make: impl FnOnce(writer::Reply) -> Job) -> BoxFuture<'static, Result<Vec<Outcome>>> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        if let Err(error) = self.shared.with_writer(|writer| writer.send(make(reply))) {
+            return future::ready(Err(error)).boxed();
+        }
+        async move { answer.await.unwrap_or(Err(Error::Closed)) }.boxed()
+    }
+}
+
+impl Shared {
+    /// Runs a read on an idle connection or a new one. `None` stands for a file that no write has made yet.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<T>) -> Result<T> {
+        if let Some(memory) = &self.memory {
+            if matches!(&*lock(&self.state), State::Closed) {
+                return Err(Error::Closed);
+            }
+            return read(Some(&mut lock(memory)));
+        }
+        let idle = match &mut *lock(&self.state) {
+            State::Open { readers, .. } => readers.pop(),
+            State::Closed => return Err(Error::Closed),
+        };
+        let session = match idle {
+            Some(session) => Some(session),
+            None => Session::open_existing(&self.location)?,
+        };
+        let Some(mut session) = session else { return read(None) };
+        let answer = read(Some(&mut session));
+        if let State::Open { readers, .. } = &mut *lock(&self.state) {
+            if readers.len() < IDLE_READERS {
+                readers.push(session);
+            }
+        }
+        answer
+    }
+
+    fn with_writer(self: &Arc<Self>, send: impl FnOnce(&Writer) -> Result<()>) -> Result<()> {
+        match &mut *lock(&self.state) {
+            State::Open { writer, .. } => {
+                if writer.is_none() {
+                    *writer = Some(Writer::start(self)?);
+                }
+                writer.as_ref().map_or(Err(Error::Closed), send)
+            }
+            State::Closed => Err(Error::Closed),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        if read::is_point_read(&find) {
+            match self.shared.read(|session| session.map_or(Ok(Some(Vec::new())), |session| read::find_few(session, &find))) {
+                Ok(Some(documents)) => return future::ready(Ok(documents)).boxed(),
+                // More than a few: not here.
+                Ok(None) => {}
+                Err(error) => return future::ready(Err(error)).boxed(),
+            }
+        }
+        self.on_a_thread(move |shared| shared.read(|session| session.map_or(Ok(Vec::new()), |session| read::find(session, &find))))
+    }
+
+    fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>> {
+        self.on_a_thread(move |shared| shared.read(|session| session.map_or(Ok(0), |session| read::count(session, &count))))
+    }
+
+    fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        self.on_a_thread(move |shared| shared.read(|session| read::aggregate(session, aggregate)))
+    }
+
+    fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        self.submit(|reply| Job::Write { writes, reply })
+    }
+
+    fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
+        let exist = self.shared.read(|session| match session {
+            Some(session) => session.has_indexes(&namespace, &indexes),
+            None => Ok(false),
+        });
+        match exist {
+            Ok(true) => future::ready(Ok(())).boxed(),
+            Ok(false) => self.submit(|reply| Job::EnsureIndexes { namespace, indexes, reply }).map(|done| done.map(|_| ())).boxed(),
+            Err(error) => future::ready(Err(error)).boxed(),
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let state = std::mem::replace(&mut *lock(&self.shared.state), State::Closed);
+        let State::Open { writer, readers } = state else { return future::ready(()).boxed() };
+        drop(readers);
+        let Some(writer) = writer else { return future::ready(()).boxed() };
+        let finished = writer.finish();
+        async move {
+            let _ = finished.await;
+        }
+        .boxed()
+    }
+}
+
+/// A lock whose holder panicked still guards data that is whole: every change to it is a single assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn configure(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    // Commits reach the file at once and survive the process; the disk is synced at checkpoints.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "mmap_size", 268_435_456i64)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

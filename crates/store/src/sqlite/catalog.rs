@@ -1,0 +1,95 @@
+//! Which collections and indexes there are, and in which tables. Every new one is a new table, so SQLite's own schema
+//! version tells whether what is known is still all there is, whichever process made it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use query::Path;
+use rusqlite::Connection;
+
+use crate::{Index, Namespace, Result};
+
+#[derive(Default)]
+pub(super) struct Catalog {
+    version: Option<i64>,
+    collections: HashMap<Namespace, Arc<Collection>>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Collection {
+    pub(super) namespace: Namespace,
+    pub(super) id: i64,
+    pub(super) indexes: Vec<HeldIndex>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct HeldIndex {
+    pub(super) id: i64,
+    pub(super) index: Index,
+}
+
+impl Catalog {
+    pub(super) fn refresh(&mut self, connection: &Connection) -> Result<()> {
+        let version: i64 = connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?;
+        if self.version == Some(version) {
+            return Ok(());
+        }
+        self.collections.clear();
+        let mut indexes: HashMap<i64, Vec<HeldIndex>> = HashMap::new();
+        let mut statement = connection.prepare_cached("SELECT collection, id, path, is_unique FROM indexes ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let path: String = row.get(2)?;
+            let held = HeldIndex { id: row.get(1)?, index: Index { path: Path::new(&path), unique: row.get(3)? } };
+            indexes.entry(row.get(0)?).or_default().push(held);
+        }
+        let mut statement = connection.prepare_cached("SELECT id, database, name FROM collections")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            let namespace = Namespace::new(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
+            let collection = Collection { namespace: namespace.clone(), id, indexes: indexes.remove(&id).unwrap_or_default() };
+            self.collections.insert(namespace, Arc::new(collection));
+        }
+        self.version = Some(version);
+        Ok(())
+    }
+
+    /// Forgets everything, after a transaction that made tables was rolled back.
+    pub(super) fn forget(&mut self) {
+        self.version = None;
+    }
+
+    pub(super) fn collection(&self, namespace: &Namespace) -> Option<Arc<Collection>> {
+        self.collections.get(namespace).cloned()
+    }
+
+    /// The collection, made if it does not exist. Only within a write transaction.
+    pub(super) fn make_collection(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {
+        if let Some(collection) = self.collection(namespace) {
+            return Ok(collection);
+        }
+        connection.execute("INSERT INTO collections (database, name) VALUES (?1, ?2)", [&*namespace.database, &*namespace.collection])?;
+        let id = connection.last_insert_rowid();
+        connection.execute_batch(&format!(
+            "CREATE TABLE documents_{id} (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT"
+        ))?;
+        self.refresh_after_change(connection, namespace)
+    }
+
+    /// An index that does not exist yet, without its entries. Only within a write transaction.
+    pub(super) fn make_index(&mut self, connection: &Connection, collection: &Collection, index: &Index) -> Result<(Arc<Collection>, HeldIndex)> {
+        connection.execute(
+            "INSERT INTO indexes (collection, path, is_unique) VALUES (?1, ?2, ?3)",
+            rusqlite::params![collection.id, index.path.as_str(), index.unique],
+        )?;
+        let id = connection.last_insert_rowid();
+        connection.execute_batch(&format!("CREATE TABLE entries_{id} (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID"))?;
+        let collection = self.refresh_after_change(connection, &collection.namespace)?;
+        Ok((collection, HeldIndex { id, index: index.clone() }))
+    }
+
+    fn refresh_after_change(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {
+        self.refresh(connection)?;
+        self.collection(namespace).ok_or_else(|| crate::Error::Engine(format!("the collection {namespace} was not made")))
+    }
+}

@@ -1,0 +1,108 @@
+//! One connection to the file, with what it knows of the catalog.
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{catalog::Catalog, configure, Location, BUSY_TIMEOUT};
+use crate::{Error, Index, Namespace, Result};
+
+/// Marks our files, in SQLite's `application_id` ("USKP").
+const APPLICATION_ID: i64 = 0x5553_4b50;
+
+/// The newest format that is read, and the one that is written, in SQLite's `user_version`.
+const FORMAT: i64 = 1;
+
+pub(crate) struct Session {
+    pub(super) connection: Connection,
+    pub(super) catalog: Catalog,
+}
+
+impl Session {
+    pub(super) fn memory() -> Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        configure(&connection)?;
+        initialize(&connection)?;
+        Ok(Self { connection, catalog: Catalog::default() })
+    }
+
+    /// A reading connection to a file that exists and that a write has made a store of.
+    pub(super) fn open_existing(location: &Location) -> Result<Option<Self>> {
+        let Location::File(path) = location else { return Ok(None) };
+        // A file that is still empty is one that another process is just about to write.
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() > 0 => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::Open { path: path.clone(), reason: error.to_string() }),
+        }
+        let failed = |error: rusqlite::Error| Error::Open { path: path.clone(), reason: error.to_string() };
+        // Not read-only: a reader may be the one that recovers the log after a crash.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let is_store = check_format(&connection, location)?;
+        configure(&connection)?;
+        if is_store { Ok(Some(Self { connection, catalog: Catalog::default() })) } else { Ok(None) }
+    }
+
+    /// The writing connection; makes the file and its directory.
+    pub(super) fn open_for_writing(location: &Location) -> Result<Self> {
+        let Location::File(path) = location else { return Err(Error::Closed) };
+        let failed = |reason: String| Error::Open { path: path.clone(), reason };
+        let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
+        files::create_directory(parent).map_err(|error| failed(error.to_string()))?;
+        // SQLite gives its log files the permissions of the file that it finds.
+        files::open_private(path).map_err(|error| failed(error.to_string()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(error.to_string()))?;
+        check_format(&connection, location)?;
+        configure(&connection)?;
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(|error| failed(error.to_string()))?;
+        if !mode.eq_ignore_ascii_case("wal") {
+            return Err(failed(format!("the file system does not support a write-ahead log (journal mode {mode})")));
+        }
+        initialize(&connection)?;
+        Ok(Self { connection, catalog: Catalog::default() })
+    }
+
+    pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {
+        self.catalog.refresh(&self.connection)?;
+        let collection = self.catalog.collection(namespace);
+        Ok(collection.is_some_and(|collection| indexes.iter().all(|index| collection.indexes.iter().any(|held| held.index == *index))))
+    }
+}
+
+/// Whether the file is a store of a format that we read; false where it is still empty.
+fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
+    let Location::File(path) = location else { return Ok(true) };
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let read = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let application = read("application_id").map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
+        _ => Error::Open { path: path.clone(), reason: error.to_string() },
+    })?;
+    let format = read("user_version")?;
+    if application == 0 && format == 0 {
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        return if tables == 0 { Ok(false) } else { Err(Error::NotAStore { path: path.clone() }) };
+    }
+    if application != APPLICATION_ID {
+        return Err(Error::NotAStore { path: path.clone() });
+    }
+    if format > FORMAT {
+        return Err(Error::NewerFormat { path: path.clone(), found: format, supported: FORMAT });
+    }
+    Ok(true)
+}
+
+fn initialize(connection: &Connection) -> Result<()> {
+    // Several processes may make the file at once: the first does, in one transaction.
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE IF NOT EXISTS collections (id INTEGER PRIMARY KEY, database TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (database, name)) STRICT;
+         CREATE TABLE IF NOT EXISTS indexes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections, path TEXT NOT NULL,
+             is_unique INTEGER NOT NULL, UNIQUE (collection, path)) STRICT;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {FORMAT};
+         COMMIT;"
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! Writing, inside the transaction that the writer thread has begun.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use bson::{
+    raw::{RawDocument, RawDocumentBuf},
+    RawBson,
+};
+use query::{encode_key, get, keys_at, prepare_insert, Environment, Filter};
+use rusqlite::{Connection, ErrorCode};
+
+use super::{
+    catalog::{Collection, HeldIndex},
+    connection::Session,
+    read::{text, visit},
+};
+use crate::{Change, Denied, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Returning, Write};
+
+/// Why a write did not happen, and whether what it did before stays.
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) keep: bool,
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), keep: false }
+    }
+}
+
+/// Carries out writes of which either all happen or none.
+pub(super) fn all(session: &mut Session, environment: &dyn Environment, writes: Vec<Write>) -> Result<Vec<Outcome>, Failure> {
+    let alone = writes.len() == 1;
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for Write { namespace, operation, guard } in writes {
+        let guard = guard.as_deref();
+        outcomes.push(match operation {
+            Operation::Insert(documents) => insert(session, environment, &namespace, &documents, guard, alone)?,
+            Operation::Modify(modify) => change(session, environment, &namespace, &modify, guard)?,
+        });
+    }
+    Ok(outcomes)
+}
+
+fn insert(
+    session: &mut Session,
+    environment: &dyn Environment,
+    namespace: &Namespace,
+    documents: &[RawDocumentBuf],
+    guard: Option<&dyn Guard>,
+    keep_before_failure: bool,
+) -> Result<Outcome, Failure> {
+    let documents: Vec<_> = documents.iter().map(|document| prepare_insert(document, environment)).collect::<Result<_, _>>()?;
+    if let Some(guard) = guard {
+        documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
+    }
+    let collection = session.catalog.make_collection(&session.connection, namespace)?;
+    let mut outcome = Outcome::default();
+    for document in &documents {
+        match insert_document(&session.connection, &collection, document) {
+            Ok(id) => outcome.inserted_ids.push(id),
+            Err(error) => return Err(Failure { error, keep: keep_before_failure }),
+        }
+    }
+    Ok(outcome)
+}
+
+fn change(
+    session: &mut Session,
+    environment: &dyn Environment,
+    namespace: &Namespace,
+    modify: &Modify,
+    guard: Option<&dyn Guard>,
+) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    let collection = session.catalog.collection(namespace);
+    let targets = match &collection {
+        Some(collection) => targets(&session.connection, collection, modify, guard)?,
+        None => Vec::new(),
+    };
+    outcome.matched = targets.len() as u64;
+    if let Some(collection) = &collection {
+        for (seq, before) in targets {
+            let after = change_document(&session.connection, collection, environment, modify, guard, seq, &before, &mut outcome)?;
+            outcome.document = match modify.returning {
+                Returning::Nothing => None,
+                Returning::Before => Some(before),
+                // The new version may be one that the caller may not see.
+                Returning::After => after.filter(|after| guard.is_none_or(|guard| guard.may_see(after))),
+            };
+        }
+    }
+    if let Change::Update { update, upsert: true } = &modify.change {
+        if outcome.matched == 0 {
+            let document = update.upsert(&modify.filter, environment)?;
+            if let Some(guard) = guard {
+                guard.check_write(None, Some(&document))?;
+            }
+            let collection = session.catalog.make_collection(&session.connection, namespace)?;
+            outcome.upserted_id = Some(insert_document(&session.connection, &collection, &document)?);
+            if modify.returning == Returning::After {
+                outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// The documents to change. One that the caller may not see does not match, so that a filter tells nothing about it,
+/// with two exceptions that tell no more than an insert would: a filter for its `_id` alone is denied, and so is an
+/// upsert that would make its double.
+fn targets(connection: &Connection, collection: &Collection, modify: &Modify, guard: Option<&dyn Guard>) -> Result<Vec<(i64, RawDocumentBuf)>> {
+    let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
+    let only_id = matches!(modify.filter.equalities()[..], [(path, _)] if path.as_str() == "_id" && is_one_equality(&modify.filter));
+    let first = !modify.multi && modify.sort.is_none();
+    let mut targets = Vec::new();
+    let mut hidden = None;
+    visit(connection, collection, &modify.filter, |seq, document| {
+        if guard.is_some_and(|guard| !guard.may_see(document)) {
+            let equal = || modify.filter.equalities().iter().all(|(path, value)| Filter::equals(path.as_str(), RawBson::clone(value)).matches(document));
+            if (upsert || only_id) && hidden.is_none() && equal() {
+                hidden = Some(document.to_owned());
+            }
+        } else if modify.filter.matches(document) {
+            targets.push((seq, document.to_owned()));
+        }
+        Ok(if first && !targets.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    if let (true, Some(hidden), Some(guard)) = (targets.is_empty(), hidden, guard) {
+        let after = matches!(modify.change, Change::Update { .. }).then_some(&*hidden);
+        guard.check_write(Some(&hidden), after)?;
+        return Err(Denied("not permitted".into()).into());
+    }
+    if let Some(sort) = &modify.sort {
+        targets.sort_by_cached_key(|(_, document)| sort.key(document));
+    }
+    if !modify.multi {
+        targets.truncate(1);
+    }
+    Ok(targets)
+}
+
+fn is_one_equality(filter: &Filter) -> bool {
+    match filter {
+        Filter::Path(_) => true,
+        Filter::And(filters) => matches!(&filters[..], [filter] if is_one_equality(filter)),
+        _ => false,
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one step, each used once")]
+fn change_document(
+    connection: &Connection,
+    collection: &Collection,
+    environment: &dyn Environment,
+    modify: &Modify,
+    guard: Option<&dyn Guard>,
+    seq: i64,
+    before: &RawDocument,
+    outcome: &mut Outcome,
+) -> Result<Option<RawDocumentBuf>> {
+    match &modify.change {
+        Change::Delete => {
+            if let Some(guard) = guard {
+                guard.check_write(Some(before), None)?;
+            }
+            connection.prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?.execute([seq])?;
+            for held in &collection.indexes {
+                for key in keys_at(before, &held.index.path) {
+                    remove_entry(connection, held, &key, seq)?;
+                }
+            }
+            outcome.deleted += 1;
+            Ok(None)
+        }
+        Change::Update { update, .. } => {
+            let after = update.apply(before, environment)?;
+            if let Some(guard) = guard {
+                guard.check_write(Some(before), Some(&after))?;
+            }
+            if after.as_bytes() != before.as_bytes() {
+                connection
+                    .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", collection.id))?
+                    .execute((after.as_bytes(), seq))?;
+                for held in &collection.indexes {
+                    move_entries(connection, collection, held, seq, before, &after)?;
+                }
+                outcome.modified += 1;
+            }
+            Ok(Some(after))
+        }
+    }
+}
+
+fn insert_document(connection: &Connection, collection: &Collection, document: &RawDocument) -> Result<RawBson> {
+    let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
+    let keys: Vec<_> = collection.indexes.iter().map(|held| (held, keys_at(document, &held.index.path))).collect();
+    // Before anything is written: an ordered insert keeps what it wrote before it failed.
+    for (held, keys) in &keys {
+        check_unique(connection, collection, held, keys, document)?;
+    }
+    let inserted = connection
+        .prepare_cached(&format!("INSERT INTO documents_{} (id, body) VALUES (?1, ?2)", collection.id))?
+        .execute((encode_key(id.as_raw_bson_ref()), document.as_bytes()));
+    match inserted {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            return Err(Error::DuplicateKey {
+                namespace: collection.namespace.clone(),
+                index: "_id_".into(),
+                path: "_id".into(),
+                value: text(Some(id.as_raw_bson_ref())),
+            })
+        }
+        other => other?,
+    };
+    let seq = connection.last_insert_rowid();
+    for (held, keys) in &keys {
+        keys.iter().try_for_each(|key| add_entry(connection, held, key, seq))?;
+    }
+    Ok(id)
+}
+
+fn move_entries(connection: &Connection, collection: &Collection, held: &HeldIndex, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
+    let (old, new) = (keys_at(before, &held.index.path), keys_at(after, &held.index.path));
+    for key in old.iter().filter(|key| !new.contains(key)) {
+        remove_entry(connection, held, key, seq)?;
+    }
+    let added = || new.iter().filter(|key| !old.contains(key));
+    check_unique(connection, collection, held, added(), after)?;
+    added().try_for_each(|key| add_entry(connection, held, key, seq))
+}
+
+fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
+    connection.prepare_cached(&format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id))?.execute((key, seq))?;
+    Ok(())
+}
+
+fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
+    connection.prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?.execute((key, seq))?;
+    Ok(())
+}
+
+/// Refuses keys that a unique index holds for another document.
+fn check_unique<'k>(
+    connection: &Connection,
+    collection: &Collection,
+    held: &HeldIndex,
+    keys: impl IntoIterator<Item = &'k Vec<u8>>,
+    document: &RawDocument,
+) -> Result<()> {
+    if !held.index.unique {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(&format!("SELECT 1 FROM entries_{} WHERE key = ?1", held.id))?;
+    for key in keys {
+        if statement.exists([key])? {
+            return Err(Error::DuplicateKey {
+                namespace: collection.namespace.clone(),
+                index: held.index.name(),
+                path: held.index.path.as_str().to_owned(),
+                value: text(held.index.path.value_in(document)),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the indexes that are missing, with the entries of what the collection holds.
+pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
+    let connection = &session.connection;
+    let mut collection: Arc<Collection> = session.catalog.make_collection(connection, namespace)?;
+    for index in indexes {
+        if collection.indexes.iter().any(|held| held.index.path == index.path) {
+            continue;
+        }
+        let (with_index, held) = session.catalog.make_index(connection, &collection, index)?;
+        collection = with_index;
+        let all: Filter = Filter::all();
+        visit(connection, &collection, &all, |seq, document| {
+            let keys = keys_at(document, &index.path);
+            check_unique(connection, &collection, &held, &keys, document)?;
+            keys.iter().try_for_each(|key| add_entry(connection, &held, key, seq))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    Ok(())
+}
