@@ -1,1 +1,19 @@
-//! x
+//! App Services' behaviour: an app's definition, its users and their sessions, custom user data, and collections under
+//! rules. Knows neither HTTP nor JavaScript: a request is a value, and so is what answers it.
+
+mod auth;
+mod backend;
+mod data;
+pub mod definition;
+mod environment;
+mod error;
+pub mod request;
+pub mod rules;
+mod secret;
+
+pub use backend::{Backend, Options};
+pub use definition::Definition;
+pub use environment::Environment;
+pub use error::{Error, ErrorCode, Result};
+pub use request::{Request, Response};
+pub use secret::Secret;

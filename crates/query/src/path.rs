@@ -60,6 +60,16 @@ impl Path {
         visit_document(document, &self.parts, visit)
     }
 
+    /// All values that the path reaches, through the documents in arrays and by index; an array at its end is one.
+    pub fn values_in<'a>(&self, document: &'a RawDocument) -> Vec<RawBsonRef<'a>> {
+        let mut values = Vec::new();
+        self.visit(document, &mut |value| {
+            values.extend(value);
+            false
+        });
+        values
+    }
+
     /// The value at the path through documents alone, with no regard to what arrays hold.
     pub fn value_in<'a>(&self, document: &'a RawDocument) -> Option<RawBsonRef<'a>> {
         let (last, parents) = self.parts.split_last()?;

@@ -110,6 +110,15 @@ pub struct Modify {
     pub change: Change,
     /// What of the (one) document to answer with.
     pub returning: Returning,
+    /// Which of its fields; else all.
+    pub projection: Option<Projection>,
+}
+
+impl Modify {
+    /// A change to one document, or to all that match, without an answer but counts.
+    pub fn new(filter: Filter, multi: bool, change: Change) -> Self {
+        Self { filter, sort: None, multi, change, returning: Returning::Nothing, projection: None }
+    }
 }
 
 /// What becomes of a document.

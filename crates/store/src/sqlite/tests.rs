@@ -33,7 +33,7 @@ fn insert(documents: Vec<Document>) -> Write {
 
 fn update(find: Document, update: Document, multi: bool, upsert: bool) -> Write {
     let update = Update::parse(&RawDocumentBuf::try_from(update).unwrap()).unwrap();
-    let modify = Modify { filter: filter(find), sort: None, multi, change: Change::Update { update, upsert }, returning: Returning::Nothing };
+    let modify = Modify::new(filter(find), multi, Change::Update { update, upsert });
     Write { namespace: namespace(), operation: Operation::Modify(modify), guard: None }
 }
 
@@ -113,7 +113,7 @@ async fn updates_deletes_and_returns_what_it_is_asked_for() {
     let modify = |change, returning| Write {
         namespace: namespace(),
         guard: None,
-        operation: Operation::Modify(Modify { filter: query::Filter::all(), sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()), multi: false, change, returning }),
+        operation: Operation::Modify(Modify { sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()), returning, ..Modify::new(query::Filter::all(), false, change) }),
     };
     let outcome = store.write(vec![modify(Change::Delete, Returning::Before)]).await.unwrap().remove(0);
     assert_eq!(outcome.document.unwrap().get_str("name").unwrap(), "new");
@@ -160,7 +160,7 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
     denied(store.write(vec![as_a(insert(vec![doc! { "_id": 8, "owner": "a" }, doc! { "_id": 9, "owner": "b" }]))]).await);
     assert_eq!(all(&store, doc! {}).await, before);
 
-    let delete = Modify { filter: query::Filter::all(), sort: None, multi: true, change: Change::Delete, returning: Returning::Nothing };
+    let delete = Modify::new(query::Filter::all(), true, Change::Delete);
     let outcome = &store.write(vec![as_a(Write { namespace: namespace(), operation: Operation::Modify(delete), guard: None })]).await.unwrap()[0];
     assert_eq!(outcome.deleted, 2);
     assert_eq!(all(&store, doc! {}).await.len(), 1, "the hidden document is still there");

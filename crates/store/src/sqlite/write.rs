@@ -103,6 +103,9 @@ fn change(
             }
         }
     }
+    if let (Some(projection), Some(document)) = (&modify.projection, &outcome.document) {
+        outcome.document = Some(projection.apply(document));
+    }
     Ok(outcome)
 }
 

@@ -1,0 +1,12 @@
+//! Users, how they log in, and their sessions.
+
+mod keys;
+mod passwords;
+mod sessions;
+mod tokens;
+mod users;
+
+pub(crate) use keys::KeyRing;
+pub(crate) use passwords::Passwords;
+pub(crate) use sessions::{Caller, Sessions};
+pub(crate) use users::Users;

@@ -1,0 +1,131 @@
+//! Passwords: argon2id in threads of their own, few and with a bounded queue, so that a flood of log-ins waits for
+//! itself and for nothing else.
+
+use std::sync::{
+    mpsc::{sync_channel, Receiver, SyncSender, TrySendError},
+    Arc, Mutex, OnceLock, PoisonError,
+};
+
+use argon2::{
+    password_hash::{PasswordHasher, PasswordVerifier},
+    Algorithm, Argon2, Params, Version,
+};
+use tokio::sync::oneshot;
+
+use crate::{Error, ErrorCode, Result, Secret};
+
+/// How many passwords may wait to be hashed.
+const QUEUE: usize = 128;
+
+/// OWASP's recommendation: 19 MiB, two passes, one lane
+/// (<https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>).
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+type Work = Box<dyn FnOnce(&Argon2<'static>) + Send>;
+
+/// The pool, shared by every backend of the process.
+#[derive(Clone)]
+pub(crate) struct Passwords {
+    queue: SyncSender<Work>,
+    /// The hash of a password that nobody has, for users that do not exist.
+    decoy: Arc<OnceLock<String>>,
+}
+
+impl Passwords {
+    pub(crate) fn shared() -> Self {
+        static SHARED: OnceLock<Passwords> = OnceLock::new();
+        SHARED.get_or_init(Self::start).clone()
+    }
+
+    fn start() -> Self {
+        let (queue, work) = sync_channel::<Work>(QUEUE);
+        let work = Arc::new(Mutex::new(work));
+        let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4));
+        for number in 0..threads {
+            let work = Arc::clone(&work);
+            let spawned = std::thread::Builder::new().name(format!("userkeep-password-{number}")).spawn(move || run(&work));
+            if let Err(error) = spawned {
+                tracing::error!(%error, "cannot start a thread for passwords");
+            }
+        }
+        Self { queue, decoy: Arc::default() }
+    }
+
+    /// Hashes a password for storage.
+    pub(crate) async fn hash(&self, password: Secret) -> Result<String> {
+        self.run(move |argon2| argon2.hash_password(password.expose().as_bytes()).map(|hash| hash.to_string())).await?.map_err(Error::internal)
+    }
+
+    /// Whether a password is the one that was hashed. Without a hash it takes as long and is always wrong.
+    pub(crate) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool> {
+        let decoy = Arc::clone(&self.decoy);
+        self.run(move |argon2| {
+            let known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| {
+                let nobodys = || argon2.hash_password(&[0; 32]).map(|hash| hash.to_string()).unwrap_or_default();
+                decoy.get_or_init(nobodys).clone()
+            });
+            let is_right = argon2.verify_password(password.expose().as_bytes(), hash.as_str()).is_ok();
+            known && is_right
+        })
+        .await
+    }
+
+    /// Makes what the first unknown user would otherwise wait for.
+    pub(crate) fn warm_up(&self) {
+        let decoy = Arc::clone(&self.decoy);
+        let _ = self.queue.try_send(Box::new(move |argon2| {
+            decoy.get_or_init(|| argon2.hash_password(&[0; 32]).map(|hash| hash.to_string()).unwrap_or_default());
+        }));
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Work = Box::new(move |argon2| {
+            let _ = reply.send(work(argon2));
+        });
+        match self.queue.try_send(job) {
+            Ok(()) => answer.await.map_err(Error::internal),
+            Err(TrySendError::Full(_)) => Err(Error::new(ErrorCode::AppServerError, "too many log-ins at once; try again later")),
+            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the threads for passwords have ended")),
+        }
+    }
+}
+
+fn run(work: &Mutex<Receiver<Work>>) {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // The caller of a job that panics gets an error, and the thread goes on.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&argon2)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_is_right() {
+        let passwords = Passwords::shared();
+        let hash = passwords.hash("passw0rd".to_owned().into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify("passw0rd".to_owned().into(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("Passw0rd".to_owned().into(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("passw0rd".to_owned().into(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_refused_beyond_the_queue() {
+        let (queue, _kept) = sync_channel::<Work>(1);
+        let passwords = Passwords { queue, decoy: Arc::default() };
+        passwords.warm_up();
+        let error = passwords.hash("passw0rd".to_owned().into()).await.unwrap_err();
+        assert_eq!(error.code.status(), 429);
+    }
+}

@@ -1,0 +1,147 @@
+//! Sessions: what a refresh token stands for. A request is only answered while its session is open, and a session ends
+//! with its user, so one read tells all.
+
+use std::sync::Arc;
+
+use bson::{oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype, Binary, DateTime, RawBson};
+use query::{Filter, Path};
+use serde_json::Value;
+use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+
+use super::{
+    keys::KeyRing,
+    tokens::{Kind, Subject, Tokens},
+    users::{User, Users},
+};
+use crate::{Environment, Error, ErrorCode, Result, Secret};
+
+/// How long an access token lives, in seconds.
+const ACCESS_LIFETIME: i64 = 30 * 60;
+
+/// How long a refresh token lives, in seconds, unless it is an anonymous user's.
+const REFRESH_LIFETIME: i64 = 60 * 24 * 60 * 60;
+
+/// Anonymous users cannot log in again, so their refresh tokens say a time that does not come (50 years).
+const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
+
+pub(crate) struct Sessions {
+    store: Arc<dyn Store>,
+    namespace: Namespace,
+    environment: Environment,
+    tokens: Tokens,
+}
+
+/// Who makes a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) user_id: ObjectId,
+    pub(crate) session_id: ObjectId,
+    pub(crate) device_id: String,
+}
+
+impl Sessions {
+    pub(crate) fn new(store: Arc<dyn Store>, database: &str, app_id: &str, keys: Arc<KeyRing>, environment: Environment) -> Self {
+        Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens: Tokens::new(keys, app_id) }
+    }
+
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        let by_user = Index { path: Path::new("user_id"), unique: false };
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![by_user]).await?)
+    }
+
+    /// Opens a session for a user who has shown who he or she is.
+    pub(crate) async fn open(&self, user: &User, users: &Users, device_id: String) -> Result<(Caller, Secret)> {
+        let caller = Caller { user_id: user.id, session_id: ObjectId::new(), device_id };
+        let now = self.environment.unix_seconds();
+        let anonymous = user.identity.provider_type == "anon-user";
+        let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
+        let identity = (user.identity.id.as_str(), user.identity.provider_type.as_str());
+        let refresh_token = self.tokens.sign_refresh(&caller.subject(), identity, now, expires, self.environment.random()?).await?;
+        let document = rawdoc! {
+            "_id": caller.session_id,
+            "user_id": user.id,
+            "provider_type": user.identity.provider_type.as_str(),
+            "device_id": caller.device_id.as_str(),
+            "refresh_token_hash": hash(&refresh_token),
+            "created_at": DateTime::from_millis(now * 1000),
+            "expires_at": DateTime::from_millis(expires * 1000),
+        };
+        let insert = Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let outcomes = self.store.write(vec![users.note_log_in(user.id)?, insert]).await?;
+        // Deleted or disabled since the password was checked: the session must not outlive the user.
+        if outcomes.first().is_none_or(|noted| noted.matched == 0) {
+            self.store.write(vec![self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)))]).await?;
+            return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
+        }
+        Ok((caller, refresh_token))
+    }
+
+    pub(crate) async fn access_token(&self, caller: &Caller, user_data: Option<Value>) -> Result<Secret> {
+        let now = self.environment.unix_seconds();
+        self.tokens.sign_access(&caller.subject(), now, now + ACCESS_LIFETIME, user_data).await
+    }
+
+    /// Who an access token stands for, if its session is open.
+    pub(crate) async fn by_access_token(&self, token: &Secret) -> Result<Caller> {
+        let (caller, _) = self.authenticate(token, Kind::Access, "access token expired", "access token required").await?;
+        Ok(caller)
+    }
+
+    /// Who a refresh token stands for, if its session is open.
+    pub(crate) async fn by_refresh_token(&self, token: &Secret) -> Result<Caller> {
+        let (caller, session) = self.authenticate(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
+        let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
+        if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
+            return Err(Error::invalid_session("failed to find refresh token"));
+        }
+        Ok(caller)
+    }
+
+    async fn authenticate(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<(Caller, RawDocumentBuf)> {
+        let verified = self.tokens.verify(token).await?;
+        if verified.kind != kind {
+            let prefix = if kind == Kind::Refresh { "invalid refresh token" } else { "invalid session" };
+            return Err(Error::new(ErrorCode::InvalidSession, format!("{prefix}: {wrong_kind}")));
+        }
+        if verified.expires <= self.environment.unix_seconds() {
+            return Err(Error::invalid_session(expired));
+        }
+        let filter = Filter::equals("_id", RawBson::ObjectId(verified.session_id));
+        let session = self.store.find(Find::new(self.namespace.clone(), filter)).await?.pop();
+        let Some(session) = session else {
+            return Err(match kind {
+                Kind::Refresh => Error::invalid_session("failed to find refresh token"),
+                Kind::Access => Error::invalid_session(&format!("No user found for session for user id {}", verified.user_id)),
+            });
+        };
+        let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
+        Ok((Caller { user_id: verified.user_id, session_id: verified.session_id, device_id }, session))
+    }
+
+    /// Ends one session.
+    pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
+        self.store.write(vec![self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)))]).await?;
+        Ok(())
+    }
+
+    /// The write that ends all sessions of a user.
+    pub(crate) fn end_all(&self, user_id: ObjectId) -> Write {
+        self.end(Filter::equals("user_id", RawBson::ObjectId(user_id)))
+    }
+
+    fn end(&self, filter: Filter) -> Write {
+        let modify = Modify::new(filter, true, Change::Delete);
+        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+    }
+}
+
+impl Caller {
+    fn subject(&self) -> Subject<'_> {
+        Subject { user_id: self.user_id, session_id: self.session_id, device_id: &self.device_id }
+    }
+}
+
+fn hash(token: &Secret) -> Binary {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
+    Binary { subtype: BinarySubtype::Generic, bytes: digest.as_ref().to_vec() }
+}

@@ -1,0 +1,147 @@
+//! Users as they are stored, in the backend's own database.
+
+use std::sync::Arc;
+
+use bson::{
+    oid::ObjectId,
+    raw::{RawDocument, RawDocumentBuf},
+    rawdoc, RawBson,
+};
+use query::{Filter, Path};
+use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+
+use crate::{
+    request::{Identity, Profile},
+    Environment, Error, ErrorCode, Result,
+};
+
+/// What a user logs in by is unique among all users: the provider and the provider's name for the user.
+const LOGIN_KEY: &str = "identities.key";
+
+pub(crate) struct Users {
+    store: Arc<dyn Store>,
+    namespace: Namespace,
+    environment: Environment,
+}
+
+/// A user, as far as logging in needs one.
+pub(crate) struct User {
+    pub(crate) id: ObjectId,
+    pub(crate) disabled: bool,
+    pub(crate) password_hash: Option<String>,
+    pub(crate) identity: Identity,
+}
+
+impl Users {
+    pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
+        Self { store, namespace: Namespace::new(database, "users"), environment }
+    }
+
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        let login = Index { path: Path::new(LOGIN_KEY), unique: true };
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login]).await?)
+    }
+
+    pub(crate) async fn by_email(&self, email: &str) -> Result<Option<User>> {
+        let filter = Filter::equals(LOGIN_KEY, RawBson::String(login_key("local-userpass", email)));
+        let found = self.store.find(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }).await?;
+        found.first().map(|document| User::read(document, "local-userpass").map_err(Error::internal)).transpose()
+    }
+
+    pub(crate) async fn create_with_email(&self, email: &str, password_hash: &str) -> Result<()> {
+        let document = self.document("local-userpass", &login_key("local-userpass", email), rawdoc! { "email": email }, Some(password_hash));
+        match self.insert(document).await {
+            // Of two registrations at once, the unique index lets one through.
+            Err(store::Error::DuplicateKey { .. }) => Err(Error::new(ErrorCode::AccountNameInUse, "name already in use")),
+            other => Ok(other?),
+        }
+    }
+
+    pub(crate) async fn create_anonymous(&self) -> Result<User> {
+        let unique = ObjectId::new().to_hex();
+        let document = self.document("anon-user", &login_key("anon-user", &unique), RawDocumentBuf::new(), None);
+        let user = User::read(&document, "anon-user").map_err(Error::internal)?;
+        self.insert(document).await?;
+        Ok(user)
+    }
+
+    fn document(&self, provider: &str, key: &str, data: RawDocumentBuf, password_hash: Option<&str>) -> RawDocumentBuf {
+        let mut document = rawdoc! {
+            "_id": ObjectId::new(),
+            "type": "normal",
+            "identities": [{ "id": ObjectId::new().to_hex(), "provider_type": provider, "key": key }],
+            "data": data,
+            "disabled": false,
+            "created_at": query::Environment::now(&self.environment),
+        };
+        if let Some(hash) = password_hash {
+            query::append(&mut document, "password_hash", hash);
+        }
+        document
+    }
+
+    async fn insert(&self, document: RawDocumentBuf) -> Result<(), store::Error> {
+        let write = Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        self.store.write(vec![write]).await.map(|_| ())
+    }
+
+    pub(crate) async fn profile(&self, id: ObjectId) -> Result<Profile> {
+        let filter = Filter::equals("_id", RawBson::ObjectId(id));
+        let found = self.store.find(Find::new(self.namespace.clone(), filter)).await?;
+        let document = found.first().ok_or_else(|| Error::invalid_session(&format!("No user found for session for user id {id}")))?;
+        read_profile(document).map_err(Error::internal)
+    }
+
+    /// The write that notes a log-in. It matches nothing if the user is gone or disabled.
+    pub(crate) fn note_log_in(&self, id: ObjectId) -> Result<Write> {
+        let filter = Filter::And(vec![Filter::equals("_id", RawBson::ObjectId(id)), Filter::equals("disabled", RawBson::Boolean(false))]);
+        let update = query::Update::parse(&rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } })?;
+        Ok(self.modify(filter, Change::Update { update, upsert: false }))
+    }
+
+    /// The write that takes a user away.
+    pub(crate) fn delete(&self, id: ObjectId) -> Write {
+        self.modify(Filter::equals("_id", RawBson::ObjectId(id)), Change::Delete)
+    }
+
+    fn modify(&self, filter: Filter, change: Change) -> Write {
+        let modify = Modify::new(filter, false, change);
+        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+    }
+}
+
+impl User {
+    fn read(document: &RawDocument, provider: &str) -> Result<Self, bson::error::Error> {
+        let identities = read_identities(document)?;
+        let identity = identities.into_iter().find(|identity| identity.provider_type == provider);
+        Ok(Self {
+            id: document.get_object_id("_id")?,
+            disabled: document.get_bool("disabled")?,
+            password_hash: document.get_str("password_hash").ok().map(str::to_owned),
+            identity: identity.unwrap_or_else(|| Identity { id: String::new(), provider_type: provider.to_owned() }),
+        })
+    }
+}
+
+fn login_key(provider: &str, name: &str) -> String {
+    format!("{provider}:{name}")
+}
+
+fn read_identities(document: &RawDocument) -> Result<Vec<Identity>, bson::error::Error> {
+    let mut identities = Vec::new();
+    for item in document.get_array("identities")? {
+        if let Some(identity) = item?.as_document() {
+            identities.push(Identity { id: identity.get_str("id")?.to_owned(), provider_type: identity.get_str("provider_type")?.to_owned() });
+        }
+    }
+    Ok(identities)
+}
+
+fn read_profile(document: &RawDocument) -> Result<Profile, bson::error::Error> {
+    Ok(Profile {
+        user_id: document.get_object_id("_id")?.to_hex(),
+        kind: document.get_str("type")?.to_owned(),
+        identities: read_identities(document)?,
+        data: document.get_document("data")?.to_owned(),
+    })
+}

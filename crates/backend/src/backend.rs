@@ -1,0 +1,261 @@
+//! The backend of one app.
+
+use std::sync::Arc;
+
+use bson::{oid::ObjectId, raw::RawDocument, RawBson};
+use store::Store;
+use tokio::sync::OnceCell;
+
+use crate::{
+    auth::{Caller, KeyRing, Passwords, Sessions, Users},
+    data::{claim, Access as DataAccess, Collections, CustomData},
+    definition::Definition,
+    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
+    rules::{RuleGuard, RuleUser},
+    Environment, Error, ErrorCode, Result, Secret,
+};
+
+/// How long passwords may be, in characters.
+const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 6..=128;
+
+/// How long an e-mail address may be, in characters.
+const EMAIL_LENGTH: usize = 128;
+
+/// An app's backend: answers requests, over one store. Shared by reference; keeps no state of its own but caches.
+pub struct Backend {
+    app_id: String,
+    definition: Definition,
+    store: Arc<dyn Store>,
+    keys: Arc<KeyRing>,
+    users: Users,
+    sessions: Sessions,
+    passwords: Passwords,
+    custom_data: CustomData,
+    collections: Collections,
+    prepared: OnceCell<()>,
+}
+
+/// What a backend may be told beside its definition.
+#[derive(Debug, Default, Clone)]
+pub struct Options {
+    /// How many documents a user's query may return; 50 000 if not said.
+    pub max_documents: Option<usize>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Backend").field("app_id", &self.app_id).field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// The backend of the app `app_id`, as defined, on a store.
+    pub fn new(app_id: &str, definition: Definition, store: Arc<dyn Store>, environment: Environment, options: &Options) -> Self {
+        let database = format!("userkeep_{app_id}");
+        let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
+        Self {
+            app_id: app_id.to_owned(),
+            users: Users::new(Arc::clone(&store), &database, environment.clone()),
+            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment),
+            passwords: Passwords::shared(),
+            custom_data: CustomData::new(Arc::clone(&store), definition.custom_user_data.clone()),
+            collections: Collections::new(Arc::clone(&store), options.max_documents),
+            definition,
+            store,
+            keys,
+            prepared: OnceCell::new(),
+        }
+    }
+
+    /// The definition that it runs.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Lets go of the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// Answers a client's request.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub async fn handle(&self, request: Request) -> Result<Response> {
+        match request {
+            Request::LogIn(log_in) => self.log_in(log_in).await.map(Response::Session),
+            Request::Link { access_token } => {
+                self.sessions.by_access_token(&access_token).await?;
+                Err(Error::bad_request("linking identities is not supported yet"))
+            }
+            Request::Profile { access_token } => {
+                let caller = self.sessions.by_access_token(&access_token).await?;
+                self.users.profile(caller.user_id).await.map(Response::Profile)
+            }
+            Request::RefreshSession { refresh_token } => {
+                let caller = self.sessions.by_refresh_token(&refresh_token).await?;
+                self.access(&caller).await.map(Response::Access)
+            }
+            Request::EndSession { refresh_token } => {
+                let caller = self.sessions.by_refresh_token(&refresh_token).await?;
+                self.sessions.close(&caller).await.map(|()| Response::Done)
+            }
+            Request::DeleteUser { access_token } => {
+                let caller = self.sessions.by_access_token(&access_token).await?;
+                // Together, so that no session outlives its user. The custom data stays: it is the application's.
+                self.store.write(vec![self.users.delete(caller.user_id), self.sessions.end_all(caller.user_id)]).await?;
+                Ok(Response::Done)
+            }
+            Request::EmailPassword(request) => self.email_password(request).await.map(|()| Response::Done),
+            Request::ApiKeys { refresh_token } => {
+                self.sessions.by_refresh_token(&refresh_token).await?;
+                Err(provider_not_found("api-key"))
+            }
+            Request::CallFunction(call) => self.call_function(call).await.map(Response::Value),
+            Request::Push { access_token, service } => {
+                self.sessions.by_access_token(&access_token).await?;
+                Err(Error::new(ErrorCode::ServiceNotFound, format!("service not found: '{service}'")))
+            }
+        }
+    }
+
+    /// Calls a data source's function as the system user, under no rules. For the operator.
+    ///
+    /// # Errors
+    /// As for a user, but for what rules refuse.
+    pub async fn call_as_system(&self, service: &str, name: &str, arguments: &RawDocument) -> Result<RawBson> {
+        self.prepare().await?;
+        let call = self.collections.read(&self.definition, service, name, arguments)?;
+        self.collections.run(call, DataAccess::System).await
+    }
+
+    /// Makes, before the first write, what everything later relies on: the indexes and the signing key.
+    async fn prepare(&self) -> Result<()> {
+        self.prepared
+            .get_or_try_init(|| async {
+                self.passwords.warm_up();
+                self.users.prepare().await?;
+                self.sessions.prepare().await?;
+                self.custom_data.prepare().await?;
+                self.keys.prepare().await
+            })
+            .await
+            .copied()
+    }
+
+    async fn log_in(&self, LogIn { credentials, device_id }: LogIn) -> Result<Session> {
+        let providers = &self.definition.providers;
+        let user = match credentials {
+            Credentials::Anonymous if providers.anonymous => {
+                self.prepare().await?;
+                self.users.create_anonymous().await?
+            }
+            Credentials::EmailPassword { email, password } if providers.email_password.is_some() => {
+                self.prepare().await?;
+                let user = self.users.by_email(&email).await?;
+                let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+                let is_right = self.passwords.verify(password, hash).await?;
+                let user = user.filter(|_| is_right).ok_or_else(|| Error::new(ErrorCode::InvalidPassword, "unauthorized"))?;
+                if user.disabled {
+                    return Err(Error::new(ErrorCode::UserDisabled, "user disabled"));
+                }
+                user
+            }
+            Credentials::Anonymous => return Err(provider_not_found("anon-user")),
+            Credentials::EmailPassword { .. } => return Err(provider_not_found("local-userpass")),
+            Credentials::Other(provider) => return Err(provider_not_found(&provider)),
+        };
+        let is_device = |id: &String| ObjectId::parse_str(id).is_ok_and(|id| id.bytes() != [0; 12]);
+        let device_id = device_id.filter(is_device).unwrap_or_else(|| ObjectId::new().to_hex());
+        let (caller, refresh_token) = self.sessions.open(&user, &self.users, device_id).await?;
+        let access = self.access(&caller).await?;
+        Ok(Session { access, refresh_token, user_id: caller.user_id.to_hex(), device_id: caller.device_id })
+    }
+
+    /// A new access token, with the custom data as it is now.
+    async fn access(&self, caller: &Caller) -> Result<Access> {
+        let custom_data = self.custom_data.of(caller.user_id).await?;
+        let user_data = match &custom_data {
+            Some(document) => claim(caller.user_id, document)?,
+            None => None,
+        };
+        Ok(Access { access_token: self.sessions.access_token(caller, user_data).await?, custom_data })
+    }
+
+    async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
+        let Some(provider) = self.definition.providers.email_password else { return Err(provider_not_found("local-userpass")) };
+        match request {
+            EmailPasswordRequest::Register { email, password } => {
+                if !provider.auto_confirm {
+                    return Err(Error::bad_request(format!("failed to confirm user \"{email}\"")));
+                }
+                self.register(&email, password).await
+            }
+            EmailPasswordRequest::Confirm => Err(Error::new(ErrorCode::UserpassTokenInvalid, "invalid token data")),
+            EmailPasswordRequest::ResendConfirmation { email } => {
+                self.existing(&email).await?;
+                Err(Error::new(ErrorCode::UserAlreadyConfirmed, "already confirmed"))
+            }
+            EmailPasswordRequest::RetryCustomConfirmation { email } => {
+                Err(Error::bad_request(format!("cannot run confirmation for {email}: automatic confirmation is enabled")))
+            }
+            EmailPasswordRequest::Reset => Err(Error::new(ErrorCode::UserpassTokenInvalid, "invalid token data")),
+            EmailPasswordRequest::SendReset { .. } => Err(Error::bad_request("error processing request")),
+            EmailPasswordRequest::CallResetFunction { email } => Err(Error::bad_request(format!("failed to reset password for user \"{email}\""))),
+        }
+    }
+
+    async fn register(&self, email: &str, password: Secret) -> Result<()> {
+        let (name, domain) = email.rsplit_once('@').unwrap_or_default();
+        let is_address = !name.is_empty() && !domain.is_empty() && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+        if !is_address || email.chars().count() > EMAIL_LENGTH {
+            return Err(Error::bad_request("email invalid"));
+        }
+        if !PASSWORD_LENGTH.contains(&password.expose().chars().count()) {
+            return Err(Error::bad_request("password must be between 6 and 128 characters"));
+        }
+        self.prepare().await?;
+        // Checked before the work of hashing, and again by the unique index.
+        if self.users.by_email(email).await?.is_some() {
+            return Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"));
+        }
+        let hash = self.passwords.hash(password).await?;
+        self.users.create_with_email(email, &hash).await
+    }
+
+    async fn existing(&self, email: &str) -> Result<()> {
+        match self.users.by_email(email).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorCode::UserNotFound, "user not found")),
+        }
+    }
+
+    async fn call_function(&self, CallFunction { access_token, service, name, arguments }: CallFunction) -> Result<RawBson> {
+        let caller = self.sessions.by_access_token(&access_token).await?;
+        let Some(service) = service else {
+            return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
+        };
+        let call = self.collections.read(&self.definition, &service, &name, &arguments)?;
+        let rules = self
+            .definition
+            .services
+            .get(&service)
+            .and_then(|service| service.rules(&call.namespace.database, &call.namespace.collection))
+            .ok_or_else(|| crate::data::no_rule(&call.namespace))?;
+        // As it is now, so that a privilege that was taken away is gone at once.
+        let custom_data = if rules.needs_custom_data() { self.custom_data.of(caller.user_id).await? } else { None };
+        let guard = RuleGuard {
+            rules: Arc::clone(rules),
+            user: RuleUser { id: caller.user_id.to_hex(), custom_data },
+            namespace: call.namespace.clone(),
+        };
+        self.collections.run(call, DataAccess::Guarded(Arc::new(guard))).await
+    }
+}
+
+fn provider_not_found(provider: &str) -> Error {
+    Error::new(ErrorCode::AuthProviderNotFound, format!("authentication via '{provider}' is unsupported"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Instant,
+};
+
+use bson::{doc, raw::RawDocumentBuf, DateTime, Document};
+use store::{Location, SqliteStore};
+
+use super::*;
+
+struct World {
+    backend: Backend,
+    clock: Arc<AtomicI64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Definition::development().unwrap())
+    }
+
+    fn with(definition: Definition) -> Self {
+        let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
+        let hands = Arc::clone(&clock);
+        let environment = Environment::with_clock(move || DateTime::from_millis(hands.load(Ordering::SeqCst)));
+        let store = SqliteStore::open(Location::Memory, Arc::new(environment.clone())).unwrap();
+        Self { backend: Backend::new("test-app", definition, Arc::new(store), environment, &Options::default()), clock }
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.clock.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    async fn register(&self, email: &str, password: &str) -> Result<()> {
+        let request = EmailPasswordRequest::Register { email: email.into(), password: password.to_owned().into() };
+        self.backend.handle(Request::EmailPassword(request)).await.map(|_| ())
+    }
+
+    async fn log_in(&self, credentials: Credentials) -> Result<Session> {
+        match self.backend.handle(Request::LogIn(LogIn { credentials, device_id: None })).await? {
+            Response::Session(session) => Ok(session),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn log_in_as(&self, email: &str, password: &str) -> Result<Session> {
+        self.log_in(Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() }).await
+    }
+
+    async fn refresh(&self, session: &Session) -> Result<Access> {
+        match self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+            Response::Access(access) => Ok(access),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn call(&self, access_token: &Secret, name: &str, arguments: Document) -> Result<bson::Bson> {
+        let mut all = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
+        all.extend(arguments);
+        let call = CallFunction {
+            access_token: access_token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: name.into(),
+            arguments: RawDocumentBuf::try_from(all).unwrap(),
+        };
+        match self.backend.handle(Request::CallFunction(call)).await? {
+            Response::Value(value) => Ok(bson::Bson::try_from(value).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn seed(&self, document: Document) {
+        let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
+        self.backend.call_as_system("mongodb-atlas", "insertOne", &RawDocumentBuf::try_from(arguments).unwrap()).await.unwrap();
+    }
+}
+
+fn claims(token: &Secret) -> serde_json::Value {
+    use base64::Engine;
+    let payload = token.expose().split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn custom_data_is_what_it_was_when_the_token_was_made() {
+    let world = World::new();
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    assert!(session.access.custom_data.is_none());
+    assert!(claims(&session.access.access_token).get("user_data").is_none());
+
+    let token = &session.access.access_token;
+    let answer = world
+        .call(token, "updateOne", doc! { "query": { "userId": &session.user_id }, "update": { "$set": { "favoriteColor": "pink", "n": 5_i64 } }, "upsert": true })
+        .await
+        .unwrap();
+    let answer = answer.as_document().unwrap();
+    assert_eq!((answer.get_i32("matchedCount").unwrap(), answer.get_i32("modifiedCount").unwrap()), (0, 0));
+    assert!(answer.get_object_id("upsertedId").is_ok());
+
+    let access = world.refresh(&session).await.unwrap();
+    let data = Document::try_from(access.custom_data.unwrap()).unwrap();
+    assert_eq!((data.get_str("favoriteColor").unwrap(), data.get_str("userId").unwrap()), ("pink", session.user_id.as_str()));
+    let claims = claims(&access.access_token);
+    assert_eq!(claims["user_data"]["n"], serde_json::json!({ "$numberLong": "5" }));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 1800);
+    assert_eq!(claims["sub"], session.user_id.as_str());
+    assert_eq!(claims["typ"], "access");
+}
+
+#[tokio::test]
+async fn the_string_wins_over_the_object_id_and_the_first_inserted_over_later_ones() {
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let id = ObjectId::parse_str(&session.user_id).unwrap();
+    let number = |access: Access| access.custom_data.map(|data| data.get_i32("n").unwrap());
+
+    // What lists the id among others belongs to nobody, or one user could plant another's data.
+    world.seed(doc! { "n": 0, "userId": [&session.user_id, "somebody"] }).await;
+    assert_eq!(number(world.refresh(&session).await.unwrap()), None);
+    world.seed(doc! { "n": 1, "userId": id }).await;
+    world.seed(doc! { "n": 2, "userId": id }).await;
+    assert_eq!(number(world.refresh(&session).await.unwrap()), Some(1));
+    world.seed(doc! { "n": 3, "userId": &session.user_id }).await;
+    world.seed(doc! { "n": 4, "userId": &session.user_id }).await;
+    assert_eq!(number(world.refresh(&session).await.unwrap()), Some(3));
+}
+
+#[tokio::test]
+async fn data_that_does_not_fit_the_token_comes_beside_it() {
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    world.seed(doc! { "userId": &session.user_id, "text": "x".repeat(1_000_000) }).await;
+    let access = world.refresh(&session).await.unwrap();
+    assert!(claims(&access.access_token).get("user_data").is_none());
+    assert_eq!(access.custom_data.unwrap().get_str("text").unwrap().len(), 1_000_000);
+}
+
+#[tokio::test]
+async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time() {
+    let world = World::new();
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let mut times = [std::time::Duration::ZERO; 2];
+    for _ in 0..5 {
+        for (time, email) in times.iter_mut().zip(["a@example.com", "b@example.com"]) {
+            let start = Instant::now();
+            let error = world.log_in_as(email, "wrong password").await.unwrap_err();
+            *time += start.elapsed();
+            assert_eq!((error.message.as_ref(), error.code as i32, error.code.status()), ("unauthorized", 4349, 401));
+        }
+    }
+    let ratio = times[0].as_secs_f64() / times[1].as_secs_f64();
+    assert!((0.5..2.0).contains(&ratio), "a wrong password takes {ratio} times an unknown user");
+    assert_eq!(world.log_in_as("A@example.com", "passw0rd").await.unwrap_err().message, "unauthorized", "addresses are case-sensitive");
+}
+
+#[tokio::test]
+async fn registration_is_checked_and_only_one_of_two_at_once_wins() {
+    let world = World::new();
+    for (email, password, message) in [
+        ("a@example.com", "12345", "password must be between 6 and 128 characters"),
+        ("a@example.com", &"x".repeat(129), "password must be between 6 and 128 characters"),
+        ("nobody", "passw0rd", "email invalid"),
+        ("@example.com", "passw0rd", "email invalid"),
+        ("a b@example.com", "passw0rd", "email invalid"),
+    ] {
+        assert_eq!(world.register(email, password).await.unwrap_err().message, message);
+    }
+    let (one, two) = tokio::join!(world.register("a@example.com", "passw0rd"), world.register("a@example.com", "passw0rd"));
+    let refused = one.err().or(two.err()).unwrap();
+    assert_eq!((refused.message.as_ref(), refused.code as i32), ("name already in use", 4348));
+    world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+}
+
+#[tokio::test]
+async fn tokens_end_with_their_time_their_session_and_their_user() {
+    let world = World::new();
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    let second = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    let profile = |token: &Secret| world.backend.handle(Request::Profile { access_token: token.clone() });
+    let message = |error: Error| (error.code, error.message.into_owned());
+
+    world.pass(1799);
+    profile(&session.access.access_token).await.unwrap();
+    world.pass(1);
+    assert_eq!(message(profile(&session.access.access_token).await.unwrap_err()), (ErrorCode::InvalidSession, "invalid session: access token expired".into()));
+    let access = world.refresh(&session).await.unwrap();
+    profile(&access.access_token).await.unwrap();
+
+    // One kind of token is not the other, and a token of our making is not one of somebody else's.
+    assert!(profile(&session.refresh_token).await.is_err());
+    let swapped = Request::RefreshSession { refresh_token: access.access_token.clone() };
+    assert_eq!(world.backend.handle(swapped).await.unwrap_err().message, "invalid refresh token: incorrect token type");
+    let other = World::new();
+    let foreign = other.log_in(Credentials::Anonymous).await.unwrap();
+    assert_eq!(profile(&foreign.access.access_token).await.unwrap_err().message, "unauthorized");
+    for garbage in ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."] {
+        assert_eq!(profile(&garbage.to_owned().into()).await.unwrap_err().code, ErrorCode::InvalidSession);
+    }
+
+    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    assert!(profile(&access.access_token).await.is_err(), "an access token ends with its session");
+    assert_eq!(world.refresh(&session).await.unwrap_err().message, "invalid session: failed to find refresh token");
+    let still = world.refresh(&second).await.unwrap();
+    profile(&still.access_token).await.unwrap();
+
+    world.backend.handle(Request::DeleteUser { access_token: still.access_token.clone() }).await.unwrap();
+    assert!(profile(&still.access_token).await.unwrap_err().message.contains("No user found for session for user id"));
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    assert_ne!(world.log_in_as("a@example.com", "passw0rd").await.unwrap().user_id, session.user_id);
+
+    let third = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    world.pass(60 * 24 * 60 * 60);
+    assert_eq!(world.refresh(&third).await.unwrap_err().message, "invalid session: refresh token expired");
+}
+
+#[tokio::test]
+async fn rules_hold_for_users_and_the_backends_own_databases_are_out_of_reach() {
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let token = &session.access.access_token;
+    world.seed(doc! { "_id": 1, "userId": "somebody" }).await;
+
+    assert_eq!(world.call(token, "find", doc! {}).await.unwrap(), bson::Bson::Array(vec![]));
+    assert_eq!(world.call(token, "count", doc! {}).await.unwrap(), bson::Bson::Int64(0));
+    assert_eq!(world.call(token, "aggregate", doc! { "pipeline": [] }).await.unwrap(), bson::Bson::Array(vec![]));
+    let error = world.call(token, "insertOne", doc! { "document": { "userId": "somebody" } }).await.unwrap_err();
+    assert_eq!((error.message.as_ref(), error.code.status()), ("insert not permitted", 403));
+    let error = world.call(token, "updateOne", doc! { "query": { "_id": 1 }, "update": { "$set": { "userId": &session.user_id } } }).await.unwrap_err();
+    assert_eq!(error.message, "update not permitted");
+    for (database, collection) in [("userkeep_test-app", "users"), ("Userkeep_test-app", "users"), ("admin", "x"), ("local", "x"), ("config", "x"), ("d", "system.users"), ("d", "c")] {
+        let error = world.call(token, "find", doc! { "database": database, "collection": collection }).await.unwrap_err();
+        assert_eq!(error.message, format!("no rule exists for namespace '{database}.{collection}'"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_understood_is_refused_and_says_why() {
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let token = &session.access.access_token;
+    for (name, arguments, message) in [
+        ("find", doc! { "query": 1 }, "'query' of find must be a document, got int"),
+        ("find", doc! { "hint": {} }, "find does not take 'hint'"),
+        ("find", doc! { "database": "" }, "'database' must not be empty"),
+        ("find", doc! { "limit": -1 }, "'limit' must not be negative"),
+        ("insertMany", doc! { "documents": [] }, "must provide at least one element"),
+        ("insertOne", doc! {}, "insertOne needs 'document'"),
+        ("updateOne", doc! { "update": { "$set": { "a": 1 } }, "arrayFilters": [{}] }, "arrayFilters is not supported by Userkeep"),
+        ("findOneAndReplace", doc! { "update": { "$set": { "a": 1 } } }, "the replace operation document must not contain atomic operators"),
+        ("drop", doc! {}, "function not found: 'drop'"),
+    ] {
+        assert_eq!(world.call(token, name, arguments).await.unwrap_err().message, message, "{name}");
+    }
+    let call = CallFunction { access_token: token.clone(), service: Some("other".into()), name: "find".into(), arguments: RawDocumentBuf::new() };
+    assert_eq!(world.backend.handle(Request::CallFunction(call)).await.unwrap_err().message, "Cannot access member 'find' of undefined");
+}

@@ -1,0 +1,215 @@
+//! A data source's functions: what `mongoClient` calls, under the rules of the collection.
+
+use std::sync::Arc;
+
+use bson::{
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc, RawBson,
+};
+use query::{Filter, Pipeline, Projection, Sort, Update};
+use store::{Aggregate, Change, Count, Find, Guard, Modify, Namespace, Operation, Outcome, Returning, Store, Write};
+
+use super::arguments::{invalid, Arguments};
+use crate::{definition::Definition, Error, ErrorCode, Result};
+
+/// How many documents a query may return (<https://www.mongodb.com/docs/atlas/app-services/reference/service-limitations/>).
+pub(crate) const MAX_DOCUMENTS: usize = 50_000;
+
+/// Databases that hold what is not the application's.
+const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
+
+pub(crate) struct Collections {
+    store: Arc<dyn Store>,
+    max_documents: usize,
+}
+
+/// Under which rules a call is carried out.
+pub(crate) enum Access {
+    /// Under none: the operator, or a system function.
+    System,
+    /// Under a collection's rules, for a user.
+    Guarded(Arc<dyn Guard>),
+}
+
+/// A call that has been read, waiting for the rules of its collection.
+pub(crate) struct Call<'a> {
+    pub(crate) namespace: Namespace,
+    name: &'a str,
+    arguments: &'a RawDocument,
+}
+
+impl Collections {
+    pub(crate) fn new(store: Arc<dyn Store>, max_documents: Option<usize>) -> Self {
+        Self { store, max_documents: max_documents.unwrap_or(MAX_DOCUMENTS) }
+    }
+
+    /// Reads which collection a call is for.
+    pub(crate) fn read<'a>(&self, definition: &Definition, service: &str, name: &'a str, arguments: &'a RawDocument) -> Result<Call<'a>> {
+        if !definition.services.contains_key(service) {
+            return Err(Error::new(ErrorCode::FunctionExecutionError, format!("Cannot access member '{name}' of undefined")));
+        }
+        query::validate(arguments)?;
+        let all = Arguments::new(name, arguments, takes(name)?)?;
+        let (database, collection) = (all.text("database")?, all.text("collection")?);
+        let namespace = Namespace::new(database, collection);
+        let lower = database.to_ascii_lowercase();
+        if lower.starts_with("userkeep") || RESERVED_DATABASES.contains(&lower.as_str()) || collection.starts_with("system.") {
+            return Err(no_rule(&namespace));
+        }
+        Ok(Call { namespace, name, arguments })
+    }
+
+    /// Carries a call out.
+    pub(crate) async fn run(&self, call: Call<'_>, access: Access) -> Result<RawBson> {
+        let Call { namespace, name, arguments } = call;
+        let guard = match access {
+            Access::System => None,
+            Access::Guarded(guard) => Some(guard),
+        };
+        let arguments = Arguments::new(name, arguments, takes(name)?)?;
+        match name {
+            "find" | "findOne" => {
+                let one = name == "findOne";
+                let find = Find {
+                    sort: sort(&arguments)?,
+                    projection: arguments.document("project")?.map(Projection::parse).transpose()?,
+                    limit: if one { Some(1) } else { arguments.limit()? },
+                    at_most: Some(self.max_documents),
+                    guard,
+                    ..Find::new(namespace, filter(&arguments, "query")?)
+                };
+                let mut found = self.store.find(find).await?;
+                Ok(if one { document_or_null(found.pop()) } else { array(found) })
+            }
+            "count" => {
+                let count = Count { namespace, filter: filter(&arguments, "query")?, limit: arguments.limit()?, guard };
+                let counted = self.store.count(count).await?;
+                Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
+            }
+            "aggregate" => {
+                let Some(stages) = arguments.array("pipeline")? else { return Err(invalid("aggregate needs 'pipeline'".into())) };
+                let aggregate = Aggregate { namespace, pipeline: Pipeline::parse(stages)?, at_most: Some(self.max_documents), guard };
+                Ok(array(self.store.aggregate(aggregate).await?))
+            }
+            _ => {
+                let operation = write(name, &arguments)?;
+                let outcome = self.store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
+                Ok(answer(name, outcome))
+            }
+        }
+    }
+}
+
+/// The keys that each function takes beside the database and the collection.
+fn takes(name: &str) -> Result<&'static [&'static str]> {
+    Ok(match name {
+        "find" => &["query", "project", "sort", "limit"],
+        "findOne" => &["query", "project", "sort"],
+        "findOneAndUpdate" | "findOneAndReplace" => &["filter", "update", "sort", "projection", "upsert", "returnNewDocument", "arrayFilters"],
+        "findOneAndDelete" => &["filter", "sort", "projection"],
+        "aggregate" => &["pipeline"],
+        "count" => &["query", "limit"],
+        "insertOne" => &["document"],
+        "insertMany" => &["documents"],
+        "deleteOne" | "deleteMany" => &["query"],
+        "updateOne" | "updateMany" => &["query", "update", "upsert", "arrayFilters"],
+        "watch" => return Err(Error::new(ErrorCode::FunctionExecutionError, "watch is not supported yet")),
+        _ => return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'"))),
+    })
+}
+
+pub(crate) fn no_rule(namespace: &Namespace) -> Error {
+    Error::new(ErrorCode::NoMatchingRuleFound, format!("no rule exists for namespace '{namespace}'"))
+}
+
+fn filter(arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
+    Ok(arguments.document(key)?.map_or(Ok(Filter::all()), Filter::parse)?)
+}
+
+fn sort(arguments: &Arguments<'_>) -> Result<Option<Sort>> {
+    Ok(arguments.document("sort")?.map(Sort::parse).transpose()?.filter(|sort| !sort.is_empty()))
+}
+
+fn write(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
+    if arguments.array("arrayFilters")?.is_some_and(|filters| !filters.is_empty()) {
+        return Err(query::Error::unsupported("arrayFilters").into());
+    }
+    Ok(match name {
+        "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
+        "insertMany" => Operation::Insert(documents(arguments)?),
+        "deleteOne" | "deleteMany" => Operation::Modify(Modify::new(
+            filter(arguments, "query")?,
+            name == "deleteMany",
+            Change::Delete,
+        )),
+        "updateOne" | "updateMany" => Operation::Modify(Modify::new(
+            filter(arguments, "query")?,
+            name == "updateMany",
+            // A document without operators replaces, in updateMany too, as App Services did.
+            Change::Update { update: Update::parse(arguments.required_document("update")?)?, upsert: arguments.flag("upsert")? },
+        )),
+        _ => find_one_and(name, arguments)?,
+    })
+}
+
+fn find_one_and(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
+    let change = match (name, arguments.document("update")?) {
+        // realm-web's findOneAndDelete arrives as a replacement without one.
+        ("findOneAndDelete", _) | ("findOneAndReplace", None) => Change::Delete,
+        ("findOneAndReplace", Some(replacement)) => Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? },
+        _ => Change::Update { update: Update::parse(arguments.required_document("update")?)?, upsert: arguments.flag("upsert")? },
+    };
+    let is_update = matches!(change, Change::Update { .. });
+    Ok(Operation::Modify(Modify {
+        filter: filter(arguments, "filter")?,
+        sort: sort(arguments)?,
+        multi: false,
+        change,
+        returning: if is_update && arguments.flag("returnNewDocument")? { Returning::After } else { Returning::Before },
+        projection: arguments.document("projection")?.map(Projection::parse).transpose()?,
+    }))
+}
+
+fn documents(arguments: &Arguments<'_>) -> Result<Vec<RawDocumentBuf>> {
+    let Some(array) = arguments.array("documents")?.filter(|array| !array.is_empty()) else {
+        return Err(invalid("must provide at least one element".into()));
+    };
+    let mut documents = Vec::new();
+    for item in array {
+        let item = item.map_err(|error| invalid(error.to_string()))?;
+        let document = item.as_document().ok_or_else(|| invalid("'documents' must hold documents alone".into()))?;
+        documents.push(document.to_owned());
+    }
+    Ok(documents)
+}
+
+fn answer(name: &str, outcome: Outcome) -> RawBson {
+    let count = |count: u64| i32::try_from(count).map_or(RawBson::Int64(count as i64), RawBson::Int32);
+    RawBson::Document(match name {
+        "insertOne" => rawdoc! { "insertedId": outcome.inserted_ids.into_iter().next().unwrap_or(RawBson::Null) },
+        "insertMany" => {
+            let mut ids = RawArrayBuf::new();
+            outcome.inserted_ids.into_iter().for_each(|id| ids.push(id));
+            rawdoc! { "insertedIds": ids }
+        }
+        "deleteOne" | "deleteMany" => rawdoc! { "deletedCount": count(outcome.deleted) },
+        "updateOne" | "updateMany" => {
+            let mut answer = rawdoc! { "matchedCount": count(outcome.matched), "modifiedCount": count(outcome.modified) };
+            if let Some(id) = outcome.upserted_id {
+                query::append(&mut answer, "upsertedId", &id);
+            }
+            answer
+        }
+        _ => return document_or_null(outcome.document),
+    })
+}
+
+fn array(documents: Vec<RawDocumentBuf>) -> RawBson {
+    let mut array = RawArrayBuf::new();
+    documents.into_iter().for_each(|document| array.push(document));
+    RawBson::Array(array)
+}
+
+fn document_or_null(document: Option<RawDocumentBuf>) -> RawBson {
+    document.map_or(RawBson::Null, RawBson::Document)
+}

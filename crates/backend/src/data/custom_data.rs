@@ -1,0 +1,72 @@
+//! Custom user data: the document that belongs to a user
+//! (<https://www.mongodb.com/docs/atlas/app-services/users/custom-metadata/>).
+
+use std::sync::Arc;
+
+use bson::{
+    oid::ObjectId,
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
+    Bson, Document, RawBson,
+};
+use query::Filter;
+use serde_json::Value;
+use store::{Find, Index, Store};
+
+use crate::{definition, Error, Result};
+
+/// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
+const TOKEN_LIMIT: usize = 16 * 1024;
+
+pub(crate) struct CustomData {
+    store: Arc<dyn Store>,
+    configuration: Option<definition::CustomUserData>,
+}
+
+impl CustomData {
+    pub(crate) fn new(store: Arc<dyn Store>, configuration: Option<definition::CustomUserData>) -> Self {
+        Self { store, configuration }
+    }
+
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        let Some(configuration) = &self.configuration else { return Ok(()) };
+        let index = Index { path: configuration.user_id_field.clone(), unique: false };
+        Ok(self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await?)
+    }
+
+    /// The document of a user as it is now: the one that has the id as a string, else as an ObjectId; of several the
+    /// first inserted. A document that only lists the id among others in an array is nobody's.
+    pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<RawDocumentBuf>> {
+        let Some(configuration) = &self.configuration else { return Ok(None) };
+        for id in [RawBson::String(user_id.to_hex()), RawBson::ObjectId(user_id)] {
+            let filter = Filter::equals(configuration.user_id_field.as_str(), id.clone());
+            let found = self.store.find(Find::new(configuration.namespace.clone(), filter)).await?;
+            let is_own = |document: &RawDocumentBuf| {
+                let held = configuration.user_id_field.value_in(document);
+                held.is_some_and(|held| !matches!(held, RawBsonRef::Array(_)) && query::equal(held, id.as_raw_bson_ref()))
+            };
+            if let Some(document) = found.into_iter().find(is_own) {
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
+pub(crate) fn claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Value>> {
+    // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
+    let too_large = |size: usize| {
+        let fits = size <= TOKEN_LIMIT;
+        if !fits {
+            tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token, which goes without it");
+        }
+        !fits
+    };
+    if too_large(document.as_bytes().len()) {
+        return Ok(None);
+    }
+    let document = Document::try_from(document).map_err(Error::internal)?;
+    let claim = Bson::Document(document).into_canonical_extjson();
+    let size = serde_json::to_string(&claim).map_err(Error::internal)?.len();
+    Ok(if too_large(size) { None } else { Some(claim) })
+}

@@ -1,0 +1,242 @@
+//! The app definition: what `appservices pull` and `realm-cli pull` export, read from a directory.
+//!
+//! What would widen access or drop a check if it were ignored is a reason not to load. What is merely not available
+//! yet, and every key that is not known, is reported.
+
+mod files;
+mod providers;
+mod reader;
+mod report;
+mod rules;
+
+use std::{collections::BTreeMap, path::Path as FilePath, sync::Arc};
+
+use query::Path;
+use serde_json::Value;
+use store::Namespace;
+
+pub use providers::{EmailPassword, Providers};
+pub use report::{DefinitionError, Problem, Severity};
+
+use crate::rules::RuleSet;
+use files::Files;
+use reader::Reader;
+use report::Report;
+
+/// An app as it was configured.
+#[derive(Debug)]
+pub struct Definition {
+    /// The app's name, as people read it.
+    pub name: Option<String>,
+    /// The client app id, if the export has it.
+    pub app_id: Option<String>,
+    /// Who may log in, and how.
+    pub providers: Providers,
+    /// Where custom user data lives, if it is enabled.
+    pub custom_user_data: Option<CustomUserData>,
+    /// The data sources by the names that `mongoClient` takes.
+    pub services: BTreeMap<String, Service>,
+    /// What was found and not used.
+    pub reported: Vec<Problem>,
+    /// Where it was read from, for the log.
+    pub origin: String,
+}
+
+/// `auth/custom_user_data.json`.
+#[derive(Debug, Clone)]
+pub struct CustomUserData {
+    /// The data source.
+    pub service: String,
+    /// The collection.
+    pub namespace: Namespace,
+    /// The field that holds the user's id.
+    pub user_id_field: Path,
+}
+
+/// One data source: its rules.
+#[derive(Debug, Default)]
+pub struct Service {
+    /// For collections without rules of their own.
+    pub default_rules: Option<Arc<RuleSet>>,
+    /// By collection.
+    pub collections: BTreeMap<(String, String), Arc<RuleSet>>,
+}
+
+impl Service {
+    /// The rules of a collection: its own if it has any role, else the default ones. Never both.
+    pub fn rules(&self, database: &str, collection: &str) -> Option<&Arc<RuleSet>> {
+        self.collections.get(&(database.to_owned(), collection.to_owned())).or(self.default_rules.as_ref())
+    }
+}
+
+impl Definition {
+    /// Reads an export directory of either layout.
+    ///
+    /// # Errors
+    /// Everything that keeps it from loading, each with its file and JSON path.
+    pub fn load(directory: &FilePath) -> Result<Self, DefinitionError> {
+        let origin = directory.display().to_string();
+        let files = Files::read(directory).map_err(|problem| DefinitionError { origin: origin.clone(), problems: vec![problem] })?;
+        Self::from_files(files, origin)
+    }
+
+    /// The definition for trying things out, where there is none: anonymous and e-mail/password users with automatic
+    /// confirmation, each of whom may read and write only the document of his or her own custom data.
+    ///
+    /// # Errors
+    /// None, as its own test shows.
+    pub fn development() -> Result<Self, DefinitionError> {
+        Self::from_files(Files::development(), "the built-in development definition".into())
+    }
+
+    fn from_files(files: Files, origin: String) -> Result<Self, DefinitionError> {
+        let mut report = Report::default();
+        let parsed = files.parse(&mut report);
+        let mut definition = Self {
+            name: None,
+            app_id: None,
+            providers: Providers::default(),
+            custom_user_data: None,
+            services: BTreeMap::new(),
+            reported: Vec::new(),
+            origin: origin.clone(),
+        };
+        for (path, value) in &parsed {
+            definition.read_file(path, value, &mut report);
+        }
+        if !parsed.contains_key("auth/providers.json") {
+            report.refuse("auth/providers.json", "", "the file is missing; is this directory an app's export?");
+        }
+        if let Some(custom_user_data) = &definition.custom_user_data {
+            definition.services.entry(custom_user_data.service.clone()).or_default();
+        }
+        let (refused, reported) = report.split();
+        if !refused.is_empty() {
+            return Err(DefinitionError { origin, problems: refused });
+        }
+        definition.reported = reported;
+        Ok(definition)
+    }
+
+    fn read_file(&mut self, path: &str, value: &Value, report: &mut Report) {
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["root_config.json" | "realm_config.json"] => self.read_root(&mut Reader::new(path, value, report)),
+            ["config.json" | "stitch.json" | "app_config.json"] => {
+                report.refuse(path, "", "the layout of 2018 is not read; export the app again with a current CLI");
+            }
+            ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
+            ["auth", "custom_user_data.json"] => self.custom_user_data = read_custom_user_data(&mut Reader::new(path, value, report)),
+            ["data_sources", service, "config.json"] => {
+                self.services.entry(service.to_owned()).or_default();
+                read_service(service, &mut Reader::new(path, value, report));
+            }
+            ["data_sources", service, "default_rule.json"] => {
+                let rules = rules::read(&mut Reader::new(path, value, report));
+                self.services.entry(service.to_owned()).or_default().default_rules = rules.map(Arc::new);
+            }
+            ["data_sources", service, database, collection, "rules.json"] => {
+                let rules = rules::read_of_collection(database, collection, &mut Reader::new(path, value, report));
+                if let Some(rules) = rules {
+                    let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
+                    collections.insert((database.to_owned(), collection.to_owned()), Arc::new(rules));
+                }
+            }
+            ["data_sources", _, _, _, "schema.json"] => {
+                if !value.as_object().is_some_and(serde_json::Map::is_empty) {
+                    report.refuse(path, "", "schema validation is not supported yet, and without it writes would go unchecked");
+                }
+            }
+            ["data_sources", _, _, _, "relationships.json"] => {}
+            ["environments", _] => {}
+            ["functions", "config.json"] => unavailable(value, "functions cannot be called yet", path, report),
+            ["functions", ..] => {}
+            ["triggers", _] => report.note(path, "", "triggers do not run yet"),
+            ["values", _] => report.note(path, "", "values are not available yet"),
+            ["http_endpoints" | "https_endpoints", "config.json"] => unavailable(value, "HTTPS endpoints are not served", path, report),
+            ["http_endpoints" | "https_endpoints", "data_api_config.json"] => {
+                if !value.get("disabled").is_some_and(|disabled| disabled == true) {
+                    report.note(path, "", "the Data API is not served");
+                }
+            }
+            ["sync", "config.json"] => unavailable(value, "Device Sync is not supported", path, report),
+            ["graphql", ..] => {}
+            ["log_forwarders" | "hosting" | "services", ..] => report.note(path, "", "not used"),
+            _ => report.note(path, "", "the file is not known and not used"),
+        }
+    }
+
+    fn read_root(&mut self, root: &mut Reader<'_>) {
+        self.name = root.text("name");
+        self.app_id = root.text("app_id").filter(|id| !id.is_empty());
+        // Read for its values before anything else, or about where the app used to run.
+        root.known(&["config_version", "deployment_model", "environment", "hosting", "location", "provider_region", "sync"]);
+        if root.get("allowed_request_origins").and_then(Value::as_array).is_some_and(|origins| !origins.is_empty()) {
+            root.note("allowed_request_origins", "applies to requests over HTTP");
+        }
+        root.known(&["allowed_request_origins"]);
+        root.finish();
+    }
+}
+
+/// Reports a file that configures something unless it is empty.
+fn unavailable(value: &Value, message: &str, path: &str, report: &mut Report) {
+    let is_empty = match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    if !is_empty {
+        report.note(path, "", message);
+    }
+}
+
+fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
+    let enabled = reader.flag("enabled").unwrap_or(false);
+    let service = reader.text("mongo_service_name");
+    let database = reader.text("database_name");
+    let collection = reader.text("collection_name");
+    let field = reader.text("user_id_field");
+    let creation_function = reader.text("on_user_creation_function_name");
+    reader.finish();
+    // A disabled configuration may still say where the data used to be.
+    if !enabled {
+        return None;
+    }
+    if creation_function.is_some_and(|name| !name.is_empty()) {
+        reader.refuse("on_user_creation_function_name", "user creation functions are not supported yet, and without it users would be created unchecked");
+    }
+    let required = |reader: &mut Reader<'_>, key: &str, value: Option<String>| {
+        let value = value.filter(|value| !value.is_empty());
+        if value.is_none() {
+            reader.refuse(key, "is required where custom user data is enabled");
+        }
+        value
+    };
+    let service = required(reader, "mongo_service_name", service);
+    let database = required(reader, "database_name", database);
+    let collection = required(reader, "collection_name", collection);
+    let field = required(reader, "user_id_field", field);
+    let user_id_field = match Path::strict(&field?) {
+        Ok(path) => path,
+        Err(error) => {
+            reader.refuse("user_id_field", &error.message);
+            return None;
+        }
+    };
+    Some(CustomUserData { service: service?, namespace: Namespace::new(&database?, &collection?), user_id_field })
+}
+
+fn read_service(directory: &str, reader: &mut Reader<'_>) {
+    if reader.text("name").is_some_and(|name| name != directory) {
+        reader.note("name", "differs from the name of its directory, which is the one that counts");
+    }
+    if reader.text("type").is_some_and(|kind| kind != "mongodb" && kind != "mongodb-atlas") {
+        reader.note("type", "is not MongoDB; its collections are kept like any other");
+    }
+    reader.known(&["version", "config", "secret_config", "id"]);
+    reader.finish();
+}
+
+#[cfg(test)]
+mod tests;

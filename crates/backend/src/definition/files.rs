@@ -1,0 +1,140 @@
+//! A definition's files: found, parsed, and with the environment's values in their places.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::Value;
+
+use super::{report::Report, Problem, Severity};
+
+/// The text of each JSON file by its path from the definition's directory, with `/` between the parts.
+pub(super) struct Files(BTreeMap<String, String>);
+
+/// How deep an export's directories go, with room for nested functions.
+const MAX_DEPTH: usize = 12;
+
+impl Files {
+    pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
+        let mut files = BTreeMap::new();
+        collect(directory, "", 0, &mut files)?;
+        Ok(Self(files))
+    }
+
+    pub(super) fn development() -> Self {
+        let files = [
+            ("root_config.json", r#"{ "name": "development" }"#),
+            (
+                "auth/providers.json",
+                r#"{ "anon-user": { "name": "anon-user", "type": "anon-user", "disabled": false },
+                     "local-userpass": { "name": "local-userpass", "type": "local-userpass", "disabled": false, "config": { "autoConfirm": true } } }"#,
+            ),
+            (
+                "auth/custom_user_data.json",
+                r#"{ "enabled": true, "mongo_service_name": "mongodb-atlas", "database_name": "custom-user-data-database",
+                     "collection_name": "custom-user-data", "user_id_field": "userId" }"#,
+            ),
+            (
+                "data_sources/mongodb-atlas/custom-user-data-database/custom-user-data/rules.json",
+                r#"{ "database": "custom-user-data-database", "collection": "custom-user-data", "filters": [],
+                     "roles": [ { "name": "ThisUser", "apply_when": { "userId": "%%user.id" },
+                       "document_filters": { "read": { "userId": "%%user.id" }, "write": { "userId": "%%user.id" } },
+                       "read": true, "write": true, "insert": true, "delete": true, "search": true } ] }"#,
+            ),
+        ];
+        Self(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
+    }
+
+    /// Parses the files and puts the environment's values where `%(%%environment.values.name)` stands for them.
+    pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
+        let mut parsed = BTreeMap::new();
+        for (path, text) in &self.0 {
+            match serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) {
+                Ok(value) => {
+                    parsed.insert(path.clone(), value);
+                }
+                Err(error) => report.refuse(path, "", &format!("is not JSON: {error}")),
+            }
+        }
+        let root = parsed.get("root_config.json").or_else(|| parsed.get("realm_config.json"));
+        let environment = root.and_then(|root| root.get("environment")).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let values = parsed.get(&format!("environments/{}.json", environment.unwrap_or("no-environment"))).and_then(|file| file.get("values")).cloned();
+        for (path, value) in parsed.iter_mut().filter(|(path, _)| !path.starts_with("environments/")) {
+            expand(value, values.as_ref(), path, "$", report);
+        }
+        parsed
+    }
+}
+
+fn collect(directory: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, String>) -> Result<(), Problem> {
+    let problem = |error: std::io::Error| Problem {
+        severity: Severity::Refused,
+        file: if prefix.is_empty() { directory.display().to_string() } else { prefix.trim_end_matches('/').to_owned() },
+        path: String::new(),
+        message: format!("cannot be read: {error}"),
+    };
+    for entry in fs::read_dir(directory).map_err(problem)? {
+        let entry = entry.map_err(problem)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json" {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            if depth < MAX_DEPTH {
+                collect(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
+            }
+        } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
+            let text = fs::read_to_string(&path).map_err(|error| Problem {
+                severity: Severity::Refused,
+                file: format!("{prefix}{name}"),
+                path: String::new(),
+                message: format!("cannot be read: {error}"),
+            })?;
+            files.insert(format!("{prefix}{name}"), text);
+        }
+    }
+    Ok(())
+}
+
+fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, report: &mut Report) {
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                expand(item, values, file, &format!("{path}[{index}]"), report);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                expand(field, values, file, &format!("{path}.{name}"), report);
+            }
+        }
+        Value::String(text) if text.contains("%(") => match expand_text(text, values) {
+            Ok(expanded) => *value = expanded,
+            Err(name) => report.refuse(file, path, &format!("the environment has no value for {name}")),
+        },
+        _ => {}
+    }
+}
+
+/// The text with its templates replaced; a text that is one template becomes the value itself.
+fn expand_text(text: &str, values: Option<&Value>) -> Result<Value, String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("%(") {
+        let Some(length) = rest[start..].find(')') else { break };
+        let template = &rest[start..=start + length];
+        let name = template[2..template.len() - 1].trim();
+        let found = name.strip_prefix("%%environment.values.").and_then(|name| values?.get(name));
+        let Some(found) = found else { return Err(name.to_owned()) };
+        if template == text {
+            return Ok(found.clone());
+        }
+        expanded.push_str(&rest[..start]);
+        match found {
+            Value::String(found) => expanded.push_str(found),
+            other => expanded.push_str(&other.to_string()),
+        }
+        rest = &rest[start + length + 1..];
+    }
+    expanded.push_str(rest);
+    Ok(Value::String(expanded))
+}

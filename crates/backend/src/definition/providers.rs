@@ -1,0 +1,73 @@
+use serde_json::Value;
+
+use super::reader::Reader;
+
+/// Which authentication providers are enabled.
+#[derive(Debug, Default)]
+pub struct Providers {
+    /// `anon-user`.
+    pub anonymous: bool,
+    /// `local-userpass`.
+    pub email_password: Option<EmailPassword>,
+}
+
+/// `local-userpass`: how new users are confirmed.
+#[derive(Debug, Clone, Copy)]
+pub struct EmailPassword {
+    /// Registering is enough. Otherwise nobody can be confirmed yet, and registering is refused.
+    pub auto_confirm: bool,
+}
+
+/// The providers that App Services had and that are not available yet.
+const UNAVAILABLE: &[&str] = &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
+
+impl Providers {
+    pub(super) fn read(file: &mut Reader<'_>) -> Self {
+        let mut providers = Self::default();
+        for (name, value) in file.keys() {
+            let mut provider = file.inside(&format!(".{name}"), value);
+            providers.read_provider(name, &mut provider);
+        }
+        if !providers.anonymous && providers.email_password.is_none() {
+            file.note("", "no authentication provider that is available is enabled, so nobody can log in");
+        }
+        providers
+    }
+
+    fn read_provider(&mut self, name: &str, provider: &mut Reader<'_>) {
+        provider.known(&["id", "name", "type"]);
+        if provider.flag("disabled").unwrap_or(false) {
+            return;
+        }
+        if UNAVAILABLE.contains(&name) {
+            return provider.note("", "the provider is not available yet; logging in with it is refused");
+        }
+        if !provider.array("domain_restrictions").iter().all(|domain| domain == "") {
+            provider.refuse("domain_restrictions", "is not supported yet, and without it anybody could log in");
+        }
+        provider.known(&["metadata_fields", "redirect_uris", "secret_config", "config"]);
+        match name {
+            "anon-user" => self.anonymous = true,
+            "local-userpass" => {
+                let config = provider.get("config").cloned().unwrap_or(Value::Object(serde_json::Map::new()));
+                let mut config = provider.inside(".config", &config);
+                let auto_confirm = config.flag("autoConfirm").unwrap_or(false);
+                let by_function = config.flag("runConfirmationFunction").unwrap_or(false);
+                if !auto_confirm || by_function {
+                    config.note("", "users can only be confirmed automatically yet, so registering is refused");
+                }
+                if config.flag("runResetFunction").unwrap_or(false) {
+                    config.note("runResetFunction", "passwords cannot be reset yet");
+                }
+                config.known(&[
+                    "confirmationFunctionName", "confirmEmailSubject", "emailConfirmationUrl", "resetFunctionName", "resetPasswordSubject",
+                    "resetPasswordUrl",
+                ]);
+                config.finish();
+                self.email_password = Some(EmailPassword { auto_confirm: auto_confirm && !by_function });
+            }
+            _ => provider.note("", "the provider is not known and not used"),
+        }
+        provider.finish();
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading `rules.json` and `default_rule.json`.
+
+use serde_json::Value;
+
+use super::reader::Reader;
+use crate::rules::{DocumentFilters, Expression, Role, RuleSet};
+
+/// The rules of a collection; `None` without a role, which leaves the collection to the default rules.
+pub(super) fn read_of_collection(database: &str, collection: &str, file: &mut Reader<'_>) -> Option<RuleSet> {
+    for (key, directory) in [("database", database), ("collection", collection)] {
+        if file.text(key).is_some_and(|name| name != directory) {
+            file.note(key, &format!("differs from its directory '{directory}', which is the one that counts"));
+        }
+    }
+    if file.get("schema").is_some_and(|schema| schema.as_object().is_none_or(|schema| !schema.is_empty())) {
+        file.refuse("schema", "schema validation is not supported yet, and without it writes would go unchecked");
+    }
+    file.known(&["id", "relationships"]);
+    read(file)
+}
+
+pub(super) fn read(file: &mut Reader<'_>) -> Option<RuleSet> {
+    file.known(&["id"]);
+    if !file.array("filters").is_empty() {
+        file.refuse("filters", "filters are not supported yet, and without them more documents could be read");
+    }
+    let mut roles = Vec::new();
+    for (index, role) in file.array("roles").iter().enumerate() {
+        roles.push(read_role(&mut file.inside(&format!(".roles[{index}]"), role)));
+    }
+    file.finish();
+    (!roles.is_empty()).then(|| RuleSet::new(roles))
+}
+
+fn read_role(role: &mut Reader<'_>) -> Role {
+    let name = role.text("name").unwrap_or_default();
+    // A role that says nowhere when it applies is one that always does, as in the console's presets.
+    let apply_when = expression(role, "apply_when").unwrap_or(Expression::Constant(true));
+    let document_filters = role.get("document_filters").map(|filters| {
+        let mut filters = role.inside(".document_filters", filters);
+        let read = expression(&mut filters, "read");
+        let write = expression(&mut filters, "write");
+        for (key, value) in [("read", &read), ("write", &write)] {
+            if value.is_none() {
+                filters.note(key, "is missing, which allows nothing");
+            }
+        }
+        filters.finish();
+        DocumentFilters { read, write }
+    });
+    let [read, write, insert, delete, search] = ["read", "write", "insert", "delete", "search"].map(|key| expression(role, key));
+    for (key, value) in [("insert", &insert), ("delete", &delete), ("search", &search)] {
+        if value.is_none() {
+            role.note(key, "is missing, which means true wherever writing is allowed");
+        }
+    }
+    for key in ["fields", "additional_fields"] {
+        if role.get(key).is_some_and(|fields| fields.as_object().is_none_or(|fields| !fields.is_empty())) {
+            role.refuse(key, "rules for single fields are not supported yet, and without them more fields could be read");
+        }
+    }
+    role.known(&["id"]);
+    role.finish();
+    Role { name, apply_when, document_filters, read, write, insert, delete }
+}
+
+fn expression(role: &mut Reader<'_>, key: &str) -> Option<Expression> {
+    let value: &Value = role.get(key)?;
+    match Expression::parse(value) {
+        Ok(expression) => Some(expression),
+        Err(error) => {
+            role.refuse(&format!("{key}{}", error.path), &error.message);
+            Some(Expression::Constant(false))
+        }
+    }
+}

@@ -1,0 +1,150 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use super::*;
+
+fn write(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+const PROVIDERS: (&str, &str) = (
+    "auth/providers.json",
+    r#"{ "anon-user": { "name": "anon-user", "type": "anon-user", "disabled": false },
+         "local-userpass": { "name": "local-userpass", "type": "local-userpass", "config": { "autoConfirm": true, "resetPasswordUrl": "" }, "disabled": false },
+         "api-key": { "name": "api-key", "type": "api-key", "disabled": true } }"#,
+);
+const RULES: &str = r#"{ "database": "app", "collection": "people", "filters": [],
+    "roles": [{ "name": "own", "apply_when": { "userId": "%%user.id" }, "read": true, "write": true, "insert": true, "delete": true, "search": true }] }"#;
+
+fn load(files: &[(&str, &str)]) -> Result<Definition, DefinitionError> {
+    let directory = write(files);
+    Definition::load(directory.path())
+}
+
+#[test]
+fn both_layouts_load() {
+    let custom = r#"{ "enabled": true, "mongo_service_name": "mongodb-atlas", "database_name": "app", "collection_name": "people", "user_id_field": "userId" }"#;
+    for root in [
+        ("realm_config.json", r#"{ "app_id": "myapp-abcde", "config_version": 20210101, "name": "My", "location": "US-VA", "provider_region": "aws-us-east-1", "deployment_model": "GLOBAL" }"#),
+        ("root_config.json", r#"{ "app_id": "myapp-abcde", "name": "My", "deployment_model": "LOCAL", "environment": "" }"#),
+    ] {
+        let definition = load(&[
+            root,
+            PROVIDERS,
+            ("auth/custom_user_data.json", custom),
+            ("data_sources/mongodb-atlas/config.json", r#"{ "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1, "config": {} }"#),
+            ("data_sources/mongodb-atlas/app/people/rules.json", RULES),
+            ("data_sources/mongodb-atlas/app/people/relationships.json", "{}"),
+            ("data_sources/mongodb-atlas/default_rule.json", r#"{ "roles": [], "filters": [] }"#),
+            ("functions/config.json", "[]"),
+            ("graphql/config.json", "{}"),
+            ("http_endpoints/config.json", "[]"),
+            ("sync/config.json", "{}"),
+            ("environments/no-environment.json", r#"{ "values": {} }"#),
+        ])
+        .unwrap();
+        assert_eq!(definition.reported, [], "{root:?}");
+        assert_eq!(definition.app_id.as_deref(), Some("myapp-abcde"));
+        assert!(definition.providers.anonymous && definition.providers.email_password.unwrap().auto_confirm);
+        assert_eq!(definition.custom_user_data.unwrap().namespace, Namespace::new("app", "people"));
+        let service = &definition.services["mongodb-atlas"];
+        assert!(service.rules("app", "people").is_some());
+        assert!(service.rules("app", "other").is_none(), "a default rule without roles is no rule");
+    }
+}
+
+#[test]
+fn what_would_widen_access_is_refused_with_its_file_and_path() {
+    let role = |more: &str| format!(r#"{{ "roles": [{{ "name": "r", "apply_when": {{}}, "read": true{more} }}] }}"#);
+    let rules = "data_sources/m/d/c/rules.json";
+    let cases = [
+        (rules, role(r#", "fields": { "a": { "read": true } }"#), "$.roles[0].fields"),
+        (rules, role(r#", "additional_fields": { "read": true }"#), "$.roles[0].additional_fields"),
+        (rules, role(r#", "write": { "a": { "$in": [1] } }"#), "$.roles[0].write.a"),
+        (rules, role(r#", "document_filters": { "read": { "%or": [{ "%%root.x": 1 }] }, "write": true }"#), "$.roles[0].document_filters.read.%or[0].%%root.x"),
+        (rules, r#"{ "filters": [{ "name": "f", "apply_when": {}, "query": {} }] }"#.into(), "$.filters"),
+        (rules, r#"{ "roles": {} }"#.into(), "$.roles"),
+        (rules, "{ nonsense".into(), ""),
+        ("data_sources/m/d/c/schema.json", r#"{ "bsonType": "object" }"#.into(), ""),
+        ("auth/custom_user_data.json", r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c" }"#.into(), "$.user_id_field"),
+        ("auth/custom_user_data.json", r#"{ "enabled": "yes" }"#.into(), "$.enabled"),
+        (
+            "auth/custom_user_data.json",
+            r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c", "user_id_field": "u", "on_user_creation_function_name": "f" }"#.into(),
+            "$.on_user_creation_function_name",
+        ),
+        ("auth/providers.json", r#"{ "local-userpass": { "disabled": false, "domain_restrictions": ["x.org"] } }"#.into(), "$.local-userpass.domain_restrictions"),
+        ("config.json", r#"{ "security": {} }"#.into(), ""),
+        ("realm_config.json", r#"{ "name": "%(%%environment.values.name)" }"#.into(), "$.name"),
+    ];
+    for (file, text, path) in cases {
+        let mut files = vec![PROVIDERS];
+        files.retain(|(name, _)| *name != file);
+        files.push((file, &text));
+        let error = load(&files).unwrap_err();
+        assert_eq!(error.problems.len(), 1, "{error}");
+        assert_eq!((error.problems[0].file.as_str(), error.problems[0].path.as_str()), (file, path), "{error}");
+        assert!(error.to_string().contains(file));
+    }
+    assert!(load(&[]).unwrap_err().to_string().contains("auth/providers.json"));
+}
+
+#[test]
+fn what_is_not_available_is_reported_and_everything_else_works() {
+    let definition = load(&[
+        ("auth/providers.json", r#"{ "custom-token": { "disabled": false }, "local-userpass": { "disabled": false, "config": { "emailConfirmationUrl": "x", "other": 1 } } }"#),
+        ("triggers/t.json", "{}"),
+        ("functions/config.json", r#"[{ "name": "f" }]"#),
+        ("functions/f.js", "exports = 1"),
+        ("data_sources/m/d/c/rules.json", r#"{ "database": "elsewhere", "roles": [{ "name": "r", "apply_when": true, "read": true, "colour": "red" }] }"#),
+        ("notes.json", "{}"),
+    ])
+    .unwrap();
+    let reported: Vec<_> = definition.reported.iter().map(|problem| (problem.file.as_str(), problem.path.as_str())).collect();
+    assert_eq!(
+        reported,
+        [
+            ("auth/providers.json", "$.custom-token"),
+            ("auth/providers.json", "$.local-userpass.config"),
+            ("auth/providers.json", "$.local-userpass.config.other"),
+            ("data_sources/m/d/c/rules.json", "$.database"),
+            ("data_sources/m/d/c/rules.json", "$.roles[0].insert"),
+            ("data_sources/m/d/c/rules.json", "$.roles[0].delete"),
+            ("data_sources/m/d/c/rules.json", "$.roles[0].search"),
+            ("data_sources/m/d/c/rules.json", "$.roles[0].colour"),
+            ("functions/config.json", ""),
+            ("notes.json", ""),
+            ("triggers/t.json", ""),
+        ]
+    );
+    assert!(!definition.providers.email_password.unwrap().auto_confirm, "a user who should be confirmed by mail is never confirmed without");
+}
+
+#[test]
+fn values_of_the_environment_take_the_place_of_their_templates() {
+    let definition = load(&[
+        PROVIDERS,
+        ("realm_config.json", r#"{ "name": "app-%(%%environment.values.suffix)", "environment": "testing" }"#),
+        ("environments/testing.json", r#"{ "values": { "suffix": "test", "on": true, "db": "app" } }"#),
+        ("environments/no-environment.json", r#"{ "values": { "suffix": "none" } }"#),
+        (
+            "auth/custom_user_data.json",
+            r#"{ "enabled": "%(%%environment.values.on)", "mongo_service_name": "m", "database_name": "%(%%environment.values.db)", "collection_name": "c", "user_id_field": "u" }"#,
+        ),
+    ])
+    .unwrap();
+    assert_eq!(definition.name.as_deref(), Some("app-test"));
+    assert_eq!(definition.custom_user_data.unwrap().namespace, Namespace::new("app", "c"));
+}
+
+#[test]
+fn the_development_definition_loads_without_a_remark() {
+    assert_eq!(Definition::development().unwrap().reported, []);
+}

@@ -1,0 +1,93 @@
+//! Rules: roles with their expressions, and the guard that asks them about each document.
+
+mod expression;
+mod guard;
+
+use bson::raw::RawDocument;
+
+pub use expression::{Context, Expression, ExpressionError, Truth};
+pub use guard::{RuleGuard, RuleUser};
+
+/// The roles of a collection, or the default ones of a data source.
+#[derive(Debug)]
+pub struct RuleSet {
+    roles: Vec<Role>,
+    needs_custom_data: bool,
+}
+
+/// One role: to which documents it applies, and what it allows there.
+#[derive(Debug)]
+pub struct Role {
+    /// Its name, for the operator.
+    pub name: String,
+    /// Whether it is the role for a document.
+    pub apply_when: Expression,
+    /// What must hold of a document as a whole.
+    pub document_filters: Option<DocumentFilters>,
+    /// Whether all fields may be read.
+    pub read: Option<Expression>,
+    /// Whether all fields may be written, and so read.
+    pub write: Option<Expression>,
+    /// Whether documents may be inserted; true if missing.
+    pub insert: Option<Expression>,
+    /// Whether documents may be deleted; true if missing.
+    pub delete: Option<Expression>,
+}
+
+/// `document_filters`. What is missing allows nothing.
+#[derive(Debug)]
+pub struct DocumentFilters {
+    /// Whether the document may be read.
+    pub read: Option<Expression>,
+    /// Whether the document may be written, and so read.
+    pub write: Option<Expression>,
+}
+
+impl RuleSet {
+    /// The roles in the order in which they are tried.
+    pub fn new(roles: Vec<Role>) -> Self {
+        let needs_custom_data = roles.iter().flat_map(Role::expressions).any(Expression::needs_custom_data);
+        Self { roles, needs_custom_data }
+    }
+
+    /// Whether any role asks for the user's custom data.
+    pub fn needs_custom_data(&self) -> bool {
+        self.needs_custom_data
+    }
+
+    /// The first role that applies to a document.
+    fn role(&self, context: &Context<'_>) -> Option<&Role> {
+        self.roles.iter().find(|role| role.apply_when.allows(context))
+    }
+}
+
+impl Role {
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let filters = self.document_filters.iter().flat_map(|filters| [&filters.read, &filters.write]);
+        [&self.read, &self.write, &self.insert, &self.delete].into_iter().chain(filters).flatten().chain(std::iter::once(&self.apply_when))
+    }
+
+    /// The read flow: the document filters, then the role's `read`, with `write` implying it.
+    fn may_read(&self, context: &Context<'_>) -> bool {
+        let allows = |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
+        let filtered = self.document_filters.as_ref().is_none_or(|filters| allows(&filters.read) || allows(&filters.write));
+        filtered && (allows(&self.read) || allows(&self.write))
+    }
+
+    /// The write flow for one version of a document: the document filters, then `write` on all fields.
+    fn may_write(&self, context: &Context<'_>) -> Result<(), &'static str> {
+        let allows = |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
+        if !self.document_filters.as_ref().is_none_or(|filters| allows(&filters.write)) {
+            return Err("document_filters.write is not true");
+        }
+        if allows(&self.write) { Ok(()) } else { Err("write is not true") }
+    }
+}
+
+/// A version of a document as rules see it.
+fn context<'a>(user: &'a RuleUser, document: &'a RawDocument) -> Context<'a> {
+    Context { user_id: &user.id, custom_data: user.custom_data.as_deref(), document }
+}
+
+#[cfg(test)]
+mod tests;

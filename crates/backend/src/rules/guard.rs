@@ -1,0 +1,71 @@
+//! Rules as the guard that a store asks.
+
+use std::sync::Arc;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use store::{Denied, Guard, Namespace};
+
+use super::{context, RuleSet};
+
+/// Who is asking.
+#[derive(Debug, Clone)]
+pub struct RuleUser {
+    /// The user's id.
+    pub id: String,
+    /// The user's custom data as it is now, where a rule asks for it.
+    pub custom_data: Option<RawDocumentBuf>,
+}
+
+/// The rules of a collection for one user.
+#[derive(Debug)]
+pub struct RuleGuard {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The user.
+    pub user: RuleUser,
+    /// The collection, for the operator's log.
+    pub namespace: Namespace,
+}
+
+impl RuleGuard {
+    /// The refusal that the caller reads, and the reason that only the operator does.
+    fn deny(&self, action: &'static str, role: Option<&str>, reason: &str) -> Denied {
+        tracing::debug!(user = %self.user.id, namespace = %self.namespace, action, role, reason, "denied by the rules");
+        Denied(format!("{action} not permitted"))
+    }
+}
+
+impl Guard for RuleGuard {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        let context = context(&self.user, document);
+        self.rules.role(&context).is_some_and(|role| role.may_read(&context))
+    }
+
+    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+        let (action, stored) = match (before, after) {
+            (None, Some(after)) => ("insert", after),
+            (Some(before), None) => ("delete", before),
+            (Some(before), Some(_)) => ("update", before),
+            (None, None) => return Ok(()),
+        };
+        let Some(role) = self.rules.role(&context(&self.user, stored)) else {
+            return Err(self.deny(action, None, "no role applies"));
+        };
+        for (version, document) in [("before", before), ("after", after)] {
+            let Some(document) = document else { continue };
+            if let Err(reason) = role.may_write(&context(&self.user, document)) {
+                return Err(self.deny(action, Some(&role.name), &format!("{reason} {version} the operation")));
+            }
+        }
+        let also = match action {
+            "insert" => &role.insert,
+            "delete" => &role.delete,
+            _ => &None,
+        };
+        let context = context(&self.user, stored);
+        match also {
+            Some(expression) if !expression.allows(&context) => Err(self.deny(action, Some(&role.name), &format!("{action} is not true"))),
+            _ => Ok(()),
+        }
+    }
+}
