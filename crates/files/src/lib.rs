@@ -38,18 +38,18 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 }
 
 /// Puts new contents in a file's place: a reader sees the old ones or the new ones, and so does a process that starts
-/// after a crash.
+/// after a crash; with `durable`, after a power cut too.
 ///
 /// # Errors
 /// Where the new contents cannot be written; the old ones are then untouched.
-pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
     let temporary = path.with_file_name(name);
     let written = open_private(&temporary).and_then(|mut file| {
         file.write_all(contents)?;
-        file.sync_all()
+        if durable { file.sync_all() } else { Ok(()) }
     });
     let replaced = written.and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
@@ -91,8 +91,8 @@ mod tests {
         create_directory(&directory).unwrap();
         assert_eq!(fs::read_to_string(directory.join(".gitignore")).unwrap(), "*\n");
         let file = directory.join("secret");
-        replace(&file, b"one").unwrap();
-        replace(&file, b"two").unwrap();
+        replace(&file, b"one", true).unwrap();
+        replace(&file, b"two", false).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"two");
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "no temporary file stays behind: {names:?}");

@@ -1,0 +1,349 @@
+//! An app as the SDK has it: its users on this device, and what they ask of the backend.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backend::{
+    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
+    Request, Response, Secret,
+};
+use bson::{raw::RawDocumentBuf, RawBson};
+
+use crate::{
+    connection::Connection,
+    session_file::{Kept, SessionFile},
+    state::{State, User},
+    Error, Event, Handle, Metadata, Result, UserState, UserView,
+};
+
+/// What an app is opened with.
+pub struct Settings {
+    /// The way to its backend.
+    pub connection: Arc<dyn Connection>,
+    /// Where its users are kept between runs.
+    pub session_file: Option<SessionFile>,
+}
+
+impl Settings {
+    /// Settings that keep users at `path`, in the way that `metadata` says.
+    ///
+    /// # Errors
+    /// Where an encryption key has not the right length.
+    pub fn new(connection: Arc<dyn Connection>, path: Option<std::path::PathBuf>, metadata: &Metadata) -> Result<Self> {
+        let session_file = match (path, metadata) {
+            (None, _) | (_, Metadata::InMemory) => None,
+            (Some(path), Metadata::NoEncryption) => Some(SessionFile::new(path, None)?),
+            (Some(path), Metadata::Encryption(key)) => Some(SessionFile::new(path, Some(key))?),
+        };
+        Ok(Self { connection, session_file })
+    }
+}
+
+/// An app. Shared by reference; every method may be called from any thread.
+#[derive(Debug)]
+pub struct App {
+    connection: Arc<dyn Connection>,
+    session_file: Option<Arc<SessionFile>>,
+    state: Mutex<State>,
+    /// Held while a token is refreshed, so that calls that fail together refresh once.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl App {
+    /// Opens an app, with the users who were logged in when it was last open.
+    ///
+    /// # Errors
+    /// Where the file of the users cannot be read; it is then left as it is.
+    pub fn open(settings: Settings) -> Result<Self> {
+        let session_file = settings.session_file.map(Arc::new);
+        let kept = session_file.as_ref().map_or_else(|| Ok(Kept::default()), |file| file.load())?;
+        let state = Mutex::new(State::restore(kept.users, kept.current.as_deref()));
+        Ok(Self { connection: settings.connection, session_file, state, refreshing: tokio::sync::Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A holder that panicked left nothing half done: each change is made of assignments.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current user.
+    pub fn current_user(&self) -> Option<Handle> {
+        self.state().current()
+    }
+
+    /// All users that are known, logged in or not, with their ids.
+    pub fn all_users(&self) -> Vec<(Handle, String)> {
+        self.state().all().map(|(handle, user)| (handle, user.id.clone())).collect()
+    }
+
+    /// What is known of a user.
+    ///
+    /// # Errors
+    /// Where there is no such user.
+    pub fn user(&self, handle: Handle) -> Result<UserView> {
+        self.state().get(handle).map(User::view)
+    }
+
+    /// A user's state.
+    ///
+    /// # Errors
+    /// Where there is no such user.
+    pub fn user_state(&self, handle: Handle) -> Result<UserState> {
+        Ok(self.state().get(handle)?.state)
+    }
+
+    /// A user's custom data, as it was when the access token was made.
+    ///
+    /// # Errors
+    /// Where there is no such user.
+    pub fn custom_data(&self, handle: Handle) -> Result<Option<RawDocumentBuf>> {
+        Ok(self.state().get(handle)?.custom_data.clone())
+    }
+
+    /// What the providers told of a user.
+    ///
+    /// # Errors
+    /// Where there is no such user.
+    pub fn profile(&self, handle: Handle) -> Result<RawDocumentBuf> {
+        Ok(self.state().get(handle)?.profile.clone())
+    }
+
+    /// What listeners have not been told yet, in the order in which it happened.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.state().take_events()
+    }
+
+    /// Makes a user current.
+    ///
+    /// # Errors
+    /// Where the user is not logged in.
+    pub fn switch_user(&self, handle: Handle) -> Result<()> {
+        self.state().switch(handle)?;
+        self.keep_current()
+    }
+
+    /// Logs in. An anonymous user who is logged in is used again if `reuse` is set.
+    ///
+    /// # Errors
+    /// What the backend says. If only the profile cannot be had, the user is logged in all the same.
+    pub async fn log_in(&self, credentials: Credentials, reuse: bool) -> Result<Handle> {
+        if matches!(credentials, Credentials::Anonymous) && reuse {
+            let existing = self.state().anonymous();
+            if let Some(handle) = existing {
+                self.switch_user(handle)?;
+                return Ok(handle);
+            }
+        }
+        let answer = self.connection.send(Request::LogIn(LogIn { credentials, device_id: None })).await?;
+        let Response::Session(session) = answer else { return Err(unexpected()) };
+        let access_token = session.access.access_token.clone();
+        let handle = self.state().logged_in(session);
+        self.keep(handle, true).await?;
+        let answer = self.connection.send(Request::Profile { access_token }).await?;
+        let Response::Profile(profile) = answer else { return Err(unexpected()) };
+        {
+            let mut state = self.state();
+            state.set_profile(handle, profile)?;
+            // Logged out while the profile was on its way: there is nobody to make current.
+            state.switch(handle)?;
+        }
+        self.keep(handle, true).await?;
+        Ok(handle)
+    }
+
+    /// Logs a user out: on this device at once, then the session. The local part is done before the first await.
+    ///
+    /// # Errors
+    /// Where the session cannot be ended; the user is logged out all the same.
+    pub async fn log_out(&self, handle: Handle) -> Result<()> {
+        let refresh_token = self.state().log_out(handle)?;
+        let Some(refresh_token) = refresh_token else { return Ok(()) };
+        self.keep_now(handle, true)?;
+        self.end_session(refresh_token).await
+    }
+
+    /// Logs a user out if need be, and forgets the user. The local part is done before the first await.
+    ///
+    /// # Errors
+    /// Where the user has been removed already, or the session cannot be ended.
+    pub async fn remove_user(&self, handle: Handle) -> Result<()> {
+        let refresh_token = self.state().remove(handle)?;
+        self.keep_now(handle, true)?;
+        match refresh_token {
+            Some(refresh_token) => self.end_session(refresh_token).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end_session(&self, refresh_token: Secret) -> Result<()> {
+        self.connection.send(Request::EndSession { refresh_token }).await?;
+        self.state().notify_app();
+        Ok(())
+    }
+
+    /// Deletes a user, on the backend and here.
+    ///
+    /// # Errors
+    /// Where the user is not logged in or the backend refuses; the user is then still there.
+    pub async fn delete_user(&self, handle: Handle) -> Result<()> {
+        if self.user_state(handle)? != UserState::LoggedIn {
+            return Err(Error::not_logged_in("User must be logged in to be deleted."));
+        }
+        self.authenticated(handle, |access_token| Request::DeleteUser { access_token }).await?;
+        self.state().deleted(handle)?;
+        self.keep(handle, true).await
+    }
+
+    /// Gets a new access token, and with it the custom data as it is now.
+    ///
+    /// # Errors
+    /// Where the user is not logged in or the session has ended. The user stays logged in on this device.
+    pub async fn refresh_custom_data(&self, handle: Handle) -> Result<()> {
+        self.refresh(handle).await
+    }
+
+    async fn refresh(&self, handle: Handle) -> Result<()> {
+        let refresh_token = {
+            let state = self.state();
+            let user = state.get(handle)?;
+            if user.state != UserState::LoggedIn {
+                return Err(Error::not_logged_in("The user is not logged in"));
+            }
+            user.refresh_token.clone()
+        };
+        let answer = self.connection.send(Request::RefreshSession { refresh_token }).await?;
+        let Response::Access(access) = answer else { return Err(unexpected()) };
+        self.state().refreshed(handle, access)?;
+        // A token that a power cut takes away is had again with the refresh token.
+        self.keep(handle, false).await
+    }
+
+    /// Sends a request with a user's access token. If the token is not accepted, gets another, once, and sends it again.
+    async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
+        let access_token = |app: &Self| app.state().get(handle).map(|user| user.access_token.clone());
+        let used = access_token(self)?;
+        let error = match self.connection.send(request(used.clone())).await {
+            Err(error) if error.unauthorized => error,
+            answer => return answer,
+        };
+        if self.user_state(handle)? != UserState::LoggedIn {
+            return Err(error);
+        }
+        {
+            let _one_at_a_time = self.refreshing.lock().await;
+            let is_stale = access_token(self)? == used;
+            if is_stale && self.refresh(handle).await.is_err() {
+                return Err(error);
+            }
+        }
+        self.connection.send(request(access_token(self)?)).await
+    }
+
+    /// Calls a function, or one of a data source's.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub async fn call_function(&self, handle: Handle, service: Option<String>, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
+        let request = |access_token| {
+            Request::CallFunction(CallFunction { access_token, service: service.clone(), name: name.clone(), arguments: arguments.clone() })
+        };
+        match self.authenticated(handle, request).await? {
+            Response::Value(value) => Ok(value),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Asks something of the e-mail/password provider.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
+        self.connection.send(Request::EmailPassword(request)).await.map(|_| ())
+    }
+
+    /// Links another identity to a user.
+    ///
+    /// # Errors
+    /// Where the user is not logged in, or what the backend says.
+    pub async fn link(&self, handle: Handle, credentials: &Credentials, reuse: bool) -> Result<()> {
+        if self.user_state(handle)? != UserState::LoggedIn {
+            return Err(Error::not_logged_in("The specified user is not logged in."));
+        }
+        if matches!(credentials, Credentials::Anonymous) && reuse {
+            return Err(Error::already_named("Cannot add anonymous credentials to an existing user."));
+        }
+        let access_token = self.state().get(handle)?.access_token.clone();
+        self.connection.send(Request::Link { access_token }).await.map(|_| ())
+    }
+
+    /// Asks something about a user's API keys.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub async fn api_keys(&self, handle: Handle) -> Result<()> {
+        let refresh_token = self.state().get(handle)?.refresh_token.clone();
+        self.connection.send(Request::ApiKeys { refresh_token }).await.map(|_| ())
+    }
+
+    /// Registers for, or unregisters from, push notifications.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub async fn push(&self, handle: Handle, service: String) -> Result<()> {
+        self.authenticated(handle, |access_token| Request::Push { access_token, service: service.clone() }).await.map(|_| ())
+    }
+
+    /// Lets go of the backend. What is called afterwards fails.
+    pub async fn close(&self) {
+        self.connection.close().await;
+    }
+
+    /// Keeps a user as he or she is now, off the calling thread.
+    async fn keep(&self, handle: Handle, durable: bool) -> Result<()> {
+        let Some((file, change)) = self.change(handle)? else { return Ok(()) };
+        let task = tokio::task::spawn_blocking(move || file.update(durable, change));
+        task.await.unwrap_or_else(|error| Err(Error::custom(error.to_string())))
+    }
+
+    /// Keeps a user as he or she is now, before anything else happens.
+    fn keep_now(&self, handle: Handle, durable: bool) -> Result<()> {
+        match self.change(handle)? {
+            Some((file, change)) => file.update(durable, change),
+            None => Ok(()),
+        }
+    }
+
+    #[allow(clippy::type_complexity, reason = "the closure has no other name")]
+    fn change(&self, handle: Handle) -> Result<Option<(Arc<SessionFile>, impl FnOnce(&mut Kept) + Send + 'static)>> {
+        let Some(file) = &self.session_file else { return Ok(None) };
+        let state = self.state();
+        let user = state.get(handle)?.clone();
+        let current = state.current().and_then(|current| state.get(current).ok()).map(|user| user.id.clone());
+        let change = move |kept: &mut Kept| {
+            let place = kept.users.iter().position(|other| other.id == user.id);
+            match (place, user.state) {
+                (Some(place), UserState::Removed) => {
+                    kept.users.remove(place);
+                }
+                (None, UserState::Removed) => {}
+                (Some(place), _) => kept.users[place] = user,
+                (None, _) => kept.users.push(user),
+            }
+            kept.current = current;
+        };
+        Ok(Some((Arc::clone(file), change)))
+    }
+
+    fn keep_current(&self) -> Result<()> {
+        match self.current_user() {
+            Some(handle) => self.keep_now(handle, true),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unexpected() -> Error {
+    Error::custom("the backend's answer does not belong to the request")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use bson::{doc, Document};
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::*;
+use crate::connection::{Embedded, StoreLocation};
+
+/// A backend in memory that can be told to be unreachable, or not to accept an access token.
+#[derive(Debug)]
+struct Moody {
+    inner: Embedded,
+    unreachable: AtomicBool,
+    rejects_access: AtomicBool,
+    refreshes: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+impl Connection for Moody {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        async move {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            if self.unreachable.load(Ordering::SeqCst) {
+                return Err(Error::custom("unreachable"));
+            }
+            match &request {
+                Request::RefreshSession { .. } => {
+                    self.refreshes.fetch_add(1, Ordering::SeqCst);
+                    self.rejects_access.store(false, Ordering::SeqCst);
+                }
+                Request::CallFunction(_) if self.rejects_access.load(Ordering::SeqCst) => {
+                    // Others get here before any of them has refreshed.
+                    tokio::task::yield_now().await;
+                    return Err(Error { unauthorized: true, ..Error::custom("expired") });
+                }
+                _ => {}
+            }
+            self.inner.send(request).await
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+fn moody() -> Arc<Moody> {
+    Arc::new(Moody {
+        inner: Embedded::open("test-app", None, &StoreLocation::Memory, None).unwrap(),
+        unreachable: AtomicBool::new(false),
+        rejects_access: AtomicBool::new(false),
+        refreshes: AtomicUsize::new(0),
+        requests: AtomicUsize::new(0),
+    })
+}
+
+fn open(connection: &Arc<Moody>, path: Option<PathBuf>, metadata: &Metadata) -> Result<App> {
+    App::open(Settings::new(Arc::clone(connection) as Arc<dyn Connection>, path, metadata)?)
+}
+
+async fn email_user(app: &App, email: &str) -> Handle {
+    let password = || Secret::from("passw0rd".to_owned());
+    app.email_password(EmailPasswordRequest::Register { email: email.into(), password: password() }).await.unwrap();
+    app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
+}
+
+async fn insert(app: &App, user: Handle, document: Document) -> Result<RawBson> {
+    let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
+    app.call_function(user, Some("mongodb-atlas".into()), "insertOne".into(), RawDocumentBuf::try_from(arguments).unwrap()).await
+}
+
+#[tokio::test]
+async fn logging_out_is_done_here_before_the_backend_hears_of_it() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = email_user(&app, "a@example.com").await;
+    app.take_events();
+    connection.unreachable.store(true, Ordering::SeqCst);
+    let mut log_out = Box::pin(app.log_out(user));
+    assert!(matches!(futures_util::poll!(&mut log_out), std::task::Poll::Ready(Err(_))));
+    assert_eq!(app.user_state(user).unwrap(), UserState::LoggedOut);
+    assert_eq!((app.current_user(), app.user(user).unwrap().access_token), (None, String::new()));
+    assert_eq!(app.take_events(), [Event::User(user)], "the app hears only of a session that has ended");
+    assert_eq!(app.log_out(user).await, Ok(()), "again does nothing");
+}
+
+#[tokio::test]
+async fn events_come_as_often_as_the_sdk_sent_them() {
+    let app = open(&moody(), None, &Metadata::InMemory).unwrap();
+    let events = || app.take_events();
+    let one = email_user(&app, "a@example.com").await;
+    assert_eq!(events().iter().filter(|event| **event == Event::App).count(), 1);
+    let two = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    events();
+    assert_eq!(app.log_in(Credentials::Anonymous, true).await.unwrap(), two);
+    assert_eq!(events(), [Event::App]);
+    app.switch_user(one).unwrap();
+    assert_eq!(events(), [Event::App]);
+    app.refresh_custom_data(one).await.unwrap();
+    assert_eq!(events(), [Event::User(one)]);
+    app.log_out(one).await.unwrap();
+    assert_eq!(events(), [Event::User(one), Event::App]);
+    assert_eq!(app.current_user(), Some(two));
+    app.remove_user(one).await.unwrap();
+    assert_eq!(events(), [Event::User(one)]);
+    app.delete_user(two).await.unwrap();
+    assert_eq!(events(), [Event::App]);
+    assert_eq!(app.all_users(), []);
+}
+
+#[tokio::test]
+async fn users_come_and_go_as_the_sdk_had_it() {
+    let app = open(&moody(), None, &Metadata::InMemory).unwrap();
+    let anonymous = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let other = app.log_in(Credentials::Anonymous, false).await.unwrap();
+    assert_ne!(anonymous, other);
+    let named = email_user(&app, "a@example.com").await;
+    let id = app.user(named).unwrap().id;
+
+    app.log_out(other).await.unwrap();
+    assert_eq!(app.user_state(other).unwrap(), UserState::Removed, "an anonymous user does not come back");
+    app.log_out(named).await.unwrap();
+    assert_eq!(app.all_users().len(), 2);
+    assert_eq!(app.switch_user(named).unwrap_err().message, "User is no longer valid or is logged out");
+    assert_eq!(app.delete_user(named).await.unwrap_err().code, 4101);
+    assert_eq!(app.refresh_custom_data(named).await.unwrap_err().message, "The user is not logged in");
+
+    let again = Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
+    assert_eq!(app.log_in(again.clone(), true).await.unwrap(), named, "a known user is the same object");
+    app.remove_user(named).await.unwrap();
+    assert_eq!(app.remove_user(named).await.unwrap_err().message, "User has already been removed");
+    let back = app.log_in(again, true).await.unwrap();
+    assert_ne!(back, named);
+    assert_eq!((app.user(back).unwrap().id, app.user_state(named).unwrap()), (id, UserState::Removed));
+}
+
+#[tokio::test]
+async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let id = app.user(user).unwrap().id;
+    connection.rejects_access.store(true, Ordering::SeqCst);
+    let (one, two) = tokio::join!(insert(&app, user, doc! { "userId": &id, "n": 1 }), insert(&app, user, doc! { "userId": &id, "n": 2 }));
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(connection.refreshes.load(Ordering::SeqCst), 1);
+    assert_eq!(app.custom_data(user).unwrap(), None, "the refresh came before the inserts");
+    app.refresh_custom_data(user).await.unwrap();
+    assert!(app.custom_data(user).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_call_fails_with_its_own_error_where_the_session_has_ended() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let refresh_token = app.user(user).unwrap().refresh_token;
+    connection.inner.send(Request::EndSession { refresh_token: refresh_token.into() }).await.unwrap();
+    let error = insert(&app, user, doc! {}).await.unwrap_err();
+    assert!(error.message.contains("No user found for session"), "{error}");
+    assert_eq!(app.user_state(user).unwrap(), UserState::LoggedIn, "only the user decides to log out");
+}
+
+#[tokio::test]
+async fn users_are_found_again_and_processes_that_share_the_file_keep_each_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keep/test-app.session");
+    let connection = moody();
+    let app = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    let also = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    assert!(!path.exists());
+    let one = email_user(&app, "a@example.com").await;
+    let two = email_user(&also, "b@example.com").await;
+    let three = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    insert(&app, one, doc! { "userId": app.user(one).unwrap().id, "color": "blue" }).await.unwrap();
+    app.switch_user(one).unwrap();
+    app.refresh_custom_data(one).await.unwrap();
+    app.remove_user(three).await.unwrap();
+    also.log_out(two).await.unwrap();
+
+    let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    let users: Vec<_> = reopened.all_users().into_iter().map(|(handle, id)| (id, reopened.user_state(handle).unwrap())).collect();
+    assert_eq!(users, [(app.user(one).unwrap().id, UserState::LoggedIn), (also.user(two).unwrap().id, UserState::LoggedOut)]);
+    let current = reopened.current_user().unwrap();
+    assert_eq!(reopened.user(current).unwrap().access_token, app.user(one).unwrap().access_token);
+    assert_eq!(reopened.custom_data(current).unwrap().unwrap().get_str("color").unwrap(), "blue");
+    assert_eq!(reopened.profile(current).unwrap().get_str("email").unwrap(), "a@example.com");
+}
+
+#[tokio::test]
+async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    let key = |byte| Metadata::Encryption(vec![byte; 64]);
+    let app = open(&connection, Some(path.clone()), &key(1)).unwrap();
+    let user = email_user(&app, "a@example.com").await;
+    let bytes = std::fs::read(&path).unwrap();
+    let token = app.user(user).unwrap().refresh_token;
+    assert!(!bytes.windows(16).any(|window| window == &token.as_bytes()[..16]));
+
+    assert_eq!(open(&connection, Some(path.clone()), &key(1)).unwrap().all_users().len(), 1);
+    for (metadata, says) in [(key(2), "is not the one"), (Metadata::NoEncryption, "no encryption key"), (Metadata::Encryption(vec![1; 63]), "64 bytes")] {
+        let error = open(&connection, Some(path.clone()), &metadata).unwrap_err();
+        assert!(error.message.contains(says), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "the file is left alone");
+    }
+    assert_eq!(open(&connection, Some(path), &Metadata::InMemory).unwrap().all_users().len(), 0);
+}

@@ -1,0 +1,53 @@
+/// The result of anything that the SDK does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error as the SDK shows it: a numeric code and, beside it, the code's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The code, as in the SDK's `error.code`.
+    pub code: i32,
+    /// The code's name.
+    pub name: &'static str,
+    /// What happened.
+    pub message: String,
+    /// MongoDB's own code, where the failure came from a query or a write.
+    pub server_code: Option<i32>,
+    /// Whether the backend did not accept the access token.
+    pub(crate) unauthorized: bool,
+}
+
+impl Error {
+    fn client(code: i32, name: &'static str, message: impl Into<String>) -> Self {
+        Self { code, name, message: message.into(), server_code: None, unauthorized: false }
+    }
+
+    pub(crate) fn user_not_found(message: &str) -> Self {
+        Self::client(4100, "ClientUserNotFound", message)
+    }
+
+    pub(crate) fn not_logged_in(message: &str) -> Self {
+        Self::client(4101, "ClientUserNotLoggedIn", message)
+    }
+
+    pub(crate) fn already_named(message: &str) -> Self {
+        Self::client(4105, "ClientUserAlreadyNamed", message)
+    }
+
+    /// An error that the SDK had no code of its own for.
+    pub fn custom(message: impl Into<String>) -> Self {
+        Self::client(4000, "CustomError", message)
+    }
+}
+
+impl From<backend::Error> for Error {
+    fn from(error: backend::Error) -> Self {
+        Self {
+            code: error.code as i32,
+            name: error.code.name(),
+            unauthorized: error.code.status() == 401,
+            server_code: error.server_code,
+            message: error.message.into_owned(),
+        }
+    }
+}

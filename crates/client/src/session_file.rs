@@ -1,0 +1,177 @@
+//! What is kept of the users between runs: one file for each app, replaced whole, readable by its owner alone, and
+//! encrypted if the application gives a key. Processes that share the file change it one after the other, each only
+//! what it means to change.
+
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::{
+    aead::{Aad, Nonce, RandomizedNonceKey, AES_256_GCM, NONCE_LEN},
+    hkdf::{Salt, HKDF_SHA256},
+};
+use backend::{request::Identity, Secret};
+use bson::{
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+
+use crate::{
+    state::{User, UserState},
+    Error, Result,
+};
+
+const PLAIN: &[u8; 4] = b"UKS0";
+const ENCRYPTED: &[u8; 4] = b"UKS1";
+
+/// The length of an application's encryption key, as the SDK had it.
+pub(crate) const KEY_LENGTH: usize = 64;
+
+/// How users are kept between runs.
+pub enum Metadata {
+    /// As they are.
+    NoEncryption,
+    /// Encrypted under a key of 64 bytes.
+    Encryption(Vec<u8>),
+    /// Not at all.
+    InMemory,
+}
+
+/// The file of an app's users.
+pub struct SessionFile {
+    path: PathBuf,
+    key: Option<RandomizedNonceKey>,
+}
+
+impl std::fmt::Debug for SessionFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SessionFile").field("path", &self.path).field("encrypted", &self.key.is_some()).finish()
+    }
+}
+
+/// The users in a file, and which of them is current.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) users: Vec<User>,
+    pub(crate) current: Option<String>,
+}
+
+impl SessionFile {
+    /// The file at `path`, under a key if there is one.
+    ///
+    /// # Errors
+    /// Where the key has not 64 bytes.
+    pub fn new(path: PathBuf, key: Option<&[u8]>) -> Result<Self> {
+        let key = key.map(derive).transpose()?;
+        Ok(Self { path, key })
+    }
+
+    pub(crate) fn load(&self) -> Result<Kept> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
+            Err(error) => return Err(self.error(format_args!("cannot be read: {error}"))),
+        };
+        let plain = self.decrypt(bytes)?;
+        let damaged = |error: bson::error::Error| self.error(format_args!("is damaged: {error}"));
+        let document = RawDocumentBuf::from_bytes(plain).map_err(damaged)?;
+        read(&document).map_err(damaged)
+    }
+
+    /// Changes what the file holds, with regard to what other processes have put there. Durable changes survive a
+    /// power cut.
+    pub(crate) fn update(&self, durable: bool, change: impl FnOnce(&mut Kept)) -> Result<()> {
+        let failed = |error: std::io::Error| self.error(format_args!("cannot be written: {error}"));
+        files::create_directory(self.path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+        let _lock = files::Lock::acquire(&self.path).map_err(failed)?;
+        let mut kept = self.load()?;
+        change(&mut kept);
+        let bytes = self.encrypt(write(&kept).into_bytes())?;
+        files::replace(&self.path, &bytes, durable).map_err(failed)
+    }
+
+    fn encrypt(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let Some(key) = &self.key else { return Ok([PLAIN.as_slice(), &bytes].concat()) };
+        let nonce = key.seal_in_place_append_tag(Aad::from(ENCRYPTED), &mut bytes).map_err(|_| self.error(format_args!("cannot be encrypted")))?;
+        Ok([ENCRYPTED.as_slice(), nonce.as_ref(), &bytes].concat())
+    }
+
+    fn decrypt(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        match (bytes.split_first_chunk::<4>(), &self.key) {
+            (Some((PLAIN, plain)), None) => Ok(plain.to_vec()),
+            (Some((PLAIN, _)), Some(_)) => Err(self.error(format_args!("is not encrypted, but an encryption key was given"))),
+            (Some((ENCRYPTED, _)), None) => Err(self.error(format_args!("is encrypted, and no encryption key was given"))),
+            (Some((ENCRYPTED, sealed)), Some(key)) => {
+                let wrong = || self.error(format_args!("cannot be decrypted: the encryption key is not the one that it was written with"));
+                let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
+                let mut sealed = sealed.to_vec();
+                let length = key.open_in_place(Nonce::from(nonce), Aad::from(ENCRYPTED), &mut sealed).map_err(|_| wrong())?.len();
+                sealed.truncate(length);
+                Ok(sealed)
+            }
+            _ => Err(self.error(format_args!("is not a file of Userkeep's"))),
+        }
+    }
+
+    fn error(&self, what: std::fmt::Arguments<'_>) -> Error {
+        Error::custom(format!("the file of the logged-in users, {}, {what}. It has been left as it is", self.path.display()))
+    }
+}
+
+fn derive(secret: &[u8]) -> Result<RandomizedNonceKey> {
+    if secret.len() != KEY_LENGTH {
+        return Err(Error::custom(format!("the encryption key must have {KEY_LENGTH} bytes, got {}", secret.len())));
+    }
+    let failed = |_| Error::custom("the encryption key cannot be used");
+    let mut key = [0; 32];
+    let extracted = Salt::new(HKDF_SHA256, b"userkeep").extract(secret);
+    extracted.expand(&[b"session file"], HKDF_SHA256).and_then(|expanded| expanded.fill(&mut key)).map_err(failed)?;
+    RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(failed)
+}
+
+fn write(kept: &Kept) -> RawDocumentBuf {
+    let mut users = RawArrayBuf::new();
+    for user in &kept.users {
+        let mut identities = RawArrayBuf::new();
+        for identity in &user.identities {
+            identities.push(rawdoc! { "id": identity.id.as_str(), "provider_type": identity.provider_type.as_str() });
+        }
+        let mut document = rawdoc! {
+            "id": user.id.as_str(),
+            "logged_in": user.state == UserState::LoggedIn,
+            "access_token": user.access_token.expose(),
+            "refresh_token": user.refresh_token.expose(),
+            "device_id": user.device_id.as_str(),
+            "identities": identities,
+            "profile": user.profile.clone(),
+        };
+        if let Some(custom_data) = &user.custom_data {
+            document.append(bson::raw::cstr!("custom_data"), custom_data);
+        }
+        users.push(document);
+    }
+    let mut document = rawdoc! { "version": 1, "users": users };
+    if let Some(current) = &kept.current {
+        document.append(bson::raw::cstr!("current"), current.as_str());
+    }
+    document
+}
+
+fn read(document: &RawDocument) -> Result<Kept, bson::error::Error> {
+    let mut users = Vec::new();
+    for item in document.get_array("users")? {
+        let Some(kept) = item?.as_document() else { continue };
+        let mut user = User::new(kept.get_str("id")?.to_owned());
+        user.state = if kept.get_bool("logged_in")? { UserState::LoggedIn } else { UserState::LoggedOut };
+        user.access_token = Secret::from(kept.get_str("access_token")?.to_owned());
+        user.refresh_token = Secret::from(kept.get_str("refresh_token")?.to_owned());
+        user.device_id = kept.get_str("device_id")?.to_owned();
+        user.profile = kept.get_document("profile")?.to_owned();
+        user.custom_data = kept.get_document("custom_data").ok().map(RawDocument::to_owned);
+        for identity in kept.get_array("identities")? {
+            if let Some(identity) = identity?.as_document() {
+                user.identities.push(Identity { id: identity.get_str("id")?.to_owned(), provider_type: identity.get_str("provider_type")?.to_owned() });
+            }
+        }
+        users.push(user);
+    }
+    Ok(Kept { users, current: document.get_str("current").ok().map(str::to_owned) })
+}

@@ -1,0 +1,262 @@
+//! The users on this device, and what has happened to them.
+
+use std::collections::VecDeque;
+
+use backend::{
+    request::{Access, Identity, Profile, Session},
+    Secret,
+};
+use bson::raw::RawDocumentBuf;
+
+use crate::{Error, Result};
+
+/// Names one user object. A user who was removed and logs in again has a new one, and the old stays removed.
+pub type Handle = u32;
+
+/// Whether a user can make requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserState {
+    /// The user has tokens.
+    LoggedIn,
+    /// The user is known, and has to log in again.
+    LoggedOut,
+    /// The user is forgotten.
+    Removed,
+}
+
+impl UserState {
+    /// The SDK's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoggedIn => "LoggedIn",
+            Self::LoggedOut => "LoggedOut",
+            Self::Removed => "Removed",
+        }
+    }
+}
+
+/// Something that listeners hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The app's users changed.
+    App,
+    /// One user changed.
+    User(Handle),
+}
+
+/// A user as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) id: String,
+    pub(crate) state: UserState,
+    pub(crate) access_token: Secret,
+    pub(crate) refresh_token: Secret,
+    pub(crate) device_id: String,
+    pub(crate) identities: Vec<Identity>,
+    pub(crate) profile: RawDocumentBuf,
+    pub(crate) custom_data: Option<RawDocumentBuf>,
+}
+
+/// What the SDK shows of a user.
+#[derive(Debug, Clone)]
+pub struct UserView {
+    /// The id.
+    pub id: String,
+    /// The state.
+    pub state: UserState,
+    /// Empty when logged out.
+    pub access_token: String,
+    /// Empty when logged out.
+    pub refresh_token: String,
+    /// The device's id.
+    pub device_id: String,
+    /// How the user logs in.
+    pub identities: Vec<Identity>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Never shrinks: a handle is a place in it.
+    users: Vec<User>,
+    current: Option<Handle>,
+    events: VecDeque<Event>,
+}
+
+impl User {
+    pub(crate) fn new(id: String) -> Self {
+        Self {
+            id,
+            state: UserState::LoggedOut,
+            access_token: Secret::from(String::new()),
+            refresh_token: Secret::from(String::new()),
+            device_id: String::new(),
+            identities: Vec::new(),
+            profile: RawDocumentBuf::new(),
+            custom_data: None,
+        }
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(&self.identities[..], [identity] if identity.provider_type == "anon-user")
+    }
+
+    fn clear_tokens(&mut self) {
+        self.access_token = Secret::from(String::new());
+        self.refresh_token = Secret::from(String::new());
+    }
+
+    fn set_access(&mut self, access: Access) {
+        self.access_token = access.access_token;
+        self.custom_data = access.custom_data;
+    }
+
+    pub(crate) fn view(&self) -> UserView {
+        UserView {
+            id: self.id.clone(),
+            state: self.state,
+            access_token: self.access_token.expose().to_owned(),
+            refresh_token: self.refresh_token.expose().to_owned(),
+            device_id: self.device_id.clone(),
+            identities: self.identities.clone(),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn restore(users: Vec<User>, current: Option<&str>) -> Self {
+        let current = current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
+        let mut state = Self { users, current: current.map(|place| place as Handle), events: VecDeque::new() };
+        state.fall_back();
+        state
+    }
+
+    pub(crate) fn get(&self, handle: Handle) -> Result<&User> {
+        self.users.get(handle as usize).ok_or_else(|| Error::user_not_found("No user has been found"))
+    }
+
+    fn get_mut(&mut self, handle: Handle) -> Result<&mut User> {
+        self.users.get_mut(handle as usize).ok_or_else(|| Error::user_not_found("No user has been found"))
+    }
+
+    pub(crate) fn current(&self) -> Option<Handle> {
+        self.current
+    }
+
+    /// All users that are not removed, in the order in which they first logged in.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Handle, &User)> {
+        self.users.iter().enumerate().filter(|(_, user)| user.state != UserState::Removed).map(|(place, user)| (place as Handle, user))
+    }
+
+    pub(crate) fn anonymous(&self) -> Option<Handle> {
+        self.all().find(|(_, user)| user.state == UserState::LoggedIn && user.is_anonymous()).map(|(handle, _)| handle)
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        self.events.drain(..).collect()
+    }
+
+    /// The user that a log-in answered with, the same object as before if he or she is known.
+    pub(crate) fn logged_in(&mut self, session: Session) -> Handle {
+        let known = self.all().find(|(_, user)| user.id == session.user_id).map(|(handle, _)| handle);
+        let handle = known.unwrap_or_else(|| {
+            self.users.push(User::new(session.user_id.clone()));
+            (self.users.len() - 1) as Handle
+        });
+        let user = &mut self.users[handle as usize];
+        user.state = UserState::LoggedIn;
+        user.refresh_token = session.refresh_token;
+        user.device_id = session.device_id;
+        user.set_access(session.access);
+        // As in the SDK, a user who is logged in is current even if the profile cannot be had.
+        if self.current.is_none() {
+            self.current = Some(handle);
+        }
+        if known.is_some() {
+            self.events.push_back(Event::User(handle));
+        }
+        handle
+    }
+
+    pub(crate) fn set_profile(&mut self, handle: Handle, profile: Profile) -> Result<()> {
+        let user = self.get_mut(handle)?;
+        user.identities = profile.identities;
+        user.profile = profile.data;
+        self.events.push_back(Event::User(handle));
+        Ok(())
+    }
+
+    pub(crate) fn refreshed(&mut self, handle: Handle, access: Access) -> Result<()> {
+        let user = self.get_mut(handle)?;
+        // Logged out while the answer was on its way: the new token must not bring the user back.
+        if user.state != UserState::LoggedIn {
+            return Err(Error::not_logged_in("The user is not logged in"));
+        }
+        user.set_access(access);
+        self.events.push_back(Event::User(handle));
+        Ok(())
+    }
+
+    pub(crate) fn switch(&mut self, handle: Handle) -> Result<()> {
+        if self.get(handle)?.state != UserState::LoggedIn {
+            return Err(Error::user_not_found("User is no longer valid or is logged out"));
+        }
+        self.current = Some(handle);
+        self.events.push_back(Event::App);
+        Ok(())
+    }
+
+    /// Logs a user out locally: anonymous users are gone with it. The refresh token to end the session with, unless
+    /// the user was logged out already.
+    pub(crate) fn log_out(&mut self, handle: Handle) -> Result<Option<Secret>> {
+        let user = self.get_mut(handle)?;
+        if user.state != UserState::LoggedIn {
+            return Ok(None);
+        }
+        let refresh_token = user.refresh_token.clone();
+        user.state = if user.is_anonymous() { UserState::Removed } else { UserState::LoggedOut };
+        user.clear_tokens();
+        user.custom_data = None;
+        self.left(handle);
+        Ok(Some(refresh_token))
+    }
+
+    /// Forgets a user. The handle goes on showing the data that it had.
+    pub(crate) fn remove(&mut self, handle: Handle) -> Result<Option<Secret>> {
+        let user = self.get_mut(handle)?;
+        if user.state == UserState::Removed {
+            return Err(Error::user_not_found("User has already been removed"));
+        }
+        let refresh_token = (user.state == UserState::LoggedIn).then(|| user.refresh_token.clone());
+        user.state = UserState::Removed;
+        user.clear_tokens();
+        self.left(handle);
+        Ok(refresh_token)
+    }
+
+    pub(crate) fn deleted(&mut self, handle: Handle) -> Result<()> {
+        let user = self.get_mut(handle)?;
+        user.state = UserState::Removed;
+        user.clear_tokens();
+        self.fall_back();
+        self.events.push_back(Event::App);
+        Ok(())
+    }
+
+    pub(crate) fn notify_app(&mut self) {
+        self.events.push_back(Event::App);
+    }
+
+    fn left(&mut self, handle: Handle) {
+        self.fall_back();
+        self.events.push_back(Event::User(handle));
+    }
+
+    /// Where the current user has left, the first who is still logged in takes the place.
+    fn fall_back(&mut self) {
+        let is_logged_in = |handle: &Handle| self.users.get(*handle as usize).is_some_and(|user| user.state == UserState::LoggedIn);
+        if !self.current.as_ref().is_some_and(is_logged_in) {
+            let first = self.all().find(|(_, user)| user.state == UserState::LoggedIn).map(|(handle, _)| handle);
+            self.current = first;
+        }
+    }
+}
