@@ -219,9 +219,9 @@ impl App {
 
     /// Sends a request with a user's access token. If the token is not accepted, gets another, once, and sends it again.
     async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
-        let access_token = |app: &Self| app.state().get(handle).map(|user| user.access_token.clone());
-        let used = access_token(self)?;
-        let error = match self.connection.send(request(used.clone())).await {
+        let access_token = |app: &Self| app.state().get(handle).map(|user| (user.access_token.clone(), user.generation));
+        let (token, used) = access_token(self)?;
+        let error = match self.connection.send(request(token)).await {
             Err(error) if error.unauthorized => error,
             answer => return answer,
         };
@@ -230,12 +230,12 @@ impl App {
         }
         {
             let _one_at_a_time = self.refreshing.lock().await;
-            let is_stale = access_token(self)? == used;
+            let is_stale = access_token(self)?.1 == used;
             if is_stale && self.refresh(handle).await.is_err() {
                 return Err(error);
             }
         }
-        self.connection.send(request(access_token(self)?)).await
+        self.connection.send(request(access_token(self)?.0)).await
     }
 
     /// Calls a function, or one of a data source's.

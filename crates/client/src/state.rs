@@ -50,6 +50,8 @@ pub(crate) struct User {
     pub(crate) id: String,
     pub(crate) state: UserState,
     pub(crate) access_token: Secret,
+    /// Counts the access tokens: two made in one second are the same text.
+    pub(crate) generation: u64,
     pub(crate) refresh_token: Secret,
     pub(crate) device_id: String,
     pub(crate) identities: Vec<Identity>,
@@ -88,6 +90,7 @@ impl User {
             id,
             state: UserState::LoggedOut,
             access_token: Secret::from(String::new()),
+            generation: 0,
             refresh_token: Secret::from(String::new()),
             device_id: String::new(),
             identities: Vec::new(),
@@ -107,6 +110,7 @@ impl User {
 
     fn set_access(&mut self, access: Access) {
         self.access_token = access.access_token;
+        self.generation += 1;
         self.custom_data = access.custom_data;
     }
 
