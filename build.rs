@@ -1,1 +1,5 @@
-fn main() { napi_build::setup(); }
+//! Tells the linker how Node loads the addon.
+
+fn main() {
+    napi_build::setup();
+}

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use bson::{oid::ObjectId, raw::RawDocument, RawBson};
+use bson::{RawBson, oid::ObjectId, raw::RawDocument};
 use store::Store;
 use tokio::sync::OnceCell;
 
 use crate::{
+    Environment, Error, ErrorCode, Result, Secret,
     auth::{Caller, KeyRing, Passwords, Sessions, Users},
-    data::{claim, Access as DataAccess, Collections, CustomData},
+    data::{Access as DataAccess, Collections, CustomData, claim},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleUser},
-    Environment, Error, ErrorCode, Result, Secret,
 };
 
 /// How long passwords may be, in characters.
@@ -44,13 +44,23 @@ pub struct Options {
 
 impl std::fmt::Debug for Backend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Backend").field("app_id", &self.app_id).field("store", &self.store).finish_non_exhaustive()
+        formatter
+            .debug_struct("Backend")
+            .field("app_id", &self.app_id)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
 impl Backend {
     /// The backend of the app `app_id`, as defined, on a store.
-    pub fn new(app_id: &str, definition: Definition, store: Arc<dyn Store>, environment: Environment, options: &Options) -> Self {
+    pub fn new(
+        app_id: &str,
+        definition: Definition,
+        store: Arc<dyn Store>,
+        environment: Environment,
+        options: &Options,
+    ) -> Self {
         let database = format!("userkeep_{app_id}");
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
         Self {
@@ -103,7 +113,9 @@ impl Backend {
             Request::DeleteUser { access_token } => {
                 let caller = self.sessions.by_access_token(&access_token).await?;
                 // Together, so that no session outlives its user. The custom data stays: it is the application's.
-                self.store.write(vec![self.users.delete(caller.user_id), self.sessions.end_all(caller.user_id)]).await?;
+                self.store
+                    .write(vec![self.users.delete(caller.user_id), self.sessions.end_all(caller.user_id)])
+                    .await?;
                 Ok(Response::Done)
             }
             Request::EmailPassword(request) => self.email_password(request).await.map(|()| Response::Done),
@@ -155,7 +167,8 @@ impl Backend {
                 let user = self.users.by_email(&email).await?;
                 let hash = user.as_ref().and_then(|user| user.password_hash.clone());
                 let is_right = self.passwords.verify(password, hash).await?;
-                let user = user.filter(|_| is_right).ok_or_else(|| Error::new(ErrorCode::InvalidPassword, "unauthorized"))?;
+                let user =
+                    user.filter(|_| is_right).ok_or_else(|| Error::new(ErrorCode::InvalidPassword, "unauthorized"))?;
                 if user.disabled {
                     return Err(Error::new(ErrorCode::UserDisabled, "user disabled"));
                 }
@@ -183,7 +196,9 @@ impl Backend {
     }
 
     async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
-        let Some(provider) = self.definition.providers.email_password else { return Err(provider_not_found("local-userpass")) };
+        let Some(provider) = self.definition.providers.email_password else {
+            return Err(provider_not_found("local-userpass"));
+        };
         match request {
             EmailPasswordRequest::Register { email, password } => {
                 if !provider.auto_confirm {
@@ -196,18 +211,21 @@ impl Backend {
                 self.existing(&email).await?;
                 Err(Error::new(ErrorCode::UserAlreadyConfirmed, "already confirmed"))
             }
-            EmailPasswordRequest::RetryCustomConfirmation { email } => {
-                Err(Error::bad_request(format!("cannot run confirmation for {email}: automatic confirmation is enabled")))
-            }
+            EmailPasswordRequest::RetryCustomConfirmation { email } => Err(Error::bad_request(format!(
+                "cannot run confirmation for {email}: automatic confirmation is enabled"
+            ))),
             EmailPasswordRequest::Reset => Err(Error::new(ErrorCode::UserpassTokenInvalid, "invalid token data")),
             EmailPasswordRequest::SendReset { .. } => Err(Error::bad_request("error processing request")),
-            EmailPasswordRequest::CallResetFunction { email } => Err(Error::bad_request(format!("failed to reset password for user \"{email}\""))),
+            EmailPasswordRequest::CallResetFunction { email } => {
+                Err(Error::bad_request(format!("failed to reset password for user \"{email}\"")))
+            }
         }
     }
 
     async fn register(&self, email: &str, password: Secret) -> Result<()> {
         let (name, domain) = email.rsplit_once('@').unwrap_or_default();
-        let is_address = !name.is_empty() && !domain.is_empty() && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+        let is_address =
+            !name.is_empty() && !domain.is_empty() && !email.chars().any(|c| c.is_whitespace() || c.is_control());
         if !is_address || email.chars().count() > EMAIL_LENGTH {
             return Err(Error::bad_request("email invalid"));
         }
@@ -230,7 +248,10 @@ impl Backend {
         }
     }
 
-    async fn call_function(&self, CallFunction { access_token, service, name, arguments }: CallFunction) -> Result<RawBson> {
+    async fn call_function(
+        &self,
+        CallFunction { access_token, service, name, arguments }: CallFunction,
+    ) -> Result<RawBson> {
         let caller = self.sessions.by_access_token(&access_token).await?;
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));

@@ -4,5 +4,5 @@ mod arguments;
 mod collection;
 mod custom_data;
 
-pub(crate) use collection::{no_rule, Access, Collections};
-pub(crate) use custom_data::{claim, CustomData};
+pub(crate) use collection::{Access, Collections, no_rule};
+pub(crate) use custom_data::{CustomData, claim};

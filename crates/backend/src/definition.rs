@@ -76,7 +76,8 @@ impl Definition {
     /// Everything that keeps it from loading, each with its file and JSON path.
     pub fn load(directory: &FilePath) -> Result<Self, DefinitionError> {
         let origin = directory.display().to_string();
-        let files = Files::read(directory).map_err(|problem| DefinitionError { origin: origin.clone(), problems: vec![problem] })?;
+        let files = Files::read(directory)
+            .map_err(|problem| DefinitionError { origin: origin.clone(), problems: vec![problem] })?;
         Self::from_files(files, origin)
     }
 
@@ -126,7 +127,9 @@ impl Definition {
                 report.refuse(path, "", "the layout of 2018 is not read; export the app again with a current CLI");
             }
             ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
-            ["auth", "custom_user_data.json"] => self.custom_user_data = read_custom_user_data(&mut Reader::new(path, value, report)),
+            ["auth", "custom_user_data.json"] => {
+                self.custom_user_data = read_custom_user_data(&mut Reader::new(path, value, report))
+            }
             ["data_sources", service, "config.json"] => {
                 self.services.entry(service.to_owned()).or_default();
                 read_service(service, &mut Reader::new(path, value, report));
@@ -144,7 +147,11 @@ impl Definition {
             }
             ["data_sources", _, _, _, "schema.json"] => {
                 if !value.as_object().is_some_and(serde_json::Map::is_empty) {
-                    report.refuse(path, "", "schema validation is not supported yet, and without it writes would go unchecked");
+                    report.refuse(
+                        path,
+                        "",
+                        "schema validation is not supported yet, and without it writes would go unchecked",
+                    );
                 }
             }
             ["data_sources", _, _, _, "relationships.json"] => {}
@@ -153,7 +160,9 @@ impl Definition {
             ["functions", ..] => {}
             ["triggers", _] => report.note(path, "", "triggers do not run yet"),
             ["values", _] => report.note(path, "", "values are not available yet"),
-            ["http_endpoints" | "https_endpoints", "config.json"] => unavailable(value, "HTTPS endpoints are not served", path, report),
+            ["http_endpoints" | "https_endpoints", "config.json"] => {
+                unavailable(value, "HTTPS endpoints are not served", path, report)
+            }
             ["http_endpoints" | "https_endpoints", "data_api_config.json"] => {
                 if !value.get("disabled").is_some_and(|disabled| disabled == true) {
                     report.note(path, "", "the Data API is not served");
@@ -170,7 +179,15 @@ impl Definition {
         self.name = root.text("name");
         self.app_id = root.text("app_id").filter(|id| !id.is_empty());
         // Read for its values before anything else, or about where the app used to run.
-        root.known(&["config_version", "deployment_model", "environment", "hosting", "location", "provider_region", "sync"]);
+        root.known(&[
+            "config_version",
+            "deployment_model",
+            "environment",
+            "hosting",
+            "location",
+            "provider_region",
+            "sync",
+        ]);
         if root.get("allowed_request_origins").and_then(Value::as_array).is_some_and(|origins| !origins.is_empty()) {
             root.note("allowed_request_origins", "applies to requests over HTTP");
         }
@@ -204,7 +221,10 @@ fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
         return None;
     }
     if creation_function.is_some_and(|name| !name.is_empty()) {
-        reader.refuse("on_user_creation_function_name", "user creation functions are not supported yet, and without it users would be created unchecked");
+        reader.refuse(
+            "on_user_creation_function_name",
+            "user creation functions are not supported yet, and without it users would be created unchecked",
+        );
     }
     let required = |reader: &mut Reader<'_>, key: &str, value: Option<String>| {
         let value = value.filter(|value| !value.is_empty());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{oid::ObjectId, DateTime};
+use bson::{DateTime, oid::ObjectId};
 
 /// Where the backend takes the time and random bytes from.
 #[derive(Clone)]

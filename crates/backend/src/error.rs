@@ -118,17 +118,21 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Query(error) => error.into(),
-            store::Error::DuplicateKey { .. } => {
-                Self { code: ErrorCode::MongoDBError, message: error.to_string().into(), server_code: Some(query::ErrorCode::DuplicateKey as i32) }
-            }
+            store::Error::DuplicateKey { .. } => Self {
+                code: ErrorCode::MongoDBError,
+                message: error.to_string().into(),
+                server_code: Some(query::ErrorCode::DuplicateKey as i32),
+            },
             store::Error::Denied(denied) => Self::new(ErrorCode::NoMatchingRuleFound, denied.0),
-            store::Error::TooManyDocuments { limit } => {
-                Self::new(ErrorCode::ReadSizeLimitExceeded, format!("the query returns more than {limit} documents; narrow the filter or set a limit"))
-            }
+            store::Error::TooManyDocuments { limit } => Self::new(
+                ErrorCode::ReadSizeLimitExceeded,
+                format!("the query returns more than {limit} documents; narrow the filter or set a limit"),
+            ),
             // The operator of an embedded store is its user: these say what to do about it.
-            store::Error::Open { .. } | store::Error::NewerFormat { .. } | store::Error::NotAStore { .. } | store::Error::Closed => {
-                Self::new(ErrorCode::InternalServerError, error.to_string())
-            }
+            store::Error::Open { .. }
+            | store::Error::NewerFormat { .. }
+            | store::Error::NotAStore { .. }
+            | store::Error::Closed => Self::new(ErrorCode::InternalServerError, error.to_string()),
             error => Self::internal(error),
         }
     }

@@ -1,7 +1,7 @@
 //! What a client asks, and what it is answered, as values. The embedded client hands them over as they are; over HTTP
 //! they are what the wire protocol says.
 
-use bson::{raw::RawDocumentBuf, RawBson};
+use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::Secret;
 

@@ -64,19 +64,26 @@ impl RuleSet {
 impl Role {
     fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let filters = self.document_filters.iter().flat_map(|filters| [&filters.read, &filters.write]);
-        [&self.read, &self.write, &self.insert, &self.delete].into_iter().chain(filters).flatten().chain(std::iter::once(&self.apply_when))
+        [&self.read, &self.write, &self.insert, &self.delete]
+            .into_iter()
+            .chain(filters)
+            .flatten()
+            .chain(std::iter::once(&self.apply_when))
     }
 
     /// The read flow: the document filters, then the role's `read`, with `write` implying it.
     fn may_read(&self, context: &Context<'_>) -> bool {
-        let allows = |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
-        let filtered = self.document_filters.as_ref().is_none_or(|filters| allows(&filters.read) || allows(&filters.write));
+        let allows =
+            |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
+        let filtered =
+            self.document_filters.as_ref().is_none_or(|filters| allows(&filters.read) || allows(&filters.write));
         filtered && (allows(&self.read) || allows(&self.write))
     }
 
     /// The write flow for one version of a document: the document filters, then `write` on all fields.
     fn may_write(&self, context: &Context<'_>) -> Result<(), &'static str> {
-        let allows = |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
+        let allows =
+            |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
         if !self.document_filters.as_ref().is_none_or(|filters| allows(&filters.write)) {
             return Err("document_filters.write is not true");
         }

@@ -3,16 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{
-    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
     Request, Response, Secret,
+    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
 };
-use bson::{raw::RawDocumentBuf, RawBson};
+use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::{
+    Error, Event, Handle, Metadata, Result, UserState, UserView,
     connection::Connection,
     session_file::{Kept, SessionFile},
     state::{State, User},
-    Error, Event, Handle, Metadata, Result, UserState, UserView,
 };
 
 /// What an app is opened with.
@@ -219,7 +219,8 @@ impl App {
 
     /// Sends a request with a user's access token. If the token is not accepted, gets another, once, and sends it again.
     async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
-        let access_token = |app: &Self| app.state().get(handle).map(|user| (user.access_token.clone(), user.generation));
+        let access_token =
+            |app: &Self| app.state().get(handle).map(|user| (user.access_token.clone(), user.generation));
         let (token, used) = access_token(self)?;
         let error = match self.connection.send(request(token)).await {
             Err(error) if error.unauthorized => error,
@@ -242,9 +243,20 @@ impl App {
     ///
     /// # Errors
     /// What the backend says.
-    pub async fn call_function(&self, handle: Handle, service: Option<String>, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
+    pub async fn call_function(
+        &self,
+        handle: Handle,
+        service: Option<String>,
+        name: String,
+        arguments: RawDocumentBuf,
+    ) -> Result<RawBson> {
         let request = |access_token| {
-            Request::CallFunction(CallFunction { access_token, service: service.clone(), name: name.clone(), arguments: arguments.clone() })
+            Request::CallFunction(CallFunction {
+                access_token,
+                service: service.clone(),
+                name: name.clone(),
+                arguments: arguments.clone(),
+            })
         };
         match self.authenticated(handle, request).await? {
             Response::Value(value) => Ok(value),
@@ -289,7 +301,9 @@ impl App {
     /// # Errors
     /// What the backend says.
     pub async fn push(&self, handle: Handle, service: String) -> Result<()> {
-        self.authenticated(handle, |access_token| Request::Push { access_token, service: service.clone() }).await.map(|_| ())
+        self.authenticated(handle, |access_token| Request::Push { access_token, service: service.clone() })
+            .await
+            .map(|_| ())
     }
 
     /// Lets go of the backend. What is called afterwards fails.

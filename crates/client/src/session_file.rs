@@ -5,18 +5,18 @@
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{
-    aead::{Aad, Nonce, RandomizedNonceKey, AES_256_GCM, NONCE_LEN},
-    hkdf::{Salt, HKDF_SHA256},
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    hkdf::{HKDF_SHA256, Salt},
 };
-use backend::{request::Identity, Secret};
+use backend::{Secret, request::Identity};
 use bson::{
     raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 
 use crate::{
-    state::{User, UserState},
     Error, Result,
+    state::{User, UserState},
 };
 
 const PLAIN: &[u8; 4] = b"UKS0";
@@ -90,20 +90,33 @@ impl SessionFile {
 
     fn encrypt(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
         let Some(key) = &self.key else { return Ok([PLAIN.as_slice(), &bytes].concat()) };
-        let nonce = key.seal_in_place_append_tag(Aad::from(ENCRYPTED), &mut bytes).map_err(|_| self.error(format_args!("cannot be encrypted")))?;
+        let nonce = key
+            .seal_in_place_append_tag(Aad::from(ENCRYPTED), &mut bytes)
+            .map_err(|_| self.error(format_args!("cannot be encrypted")))?;
         Ok([ENCRYPTED.as_slice(), nonce.as_ref(), &bytes].concat())
     }
 
     fn decrypt(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         match (bytes.split_first_chunk::<4>(), &self.key) {
             (Some((PLAIN, plain)), None) => Ok(plain.to_vec()),
-            (Some((PLAIN, _)), Some(_)) => Err(self.error(format_args!("is not encrypted, but an encryption key was given"))),
-            (Some((ENCRYPTED, _)), None) => Err(self.error(format_args!("is encrypted, and no encryption key was given"))),
+            (Some((PLAIN, _)), Some(_)) => {
+                Err(self.error(format_args!("is not encrypted, but an encryption key was given")))
+            }
+            (Some((ENCRYPTED, _)), None) => {
+                Err(self.error(format_args!("is encrypted, and no encryption key was given")))
+            }
             (Some((ENCRYPTED, sealed)), Some(key)) => {
-                let wrong = || self.error(format_args!("cannot be decrypted: the encryption key is not the one that it was written with"));
+                let wrong = || {
+                    self.error(format_args!(
+                        "cannot be decrypted: the encryption key is not the one that it was written with"
+                    ))
+                };
                 let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
                 let mut sealed = sealed.to_vec();
-                let length = key.open_in_place(Nonce::from(nonce), Aad::from(ENCRYPTED), &mut sealed).map_err(|_| wrong())?.len();
+                let length = key
+                    .open_in_place(Nonce::from(nonce), Aad::from(ENCRYPTED), &mut sealed)
+                    .map_err(|_| wrong())?
+                    .len();
                 sealed.truncate(length);
                 Ok(sealed)
             }
@@ -112,7 +125,10 @@ impl SessionFile {
     }
 
     fn error(&self, what: std::fmt::Arguments<'_>) -> Error {
-        Error::custom(format!("the file of the logged-in users, {}, {what}. It has been left as it is", self.path.display()))
+        Error::custom(format!(
+            "the file of the logged-in users, {}, {what}. It has been left as it is",
+            self.path.display()
+        ))
     }
 }
 
@@ -168,7 +184,10 @@ fn read(document: &RawDocument) -> Result<Kept, bson::error::Error> {
         user.custom_data = kept.get_document("custom_data").ok().map(RawDocument::to_owned);
         for identity in kept.get_array("identities")? {
             if let Some(identity) = identity?.as_document() {
-                user.identities.push(Identity { id: identity.get_str("id")?.to_owned(), provider_type: identity.get_str("provider_type")?.to_owned() });
+                user.identities.push(Identity {
+                    id: identity.get_str("id")?.to_owned(),
+                    provider_type: identity.get_str("provider_type")?.to_owned(),
+                });
             }
         }
         users.push(user);

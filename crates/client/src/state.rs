@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use backend::{
-    request::{Access, Identity, Profile, Session},
     Secret,
+    request::{Access, Identity, Profile, Session},
 };
 use bson::raw::RawDocumentBuf;
 
@@ -128,7 +128,8 @@ impl User {
 
 impl State {
     pub(crate) fn restore(users: Vec<User>, current: Option<&str>) -> Self {
-        let current = current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
+        let current =
+            current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
         let mut state = Self { users, current: current.map(|place| place as Handle), events: VecDeque::new() };
         state.fall_back();
         state
@@ -148,7 +149,11 @@ impl State {
 
     /// All users that are not removed, in the order in which they first logged in.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Handle, &User)> {
-        self.users.iter().enumerate().filter(|(_, user)| user.state != UserState::Removed).map(|(place, user)| (place as Handle, user))
+        self.users
+            .iter()
+            .enumerate()
+            .filter(|(_, user)| user.state != UserState::Removed)
+            .map(|(place, user)| (place as Handle, user))
     }
 
     pub(crate) fn anonymous(&self) -> Option<Handle> {
@@ -257,7 +262,8 @@ impl State {
 
     /// Where the current user has left, the first who is still logged in takes the place.
     fn fall_back(&mut self) {
-        let is_logged_in = |handle: &Handle| self.users.get(*handle as usize).is_some_and(|user| user.state == UserState::LoggedIn);
+        let is_logged_in =
+            |handle: &Handle| self.users.get(*handle as usize).is_some_and(|user| user.state == UserState::LoggedIn);
         if !self.current.as_ref().is_some_and(is_logged_in) {
             let first = self.all().find(|(_, user)| user.state == UserState::LoggedIn).map(|(handle, _)| handle);
             self.current = first;

@@ -7,8 +7,8 @@ mod stage;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
-    document::{elements, items},
     Error, ErrorCode, Filter, Result,
+    document::{elements, items},
 };
 use stage::Stage;
 
@@ -63,7 +63,10 @@ fn single_field(stage: &RawDocument) -> Result<(&str, RawBsonRef<'_>)> {
     let mut fields = elements(stage);
     match (fields.next(), fields.next()) {
         (Some(field), None) => Ok(field),
-        _ => Err(Error::new(ErrorCode::StageFieldCount, "A pipeline stage specification object must contain exactly one field.")),
+        _ => Err(Error::new(
+            ErrorCode::StageFieldCount,
+            "A pipeline stage specification object must contain exactly one field.",
+        )),
     }
 }
 

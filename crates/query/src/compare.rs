@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use bson::raw::{RawBsonRef, RawDocument};
 
 use crate::{
-    document::{as_document, elements},
     Number,
+    document::{as_document, elements},
 };
 
 /// The place of a value's type in the order. Types that compare by value with each other share one.

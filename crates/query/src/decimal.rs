@@ -26,7 +26,9 @@ impl Parts {
                 0x1f => Self::NaN,
                 0x1e => Self::Infinity { negative },
                 // The long form's coefficient is always above 10^34, which the standard reads as zero.
-                _ => Self::Finite { negative, coefficient: 0, exponent: ((high >> 47) & 0x3fff) as i32 - EXPONENT_BIAS },
+                _ => {
+                    Self::Finite { negative, coefficient: 0, exponent: ((high >> 47) & 0x3fff) as i32 - EXPONENT_BIAS }
+                }
             };
         }
         let coefficient = bits & ((1 << 113) - 1);
@@ -49,7 +51,8 @@ impl Parts {
         // 34 significant digits: one before the point, 33 behind.
         let text = format!("{:.33e}", value.abs());
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let coefficient = digits.bytes().filter(u8::is_ascii_digit).fold(0u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        let coefficient =
+            digits.bytes().filter(u8::is_ascii_digit).fold(0u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
         let exponent: i32 = exponent.parse().unwrap_or(0);
         Self::Finite { negative: value.is_sign_negative(), coefficient, exponent: exponent - 33 }
     }
@@ -95,7 +98,13 @@ impl Parts {
     pub(crate) fn to_f64(self) -> f64 {
         match self {
             Self::NaN => f64::NAN,
-            Self::Infinity { negative } => if negative { f64::NEG_INFINITY } else { f64::INFINITY },
+            Self::Infinity { negative } => {
+                if negative {
+                    f64::NEG_INFINITY
+                } else {
+                    f64::INFINITY
+                }
+            }
             Self::Finite { negative, coefficient, exponent } => {
                 let value: f64 = format!("{coefficient}e{exponent}").parse().unwrap_or(0.0);
                 if negative { -value } else { value }
@@ -106,7 +115,13 @@ impl Parts {
     fn text(self) -> String {
         match self {
             Self::NaN => "NaN".into(),
-            Self::Infinity { negative } => if negative { "-Infinity".into() } else { "Infinity".into() },
+            Self::Infinity { negative } => {
+                if negative {
+                    "-Infinity".into()
+                } else {
+                    "Infinity".into()
+                }
+            }
             Self::Finite { negative, coefficient, exponent } => {
                 format!("{}{coefficient}E{exponent}", if negative { "-" } else { "" })
             }
@@ -168,7 +183,21 @@ mod tests {
 
     #[test]
     fn orders_across_exponents_and_signs() {
-        let ordered = ["NaN", "-Infinity", "-1E+3", "-999", "-1E-3", "0", "1E-6176", "0.999", "1.0", "1.01", "9E+1", "1E+6144", "Infinity"];
+        let ordered = [
+            "NaN",
+            "-Infinity",
+            "-1E+3",
+            "-999",
+            "-1E-3",
+            "0",
+            "1E-6176",
+            "0.999",
+            "1.0",
+            "1.01",
+            "9E+1",
+            "1E+6144",
+            "Infinity",
+        ];
         for pair in ordered.windows(2) {
             assert_eq!(Parts::of(decimal(pair[0])).compare(Parts::of(decimal(pair[1]))), Ordering::Less, "{pair:?}");
         }

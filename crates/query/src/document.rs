@@ -44,7 +44,10 @@ pub fn validate(document: &RawDocument) -> Result<()> {
 
 fn validate_at(document: &RawDocument, depth: usize) -> Result<()> {
     if depth > MAX_NESTING_DEPTH {
-        return Err(Error::new(ErrorCode::Overflow, format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}")));
+        return Err(Error::new(
+            ErrorCode::Overflow,
+            format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}"),
+        ));
     }
     let malformed = |error: bson::error::Error| Error::new(ErrorCode::InvalidBson, format!("invalid BSON: {error}"));
     for element in document.iter_elements() {

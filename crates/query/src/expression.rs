@@ -2,13 +2,13 @@
 //! of their own; any but the few here is refused by its name.
 
 use bson::{
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use crate::{
-    document::{as_document, elements, get, items, type_name},
     Error, ErrorCode, Path, Result,
+    document::{as_document, elements, get, items, type_name},
 };
 
 /// A parsed expression.
@@ -64,7 +64,10 @@ impl Expression {
                 continue;
             }
             if elements(document).count() != 1 {
-                return Err(Error::new(ErrorCode::InvalidPipelineOperator, format!("an expression must have exactly one field, its operator, beside {name}")));
+                return Err(Error::new(
+                    ErrorCode::InvalidPipelineOperator,
+                    format!("an expression must have exactly one field, its operator, beside {name}"),
+                ));
             }
             return match name {
                 "$literal" => Ok(Self::Literal(value.into())),
@@ -102,7 +105,7 @@ impl Expression {
             Self::Split(operands) => match (operands.0.evaluate(root)?, operands.1.evaluate(root)?) {
                 (None | Some(RawBson::Null), _) | (_, None | Some(RawBson::Null)) => Some(RawBson::Null),
                 (Some(RawBson::String(_)), Some(RawBson::String(delimiter))) if delimiter.is_empty() => {
-                    return Err(Error::new(ErrorCode::BadValue, "$split requires a non-empty separator"))
+                    return Err(Error::new(ErrorCode::BadValue, "$split requires a non-empty separator"));
                 }
                 (Some(RawBson::String(text)), Some(RawBson::String(delimiter))) => {
                     let mut parts = RawArrayBuf::new();
@@ -110,21 +113,29 @@ impl Expression {
                     Some(RawBson::Array(parts))
                 }
                 (Some(RawBson::String(_)), Some(other)) | (Some(other), _) => {
-                    return Err(Error::type_mismatch(format!("$split requires strings, found: {}", type_name(other.as_raw_bson_ref()))))
+                    return Err(Error::type_mismatch(format!(
+                        "$split requires strings, found: {}",
+                        type_name(other.as_raw_bson_ref())
+                    )));
                 }
             },
             Self::ArrayElemAt(operands) => match (operands.0.evaluate(root)?, operands.1.evaluate(root)?) {
                 (None | Some(RawBson::Null), _) | (_, None | Some(RawBson::Null)) => Some(RawBson::Null),
                 (Some(RawBson::Array(array)), Some(index)) => {
                     let Some(index) = crate::integer(index.as_raw_bson_ref()) else {
-                        return Err(Error::type_mismatch("$arrayElemAt's second argument must be representable as a 32-bit integer"));
+                        return Err(Error::type_mismatch(
+                            "$arrayElemAt's second argument must be representable as a 32-bit integer",
+                        ));
                     };
                     let length = items(&array).count() as i64;
                     let index = if index < 0 { index.saturating_add(length) } else { index };
                     usize::try_from(index).ok().and_then(|index| items(&array).nth(index)).map(Into::into)
                 }
                 (Some(other), _) => {
-                    return Err(Error::type_mismatch(format!("$arrayElemAt's first argument must be an array, but is {}", type_name(other.as_raw_bson_ref()))))
+                    return Err(Error::type_mismatch(format!(
+                        "$arrayElemAt's first argument must be an array, but is {}",
+                        type_name(other.as_raw_bson_ref())
+                    )));
                 }
             },
         })
@@ -134,7 +145,10 @@ impl Expression {
 fn field_path(text: &str) -> Result<Path> {
     let path = Path::strict(text)?;
     match path.parts().iter().find(|part| part.starts_with('$')) {
-        Some(part) => Err(Error::new(ErrorCode::InvalidFieldPath, format!("FieldPath field names may not start with '$'. Given '{part}'."))),
+        Some(part) => Err(Error::new(
+            ErrorCode::InvalidFieldPath,
+            format!("FieldPath field names may not start with '$'. Given '{part}'."),
+        )),
         None => Ok(path),
     }
 }
@@ -156,7 +170,9 @@ fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Option<RawBson> {
         RawBsonRef::Document(document) => reach(get(document, first)?, rest),
         RawBsonRef::Array(array) => {
             let mut mapped = RawArrayBuf::new();
-            elements(as_document(array)).filter_map(|(_, item)| reach(item, parts)).for_each(|value| mapped.push(value));
+            elements(as_document(array))
+                .filter_map(|(_, item)| reach(item, parts))
+                .for_each(|value| mapped.push(value));
             Some(RawBson::Array(mapped))
         }
         _ => None,

@@ -3,11 +3,11 @@
 mod parse;
 
 use bson::{
-    raw::{RawBsonRef, RawDocument},
     RawBson,
+    raw::{RawBsonRef, RawDocument},
 };
 
-use crate::{compare::type_class, equal, compare, Path, Result};
+use crate::{Path, Result, compare, compare::type_class, equal};
 
 /// A parsed filter. Its values stay values: nothing in them is looked at as an operator again.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,10 +4,10 @@
 use bson::raw::{RawBsonRef, RawDocument};
 
 use crate::{
+    Number, Path,
     compare::type_class,
     decimal::Parts,
     document::{as_document, elements},
-    Number, Path,
 };
 
 /// The key of one value.
@@ -111,16 +111,16 @@ fn push_number(key: &mut Vec<u8>, number: Number) {
     let side = number.compare(Number::Double(nearest));
     // NaN has taken zero.
     key.push((2 + side as i8) as u8);
-    if side.is_ne() {
-        if let Parts::Finite { negative, coefficient, exponent } = number.parts() {
-            let (digits, magnitude) = Parts::normalized(coefficient, exponent);
-            let start = key.len();
-            key.extend(((magnitude + 0x4000) as u16).to_be_bytes());
-            key.extend(digits.bytes());
-            key.push(0);
-            if negative {
-                key[start..].iter_mut().for_each(|byte| *byte = !*byte);
-            }
+    if side.is_ne()
+        && let Parts::Finite { negative, coefficient, exponent } = number.parts()
+    {
+        let (digits, magnitude) = Parts::normalized(coefficient, exponent);
+        let start = key.len();
+        key.extend(((magnitude + 0x4000) as u16).to_be_bytes());
+        key.extend(digits.bytes());
+        key.push(0);
+        if negative {
+            key[start..].iter_mut().for_each(|byte| *byte = !*byte);
         }
     }
 }
@@ -128,21 +128,24 @@ fn push_number(key: &mut Vec<u8>, number: Number) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::{rawdoc, Bson, RawBson};
+    use bson::{Bson, RawBson, rawdoc};
     use proptest::prelude::*;
 
     use super::*;
     use crate::compare;
 
     fn number() -> impl Strategy<Value = RawBson> {
-        let near = prop_oneof![Just(0i64), Just(1 << 53), Just(-(1 << 53)), Just(i64::MAX), Just(i64::MIN), any::<i64>()];
+        let near =
+            prop_oneof![Just(0i64), Just(1 << 53), Just(-(1 << 53)), Just(i64::MAX), Just(i64::MIN), any::<i64>()];
         prop_oneof![
             any::<i32>().prop_map(RawBson::Int32),
             (near.clone(), -2i64..=2).prop_map(|(base, step)| RawBson::Int64(base.saturating_add(step))),
             any::<f64>().prop_map(RawBson::Double),
             (near.clone(), -2i64..=2).prop_map(|(base, step)| RawBson::Double(base.saturating_add(step) as f64)),
-            (near, -40i32..40).prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
-            (any::<i16>(), -3i32..3).prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
+            (near, -40i32..40)
+                .prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
+            (any::<i16>(), -3i32..3)
+                .prop_map(|(digits, exponent)| RawBson::Decimal128(format!("{digits}E{exponent}").parse().unwrap())),
         ]
     }
 
@@ -191,7 +194,8 @@ mod tests {
         let document = rawdoc! { "a": [{ "b": 1 }, { "b": [2, 2] }, { "c": 3 }] };
         let keys = keys_at(&document, &Path::new("a.b"));
         let expect = |value: Bson| encode(RawBson::try_from(value).unwrap().as_raw_bson_ref());
-        let mut expected = vec![expect(Bson::Int32(1)), expect(Bson::Int32(2)), expect(bson::bson!([2, 2])), expect(Bson::Null)];
+        let mut expected =
+            vec![expect(Bson::Int32(1)), expect(Bson::Int32(2)), expect(bson::bson!([2, 2])), expect(Bson::Null)];
         expected.sort();
         assert_eq!(keys, expected);
         assert_eq!(keys_at(&document, &Path::new("x")), [expect(Bson::Null)]);

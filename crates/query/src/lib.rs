@@ -20,7 +20,7 @@ mod update;
 
 pub use aggregate::Pipeline;
 pub use compare::{compare, compare_documents, equal};
-pub use document::{append, elements, get, integer, type_name, validate, MAX_DOCUMENT_SIZE, MAX_NESTING_DEPTH};
+pub use document::{MAX_DOCUMENT_SIZE, MAX_NESTING_DEPTH, append, elements, get, integer, type_name, validate};
 pub use error::{Error, ErrorCode, Result};
 pub use filter::{Filter, PathFilter, Predicate};
 pub use key::{encode as encode_key, keys_at};
@@ -28,4 +28,4 @@ pub use number::Number;
 pub use path::Path;
 pub use projection::Projection;
 pub use sort::Sort;
-pub use update::{prepare_insert, Environment, Update};
+pub use update::{Environment, Update, prepare_insert};

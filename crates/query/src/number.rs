@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 
-use bson::{raw::RawBsonRef, Decimal128, RawBson};
+use bson::{Decimal128, RawBson, raw::RawBsonRef};
 
 use crate::decimal::{self, Operation, Parts};
 
@@ -65,10 +65,9 @@ impl Number {
             Self::Int32(value) => Some(value.into()),
             Self::Int64(value) => Some(value),
             // 2^63 is the first double beyond an int64.
-            Self::Double(value) => {
-                (value.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value))
-                    .then_some(value as i64)
-            }
+            Self::Double(value) => (value.fract() == 0.0
+                && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value))
+            .then_some(value as i64),
             Self::Decimal(value) => match Parts::of(value) {
                 Parts::Finite { negative, coefficient, exponent } => {
                     let magnitude = if exponent >= 0 {
@@ -114,14 +113,16 @@ impl Number {
     }
 
     /// The sum, a double where two integers overflow an int64, as aggregation has it.
-    pub fn add(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         self.checked_add(other).unwrap_or_else(|| Self::Double(self.to_f64() + other.to_f64()))
     }
 
     /// The quotient that `$avg` gives: a double, or a decimal where one was averaged.
     pub fn divide_by_count(self, count: i64) -> Self {
         match self {
-            Self::Decimal(value) => Self::Decimal(decimal::compute(Operation::Divide, Parts::of(value), Parts::from_i64(count))),
+            Self::Decimal(value) => {
+                Self::Decimal(decimal::compute(Operation::Divide, Parts::of(value), Parts::from_i64(count)))
+            }
             _ => Self::Double(self.to_f64() / count as f64),
         }
     }
@@ -135,7 +136,9 @@ impl Number {
     ) -> Option<Self> {
         use Number::{Decimal, Double, Int32, Int64};
         Some(match (self, other) {
-            (Decimal(_), _) | (_, Decimal(_)) => Decimal(decimal::compute(operation, self.decimal_parts(), other.decimal_parts())),
+            (Decimal(_), _) | (_, Decimal(_)) => {
+                Decimal(decimal::compute(operation, self.decimal_parts(), other.decimal_parts()))
+            }
             (Double(_), _) | (_, Double(_)) => Double(doubles(self.to_f64(), other.to_f64())),
             (Int32(a), Int32(b)) => {
                 let wide = integers(a.into(), b.into())?;
@@ -208,11 +211,11 @@ mod tests {
 
     #[test]
     fn widens_as_the_server_does() {
-        assert!(matches!(Int32(i32::MAX).add(Int32(1)), Int64(2_147_483_648)));
+        assert!(matches!(Int32(i32::MAX).plus(Int32(1)), Int64(2_147_483_648)));
         assert!(Int64(i64::MAX).checked_add(Int32(1)).is_none());
-        assert!(matches!(Int64(i64::MAX).add(Int32(1)), Double(_)));
+        assert!(matches!(Int64(i64::MAX).plus(Int32(1)), Double(_)));
         assert!(matches!(Int32(2).checked_mul(Double(1.5)), Some(Double(value)) if value == 3.0));
-        let sum = Double(0.1).add(Decimal("0.2".parse().unwrap()));
+        let sum = Double(0.1).plus(Decimal("0.2".parse().unwrap()));
         assert!(matches!(sum, Decimal(value) if value.to_string() == "0.3"), "{sum:?}");
     }
 }

@@ -3,8 +3,8 @@
 use bson::raw::{RawArray, RawBsonRef, RawDocument};
 
 use crate::{
-    document::{elements, get, items},
     Error, ErrorCode, Result,
+    document::{elements, get, items},
 };
 
 /// A dotted field path such as `address.lines.0`.
@@ -56,7 +56,11 @@ impl Path {
     /// Visits all that the path reaches, as the matcher does: through the documents in arrays and by index, a final
     /// array by its items and then as itself, and `None` where a document has no such field. Stops when `visit`
     /// returns true, and returns whether it did.
-    pub(crate) fn visit<'a>(&self, document: &'a RawDocument, visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool) -> bool {
+    pub(crate) fn visit<'a>(
+        &self,
+        document: &'a RawDocument,
+        visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
+    ) -> bool {
         visit_document(document, &self.parts, visit)
     }
 
@@ -99,13 +103,17 @@ fn visit_document<'a>(
 
 /// An array in the middle of a path: its documents are searched for the rest, and where the rest begins with an
 /// index, so is the item that it names. Arrays directly inside arrays are only reached by index.
-fn visit_array<'a>(array: &'a RawArray, rest: &[String], visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool) -> bool {
+fn visit_array<'a>(
+    array: &'a RawArray,
+    rest: &[String],
+    visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
+) -> bool {
     let Some((next, beyond)) = rest.split_first() else { return false };
     for (index, item) in elements(crate::document::as_document(array)) {
-        if let RawBsonRef::Document(inner) = item {
-            if visit_document(inner, rest, visit) {
-                return true;
-            }
+        if let RawBsonRef::Document(inner) = item
+            && visit_document(inner, rest, visit)
+        {
+            return true;
         }
         if index == next {
             let stop = match item {

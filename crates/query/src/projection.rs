@@ -3,8 +3,8 @@
 use bson::raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
-    document::{elements, items, truthy, type_name},
     Error, ErrorCode, Path, Result,
+    document::{elements, items, truthy, type_name},
 };
 
 /// A parsed projection: only some fields, or all but some.
@@ -30,12 +30,16 @@ impl Projection {
         let mut paths = Vec::new();
         flatten(projection, "", &mut paths)?;
         let id = paths.iter().find(|(name, _)| name == "_id").map(|(_, include)| *include);
-        let including = paths.iter().find(|(name, _)| name != "_id").map_or(id.unwrap_or(false), |(_, include)| *include);
+        let including =
+            paths.iter().find(|(name, _)| name != "_id").map_or(id.unwrap_or(false), |(_, include)| *include);
         let mut parsed = Self { including, root: Branch::default(), with_id: id.unwrap_or(true) };
         for (name, include) in paths.iter().filter(|(name, _)| name != "_id") {
             if *include != including {
                 let (doing, other) = if including { ("exclusion", "inclusion") } else { ("inclusion", "exclusion") };
-                return Err(Error::new(ErrorCode::MixedProjection, format!("Cannot do {doing} on field {name} in {other} projection")));
+                return Err(Error::new(
+                    ErrorCode::MixedProjection,
+                    format!("Cannot do {doing} on field {name} in {other} projection"),
+                ));
             }
             let path = Path::strict(name)?;
             if path.parts().iter().any(|part| part.starts_with('$')) {
@@ -68,7 +72,9 @@ impl Projection {
             Some((_, None)) if self.including => crate::append(projected, name, value),
             Some((_, None)) => {}
             Some((_, Some(inner))) => match value {
-                RawBsonRef::Document(document) => crate::append(projected, name, &self.project_document(inner, document)),
+                RawBsonRef::Document(document) => {
+                    crate::append(projected, name, &self.project_document(inner, document))
+                }
                 RawBsonRef::Array(array) => crate::append(projected, name, &self.project_array(inner, array)),
                 // There is nothing below a value that has no fields.
                 _ if self.including => {}
@@ -127,14 +133,26 @@ fn flatten(projection: &RawDocument, prefix: &str, paths: &mut Vec<(String, bool
                     return Err(Error::unsupported(format_args!("{operator} in the projection of '{path}'")));
                 }
                 if inner.is_empty() {
-                    return Err(Error::new(ErrorCode::FailedToParse, format!("An empty sub-projection is not a valid value. Found empty object at path '{path}'")));
+                    return Err(Error::new(
+                        ErrorCode::FailedToParse,
+                        format!("An empty sub-projection is not a valid value. Found empty object at path '{path}'"),
+                    ));
                 }
                 flatten(inner, &format!("{path}."), paths)?;
             }
-            RawBsonRef::Boolean(_) | RawBsonRef::Int32(_) | RawBsonRef::Int64(_) | RawBsonRef::Double(_) | RawBsonRef::Decimal128(_) => {
+            RawBsonRef::Boolean(_)
+            | RawBsonRef::Int32(_)
+            | RawBsonRef::Int64(_)
+            | RawBsonRef::Double(_)
+            | RawBsonRef::Decimal128(_) => {
                 paths.push((path, truthy(value)));
             }
-            other => return Err(Error::unsupported(format_args!("a computed field ({}) in the projection of '{path}'", type_name(other)))),
+            other => {
+                return Err(Error::unsupported(format_args!(
+                    "a computed field ({}) in the projection of '{path}'",
+                    type_name(other)
+                )));
+            }
         }
     }
     Ok(())
@@ -143,12 +161,13 @@ fn flatten(projection: &RawDocument, prefix: &str, paths: &mut Vec<(String, bool
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::{doc, rawdoc, Document};
+    use bson::{Document, doc, rawdoc};
 
     use super::*;
 
     fn project(projection: RawDocumentBuf) -> Document {
-        let document = rawdoc! { "_id": 1, "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] };
+        let document =
+            rawdoc! { "_id": 1, "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] };
         Document::try_from(Projection::parse(&projection).unwrap().apply(&document)).unwrap()
     }
 
@@ -157,10 +176,22 @@ mod tests {
         assert_eq!(project(rawdoc! { "a": 1 }), doc! { "_id": 1, "a": 1 });
         assert_eq!(project(rawdoc! { "a": true, "_id": 0 }), doc! { "a": 1 });
         assert_eq!(project(rawdoc! { "_id": 1 }), doc! { "_id": 1 });
-        assert_eq!(project(rawdoc! { "_id": 0 }), doc! { "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] });
-        assert_eq!(project(rawdoc! { "b.c": 1, "e.f": 1, "_id": 0 }), doc! { "b": { "c": 2 }, "e": [ { "f": 1 }, [ { "f": 3 } ] ] });
-        assert_eq!(project(rawdoc! { "b": { "c": 0 }, "e.f": 0, "a": 0 }), doc! { "_id": 1, "b": { "d": 3 }, "e": [ { "g": 2 }, 5, [ {} ] ] });
-        assert_eq!(project(rawdoc! {}), doc! { "_id": 1, "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] });
+        assert_eq!(
+            project(rawdoc! { "_id": 0 }),
+            doc! { "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] }
+        );
+        assert_eq!(
+            project(rawdoc! { "b.c": 1, "e.f": 1, "_id": 0 }),
+            doc! { "b": { "c": 2 }, "e": [ { "f": 1 }, [ { "f": 3 } ] ] }
+        );
+        assert_eq!(
+            project(rawdoc! { "b": { "c": 0 }, "e.f": 0, "a": 0 }),
+            doc! { "_id": 1, "b": { "d": 3 }, "e": [ { "g": 2 }, 5, [ {} ] ] }
+        );
+        assert_eq!(
+            project(rawdoc! {}),
+            doc! { "_id": 1, "a": 1, "b": { "c": 2, "d": 3 }, "e": [ { "f": 1, "g": 2 }, 5, [ { "f": 3 } ] ] }
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use crate::{document::elements, Error, ErrorCode, Path, Result};
+use crate::{Error, ErrorCode, Path, Result, document::elements};
 
 /// A parsed sort.
 #[derive(Debug, Clone)]
@@ -70,10 +70,15 @@ impl Sort {
 
     /// What a document sorts by.
     pub fn key(&self, document: &RawDocument) -> SortKey {
-        SortKey(self.0.iter().map(|(path, descending)| {
-            let key = key_at(document, path, *descending);
-            if *descending { Direction::Descending(Reverse(key)) } else { Direction::Ascending(key) }
-        }).collect())
+        SortKey(
+            self.0
+                .iter()
+                .map(|(path, descending)| {
+                    let key = key_at(document, path, *descending);
+                    if *descending { Direction::Descending(Reverse(key)) } else { Direction::Ascending(key) }
+                })
+                .collect(),
+        )
     }
 
     /// Sorts documents, keeping the order of those that compare equal.
@@ -115,7 +120,7 @@ fn key_at(document: &RawDocument, path: &Path, descending: bool) -> Vec<u8> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::{rawdoc, RawDocumentBuf};
+    use bson::{RawDocumentBuf, rawdoc};
 
     use super::*;
 

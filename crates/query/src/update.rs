@@ -5,14 +5,15 @@ mod parse;
 mod tree;
 
 use bson::{
+    DateTime, RawBson,
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
-    DateTime, RawBson,
 };
 
 use crate::{
-    document::{as_document, elements, get, MAX_DOCUMENT_SIZE},
-    equal, Error, ErrorCode, Filter, Path, Result,
+    Error, ErrorCode, Filter, Path, Result,
+    document::{MAX_DOCUMENT_SIZE, as_document, elements, get},
+    equal,
 };
 use action::Action;
 use tree::Tree;
@@ -85,10 +86,12 @@ impl Update {
                 if let Some(id) = id.or_else(|| get(replacement, "_id")) {
                     crate::append(&mut updated, "_id", id);
                 }
-                if let (Some(old), Some(new)) = (id, get(replacement, "_id")) {
-                    if !equal(old, new) {
-                        return Err(immutable_id("After applying the update, the (immutable) field '_id' was found to have been altered to _id"));
-                    }
+                if let (Some(old), Some(new)) = (id, get(replacement, "_id"))
+                    && !equal(old, new)
+                {
+                    return Err(immutable_id(
+                        "After applying the update, the (immutable) field '_id' was found to have been altered to _id",
+                    ));
                 }
                 for (name, value) in elements(replacement).filter(|(name, _)| *name != "_id") {
                     crate::append(&mut updated, name, value);
@@ -101,10 +104,12 @@ impl Update {
                     action.apply(path, &mut tree, inserting, environment)?;
                 }
                 let updated = tree.into_document();
-                if let Some(id) = id {
-                    if !get(&updated, "_id").is_some_and(|new| equal(id, new)) {
-                        return Err(immutable_id("Performing an update on the path '_id' would modify the immutable field '_id'"));
-                    }
+                if let Some(id) = id
+                    && !get(&updated, "_id").is_some_and(|new| equal(id, new))
+                {
+                    return Err(immutable_id(
+                        "Performing an update on the path '_id' would modify the immutable field '_id'",
+                    ));
                 }
                 updated
             }
@@ -132,13 +137,18 @@ fn check_size(document: &RawDocument) -> Result<()> {
 /// Checks that the `_id` of a document can be one.
 fn check_id(document: &RawDocument) -> Result<()> {
     match get(document, "_id") {
-        Some(RawBsonRef::Array(_)) => Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type array")),
-        Some(RawBsonRef::RegularExpression(_)) => Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type regex")),
-        Some(RawBsonRef::Undefined) => Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type undefined")),
-        Some(RawBsonRef::Document(id)) if elements(id).any(|(name, _)| name.starts_with('$')) => Err(Error::new(
-            ErrorCode::DollarPrefixedFieldName,
-            "_id fields may not contain '$'-prefixed fields",
-        )),
+        Some(RawBsonRef::Array(_)) => {
+            Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type array"))
+        }
+        Some(RawBsonRef::RegularExpression(_)) => {
+            Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type regex"))
+        }
+        Some(RawBsonRef::Undefined) => {
+            Err(Error::new(ErrorCode::InvalidIdField, "The '_id' value cannot be of type undefined"))
+        }
+        Some(RawBsonRef::Document(id)) if elements(id).any(|(name, _)| name.starts_with('$')) => {
+            Err(Error::new(ErrorCode::DollarPrefixedFieldName, "_id fields may not contain '$'-prefixed fields"))
+        }
         _ => Ok(()),
     }
 }

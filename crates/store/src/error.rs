@@ -13,7 +13,9 @@ pub enum Error {
     #[error(transparent)]
     Query(#[from] query::Error),
     /// A unique index, or `_id`, holds the key already.
-    #[error("Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {{ {path}: {value} }}")]
+    #[error(
+        "Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {{ {path}: {value} }}"
+    )]
     DuplicateKey {
         /// The collection.
         namespace: Namespace,

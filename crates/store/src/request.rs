@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use bson::{raw::RawDocumentBuf, RawBson};
+use bson::{RawBson, raw::RawDocumentBuf};
 use query::{Filter, Path, Pipeline, Projection, Sort, Update};
 
 use crate::Guard;

@@ -80,10 +80,14 @@ impl SqliteStore {
     }
 
     /// Runs a read on a thread of its own.
-    fn on_a_thread<T: Send + 'static>(&self, read: impl FnOnce(&Shared) -> Result<T> + Send + 'static) -> BoxFuture<'static, Result<T>> {
+    fn on_a_thread<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || read(&shared));
-        async move { task.await.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}")))) }.boxed()
+        async move { task.await.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}")))) }
+            .boxed()
     }
 
     fn submit(&self, make: impl FnOnce(writer::Reply) -> Job) -> BoxFuture<'static, Result<Vec<Outcome>>> {
@@ -114,10 +118,10 @@ impl Shared {
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
-        if let State::Open { readers, .. } = &mut *lock(&self.state) {
-            if readers.len() < IDLE_READERS {
-                readers.push(session);
-            }
+        if let State::Open { readers, .. } = &mut *lock(&self.state)
+            && readers.len() < IDLE_READERS
+        {
+            readers.push(session);
         }
         answer
     }
@@ -138,18 +142,25 @@ impl Shared {
 impl Store for SqliteStore {
     fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         if read::is_point_read(&find) {
-            match self.shared.read(|session| session.map_or(Ok(Some(Vec::new())), |session| read::find_few(session, &find))) {
+            match self
+                .shared
+                .read(|session| session.map_or(Ok(Some(Vec::new())), |session| read::find_few(session, &find)))
+            {
                 Ok(Some(documents)) => return future::ready(Ok(documents)).boxed(),
                 // More than a few: not here.
                 Ok(None) => {}
                 Err(error) => return future::ready(Err(error)).boxed(),
             }
         }
-        self.on_a_thread(move |shared| shared.read(|session| session.map_or(Ok(Vec::new()), |session| read::find(session, &find))))
+        self.on_a_thread(move |shared| {
+            shared.read(|session| session.map_or(Ok(Vec::new()), |session| read::find(session, &find)))
+        })
     }
 
     fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>> {
-        self.on_a_thread(move |shared| shared.read(|session| session.map_or(Ok(0), |session| read::count(session, &count))))
+        self.on_a_thread(move |shared| {
+            shared.read(|session| session.map_or(Ok(0), |session| read::count(session, &count)))
+        })
     }
 
     fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
@@ -167,7 +178,10 @@ impl Store for SqliteStore {
         });
         match exist {
             Ok(true) => future::ready(Ok(())).boxed(),
-            Ok(false) => self.submit(|reply| Job::EnsureIndexes { namespace, indexes, reply }).map(|done| done.map(|_| ())).boxed(),
+            Ok(false) => self
+                .submit(|reply| Job::EnsureIndexes { namespace, indexes, reply })
+                .map(|done| done.map(|_| ()))
+                .boxed(),
             Err(error) => future::ready(Err(error)).boxed(),
         }
     }

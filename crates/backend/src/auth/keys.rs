@@ -10,7 +10,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
-use bson::{raw::RawDocument, rawdoc, spec::BinarySubtype, Binary};
+use bson::{Binary, raw::RawDocument, rawdoc, spec::BinarySubtype};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
 use store::{Find, Namespace, Operation, Store, Write};
@@ -64,7 +64,8 @@ impl KeyRing {
             return Ok(());
         }
         let id: [u8; 8] = self.environment.random()?;
-        let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| Error::internal("cannot make a signing key"))?;
+        let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| Error::internal("cannot make a signing key"))?;
         let document = rawdoc! {
             // Of two nodes that start at once, one makes the first key and the other finds it.
             "_id": 1,
@@ -73,7 +74,8 @@ impl KeyRing {
             "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
             "created_at": query::Environment::now(&self.environment),
         };
-        let insert = Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let insert =
+            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
         match self.store.write(vec![insert]).await {
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -2,13 +2,13 @@
 //! itself and for nothing else.
 
 use std::sync::{
-    mpsc::{sync_channel, Receiver, SyncSender, TrySendError},
     Arc, Mutex, OnceLock, PoisonError,
+    mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use argon2::{
-    password_hash::{PasswordHasher, PasswordVerifier},
     Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier},
 };
 use tokio::sync::oneshot;
 
@@ -45,7 +45,8 @@ impl Passwords {
         let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4));
         for number in 0..threads {
             let work = Arc::clone(&work);
-            let spawned = std::thread::Builder::new().name(format!("userkeep-password-{number}")).spawn(move || run(&work));
+            let spawned =
+                std::thread::Builder::new().name(format!("userkeep-password-{number}")).spawn(move || run(&work));
             if let Err(error) = spawned {
                 tracing::error!(%error, "cannot start a thread for passwords");
             }
@@ -55,7 +56,9 @@ impl Passwords {
 
     /// Hashes a password for storage.
     pub(crate) async fn hash(&self, password: Secret) -> Result<String> {
-        self.run(move |argon2| argon2.hash_password(password.expose().as_bytes()).map(|hash| hash.to_string())).await?.map_err(Error::internal)
+        self.run(move |argon2| argon2.hash_password(password.expose().as_bytes()).map(|hash| hash.to_string()))
+            .await?
+            .map_err(Error::internal)
     }
 
     /// Whether a password is the one that was hashed. Without a hash it takes as long and is always wrong.
@@ -88,7 +91,9 @@ impl Passwords {
         });
         match self.queue.try_send(job) {
             Ok(()) => answer.await.map_err(Error::internal),
-            Err(TrySendError::Full(_)) => Err(Error::new(ErrorCode::AppServerError, "too many log-ins at once; try again later")),
+            Err(TrySendError::Full(_)) => {
+                Err(Error::new(ErrorCode::AppServerError, "too many log-ins at once; try again later"))
+            }
             Err(TrySendError::Disconnected(_)) => Err(Error::internal("the threads for passwords have ended")),
         }
     }

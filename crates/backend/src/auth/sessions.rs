@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bson::{oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype, Binary, DateTime, RawBson};
+use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use query::{Filter, Path};
 use serde_json::Value;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
@@ -40,7 +40,13 @@ pub(crate) struct Caller {
 }
 
 impl Sessions {
-    pub(crate) fn new(store: Arc<dyn Store>, database: &str, app_id: &str, keys: Arc<KeyRing>, environment: Environment) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        database: &str,
+        app_id: &str,
+        keys: Arc<KeyRing>,
+        environment: Environment,
+    ) -> Self {
         Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens: Tokens::new(keys, app_id) }
     }
 
@@ -56,7 +62,8 @@ impl Sessions {
         let anonymous = user.identity.provider_type == "anon-user";
         let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
         let identity = (user.identity.id.as_str(), user.identity.provider_type.as_str());
-        let refresh_token = self.tokens.sign_refresh(&caller.subject(), identity, now, expires, self.environment.random()?).await?;
+        let refresh_token =
+            self.tokens.sign_refresh(&caller.subject(), identity, now, expires, self.environment.random()?).await?;
         let document = rawdoc! {
             "_id": caller.session_id,
             "user_id": user.id,
@@ -66,7 +73,8 @@ impl Sessions {
             "created_at": DateTime::from_millis(now * 1000),
             "expires_at": DateTime::from_millis(expires * 1000),
         };
-        let insert = Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let insert =
+            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
         let outcomes = self.store.write(vec![users.note_log_in(user.id)?, insert]).await?;
         // Deleted or disabled since the password was checked: the session must not outlive the user.
         if outcomes.first().is_none_or(|noted| noted.matched == 0) {
@@ -83,13 +91,15 @@ impl Sessions {
 
     /// Who an access token stands for, if its session is open.
     pub(crate) async fn by_access_token(&self, token: &Secret) -> Result<Caller> {
-        let (caller, _) = self.authenticate(token, Kind::Access, "access token expired", "access token required").await?;
+        let (caller, _) =
+            self.authenticate(token, Kind::Access, "access token expired", "access token required").await?;
         Ok(caller)
     }
 
     /// Who a refresh token stands for, if its session is open.
     pub(crate) async fn by_refresh_token(&self, token: &Secret) -> Result<Caller> {
-        let (caller, session) = self.authenticate(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
+        let (caller, session) =
+            self.authenticate(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
         let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
         if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
             return Err(Error::invalid_session("failed to find refresh token"));
@@ -97,7 +107,13 @@ impl Sessions {
         Ok(caller)
     }
 
-    async fn authenticate(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<(Caller, RawDocumentBuf)> {
+    async fn authenticate(
+        &self,
+        token: &Secret,
+        kind: Kind,
+        expired: &str,
+        wrong_kind: &str,
+    ) -> Result<(Caller, RawDocumentBuf)> {
         let verified = self.tokens.verify(token).await?;
         if verified.kind != kind {
             let prefix = if kind == Kind::Refresh { "invalid refresh token" } else { "invalid session" };
@@ -111,7 +127,9 @@ impl Sessions {
         let Some(session) = session else {
             return Err(match kind {
                 Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::Access => Error::invalid_session(&format!("No user found for session for user id {}", verified.user_id)),
+                Kind::Access => {
+                    Error::invalid_session(&format!("No user found for session for user id {}", verified.user_id))
+                }
             });
         };
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();

@@ -100,7 +100,13 @@ impl Tokens {
         Self { keys, domain_id, verified: Cache::new(REMEMBERED) }
     }
 
-    pub(super) async fn sign_access(&self, subject: &Subject<'_>, issued: i64, expires: i64, user_data: Option<Value>) -> Result<Secret> {
+    pub(super) async fn sign_access(
+        &self,
+        subject: &Subject<'_>,
+        issued: i64,
+        expires: i64,
+        user_data: Option<Value>,
+    ) -> Result<Secret> {
         let claims = AccessClaims {
             baas_device_id: subject.device_id,
             baas_domain_id: &self.domain_id,
@@ -180,7 +186,8 @@ impl Tokens {
         // The backend's own clock decides about time.
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Claims>(token.expose(), keys.verifying.get(key_id)?, &validation).ok()?.claims;
+        let claims =
+            jsonwebtoken::decode::<Claims>(token.expose(), keys.verifying.get(key_id)?, &validation).ok()?.claims;
         if claims.baas_domain_id != self.domain_id {
             return None;
         }

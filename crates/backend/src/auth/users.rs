@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bson::{
+    RawBson,
     oid::ObjectId,
     raw::{RawDocument, RawDocumentBuf},
-    rawdoc, RawBson,
+    rawdoc,
 };
 use query::{Filter, Path};
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use crate::{
-    request::{Identity, Profile},
     Environment, Error, ErrorCode, Result,
+    request::{Identity, Profile},
 };
 
 /// What a user logs in by is unique among all users: the provider and the provider's name for the user.
@@ -49,10 +50,17 @@ impl Users {
     }
 
     pub(crate) async fn create_with_email(&self, email: &str, password_hash: &str) -> Result<()> {
-        let document = self.document("local-userpass", &login_key("local-userpass", email), rawdoc! { "email": email }, Some(password_hash));
+        let document = self.document(
+            "local-userpass",
+            &login_key("local-userpass", email),
+            rawdoc! { "email": email },
+            Some(password_hash),
+        );
         match self.insert(document).await {
             // Of two registrations at once, the unique index lets one through.
-            Err(store::Error::DuplicateKey { .. }) => Err(Error::new(ErrorCode::AccountNameInUse, "name already in use")),
+            Err(store::Error::DuplicateKey { .. }) => {
+                Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"))
+            }
             other => Ok(other?),
         }
     }
@@ -81,21 +89,29 @@ impl Users {
     }
 
     async fn insert(&self, document: RawDocumentBuf) -> Result<(), store::Error> {
-        let write = Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let write =
+            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
         self.store.write(vec![write]).await.map(|_| ())
     }
 
     pub(crate) async fn profile(&self, id: ObjectId) -> Result<Profile> {
         let filter = Filter::equals("_id", RawBson::ObjectId(id));
         let found = self.store.find(Find::new(self.namespace.clone(), filter)).await?;
-        let document = found.first().ok_or_else(|| Error::invalid_session(&format!("No user found for session for user id {id}")))?;
+        let document = found
+            .first()
+            .ok_or_else(|| Error::invalid_session(&format!("No user found for session for user id {id}")))?;
         read_profile(document).map_err(Error::internal)
     }
 
     /// The write that notes a log-in. It matches nothing if the user is gone or disabled.
     pub(crate) fn note_log_in(&self, id: ObjectId) -> Result<Write> {
-        let filter = Filter::And(vec![Filter::equals("_id", RawBson::ObjectId(id)), Filter::equals("disabled", RawBson::Boolean(false))]);
-        let update = query::Update::parse(&rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } })?;
+        let filter = Filter::And(vec![
+            Filter::equals("_id", RawBson::ObjectId(id)),
+            Filter::equals("disabled", RawBson::Boolean(false)),
+        ]);
+        let update = query::Update::parse(
+            &rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } },
+        )?;
         Ok(self.modify(filter, Change::Update { update, upsert: false }))
     }
 
@@ -131,7 +147,10 @@ fn read_identities(document: &RawDocument) -> Result<Vec<Identity>, bson::error:
     let mut identities = Vec::new();
     for item in document.get_array("identities")? {
         if let Some(identity) = item?.as_document() {
-            identities.push(Identity { id: identity.get_str("id")?.to_owned(), provider_type: identity.get_str("provider_type")?.to_owned() });
+            identities.push(Identity {
+                id: identity.get_str("id")?.to_owned(),
+                provider_type: identity.get_str("provider_type")?.to_owned(),
+            });
         }
     }
     Ok(identities)

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use bson::{doc, raw::RawDocumentBuf, DateTime, Document};
+use bson::{DateTime, Document, doc, raw::RawDocumentBuf};
 use store::{Location, SqliteStore};
 
 use super::*;
@@ -71,8 +71,12 @@ impl World {
     }
 
     async fn seed(&self, document: Document) {
-        let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
-        self.backend.call_as_system("mongodb-atlas", "insertOne", &RawDocumentBuf::try_from(arguments).unwrap()).await.unwrap();
+        let arguments =
+            doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
+        self.backend
+            .call_as_system("mongodb-atlas", "insertOne", &RawDocumentBuf::try_from(arguments).unwrap())
+            .await
+            .unwrap();
     }
 }
 
@@ -101,7 +105,10 @@ async fn custom_data_is_what_it_was_when_the_token_was_made() {
 
     let access = world.refresh(&session).await.unwrap();
     let data = Document::try_from(access.custom_data.unwrap()).unwrap();
-    assert_eq!((data.get_str("favoriteColor").unwrap(), data.get_str("userId").unwrap()), ("pink", session.user_id.as_str()));
+    assert_eq!(
+        (data.get_str("favoriteColor").unwrap(), data.get_str("userId").unwrap()),
+        ("pink", session.user_id.as_str())
+    );
     let claims = claims(&access.access_token);
     assert_eq!(claims["user_data"]["n"], serde_json::json!({ "$numberLong": "5" }));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 1800);
@@ -152,7 +159,11 @@ async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time
     }
     let ratio = times[0].as_secs_f64() / times[1].as_secs_f64();
     assert!((0.5..2.0).contains(&ratio), "a wrong password takes {ratio} times an unknown user");
-    assert_eq!(world.log_in_as("A@example.com", "passw0rd").await.unwrap_err().message, "unauthorized", "addresses are case-sensitive");
+    assert_eq!(
+        world.log_in_as("A@example.com", "passw0rd").await.unwrap_err().message,
+        "unauthorized",
+        "addresses are case-sensitive"
+    );
 }
 
 #[tokio::test]
@@ -167,7 +178,8 @@ async fn registration_is_checked_and_only_one_of_two_at_once_wins() {
     ] {
         assert_eq!(world.register(email, password).await.unwrap_err().message, message);
     }
-    let (one, two) = tokio::join!(world.register("a@example.com", "passw0rd"), world.register("a@example.com", "passw0rd"));
+    let (one, two) =
+        tokio::join!(world.register("a@example.com", "passw0rd"), world.register("a@example.com", "passw0rd"));
     let refused = one.err().or(two.err()).unwrap();
     assert_eq!((refused.message.as_ref(), refused.code as i32), ("name already in use", 4348));
     world.log_in_as("a@example.com", "passw0rd").await.unwrap();
@@ -185,7 +197,10 @@ async fn tokens_end_with_their_time_their_session_and_their_user() {
     world.pass(1799);
     profile(&session.access.access_token).await.unwrap();
     world.pass(1);
-    assert_eq!(message(profile(&session.access.access_token).await.unwrap_err()), (ErrorCode::InvalidSession, "invalid session: access token expired".into()));
+    assert_eq!(
+        message(profile(&session.access.access_token).await.unwrap_err()),
+        (ErrorCode::InvalidSession, "invalid session: access token expired".into())
+    );
     let access = world.refresh(&session).await.unwrap();
     profile(&access.access_token).await.unwrap();
 
@@ -228,10 +243,22 @@ async fn rules_hold_for_users_and_the_backends_own_databases_are_out_of_reach() 
     assert_eq!(world.call(token, "aggregate", doc! { "pipeline": [] }).await.unwrap(), bson::Bson::Array(vec![]));
     let error = world.call(token, "insertOne", doc! { "document": { "userId": "somebody" } }).await.unwrap_err();
     assert_eq!((error.message.as_ref(), error.code.status()), ("insert not permitted", 403));
-    let error = world.call(token, "updateOne", doc! { "query": { "_id": 1 }, "update": { "$set": { "userId": &session.user_id } } }).await.unwrap_err();
+    let error = world
+        .call(token, "updateOne", doc! { "query": { "_id": 1 }, "update": { "$set": { "userId": &session.user_id } } })
+        .await
+        .unwrap_err();
     assert_eq!(error.message, "update not permitted");
-    for (database, collection) in [("userkeep_test-app", "users"), ("Userkeep_test-app", "users"), ("admin", "x"), ("local", "x"), ("config", "x"), ("d", "system.users"), ("d", "c")] {
-        let error = world.call(token, "find", doc! { "database": database, "collection": collection }).await.unwrap_err();
+    for (database, collection) in [
+        ("userkeep_test-app", "users"),
+        ("Userkeep_test-app", "users"),
+        ("admin", "x"),
+        ("local", "x"),
+        ("config", "x"),
+        ("d", "system.users"),
+        ("d", "c"),
+    ] {
+        let error =
+            world.call(token, "find", doc! { "database": database, "collection": collection }).await.unwrap_err();
         assert_eq!(error.message, format!("no rule exists for namespace '{database}.{collection}'"));
     }
 }
@@ -248,12 +275,28 @@ async fn a_call_that_is_not_understood_is_refused_and_says_why() {
         ("find", doc! { "limit": -1 }, "'limit' must not be negative"),
         ("insertMany", doc! { "documents": [] }, "must provide at least one element"),
         ("insertOne", doc! {}, "insertOne needs 'document'"),
-        ("updateOne", doc! { "update": { "$set": { "a": 1 } }, "arrayFilters": [{}] }, "arrayFilters is not supported by Userkeep"),
-        ("findOneAndReplace", doc! { "update": { "$set": { "a": 1 } } }, "the replace operation document must not contain atomic operators"),
+        (
+            "updateOne",
+            doc! { "update": { "$set": { "a": 1 } }, "arrayFilters": [{}] },
+            "arrayFilters is not supported by Userkeep",
+        ),
+        (
+            "findOneAndReplace",
+            doc! { "update": { "$set": { "a": 1 } } },
+            "the replace operation document must not contain atomic operators",
+        ),
         ("drop", doc! {}, "function not found: 'drop'"),
     ] {
         assert_eq!(world.call(token, name, arguments).await.unwrap_err().message, message, "{name}");
     }
-    let call = CallFunction { access_token: token.clone(), service: Some("other".into()), name: "find".into(), arguments: RawDocumentBuf::new() };
-    assert_eq!(world.backend.handle(Request::CallFunction(call)).await.unwrap_err().message, "Cannot access member 'find' of undefined");
+    let call = CallFunction {
+        access_token: token.clone(),
+        service: Some("other".into()),
+        name: "find".into(),
+        arguments: RawDocumentBuf::new(),
+    };
+    assert_eq!(
+        world.backend.handle(Request::CallFunction(call)).await.unwrap_err().message,
+        "Cannot access member 'find' of undefined"
+    );
 }

@@ -44,7 +44,8 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn required_document(&self, key: &str) -> Result<&'a RawDocument> {
-        self.document(key)?.ok_or_else(|| Error::new(ErrorCode::MissingParameter, format!("{} needs '{key}'", self.function)))
+        self.document(key)?
+            .ok_or_else(|| Error::new(ErrorCode::MissingParameter, format!("{} needs '{key}'", self.function)))
     }
 
     pub(super) fn array(&self, key: &str) -> Result<Option<&'a RawArray>> {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bson::{
+    RawBson,
     raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
-    rawdoc, RawBson,
+    rawdoc,
 };
 use query::{Filter, Pipeline, Projection, Sort, Update};
 use store::{Aggregate, Change, Count, Find, Guard, Modify, Namespace, Operation, Outcome, Returning, Store, Write};
 
-use super::arguments::{invalid, Arguments};
-use crate::{definition::Definition, Error, ErrorCode, Result};
+use super::arguments::{Arguments, invalid};
+use crate::{Error, ErrorCode, Result, definition::Definition};
 
 /// How many documents a query may return (<https://www.mongodb.com/docs/atlas/app-services/reference/service-limitations/>).
 pub(crate) const MAX_DOCUMENTS: usize = 50_000;
@@ -44,16 +45,28 @@ impl Collections {
     }
 
     /// Reads which collection a call is for.
-    pub(crate) fn read<'a>(&self, definition: &Definition, service: &str, name: &'a str, arguments: &'a RawDocument) -> Result<Call<'a>> {
+    pub(crate) fn read<'a>(
+        &self,
+        definition: &Definition,
+        service: &str,
+        name: &'a str,
+        arguments: &'a RawDocument,
+    ) -> Result<Call<'a>> {
         if !definition.services.contains_key(service) {
-            return Err(Error::new(ErrorCode::FunctionExecutionError, format!("Cannot access member '{name}' of undefined")));
+            return Err(Error::new(
+                ErrorCode::FunctionExecutionError,
+                format!("Cannot access member '{name}' of undefined"),
+            ));
         }
         query::validate(arguments)?;
         let all = Arguments::new(name, arguments, takes(name)?)?;
         let (database, collection) = (all.text("database")?, all.text("collection")?);
         let namespace = Namespace::new(database, collection);
         let lower = database.to_ascii_lowercase();
-        if lower.starts_with("userkeep") || RESERVED_DATABASES.contains(&lower.as_str()) || collection.starts_with("system.") {
+        if lower.starts_with("userkeep")
+            || RESERVED_DATABASES.contains(&lower.as_str())
+            || collection.starts_with("system.")
+        {
             return Err(no_rule(&namespace));
         }
         Ok(Call { namespace, name, arguments })
@@ -87,13 +100,21 @@ impl Collections {
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
             "aggregate" => {
-                let Some(stages) = arguments.array("pipeline")? else { return Err(invalid("aggregate needs 'pipeline'".into())) };
-                let aggregate = Aggregate { namespace, pipeline: Pipeline::parse(stages)?, at_most: Some(self.max_documents), guard };
+                let Some(stages) = arguments.array("pipeline")? else {
+                    return Err(invalid("aggregate needs 'pipeline'".into()));
+                };
+                let aggregate = Aggregate {
+                    namespace,
+                    pipeline: Pipeline::parse(stages)?,
+                    at_most: Some(self.max_documents),
+                    guard,
+                };
                 Ok(array(self.store.aggregate(aggregate).await?))
             }
             _ => {
                 let operation = write(name, &arguments)?;
-                let outcome = self.store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
+                let outcome =
+                    self.store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
                 Ok(answer(name, outcome))
             }
         }
@@ -105,7 +126,9 @@ fn takes(name: &str) -> Result<&'static [&'static str]> {
     Ok(match name {
         "find" => &["query", "project", "sort", "limit"],
         "findOne" => &["query", "project", "sort"],
-        "findOneAndUpdate" | "findOneAndReplace" => &["filter", "update", "sort", "projection", "upsert", "returnNewDocument", "arrayFilters"],
+        "findOneAndUpdate" | "findOneAndReplace" => {
+            &["filter", "update", "sort", "projection", "upsert", "returnNewDocument", "arrayFilters"]
+        }
         "findOneAndDelete" => &["filter", "sort", "projection"],
         "aggregate" => &["pipeline"],
         "count" => &["query", "limit"],
@@ -137,16 +160,17 @@ fn write(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
     Ok(match name {
         "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
         "insertMany" => Operation::Insert(documents(arguments)?),
-        "deleteOne" | "deleteMany" => Operation::Modify(Modify::new(
-            filter(arguments, "query")?,
-            name == "deleteMany",
-            Change::Delete,
-        )),
+        "deleteOne" | "deleteMany" => {
+            Operation::Modify(Modify::new(filter(arguments, "query")?, name == "deleteMany", Change::Delete))
+        }
         "updateOne" | "updateMany" => Operation::Modify(Modify::new(
             filter(arguments, "query")?,
             name == "updateMany",
             // A document without operators replaces, in updateMany too, as App Services did.
-            Change::Update { update: Update::parse(arguments.required_document("update")?)?, upsert: arguments.flag("upsert")? },
+            Change::Update {
+                update: Update::parse(arguments.required_document("update")?)?,
+                upsert: arguments.flag("upsert")?,
+            },
         )),
         _ => find_one_and(name, arguments)?,
     })
@@ -156,8 +180,13 @@ fn find_one_and(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
     let change = match (name, arguments.document("update")?) {
         // realm-web's findOneAndDelete arrives as a replacement without one.
         ("findOneAndDelete", _) | ("findOneAndReplace", None) => Change::Delete,
-        ("findOneAndReplace", Some(replacement)) => Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? },
-        _ => Change::Update { update: Update::parse(arguments.required_document("update")?)?, upsert: arguments.flag("upsert")? },
+        ("findOneAndReplace", Some(replacement)) => {
+            Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? }
+        }
+        _ => Change::Update {
+            update: Update::parse(arguments.required_document("update")?)?,
+            upsert: arguments.flag("upsert")?,
+        },
     };
     let is_update = matches!(change, Change::Update { .. });
     Ok(Operation::Modify(Modify {
@@ -194,7 +223,8 @@ fn answer(name: &str, outcome: Outcome) -> RawBson {
         }
         "deleteOne" | "deleteMany" => rawdoc! { "deletedCount": count(outcome.deleted) },
         "updateOne" | "updateMany" => {
-            let mut answer = rawdoc! { "matchedCount": count(outcome.matched), "modifiedCount": count(outcome.modified) };
+            let mut answer =
+                rawdoc! { "matchedCount": count(outcome.matched), "modifiedCount": count(outcome.modified) };
             if let Some(id) = outcome.upserted_id {
                 query::append(&mut answer, "upsertedId", &id);
             }

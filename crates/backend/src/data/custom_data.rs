@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use bson::{
+    Bson, Document, RawBson,
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
-    Bson, Document, RawBson,
 };
 use query::Filter;
 use serde_json::Value;
 use store::{Find, Index, Store};
 
-use crate::{definition, Error, Result};
+use crate::{Error, Result, definition};
 
 /// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -42,7 +42,9 @@ impl CustomData {
             let found = self.store.find(Find::new(configuration.namespace.clone(), filter)).await?;
             let is_own = |document: &RawDocumentBuf| {
                 let held = configuration.user_id_field.value_in(document);
-                held.is_some_and(|held| !matches!(held, RawBsonRef::Array(_)) && query::equal(held, id.as_raw_bson_ref()))
+                held.is_some_and(|held| {
+                    !matches!(held, RawBsonRef::Array(_)) && query::equal(held, id.as_raw_bson_ref())
+                })
             };
             if let Some(document) = found.into_iter().find(is_own) {
                 return Ok(Some(document));

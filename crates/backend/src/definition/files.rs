@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{report::Report, Problem, Severity};
+use super::{Problem, Severity, report::Report};
 
 /// The text of each JSON file by its path from the definition's directory, with `/` between the parts.
 pub(super) struct Files(BTreeMap<String, String>);
@@ -55,8 +55,12 @@ impl Files {
             }
         }
         let root = parsed.get("root_config.json").or_else(|| parsed.get("realm_config.json"));
-        let environment = root.and_then(|root| root.get("environment")).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let values = parsed.get(&format!("environments/{}.json", environment.unwrap_or("no-environment"))).and_then(|file| file.get("values")).cloned();
+        let environment =
+            root.and_then(|root| root.get("environment")).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let values = parsed
+            .get(&format!("environments/{}.json", environment.unwrap_or("no-environment")))
+            .and_then(|file| file.get("values"))
+            .cloned();
         for (path, value) in parsed.iter_mut().filter(|(path, _)| !path.starts_with("environments/")) {
             expand(value, values.as_ref(), path, "$", report);
         }

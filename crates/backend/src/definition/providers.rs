@@ -19,7 +19,8 @@ pub struct EmailPassword {
 }
 
 /// The providers that App Services had and that are not available yet.
-const UNAVAILABLE: &[&str] = &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
+const UNAVAILABLE: &[&str] =
+    &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
 
 impl Providers {
     pub(super) fn read(file: &mut Reader<'_>) -> Self {
@@ -60,7 +61,11 @@ impl Providers {
                     config.note("runResetFunction", "passwords cannot be reset yet");
                 }
                 config.known(&[
-                    "confirmationFunctionName", "confirmEmailSubject", "emailConfirmationUrl", "resetFunctionName", "resetPasswordSubject",
+                    "confirmationFunctionName",
+                    "confirmEmailSubject",
+                    "emailConfirmationUrl",
+                    "resetFunctionName",
+                    "resetPasswordSubject",
                     "resetPasswordUrl",
                 ]);
                 config.finish();

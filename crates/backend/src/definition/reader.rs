@@ -92,7 +92,11 @@ impl<'a> Reader<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if key.is_empty() || key.starts_with('[') { format!("{}{key}", self.path) } else { format!("{}.{key}", self.path) }
+        if key.is_empty() || key.starts_with('[') {
+            format!("{}{key}", self.path)
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// Reports the keys that nobody asked for.

@@ -48,7 +48,8 @@ fn read_role(role: &mut Reader<'_>) -> Role {
         filters.finish();
         DocumentFilters { read, write }
     });
-    let [read, write, insert, delete, search] = ["read", "write", "insert", "delete", "search"].map(|key| expression(role, key));
+    let [read, write, insert, delete, search] =
+        ["read", "write", "insert", "delete", "search"].map(|key| expression(role, key));
     for (key, value) in [("insert", &insert), ("delete", &delete), ("search", &search)] {
         if value.is_none() {
             role.note(key, "is missing, which means true wherever writing is allowed");
@@ -56,7 +57,10 @@ fn read_role(role: &mut Reader<'_>) -> Role {
     }
     for key in ["fields", "additional_fields"] {
         if role.get(key).is_some_and(|fields| fields.as_object().is_none_or(|fields| !fields.is_empty())) {
-            role.refuse(key, "rules for single fields are not supported yet, and without them more fields could be read");
+            role.refuse(
+                key,
+                "rules for single fields are not supported yet, and without them more fields could be read",
+            );
         }
     }
     role.known(&["id"]);

@@ -32,14 +32,23 @@ fn load(files: &[(&str, &str)]) -> Result<Definition, DefinitionError> {
 fn both_layouts_load() {
     let custom = r#"{ "enabled": true, "mongo_service_name": "mongodb-atlas", "database_name": "app", "collection_name": "people", "user_id_field": "userId" }"#;
     for root in [
-        ("realm_config.json", r#"{ "app_id": "myapp-abcde", "config_version": 20210101, "name": "My", "location": "US-VA", "provider_region": "aws-us-east-1", "deployment_model": "GLOBAL" }"#),
-        ("root_config.json", r#"{ "app_id": "myapp-abcde", "name": "My", "deployment_model": "LOCAL", "environment": "" }"#),
+        (
+            "realm_config.json",
+            r#"{ "app_id": "myapp-abcde", "config_version": 20210101, "name": "My", "location": "US-VA", "provider_region": "aws-us-east-1", "deployment_model": "GLOBAL" }"#,
+        ),
+        (
+            "root_config.json",
+            r#"{ "app_id": "myapp-abcde", "name": "My", "deployment_model": "LOCAL", "environment": "" }"#,
+        ),
     ] {
         let definition = load(&[
             root,
             PROVIDERS,
             ("auth/custom_user_data.json", custom),
-            ("data_sources/mongodb-atlas/config.json", r#"{ "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1, "config": {} }"#),
+            (
+                "data_sources/mongodb-atlas/config.json",
+                r#"{ "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1, "config": {} }"#,
+            ),
             ("data_sources/mongodb-atlas/app/people/rules.json", RULES),
             ("data_sources/mongodb-atlas/app/people/relationships.json", "{}"),
             ("data_sources/mongodb-atlas/default_rule.json", r#"{ "roles": [], "filters": [] }"#),
@@ -107,7 +116,8 @@ fn what_is_not_available_is_reported_and_everything_else_works() {
         ("notes.json", "{}"),
     ])
     .unwrap();
-    let reported: Vec<_> = definition.reported.iter().map(|problem| (problem.file.as_str(), problem.path.as_str())).collect();
+    let reported: Vec<_> =
+        definition.reported.iter().map(|problem| (problem.file.as_str(), problem.path.as_str())).collect();
     assert_eq!(
         reported,
         [
@@ -124,7 +134,10 @@ fn what_is_not_available_is_reported_and_everything_else_works() {
             ("triggers/t.json", ""),
         ]
     );
-    assert!(!definition.providers.email_password.unwrap().auto_confirm, "a user who should be confirmed by mail is never confirmed without");
+    assert!(
+        !definition.providers.email_password.unwrap().auto_confirm,
+        "a user who should be confirmed by mail is never confirmed without"
+    );
 }
 
 #[test]

@@ -3,10 +3,10 @@
 //! A value stays a value: what an expansion stands for is compared and never read as an operator or a path.
 
 use bson::{
-    raw::{RawBsonRef, RawDocument},
     Bson, RawBson,
+    raw::{RawBsonRef, RawDocument},
 };
-use query::{elements, Path};
+use query::{Path, elements};
 use serde_json::Value;
 
 /// What an expression comes to. An expansion or a field that is not there, or values that cannot be compared, leave
@@ -71,8 +71,26 @@ pub struct ExpressionError {
 
 /// Operators that the language has and this version does not.
 const UNSUPPORTED: &[&str] = &[
-    "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "exists", "not", "nor", "function", "stringToOid", "oidToString", "stringToUuid", "uuidToString",
-    "regex", "size", "all", "elemMatch",
+    "eq",
+    "ne",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "in",
+    "nin",
+    "exists",
+    "not",
+    "nor",
+    "function",
+    "stringToOid",
+    "oidToString",
+    "stringToUuid",
+    "uuidToString",
+    "regex",
+    "size",
+    "all",
+    "elemMatch",
 ];
 
 impl Expression {
@@ -109,7 +127,9 @@ impl Expression {
             Self::Constant(_) => false,
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::needs_custom_data),
             Self::Asserts(_, inner) => inner.needs_custom_data(),
-            Self::Equal(left, right) => [left, right].into_iter().any(|operand| matches!(operand, Operand::CustomData(_))),
+            Self::Equal(left, right) => {
+                [left, right].into_iter().any(|operand| matches!(operand, Operand::CustomData(_)))
+            }
         }
     }
 }
@@ -158,10 +178,10 @@ fn compare(left: &[RawBsonRef<'_>], right: &[RawBsonRef<'_>]) -> Truth {
 
 fn with_items(value: RawBsonRef<'_>) -> Vec<RawBsonRef<'_>> {
     let mut values = vec![value];
-    if let RawBsonRef::Array(array) = value {
-        if let Ok(items) = RawDocument::from_bytes(array.as_bytes()) {
-            values.extend(elements(items).map(|(_, item)| item));
-        }
+    if let RawBsonRef::Array(array) = value
+        && let Ok(items) = RawDocument::from_bytes(array.as_bytes())
+    {
+        values.extend(elements(items).map(|(_, item)| item));
     }
     values
 }
@@ -194,7 +214,9 @@ fn parse_field(key: &str, value: &Value, at: &str) -> Result<Expression, Express
     }
     if let Some(operator) = key.strip_prefix(['%', '$']) {
         let branches = || match value {
-            Value::Array(items) => items.iter().enumerate().map(|(index, item)| parse(item, &format!("{at}[{index}]"))).collect(),
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(index, item)| parse(item, &format!("{at}[{index}]"))).collect()
+            }
             _ => Err(error(at, &format!("{key} takes an array of expressions"))),
         };
         return match operator {
@@ -244,14 +266,22 @@ fn expansion(text: &str, at: &str) -> Result<Operand, ExpressionError> {
         _ => {}
     }
     match name.strip_prefix("user.custom_data.") {
-        Some(path) => Path::strict(path).map(|path| Operand::CustomData(Some(path))).map_err(|cause| error(at, &cause.message)),
+        Some(path) => {
+            Path::strict(path).map(|path| Operand::CustomData(Some(path))).map_err(|cause| error(at, &cause.message))
+        }
         None => Err(error(at, &format!("the expansion {text} is not supported yet"))),
     }
 }
 
 fn unknown_operator(operator: &str, at: &str) -> ExpressionError {
-    let known = operator.strip_prefix(['%', '$']).is_some_and(|name| UNSUPPORTED.contains(&name) || matches!(name, "and" | "or"));
-    let message = if known { format!("the operator {operator} is not supported yet") } else { format!("{operator} is not an operator") };
+    let known = operator
+        .strip_prefix(['%', '$'])
+        .is_some_and(|name| UNSUPPORTED.contains(&name) || matches!(name, "and" | "or"));
+    let message = if known {
+        format!("the operator {operator} is not supported yet")
+    } else {
+        format!("{operator} is not an operator")
+    };
     error(at, &message)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use store::{Denied, Guard, Namespace};
 
-use super::{context, RuleSet};
+use super::{RuleSet, context};
 
 /// Who is asking.
 #[derive(Debug, Clone)]
@@ -64,7 +64,9 @@ impl Guard for RuleGuard {
         };
         let context = context(&self.user, stored);
         match also {
-            Some(expression) if !expression.allows(&context) => Err(self.deny(action, Some(&role.name), &format!("{action} is not true"))),
+            Some(expression) if !expression.allows(&context) => {
+                Err(self.deny(action, Some(&role.name), &format!("{action} is not true")))
+            }
             _ => Ok(()),
         }
     }

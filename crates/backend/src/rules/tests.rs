@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::{raw::RawDocumentBuf, rawdoc};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use store::{Guard, Namespace};
 
 use super::*;

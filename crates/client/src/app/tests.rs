@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use bson::{doc, Document};
+use bson::{Document, doc};
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::*;
@@ -71,8 +71,15 @@ async fn email_user(app: &App, email: &str) -> Handle {
 }
 
 async fn insert(app: &App, user: Handle, document: Document) -> Result<RawBson> {
-    let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
-    app.call_function(user, Some("mongodb-atlas".into()), "insertOne".into(), RawDocumentBuf::try_from(arguments).unwrap()).await
+    let arguments =
+        doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
+    app.call_function(
+        user,
+        Some("mongodb-atlas".into()),
+        "insertOne".into(),
+        RawDocumentBuf::try_from(arguments).unwrap(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -147,7 +154,10 @@ async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
     let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
     let id = app.user(user).unwrap().id;
     connection.rejects_access.store(true, Ordering::SeqCst);
-    let (one, two) = tokio::join!(insert(&app, user, doc! { "userId": &id, "n": 1 }), insert(&app, user, doc! { "userId": &id, "n": 2 }));
+    let (one, two) = tokio::join!(
+        insert(&app, user, doc! { "userId": &id, "n": 1 }),
+        insert(&app, user, doc! { "userId": &id, "n": 2 })
+    );
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
     assert_eq!(connection.refreshes.load(Ordering::SeqCst), 1);
     assert_eq!(app.custom_data(user).unwrap(), None, "the refresh came before the inserts");
@@ -185,8 +195,12 @@ async fn users_are_found_again_and_processes_that_share_the_file_keep_each_other
     also.log_out(two).await.unwrap();
 
     let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
-    let users: Vec<_> = reopened.all_users().into_iter().map(|(handle, id)| (id, reopened.user_state(handle).unwrap())).collect();
-    assert_eq!(users, [(app.user(one).unwrap().id, UserState::LoggedIn), (also.user(two).unwrap().id, UserState::LoggedOut)]);
+    let users: Vec<_> =
+        reopened.all_users().into_iter().map(|(handle, id)| (id, reopened.user_state(handle).unwrap())).collect();
+    assert_eq!(
+        users,
+        [(app.user(one).unwrap().id, UserState::LoggedIn), (also.user(two).unwrap().id, UserState::LoggedOut)]
+    );
     let current = reopened.current_user().unwrap();
     assert_eq!(reopened.user(current).unwrap().access_token, app.user(one).unwrap().access_token);
     assert_eq!(reopened.custom_data(current).unwrap().unwrap().get_str("color").unwrap(), "blue");
@@ -206,7 +220,11 @@ async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
     assert!(!bytes.windows(16).any(|window| window == &token.as_bytes()[..16]));
 
     assert_eq!(open(&connection, Some(path.clone()), &key(1)).unwrap().all_users().len(), 1);
-    for (metadata, says) in [(key(2), "is not the one"), (Metadata::NoEncryption, "no encryption key"), (Metadata::Encryption(vec![1; 63]), "64 bytes")] {
+    for (metadata, says) in [
+        (key(2), "is not the one"),
+        (Metadata::NoEncryption, "no encryption key"),
+        (Metadata::Encryption(vec![1; 63]), "64 bytes"),
+    ] {
         let error = open(&connection, Some(path.clone()), &metadata).unwrap_err();
         assert!(error.message.contains(says), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "the file is left alone");

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use backend::{definition::Problem, Backend, Definition, Environment, Options, Request, Response};
-use bson::{raw::RawDocument, RawBson};
+use backend::{Backend, Definition, Environment, Options, Request, Response, definition::Problem};
+use bson::{RawBson, raw::RawDocument};
 use futures_util::future::{BoxFuture, FutureExt};
 use store::{Location, SqliteStore};
 
@@ -57,12 +57,20 @@ impl Embedded {
     ///
     /// # Errors
     /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
-    pub fn open(app_id: &str, definition: Option<&Path>, location: &StoreLocation, max_documents: Option<usize>) -> Result<Self> {
+    pub fn open(
+        app_id: &str,
+        definition: Option<&Path>,
+        location: &StoreLocation,
+        max_documents: Option<usize>,
+    ) -> Result<Self> {
         let key = match location {
             StoreLocation::Memory => None,
-            StoreLocation::File(path) => {
-                Some(Key { app_id: app_id.to_owned(), definition: definition.map(absolute), store: absolute(path), max_documents })
-            }
+            StoreLocation::File(path) => Some(Key {
+                app_id: app_id.to_owned(),
+                definition: definition.map(absolute),
+                store: absolute(path),
+                max_documents,
+            }),
         };
         let mut registry = registry();
         if let Some(shared) = key.as_ref().and_then(|key| registry.get_mut(key)) {
@@ -121,7 +129,12 @@ fn absolute(path: &Path) -> PathBuf {
     made.canonicalize().unwrap_or(made)
 }
 
-fn open_backend(app_id: &str, definition: Option<&Path>, location: &StoreLocation, max_documents: Option<usize>) -> Result<Backend> {
+fn open_backend(
+    app_id: &str,
+    definition: Option<&Path>,
+    location: &StoreLocation,
+    max_documents: Option<usize>,
+) -> Result<Backend> {
     let definition = match definition {
         Some(directory) => Definition::load(directory),
         None => Definition::development(),
@@ -132,7 +145,8 @@ fn open_backend(app_id: &str, definition: Option<&Path>, location: &StoreLocatio
         StoreLocation::File(path) => Location::File(path.clone()),
         StoreLocation::Memory => Location::Memory,
     };
-    let store = SqliteStore::open(location, Arc::new(environment.clone())).map_err(|error| Error::custom(error.to_string()))?;
+    let store =
+        SqliteStore::open(location, Arc::new(environment.clone())).map_err(|error| Error::custom(error.to_string()))?;
     Ok(Backend::new(app_id, definition, Arc::new(store), environment, &Options { max_documents }))
 }
 

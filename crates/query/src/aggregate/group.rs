@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use bson::{
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use super::single_field;
-use crate::{compare, document::elements, encode_key, expression::Expression, Error, ErrorCode, Number, Result};
+use crate::{Error, ErrorCode, Number, Result, compare, document::elements, encode_key, expression::Expression};
 
 #[derive(Debug, Clone)]
 pub(super) struct Group {
@@ -30,8 +30,21 @@ enum Operator {
 
 /// What the server has and this version does not.
 const UNSUPPORTED: &[&str] = &[
-    "$accumulator", "$bottom", "$bottomN", "$count", "$firstN", "$lastN", "$maxN", "$median", "$mergeObjects", "$minN", "$percentile", "$stdDevPop",
-    "$stdDevSamp", "$top", "$topN",
+    "$accumulator",
+    "$bottom",
+    "$bottomN",
+    "$count",
+    "$firstN",
+    "$lastN",
+    "$maxN",
+    "$median",
+    "$mergeObjects",
+    "$minN",
+    "$percentile",
+    "$stdDevPop",
+    "$stdDevSamp",
+    "$top",
+    "$topN",
 ];
 
 /// One accumulator's state.
@@ -51,13 +64,23 @@ impl Group {
                 continue;
             }
             if name.contains('.') || name.starts_with('$') {
-                return Err(Error::new(ErrorCode::GroupFieldNotAccumulator, format!("The field name '{name}' cannot contain '.' or start with '$'")));
+                return Err(Error::new(
+                    ErrorCode::GroupFieldNotAccumulator,
+                    format!("The field name '{name}' cannot contain '.' or start with '$'"),
+                ));
             }
             let Some(accumulator) = value.as_document() else {
-                return Err(Error::new(ErrorCode::GroupFieldNotAccumulator, format!("The field '{name}' must be an accumulator object")));
+                return Err(Error::new(
+                    ErrorCode::GroupFieldNotAccumulator,
+                    format!("The field '{name}' must be an accumulator object"),
+                ));
             };
-            let (operator, operand) = single_field(accumulator)
-                .map_err(|_| Error::new(ErrorCode::GroupFieldNotAccumulator, format!("The field '{name}' must specify one accumulator")))?;
+            let (operator, operand) = single_field(accumulator).map_err(|_| {
+                Error::new(
+                    ErrorCode::GroupFieldNotAccumulator,
+                    format!("The field '{name}' must specify one accumulator"),
+                )
+            })?;
             let operator = match operator {
                 "$sum" => Operator::Sum,
                 "$avg" => Operator::Avg,
@@ -67,12 +90,20 @@ impl Group {
                 "$last" => Operator::Last,
                 "$push" => Operator::Push,
                 "$addToSet" => Operator::AddToSet,
-                other if UNSUPPORTED.contains(&other) => return Err(Error::unsupported(format_args!("the accumulator {other}"))),
-                other => return Err(Error::new(ErrorCode::UnknownGroupOperator, format!("unknown group operator '{other}'"))),
+                other if UNSUPPORTED.contains(&other) => {
+                    return Err(Error::unsupported(format_args!("the accumulator {other}")));
+                }
+                other => {
+                    return Err(Error::new(
+                        ErrorCode::UnknownGroupOperator,
+                        format!("unknown group operator '{other}'"),
+                    ));
+                }
             };
             fields.push((name.to_owned(), operator, Expression::parse(operand)?));
         }
-        let id = id.ok_or_else(|| Error::new(ErrorCode::GroupWithoutId, "a group specification must include an _id"))?;
+        let id =
+            id.ok_or_else(|| Error::new(ErrorCode::GroupWithoutId, "a group specification must include an _id"))?;
         Ok(Self { id, fields })
     }
 
@@ -117,7 +148,7 @@ impl Operator {
         match (self, state) {
             (_, State::Number { sum, count }) => {
                 if let Some(number) = value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())) {
-                    *sum = sum.add(number);
+                    *sum = sum.plus(number);
                     *count += 1;
                 }
             }
@@ -129,7 +160,9 @@ impl Operator {
             (Self::Last, State::Value(held)) => *held = Some(value.unwrap_or(RawBson::Null)),
             (_, State::Value(held)) => {
                 // Null and missing take no part in $min and $max.
-                let Some(value) = value.filter(|value| !matches!(value, RawBson::Null | RawBson::Undefined)) else { return };
+                let Some(value) = value.filter(|value| !matches!(value, RawBson::Null | RawBson::Undefined)) else {
+                    return;
+                };
                 let replaces = held.as_ref().is_none_or(|held| {
                     let order = compare(value.as_raw_bson_ref(), held.as_raw_bson_ref());
                     if matches!(self, Self::Min) { order.is_lt() } else { order.is_gt() }
@@ -140,7 +173,9 @@ impl Operator {
             }
             (_, State::Items(items)) => {
                 let Some(value) = value else { return };
-                let is_new = |value: &RawBson| !items.iter().any(|item| crate::equal(item.as_raw_bson_ref(), value.as_raw_bson_ref()));
+                let is_new = |value: &RawBson| {
+                    !items.iter().any(|item| crate::equal(item.as_raw_bson_ref(), value.as_raw_bson_ref()))
+                };
                 if matches!(self, Self::Push) || is_new(&value) {
                     items.push(value);
                 }

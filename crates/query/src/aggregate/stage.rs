@@ -1,22 +1,48 @@
 //! The stages but `$group`.
 
 use bson::{
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
-use super::{group::Group, single_field, Documents};
+use super::{Documents, group::Group, single_field};
 use crate::{
+    Error, ErrorCode, Filter, Number, Path, Projection, Result, Sort,
     document::{elements, items, type_name},
     expression::Expression,
-    Error, ErrorCode, Filter, Number, Path, Projection, Result, Sort,
 };
 
 /// What the server has and this version does not.
 const UNSUPPORTED: &[&str] = &[
-    "$bucket", "$bucketAuto", "$changeStream", "$changeStreamSplitLargeEvent", "$collStats", "$currentOp", "$densify", "$documents", "$facet", "$fill",
-    "$geoNear", "$graphLookup", "$indexStats", "$listLocalSessions", "$listSearchIndexes", "$listSessions", "$lookup", "$merge", "$out",
-    "$planCacheStats", "$redact", "$replaceRoot", "$replaceWith", "$sample", "$search", "$searchMeta", "$setWindowFields", "$sortByCount", "$unionWith",
+    "$bucket",
+    "$bucketAuto",
+    "$changeStream",
+    "$changeStreamSplitLargeEvent",
+    "$collStats",
+    "$currentOp",
+    "$densify",
+    "$documents",
+    "$facet",
+    "$fill",
+    "$geoNear",
+    "$graphLookup",
+    "$indexStats",
+    "$listLocalSessions",
+    "$listSearchIndexes",
+    "$listSessions",
+    "$lookup",
+    "$merge",
+    "$out",
+    "$planCacheStats",
+    "$redact",
+    "$replaceRoot",
+    "$replaceWith",
+    "$sample",
+    "$search",
+    "$searchMeta",
+    "$setWindowFields",
+    "$sortByCount",
+    "$unionWith",
     "$vectorSearch",
 ];
 
@@ -66,27 +92,45 @@ impl Stage {
                 limit => Self::Limit(limit),
             },
             "$count" => match value {
-                RawBsonRef::String(field) if !field.is_empty() && !field.starts_with('$') && !field.contains(['.', '\0']) => Self::Count(field.to_owned()),
-                _ => return Err(Error::new(ErrorCode::InvalidCountField, "the count field must be a non-empty string without '.', '$' or null bytes")),
+                RawBsonRef::String(field)
+                    if !field.is_empty() && !field.starts_with('$') && !field.contains(['.', '\0']) =>
+                {
+                    Self::Count(field.to_owned())
+                }
+                _ => {
+                    return Err(Error::new(
+                        ErrorCode::InvalidCountField,
+                        "the count field must be a non-empty string without '.', '$' or null bytes",
+                    ));
+                }
             },
             "$project" => Self::Project(Project::parse(document(name, value)?)?),
             "$addFields" | "$set" => Self::AddFields(fields(document(name, value)?, "")?),
             "$unset" => Self::Unset(unset(value)?),
             "$unwind" => Self::Unwind(Unwind::parse(value)?),
             "$group" => Self::Group(Group::parse(document(name, value)?)?),
-            _ if UNSUPPORTED.contains(&name) => return Err(Error::unsupported(format_args!("the pipeline stage {name}"))),
-            _ => return Err(Error::new(ErrorCode::UnrecognizedStage, format!("Unrecognized pipeline stage name: '{name}'."))),
+            _ if UNSUPPORTED.contains(&name) => {
+                return Err(Error::unsupported(format_args!("the pipeline stage {name}")));
+            }
+            _ => {
+                return Err(Error::new(
+                    ErrorCode::UnrecognizedStage,
+                    format!("Unrecognized pipeline stage name: '{name}'."),
+                ));
+            }
         })
     }
 
     pub(super) fn run<'a>(&'a self, documents: Documents<'a>) -> Documents<'a> {
         match self {
-            Self::Match(filter) => Box::new(documents.filter(|document| document.as_ref().map_or(true, |document| filter.matches(document)))),
+            Self::Match(filter) => Box::new(
+                documents.filter(|document| document.as_ref().map_or(true, |document| filter.matches(document))),
+            ),
             Self::Skip(skip) => Box::new(documents.skip(usize::try_from(*skip).unwrap_or(usize::MAX))),
             Self::Limit(limit) => Box::new(documents.take(usize::try_from(*limit).unwrap_or(usize::MAX))),
             Self::Project(project) => Box::new(documents.map(|document| project.apply(&document?))),
             Self::AddFields(fields) => Box::new(documents.map(|document| add(&document?, fields))),
-            Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.apply(&*document?)))),
+            Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.apply(&document?)))),
             Self::Unwind(unwind) => Box::new(documents.flat_map(|document| match document {
                 Ok(document) => unwind.apply(&document).into_iter().map(Ok).collect::<Vec<_>>(),
                 Err(error) => vec![Err(error)],
@@ -109,7 +153,10 @@ impl Stage {
 }
 
 /// A stage that needs all of its input before its first answer.
-fn collected<'a>(documents: Documents<'a>, run: impl FnOnce(Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> + 'a) -> Documents<'a> {
+fn collected<'a>(
+    documents: Documents<'a>,
+    run: impl FnOnce(Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> + 'a,
+) -> Documents<'a> {
     match documents.collect::<Result<Vec<_>>>().and_then(run) {
         Ok(documents) => Box::new(documents.into_iter().map(Ok)),
         Err(error) => Box::new(std::iter::once(Err(error))),
@@ -122,13 +169,18 @@ pub(super) fn count_value(count: usize) -> RawBsonRef<'static> {
 }
 
 fn document<'a>(stage: &str, value: RawBsonRef<'a>) -> Result<&'a RawDocument> {
-    value.as_document().ok_or_else(|| Error::new(ErrorCode::FailedToParse, format!("the {stage} stage must be an object, not {}", type_name(value))))
+    value.as_document().ok_or_else(|| {
+        Error::new(ErrorCode::FailedToParse, format!("the {stage} stage must be an object, not {}", type_name(value)))
+    })
 }
 
 fn count(stage: &str, value: RawBsonRef<'_>) -> Result<u64> {
-    crate::integer(value)
-        .and_then(|count| u64::try_from(count).ok())
-        .ok_or_else(|| Error::new(ErrorCode::InvalidCount, format!("invalid argument to {stage} stage: expected a non-negative number of documents")))
+    crate::integer(value).and_then(|count| u64::try_from(count).ok()).ok_or_else(|| {
+        Error::new(
+            ErrorCode::InvalidCount,
+            format!("invalid argument to {stage} stage: expected a non-negative number of documents"),
+        )
+    })
 }
 
 /// Expressions by path; a nested document without an operator is the same as dotted paths.
@@ -137,7 +189,9 @@ fn fields(specification: &RawDocument, prefix: &str) -> Result<Vec<(Path, Expres
     for (name, value) in elements(specification) {
         let path = field_path(&format!("{prefix}{name}"))?;
         match value {
-            RawBsonRef::Document(inner) if !inner.is_empty() && !elements(inner).any(|(name, _)| name.starts_with('$')) => {
+            RawBsonRef::Document(inner)
+                if !inner.is_empty() && !elements(inner).any(|(name, _)| name.starts_with('$')) =>
+            {
                 computed.extend(fields(inner, &format!("{}.", path.as_str()))?);
             }
             value => computed.push((path, Expression::parse(value)?)),
@@ -149,7 +203,10 @@ fn fields(specification: &RawDocument, prefix: &str) -> Result<Vec<(Path, Expres
 fn field_path(text: &str) -> Result<Path> {
     let path = Path::strict(text)?;
     if path.parts().iter().any(|part| part.starts_with('$')) {
-        return Err(Error::new(ErrorCode::InvalidFieldPath, format!("FieldPath field names may not start with '$'. Given '{text}'.")));
+        return Err(Error::new(
+            ErrorCode::InvalidFieldPath,
+            format!("FieldPath field names may not start with '$'. Given '{text}'."),
+        ));
     }
     Ok(path)
 }
@@ -204,7 +261,8 @@ fn set_below(old: RawBsonRef<'_>, rest: &[String], value: Option<&RawBson>) -> R
 
 fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
     let mut excluded = RawDocumentBuf::new();
-    let invalid = || Error::new(ErrorCode::FailedToParse, "$unset specification must be a string or an array of strings");
+    let invalid =
+        || Error::new(ErrorCode::FailedToParse, "$unset specification must be a string or an array of strings");
     match value {
         RawBsonRef::String(name) => crate::append(&mut excluded, field_path(name)?.as_str(), 0),
         RawBsonRef::Array(array) if !array.is_empty() => {
@@ -220,7 +278,10 @@ fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
 impl Project {
     fn parse(specification: &RawDocument) -> Result<Self> {
         if specification.is_empty() {
-            return Err(Error::new(ErrorCode::FailedToParse, "Invalid $project :: caused by :: projection specification must have at least one field"));
+            return Err(Error::new(
+                ErrorCode::FailedToParse,
+                "Invalid $project :: caused by :: projection specification must have at least one field",
+            ));
         }
         let mut flags = RawDocumentBuf::new();
         let mut computed = Vec::new();
@@ -228,15 +289,24 @@ impl Project {
             match &expression {
                 // A number or a boolean keeps or drops the field; a literal is written as { $literal: 1 }.
                 Expression::Literal(value @ RawBson::Boolean(_)) => crate::append(&mut flags, path.as_str(), value),
-                Expression::Literal(value) if Number::of(value.as_raw_bson_ref()).is_some() && !is_literal(specification, &path) => {
+                Expression::Literal(value)
+                    if Number::of(value.as_raw_bson_ref()).is_some() && !is_literal(specification, &path) =>
+                {
                     crate::append(&mut flags, path.as_str(), value);
                 }
                 _ => computed.push((path, expression)),
             }
         }
         if !computed.is_empty() {
-            if let Some((name, _)) = elements(&flags).find(|(name, value)| *name != "_id" && !crate::document::truthy(*value)) {
-                return Err(Error::new(ErrorCode::MixedProjection, format!("Invalid $project :: caused by :: Cannot do exclusion on field {name} in inclusion projection")));
+            if let Some((name, _)) =
+                elements(&flags).find(|(name, value)| *name != "_id" && !crate::document::truthy(*value))
+            {
+                return Err(Error::new(
+                    ErrorCode::MixedProjection,
+                    format!(
+                        "Invalid $project :: caused by :: Cannot do exclusion on field {name} in inclusion projection"
+                    ),
+                ));
             }
             // Computed fields make it an inclusion even where nothing else is kept; _id stays unless excluded.
             if elements(&flags).all(|(name, _)| name == "_id") {
@@ -283,7 +353,11 @@ impl Unwind {
                         ("path", RawBsonRef::String(text)) => unwind.path = path(text)?,
                         ("includeArrayIndex", RawBsonRef::String(text)) => unwind.index = Some(field_path(text)?),
                         ("preserveNullAndEmptyArrays", RawBsonRef::Boolean(keep)) => unwind.keep_empty = keep,
-                        _ => return Err(invalid(&format!("unrecognized or wrongly typed option to $unwind stage: {name}"))),
+                        _ => {
+                            return Err(invalid(&format!(
+                                "unrecognized or wrongly typed option to $unwind stage: {name}"
+                            )));
+                        }
                     }
                 }
                 if unwind.path.as_str().is_empty() {
@@ -291,7 +365,10 @@ impl Unwind {
                 }
                 Ok(unwind)
             }
-            other => Err(invalid(&format!("expected either a string or an object as specification for $unwind stage, got {}", type_name(other)))),
+            other => Err(invalid(&format!(
+                "expected either a string or an object as specification for $unwind stage, got {}",
+                type_name(other)
+            ))),
         }
     }
 
@@ -308,8 +385,12 @@ impl Unwind {
                 .enumerate()
                 .map(|(index, item)| with_index(set_in(document, self.path.parts(), Some(&item.into())), Some(index)))
                 .collect(),
-            Some(RawBsonRef::Array(_)) if self.keep_empty => vec![with_index(set_in(document, self.path.parts(), None), None)],
-            None | Some(RawBsonRef::Null | RawBsonRef::Undefined) if self.keep_empty => vec![with_index(document.to_owned(), None)],
+            Some(RawBsonRef::Array(_)) if self.keep_empty => {
+                vec![with_index(set_in(document, self.path.parts(), None), None)]
+            }
+            None | Some(RawBsonRef::Null | RawBsonRef::Undefined) if self.keep_empty => {
+                vec![with_index(document.to_owned(), None)]
+            }
             None | Some(RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::Array(_)) => Vec::new(),
             Some(_) => vec![with_index(document.to_owned(), None)],
         }

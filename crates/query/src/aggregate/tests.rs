@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use bson::{bson, doc, Bson, Document};
+use bson::{Bson, Document, bson, doc};
 
 use super::*;
 
@@ -50,8 +50,16 @@ fn shapes_documents() {
         run(bson!([{ "$project": { "_id": 1, "tags": 1 } }, { "$unwind": { "path": "$tags", "includeArrayIndex": "at" } }])).unwrap(),
         [doc! { "_id": 1, "tags": "a", "at": 0_i64 }, doc! { "_id": 1, "tags": "b", "at": 1_i64 }, doc! { "_id": 3, "tags": "c", "at": 0_i64 }]
     );
-    assert_eq!(run(bson!([{ "$unwind": { "path": "$tags", "preserveNullAndEmptyArrays": true } }, { "$count": "n" }])).unwrap(), [doc! { "n": 6 }]);
-    assert_eq!(run(bson!([{ "$sort": { "name": -1 } }, { "$skip": 1 }, { "$limit": 1 }, { "$project": { "name": 1 } }])).unwrap(), [doc! { "_id": 3, "name": "thai basil" }]);
+    assert_eq!(
+        run(bson!([{ "$unwind": { "path": "$tags", "preserveNullAndEmptyArrays": true } }, { "$count": "n" }]))
+            .unwrap(),
+        [doc! { "n": 6 }]
+    );
+    assert_eq!(
+        run(bson!([{ "$sort": { "name": -1 } }, { "$skip": 1 }, { "$limit": 1 }, { "$project": { "name": 1 } }]))
+            .unwrap(),
+        [doc! { "_id": 3, "name": "thai basil" }]
+    );
     assert_eq!(run(bson!([{ "$match": { "_id": 9 } }, { "$count": "n" }])).unwrap(), [] as [Document; 0]);
 }
 
@@ -61,7 +69,10 @@ fn refuses_by_name() {
         (bson!([{ "$who": {} }]), "Unrecognized pipeline stage name: '$who'."),
         (bson!([{ "$lookup": {} }]), "the pipeline stage $lookup is not supported by Userkeep"),
         (bson!([{ "$out": "x" }]), "the pipeline stage $out is not supported by Userkeep"),
-        (bson!([{ "$group": { "_id": 1, "x": { "$median": 1 } } }]), "the accumulator $median is not supported by Userkeep"),
+        (
+            bson!([{ "$group": { "_id": 1, "x": { "$median": 1 } } }]),
+            "the accumulator $median is not supported by Userkeep",
+        ),
         (bson!([{ "$group": { "_id": 1, "x": { "$who": 1 } } }]), "unknown group operator '$who'"),
         (bson!([{ "$group": { "x": { "$sum": 1 } } }]), "a group specification must include an _id"),
         (bson!([{ "$project": { "x": { "$concat": ["a"] } } }]), "the expression $concat is not supported by Userkeep"),

@@ -4,8 +4,8 @@ use bson::raw::{RawBsonRef, RawDocument};
 
 use super::{Filter, PathFilter, Predicate};
 use crate::{
-    document::{elements, items, truthy, type_name},
     Error, Path, Result,
+    document::{elements, items, truthy, type_name},
 };
 
 /// What the server has at the top of a filter and this version does not.
@@ -14,8 +14,25 @@ const UNSUPPORTED_TOP_LEVEL: &[&str] =
 
 /// What the server has on a field and this version does not.
 const UNSUPPORTED_ON_FIELD: &[&str] = &[
-    "$all", "$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet", "$elemMatch", "$geoIntersects", "$geoNear",
-    "$geoWithin", "$maxDistance", "$minDistance", "$mod", "$near", "$nearSphere", "$options", "$regex", "$size", "$type", "$within",
+    "$all",
+    "$bitsAllClear",
+    "$bitsAllSet",
+    "$bitsAnyClear",
+    "$bitsAnySet",
+    "$elemMatch",
+    "$geoIntersects",
+    "$geoNear",
+    "$geoWithin",
+    "$maxDistance",
+    "$minDistance",
+    "$mod",
+    "$near",
+    "$nearSphere",
+    "$options",
+    "$regex",
+    "$size",
+    "$type",
+    "$within",
 ];
 
 pub(super) fn filter(document: &RawDocument) -> Result<Filter> {
@@ -102,7 +119,9 @@ fn operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Resu
                 operators(path, inner, &mut negated)?;
                 Filter::Not(Box::new(Filter::And(negated)))
             }
-            _ if UNSUPPORTED_ON_FIELD.contains(&name) => return Err(Error::unsupported(format_args!("query operator {name}"))),
+            _ if UNSUPPORTED_ON_FIELD.contains(&name) => {
+                return Err(Error::unsupported(format_args!("query operator {name}")));
+            }
             _ => return Err(Error::bad_value(format!("unknown operator: {name}"))),
         });
     }
@@ -116,8 +135,12 @@ fn on_path(path: &Path, predicate: Predicate) -> Filter {
 fn operand(operator: &str, value: RawBsonRef<'_>) -> Result<bson::RawBson> {
     match value {
         RawBsonRef::Undefined => Err(Error::bad_value("cannot compare to undefined")),
-        RawBsonRef::RegularExpression(_) if operator == "$eq" => Err(Error::unsupported("a regular expression in a filter")),
-        RawBsonRef::RegularExpression(_) => Err(Error::bad_value(format!("Can't have RegEx as arg to predicate over field with {operator}."))),
+        RawBsonRef::RegularExpression(_) if operator == "$eq" => {
+            Err(Error::unsupported("a regular expression in a filter"))
+        }
+        RawBsonRef::RegularExpression(_) => {
+            Err(Error::bad_value(format!("Can't have RegEx as arg to predicate over field with {operator}.")))
+        }
         value => Ok(value.into()),
     }
 }
@@ -128,7 +151,9 @@ fn candidates(operator: &str, value: RawBsonRef<'_>) -> Result<Vec<bson::RawBson
     };
     items(array)
         .map(|item| match item {
-            RawBsonRef::RegularExpression(_) => Err(Error::unsupported(format_args!("a regular expression in {operator}"))),
+            RawBsonRef::RegularExpression(_) => {
+                Err(Error::unsupported(format_args!("a regular expression in {operator}")))
+            }
             RawBsonRef::Document(document) if is_operators(document) => {
                 Err(Error::bad_value(format!("cannot nest $ under {operator}")))
             }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use bson::{doc, raw::RawDocumentBuf, Document};
+use bson::{Document, doc, raw::RawDocumentBuf};
 
 use super::*;
 
@@ -73,7 +73,10 @@ fn what_matches_and_what_does_not() {
 #[test]
 fn what_is_not_a_filter_is_refused() {
     let refusals = [
-        (doc! { "$who": 1 }, "unknown top level operator: $who. If you have a field name that starts with a '$' symbol, consider using $getField or $setField."),
+        (
+            doc! { "$who": 1 },
+            "unknown top level operator: $who. If you have a field name that starts with a '$' symbol, consider using $getField or $setField.",
+        ),
         (doc! { "a": { "$who": 1 } }, "unknown operator: $who"),
         (doc! { "a": { "$gt": 1, "b": 2 } }, "unknown operator: b"),
         (doc! { "$or": [] }, "$and/$or/$nor must be a nonempty array"),
@@ -83,7 +86,10 @@ fn what_is_not_a_filter_is_refused() {
         (doc! { "a": { "$not": 1 } }, "$not needs a regex or a document"),
         (doc! { "$where": "true" }, "query operator $where is not supported by Userkeep"),
         (doc! { "a": { "$regex": "x" } }, "query operator $regex is not supported by Userkeep"),
-        (doc! { "a": bson::Regex { pattern: bson::raw::CString::try_from("x").unwrap(), options: bson::raw::CString::try_from("").unwrap() } }, "a regular expression in a filter is not supported by Userkeep"),
+        (
+            doc! { "a": bson::Regex { pattern: bson::raw::CString::try_from("x").unwrap(), options: bson::raw::CString::try_from("").unwrap() } },
+            "a regular expression in a filter is not supported by Userkeep",
+        ),
     ];
     for (filter, message) in refusals {
         assert_eq!(Filter::parse(&raw(filter.clone())).unwrap_err().message, message, "{filter}");
@@ -92,7 +98,10 @@ fn what_is_not_a_filter_is_refused() {
 
 #[test]
 fn equalities_are_what_and_demands() {
-    let filter = Filter::parse(&raw(doc! { "a": 1, "b": { "$eq": 2, "$gt": 0 }, "$and": [{ "c": 3 }], "$or": [{ "d": 4 }, { "e": 5 }] })).unwrap();
+    let filter = Filter::parse(&raw(
+        doc! { "a": 1, "b": { "$eq": 2, "$gt": 0 }, "$and": [{ "c": 3 }], "$or": [{ "d": 4 }, { "e": 5 }] },
+    ))
+    .unwrap();
     let names: Vec<_> = filter.equalities().into_iter().map(|(path, _)| path.as_str().to_owned()).collect();
     assert_eq!(names, ["a", "b", "c"]);
 }

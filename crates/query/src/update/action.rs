@@ -1,16 +1,15 @@
 //! What each update operator does to the value at its path.
 
 use bson::{
-    raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
     RawBson, Timestamp,
+    raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
 };
 
 use super::{
-    check_stored,
-    tree::{text, Node, Tree},
-    Environment,
+    Environment, check_stored,
+    tree::{Node, Tree, text},
 };
-use crate::{compare, document::type_name, equal, Error, ErrorCode, Filter, Number, Path, Result, Sort};
+use crate::{Error, ErrorCode, Filter, Number, Path, Result, Sort, compare, document::type_name, equal};
 
 /// One operator with its parsed operand.
 #[derive(Debug, Clone)]
@@ -109,7 +108,10 @@ impl Action {
             Self::CurrentDate => tree.set(path, RawBson::DateTime(environment.now())),
             Self::CurrentTimestamp => {
                 let seconds = environment.now().timestamp_millis().div_euclid(1000);
-                tree.set(path, RawBson::Timestamp(Timestamp { time: u32::try_from(seconds).unwrap_or(0), increment: 1 }))
+                tree.set(
+                    path,
+                    RawBson::Timestamp(Timestamp { time: u32::try_from(seconds).unwrap_or(0), increment: 1 }),
+                )
             }
             Self::Push(push) => {
                 let mut items = array(path, tree, "$push")?.unwrap_or_default();
@@ -156,13 +158,21 @@ fn arithmetic(
         )));
     };
     let result = compute(number).ok_or_else(|| {
-        Error::bad_value(format!("Failed to apply {operator} operations to current value ({}): cannot {verb} beyond a 64-bit integer", text(&value)))
+        Error::bad_value(format!(
+            "Failed to apply {operator} operations to current value ({}): cannot {verb} beyond a 64-bit integer",
+            text(&value)
+        ))
     })?;
     *node = Node::Value(result.to_bson());
     Ok(())
 }
 
-fn keep(path: &Path, tree: &mut Tree<'_>, value: &RawBson, replaces: fn(RawBsonRef<'_>, RawBsonRef<'_>) -> bool) -> Result<()> {
+fn keep(
+    path: &Path,
+    tree: &mut Tree<'_>,
+    value: &RawBson,
+    replaces: fn(RawBsonRef<'_>, RawBsonRef<'_>) -> bool,
+) -> Result<()> {
     match tree.open(path) {
         Some(node) => {
             if replaces(value.as_raw_bson_ref(), node.to_value().as_raw_bson_ref()) {
@@ -179,7 +189,11 @@ fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
         for length in 1..path.parts().len() {
             let parent = Path::new(&path.parts()[..length].join("."));
             if let Some(RawBson::Array(_)) = tree.open(&parent).map(|node| node.to_value()) {
-                return Err(Error::bad_value(format!("The {end} field cannot be an array element, '{}' in doc has an array field called '{}'", path.as_str(), parent.as_str())));
+                return Err(Error::bad_value(format!(
+                    "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
+                    path.as_str(),
+                    parent.as_str()
+                )));
             }
         }
     }
@@ -196,8 +210,13 @@ fn array(path: &Path, tree: &mut Tree<'_>, operator: &str) -> Result<Option<Vec<
         other => {
             let other = type_name(other.as_raw_bson_ref());
             Err(match operator {
-                "$push" => Error::bad_value(format!("The field '{}' must be an array but is of type {other}", path.as_str())),
-                "$addToSet" => Error::bad_value(format!("Cannot apply $addToSet to non-array field. Field named '{}' has non-array type {other}", path.as_str())),
+                "$push" => {
+                    Error::bad_value(format!("The field '{}' must be an array but is of type {other}", path.as_str()))
+                }
+                "$addToSet" => Error::bad_value(format!(
+                    "Cannot apply $addToSet to non-array field. Field named '{}' has non-array type {other}",
+                    path.as_str()
+                )),
                 _ => Error::bad_value(format!("Cannot apply {operator} to a non-array value")),
             })
         }
@@ -226,7 +245,9 @@ impl Push {
                 if *descending { order.reverse() } else { order }
             }),
             // An item that is not a document has none of the fields.
-            Some(PushSort::Fields(sort)) => items.sort_by_cached_key(|item| sort.key(item.as_document().unwrap_or(crate::document::empty()))),
+            Some(PushSort::Fields(sort)) => {
+                items.sort_by_cached_key(|item| sort.key(item.as_document().unwrap_or(crate::document::empty())))
+            }
         }
         match self.slice {
             None => {}

@@ -2,10 +2,10 @@
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use super::action::{stored, Action, Pull, Push, PushSort};
+use super::action::{Action, Pull, Push, PushSort, stored};
 use crate::{
-    document::{elements, items, type_name},
     Error, ErrorCode, Filter, Number, Path, Result, Sort,
+    document::{elements, items, type_name},
 };
 
 /// What the server has and this version does not.
@@ -16,7 +16,18 @@ pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
     for (operator, operand) in elements(update) {
         let is_known = matches!(
             operator,
-            "$set" | "$setOnInsert" | "$unset" | "$inc" | "$mul" | "$min" | "$max" | "$rename" | "$currentDate" | "$push" | "$addToSet" | "$pull"
+            "$set"
+                | "$setOnInsert"
+                | "$unset"
+                | "$inc"
+                | "$mul"
+                | "$min"
+                | "$max"
+                | "$rename"
+                | "$currentDate"
+                | "$push"
+                | "$addToSet"
+                | "$pull"
         );
         if !is_known {
             return Err(if UNSUPPORTED.contains(&operator) {
@@ -52,7 +63,9 @@ fn path(name: &str) -> Result<Path> {
         if part.starts_with('$') && !matches!(part.as_str(), "$ref" | "$id" | "$db") {
             return Err(Error::new(
                 ErrorCode::DollarPrefixedFieldName,
-                format!("The dollar ($) prefixed field '{part}' in '{name}' is not allowed in the context of an update's replacement document."),
+                format!(
+                    "The dollar ($) prefixed field '{part}' in '{name}' is not allowed in the context of an update's replacement document."
+                ),
             ));
         }
     }
@@ -64,7 +77,12 @@ fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
         (Some(a), Some(b)) => a.cmp(&b),
         _ => a.cmp(b),
     };
-    a.parts().iter().zip(b.parts()).map(|(a, b)| part(a, b)).find(|order| order.is_ne()).unwrap_or(a.parts().len().cmp(&b.parts().len()))
+    a.parts()
+        .iter()
+        .zip(b.parts())
+        .map(|(a, b)| part(a, b))
+        .find(|order| order.is_ne())
+        .unwrap_or(a.parts().len().cmp(&b.parts().len()))
 }
 
 fn check_conflicts(actions: &[(Path, Action)]) -> Result<()> {
@@ -101,7 +119,10 @@ fn action(operator: &str, name: &str, value: RawBsonRef<'_>) -> Result<Action> {
             Some(modifiers) => match (elements(modifiers).count(), crate::get(modifiers, "$each")) {
                 (1, Some(RawBsonRef::Array(array))) => items(array).map(stored).collect::<Result<_>>()?,
                 (1, Some(other)) => {
-                    return Err(Error::type_mismatch(format!("The argument to $each in $addToSet must be an array but it was of type {}", type_name(other))))
+                    return Err(Error::type_mismatch(format!(
+                        "The argument to $each in $addToSet must be an array but it was of type {}",
+                        type_name(other)
+                    )));
                 }
                 _ => return Err(Error::bad_value("Found unexpected fields after $each in $addToSet")),
             },
@@ -113,7 +134,10 @@ fn action(operator: &str, name: &str, value: RawBsonRef<'_>) -> Result<Action> {
 
 fn number(verb: &str, name: &str, value: RawBsonRef<'_>) -> Result<Number> {
     Number::of(value).ok_or_else(|| {
-        Error::type_mismatch(format!("Cannot {verb} with non-numeric argument: {{{name}: {}}}", super::tree::text(&value.into())))
+        Error::type_mismatch(format!(
+            "Cannot {verb} with non-numeric argument: {{{name}: {}}}",
+            super::tree::text(&value.into())
+        ))
     })
 }
 
@@ -137,7 +161,9 @@ fn current_date(value: RawBsonRef<'_>) -> Result<Action> {
             match crate::get(document, "$type") {
                 Some(RawBsonRef::String("date")) => Ok(Action::CurrentDate),
                 Some(RawBsonRef::String("timestamp")) => Ok(Action::CurrentTimestamp),
-                _ => Err(Error::bad_value("The '$type' string field is required to be 'date' or 'timestamp': {$currentDate: {field : {$type: 'date'}}}")),
+                _ => Err(Error::bad_value(
+                    "The '$type' string field is required to be 'date' or 'timestamp': {$currentDate: {field : {$type: 'date'}}}",
+                )),
             }
         }
         other => Err(Error::bad_value(format!(
@@ -160,13 +186,21 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
         return Ok(push);
     };
     let whole = |name: &str, value| {
-        crate::integer(value).ok_or_else(|| Error::bad_value(format!("The value for {name} must be an integer value but was given type: {}", type_name(value))))
+        crate::integer(value).ok_or_else(|| {
+            Error::bad_value(format!(
+                "The value for {name} must be an integer value but was given type: {}",
+                type_name(value)
+            ))
+        })
     };
     for (name, value) in elements(modifiers) {
         match name {
             "$each" => {
                 let RawBsonRef::Array(array) = value else {
-                    return Err(Error::bad_value(format!("The argument to $each in $push must be an array but it was of type: {}", type_name(value))));
+                    return Err(Error::bad_value(format!(
+                        "The argument to $each in $push must be an array but it was of type: {}",
+                        type_name(value)
+                    )));
                 };
                 push.values = items(array).map(stored).collect::<Result<_>>()?;
             }
@@ -179,7 +213,11 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
                         descending: match crate::integer(value) {
                             Some(1) => false,
                             Some(-1) => true,
-                            _ => return Err(Error::bad_value("The $sort is invalid: use 1/-1 to sort the whole element, or {field:1/-1} to sort embedded fields")),
+                            _ => {
+                                return Err(Error::bad_value(
+                                    "The $sort is invalid: use 1/-1 to sort the whole element, or {field:1/-1} to sort embedded fields",
+                                ));
+                            }
                         },
                     },
                 });
@@ -193,7 +231,9 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
 /// `$pull` takes a value, a condition on the items, or a filter on the documents among them.
 fn pull(value: RawBsonRef<'_>) -> Result<Pull> {
     let RawBsonRef::Document(condition) = value else { return Ok(Pull::Value(stored(value)?)) };
-    let on_items = elements(condition).next().is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor"));
+    let on_items = elements(condition)
+        .next()
+        .is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor"));
     if on_items {
         let mut holder = bson::raw::RawDocumentBuf::new();
         crate::append(&mut holder, "v", condition);

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use bson::{doc, rawdoc, Document};
+use bson::{Document, doc, rawdoc};
 
 use super::*;
 
@@ -34,16 +34,46 @@ fn upsert(filter: Document, update: Document) -> Result<Document> {
 fn operators_change_what_they_name_and_nothing_else() {
     let before = doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true };
     let cases = [
-        (doc! { "$set": { "deep.x": 2, "new.path": 1 } }, doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 2, "y": [ { "z": 1 } ] }, "last": true, "new": { "path": 1 } }),
-        (doc! { "$unset": { "n": "", "deep.y.0.z": 1, "missing.x": 1 } }, doc! { "_id": 1, "tags": ["a", "b"], "deep": { "x": 1, "y": [ {} ] }, "last": true }),
-        (doc! { "$inc": { "n": 1.5, "made": 2_i64 }, "$mul": { "deep.x": 3, "zero": 4 } }, doc! { "_id": 1, "n": 6.5, "tags": ["a", "b"], "deep": { "x": 3, "y": [ { "z": 1 } ] }, "last": true, "made": 2_i64, "zero": 0 }),
-        (doc! { "$min": { "n": 3, "deep.x": 2 }, "$max": { "last": false, "z": 1 } }, doc! { "_id": 1, "n": 3, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true, "z": 1 }),
-        (doc! { "$rename": { "n": "deep.n", "missing": "other" } }, doc! { "_id": 1, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ], "n": 5 }, "last": true }),
-        (doc! { "$push": { "tags": "c" }, "$addToSet": { "deep.y": { "$each": [ { "z": 1.0 }, { "z": 2 } ] } } }, doc! { "_id": 1, "n": 5, "tags": ["a", "b", "c"], "deep": { "x": 1, "y": [ { "z": 1 }, { "z": 2 } ] }, "last": true }),
-        (doc! { "$push": { "tags": { "$each": ["z", "c"], "$position": 0, "$sort": -1, "$slice": 3 } } }, doc! { "_id": 1, "n": 5, "tags": ["z", "c", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true }),
-        (doc! { "$pull": { "tags": { "$in": ["a", "x"] }, "deep.y": { "z": { "$gte": 1 } } } }, doc! { "_id": 1, "n": 5, "tags": ["b"], "deep": { "x": 1, "y": [] }, "last": true }),
-        (doc! { "$currentDate": { "at": true } }, doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true, "at": Fixed.now() }),
-        (doc! { "$set": { "tags.3": "d" } }, doc! { "_id": 1, "n": 5, "tags": ["a", "b", null, "d"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true }),
+        (
+            doc! { "$set": { "deep.x": 2, "new.path": 1 } },
+            doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 2, "y": [ { "z": 1 } ] }, "last": true, "new": { "path": 1 } },
+        ),
+        (
+            doc! { "$unset": { "n": "", "deep.y.0.z": 1, "missing.x": 1 } },
+            doc! { "_id": 1, "tags": ["a", "b"], "deep": { "x": 1, "y": [ {} ] }, "last": true },
+        ),
+        (
+            doc! { "$inc": { "n": 1.5, "made": 2_i64 }, "$mul": { "deep.x": 3, "zero": 4 } },
+            doc! { "_id": 1, "n": 6.5, "tags": ["a", "b"], "deep": { "x": 3, "y": [ { "z": 1 } ] }, "last": true, "made": 2_i64, "zero": 0 },
+        ),
+        (
+            doc! { "$min": { "n": 3, "deep.x": 2 }, "$max": { "last": false, "z": 1 } },
+            doc! { "_id": 1, "n": 3, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true, "z": 1 },
+        ),
+        (
+            doc! { "$rename": { "n": "deep.n", "missing": "other" } },
+            doc! { "_id": 1, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ], "n": 5 }, "last": true },
+        ),
+        (
+            doc! { "$push": { "tags": "c" }, "$addToSet": { "deep.y": { "$each": [ { "z": 1.0 }, { "z": 2 } ] } } },
+            doc! { "_id": 1, "n": 5, "tags": ["a", "b", "c"], "deep": { "x": 1, "y": [ { "z": 1 }, { "z": 2 } ] }, "last": true },
+        ),
+        (
+            doc! { "$push": { "tags": { "$each": ["z", "c"], "$position": 0, "$sort": -1, "$slice": 3 } } },
+            doc! { "_id": 1, "n": 5, "tags": ["z", "c", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true },
+        ),
+        (
+            doc! { "$pull": { "tags": { "$in": ["a", "x"] }, "deep.y": { "z": { "$gte": 1 } } } },
+            doc! { "_id": 1, "n": 5, "tags": ["b"], "deep": { "x": 1, "y": [] }, "last": true },
+        ),
+        (
+            doc! { "$currentDate": { "at": true } },
+            doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true, "at": Fixed.now() },
+        ),
+        (
+            doc! { "$set": { "tags.3": "d" } },
+            doc! { "_id": 1, "n": 5, "tags": ["a", "b", null, "d"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true },
+        ),
         (doc! { "$setOnInsert": { "n": 1 } }, before.clone()),
         (doc! { "other": 1 }, doc! { "_id": 1, "other": 1 }),
     ];
@@ -93,7 +123,12 @@ fn an_integer_widens_when_it_must() {
 #[test]
 fn an_update_that_changes_nothing_leaves_the_bytes() {
     let before = rawdoc! { "_id": 1, "a": { "b": [1, { "c": 2 }] }, "d": 1_i64 };
-    for update in [doc! { "$set": { "a.b.1.c": 2 } }, doc! { "$max": { "d": 1 } }, doc! { "$addToSet": { "a.b": 1 } }, doc! { "$pull": { "a.b": 9 } }] {
+    for update in [
+        doc! { "$set": { "a.b.1.c": 2 } },
+        doc! { "$max": { "d": 1 } },
+        doc! { "$addToSet": { "a.b": 1 } },
+        doc! { "$pull": { "a.b": 9 } },
+    ] {
         let after = Update::parse(&raw(update)).unwrap().apply(&before, &Fixed).unwrap();
         assert_eq!(after, before);
     }
@@ -102,10 +137,17 @@ fn an_update_that_changes_nothing_leaves_the_bytes() {
 #[test]
 fn an_upsert_begins_with_the_filters_equalities() {
     assert_eq!(
-        upsert(doc! { "userId": "u", "a.b": { "$eq": 1 }, "c": { "$gt": 1 }, "$and": [ { "d": 2 } ] }, doc! { "$set": { "color": "pink" }, "$setOnInsert": { "first": true } }).unwrap(),
+        upsert(
+            doc! { "userId": "u", "a.b": { "$eq": 1 }, "c": { "$gt": 1 }, "$and": [ { "d": 2 } ] },
+            doc! { "$set": { "color": "pink" }, "$setOnInsert": { "first": true } }
+        )
+        .unwrap(),
         doc! { "_id": Fixed.new_id(), "userId": "u", "a": { "b": 1 }, "d": 2, "color": "pink", "first": true }
     );
     assert_eq!(upsert(doc! { "_id": 5, "x": 1 }, doc! { "y": 2 }).unwrap(), doc! { "_id": 5, "y": 2 });
     assert_eq!(upsert(doc! { "a": 1 }, doc! { "$set": { "_id": 3 } }).unwrap(), doc! { "_id": 3, "a": 1 });
-    assert_eq!(upsert(doc! { "a": 1, "a.b": 2 }, doc! { "$set": { "x": 1 } }).unwrap_err().code, ErrorCode::NotSingleValueField);
+    assert_eq!(
+        upsert(doc! { "a": 1, "a.b": 2 }, doc! { "$set": { "x": 1 } }).unwrap_err().code,
+        ErrorCode::NotSingleValueField
+    );
 }

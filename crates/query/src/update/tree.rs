@@ -1,13 +1,13 @@
 //! A document under change. Only what a path leads through is taken apart; everything else stays the bytes it was.
 
 use bson::{
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use crate::{
-    document::{elements, items},
     Error, ErrorCode, Path, Result,
+    document::{elements, items},
 };
 
 /// How far beyond its end an array may be written to, as in the server.
@@ -60,7 +60,10 @@ impl<'a> Tree<'a> {
                     let index = array_index(part).ok_or_else(|| not_viable(part, name, &array_text(items)))?;
                     if index >= items.len() {
                         if index - items.len() > MAX_PADDING {
-                            return Err(Error::new(ErrorCode::BadValue, format!("can't backfill more than {MAX_PADDING} elements")));
+                            return Err(Error::new(
+                                ErrorCode::BadValue,
+                                format!("can't backfill more than {MAX_PADDING} elements"),
+                            ));
                         }
                         items.resize_with(index, || Node::Kept(RawBsonRef::Null));
                         items.push(Node::made());
@@ -111,10 +114,12 @@ impl Node<'_> {
         let opened = match self {
             Node::Kept(RawBsonRef::Document(document)) => Node::Document(open_document(document)),
             Node::Kept(RawBsonRef::Array(array)) => Node::Array(items(array).map(Node::Kept).collect()),
-            Node::Value(RawBson::Document(document)) => {
-                Node::Document(elements(document).map(|(name, value)| (name.to_owned(), Node::Value(value.into()))).collect())
+            Node::Value(RawBson::Document(document)) => Node::Document(
+                elements(document).map(|(name, value)| (name.to_owned(), Node::Value(value.into()))).collect(),
+            ),
+            Node::Value(RawBson::Array(array)) => {
+                Node::Array(items(array).map(|item| Node::Value(item.into())).collect())
             }
-            Node::Value(RawBson::Array(array)) => Node::Array(items(array).map(|item| Node::Value(item.into())).collect()),
             _ => return,
         };
         *self = opened;

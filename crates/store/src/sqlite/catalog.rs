@@ -35,7 +35,8 @@ impl Catalog {
         }
         self.collections.clear();
         let mut indexes: HashMap<i64, Vec<HeldIndex>> = HashMap::new();
-        let mut statement = connection.prepare_cached("SELECT collection, id, path, is_unique FROM indexes ORDER BY id")?;
+        let mut statement =
+            connection.prepare_cached("SELECT collection, id, path, is_unique FROM indexes ORDER BY id")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let path: String = row.get(2)?;
@@ -47,7 +48,8 @@ impl Catalog {
         while let Some(row) = rows.next()? {
             let id = row.get(0)?;
             let namespace = Namespace::new(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
-            let collection = Collection { namespace: namespace.clone(), id, indexes: indexes.remove(&id).unwrap_or_default() };
+            let collection =
+                Collection { namespace: namespace.clone(), id, indexes: indexes.remove(&id).unwrap_or_default() };
             self.collections.insert(namespace, Arc::new(collection));
         }
         self.version = Some(version);
@@ -64,11 +66,18 @@ impl Catalog {
     }
 
     /// The collection, made if it does not exist. Only within a write transaction.
-    pub(super) fn make_collection(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {
+    pub(super) fn make_collection(
+        &mut self,
+        connection: &Connection,
+        namespace: &Namespace,
+    ) -> Result<Arc<Collection>> {
         if let Some(collection) = self.collection(namespace) {
             return Ok(collection);
         }
-        connection.execute("INSERT INTO collections (database, name) VALUES (?1, ?2)", [&*namespace.database, &*namespace.collection])?;
+        connection.execute(
+            "INSERT INTO collections (database, name) VALUES (?1, ?2)",
+            [&*namespace.database, &*namespace.collection],
+        )?;
         let id = connection.last_insert_rowid();
         connection.execute_batch(&format!(
             "CREATE TABLE documents_{id} (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT"
@@ -77,7 +86,12 @@ impl Catalog {
     }
 
     /// An index that does not exist yet, without its entries. Only within a write transaction.
-    pub(super) fn make_index(&mut self, connection: &Connection, collection: &Collection, index: &Index) -> Result<(Arc<Collection>, HeldIndex)> {
+    pub(super) fn make_index(
+        &mut self,
+        connection: &Connection,
+        collection: &Collection,
+        index: &Index,
+    ) -> Result<(Arc<Collection>, HeldIndex)> {
         connection.execute(
             "INSERT INTO indexes (collection, path, is_unique) VALUES (?1, ?2, ?3)",
             rusqlite::params![collection.id, index.path.as_str(), index.unique],
@@ -90,6 +104,7 @@ impl Catalog {
 
     fn refresh_after_change(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {
         self.refresh(connection)?;
-        self.collection(namespace).ok_or_else(|| crate::Error::Engine(format!("the collection {namespace} was not made")))
+        self.collection(namespace)
+            .ok_or_else(|| crate::Error::Engine(format!("the collection {namespace} was not made")))
     }
 }

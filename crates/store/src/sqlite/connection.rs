@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{catalog::Catalog, configure, Location, BUSY_TIMEOUT};
+use super::{BUSY_TIMEOUT, Location, catalog::Catalog, configure};
 use crate::{Error, Index, Namespace, Result};
 
 /// Marks our files, in SQLite's `application_id` ("USKP").
@@ -55,7 +55,9 @@ impl Session {
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(error.to_string()))?;
         check_format(&connection, location)?;
         configure(&connection)?;
-        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(|error| failed(error.to_string()))?;
+        let mode: String = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(|error| failed(error.to_string()))?;
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(failed(format!("the file system does not support a write-ahead log (journal mode {mode})")));
         }
@@ -66,7 +68,9 @@ impl Session {
     pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {
         self.catalog.refresh(&self.connection)?;
         let collection = self.catalog.collection(namespace);
-        Ok(collection.is_some_and(|collection| indexes.iter().all(|index| collection.indexes.iter().any(|held| held.index == *index))))
+        Ok(collection.is_some_and(|collection| {
+            indexes.iter().all(|index| collection.indexes.iter().any(|held| held.index == *index))
+        }))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use bson::{
-    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::{encode_key, Filter};
+use query::{Filter, encode_key};
 use rusqlite::Connection;
 
 use super::{
@@ -71,7 +71,8 @@ pub(super) fn visit(
     while let Some(row) = rows.next()? {
         let seq = row.get(0)?;
         let body = row.get_ref(1)?.as_blob().map_err(|error| Error::Engine(error.to_string()))?;
-        let document = RawDocument::from_bytes(body).map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))?;
+        let document = RawDocument::from_bytes(body)
+            .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))?;
         if visit(seq, document)?.is_break() {
             break;
         }
@@ -85,7 +86,8 @@ fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> b
 
 /// Whether a query asks for what one key holds, without a sort that would need all of it.
 pub(super) fn is_point_read(find: &Find) -> bool {
-    find.sort.is_none() && find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
+    find.sort.is_none()
+        && find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
 }
 
 /// The answer to a point read, `None` where it turns out to be more than a few documents or a scan.
@@ -182,6 +184,7 @@ fn project(find: &Find, document: &RawDocument) -> RawDocumentBuf {
 
 /// A key's value for an error message.
 pub(super) fn text(value: Option<RawBsonRef<'_>>) -> String {
-    let value = value.map_or(bson::Bson::Null, |value| bson::Bson::try_from(RawBson::from(value)).unwrap_or(bson::Bson::Null));
+    let value =
+        value.map_or(bson::Bson::Null, |value| bson::Bson::try_from(RawBson::from(value)).unwrap_or(bson::Bson::Null));
     value.to_string()
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use bson::{doc, oid::ObjectId, raw::RawDocument, rawdoc, DateTime, Document, RawBson};
+use bson::{DateTime, Document, RawBson, doc, oid::ObjectId, raw::RawDocument, rawdoc};
 use query::{Path, Sort, Update};
 
 use super::*;
@@ -69,11 +69,15 @@ async fn nothing_is_written_before_the_first_write_and_everything_is_there_after
 #[tokio::test]
 async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_are_all_or_nothing() {
     for store in [memory_store(), file_store(&tempfile::tempdir().unwrap())] {
-        let error = store.write(vec![insert(vec![doc! { "_id": 1 }, doc! { "_id": 1.0 }, doc! { "_id": 2 }])]).await.unwrap_err();
+        let error = store
+            .write(vec![insert(vec![doc! { "_id": 1 }, doc! { "_id": 1.0 }, doc! { "_id": 2 }])])
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("Duplicate key error"), "{error}");
         assert_eq!(all(&store, doc! {}).await, [doc! { "_id": 1 }]);
 
-        let error = store.write(vec![insert(vec![doc! { "_id": 5 }]), insert(vec![doc! { "_id": 1 }])]).await.unwrap_err();
+        let error =
+            store.write(vec![insert(vec![doc! { "_id": 5 }]), insert(vec![doc! { "_id": 1 }])]).await.unwrap_err();
         assert!(matches!(error, Error::DuplicateKey { .. }));
         assert_eq!(all(&store, doc! {}).await, [doc! { "_id": 1 }]);
     }
@@ -83,7 +87,13 @@ async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_a
 async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique() {
     let store = memory_store();
     let index = Index { path: Path::new("login.key"), unique: true };
-    store.write(vec![insert(vec![doc! { "_id": 1, "login": [{ "key": "a" }, { "key": "b" }] }, doc! { "_id": 2, "login": { "key": "c" } }])]).await.unwrap();
+    store
+        .write(vec![insert(vec![
+            doc! { "_id": 1, "login": [{ "key": "a" }, { "key": "b" }] },
+            doc! { "_id": 2, "login": { "key": "c" } },
+        ])])
+        .await
+        .unwrap();
     store.ensure_indexes(namespace(), vec![index.clone()]).await.unwrap();
     store.ensure_indexes(namespace(), vec![index.clone()]).await.unwrap();
 
@@ -91,36 +101,63 @@ async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique() {
     assert_eq!(all(&store, doc! { "login.key": "d" }).await.len(), 0);
     let error = store.write(vec![insert(vec![doc! { "_id": 3, "login": { "key": "b" } }])]).await.unwrap_err();
     assert!(error.to_string().contains("login.key"), "{error}");
-    store.write(vec![update(doc! { "_id": 1 }, doc! { "$set": { "login": [{ "key": "d" }] } }, false, false)]).await.unwrap();
+    store
+        .write(vec![update(doc! { "_id": 1 }, doc! { "$set": { "login": [{ "key": "d" }] } }, false, false)])
+        .await
+        .unwrap();
     store.write(vec![insert(vec![doc! { "_id": 3, "login": { "key": "b" } }])]).await.unwrap();
     assert_eq!(all(&store, doc! { "login.key": "b" }).await[0].get_i32("_id").unwrap(), 3);
     assert_eq!(all(&store, doc! { "login.key": "d" }).await[0].get_i32("_id").unwrap(), 1);
 
     let twice = Index { path: Path::new("n"), unique: true };
-    assert!(matches!(store.ensure_indexes(namespace(), vec![twice]).await, Err(Error::DuplicateKey { .. })), "two documents lack the field");
+    assert!(
+        matches!(store.ensure_indexes(namespace(), vec![twice]).await, Err(Error::DuplicateKey { .. })),
+        "two documents lack the field"
+    );
 }
 
 #[tokio::test]
 async fn updates_deletes_and_returns_what_it_is_asked_for() {
     let store = memory_store();
     store.write(vec![insert((1..=4).map(|n| doc! { "_id": n, "n": n % 2, "x": 10 - n }).collect())]).await.unwrap();
-    let outcome = &store.write(vec![update(doc! { "n": 1 }, doc! { "$max": { "x": 9 } }, true, false)]).await.unwrap()[0];
+    let outcome =
+        &store.write(vec![update(doc! { "n": 1 }, doc! { "$max": { "x": 9 } }, true, false)]).await.unwrap()[0];
     assert_eq!((outcome.matched, outcome.modified), (2, 1));
-    let outcome = &store.write(vec![update(doc! { "name": "new", "n": 7 }, doc! { "$set": { "x": 1 } }, false, true)]).await.unwrap()[0];
+    let outcome = &store
+        .write(vec![update(doc! { "name": "new", "n": 7 }, doc! { "$set": { "x": 1 } }, false, true)])
+        .await
+        .unwrap()[0];
     let id = outcome.upserted_id.clone().unwrap();
-    assert_eq!(all(&store, doc! { "n": 7 }).await, [doc! { "_id": id.as_object_id().unwrap(), "name": "new", "n": 7, "x": 1 }]);
+    assert_eq!(
+        all(&store, doc! { "n": 7 }).await,
+        [doc! { "_id": id.as_object_id().unwrap(), "name": "new", "n": 7, "x": 1 }]
+    );
 
     let modify = |change, returning| Write {
         namespace: namespace(),
         guard: None,
-        operation: Operation::Modify(Modify { sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()), returning, ..Modify::new(query::Filter::all(), false, change) }),
+        operation: Operation::Modify(Modify {
+            sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()),
+            returning,
+            ..Modify::new(query::Filter::all(), false, change)
+        }),
     };
     let outcome = store.write(vec![modify(Change::Delete, Returning::Before)]).await.unwrap().remove(0);
     assert_eq!(outcome.document.unwrap().get_str("name").unwrap(), "new");
     let set = Update::parse(&rawdoc! { "$set": { "x": 100 } }).unwrap();
-    let outcome = store.write(vec![modify(Change::Update { update: set, upsert: false }, Returning::After)]).await.unwrap().remove(0);
+    let outcome = store
+        .write(vec![modify(Change::Update { update: set, upsert: false }, Returning::After)])
+        .await
+        .unwrap()
+        .remove(0);
     assert_eq!(Document::try_from(outcome.document.unwrap()).unwrap(), doc! { "_id": 4, "n": 0, "x": 100 });
-    assert_eq!(store.count(Count { namespace: namespace(), filter: filter(doc! { "n": 0 }), limit: None, guard: None }).await.unwrap(), 2);
+    assert_eq!(
+        store
+            .count(Count { namespace: namespace(), filter: filter(doc! { "n": 0 }), limit: None, guard: None })
+            .await
+            .unwrap(),
+        2
+    );
 }
 
 struct Owner(&'static str);
@@ -139,7 +176,14 @@ impl Guard for Owner {
 #[tokio::test]
 async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing() {
     let store = memory_store();
-    store.write(vec![insert(vec![doc! { "_id": 1, "owner": "a", "n": 1 }, doc! { "_id": 2, "owner": "b", "n": 2, "email": "b@x" }, doc! { "_id": 3, "owner": "a", "n": 3 }])]).await.unwrap();
+    store
+        .write(vec![insert(vec![
+            doc! { "_id": 1, "owner": "a", "n": 1 },
+            doc! { "_id": 2, "owner": "b", "n": 2, "email": "b@x" },
+            doc! { "_id": 3, "owner": "a", "n": 3 },
+        ])])
+        .await
+        .unwrap();
     let before = all(&store, doc! {}).await;
     let as_a = |mut write: Write| {
         write.guard = Some(Arc::new(Owner("a")));
@@ -148,20 +192,44 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
     let denied = |answer: Result<Vec<Outcome>>| assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
 
     // A filter on a hidden field tells nothing, whichever way it is asked.
-    for probe in [doc! { "email": "b@x" }, doc! { "email": { "$gt": "a" } }, doc! { "_id": 2, "n": 2 }, doc! { "_id": { "$in": [2] } }] {
-        let outcome = &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
+    for probe in [
+        doc! { "email": "b@x" },
+        doc! { "email": { "$gt": "a" } },
+        doc! { "_id": 2, "n": 2 },
+        doc! { "_id": { "$in": [2] } },
+    ] {
+        let outcome =
+            &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
         assert_eq!(outcome.matched, 0, "{probe}");
     }
     // By its _id alone a hidden document is denied, which an insert would tell as well; so is its double by upsert.
     denied(store.write(vec![as_a(update(doc! { "_id": 2 }, doc! { "$set": { "owner": "a" } }, false, false))]).await);
-    denied(store.write(vec![as_a(update(doc! { "email": "b@x", "n": { "$gt": 5 } }, doc! { "$set": { "owner": "a" } }, false, true))]).await);
+    denied(
+        store
+            .write(vec![as_a(update(
+                doc! { "email": "b@x", "n": { "$gt": 5 } },
+                doc! { "$set": { "owner": "a" } },
+                false,
+                true,
+            ))])
+            .await,
+    );
     // One document that may not become what it would be keeps all of them as they were.
-    denied(store.write(vec![as_a(update(doc! { "n": { "$gt": 0 } }, doc! { "$set": { "owner": "b" } }, true, false))]).await);
-    denied(store.write(vec![as_a(insert(vec![doc! { "_id": 8, "owner": "a" }, doc! { "_id": 9, "owner": "b" }]))]).await);
+    denied(
+        store
+            .write(vec![as_a(update(doc! { "n": { "$gt": 0 } }, doc! { "$set": { "owner": "b" } }, true, false))])
+            .await,
+    );
+    denied(
+        store.write(vec![as_a(insert(vec![doc! { "_id": 8, "owner": "a" }, doc! { "_id": 9, "owner": "b" }]))]).await,
+    );
     assert_eq!(all(&store, doc! {}).await, before);
 
     let delete = Modify::new(query::Filter::all(), true, Change::Delete);
-    let outcome = &store.write(vec![as_a(Write { namespace: namespace(), operation: Operation::Modify(delete), guard: None })]).await.unwrap()[0];
+    let outcome = &store
+        .write(vec![as_a(Write { namespace: namespace(), operation: Operation::Modify(delete), guard: None })])
+        .await
+        .unwrap()[0];
     assert_eq!(outcome.deleted, 2);
     assert_eq!(all(&store, doc! {}).await.len(), 1, "the hidden document is still there");
 }
@@ -170,7 +238,12 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
 async fn too_many_documents_are_an_error_and_never_cut_short() {
     let store = memory_store();
     store.write(vec![insert((0..10).map(|n| doc! { "_id": n }).collect())]).await.unwrap();
-    let find = |limit, sort: Option<Sort>| Find { limit, sort, at_most: Some(5), ..Find::new(namespace(), query::Filter::all()) };
+    let find = |limit, sort: Option<Sort>| Find {
+        limit,
+        sort,
+        at_most: Some(5),
+        ..Find::new(namespace(), query::Filter::all())
+    };
     let by_id = || Some(Sort::parse(&rawdoc! { "_id": -1 }).unwrap());
     assert!(matches!(store.find(find(None, None)).await, Err(Error::TooManyDocuments { limit: 5 })));
     assert!(matches!(store.find(find(None, by_id())).await, Err(Error::TooManyDocuments { limit: 5 })));
@@ -202,7 +275,11 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
 async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other");
-    std::fs::write(&path, b"something else entirely, and long enough to have a header of its own........................................").unwrap();
+    std::fs::write(
+        &path,
+        b"something else entirely, and long enough to have a header of its own........................................",
+    )
+    .unwrap();
     let before = std::fs::read(&path).unwrap();
     assert!(matches!(SqliteStore::open(Location::File(path.clone()), Arc::new(Real)), Err(Error::NotAStore { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -231,6 +308,12 @@ async fn the_first_of_equals_is_the_first_inserted() {
     for id in [3, 1, 2] {
         store.write(vec![insert(vec![doc! { "_id": id, "user": "u" }])]).await.unwrap();
     }
-    let found = store.find(Find { limit: Some(1), ..Find::new(namespace(), query::Filter::equals("user", RawBson::String("u".into()))) }).await.unwrap();
+    let found = store
+        .find(Find {
+            limit: Some(1),
+            ..Find::new(namespace(), query::Filter::equals("user", RawBson::String("u".into())))
+        })
+        .await
+        .unwrap();
     assert_eq!(found[0].get_i32("_id").unwrap(), 3);
 }

@@ -3,10 +3,10 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bson::{
-    raw::{RawDocument, RawDocumentBuf},
     RawBson,
+    raw::{RawDocument, RawDocumentBuf},
 };
-use query::{encode_key, get, keys_at, prepare_insert, Environment, Filter};
+use query::{Environment, Filter, encode_key, get, keys_at, prepare_insert};
 use rusqlite::{Connection, ErrorCode};
 
 use super::{
@@ -29,7 +29,11 @@ impl<E: Into<Error>> From<E> for Failure {
 }
 
 /// Carries out writes of which either all happen or none.
-pub(super) fn all(session: &mut Session, environment: &dyn Environment, writes: Vec<Write>) -> Result<Vec<Outcome>, Failure> {
+pub(super) fn all(
+    session: &mut Session,
+    environment: &dyn Environment,
+    writes: Vec<Write>,
+) -> Result<Vec<Outcome>, Failure> {
     let alone = writes.len() == 1;
     let mut outcomes = Vec::with_capacity(writes.len());
     for Write { namespace, operation, guard } in writes {
@@ -50,7 +54,8 @@ fn insert(
     guard: Option<&dyn Guard>,
     keep_before_failure: bool,
 ) -> Result<Outcome, Failure> {
-    let documents: Vec<_> = documents.iter().map(|document| prepare_insert(document, environment)).collect::<Result<_, _>>()?;
+    let documents: Vec<_> =
+        documents.iter().map(|document| prepare_insert(document, environment)).collect::<Result<_, _>>()?;
     if let Some(guard) = guard {
         documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
     }
@@ -81,7 +86,16 @@ fn change(
     outcome.matched = targets.len() as u64;
     if let Some(collection) = &collection {
         for (seq, before) in targets {
-            let after = change_document(&session.connection, collection, environment, modify, guard, seq, &before, &mut outcome)?;
+            let after = change_document(
+                &session.connection,
+                collection,
+                environment,
+                modify,
+                guard,
+                seq,
+                &before,
+                &mut outcome,
+            )?;
             outcome.document = match modify.returning {
                 Returning::Nothing => None,
                 Returning::Before => Some(before),
@@ -90,17 +104,17 @@ fn change(
             };
         }
     }
-    if let Change::Update { update, upsert: true } = &modify.change {
-        if outcome.matched == 0 {
-            let document = update.upsert(&modify.filter, environment)?;
-            if let Some(guard) = guard {
-                guard.check_write(None, Some(&document))?;
-            }
-            let collection = session.catalog.make_collection(&session.connection, namespace)?;
-            outcome.upserted_id = Some(insert_document(&session.connection, &collection, &document)?);
-            if modify.returning == Returning::After {
-                outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
-            }
+    if let Change::Update { update, upsert: true } = &modify.change
+        && outcome.matched == 0
+    {
+        let document = update.upsert(&modify.filter, environment)?;
+        if let Some(guard) = guard {
+            guard.check_write(None, Some(&document))?;
+        }
+        let collection = session.catalog.make_collection(&session.connection, namespace)?;
+        outcome.upserted_id = Some(insert_document(&session.connection, &collection, &document)?);
+        if modify.returning == Returning::After {
+            outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
         }
     }
     if let (Some(projection), Some(document)) = (&modify.projection, &outcome.document) {
@@ -112,7 +126,12 @@ fn change(
 /// The documents to change. One that the caller may not see does not match, so that a filter tells nothing about it,
 /// with two exceptions that tell no more than an insert would: a filter for its `_id` alone is denied, and so is an
 /// upsert that would make its double.
-fn targets(connection: &Connection, collection: &Collection, modify: &Modify, guard: Option<&dyn Guard>) -> Result<Vec<(i64, RawDocumentBuf)>> {
+fn targets(
+    connection: &Connection,
+    collection: &Collection,
+    modify: &Modify,
+    guard: Option<&dyn Guard>,
+) -> Result<Vec<(i64, RawDocumentBuf)>> {
     let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
     let only_id = matches!(modify.filter.equalities()[..], [(path, _)] if path.as_str() == "_id" && is_one_equality(&modify.filter));
     let first = !modify.multi && modify.sort.is_none();
@@ -120,7 +139,13 @@ fn targets(connection: &Connection, collection: &Collection, modify: &Modify, gu
     let mut hidden = None;
     visit(connection, collection, &modify.filter, |seq, document| {
         if guard.is_some_and(|guard| !guard.may_see(document)) {
-            let equal = || modify.filter.equalities().iter().all(|(path, value)| Filter::equals(path.as_str(), RawBson::clone(value)).matches(document));
+            let equal = || {
+                modify
+                    .filter
+                    .equalities()
+                    .iter()
+                    .all(|(path, value)| Filter::equals(path.as_str(), RawBson::clone(value)).matches(document))
+            };
             if (upsert || only_id) && hidden.is_none() && equal() {
                 hidden = Some(document.to_owned());
             }
@@ -167,7 +192,9 @@ fn change_document(
             if let Some(guard) = guard {
                 guard.check_write(Some(before), None)?;
             }
-            connection.prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?.execute([seq])?;
+            connection
+                .prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?
+                .execute([seq])?;
             for held in &collection.indexes {
                 for key in keys_at(before, &held.index.path) {
                     remove_entry(connection, held, &key, seq)?;
@@ -212,7 +239,7 @@ fn insert_document(connection: &Connection, collection: &Collection, document: &
                 index: "_id_".into(),
                 path: "_id".into(),
                 value: text(Some(id.as_raw_bson_ref())),
-            })
+            });
         }
         other => other?,
     };
@@ -223,7 +250,14 @@ fn insert_document(connection: &Connection, collection: &Collection, document: &
     Ok(id)
 }
 
-fn move_entries(connection: &Connection, collection: &Collection, held: &HeldIndex, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
+fn move_entries(
+    connection: &Connection,
+    collection: &Collection,
+    held: &HeldIndex,
+    seq: i64,
+    before: &RawDocument,
+    after: &RawDocument,
+) -> Result<()> {
     let (old, new) = (keys_at(before, &held.index.path), keys_at(after, &held.index.path));
     for key in old.iter().filter(|key| !new.contains(key)) {
         remove_entry(connection, held, key, seq)?;
@@ -234,12 +268,16 @@ fn move_entries(connection: &Connection, collection: &Collection, held: &HeldInd
 }
 
 fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
-    connection.prepare_cached(&format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id))?.execute((key, seq))?;
+    connection
+        .prepare_cached(&format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id))?
+        .execute((key, seq))?;
     Ok(())
 }
 
 fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
-    connection.prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?.execute((key, seq))?;
+    connection
+        .prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?
+        .execute((key, seq))?;
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 //! that one that fails does not take its neighbours with it.
 
 use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        mpsc::{channel, Receiver, Sender},
         Arc, Weak,
+        mpsc::{Receiver, Sender, channel},
     },
 };
 
@@ -13,10 +13,10 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
+    Shared,
     connection::Session,
     lock,
     write::{self, Failure},
-    Shared,
 };
 use crate::{Error, Index, Namespace, Outcome, Result, Write};
 
@@ -87,7 +87,11 @@ fn run(mut session: Option<Session>, shared: &Weak<Shared>, environment: &dyn En
 
 fn commit(session: &mut Session, environment: &dyn Environment, group: Vec<Job>) {
     let mut done = Vec::with_capacity(group.len());
-    let begun = session.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::from).and_then(|()| session.catalog.refresh(&session.connection));
+    let begun = session
+        .connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(Error::from)
+        .and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
         let _ = session.connection.execute_batch("ROLLBACK");
         return fail(group.into_iter().map(|job| job.into_reply()), &error);
@@ -114,9 +118,12 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     }
     let (reply, ran) = match job {
         Job::Write { writes, reply } => (reply, protected(|| write::all(session, environment, writes))),
-        Job::EnsureIndexes { namespace, indexes, reply } => {
-            (reply, protected(|| write::ensure_indexes(session, &namespace, &indexes).map(|()| Vec::new()).map_err(Failure::from)))
-        }
+        Job::EnsureIndexes { namespace, indexes, reply } => (
+            reply,
+            protected(|| {
+                write::ensure_indexes(session, &namespace, &indexes).map(|()| Vec::new()).map_err(Failure::from)
+            }),
+        ),
     };
     let (sql, answer) = match ran {
         Ok(outcomes) => ("RELEASE job", Ok(outcomes)),
@@ -126,13 +133,18 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
             ("ROLLBACK TO job; RELEASE job", Err(error))
         }
     };
-    let ended = session.connection.execute_batch(sql).map_err(Error::from).and_then(|()| session.catalog.refresh(&session.connection));
+    let ended = session
+        .connection
+        .execute_batch(sql)
+        .map_err(Error::from)
+        .and_then(|()| session.catalog.refresh(&session.connection));
     (reply, ended.and(answer))
 }
 
 /// A panic in a job is a failure of that job alone.
 fn protected(run: impl FnOnce() -> Result<Vec<Outcome>, Failure>) -> Result<Vec<Outcome>, Failure> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(Error::Engine("a write failed in an unexpected way".into()).into()))
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(Error::Engine("a write failed in an unexpected way".into()).into()))
 }
 
 fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {

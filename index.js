@@ -1,0 +1,45 @@
+"use strict";
+
+const { AssertionError, TypeAssertionError } = require("./lib/assert.js");
+const { App } = require("./lib/app.js");
+const { ApiKeyAuth, EmailPasswordAuth, PushClient } = require("./lib/auth.js");
+const { openBackend } = require("./lib/backend.js");
+const { BSON } = require("./lib/bson.js");
+const { MongoDBCollection } = require("./lib/collection.js");
+const { MetadataMode } = require("./lib/configuration.js");
+const { closeAll } = require("./lib/core.js");
+const { Credentials, ProviderType } = require("./lib/credentials.js");
+const { User, UserState } = require("./lib/user.js");
+
+/** The App Services half of the Realm SDK. There is no Realm database here to open. */
+class Realm {
+  constructor() {
+    throw new Error("Userkeep has users, sessions and custom data, and no Realm database to open");
+  }
+
+  static shutdown() {
+    return closeAll();
+  }
+}
+
+const MongoDB = Object.freeze({ MongoDBCollection });
+
+Object.assign(Realm, {
+  App,
+  AssertionError,
+  Auth: Object.freeze({ ApiKeyAuth, EmailPasswordAuth }),
+  BSON,
+  Credentials,
+  MetadataMode,
+  MongoDB,
+  ProviderType,
+  PushClient,
+  Services: Object.freeze({ MongoDB }),
+  TypeAssertionError,
+  User,
+  UserState,
+  flags: { THROW_ON_GLOBAL_REALM: false, ALLOW_CLEAR_TEST_STATE: false },
+  openBackend,
+});
+
+module.exports = Realm;

@@ -1,0 +1,117 @@
+"use strict";
+
+const { assert } = require("./assert.js");
+const { EmailPasswordAuth } = require("./auth.js");
+const { Core } = require("./core.js");
+const { Credentials } = require("./credentials.js");
+const { Listeners } = require("./listeners.js");
+const { User } = require("./user.js");
+
+/** The apps that `App.get` finds, by id, as long as somebody holds them. */
+const appsById = new Map();
+
+/** An app: its backend, and its users on this device. */
+class App {
+  #core;
+  #listeners;
+  #isClosed = false;
+
+  static Credentials = Credentials;
+
+  static get(id) {
+    assert.string(id, "id");
+    const existing = appsById.get(id)?.deref();
+    return existing && !existing.#isClosed && !existing.#core.isClosed ? existing : new App(id);
+  }
+
+  static getApp(id) {
+    return App.get(id);
+  }
+
+  constructor(configOrId) {
+    const config = typeof configOrId === "string" ? { id: configOrId } : configOrId;
+    assert.object(config, "config");
+    this.#core = Core.open(config);
+    this.#listeners = new Listeners((listener) => this.#core.listenToApp(listener));
+    const existing = appsById.get(config.id)?.deref();
+    if (!existing || existing.#isClosed || existing.#core.isClosed) {
+      appsById.set(config.id, new WeakRef(this));
+    }
+  }
+
+  get id() {
+    return this.#core.id;
+  }
+
+  get emailPasswordAuth() {
+    return new EmailPasswordAuth(this.#core);
+  }
+
+  get currentUser() {
+    const handle = this.#read("currentUser");
+    return handle === null || handle === undefined ? null : this.#user(handle);
+  }
+
+  get allUsers() {
+    const users = this.#read("allUsers").map(({ handle, id }) => [id, this.#user(handle)]);
+    return Object.fromEntries(users);
+  }
+
+  async logIn(credentials) {
+    const parameters = Credentials.parameters(credentials);
+    this.#assertOpen();
+    return this.#user(await this.#core.request("logIn", undefined, parameters));
+  }
+
+  switchUser(user) {
+    this.#assertOpen();
+    this.#core.switchUser(User.handle(user, this.#core));
+  }
+
+  async removeUser(user) {
+    this.#assertOpen();
+    await this.#core.request("removeUser", User.handle(user, this.#core));
+  }
+
+  async deleteUser(user) {
+    this.#assertOpen();
+    await this.#core.request("deleteUser", User.handle(user, this.#core));
+  }
+
+  addListener(callback) {
+    this.#listeners.add(callback);
+  }
+
+  removeListener(callback) {
+    this.#listeners.remove(callback);
+  }
+
+  removeAllListeners() {
+    this.#listeners.removeAll();
+  }
+
+  async close() {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.#listeners.removeAll();
+      await this.#core.release();
+    }
+  }
+
+  #user(handle) {
+    return new User(this.#core, this, handle);
+  }
+
+  #read(name) {
+    this.#assertOpen();
+    return this.#core.read(name);
+  }
+
+  #assertOpen() {
+    if (this.#isClosed) {
+      throw new Error("The app has been closed");
+    }
+  }
+}
+
+module.exports = { App };

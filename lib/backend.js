@@ -1,0 +1,69 @@
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { assert } = require("./assert.js");
+const { bridge, native, promise } = require("./bridge.js");
+const { encode } = require("./bson.js");
+const { makeService } = require("./collection.js");
+const { resolveConfiguration } = require("./configuration.js");
+const { makeLogger } = require("./logger.js");
+
+/** The operator's handle: the system user, under no rules. */
+class Backend {
+  #handle;
+  #closing = null;
+
+  constructor(handle) {
+    this.#handle = handle;
+  }
+
+  collection(databaseName, collectionName, { service = "mongodb-atlas" } = {}) {
+    const call = (name, args) => {
+      if (this.#closing) {
+        throw new Error("The backend has been closed");
+      }
+      return promise(native.callAsSystem(bridge, this.#handle, service, name, encode(args)));
+    };
+    return makeService(call, assert.string(service, "service")).db(databaseName).collection(collectionName);
+  }
+
+  close() {
+    this.#closing ??= promise(native.close(bridge, this.#handle));
+    return this.#closing;
+  }
+}
+
+/** The app id that a definition carries. */
+function definedId(directory) {
+  for (const name of ["root_config.json", "realm_config.json"]) {
+    try {
+      const { app_id: id } = JSON.parse(fs.readFileSync(path.join(directory, name), "utf8"));
+      if (typeof id === "string" && id !== "") {
+        return id;
+      }
+    } catch {
+      // Loading the definition says what is wrong with it.
+    }
+  }
+  return undefined;
+}
+
+/** Opens a backend as its operator. */
+async function openBackend(options) {
+  assert.object(options, "options");
+  const directory = options.definition ?? process.env.USERKEEP_DEFINITION ?? "userkeep";
+  const id = options.id ?? definedId(directory);
+  if (id === undefined) {
+    throw new Error("openBackend needs 'id', the id of the app: the definition does not have one");
+  }
+  const { native: configuration, unknown } = resolveConfiguration({ ...options, id });
+  const log = makeLogger(options.logger);
+  for (const key of unknown) {
+    log("warn", `the option '${key}' is not known and not used`);
+  }
+  const { handle } = native.open(bridge, { ...configuration, sessionFile: undefined, encryptionKey: undefined, operator: true });
+  return new Backend(handle);
+}
+
+module.exports = { openBackend };

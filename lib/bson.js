@@ -1,0 +1,34 @@
+"use strict";
+
+const bson = require("bson");
+const { encode } = require("./encode.js");
+
+/**
+ * Reads a document as the SDK gave it: integers and doubles as numbers (a `Long` only beyond 2^53), every other type
+ * as its class.
+ */
+function decode(bytes) {
+  return bson.deserialize(bytes, { promoteValues: true, promoteLongs: true, bsonRegExp: true });
+}
+
+/** A class that may also be called without `new`, as those of older versions of `bson` could. */
+function callable(constructor) {
+  const proxy = new Proxy(constructor, {
+    apply: (target, _this, args) => new target(...args),
+    construct: (target, args, newTarget) =>
+      Reflect.construct(target, args, newTarget === proxy ? target : newTarget),
+  });
+  return proxy;
+}
+
+const isClass = (value) =>
+  typeof value === "function" && Object.getOwnPropertyDescriptor(value, "prototype")?.writable === false;
+
+const BSON = {};
+for (const [name, value] of Object.entries(bson)) {
+  BSON[name] = isClass(value) && !name.endsWith("Error") ? callable(value) : value;
+}
+BSON.ObjectID = BSON.ObjectId;
+Object.freeze(BSON);
+
+module.exports = { BSON, encode, decode };

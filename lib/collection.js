@@ -1,0 +1,106 @@
+"use strict";
+
+const { assert } = require("./assert.js");
+
+/**
+ * A collection of a data source.
+ *
+ * `call(name, arguments)` calls a function of the data source: for a user under the collection's rules, for the
+ * operator under none.
+ */
+class MongoDBCollection {
+  #call;
+
+  constructor(call, serviceName, databaseName, name) {
+    this.#call = (method, args) => call(method, { database: databaseName, collection: name, ...args });
+    this.serviceName = serviceName;
+    this.databaseName = databaseName;
+    Object.defineProperty(this, "name", { value: name, enumerable: true });
+  }
+
+  async find(filter = {}, options = {}) {
+    const { projection, sort, limit } = take(filter, options);
+    return this.#call("find", { query: filter, project: projection, sort, limit });
+  }
+
+  async findOne(filter = {}, options = {}) {
+    const { projection, sort } = take(filter, options);
+    return this.#call("findOne", { query: filter, project: projection, sort });
+  }
+
+  async findOneAndUpdate(filter, update, options = {}) {
+    const { projection, sort, upsert, returnNewDocument } = take(filter, options);
+    assert.object(update, "update");
+    return this.#call("findOneAndUpdate", { filter, update, sort, projection, upsert, returnNewDocument });
+  }
+
+  async findOneAndReplace(filter, replacement, options = {}) {
+    const { projection, sort, upsert, returnNewDocument } = take(filter, options);
+    assert.object(replacement, "replacement");
+    return this.#call("findOneAndReplace", { filter, update: replacement, sort, projection, upsert, returnNewDocument });
+  }
+
+  async findOneAndDelete(filter = {}, options = {}) {
+    const { projection, sort } = take(filter, options);
+    return this.#call("findOneAndDelete", { filter, sort, projection });
+  }
+
+  async aggregate(pipeline) {
+    return this.#call("aggregate", { pipeline: assert.array(pipeline, "pipeline") });
+  }
+
+  async count(filter = {}, options = {}) {
+    const { limit } = take(filter, options);
+    return this.#call("count", { query: filter, limit });
+  }
+
+  async insertOne(document) {
+    return this.#call("insertOne", { document: assert.object(document, "document") });
+  }
+
+  async insertMany(documents) {
+    return this.#call("insertMany", { documents: assert.array(documents, "documents") });
+  }
+
+  async deleteOne(filter = {}) {
+    return this.#call("deleteOne", { query: assert.object(filter, "filter") });
+  }
+
+  async deleteMany(filter = {}) {
+    return this.#call("deleteMany", { query: assert.object(filter, "filter") });
+  }
+
+  async updateOne(filter, update, options = {}) {
+    const { upsert, arrayFilters } = take(filter, options);
+    return this.#call("updateOne", { query: filter, update: assert.object(update, "update"), upsert, arrayFilters });
+  }
+
+  async updateMany(filter, update, options = {}) {
+    const { upsert, arrayFilters } = take(filter, options);
+    return this.#call("updateMany", { query: filter, update: assert.object(update, "update"), upsert, arrayFilters });
+  }
+
+  async *watch(options = {}) {
+    const { ids, filter } = assert.options(options, "options") ?? {};
+    yield* await this.#call("watch", { ids, filter });
+  }
+}
+
+function take(filter, options) {
+  assert.object(filter, "filter");
+  return assert.options(options, "options") ?? {};
+}
+
+/** A data source: `db(name).collection(name)`. Asks nothing of the backend. */
+function makeService(call, serviceName) {
+  return {
+    serviceName,
+    db: (databaseName) => ({
+      name: assert.string(databaseName, "databaseName"),
+      collection: (collectionName) =>
+        new MongoDBCollection(call, serviceName, databaseName, assert.string(collectionName, "collectionName")),
+    }),
+  };
+}
+
+module.exports = { MongoDBCollection, makeService };

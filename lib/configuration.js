@@ -1,0 +1,159 @@
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { assert, TypeAssertionError } = require("./assert.js");
+
+/** How users are kept between runs. */
+const MetadataMode = Object.freeze({
+  NoEncryption: "noEncryption",
+  Encryption: "encryption",
+  NoMetadata: "noMetadata",
+  InMemory: "inMemory",
+});
+
+/** What an app's configuration may hold; the ones of the SDK that mean nothing here are accepted. */
+const KNOWN_KEYS = new Set([
+  "id",
+  "baseUrl",
+  "app",
+  "timeout",
+  "multiplexSessions",
+  "baseFilePath",
+  "metadata",
+  "fetch",
+  "definition",
+  "store",
+  "logger",
+  "maxDocuments",
+]);
+
+const KEY_LENGTH = 64;
+
+function setting(config, name, variable) {
+  const value = config[name];
+  if (value !== undefined && value !== null) {
+    return assert.string(value, name);
+  }
+  return process.env[variable] || undefined;
+}
+
+function checkTypes(config) {
+  assert.string(config.id, "id");
+  if (config.id === "") {
+    throw new Error("Expected 'id' to be the id of an app, got an empty string");
+  }
+  const optional = { timeout: "number", multiplexSessions: "boolean", baseFilePath: "string", fetch: "function" };
+  for (const [name, type] of Object.entries(optional)) {
+    if (config[name] !== undefined) {
+      assert[type](config[name], name);
+    }
+  }
+  if (config.maxDocuments !== undefined && !(Number.isInteger(config.maxDocuments) && config.maxDocuments > 0)) {
+    throw new TypeAssertionError("a positive whole number", config.maxDocuments, "maxDocuments");
+  }
+}
+
+function encryptionKey(metadata) {
+  if (metadata === undefined || metadata === null) {
+    return { inMemory: false };
+  }
+  assert.object(metadata, "metadata");
+  const modes = Object.values(MetadataMode);
+  if (!modes.includes(metadata.mode)) {
+    throw new TypeAssertionError(`one of ${modes.join(", ")}`, metadata.mode, "metadata.mode");
+  }
+  if (metadata.mode !== MetadataMode.Encryption) {
+    return { inMemory: metadata.mode !== MetadataMode.NoEncryption };
+  }
+  const key = metadata.encryptionKey;
+  if (key === undefined || key === null) {
+    throw new Error("encryptionKey is required");
+  }
+  const isView = ArrayBuffer.isView(key);
+  if (!isView && Object.prototype.toString.call(key) !== "[object ArrayBuffer]") {
+    throw new TypeAssertionError("an ArrayBuffer", key, "metadata.encryptionKey");
+  }
+  const bytes = isView ? Buffer.from(key.buffer, key.byteOffset, key.byteLength) : Buffer.from(key);
+  if (bytes.length !== KEY_LENGTH) {
+    throw new Error(`Expected 'metadata.encryptionKey' to have ${KEY_LENGTH} bytes, got ${bytes.length}`);
+  }
+  return { inMemory: false, key: bytes };
+}
+
+/** The definition's directory, or undefined for the built-in one. */
+function definitionDirectory(config) {
+  const named = setting(config, "definition", "USERKEEP_DEFINITION");
+  if (named !== undefined) {
+    return path.resolve(named);
+  }
+  const usual = path.resolve("userkeep");
+  if (fs.statSync(usual, { throwIfNoEntry: false })?.isDirectory()) {
+    return usual;
+  }
+  if (process.env.NODE_ENV === "production") {
+    throw new Error(
+      "There is no app definition: name its directory with the option `definition` or with USERKEEP_DEFINITION. " +
+        "The built-in development definition is not used when NODE_ENV is 'production'",
+    );
+  }
+  return undefined;
+}
+
+/** The file of the store, or undefined for memory. */
+function storeFile(config, ownFile) {
+  const store = setting(config, "store", "USERKEEP_STORE");
+  if (store === undefined) {
+    return ownFile("sqlite");
+  }
+  if (store === "memory:") {
+    return undefined;
+  }
+  if (store.startsWith("sqlite:") && store.length > "sqlite:".length) {
+    return path.resolve(store.slice("sqlite:".length));
+  }
+  if (/^mongodb(\+srv)?:\/\//.test(store)) {
+    throw new Error("A store on MongoDB is not supported yet: use \"sqlite:PATH\" or \"memory:\"");
+  }
+  throw new Error(`The store must be "sqlite:PATH" or "memory:", got ${JSON.stringify(store)}`);
+}
+
+/**
+ * What an app is opened with, from its configuration, the environment and the defaults, in this order.
+ *
+ * `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
+ * nobody knows.
+ */
+function resolveConfiguration(config) {
+  checkTypes(config);
+  const baseUrl = setting(config, "baseUrl", "USERKEEP_BASE_URL");
+  if (baseUrl !== undefined) {
+    for (const name of ["store", "definition"]) {
+      if (config[name] !== undefined) {
+        throw new Error(`'baseUrl' names a backend elsewhere, so it cannot be used together with '${name}'`);
+      }
+    }
+    throw new Error("Connecting to a backend over HTTP ('baseUrl') is not supported yet");
+  }
+  const directory = path.resolve(config.baseFilePath ?? ".", ".userkeep");
+  const ownFile = (extension) => path.join(directory, `${encodeURIComponent(config.id)}.${extension}`);
+  const { inMemory, key } = encryptionKey(config.metadata);
+  const store = storeFile(config, ownFile);
+  const definition = definitionDirectory(config);
+  const native = {
+    appId: config.id,
+    definition,
+    store,
+    sessionFile: store === undefined || inMemory ? undefined : ownFile("session"),
+    encryptionKey: key,
+    maxDocuments: config.maxDocuments,
+    operator: false,
+  };
+  return {
+    native,
+    shared: store === undefined ? undefined : JSON.stringify([definition, store, native.sessionFile, key?.toString("hex"), config.maxDocuments]),
+    unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
+  };
+}
+
+module.exports = { MetadataMode, resolveConfiguration };

@@ -1,0 +1,165 @@
+"use strict";
+
+const { beforeSettling, bridge, logLines, native, promise } = require("./bridge.js");
+const { encode } = require("./bson.js");
+const { resolveConfiguration } = require("./configuration.js");
+const { makeLogger } = require("./logger.js");
+
+const NO_PARAMETERS = Buffer.from(encode({}));
+const NO_USER = 0;
+const APP_EVENT = -1;
+
+/** The open cores that further apps of the same id share. */
+const sharedCores = new Map();
+
+/** All open cores, for shutdown. */
+const openCores = new Set();
+
+/** An open app: what the JavaScript `App`s of one id have in common, and their way to the native side. */
+class Core {
+  /** Who hears of changes: `App`s, and by their handle, `User`s. */
+  #appListeners = new Set();
+  #userListeners = new Map();
+  #users = 1;
+  #closing = null;
+
+  constructor(config, { native: configuration, shared, unknown }) {
+    const log = makeLogger(config.logger);
+    const opened = native.open(bridge, configuration);
+    this.handle = opened.handle;
+    this.id = config.id;
+    this.shared = shared;
+    this.log = log;
+    const store = configuration.store ?? "memory";
+    log("info", `app '${config.id}' runs ${opened.origin} on the store ${store}`);
+    if (opened.definitionAppId && opened.definitionAppId !== config.id) {
+      log("warn", `the definition is of the app '${opened.definitionAppId}'; it is run as '${config.id}'`);
+    }
+    for (const key of unknown) {
+      log("warn", `the configuration's key '${key}' is not known and not used`);
+    }
+    for (const problem of opened.reported) {
+      log("warn", problem);
+    }
+    this.flush = this.flush.bind(this);
+    beforeSettling.add(this.flush);
+    logLines.add(log);
+    openCores.add(this);
+    if (shared !== undefined) {
+      sharedCores.set(config.id, this);
+    }
+  }
+
+  /** The core for a configuration: a new one, or the one that is open with the same settings. */
+  static open(config) {
+    const resolved = resolveConfiguration(config);
+    const existing = resolved.shared === undefined ? undefined : sharedCores.get(config.id);
+    if (!existing) {
+      return new Core(config, resolved);
+    }
+    if (existing.shared !== resolved.shared) {
+      throw new Error(`The app '${config.id}' is open with other settings. Close it first: await app.close()`);
+    }
+    existing.#users += 1;
+    return existing;
+  }
+
+  /** Does what the native side calls `operation`. */
+  request(operation, user = NO_USER, parameters = undefined) {
+    this.#assertOpen();
+    const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
+    const answer = promise(native.request(bridge, this.handle, operation, user, payload));
+    // What was done at once has been heard of before the caller goes on.
+    this.flush();
+    return answer;
+  }
+
+  callFunction(user, service, name, args) {
+    this.#assertOpen();
+    return promise(native.callFunction(bridge, this.handle, user, service, name, encode(args)));
+  }
+
+  /** Reads what the native side knows, without waiting. */
+  read(name, ...args) {
+    this.#assertOpen();
+    return native[name](bridge, this.handle, ...args);
+  }
+
+  switchUser(user) {
+    this.read("switchUser", user);
+    this.flush();
+  }
+
+  /** Tells listeners what has happened. */
+  flush() {
+    for (const event of native.takeEvents(bridge, this.handle)) {
+      const listeners = event === APP_EVENT ? this.#appListeners : this.#userListeners.get(event);
+      for (const listener of listeners ? [...listeners] : []) {
+        this.#notify(listener);
+      }
+    }
+  }
+
+  #notify(listener) {
+    try {
+      listener();
+    } catch (error) {
+      // The listener's own failure: the operation that it heard of has not failed.
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+
+  listenToApp(listener) {
+    this.#appListeners.add(listener);
+    return () => this.#appListeners.delete(listener);
+  }
+
+  listenToUser(user, listener) {
+    const listeners = this.#userListeners.get(user) ?? new Set();
+    this.#userListeners.set(user, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) {
+        this.#userListeners.delete(user);
+      }
+    };
+  }
+
+  get isClosed() {
+    return this.#closing !== null;
+  }
+
+  #assertOpen() {
+    if (this.#closing) {
+      throw new Error("The app has been closed");
+    }
+  }
+
+  /** Lets go of the core for one app; the last one closes it. */
+  release() {
+    this.#users -= 1;
+    return this.#users === 0 ? this.close() : Promise.resolve();
+  }
+
+  close() {
+    if (!this.#closing) {
+      beforeSettling.delete(this.flush);
+      logLines.delete(this.log);
+      openCores.delete(this);
+      if (sharedCores.get(this.id) === this) {
+        sharedCores.delete(this.id);
+      }
+      this.#closing = promise(native.close(bridge, this.handle));
+    }
+    return this.#closing;
+  }
+}
+
+/** Closes every app that is open in this thread. */
+async function closeAll() {
+  await Promise.all([...openCores].map((core) => core.close()));
+}
+
+module.exports = { Core, closeAll };

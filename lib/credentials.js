@@ -1,0 +1,79 @@
+"use strict";
+
+const { assert } = require("./assert.js");
+
+/** The authentication providers, by their types. */
+const ProviderType = Object.freeze({
+  AnonUser: "anon-user",
+  ApiKey: "api-key",
+  LocalUserPass: "local-userpass",
+  CustomFunction: "custom-function",
+  CustomToken: "custom-token",
+  OAuth2Google: "oauth2-google",
+  OAuth2Facebook: "oauth2-facebook",
+  OAuth2Apple: "oauth2-apple",
+});
+
+/** What somebody logs in with. Opaque: only a log-in can look inside. */
+class Credentials {
+  #parameters;
+
+  constructor(parameters) {
+    this.#parameters = parameters;
+  }
+
+  /** The parameters of a log-in with these credentials. */
+  static parameters(credentials) {
+    if (typeof credentials !== "object" || credentials === null || !(#parameters in credentials)) {
+      assert.object(credentials, "credentials");
+      throw new Error("Expected 'credentials' to be made by one of the methods of Credentials");
+    }
+    return credentials.#parameters;
+  }
+
+  static anonymous(reuse = true) {
+    return new Credentials({ provider: ProviderType.AnonUser, reuse: Boolean(reuse) });
+  }
+
+  static emailPassword(emailOrObject, password) {
+    const given = typeof emailOrObject === "object" && emailOrObject !== null;
+    const { email, password: secret } = given ? emailOrObject : { email: emailOrObject, password };
+    assert.string(email, "email");
+    assert.string(secret, "password");
+    return new Credentials({ provider: ProviderType.LocalUserPass, email, password: secret });
+  }
+
+  static apiKey(key) {
+    return new Credentials({ provider: ProviderType.ApiKey, key: assert.string(key, "key") });
+  }
+
+  static apple(token) {
+    return new Credentials({ provider: ProviderType.OAuth2Apple, token: assert.string(token, "token") });
+  }
+
+  static facebook(token) {
+    return new Credentials({ provider: ProviderType.OAuth2Facebook, token: assert.string(token, "token") });
+  }
+
+  static google(tokenObject) {
+    const { authCode, idToken } = assert.object(tokenObject, "tokenObject");
+    if (authCode !== undefined && idToken !== undefined) {
+      throw new Error("Must not supply both an authCode or idToken field");
+    }
+    if (authCode === undefined && idToken === undefined) {
+      throw new Error("Must supply either an authCode or idToken field");
+    }
+    const given = authCode === undefined ? { idToken: assert.string(idToken, "idToken") } : { authCode: assert.string(authCode, "authCode") };
+    return new Credentials({ provider: ProviderType.OAuth2Google, ...given });
+  }
+
+  static jwt(token) {
+    return new Credentials({ provider: ProviderType.CustomToken, token: assert.string(token, "token") });
+  }
+
+  static function(payload) {
+    return new Credentials({ provider: ProviderType.CustomFunction, payload: assert.object(payload, "payload") });
+  }
+}
+
+module.exports = { Credentials, ProviderType };

@@ -1,0 +1,36 @@
+"use strict";
+
+const { assert } = require("./assert.js");
+
+/** The callbacks that one object has been given, each of which can be taken back. */
+class Listeners {
+  #remove = new Map();
+  #listen;
+
+  /** `listen` starts telling a callback, and returns how to stop. */
+  constructor(listen) {
+    this.#listen = listen;
+  }
+
+  add(callback) {
+    assert.function(callback, "callback");
+    if (this.#remove.has(callback)) {
+      throw new Error("Remove callback before adding it again");
+    }
+    this.#remove.set(callback, this.#listen(() => callback()));
+  }
+
+  remove(callback) {
+    this.#remove.get(callback)?.();
+    this.#remove.delete(callback);
+  }
+
+  removeAll() {
+    for (const remove of this.#remove.values()) {
+      remove();
+    }
+    this.#remove.clear();
+  }
+}
+
+module.exports = { Listeners };

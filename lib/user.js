@@ -1,0 +1,168 @@
+"use strict";
+
+const { assert } = require("./assert.js");
+const { ApiKeyAuth, PushClient } = require("./auth.js");
+const { decode } = require("./bson.js");
+const { makeService } = require("./collection.js");
+const { Credentials, ProviderType } = require("./credentials.js");
+const { Listeners } = require("./listeners.js");
+
+/** Whether a user can make requests. */
+const UserState = Object.freeze({
+  Active: "active",
+  LoggedIn: "LoggedIn",
+  LoggedOut: "LoggedOut",
+  Removed: "Removed",
+});
+
+/** A user of an app, as it is on this device. Several objects may stand for one user. */
+class User {
+  #core;
+  #handle;
+  #listeners;
+  #profile;
+
+  /** Made by an `App` alone. */
+  constructor(core, app, handle) {
+    this.#core = core;
+    this.#handle = handle;
+    this.#listeners = new Listeners((listener) => core.listenToUser(handle, listener));
+    Object.defineProperty(this, "app", { value: app });
+  }
+
+  /** The native handle of a user of a given core. */
+  static handle(user, core) {
+    if (typeof user !== "object" || user === null || !(#handle in user)) {
+      assert.object(user, "user");
+      throw new Error("Expected 'user' to be a User");
+    }
+    if (user.#core !== core) {
+      throw Object.assign(new Error("User does not exist"), { code: 4100, errorCode: "ClientUserNotFound" });
+    }
+    return user.#handle;
+  }
+
+  get #view() {
+    return this.#core.read("user", this.#handle);
+  }
+
+  get id() {
+    return this.#view.id;
+  }
+
+  get providerType() {
+    const type = this.#view.identities[0]?.providerType;
+    if (type === undefined) {
+      throw new Error("No provider found");
+    }
+    if (!Object.values(ProviderType).includes(type)) {
+      throw new Error(`Unexpected provider type: ${type}`);
+    }
+    return type;
+  }
+
+  get deviceId() {
+    return this.#view.deviceId;
+  }
+
+  get state() {
+    return this.#core.read("userState", this.#handle);
+  }
+
+  get isLoggedIn() {
+    return this.state === UserState.LoggedIn;
+  }
+
+  get identities() {
+    return this.#view.identities.map(({ id, providerType }) => ({ id, providerType }));
+  }
+
+  get accessToken() {
+    return this.#view.accessToken;
+  }
+
+  get refreshToken() {
+    return this.#view.refreshToken;
+  }
+
+  get customData() {
+    const bytes = this.#core.read("customData", this.#handle);
+    return bytes ? decode(bytes) : {};
+  }
+
+  get profile() {
+    this.#profile ??= decode(this.#core.read("profile", this.#handle));
+    return this.#profile;
+  }
+
+  get functions() {
+    return makeFunctions(this);
+  }
+
+  get apiKeys() {
+    return new ApiKeyAuth(this.#core, this.#handle);
+  }
+
+  /** The documentation's other name for `apiKeys`. */
+  get apiKey() {
+    return this.apiKeys;
+  }
+
+  async logOut() {
+    await this.#core.request("logOut", this.#handle);
+  }
+
+  async linkCredentials(credentials) {
+    await this.#core.request("link", this.#handle, Credentials.parameters(credentials));
+  }
+
+  async callFunction(name, ...args) {
+    return this.#core.callFunction(this.#handle, undefined, assert.string(name, "name"), { arguments: args });
+  }
+
+  async refreshCustomData() {
+    await this.#core.request("refreshCustomData", this.#handle);
+    return this.customData;
+  }
+
+  push(serviceName) {
+    return new PushClient(this.#core, this.#handle, serviceName);
+  }
+
+  mongoClient(serviceName) {
+    assert.string(serviceName, "serviceName");
+    if (serviceName === "") {
+      throw new Error("Please provide the name of the MongoDB service to connect to.");
+    }
+    return makeService((name, args) => this.#core.callFunction(this.#handle, serviceName, name, args), serviceName);
+  }
+
+  addListener(callback) {
+    this.#listeners.add(callback);
+  }
+
+  removeListener(callback) {
+    this.#listeners.remove(callback);
+  }
+
+  removeAllListeners() {
+    this.#listeners.removeAll();
+  }
+}
+
+/** The app's functions as methods: every name is one, but for what Node asks when it prints an object. */
+function makeFunctions(user) {
+  return new Proxy(
+    {},
+    {
+      get(target, name, receiver) {
+        if (typeof name === "string" && name !== "inspect") {
+          return (...args) => user.callFunction(name, ...args);
+        }
+        return Reflect.get(target, name, receiver);
+      },
+    },
+  );
+}
+
+module.exports = { User, UserState };

@@ -1,0 +1,208 @@
+//! What one JavaScript environment (the main thread, or a worker's) holds: its open apps, and the way back to its
+//! thread. The binding's only unsafe code is here.
+
+use std::{
+    panic::AssertUnwindSafe,
+    ptr::null_mut,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicPtr, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use client::{App, Error, connection::Embedded};
+use futures_util::future::{BoxFuture, FutureExt};
+use napi::{
+    Env, Status,
+    bindgen_prelude::{Buffer, Either3, Either4, External, FnArgs, Function},
+    sys,
+    threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
+};
+use napi_derive::napi;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::{errors::ErrorObject, log, log::LogLine};
+
+/// What an operation comes to: bytes (a BSON document), nothing, or an error.
+pub type Answer = Result<Option<Vec<u8>>, Error>;
+
+/// The same on its way to JavaScript.
+type Delivered = Either3<Buffer, ErrorObject, ()>;
+
+/// The arguments of the JavaScript function that takes what is done: ids, their answers, and lines for the log.
+type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Vec<LogLine>)>;
+
+/// Called from any thread; weak, so that it keeps the process alive only while something is pending.
+type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
+
+/// An open app, or an operator's handle, which has no users.
+pub struct Opened {
+    pub embedded: Arc<Embedded>,
+    pub app: Option<App>,
+}
+
+pub struct Bridge {
+    outbox: Arc<Outbox>,
+    next_id: AtomicU32,
+    opened: Mutex<Vec<Option<Arc<Opened>>>>,
+}
+
+/// What waits to be delivered to the environment's thread.
+pub struct Outbox {
+    waiting: Mutex<Waiting>,
+    wake: OnceLock<Wake>,
+    /// The same function, as Node's own interface names it.
+    raw: AtomicPtr<sys::napi_threadsafe_function__>,
+    /// How many operations are not answered yet. Only the environment's thread changes it.
+    pending: AtomicU32,
+}
+
+#[derive(Default)]
+struct Waiting {
+    answers: Vec<(u32, Answer)>,
+    lines: Vec<LogLine>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn runtime() -> napi::Result<&'static Handle> {
+    static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("userkeep").enable_time().build().ok()
+    });
+    runtime.as_ref().map(Runtime::handle).ok_or_else(|| napi::Error::from_reason("Userkeep cannot start its threads"))
+}
+
+/// Makes the bridge of an environment. `deliver` is called with what is done.
+#[napi]
+pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
+    let outbox = Arc::new(Outbox {
+        waiting: Mutex::default(),
+        wake: OnceLock::new(),
+        raw: AtomicPtr::new(null_mut()),
+        pending: AtomicU32::new(0),
+    });
+    let inbox = Arc::downgrade(&outbox);
+    let wake: Wake =
+        deliver.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build_callback(
+            move |context| {
+                Ok(inbox.upgrade().map_or_else(|| (vec![], vec![], vec![]).into(), |outbox| outbox.take(&context.env)))
+            },
+        )?;
+    outbox.raw.store(wake.raw(), Ordering::Release);
+    let _ = outbox.wake.set(wake);
+    log::add(&outbox);
+    Ok(External::new(Bridge { outbox, next_id: AtomicU32::new(1), opened: Mutex::default() }))
+}
+
+impl Outbox {
+    fn push(&self, add: impl FnOnce(&mut Waiting)) {
+        let first = {
+            let mut waiting = lock(&self.waiting);
+            let first = waiting.answers.is_empty() && waiting.lines.is_empty();
+            add(&mut waiting);
+            first
+        };
+        // One call delivers all that has gathered until it runs.
+        if let (true, Some(wake)) = (first, self.wake.get()) {
+            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    pub fn log(&self, line: LogLine) {
+        self.push(|waiting| waiting.lines.push(line));
+    }
+
+    fn take(&self, env: &Env) -> Delivery {
+        let Waiting { answers, lines } = std::mem::take(&mut *lock(&self.waiting));
+        let count = answers.len() as u32;
+        if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
+            self.keep_alive(env, false);
+        }
+        let (ids, answers) = answers.into_iter().map(|(id, answer)| (id, deliver(answer))).unzip();
+        (ids, answers, lines).into()
+    }
+
+    /// Keeps the process alive, or no longer. Only on the environment's thread.
+    fn keep_alive(&self, env: &Env, keep: bool) {
+        let raw = self.raw.load(Ordering::Acquire);
+        if raw.is_null() {
+            return;
+        }
+        #[allow(unsafe_code, reason = "napi-rs has no safe way to change it that does not need the function by value")]
+        // SAFETY: `raw` belongs to the function that `self.wake` owns, so it is valid as long as `self` is; `env` is the
+        // environment that made it, on whose thread this runs.
+        unsafe {
+            if keep {
+                sys::napi_ref_threadsafe_function(env.raw(), raw);
+            } else {
+                sys::napi_unref_threadsafe_function(env.raw(), raw);
+            }
+        }
+    }
+}
+
+fn deliver(answer: Answer) -> Delivered {
+    match answer {
+        Ok(Some(bytes)) => Either3::A(bytes.into()),
+        Ok(None) => Either3::C(()),
+        Err(error) => Either3::B(error.into()),
+    }
+}
+
+/// What a call returns: the id under which its answer will be delivered, or the answer itself.
+pub type Started = Either4<u32, Buffer, ErrorObject, ()>;
+
+impl Bridge {
+    pub fn add(&self, opened: Opened) -> u32 {
+        let mut all = lock(&self.opened);
+        all.push(Some(Arc::new(opened)));
+        (all.len() - 1) as u32
+    }
+
+    pub fn opened(&self, handle: u32) -> napi::Result<Arc<Opened>> {
+        let opened = lock(&self.opened).get(handle as usize).cloned().flatten();
+        opened.ok_or_else(|| napi::Error::from_reason("The app has been closed"))
+    }
+
+    pub fn remove(&self, handle: u32) -> Option<Arc<Opened>> {
+        lock(&self.opened).get_mut(handle as usize)?.take()
+    }
+
+    /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
+    pub fn start(&self, env: &Env, mut operation: BoxFuture<'static, Answer>, inline: bool) -> napi::Result<Started> {
+        let runtime = runtime()?;
+        if inline {
+            let _entered = runtime.enter();
+            let poll = || operation.poll_unpin(&mut Context::from_waker(Waker::noop()));
+            match std::panic::catch_unwind(AssertUnwindSafe(poll)) {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(answer)) => {
+                    return Ok(match answer {
+                        Ok(Some(bytes)) => Either4::B(bytes.into()),
+                        Ok(None) => Either4::D(()),
+                        Err(error) => Either4::C(error.into()),
+                    });
+                }
+                Err(_) => return Ok(Either4::C(unexpected().into())),
+            }
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        if self.outbox.pending.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.outbox.keep_alive(env, true);
+        }
+        let outbox = Arc::clone(&self.outbox);
+        runtime.spawn(async move {
+            let answer = AssertUnwindSafe(operation).catch_unwind().await.unwrap_or_else(|_| Err(unexpected()));
+            outbox.push(|waiting| waiting.answers.push((id, answer)));
+        });
+        Ok(Either4::A(id))
+    }
+}
+
+fn unexpected() -> Error {
+    Error::custom("the operation failed in an unexpected way")
+}

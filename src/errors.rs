@@ -1,0 +1,22 @@
+use client::Error;
+use napi_derive::napi;
+
+/// An error on its way to JavaScript, where it becomes an `Error`.
+#[napi(object)]
+pub struct ErrorObject {
+    pub code: i32,
+    pub error_code: String,
+    pub message: String,
+    pub server_code: Option<i32>,
+}
+
+impl From<Error> for ErrorObject {
+    fn from(error: Error) -> Self {
+        Self { code: error.code, error_code: error.name.into(), message: error.message, server_code: error.server_code }
+    }
+}
+
+/// An error of a synchronous function, which the SDK threw without a code.
+pub fn thrown(error: &Error) -> napi::Error {
+    napi::Error::from_reason(error.message.clone())
+}

@@ -1,0 +1,209 @@
+//! What JavaScript asks, from bytes to the client's operations.
+
+use std::{path::PathBuf, sync::Arc};
+
+use backend::{
+    Secret,
+    request::{Credentials, EmailPasswordRequest},
+};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+};
+use client::{
+    App, Error, Handle, Metadata, Settings,
+    connection::{Embedded, StoreLocation},
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use napi::{
+    Env,
+    bindgen_prelude::{Buffer, External},
+};
+use napi_derive::napi;
+
+use crate::{
+    bridge::{Answer, Bridge, Opened, Started},
+    errors::thrown,
+};
+
+/// What an app is opened with. JavaScript has resolved options, environment and defaults.
+#[napi(object)]
+pub struct Configuration {
+    pub app_id: String,
+    /// The definition's directory; the development definition if missing.
+    pub definition: Option<String>,
+    /// The file of the store; memory if missing.
+    pub store: Option<String>,
+    /// The file of the users; they are not kept if missing.
+    pub session_file: Option<String>,
+    /// 64 bytes to encrypt that file with.
+    pub encryption_key: Option<Buffer>,
+    pub max_documents: Option<u32>,
+    /// For the operator: a handle without users.
+    pub operator: bool,
+}
+
+/// An open app, and what there is to say about its definition.
+#[napi(object)]
+pub struct OpenedApp {
+    pub handle: u32,
+    pub origin: String,
+    pub definition_app_id: Option<String>,
+    pub reported: Vec<String>,
+}
+
+/// Opens an app.
+#[napi]
+pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Result<OpenedApp> {
+    let location = configuration.store.map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
+    let definition = configuration.definition.map(PathBuf::from);
+    let max_documents = configuration.max_documents.map(|limit| limit as usize);
+    let embedded = Embedded::open(&configuration.app_id, definition.as_deref(), &location, max_documents)
+        .map_err(|error| thrown(&error))?;
+    let embedded = Arc::new(embedded);
+    let app = if configuration.operator {
+        None
+    } else {
+        let metadata =
+            configuration.encryption_key.map_or(Metadata::NoEncryption, |key| Metadata::Encryption(key.to_vec()));
+        let connection = Arc::clone(&embedded) as Arc<dyn client::connection::Connection>;
+        let settings = Settings::new(connection, configuration.session_file.map(PathBuf::from), &metadata);
+        Some(settings.and_then(App::open).map_err(|error| thrown(&error))?)
+    };
+    let (origin, definition_app_id) = embedded.definition();
+    let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
+    let reported = embedded.reported().iter().map(ToString::to_string).collect();
+    Ok(OpenedApp { handle: bridge.add(Opened { embedded, app }), origin, definition_app_id, reported })
+}
+
+/// Closes an app. Calls that are under way may fail; no new ones are taken.
+#[napi]
+pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+    let opened = bridge.remove(handle);
+    let closing = async move {
+        if let Some(opened) = opened {
+            client::connection::Connection::close(&*opened.embedded).await;
+        }
+        Ok(None)
+    };
+    bridge.start(env, closing.boxed(), false)
+}
+
+/// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
+#[napi]
+pub fn call_function(
+    env: &Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    user: u32,
+    service: Option<String>,
+    name: String,
+    arguments: &[u8],
+) -> napi::Result<Started> {
+    let opened = bridge.opened(handle)?;
+    let arguments = document(arguments)?;
+    let call =
+        async move { app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value)) };
+    bridge.start(env, call.boxed(), true)
+}
+
+/// Calls a function of a data source as the system user, for the operator.
+#[napi]
+pub fn call_as_system(
+    env: &Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    service: String,
+    name: String,
+    arguments: &[u8],
+) -> napi::Result<Started> {
+    let opened = bridge.opened(handle)?;
+    let arguments = document(arguments)?;
+    let call =
+        async move { opened.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value)) };
+    bridge.start(env, call.boxed(), true)
+}
+
+/// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
+#[napi]
+pub fn request(
+    env: &Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    operation: String,
+    user: u32,
+    payload: &[u8],
+) -> napi::Result<Started> {
+    let opened = bridge.opened(handle)?;
+    let payload = document(payload)?;
+    // What is to be done on this device before the request must be done when this function returns.
+    let inline = matches!(operation.as_str(), "logOut" | "removeUser");
+    let future: BoxFuture<'static, Answer> =
+        async move { run(app(&opened)?, &operation, user, &payload).await }.boxed();
+    bridge.start(env, future, inline)
+}
+
+async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Answer {
+    let text = |key: &str| {
+        payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("{operation} needs '{key}'")))
+    };
+    let reuse = payload.get_bool("reuse").unwrap_or(true);
+    match operation {
+        "logIn" => {
+            let handle = app.log_in(credentials(payload)?, reuse).await?;
+            return Ok(wrap(&RawBson::Int64(handle.into())));
+        }
+        "logOut" => app.log_out(user).await?,
+        "removeUser" => app.remove_user(user).await?,
+        "deleteUser" => app.delete_user(user).await?,
+        "refreshCustomData" => app.refresh_custom_data(user).await?,
+        "link" => app.link(user, &credentials(payload)?, reuse).await?,
+        "apiKeys" => app.api_keys(user).await?,
+        "push" => app.push(user, text("service")?).await?,
+        _ => {
+            let request = match operation {
+                "registerUser" => {
+                    EmailPasswordRequest::Register { email: text("email")?, password: Secret::from(text("password")?) }
+                }
+                "confirmUser" => EmailPasswordRequest::Confirm,
+                "resendConfirmationEmail" => EmailPasswordRequest::ResendConfirmation { email: text("email")? },
+                "retryCustomConfirmation" => EmailPasswordRequest::RetryCustomConfirmation { email: text("email")? },
+                "resetPassword" => EmailPasswordRequest::Reset,
+                "sendResetPasswordEmail" => EmailPasswordRequest::SendReset { email: text("email")? },
+                "callResetPasswordFunction" => EmailPasswordRequest::CallResetFunction { email: text("email")? },
+                _ => return Err(Error::custom(format!("there is no operation '{operation}'"))),
+            };
+            app.email_password(request).await?;
+        }
+    }
+    Ok(None)
+}
+
+fn credentials(payload: &RawDocument) -> Result<Credentials, Error> {
+    let text = |key: &str| {
+        payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("the credentials need '{key}'")))
+    };
+    Ok(match text("provider")?.as_str() {
+        "anon-user" => Credentials::Anonymous,
+        "local-userpass" => {
+            Credentials::EmailPassword { email: text("email")?, password: Secret::from(text("password")?) }
+        }
+        other => Credentials::Other(other.to_owned()),
+    })
+}
+
+fn app(opened: &Opened) -> Result<&App, Error> {
+    opened.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
+}
+
+fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
+    RawDocumentBuf::from_bytes(bytes.to_vec())
+        .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
+}
+
+/// A value as the only field of a document, which is how it crosses.
+fn wrap(value: &RawBson) -> Option<Vec<u8>> {
+    let mut document = RawDocumentBuf::new();
+    document.append(bson::raw::cstr!("v"), value);
+    Some(document.into_bytes())
+}

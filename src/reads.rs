@@ -1,0 +1,106 @@
+//! What JavaScript reads without waiting: the users on this device.
+
+use client::{App, Event};
+use napi::bindgen_prelude::{Buffer, External};
+use napi_derive::napi;
+
+use crate::{
+    bridge::{Bridge, Opened},
+    errors::thrown,
+};
+
+/// A user among all.
+#[napi(object)]
+pub struct UserEntry {
+    pub handle: u32,
+    pub id: String,
+}
+
+/// What is known of a user.
+#[napi(object)]
+pub struct UserObject {
+    pub id: String,
+    pub state: String,
+    pub access_token: String,
+    pub refresh_token: String,
+    pub device_id: String,
+    pub identities: Vec<IdentityObject>,
+}
+
+/// One way in which a user logs in.
+#[napi(object)]
+pub struct IdentityObject {
+    pub id: String,
+    pub provider_type: String,
+}
+
+fn app(opened: &Opened) -> napi::Result<&App> {
+    opened.app.as_ref().ok_or_else(|| napi::Error::from_reason("an operator's handle has no users"))
+}
+
+/// The current user.
+#[napi]
+pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<u32>> {
+    Ok(app(&*bridge.opened(handle)?)?.current_user())
+}
+
+/// All users that are not removed.
+#[napi]
+pub fn all_users(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<UserEntry>> {
+    Ok(app(&*bridge.opened(handle)?)?.all_users().into_iter().map(|(handle, id)| UserEntry { handle, id }).collect())
+}
+
+/// Makes a user current.
+#[napi]
+pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
+    app(&*bridge.opened(handle)?)?.switch_user(user).map_err(|error| thrown(&error))
+}
+
+/// What is known of a user.
+#[napi]
+pub fn user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<UserObject> {
+    let view = app(&*bridge.opened(handle)?)?.user(user).map_err(|error| thrown(&error))?;
+    let identities = view
+        .identities
+        .into_iter()
+        .map(|identity| IdentityObject { id: identity.id, provider_type: identity.provider_type })
+        .collect();
+    Ok(UserObject {
+        id: view.id,
+        state: view.state.name().into(),
+        access_token: view.access_token,
+        refresh_token: view.refresh_token,
+        device_id: view.device_id,
+        identities,
+    })
+}
+
+/// A user's state alone.
+#[napi]
+pub fn user_state(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<&'static str> {
+    Ok(app(&*bridge.opened(handle)?)?.user_state(user).map_err(|error| thrown(&error))?.name())
+}
+
+/// A user's custom data as BSON, if there is any.
+#[napi]
+pub fn custom_data(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Option<Buffer>> {
+    let data = app(&*bridge.opened(handle)?)?.custom_data(user).map_err(|error| thrown(&error))?;
+    Ok(data.map(|data| data.into_bytes().into()))
+}
+
+/// What the providers told of a user, as BSON.
+#[napi]
+pub fn profile(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Buffer> {
+    let profile = app(&*bridge.opened(handle)?)?.profile(user).map_err(|error| thrown(&error))?;
+    Ok(profile.into_bytes().into())
+}
+
+/// What has happened since the last time: a user's handle, or -1 for the app.
+#[napi]
+pub fn take_events(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<i64>> {
+    let event = |event| match event {
+        Event::App => -1,
+        Event::User(user) => i64::from(user),
+    };
+    Ok(app(&*bridge.opened(handle)?)?.take_events().into_iter().map(event).collect())
+}
