@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 const { EmailPasswordAuth } = require("./auth.js");
 const { Core } = require("./core.js");

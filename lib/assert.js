@@ -1,5 +1,3 @@
-"use strict";
-
 /** A check that failed. */
 class AssertionError extends Error {
   constructor(message = "Assertion failed.") {

@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 const { BSON } = require("./bson.js");
 

@@ -1,5 +1,3 @@
-"use strict";
-
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
@@ -62,7 +60,12 @@ async function openBackend(options) {
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used`);
   }
-  const { handle } = native.open(bridge, { ...configuration, sessionFile: undefined, encryptionKey: undefined, operator: true });
+  const { handle } = native.open(bridge, {
+    ...configuration,
+    sessionFile: undefined,
+    encryptionKey: undefined,
+    operator: true,
+  });
   return new Backend(handle);
 }
 

@@ -1,5 +1,3 @@
-"use strict";
-
 const bson = require("bson");
 const { encode } = require("./encode.js");
 
@@ -12,11 +10,10 @@ function decode(bytes) {
 }
 
 /** A class that may also be called without `new`, as those of older versions of `bson` could. */
-function callable(constructor) {
-  const proxy = new Proxy(constructor, {
+function callable(Class) {
+  const proxy = new Proxy(Class, {
     apply: (target, _this, args) => new target(...args),
-    construct: (target, args, newTarget) =>
-      Reflect.construct(target, args, newTarget === proxy ? target : newTarget),
+    construct: (target, args, newTarget) => Reflect.construct(target, args, newTarget === proxy ? target : newTarget),
   });
   return proxy;
 }

@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 
 /**
@@ -37,7 +35,14 @@ class MongoDBCollection {
   async findOneAndReplace(filter, replacement, options = {}) {
     const { projection, sort, upsert, returnNewDocument } = take(filter, options);
     assert.object(replacement, "replacement");
-    return this.#call("findOneAndReplace", { filter, update: replacement, sort, projection, upsert, returnNewDocument });
+    return this.#call("findOneAndReplace", {
+      filter,
+      update: replacement,
+      sort,
+      projection,
+      upsert,
+      returnNewDocument,
+    });
   }
 
   async findOneAndDelete(filter = {}, options = {}) {

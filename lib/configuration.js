@@ -1,5 +1,3 @@
-"use strict";
-
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert, TypeAssertionError } = require("./assert.js");
@@ -113,7 +111,7 @@ function storeFile(config, ownFile) {
     return path.resolve(store.slice("sqlite:".length));
   }
   if (/^mongodb(\+srv)?:\/\//.test(store)) {
-    throw new Error("A store on MongoDB is not supported yet: use \"sqlite:PATH\" or \"memory:\"");
+    throw new Error('A store on MongoDB is not supported yet: use "sqlite:PATH" or "memory:"');
   }
   throw new Error(`The store must be "sqlite:PATH" or "memory:", got ${JSON.stringify(store)}`);
 }
@@ -151,7 +149,10 @@ function resolveConfiguration(config) {
   };
   return {
     native,
-    shared: store === undefined ? undefined : JSON.stringify([definition, store, native.sessionFile, key?.toString("hex"), config.maxDocuments]),
+    shared:
+      store === undefined
+        ? undefined
+        : JSON.stringify([definition, store, native.sessionFile, key?.toString("hex"), config.maxDocuments]),
     unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
   };
 }

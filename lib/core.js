@@ -1,5 +1,3 @@
-"use strict";
-
 const { beforeSettling, bridge, logLines, native, promise } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { resolveConfiguration } = require("./configuration.js");

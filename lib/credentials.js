@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 
 /** The authentication providers, by their types. */
@@ -63,7 +61,10 @@ class Credentials {
     if (authCode === undefined && idToken === undefined) {
       throw new Error("Must supply either an authCode or idToken field");
     }
-    const given = authCode === undefined ? { idToken: assert.string(idToken, "idToken") } : { authCode: assert.string(authCode, "authCode") };
+    const given =
+      authCode === undefined
+        ? { idToken: assert.string(idToken, "idToken") }
+        : { authCode: assert.string(authCode, "authCode") };
     return new Credentials({ provider: ProviderType.OAuth2Google, ...given });
   }
 

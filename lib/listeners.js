@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 
 /** The callbacks that one object has been given, each of which can be taken back. */
@@ -17,7 +15,10 @@ class Listeners {
     if (this.#remove.has(callback)) {
       throw new Error("Remove callback before adding it again");
     }
-    this.#remove.set(callback, this.#listen(() => callback()));
+    this.#remove.set(
+      callback,
+      this.#listen(() => callback()),
+    );
   }
 
   remove(callback) {

@@ -1,5 +1,3 @@
-"use strict";
-
 const { assert } = require("./assert.js");
 const { ApiKeyAuth, PushClient } = require("./auth.js");
 const { decode } = require("./bson.js");

@@ -14,10 +14,7 @@ const user = await app.logIn(Realm.Credentials.emailPassword({ email, password }
 
 console.log("custom data before:", user.customData);
 
-const collection = user
-  .mongoClient("mongodb-atlas")
-  .db("custom-user-data-database")
-  .collection("custom-user-data");
+const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
 await collection.updateOne(
   { userId: user.id },
   { $set: { favoriteColor: "pink", updatedAt: new Date(), balance: BSON.Decimal128.fromString("12.50") } },

@@ -1,0 +1,93 @@
+"use strict";
+
+// The page "Access Custom User Data - Node.js SDK", its calls in their order.
+
+const { BSON } = require("..");
+const { COLLECTION, DATABASE, Realm, customDataOf, logInNew, openApp, openBackend, openDefinition, openKept, temporaryDirectory } =
+  require("./helpers.js");
+
+test("custom data is read, written with upsert, and refreshed", async () => {
+  const app = openApp();
+  await logInNew(app);
+
+  expect(app.currentUser.customData).toEqual({});
+
+  const user = app.currentUser;
+  const mongo = user.mongoClient("mongodb-atlas");
+  const collection = mongo.db("custom-user-data-database").collection("custom-user-data");
+  const filter = { userId: user.id };
+  const inserted = await collection.updateOne(filter, { $set: { favoriteColor: "pink" } }, { upsert: true });
+  expect(inserted).toEqual({ matchedCount: 0, modifiedCount: 0, upsertedId: expect.any(BSON.ObjectId) });
+  expect(app.currentUser.customData).toEqual({});
+
+  const updatedCustomUserData = await user.refreshCustomData();
+  expect(updatedCustomUserData).toEqual({ _id: inserted.upsertedId, userId: user.id, favoriteColor: "pink" });
+  expect(app.currentUser.customData).toEqual(updatedCustomUserData);
+
+  const again = await collection.updateOne(filter, { $set: { favoriteColor: "blue" } }, { upsert: true });
+  expect(again).toEqual({ matchedCount: 1, modifiedCount: 1 });
+  expect(await collection.updateOne(filter, { $set: { favoriteColor: "blue" } }, { upsert: true })).toEqual({
+    matchedCount: 1,
+    modifiedCount: 0,
+  });
+  expect(user.customData.favoriteColor).toBe("pink");
+  expect((await user.refreshCustomData()).favoriteColor).toBe("blue");
+});
+
+test("an existing document is linked where the rules allow it, and stays when the user is deleted", async () => {
+  const directory = temporaryDirectory();
+  const definition = openDefinition();
+  const app = openKept(directory, { definition });
+  const backend = await openBackend({ definition, baseFilePath: directory });
+  const seeded = backend.collection(DATABASE, COLLECTION);
+  await seeded.insertOne({ _id: BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687"), favoriteColor: "blue" });
+
+  const user = await logInNew(app);
+  const collection = customDataOf(user);
+  const filter = { _id: new BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687") };
+  expect(await collection.updateOne(filter, { $set: { userId: user.id } })).toEqual({ matchedCount: 1, modifiedCount: 1 });
+  expect(await collection.findOne(filter)).toMatchObject({ userId: user.id });
+  await user.refreshCustomData();
+  expect(app.currentUser.customData.favoriteColor).toBe("blue");
+
+  const { id } = app.currentUser;
+  await app.deleteUser(app.currentUser);
+  expect(Object.keys(app.allUsers)).not.toContain(id);
+  expect(await seeded.findOne(filter)).toMatchObject({ userId: id, favoriteColor: "blue" });
+});
+
+test("under the quickstart's role, a document that is not the user's cannot be linked", async () => {
+  const directory = temporaryDirectory();
+  const app = openKept(directory);
+  const backend = await openBackend({ definition: require("./helpers.js").QUICKSTART, baseFilePath: directory });
+  const seeded = backend.collection(DATABASE, COLLECTION);
+  const { insertedId } = await seeded.insertOne({ favoriteColor: "blue" });
+  const user = await logInNew(app);
+  const linking = customDataOf(user).updateOne({ _id: insertedId }, { $set: { userId: user.id } });
+  await expect(linking).rejects.toMatchObject({ message: "update not permitted", code: 4314 });
+  expect(await seeded.findOne({ _id: insertedId })).toEqual({ _id: insertedId, favoriteColor: "blue" });
+
+  // Nor can a user's own be given away, or another's be made.
+  const own = customDataOf(user);
+  await own.insertOne({ userId: user.id });
+  await expect(own.updateOne({ userId: user.id }, { $set: { userId: "somebody" } })).rejects.toThrow("update not permitted");
+  await expect(own.insertOne({ userId: "somebody" })).rejects.toThrow("insert not permitted");
+  await expect(own.insertOne({ userId: [user.id, "somebody"] })).resolves.toBeDefined();
+  expect((await user.refreshCustomData()).userId).toBe(user.id);
+});
+
+test("everything is found again after a restart", async () => {
+  const directory = temporaryDirectory();
+  const app = openKept(directory);
+  const user = await logInNew(app);
+  await customDataOf(user).insertOne({ userId: user.id, favoriteColor: "pink" });
+  await user.refreshCustomData();
+  const { id, accessToken, refreshToken, deviceId, identities, profile, customData } = user;
+  await app.close();
+
+  const reopened = openKept(directory);
+  expect(reopened.currentUser).toMatchObject({ id, accessToken, refreshToken, deviceId, identities, profile, customData });
+  expect(reopened.currentUser.isLoggedIn).toBe(true);
+  expect((await reopened.currentUser.refreshCustomData()).favoriteColor).toBe("pink");
+  expect(await reopened.logIn(Realm.Credentials.emailPassword(profile.email, "passw0rd"))).toMatchObject({ id });
+});

@@ -1,0 +1,117 @@
+"use strict";
+
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const Realm = require("..");
+
+const ROOT = path.resolve(__dirname, "..");
+const QUICKSTART = path.join(ROOT, "examples/quickstart/userkeep");
+const PASSWORD = "passw0rd";
+const DATABASE = "custom-user-data-database";
+const COLLECTION = "custom-user-data";
+
+const directories = [];
+const opened = [];
+
+/** A directory that is gone after the test. */
+function temporaryDirectory() {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-"));
+  directories.push(directory);
+  return directory;
+}
+
+/** Writes an app definition, from its files' contents by their paths; what is not given is the quickstart's. */
+function writeDefinition(files = {}) {
+  const directory = path.join(temporaryDirectory(), "definition");
+  fs.cpSync(QUICKSTART, directory, { recursive: true });
+  for (const [name, contents] of Object.entries(files)) {
+    const file = path.join(directory, name);
+    if (contents === null) {
+      fs.rmSync(file);
+    } else {
+      fs.mkdirSync(path.dirname(file), { recursive: true });
+      fs.writeFileSync(file, JSON.stringify(contents));
+    }
+  }
+  return directory;
+}
+
+const rulesFile = (database, collection) => `data_sources/mongodb-atlas/${database}/${collection}/rules.json`;
+
+/** A role that allows everything. */
+const readAndWriteAll = {
+  name: "readAndWriteAll",
+  apply_when: {},
+  document_filters: { read: true, write: true },
+  read: true,
+  write: true,
+  insert: true,
+  delete: true,
+  search: true,
+};
+
+/** The quickstart's definition, where everybody may read and write every document of every collection. */
+function openDefinition() {
+  return writeDefinition({
+    "data_sources/mongodb-atlas/default_rule.json": { roles: [readAndWriteAll], filters: [] },
+    [rulesFile(DATABASE, COLLECTION)]: null,
+  });
+}
+
+/** An app that is closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
+function openApp(options = {}) {
+  const app = new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", logger: null, ...options });
+  opened.push(app);
+  return app;
+}
+
+/** An app that keeps its users and documents in a directory. */
+function openKept(directory, options = {}) {
+  return openApp({ store: undefined, baseFilePath: directory, ...options });
+}
+
+async function openBackend(options) {
+  const backend = await Realm.openBackend({ id: "test-app", logger: null, ...options });
+  opened.push(backend);
+  return backend;
+}
+
+let registered = 0;
+
+/** Registers an e-mail/password user and logs in. */
+async function logInNew(app) {
+  const email = `test${process.pid}${++registered}@example.com`;
+  await app.emailPasswordAuth.registerUser({ email, password: PASSWORD });
+  return app.logIn(Realm.Credentials.emailPassword({ email, password: PASSWORD }));
+}
+
+/** The collection of the quickstart's custom data. */
+const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
+
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((app) => app.close()));
+  await Realm.shutdown();
+  for (const directory of directories.splice(0)) {
+    fs.rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+module.exports = {
+  COLLECTION,
+  DATABASE,
+  PASSWORD,
+  QUICKSTART,
+  ROOT,
+  Realm,
+  customDataOf,
+  logInNew,
+  openApp,
+  openBackend,
+  openDefinition,
+  openKept,
+  readAndWriteAll,
+  rulesFile,
+  temporaryDirectory,
+  writeDefinition,
+};

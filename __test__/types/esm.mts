@@ -1,0 +1,68 @@
+// Compiled, never run: the types that a program relies on.
+import Realm, { App, BSON, type AppConfiguration, Credentials, type MongoDB, openBackend, User, UserState } from "userkeep";
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function same<_T extends true>(): void {}
+
+type Functions = { sum(a: number, b: number): Promise<number> };
+type CustomData = { favoriteColor: string; visits?: number };
+
+const configuration: AppConfiguration = { id: "app", definition: "userkeep", store: "memory:", logger: null };
+const app = new App<Functions, CustomData>(configuration);
+const user = await app.logIn(Credentials.emailPassword({ email: "a@example.com", password: "passw0rd" }));
+
+same<Equal<typeof user.customData, CustomData>>();
+const refreshed = await user.refreshCustomData();
+same<Equal<typeof refreshed, CustomData>>();
+same<Equal<Awaited<ReturnType<typeof user.functions.sum>>, number>>();
+same<Equal<typeof user.state, UserState>>();
+same<Equal<(typeof app)["currentUser"], User<Functions, CustomData> | null>>();
+const state: "LoggedIn" = UserState.LoggedIn;
+const byId: Readonly<Record<string, Realm.User<Functions, CustomData>>> = app.allUsers;
+
+// @ts-expect-error: customData is only read
+user.customData = { favoriteColor: "pink" };
+// @ts-expect-error: an id is required
+new App({});
+// @ts-expect-error: a user is only made by an app
+new User();
+// @ts-expect-error: there is no Realm to open
+new Realm();
+// @ts-expect-error: a password is required
+Credentials.emailPassword({ email: "a@example.com" });
+
+type Plant = { _id: BSON.ObjectId; name: string };
+const plants = user.mongoClient("mongodb-atlas").db("example").collection<Plant>("plants");
+const one = await plants.findOne({ name: "fern" }, { projection: { name: 1 }, sort: { name: -1 } });
+same<Equal<typeof one, Plant | null>>();
+const all = await plants.find();
+same<Equal<typeof all, Plant[]>>();
+const { insertedId } = await plants.insertOne({ name: "fern" });
+same<Equal<typeof insertedId, BSON.ObjectId>>();
+const { insertedIds } = await plants.insertMany([{ name: "fern", _id: BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687") }]);
+same<Equal<typeof insertedIds, BSON.ObjectId[]>>();
+const updated = await plants.updateOne({ name: "fern" }, { $set: { name: "moss" } }, { upsert: true });
+same<Equal<typeof updated.upsertedId, BSON.ObjectId | undefined>>();
+const count: number = await plants.count({}, { limit: 1 });
+// @ts-expect-error: a plant has a name
+await plants.insertOne({ colour: "green" });
+// @ts-expect-error: there is no skip
+await plants.find({}, { skip: 1 });
+
+for await (const change of plants.watch({ filter: { operationType: "insert" } })) {
+  if (change.operationType === "insert") {
+    same<Equal<typeof change.fullDocument, Plant>>();
+  }
+}
+
+const withNew = new BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687");
+const without = BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687");
+same<Equal<typeof withNew, typeof without>>();
+const decimal: BSON.Decimal128 = BSON.Decimal128.fromString("1.5");
+BSON.EJSON.stringify({ decimal, count, state, byId });
+
+const backend = await openBackend({ definition: "userkeep", store: "memory:" });
+const seeded: MongoDB.InsertOneResult<unknown> = await backend.collection("db", "c").insertOne({ a: 1, insertedIds });
+await backend.close();
+await Realm.shutdown();
+export { seeded };

@@ -1,0 +1,569 @@
+import type * as bson from "bson";
+
+/** The App Services half of MongoDB's Realm Node.js SDK, and the backend that was behind it. */
+declare class Realm {
+  /** There is no Realm database to open: always throws. */
+  private constructor();
+
+  /** Closes every app that is open in this thread. Resolves when their stores have been let go of. */
+  static shutdown(): Promise<void>;
+}
+
+declare namespace Realm {
+  /** A class that may be called without `new`. */
+  type Callable<Class extends abstract new (...args: never) => unknown> = Class &
+    ((...args: ConstructorParameters<Class>) => InstanceType<Class>);
+
+  /** Nothing that changes what is thrown where. */
+  const flags: { THROW_ON_GLOBAL_REALM: boolean; ALLOW_CLEAR_TEST_STATE: boolean };
+
+  /**
+   * The classes of the `bson` package. Each may also be called without `new`, as the SDK's could, and values of any
+   * version of `bson` are accepted wherever a value is.
+   */
+  namespace BSON {
+    const ObjectId: Callable<typeof bson.ObjectId>;
+    type ObjectId = bson.ObjectId;
+    const Decimal128: Callable<typeof bson.Decimal128>;
+    type Decimal128 = bson.Decimal128;
+    const UUID: Callable<typeof bson.UUID>;
+    type UUID = bson.UUID;
+    const Binary: Callable<typeof bson.Binary>;
+    type Binary = bson.Binary;
+    const Long: Callable<typeof bson.Long>;
+    type Long = bson.Long;
+    const Int32: Callable<typeof bson.Int32>;
+    type Int32 = bson.Int32;
+    const Double: Callable<typeof bson.Double>;
+    type Double = bson.Double;
+    const Timestamp: Callable<typeof bson.Timestamp>;
+    type Timestamp = bson.Timestamp;
+    const BSONRegExp: Callable<typeof bson.BSONRegExp>;
+    type BSONRegExp = bson.BSONRegExp;
+    const BSONSymbol: Callable<typeof bson.BSONSymbol>;
+    type BSONSymbol = bson.BSONSymbol;
+    const Code: Callable<typeof bson.Code>;
+    type Code = bson.Code;
+    const DBRef: Callable<typeof bson.DBRef>;
+    type DBRef = bson.DBRef;
+    const MinKey: Callable<typeof bson.MinKey>;
+    type MinKey = bson.MinKey;
+    const MaxKey: Callable<typeof bson.MaxKey>;
+    type MaxKey = bson.MaxKey;
+    const ObjectID: Callable<typeof bson.ObjectId>;
+    type ObjectID = bson.ObjectId;
+    const EJSON: typeof bson.EJSON;
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: the SDK's own default, which accepts any shape
+  type DefaultObject = Record<string, any>;
+
+  // ----- App
+
+  /** How the logged-in users are kept between runs. */
+  const MetadataMode: {
+    /** In a file that only its owner may read. The default. */
+    readonly NoEncryption: "noEncryption";
+    /** In a file encrypted under `encryptionKey`. */
+    readonly Encryption: "encryption";
+    /** @deprecated The same as `InMemory`. */
+    readonly NoMetadata: "noMetadata";
+    /** Not at all. */
+    readonly InMemory: "inMemory";
+  };
+  type MetadataMode = (typeof MetadataMode)[keyof typeof MetadataMode];
+
+  /** How the logged-in users are kept between runs. */
+  type Metadata = {
+    mode: MetadataMode;
+    /** 64 bytes; required with `Encryption`. */
+    encryptionKey?: ArrayBuffer | ArrayBufferView;
+  };
+
+  type LogLevel = "debug" | "info" | "warn" | "error";
+
+  /** Takes the log: a function of level and message, or an object with the methods of `console`. */
+  type Logger =
+    | ((level: LogLevel, message: string) => void)
+    | Partial<Record<LogLevel | "log", (message: string) => void>>;
+
+  /** What an app is opened with. Options beat environment variables, which beat defaults. */
+  type AppConfiguration = {
+    /** The app's id. Names the app, its files, and what is shared between several `App`s. */
+    id: string;
+    /**
+     * The directory of the app definition, as `appservices pull` or `realm-cli pull` exported it. Else
+     * `USERKEEP_DEFINITION`, else `./userkeep`, else a built-in definition for development.
+     */
+    definition?: string;
+    /**
+     * Where users and documents are kept: `"sqlite:PATH"`, or `"memory:"` for nowhere. Else `USERKEEP_STORE`, else the
+     * file `.userkeep/<id>.sqlite` under `baseFilePath`.
+     */
+    store?: string;
+    /** Where the directory `.userkeep` is; the working directory if missing. */
+    baseFilePath?: string;
+    /** How the logged-in users are kept between runs. */
+    metadata?: Metadata;
+    /** Takes the log; `null` for none. Else warnings and one line at the start go to standard error. */
+    logger?: Logger | null;
+    /** How many documents a query may return before it is an error. @default 50000 */
+    maxDocuments?: number;
+    /** The URL of a backend elsewhere. Not supported yet. */
+    baseUrl?: string;
+    /** Milliseconds that a request over HTTP may take. Means nothing to a backend in the process. */
+    timeout?: number;
+    /** Accepted for the SDK's sake. */
+    multiplexSessions?: boolean;
+    /** Accepted for the SDK's sake. */
+    fetch?: (...args: never[]) => unknown;
+    /** @deprecated Accepted for the SDK's sake. */
+    app?: { name?: string; version?: string };
+  };
+
+  type AppChangeCallback = () => void;
+
+  /**
+   * An app: its backend, and the users who are known on this device.
+   *
+   * Several `App`s of one id, definition and store share one backend and its users.
+   *
+   * @typeParam FunctionsFactoryType - the app's functions, as `user.functions` has them
+   * @typeParam CustomDataType - the shape of `user.customData`
+   */
+  class App<
+    FunctionsFactoryType extends DefaultFunctionsFactory = DefaultFunctionsFactory,
+    CustomDataType extends DefaultObject = DefaultObject,
+  > {
+    /** The app that is open under an id, else a new one. */
+    static get(id: string): App;
+    /** @deprecated The same as `get`. */
+    static getApp(id: string): App;
+    static readonly Credentials: typeof Credentials;
+
+    /**
+     * Opens an app. Nothing is written before the first call that changes something.
+     *
+     * @throws where the configuration, the definition or a file cannot be used, with all that is wrong
+     */
+    constructor(configOrId: AppConfiguration | string);
+
+    readonly id: string;
+
+    /**
+     * Logs in, and makes the user current. Anonymous credentials use an anonymous user again who is logged in.
+     *
+     * Rejects with code 4349 and the message `unauthorized` for an unknown user as for a wrong password.
+     */
+    logIn(credentials: Credentials): Promise<User<FunctionsFactoryType, CustomDataType>>;
+
+    /** Registering, confirming and resetting of e-mail/password users. */
+    readonly emailPasswordAuth: Auth.EmailPasswordAuth;
+
+    /** The user who logged in last or was switched to; else one who is still logged in, else `null`. */
+    readonly currentUser: User<FunctionsFactoryType, CustomDataType> | null;
+
+    /** All users who are known on this device, logged in or out, by their ids. */
+    readonly allUsers: Readonly<Record<string, User<FunctionsFactoryType, CustomDataType>>>;
+
+    /** Makes a user current. @throws `User is no longer valid or is logged out` */
+    switchUser(user: AnyUser): void;
+
+    /** Logs a user out if need be, and forgets the user on this device. Done here before the backend is asked. */
+    removeUser(user: AnyUser): Promise<void>;
+
+    /** Deletes a user on the backend and on this device. The document of the user's custom data stays. */
+    deleteUser(user: AnyUser): Promise<void>;
+
+    /** Calls back when somebody logs in or out, is switched to, or is deleted. */
+    addListener(callback: AppChangeCallback): void;
+    removeListener(callback: AppChangeCallback): void;
+    removeAllListeners(): void;
+
+    /** Lets go of the backend. The last `App` that shares it closes the store. */
+    close(): Promise<void>;
+  }
+
+  // ----- Credentials
+
+  /** The authentication providers, by their types. */
+  const ProviderType: {
+    readonly AnonUser: "anon-user";
+    readonly ApiKey: "api-key";
+    readonly LocalUserPass: "local-userpass";
+    readonly CustomFunction: "custom-function";
+    readonly CustomToken: "custom-token";
+    readonly OAuth2Google: "oauth2-google";
+    readonly OAuth2Facebook: "oauth2-facebook";
+    readonly OAuth2Apple: "oauth2-apple";
+  };
+  type ProviderType = (typeof ProviderType)[keyof typeof ProviderType];
+
+  /** What somebody logs in with. */
+  class Credentials {
+    private constructor();
+    /** A user without a name. @param reuse - whether one who is logged in is used again; true if missing */
+    static anonymous(reuse?: boolean): Credentials;
+    static emailPassword(credentials: { email: string; password: string }): Credentials;
+    static emailPassword(email: string, password: string): Credentials;
+    static apiKey(key: string): Credentials;
+    static apple(token: string): Credentials;
+    static facebook(token: string): Credentials;
+    static google(tokenObject: { authCode: string } | { idToken: string }): Credentials;
+    static jwt(token: string): Credentials;
+    static function(payload: object): Credentials;
+  }
+
+  // ----- User
+
+  /** Whether a user can make requests. */
+  const UserState: {
+    /** @deprecated Never returned. */
+    readonly Active: "active";
+    readonly LoggedIn: "LoggedIn";
+    readonly LoggedOut: "LoggedOut";
+    readonly Removed: "Removed";
+  };
+  type UserState = (typeof UserState)[keyof typeof UserState];
+
+  /** One way in which a user logs in. */
+  interface UserIdentity {
+    id: string;
+    providerType: ProviderType;
+  }
+
+  /** What the providers told of a user, under the names that they use. */
+  type DefaultUserProfileData = {
+    name?: string;
+    email?: string;
+    pictureUrl?: string;
+    firstName?: string;
+    lastName?: string;
+    gender?: string;
+    birthday?: string;
+    minAge?: string;
+    maxAge?: string;
+  } & { [key: string]: unknown };
+
+  type UserChangeCallback = () => void;
+  // biome-ignore lint/suspicious/noExplicitAny: a user of any app
+  type AnyUser = User<any, any, any>;
+
+  /** A user as it is on this device. Several objects may stand for one user: compare their ids. */
+  class User<
+    UserFunctionsFactoryType extends DefaultFunctionsFactory = DefaultFunctionsFactory,
+    UserCustomDataType extends DefaultObject = DefaultObject,
+    UserProfileDataType extends DefaultUserProfileData = DefaultUserProfileData,
+  > {
+    private constructor();
+    readonly app: App;
+    /** 24 hexadecimal digits. */
+    readonly id: string;
+    /** @deprecated The first identity's provider. */
+    readonly providerType: ProviderType;
+    readonly deviceId: string | null;
+    readonly state: UserState;
+    readonly isLoggedIn: boolean;
+    readonly identities: UserIdentity[];
+    /** The access token, which lives 30 minutes; empty when logged out. */
+    readonly accessToken: string | null;
+    /** The refresh token; empty when logged out. */
+    readonly refreshToken: string | null;
+    /**
+     * The user's custom data as it was when the access token was made: it changes with a log-in,
+     * `refreshCustomData()` or a refresh of the token, and not when the document does. `{}` if there is none. A new
+     * object each time, which may be changed without effect.
+     *
+     * @see https://www.mongodb.com/docs/atlas/device-sdks/sdk/node/users/access-custom-user-data/
+     */
+    readonly customData: UserCustomDataType;
+    /** What the providers told of the user. */
+    readonly profile: UserProfileDataType;
+    /** The app's functions as methods. */
+    readonly functions: UserFunctionsFactoryType;
+    readonly apiKeys: Auth.ApiKeyAuth;
+
+    /** Logs out: on this device at once, then on the backend. An anonymous user is gone for good. */
+    logOut(): Promise<void>;
+    /** Links another identity. */
+    linkCredentials(credentials: Credentials): Promise<void>;
+    /** Calls one of the app's functions. */
+    callFunction(name: string, ...args: unknown[]): Promise<unknown>;
+    /** Gets a new access token, and resolves to the custom data as it is now. */
+    refreshCustomData(): Promise<UserCustomDataType>;
+    /** @deprecated */
+    push(serviceName: string): PushClient;
+    /**
+     * A data source of the app. Asks nothing of the backend, which knows the data source only when it is used.
+     *
+     * @throws where the name is empty
+     */
+    mongoClient(serviceName: string): MongoDBService;
+    /** Calls back when the user's tokens, data or state change. */
+    addListener(callback: UserChangeCallback): void;
+    removeListener(callback: UserChangeCallback): void;
+    removeAllListeners(): void;
+  }
+
+  // ----- Functions, authentication, push
+
+  type AppServicesFunction<R, A extends unknown[]> = (...args: A) => Promise<R>;
+  /** @deprecated */
+  type RealmFunction<R, A extends unknown[]> = AppServicesFunction<R, A>;
+  // biome-ignore lint/suspicious/noExplicitAny: functions take what their app says that they take
+  type DefaultFunctionsFactory = { [name: string]: AppServicesFunction<unknown, any[]> };
+
+  type ApiKey = { _id: string; name: string; disabled: boolean };
+  type SecretApiKey = ApiKey & { key: string };
+
+  namespace Auth {
+    /** E-mail/password users. */
+    class EmailPasswordAuth {
+      private constructor();
+      /**
+       * Registers a user, who may then log in. Addresses are case-sensitive; a password has 6 to 128 characters.
+       *
+       * Rejects with code 4348 and `name already in use` for an address that is registered.
+       */
+      registerUser(details: { email: string; password: string }): Promise<void>;
+      confirmUser(details: { token: string; tokenId: string }): Promise<void>;
+      resendConfirmationEmail(details: { email: string }): Promise<void>;
+      retryCustomConfirmation(details: { email: string }): Promise<void>;
+      resetPassword(details: { password: string; token: string; tokenId: string }): Promise<void>;
+      sendResetPasswordEmail(details: { email: string }): Promise<void>;
+      callResetPasswordFunction(details: { email: string; password: string }, ...args: unknown[]): Promise<void>;
+    }
+
+    /** A user's API keys. */
+    class ApiKeyAuth {
+      private constructor();
+      create(keyName: string): Promise<SecretApiKey>;
+      fetch(keyId: string): Promise<ApiKey>;
+      fetchAll(): Promise<ApiKey[]>;
+      delete(keyId: string): Promise<void>;
+      enable(keyId: string): Promise<void>;
+      disable(keyId: string): Promise<void>;
+    }
+  }
+
+  /** @deprecated A user's registration for push notifications. */
+  class PushClient {
+    private constructor();
+    register(token: string): Promise<void>;
+    deregister(): Promise<void>;
+  }
+
+  // ----- MongoDB
+
+  /** A data source. */
+  type MongoDBService = {
+    serviceName: string;
+    db(databaseName: string): MongoDBDatabase;
+  };
+
+  /** A database of a data source. */
+  type MongoDBDatabase = {
+    name: string;
+    // biome-ignore lint/suspicious/noExplicitAny: the SDK's own default, which accepts any document
+    collection<T extends MongoDB.Document = any>(collectionName: string): MongoDB.MongoDBCollection<T>;
+  };
+
+  namespace MongoDB {
+    type Document<IdType = unknown> = { _id: IdType };
+    /** A document to insert, whose `_id` is made if it has none. */
+    type NewDocument<T extends Document> = Omit<T, "_id"> & Partial<Pick<T, "_id">>;
+
+    type Filter = Record<string, unknown>;
+    type Update = Record<string, unknown>;
+    type AggregatePipelineStage = Record<string, unknown>;
+
+    type FindOneOptions = {
+      /** Which fields to answer with. */
+      readonly projection?: Record<string, unknown>;
+      /** In which order; of several the first is taken. */
+      readonly sort?: Record<string, unknown>;
+    };
+    type FindOptions = FindOneOptions & {
+      /** How many documents at most. */
+      readonly limit?: number;
+    };
+    type FindOneAndModifyOptions = FindOneOptions & {
+      /** Whether to insert where nothing matches. */
+      readonly upsert?: boolean;
+      /** Whether to answer with the document as it has become, and not as it was. */
+      readonly returnNewDocument?: boolean;
+    };
+    type CountOptions = { readonly limit?: number };
+    type UpdateOptions = { readonly upsert?: boolean; readonly arrayFilters?: Filter[] };
+
+    type InsertOneResult<IdType> = { readonly insertedId: IdType };
+    type InsertManyResult<IdType> = { readonly insertedIds: IdType[] };
+    type DeleteResult = { readonly deletedCount: number };
+    type UpdateResult<IdType> = {
+      readonly matchedCount: number;
+      readonly modifiedCount: number;
+      /** Only where a document was inserted. */
+      readonly upsertedId?: IdType;
+    };
+
+    type OperationType =
+      | "insert"
+      | "delete"
+      | "replace"
+      | "update"
+      | "drop"
+      | "rename"
+      | "dropDatabase"
+      | "invalidate";
+    type DocumentNamespace = { db: string; coll: string };
+    type UpdateDescription = { updatedFields: Record<string, unknown>; removedFields: string[] };
+    type ChangeEventId = unknown;
+    type DocumentKey<IdType> = { _id: IdType } & Record<string, unknown>;
+    type BaseChangeEvent<T extends OperationType> = {
+      _id: ChangeEventId;
+      operationType: T;
+      clusterTime: bson.Timestamp;
+      txnNumber?: bson.Long;
+      lsid?: Record<string, unknown>;
+    };
+    type InsertEvent<T extends Document> = {
+      ns: DocumentNamespace;
+      documentKey: DocumentKey<T["_id"]>;
+      fullDocument: T;
+    } & BaseChangeEvent<"insert">;
+    type UpdateEvent<T extends Document> = {
+      ns: DocumentNamespace;
+      documentKey: DocumentKey<T["_id"]>;
+      updateDescription: UpdateDescription;
+      fullDocument?: T;
+    } & BaseChangeEvent<"update">;
+    type ReplaceEvent<T extends Document> = {
+      ns: DocumentNamespace;
+      documentKey: DocumentKey<T["_id"]>;
+      fullDocument: T;
+    } & BaseChangeEvent<"replace">;
+    type DeleteEvent<T extends Document> = {
+      ns: DocumentNamespace;
+      documentKey: DocumentKey<T["_id"]>;
+    } & BaseChangeEvent<"delete">;
+    type DropEvent = { ns: DocumentNamespace } & BaseChangeEvent<"drop">;
+    type RenameEvent = { ns: DocumentNamespace; to: DocumentNamespace } & BaseChangeEvent<"rename">;
+    type DropDatabaseEvent = { ns: Omit<DocumentNamespace, "coll"> } & BaseChangeEvent<"dropDatabase">;
+    type InvalidateEvent = BaseChangeEvent<"invalidate">;
+    type ChangeEvent<T extends Document> =
+      | InsertEvent<T>
+      | UpdateEvent<T>
+      | ReplaceEvent<T>
+      | DeleteEvent<T>
+      | DropEvent
+      | RenameEvent
+      | DropDatabaseEvent
+      | InvalidateEvent;
+    type WatchOptionsIds<T extends Document> = { ids: T["_id"][]; filter?: never };
+    type WatchOptionsFilter = { ids?: never; filter: Filter };
+
+    /**
+     * A collection, under the rules of the app.
+     *
+     * A document that the user may not read does not match a filter. A write that the rules refuse rejects with code
+     * 4314 and `insert`, `update` or `delete not permitted`, and nothing is changed. What MongoDB refuses rejects with
+     * code 4311 and MongoDB's own code in `serverCode`.
+     *
+     * @typeParam T - the shape of its documents
+     */
+    class MongoDBCollection<T extends Document> {
+      private constructor();
+      readonly serviceName: string;
+      readonly databaseName: string;
+      readonly name: string;
+
+      /** The documents that match: an array, and an error where there are more than `maxDocuments`. */
+      find(filter?: Filter, options?: FindOptions): Promise<T[]>;
+      /** The first document that matches, or `null`. */
+      findOne(filter?: Filter, options?: FindOneOptions): Promise<T | null>;
+      /** Updates the first document that matches, and resolves to it as it was, unless `returnNewDocument` is set. */
+      findOneAndUpdate(filter: Filter, update: Update, options?: FindOneAndModifyOptions): Promise<T | null>;
+      /** Replaces the first document that matches, but for its `_id`. */
+      findOneAndReplace(filter: Filter, replacement: unknown, options?: FindOneAndModifyOptions): Promise<T | null>;
+      /** Deletes the first document that matches, and resolves to it. */
+      findOneAndDelete(filter?: Filter, options?: FindOneOptions): Promise<T | null>;
+      /** Runs the documents that the user may read through a pipeline; resolves to an array. */
+      // biome-ignore lint/suspicious/noExplicitAny: what comes out is up to the pipeline
+      aggregate(pipeline: AggregatePipelineStage[]): Promise<any>;
+      /** How many documents match, of those that the user may read. */
+      count(filter?: Filter, options?: CountOptions): Promise<number>;
+      /** Inserts a document. A duplicate `_id` rejects with code 4311 and `serverCode` 11000. */
+      insertOne(document: NewDocument<T>): Promise<InsertOneResult<T["_id"]>>;
+      /** Inserts documents in their order; those before a duplicate stay. */
+      insertMany(documents: NewDocument<T>[]): Promise<InsertManyResult<T["_id"]>>;
+      /** Deletes the first document that matches. */
+      deleteOne(filter?: Filter): Promise<DeleteResult>;
+      /** Deletes all documents that match; every one, without a filter. */
+      deleteMany(filter?: Filter): Promise<DeleteResult>;
+      /** Updates the first document that matches. */
+      updateOne(filter: Filter, update: Update, options?: UpdateOptions): Promise<UpdateResult<T["_id"]>>;
+      /** Updates all documents that match. */
+      updateMany(filter: Filter, update: Update, options?: UpdateOptions): Promise<UpdateResult<T["_id"]>>;
+      /** The changes of the collection. Not supported yet: the first iteration rejects. */
+      watch(): AsyncGenerator<ChangeEvent<T>>;
+      watch(options: WatchOptionsIds<T>): AsyncGenerator<ChangeEvent<T>>;
+      watch(options: WatchOptionsFilter): AsyncGenerator<ChangeEvent<T>>;
+    }
+  }
+
+  namespace Services {
+    export { MongoDB, type MongoDBDatabase, type PushClient as Push };
+  }
+
+  // ----- Errors
+
+  /** What an operation rejects with. */
+  type AppError = Error & {
+    /** The SDK's number for it. */
+    code: number;
+    /** The name of the code. */
+    errorCode: string;
+    /** MongoDB's own code, where a query or a write failed. */
+    serverCode?: number;
+  };
+
+  /** A check that failed. */
+  class AssertionError extends Error {
+    constructor(message?: string);
+  }
+
+  /** A value of the wrong type. */
+  class TypeAssertionError extends AssertionError {
+    constructor(expected: string, value: unknown, name?: string);
+  }
+
+  // ----- The operator's handle
+
+  /** What a backend is opened with, as its operator. */
+  type BackendConfiguration = Pick<AppConfiguration, "baseFilePath" | "definition" | "logger" | "maxDocuments" | "store"> & {
+    /** The app's id, if the definition does not have it. */
+    id?: string;
+  };
+
+  /** A backend as its operator has it: as the system user, under no rules. */
+  interface Backend {
+    /**
+     * A collection, for seeding and administration.
+     *
+     * @param options.service - the data source; `mongodb-atlas` if missing
+     */
+    // biome-ignore lint/suspicious/noExplicitAny: as for a user's collection
+    collection<T extends MongoDB.Document = any>(
+      databaseName: string,
+      collectionName: string,
+      options?: { service?: string },
+    ): MongoDB.MongoDBCollection<T>;
+    /** Lets go of the backend. */
+    close(): Promise<void>;
+  }
+
+  /** Opens a backend as its operator. Shares it with the apps of the same id, definition and store. */
+  function openBackend(options: BackendConfiguration): Promise<Backend>;
+}
+
+export = Realm;

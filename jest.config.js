@@ -1,0 +1,5 @@
+module.exports = {
+  testEnvironment: "node",
+  testMatch: ["<rootDir>/__test__/**/*.test.js"],
+  testTimeout: 60_000,
+};
