@@ -406,15 +406,7 @@ declare namespace Realm {
       readonly upsertedId?: IdType;
     };
 
-    type OperationType =
-      | "insert"
-      | "delete"
-      | "replace"
-      | "update"
-      | "drop"
-      | "rename"
-      | "dropDatabase"
-      | "invalidate";
+    type OperationType = "insert" | "delete" | "replace" | "update" | "drop" | "rename" | "dropDatabase" | "invalidate";
     type DocumentNamespace = { db: string; coll: string };
     type UpdateDescription = { updatedFields: Record<string, unknown>; removedFields: string[] };
     type ChangeEventId = unknown;
@@ -540,7 +532,10 @@ declare namespace Realm {
   // ----- The operator's handle
 
   /** What a backend is opened with, as its operator. */
-  type BackendConfiguration = Pick<AppConfiguration, "baseFilePath" | "definition" | "logger" | "maxDocuments" | "store"> & {
+  type BackendConfiguration = Pick<
+    AppConfiguration,
+    "baseFilePath" | "definition" | "logger" | "maxDocuments" | "store"
+  > & {
     /** The app's id, if the definition does not have it. */
     id?: string;
   };

@@ -1,3 +1,5 @@
+"use strict";
+
 const { AssertionError, TypeAssertionError } = require("./lib/assert.js");
 const { App } = require("./lib/app.js");
 const { ApiKeyAuth, EmailPasswordAuth, PushClient } = require("./lib/auth.js");

@@ -3,8 +3,18 @@
 // The page "Access Custom User Data - Node.js SDK", its calls in their order.
 
 const { BSON } = require("..");
-const { COLLECTION, DATABASE, Realm, customDataOf, logInNew, openApp, openBackend, openDefinition, openKept, temporaryDirectory } =
-  require("./helpers.js");
+const {
+  COLLECTION,
+  DATABASE,
+  Realm,
+  customDataOf,
+  logInNew,
+  openApp,
+  openBackend,
+  openDefinition,
+  openKept,
+  temporaryDirectory,
+} = require("./helpers.js");
 
 test("custom data is read, written with upsert, and refreshed", async () => {
   const app = openApp();
@@ -45,7 +55,10 @@ test("an existing document is linked where the rules allow it, and stays when th
   const user = await logInNew(app);
   const collection = customDataOf(user);
   const filter = { _id: new BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687") };
-  expect(await collection.updateOne(filter, { $set: { userId: user.id } })).toEqual({ matchedCount: 1, modifiedCount: 1 });
+  expect(await collection.updateOne(filter, { $set: { userId: user.id } })).toEqual({
+    matchedCount: 1,
+    modifiedCount: 1,
+  });
   expect(await collection.findOne(filter)).toMatchObject({ userId: user.id });
   await user.refreshCustomData();
   expect(app.currentUser.customData.favoriteColor).toBe("blue");
@@ -70,7 +83,9 @@ test("under the quickstart's role, a document that is not the user's cannot be l
   // Nor can a user's own be given away, or another's be made.
   const own = customDataOf(user);
   await own.insertOne({ userId: user.id });
-  await expect(own.updateOne({ userId: user.id }, { $set: { userId: "somebody" } })).rejects.toThrow("update not permitted");
+  await expect(own.updateOne({ userId: user.id }, { $set: { userId: "somebody" } })).rejects.toThrow(
+    "update not permitted",
+  );
   await expect(own.insertOne({ userId: "somebody" })).rejects.toThrow("insert not permitted");
   await expect(own.insertOne({ userId: [user.id, "somebody"] })).resolves.toBeDefined();
   expect((await user.refreshCustomData()).userId).toBe(user.id);
@@ -86,7 +101,15 @@ test("everything is found again after a restart", async () => {
   await app.close();
 
   const reopened = openKept(directory);
-  expect(reopened.currentUser).toMatchObject({ id, accessToken, refreshToken, deviceId, identities, profile, customData });
+  expect(reopened.currentUser).toMatchObject({
+    id,
+    accessToken,
+    refreshToken,
+    deviceId,
+    identities,
+    profile,
+    customData,
+  });
   expect(reopened.currentUser.isLoggedIn).toBe(true);
   expect((await reopened.currentUser.refreshCustomData()).favoriteColor).toBe("pink");
   expect(await reopened.logIn(Realm.Credentials.emailPassword(profile.email, "passw0rd"))).toMatchObject({ id });

@@ -1,3 +1,5 @@
+"use strict";
+
 const { assert } = require("./assert.js");
 const { EmailPasswordAuth } = require("./auth.js");
 const { Core } = require("./core.js");
@@ -46,12 +48,12 @@ class App {
   }
 
   get currentUser() {
-    const handle = this.#read("currentUser");
-    return handle === null || handle === undefined ? null : this.#user(handle);
+    const entry = this.#read("currentUser");
+    return entry ? this.#user(entry) : null;
   }
 
   get allUsers() {
-    const users = this.#read("allUsers").map(({ handle, id }) => [id, this.#user(handle)]);
+    const users = this.#read("allUsers").map((entry) => [entry.id, this.#user(entry)]);
     return Object.fromEntries(users);
   }
 
@@ -96,8 +98,8 @@ class App {
     }
   }
 
-  #user(handle) {
-    return new User(this.#core, this, handle);
+  #user({ handle, id }) {
+    return new User(this.#core, this, handle, id);
   }
 
   #read(name) {

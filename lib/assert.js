@@ -1,3 +1,5 @@
+"use strict";
+
 /** A check that failed. */
 class AssertionError extends Error {
   constructor(message = "Assertion failed.") {

@@ -1,3 +1,5 @@
+"use strict";
+
 const native = require("../native/index.js");
 const { decode } = require("./bson.js");
 const { toError } = require("./errors.js");

@@ -1,3 +1,5 @@
+"use strict";
+
 const bson = require("bson");
 const { encode } = require("./encode.js");
 

@@ -1,3 +1,5 @@
+"use strict";
+
 const { beforeSettling, bridge, logLines, native, promise } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -68,7 +70,7 @@ class Core {
     const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
     const answer = promise(native.request(bridge, this.handle, operation, user, payload));
     // What was done at once has been heard of before the caller goes on.
-    this.flush();
+    this.#flush(false);
     return answer;
   }
 
@@ -88,9 +90,13 @@ class Core {
     this.flush();
   }
 
-  /** Tells listeners what has happened. */
+  /** Tells listeners all that has happened. */
   flush() {
-    for (const event of native.takeEvents(bridge, this.handle)) {
+    this.#flush(true);
+  }
+
+  #flush(all) {
+    for (const event of native.takeEvents(bridge, this.handle, all)) {
       const listeners = event === APP_EVENT ? this.#appListeners : this.#userListeners.get(event);
       for (const listener of listeners ? [...listeners] : []) {
         this.#notify(listener);

@@ -1,3 +1,5 @@
+"use strict";
+
 const { types } = require("node:util");
 
 // The `bson` package stores a whole number outside int32 as a double and refuses classes of its other major versions.

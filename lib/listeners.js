@@ -1,3 +1,5 @@
+"use strict";
+
 const { assert } = require("./assert.js");
 
 /** The callbacks that one object has been given, each of which can be taken back. */

@@ -1,3 +1,5 @@
+"use strict";
+
 const { assert, TypeAssertionError } = require("./assert.js");
 
 /** Writes what needs attention to standard error, and the one line that says what is being run. */

@@ -1,3 +1,5 @@
+"use strict";
+
 const { assert } = require("./assert.js");
 const { ApiKeyAuth, PushClient } = require("./auth.js");
 const { decode } = require("./bson.js");
@@ -17,13 +19,15 @@ const UserState = Object.freeze({
 class User {
   #core;
   #handle;
+  #id;
   #listeners;
   #profile;
 
   /** Made by an `App` alone. */
-  constructor(core, app, handle) {
+  constructor(core, app, handle, id) {
     this.#core = core;
     this.#handle = handle;
+    this.#id = id;
     this.#listeners = new Listeners((listener) => core.listenToUser(handle, listener));
     Object.defineProperty(this, "app", { value: app });
   }
@@ -45,7 +49,7 @@ class User {
   }
 
   get id() {
-    return this.#view.id;
+    return this.#id;
   }
 
   get providerType() {

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use client::{App, Error, connection::Embedded};
+use client::{App, Error, Event, connection::Embedded};
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env, Status,
@@ -40,6 +40,28 @@ type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
 pub struct Opened {
     pub embedded: Arc<Embedded>,
     pub app: Option<App>,
+    /// What an operation did before its call returned: listeners hear of it at once, and of what comes later later.
+    at_once: Mutex<Vec<Event>>,
+}
+
+impl Opened {
+    pub fn new(embedded: Arc<Embedded>, app: Option<App>) -> Self {
+        Self { embedded, app, at_once: Mutex::default() }
+    }
+
+    fn note_events(&self) {
+        if let Some(app) = &self.app {
+            lock(&self.at_once).extend(app.take_events());
+        }
+    }
+
+    /// The events that listeners have not heard of: all, or only those that were there when the last call returned.
+    pub fn take_events(&self, all: bool) -> Vec<Event> {
+        if all {
+            self.note_events();
+        }
+        std::mem::take(&mut *lock(&self.at_once))
+    }
 }
 
 pub struct Bridge {
@@ -173,12 +195,20 @@ impl Bridge {
     }
 
     /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
-    pub fn start(&self, env: &Env, mut operation: BoxFuture<'static, Answer>, inline: bool) -> napi::Result<Started> {
+    pub fn start(
+        &self,
+        env: &Env,
+        opened: &Opened,
+        mut operation: BoxFuture<'static, Answer>,
+        inline: bool,
+    ) -> napi::Result<Started> {
         let runtime = runtime()?;
         if inline {
             let _entered = runtime.enter();
             let poll = || operation.poll_unpin(&mut Context::from_waker(Waker::noop()));
-            match std::panic::catch_unwind(AssertUnwindSafe(poll)) {
+            let polled = std::panic::catch_unwind(AssertUnwindSafe(poll));
+            opened.note_events();
+            match polled {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(answer)) => {
                     return Ok(match answer {

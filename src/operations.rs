@@ -73,20 +73,19 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
     let (origin, definition_app_id) = embedded.definition();
     let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
     let reported = embedded.reported().iter().map(ToString::to_string).collect();
-    Ok(OpenedApp { handle: bridge.add(Opened { embedded, app }), origin, definition_app_id, reported })
+    Ok(OpenedApp { handle: bridge.add(Opened::new(embedded, app)), origin, definition_app_id, reported })
 }
 
 /// Closes an app. Calls that are under way may fail; no new ones are taken.
 #[napi]
 pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
-    let opened = bridge.remove(handle);
+    let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
+    let embedded = Arc::clone(&opened.embedded);
     let closing = async move {
-        if let Some(opened) = opened {
-            client::connection::Connection::close(&*opened.embedded).await;
-        }
+        client::connection::Connection::close(&*embedded).await;
         Ok(None)
     };
-    bridge.start(env, closing.boxed(), false)
+    bridge.start(env, &opened, closing.boxed(), false)
 }
 
 /// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
@@ -102,9 +101,9 @@ pub fn call_function(
 ) -> napi::Result<Started> {
     let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
-    let call =
-        async move { app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value)) };
-    bridge.start(env, call.boxed(), true)
+    let used = Arc::clone(&opened);
+    let call = async move { app(&used)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value)) };
+    bridge.start(env, &opened, call.boxed(), true)
 }
 
 /// Calls a function of a data source as the system user, for the operator.
@@ -119,9 +118,9 @@ pub fn call_as_system(
 ) -> napi::Result<Started> {
     let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
-    let call =
-        async move { opened.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value)) };
-    bridge.start(env, call.boxed(), true)
+    let used = Arc::clone(&opened);
+    let call = async move { used.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value)) };
+    bridge.start(env, &opened, call.boxed(), true)
 }
 
 /// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
@@ -138,9 +137,9 @@ pub fn request(
     let payload = document(payload)?;
     // What is to be done on this device before the request must be done when this function returns.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
-    let future: BoxFuture<'static, Answer> =
-        async move { run(app(&opened)?, &operation, user, &payload).await }.boxed();
-    bridge.start(env, future, inline)
+    let used = Arc::clone(&opened);
+    let future: BoxFuture<'static, Answer> = async move { run(app(&used)?, &operation, user, &payload).await }.boxed();
+    bridge.start(env, &opened, future, inline)
 }
 
 async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Answer {
@@ -151,7 +150,8 @@ async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) ->
     match operation {
         "logIn" => {
             let handle = app.log_in(credentials(payload)?, reuse).await?;
-            return Ok(wrap(&RawBson::Int64(handle.into())));
+            let entry = bson::rawdoc! { "handle": i64::from(handle), "id": app.user_id(handle)? };
+            return Ok(wrap(&RawBson::Document(entry)));
         }
         "logOut" => app.log_out(user).await?,
         "removeUser" => app.remove_user(user).await?,

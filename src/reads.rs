@@ -40,8 +40,11 @@ fn app(opened: &Opened) -> napi::Result<&App> {
 
 /// The current user.
 #[napi]
-pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<u32>> {
-    Ok(app(&*bridge.opened(handle)?)?.current_user())
+pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<UserEntry>> {
+    let opened = bridge.opened(handle)?;
+    let app = app(&opened)?;
+    let entry = |handle| app.user_id(handle).map(|id| UserEntry { handle, id }).map_err(|error| thrown(&error));
+    app.current_user().map(entry).transpose()
 }
 
 /// All users that are not removed.
@@ -95,12 +98,13 @@ pub fn profile(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Resul
     Ok(profile.into_bytes().into())
 }
 
-/// What has happened since the last time: a user's handle, or -1 for the app.
+/// What has happened that listeners have not heard of: a user's handle, or -1 for the app. All of it, or only what was
+/// done when the last call returned.
 #[napi]
-pub fn take_events(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<i64>> {
+pub fn take_events(bridge: &External<Bridge>, handle: u32, all: bool) -> napi::Result<Vec<i64>> {
     let event = |event| match event {
         Event::App => -1,
         Event::User(user) => i64::from(user),
     };
-    Ok(app(&*bridge.opened(handle)?)?.take_events().into_iter().map(event).collect())
+    Ok(bridge.opened(handle)?.take_events(all).into_iter().map(event).collect())
 }

@@ -1,5 +1,14 @@
 // Compiled, never run: the types that a program relies on.
-import Realm, { App, BSON, type AppConfiguration, Credentials, type MongoDB, openBackend, User, UserState } from "userkeep";
+import Realm, {
+  App,
+  type AppConfiguration,
+  BSON,
+  Credentials,
+  type MongoDB,
+  openBackend,
+  User,
+  UserState,
+} from "userkeep";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 function same<_T extends true>(): void {}
@@ -65,4 +74,5 @@ const backend = await openBackend({ definition: "userkeep", store: "memory:" });
 const seeded: MongoDB.InsertOneResult<unknown> = await backend.collection("db", "c").insertOne({ a: 1, insertedIds });
 await backend.close();
 await Realm.shutdown();
+
 export { seeded };

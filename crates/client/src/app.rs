@@ -70,6 +70,14 @@ impl App {
         self.state().current()
     }
 
+    /// A user's id.
+    ///
+    /// # Errors
+    /// Where there is no such user.
+    pub fn user_id(&self, handle: Handle) -> Result<String> {
+        Ok(self.state().get(handle)?.id.clone())
+    }
+
     /// All users that are known, logged in or not, with their ids.
     pub fn all_users(&self) -> Vec<(Handle, String)> {
         self.state().all().map(|(handle, user)| (handle, user.id.clone())).collect()
@@ -175,6 +183,9 @@ impl App {
     }
 
     async fn end_session(&self, refresh_token: Secret) -> Result<()> {
+        // What the backend does is never part of the call itself, however near the backend is: listeners of the app
+        // hear of it later than the caller goes on.
+        tokio::task::yield_now().await;
         self.connection.send(Request::EndSession { refresh_token }).await?;
         self.state().notify_app();
         Ok(())

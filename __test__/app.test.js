@@ -1,0 +1,213 @@
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const {
+  Realm,
+  QUICKSTART,
+  logInNew,
+  openApp,
+  openBackend,
+  openKept,
+  temporaryDirectory,
+  writeDefinition,
+} = require("./helpers.js");
+
+const { App, Credentials, MetadataMode } = Realm;
+
+const variables = ["USERKEEP_BASE_URL", "USERKEEP_DEFINITION", "USERKEEP_STORE", "NODE_ENV"];
+const before = Object.fromEntries(variables.map((name) => [name, process.env[name]]));
+const workingDirectory = process.cwd();
+
+afterEach(() => {
+  process.chdir(workingDirectory);
+  for (const name of variables) {
+    if (before[name] === undefined) {
+      delete process.env[name];
+    } else {
+      process.env[name] = before[name];
+    }
+  }
+});
+
+test("a configuration that is none is refused, and says what was wrong", () => {
+  expect(() => new App()).toThrow("Expected 'config' to be an object, got undefined");
+  expect(() => new App(1234)).toThrow("Expected 'config' to be an object, got a number");
+  expect(() => new App(null)).toThrow("Expected 'config' to be an object, got null");
+  expect(() => new App({})).toThrow("Expected 'id' to be a string, got undefined");
+  expect(() => new App({ id: 5 })).toThrow("Expected 'id' to be a string, got a number");
+  expect(() => new App("")).toThrow("empty string");
+  expect(() => openApp({ timeout: "1" })).toThrow("Expected 'timeout' to be a number, got a string");
+  expect(() => openApp({ store: "postgres://x" })).toThrow(
+    'The store must be "sqlite:PATH" or "memory:", got "postgres://x"',
+  );
+  expect(() => openApp({ store: "mongodb://localhost" })).toThrow("not supported yet");
+  expect(() => openApp({ maxDocuments: -1 })).toThrow(
+    "Expected 'maxDocuments' to be a positive whole number, got a number",
+  );
+  expect(() => openApp({ logger: "loud" })).toThrow("Expected 'logger' to be");
+  expect(() => openApp({ baseUrl: "http://localhost" })).toThrow(
+    "'baseUrl' names a backend elsewhere, so it cannot be used together with 'store'",
+  );
+  expect(() => new App({ id: "x", baseUrl: "http://localhost" })).toThrow("not supported yet");
+  expect(() => openApp({ metadata: { mode: "sometimes" } })).toThrow("metadata.mode");
+  expect(() => openApp({ metadata: { mode: MetadataMode.Encryption } })).toThrow("encryptionKey is required");
+  expect(() => openApp({ metadata: { mode: MetadataMode.Encryption, encryptionKey: new ArrayBuffer(63) } })).toThrow(
+    "64 bytes, got 63",
+  );
+  expect(() => new Realm()).toThrow("no Realm database");
+});
+
+test("a definition that cannot be used is refused with every file and path", () => {
+  const definition = writeDefinition({
+    "auth/custom_user_data.json": { enabled: true },
+    "data_sources/mongodb-atlas/db/c/rules.json": { roles: [{ name: "r", apply_when: { a: { "%exists": true } } }] },
+    "data_sources/mongodb-atlas/db/c/schema.json": { bsonType: "object" },
+  });
+  expect(() => openApp({ definition })).toThrow(
+    /custom_user_data\.json at \$\.mongo_service_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %exists[\s\S]*schema\.json/,
+  );
+  expect(() => openApp({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
+});
+
+test("the log tells what is run, and what is not used", () => {
+  const lines = [];
+  const definition = writeDefinition({ "triggers/t.json": {}, "root_config.json": { app_id: "other-abcde" } });
+  openApp({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
+  expect(lines).toEqual([
+    expect.stringMatching(/^info: app 'test-app' runs .*definition on the store memory$/),
+    expect.stringMatching(/^warn: the definition is of the app 'other-abcde'/),
+    "warn: the configuration's key 'colour' is not known and not used",
+    "warn: triggers/t.json: triggers do not run yet",
+  ]);
+  const calls = [];
+  openApp({ logger: { info: (message) => calls.push(message), log: () => {} } });
+  expect(calls).toHaveLength(1);
+});
+
+test("the operator reads why the rules refused, and the user does not", async () => {
+  const lines = [];
+  const app = openApp({ logger: (level, message) => lines.push([level, message]) });
+  const user = await logInNew(app);
+  const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
+  await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow(/^insert not permitted$/);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(lines).toContainEqual(["debug", expect.stringContaining('reason="no role applies"')]);
+  expect(JSON.stringify(lines)).not.toContain("passw0rd");
+});
+
+test("options beat the environment, which beats the defaults", async () => {
+  const directory = temporaryDirectory();
+  process.chdir(directory);
+  const store = path.join(directory, "elsewhere/app.sqlite");
+  process.env.USERKEEP_DEFINITION = QUICKSTART;
+  process.env.USERKEEP_STORE = `sqlite:${store}`;
+  const app = new App({ id: "env-app", logger: null });
+  expect(fs.existsSync(store)).toBe(false);
+  await app.logIn(Credentials.anonymous());
+  expect(fs.existsSync(store)).toBe(true);
+  expect(fs.existsSync(path.join(directory, ".userkeep/env-app.session"))).toBe(true);
+  await app.close();
+
+  process.env.USERKEEP_STORE = "nonsense";
+  expect(() => new App({ id: "env-app", logger: null })).toThrow('"nonsense"');
+  const lines = [];
+  await new App({ id: "env-app", store: "memory:", logger: (_level, message) => lines.push(message) }).close();
+  expect(lines[0]).toContain(QUICKSTART);
+
+  delete process.env.USERKEEP_DEFINITION;
+  delete process.env.USERKEEP_STORE;
+  await new App({ id: "env-app", store: "memory:", logger: (_level, message) => lines.push(message) }).close();
+  expect(lines.at(-1)).toContain("the built-in development definition");
+  fs.cpSync(QUICKSTART, path.join(directory, "userkeep"), { recursive: true });
+  await new App({ id: "env-app", store: "memory:", logger: (_level, message) => lines.push(message) }).close();
+  expect(lines.join("\n")).toContain(`runs ${path.join(fs.realpathSync(directory), "userkeep")}`);
+
+  fs.rmSync(path.join(directory, "userkeep"), { recursive: true });
+  process.env.NODE_ENV = "production";
+  expect(() => new App({ id: "env-app", store: "memory:" })).toThrow("not used when NODE_ENV is 'production'");
+});
+
+test("nothing is written before the first call that changes something, and then privately", async () => {
+  const directory = temporaryDirectory();
+  const app = openKept(directory);
+  expect(app.currentUser).toBeNull();
+  expect(app.allUsers).toEqual({});
+  await expect(app.logIn(Credentials.jwt("x"))).rejects.toThrow();
+  expect(fs.readdirSync(directory)).toEqual([]);
+  await app.logIn(Credentials.anonymous());
+  const kept = path.join(directory, ".userkeep");
+  expect(fs.readFileSync(path.join(kept, ".gitignore"), "utf8")).toBe("*\n");
+  for (const name of fs.readdirSync(kept).filter((name) => name !== ".gitignore")) {
+    expect([name, fs.statSync(path.join(kept, name)).mode & 0o077]).toEqual([name, 0]);
+  }
+  await app.close();
+});
+
+test("an id may be any text", async () => {
+  const directory = temporaryDirectory();
+  const app = openKept(directory, { id: "../a/b c" });
+  const user = await app.logIn(Credentials.anonymous());
+  expect(fs.existsSync(path.join(directory, ".userkeep/..%2Fa%2Fb%20c.sqlite"))).toBe(true);
+  await app.close();
+  expect(openKept(directory, { id: "../a/b c" }).currentUser.id).toBe(user.id);
+});
+
+test("apps of one id share users and backend, and other settings are an error", async () => {
+  const directory = temporaryDirectory();
+  const one = openKept(directory);
+  const two = openKept(directory);
+  const user = await logInNew(one);
+  expect(two.currentUser.id).toBe(user.id);
+  expect(() => openKept(temporaryDirectory())).toThrow("is open with other settings");
+  expect(App.get("test-app")).toBe(one);
+  expect(App.getApp("test-app")).toBe(one);
+
+  await one.close();
+  await one.close();
+  expect(() => one.currentUser).toThrow("The app has been closed");
+  await expect(one.logIn(Credentials.anonymous())).rejects.toThrow("The app has been closed");
+  expect(await two.currentUser.refreshCustomData()).toEqual({});
+  await two.close();
+  await openKept(temporaryDirectory()).close();
+
+  const [memory, another] = [openApp(), openApp()];
+  await logInNew(memory);
+  expect(another.currentUser).toBeNull();
+});
+
+test("shutdown closes every app", async () => {
+  const app = openApp();
+  const user = await logInNew(app);
+  const collection = user.mongoClient("mongodb-atlas").db("a").collection("b");
+  await Realm.shutdown();
+  expect(() => app.currentUser).toThrow("The app has been closed");
+  expect(() => user.customData).toThrow("The app has been closed");
+  await expect(collection.find()).rejects.toThrow("The app has been closed");
+  await expect(user.refreshCustomData()).rejects.toThrow("The app has been closed");
+});
+
+test("a place that cannot be written is a clear error that names memory:", async () => {
+  const directory = temporaryDirectory();
+  fs.writeFileSync(path.join(directory, "file"), "");
+  const open = () => openApp({ store: `sqlite:${path.join(directory, "file/app.sqlite")}`, baseFilePath: directory });
+  const attempt = async () => open().logIn(Credentials.anonymous());
+  await expect(attempt()).rejects.toThrow(/cannot open the store .*memory:/);
+});
+
+test("the operator reads and writes everything but what is the backend's own", async () => {
+  const definition = writeDefinition({ "root_config.json": { app_id: "from-definition" } });
+  const backend = await openBackend({ id: undefined, definition, store: "memory:" });
+  const collection = backend.collection("any", "thing");
+  await collection.insertMany([{ n: 1 }, { n: 2 }]);
+  expect(await collection.count({ n: { $gt: 0 } })).toBe(2);
+  await expect(backend.collection("userkeep_from-definition", "users").find()).rejects.toThrow("no rule exists");
+  await expect(backend.collection("any", "thing", { service: "other" }).find()).rejects.toThrow(
+    "Cannot access member 'find' of undefined",
+  );
+  await backend.close();
+  await expect(collection.find()).rejects.toThrow("The backend has been closed");
+  await expect(
+    Realm.openBackend({ definition: QUICKSTART.replace("userkeep", "none"), store: "memory:" }),
+  ).rejects.toThrow("needs 'id'");
+});
