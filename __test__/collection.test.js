@@ -1,0 +1,253 @@
+"use strict";
+
+const { BSON } = require("..");
+const { logInNew, openApp, openDefinition } = require("./helpers.js");
+
+let plants;
+
+beforeEach(async () => {
+  const user = await logInNew(openApp({ definition: openDefinition(), maxDocuments: 20 }));
+  plants = user.mongoClient("mongodb-atlas").db("example").collection("plants");
+  await plants.insertMany([
+    { _id: 1, name: "venus flytrap", type: "perennial", sunlight: "full", tags: ["a", "b"], _partition: "Store 42" },
+    { _id: 2, name: "sweet basil", type: "annual", sunlight: "partial", tags: [], _partition: "Store 42" },
+    { _id: 3, name: "thai basil", type: "perennial", sunlight: "partial", _partition: "Store 42" },
+    { _id: 4, name: "helianthus", type: "annual", sunlight: "full", _partition: "Store 42" },
+    { _id: 5, name: "petunia", type: "annual", sunlight: "full", size: { height: 3 }, _partition: "Store 47" },
+  ]);
+});
+
+const ids = (documents) => documents.map(({ _id }) => _id);
+
+test("find", async () => {
+  expect(ids(await plants.find())).toEqual([1, 2, 3, 4, 5]);
+  expect(ids(await plants.find({ type: "perennial" }))).toEqual([1, 3]);
+  expect(await plants.find({ name: "nobody" })).toEqual([]);
+  expect(
+    await plants.find({ _id: { $gte: 4 } }, { projection: { name: 1, _id: 0 }, sort: { name: -1 }, limit: 1 }),
+  ).toEqual([{ name: "petunia" }]);
+  expect(await plants.find({ _id: 5 }, { projection: { "size.height": 1 } })).toEqual([
+    { _id: 5, size: { height: 3 } },
+  ]);
+  expect(ids(await plants.find({ $or: [{ tags: "a" }, { "size.height": { $in: [3, 4] } }] }))).toEqual([1, 5]);
+  expect(ids(await plants.find({ tags: { $exists: true }, type: { $ne: "annual" } }))).toEqual([1]);
+  expect(ids(await plants.find({}, { sort: { type: 1, name: 1 }, limit: 2 }))).toEqual([4, 5]);
+});
+
+test("findOne", async () => {
+  expect(await plants.findOne({ name: "venus flytrap" })).toMatchObject({ _id: 1, tags: ["a", "b"] });
+  expect(await plants.findOne({ name: "nobody" })).toBeNull();
+  expect(await plants.findOne({}, { sort: { name: 1 }, projection: { name: 1 } })).toEqual({
+    _id: 4,
+    name: "helianthus",
+  });
+  expect(await plants.findOne()).toMatchObject({ _id: 1 });
+});
+
+test("findOneAndUpdate", async () => {
+  const update = { $set: { sunlight: "none" }, $inc: { n: 1 } };
+  expect(await plants.findOneAndUpdate({ _id: 1 }, update)).toMatchObject({ sunlight: "full" });
+  const options = { returnNewDocument: true, projection: { sunlight: 1, n: 1, _id: 0 } };
+  expect(await plants.findOneAndUpdate({ _id: 1 }, update, options)).toEqual({ sunlight: "none", n: 2 });
+  expect(await plants.findOneAndUpdate({ _id: 9 }, update)).toBeNull();
+  expect(await plants.findOneAndUpdate({ _id: 9 }, update, { upsert: true })).toBeNull();
+  expect(await plants.findOneAndUpdate({ _id: 10 }, update, { upsert: true, returnNewDocument: true })).toEqual({
+    _id: 10,
+    sunlight: "none",
+    n: 1,
+  });
+  expect(await plants.findOneAndUpdate({ type: "annual" }, update, { sort: { name: 1 } })).toMatchObject({ _id: 4 });
+  expect(await plants.findOneAndUpdate({ _id: 2 }, { replaced: true }, { returnNewDocument: true })).toEqual({
+    _id: 2,
+    replaced: true,
+  });
+});
+
+test("findOneAndReplace", async () => {
+  expect(await plants.findOneAndReplace({ _id: 1 }, { name: "new" })).toMatchObject({ name: "venus flytrap" });
+  expect(await plants.findOne({ _id: 1 })).toEqual({ _id: 1, name: "new" });
+  expect(await plants.findOneAndReplace({ name: "made" }, { a: 1 }, { upsert: true, returnNewDocument: true })).toEqual(
+    { _id: expect.any(BSON.ObjectId), a: 1 },
+  );
+  await expect(plants.findOneAndReplace({ _id: 1 }, { $set: { a: 1 } })).rejects.toMatchObject({
+    message: expect.stringContaining("the replace operation document must not contain atomic operators"),
+    code: 4311,
+  });
+});
+
+test("findOneAndDelete, deleteOne, deleteMany", async () => {
+  expect(await plants.findOneAndDelete({ type: "annual" }, { sort: { name: -1 }, projection: { name: 1 } })).toEqual({
+    _id: 2,
+    name: "sweet basil",
+  });
+  expect(await plants.findOneAndDelete({ _id: 2 })).toBeNull();
+  expect(await plants.deleteOne({ type: "annual" })).toEqual({ deletedCount: 1 });
+  expect(await plants.deleteMany({ _id: 99 })).toEqual({ deletedCount: 0 });
+  expect(await plants.deleteOne()).toEqual({ deletedCount: 1 });
+  expect(ids(await plants.find())).toEqual([3, 5]);
+  expect(await plants.deleteMany()).toEqual({ deletedCount: 2 });
+});
+
+test("aggregate", async () => {
+  expect(await plants.aggregate([{ $group: { _id: "$type", total: { $sum: 1 } } }, { $sort: { _id: 1 } }])).toEqual([
+    { _id: "annual", total: 3 },
+    { _id: "perennial", total: 2 },
+  ]);
+  expect(
+    await plants.aggregate([{ $match: { tags: "a" } }, { $unwind: "$tags" }, { $project: { _id: 0, tags: 1 } }]),
+  ).toEqual([{ tags: "a" }, { tags: "b" }]);
+  expect(
+    await plants.aggregate([
+      { $addFields: { first: { $arrayElemAt: [{ $split: ["$name", " "] }, 0] } } },
+      { $skip: 2 },
+      { $limit: 1 },
+      { $project: { first: 1 } },
+    ]),
+  ).toEqual([{ _id: 3, first: "thai" }]);
+  expect(await plants.aggregate([{ $count: "n" }])).toEqual([{ n: 5 }]);
+  await expect(plants.aggregate([{ $who: 1 }])).rejects.toThrow("Unrecognized pipeline stage name: '$who'.");
+  await expect(plants.aggregate([{ $lookup: { from: "x" } }])).rejects.toThrow(
+    "the pipeline stage $lookup is not supported by Userkeep",
+  );
+  await expect(plants.aggregate()).rejects.toThrow("Expected 'pipeline' to be an array, got undefined");
+});
+
+test("count", async () => {
+  expect(await plants.count()).toBe(5);
+  expect(await plants.count({ type: "annual" })).toBe(3);
+  expect(await plants.count({ type: "annual" }, { limit: 2 })).toBe(2);
+  expect(await plants.count({ type: "x" })).toBe(0);
+});
+
+test("insertOne and insertMany", async () => {
+  const { insertedId } = await plants.insertOne({ name: "fern" });
+  expect(insertedId).toBeInstanceOf(BSON.ObjectId);
+  expect(await plants.insertOne({ _id: "own", name: "moss" })).toEqual({ insertedId: "own" });
+  expect(await plants.insertMany([{ _id: 11 }, {}])).toEqual({ insertedIds: [11, expect.any(BSON.ObjectId)] });
+  const duplicate = { message: expect.stringContaining("Duplicate key error"), code: 4311, serverCode: 11000 };
+  await expect(plants.insertOne({ _id: 1 })).rejects.toMatchObject(duplicate);
+  await expect(plants.insertMany([{ _id: 21 }, { _id: new BSON.Double(1) }, { _id: 22 }])).rejects.toMatchObject(
+    duplicate,
+  );
+  expect(ids(await plants.find({ _id: { $gt: 20 } }))).toEqual([21]);
+  await expect(plants.insertMany([])).rejects.toThrow("must provide at least one element");
+  await expect(plants.insertOne()).rejects.toThrow("Expected 'document' to be an object, got undefined");
+  await expect(plants.insertOne({ _id: [1] })).rejects.toMatchObject({ code: 4311, serverCode: 53 });
+});
+
+test("updateOne and updateMany", async () => {
+  expect(await plants.updateOne({ name: "petunia" }, { $set: { sunlight: "partial" } })).toEqual({
+    matchedCount: 1,
+    modifiedCount: 1,
+  });
+  expect(await plants.updateMany({ _partition: "Store 42" }, { $set: { _partition: "Store 51" } })).toEqual({
+    matchedCount: 4,
+    modifiedCount: 4,
+  });
+  expect(await plants.updateMany({ _id: 77 }, { $set: { a: 1 } })).toEqual({ matchedCount: 0, modifiedCount: 0 });
+  expect(await plants.updateMany({ type: "annual" }, { hidden: true })).toEqual({ matchedCount: 3, modifiedCount: 3 });
+  expect(await plants.findOne({ _id: 2 })).toEqual({ _id: 2, hidden: true });
+  const upserted = await plants.updateOne(
+    { name: "sweet basil", color: "green" },
+    { $set: { tags: ["x"] }, $setOnInsert: { n: 1 } },
+    { upsert: true },
+  );
+  expect(upserted).toEqual({ matchedCount: 0, modifiedCount: 0, upsertedId: expect.any(BSON.ObjectId) });
+  expect(await plants.findOne({ _id: upserted.upsertedId })).toEqual({
+    _id: upserted.upsertedId,
+    name: "sweet basil",
+    color: "green",
+    n: 1,
+    tags: ["x"],
+  });
+  await plants.updateOne(
+    { _id: 1 },
+    {
+      $push: { tags: { $each: ["c"], $position: 0 } },
+      $unset: { type: "" },
+      $rename: { name: "called" },
+      $min: { low: 1 },
+      $mul: { none: 2 },
+    },
+  );
+  expect(await plants.findOne({ _id: 1 })).toEqual({
+    _id: 1,
+    sunlight: "full",
+    tags: ["c", "a", "b"],
+    _partition: "Store 51",
+    called: "venus flytrap",
+    low: 1,
+    none: 0,
+  });
+});
+
+test("what MongoDB refuses is refused in its words, with its code", async () => {
+  const rejects = async (promise, message, serverCode) =>
+    expect(promise).rejects.toMatchObject({ message: expect.stringContaining(message), code: 4311, serverCode });
+  await rejects(plants.find({ $who: 1 }), "unknown top level operator: $who.", 2);
+  await rejects(plants.find({ name: { $who: 1 } }), "unknown operator: $who", 2);
+  await rejects(plants.find({ name: { $regex: "a" } }), "query operator $regex is not supported by Userkeep", 115);
+  await rejects(plants.updateOne({}, { $who: { a: 1 } }), "Unknown modifier: $who", 9);
+  await rejects(plants.updateOne({ _id: 1 }, { $set: { _id: 2 } }), "immutable field '_id'", 66);
+  await rejects(plants.updateOne({ _id: 1 }, { $inc: { name: 1 } }), "non-numeric type", 14);
+  await rejects(
+    plants.updateOne({}, { $set: { a: 1 } }, { arrayFilters: [{ x: 1 }] }),
+    "arrayFilters is not supported",
+    115,
+  );
+  await rejects(plants.find({}, { sort: { a: 3 } }), "$sort key ordering must be 1", 15975);
+  await rejects(
+    plants.find({}, { projection: { a: 1, b: 0 } }),
+    "Cannot do exclusion on field b in inclusion projection",
+    31254,
+  );
+  let deep = 1;
+  for (let level = 0; level < 170; level++) {
+    deep = { deep };
+  }
+  await expect(plants.insertOne(deep)).resolves.toBeDefined();
+  for (let level = 0; level < 20; level++) {
+    deep = { deep };
+  }
+  await expect(plants.insertOne(deep)).rejects.toThrow("nested more than 180 levels deep");
+  await expect(plants.insertOne({ text: "x".repeat(16 * 1024 * 1024) })).rejects.toMatchObject({ serverCode: 10334 });
+});
+
+test("what is no argument rejects, and never throws", async () => {
+  const circular = {};
+  circular.self = circular;
+  for (const [call, message] of [
+    [() => plants.find(1), "Expected 'filter' to be an object, got a number"],
+    [() => plants.find([]), "Expected 'filter' to be an object, got an array"],
+    [() => plants.findOne({}, 1), "Expected 'options' to be an object, got a number"],
+    [() => plants.find({}, { limit: -1 }), "'limit' must not be negative"],
+    [() => plants.find({}, { limit: 1.5 }), "'limit' of find must be a whole number, got double"],
+    [() => plants.find({}, { sort: 1 }), "'sort' of find must be a document, got int"],
+    [() => plants.updateOne({}), "Expected 'update' to be an object, got undefined"],
+    [
+      () => plants.updateOne({}, { $set: { a: 1 } }, { upsert: 1 }),
+      "'upsert' of updateOne must be true or false, got int",
+    ],
+    [() => plants.insertOne(circular), "contains itself"],
+    [() => plants.insertOne({ date: new Date(Number.NaN) }), "the date at 'date' is invalid"],
+    [() => plants.insertOne({ n: 2n ** 64n }), "does not fit into a 64-bit integer"],
+    [() => plants.insertOne({ "a\0b": 1 }), "must not contain null bytes"],
+    [() => plants.insertMany([1]), "'documents' must hold documents alone"],
+  ]) {
+    const promise = call();
+    expect(promise).toBeInstanceOf(Promise);
+    await expect(promise).rejects.toThrow(message);
+  }
+});
+
+test("a query that returns too many documents is an error, never cut short", async () => {
+  await plants.insertMany(Array.from({ length: 16 }, (_, n) => ({ _id: 100 + n })));
+  await expect(plants.find()).rejects.toMatchObject({
+    message: expect.stringContaining("more than 20 documents"),
+    errorCode: "ReadSizeLimitExceeded",
+  });
+  await expect(plants.find({}, { sort: { name: 1 } })).rejects.toThrow("more than 20 documents");
+  await expect(plants.aggregate([])).rejects.toThrow("more than 20 documents");
+  expect(await plants.find({}, { limit: 20 })).toHaveLength(20);
+  expect(await plants.count()).toBe(21);
+});

@@ -1,0 +1,155 @@
+"use strict";
+
+// How processes end, share and die: each test runs programs of its own.
+
+const { execFile, spawn } = require("node:child_process");
+const fs = require("node:fs");
+const path = require("node:path");
+const { promisify } = require("node:util");
+const {
+  COLLECTION,
+  DATABASE,
+  QUICKSTART,
+  ROOT,
+  customDataOf,
+  openBackend,
+  openKept,
+  temporaryDirectory,
+} = require("./helpers.js");
+
+const run = promisify(execFile);
+
+const options = (directory) =>
+  JSON.stringify({ id: "test-app", definition: QUICKSTART, baseFilePath: directory, logger: null });
+
+/** Runs a program that has `Realm` and `options`, and waits for it to end by itself. */
+async function program(directory, body, { module = false, timeout = 20_000 } = {}) {
+  const head = module ? 'import Realm, { BSON } from "userkeep";' : 'const Realm = require("userkeep");';
+  const code = `${head} const options = ${options(directory)}; ${body}`;
+  const args = module ? ["--input-type=module", "-e", code] : ["-e", code];
+  const { stdout } = await run(process.execPath, args, { cwd: ROOT, timeout });
+  return stdout.trim();
+}
+
+const WRITE = `
+  const app = new Realm.App(options);
+  const user = await app.logIn(Realm.Credentials.anonymous());
+  const collection = user.mongoClient("mongodb-atlas").db("${DATABASE}").collection("${COLLECTION}");
+  await collection.updateOne({ userId: user.id }, { $set: { n: 1 } }, { upsert: true });
+  console.log((await user.refreshCustomData()).n);
+`;
+
+test("a script ends by itself, with require and with import, closed or not", async () => {
+  const directory = temporaryDirectory();
+  expect(await program(directory, `(async () => { ${WRITE} })();`)).toBe("1");
+  expect(await program(directory, WRITE, { module: true })).toBe("1");
+  expect(await program(directory, `${WRITE} await app.close();`, { module: true })).toBe("1");
+  expect(await program(directory, 'new Realm.App(options); console.log("open");')).toBe("open");
+  expect(await program(directory, "console.log(typeof BSON.ObjectId, typeof Realm.App)", { module: true })).toBe(
+    "function function",
+  );
+});
+
+test("worker threads share the backend and end by themselves", async () => {
+  const directory = temporaryDirectory();
+  const answer = await program(
+    directory,
+    `const { Worker, isMainThread } = require("node:worker_threads");
+     const work = ${JSON.stringify(`const Realm = require("userkeep"); const options = ${options(directory)}; (async () => { ${WRITE} })();`)};
+     const app = new Realm.App({ ...options, metadata: { mode: "inMemory" } });
+     const workers = [1, 2, 3].map(() => new Promise((resolve, reject) => new Worker(work, { eval: true }).on("exit", resolve).on("error", reject)));
+     Promise.all(workers).then(async (codes) => {
+       const backend = await Realm.openBackend(options);
+       console.log(codes.join(), await backend.collection("${DATABASE}", "${COLLECTION}").count());
+     });`,
+  );
+  expect(answer.split("\n").at(-1)).toMatch(/^0,0,0 [1-3]$/);
+});
+
+test("a worker that is terminated in the middle takes nothing with it", async () => {
+  const directory = temporaryDirectory();
+  const answer = await program(
+    directory,
+    `const { Worker } = require("node:worker_threads");
+     const work = ${JSON.stringify(`const Realm = require("userkeep"); const app = new Realm.App(${options(directory)});
+       (async () => { const user = await app.logIn(Realm.Credentials.anonymous(false));
+       const collection = user.mongoClient("mongodb-atlas").db("${DATABASE}").collection("${COLLECTION}");
+       require("node:worker_threads").parentPort.postMessage("up");
+       for (;;) await Promise.all(Array.from({ length: 20 }, () => collection.insertOne({ userId: user.id }))); })();`)};
+     (async () => {
+       for (let round = 0; round < 5; round++) {
+         const worker = new Worker(work, { eval: true });
+         await new Promise((resolve) => worker.once("message", resolve));
+         await new Promise((resolve) => setTimeout(resolve, 30));
+         await worker.terminate();
+       }
+       const backend = await Realm.openBackend(options);
+       console.log((await backend.collection("${DATABASE}", "${COLLECTION}").count()) > 0);
+     })();`,
+  );
+  expect(answer).toBe("true");
+});
+
+test("several processes work on one store at the same time", async () => {
+  const directory = temporaryDirectory();
+  const body = `
+    const app = new Realm.App({ ...options, metadata: { mode: "inMemory" } });
+    const user = await app.logIn(Realm.Credentials.anonymous());
+    const collection = user.mongoClient("mongodb-atlas").db("${DATABASE}").collection("${COLLECTION}");
+    await Promise.all(Array.from({ length: 200 }, (_, n) => collection.insertOne({ userId: user.id, n })));
+    console.log(await collection.count());`;
+  const answers = await Promise.all(
+    [1, 2, 3, 4].map(() => program(directory, body, { module: true, timeout: 60_000 })),
+  );
+  expect(answers).toEqual(["200", "200", "200", "200"]);
+  const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory });
+  expect(await backend.collection(DATABASE, COLLECTION).count()).toBe(800);
+});
+
+test("nothing that was acknowledged is lost by kill -9, fifty times under load", async () => {
+  const directory = temporaryDirectory();
+  const script = path.join(directory, "writer.mjs");
+  fs.writeFileSync(
+    script,
+    `import Realm from ${JSON.stringify(path.join(ROOT, "index.mjs"))};
+     import fs from "node:fs";
+     const app = new Realm.App(${options(directory)});
+     const user = await app.logIn(Realm.Credentials.anonymous());
+     const collection = user.mongoClient("mongodb-atlas").db("${DATABASE}").collection("${COLLECTION}");
+     let n = 0;
+     const write = async () => {
+       for (;;) {
+         const _id = process.argv[2] + ":" + n++;
+         await collection.insertOne({ _id, userId: user.id, text: "x".repeat(300) });
+         // One write, so that a line is there whole or not at all.
+         fs.writeSync(1, _id + "\\n");
+       }
+     };
+     await Promise.all(Array.from({ length: 16 }, write));`,
+  );
+  const acknowledged = [];
+  for (let round = 0; round < 50; round++) {
+    const child = spawn(process.execPath, [script, String(round)], { stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    await new Promise((resolve) => {
+      child.stdout.on("data", (data) => {
+        if (output === "") {
+          // Killed while it writes, at another moment in each round.
+          setTimeout(() => child.kill("SIGKILL"), (round * 7) % 60);
+        }
+        output += data;
+      });
+      child.on("close", resolve);
+    });
+    acknowledged.push(...output.slice(0, output.lastIndexOf("\n")).split("\n"));
+  }
+  expect(acknowledged.length).toBeGreaterThan(1000);
+  const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory, maxDocuments: 10_000_000 });
+  const found = await backend.collection(DATABASE, COLLECTION).find({}, { projection: { text: 1 } });
+  const ids = new Set(found.map(({ _id }) => _id));
+  expect(acknowledged.filter((id) => !ids.has(id))).toEqual([]);
+  expect(found.every(({ text }) => text.length === 300)).toBe(true);
+  // One user through all of it: the log-in was acknowledged too.
+  const { currentUser } = openKept(directory);
+  expect(await customDataOf(currentUser).count()).toBe(found.length);
+}, 180_000);
