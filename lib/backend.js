@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { bridge, native, promise } = require("./bridge.js");
+const { bridge, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -23,13 +23,13 @@ class Backend {
       if (this.#closing) {
         throw new Error("The backend has been closed");
       }
-      return promise(native.callAsSystem(bridge, this.#handle, service, name, encode(args)));
+      return result(native.callAsSystem(bridge, this.#handle, service, name, encode(args)));
     };
     return makeService(call, assert.string(service, "service")).db(databaseName).collection(collectionName);
   }
 
   close() {
-    this.#closing ??= promise(native.close(bridge, this.#handle));
+    this.#closing ??= Promise.resolve(result(native.close(bridge, this.#handle)));
     return this.#closing;
   }
 }

@@ -31,29 +31,36 @@ const bridge = native.createBridge((ids, answers, lines) => {
 
 const isBytes = (answer) => typeof answer.byteLength === "number";
 
-function settle(answer, resolve, reject) {
+/** The value of an answer; throws the error that it is. */
+function read(answer) {
   if (answer === undefined || answer === null) {
-    return resolve(undefined);
+    return undefined;
   }
-  if (!isBytes(answer)) {
-    return reject(toError(answer));
+  if (isBytes(answer)) {
+    return decode(answer).v;
   }
+  throw toError(answer);
+}
+
+function settle(answer, resolve, reject) {
   try {
-    resolve(decode(answer).v);
+    resolve(read(answer));
   } catch (error) {
     reject(error);
   }
 }
 
-/** A promise for what the native side has started, or has done already. */
-function promise(started) {
+/**
+ * What the native side has started: a promise, or what it has done already, which is the value itself, or thrown. For
+ * an async function, to which all three are the same.
+ */
+function result(started) {
+  if (typeof started !== "number") {
+    return read(started);
+  }
   return new Promise((resolve, reject) => {
-    if (typeof started === "number") {
-      pending.set(started, { resolve, reject });
-    } else {
-      settle(started, resolve, reject);
-    }
+    pending.set(started, { resolve, reject });
   });
 }
 
-module.exports = { native, bridge, promise, beforeSettling, logLines };
+module.exports = { native, bridge, result, beforeSettling, logLines };

@@ -1,6 +1,6 @@
 "use strict";
 
-const { beforeSettling, bridge, logLines, native, promise } = require("./bridge.js");
+const { beforeSettling, bridge, logLines, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { resolveConfiguration } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
@@ -68,15 +68,15 @@ class Core {
   request(operation, user = NO_USER, parameters = undefined) {
     this.#assertOpen();
     const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
-    const answer = promise(native.request(bridge, this.handle, operation, user, payload));
+    const started = native.request(bridge, this.handle, operation, user, payload);
     // What was done at once has been heard of before the caller goes on.
     this.#flush(false);
-    return answer;
+    return result(started);
   }
 
   callFunction(user, service, name, args) {
     this.#assertOpen();
-    return promise(native.callFunction(bridge, this.handle, user, service, name, encode(args)));
+    return result(native.callFunction(bridge, this.handle, user, service, name, encode(args)));
   }
 
   /** Reads what the native side knows, without waiting. */
@@ -155,7 +155,7 @@ class Core {
       if (sharedCores.get(this.id) === this) {
         sharedCores.delete(this.id);
       }
-      this.#closing = promise(native.close(bridge, this.handle));
+      this.#closing = Promise.resolve(result(native.close(bridge, this.handle)));
     }
     return this.#closing;
   }

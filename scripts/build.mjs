@@ -10,5 +10,5 @@ if (existsSync("Cargo.toml")) {
     process.exit(1);
   }
   const napi = ["build", "--platform", "--release", "--target", hostTriple(), "--output-dir", "native"];
-  run("npx", ["napi", ...napi, "--js", "index.js", "--dts", "index.d.ts"]);
+  run("npx", ["napi", ...napi, "--js", "index.js", "--dts", "binding.d.ts"]);
 }

@@ -15,7 +15,7 @@ use client::{App, Error, Event, connection::Embedded};
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env, Status,
-    bindgen_prelude::{Buffer, Either3, Either4, External, FnArgs, Function},
+    bindgen_prelude::{Buffer, BufferSlice, Either3, Either4, External, FnArgs, Function},
     sys,
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
@@ -176,7 +176,14 @@ fn deliver(answer: Answer) -> Delivered {
 }
 
 /// What a call returns: the id under which its answer will be delivered, or the answer itself.
-pub type Started = Either4<u32, Buffer, ErrorObject, ()>;
+pub type Started<'env> = Either4<u32, BufferSlice<'env>, ErrorObject, ()>;
+
+/// Up to this many bytes are copied into memory of Node's own, which costs less than handing over ours.
+const COPIED: usize = 64 * 1024;
+
+fn hand_over<'env>(env: &'env Env, bytes: Vec<u8>) -> napi::Result<BufferSlice<'env>> {
+    if bytes.len() <= COPIED { BufferSlice::copy_from(env, bytes) } else { BufferSlice::from_data(env, bytes) }
+}
 
 impl Bridge {
     pub fn add(&self, opened: Opened) -> u32 {
@@ -195,13 +202,13 @@ impl Bridge {
     }
 
     /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
-    pub fn start(
+    pub fn start<'env>(
         &self,
-        env: &Env,
+        env: &'env Env,
         opened: &Opened,
         mut operation: BoxFuture<'static, Answer>,
         inline: bool,
-    ) -> napi::Result<Started> {
+    ) -> napi::Result<Started<'env>> {
         let runtime = runtime()?;
         if inline {
             let _entered = runtime.enter();
@@ -212,7 +219,7 @@ impl Bridge {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(answer)) => {
                     return Ok(match answer {
-                        Ok(Some(bytes)) => Either4::B(bytes.into()),
+                        Ok(Some(bytes)) => Either4::B(hand_over(env, bytes)?),
                         Ok(None) => Either4::D(()),
                         Err(error) => Either4::C(error.into()),
                     });

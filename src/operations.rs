@@ -78,7 +78,7 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
 
 /// Closes an app. Calls that are under way may fail; no new ones are taken.
 #[napi]
-pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+pub fn close<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
     let embedded = Arc::clone(&opened.embedded);
     let closing = async move {
@@ -90,15 +90,15 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
 
 /// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
 #[napi]
-pub fn call_function(
-    env: &Env,
+pub fn call_function<'env>(
+    env: &'env Env,
     bridge: &External<Bridge>,
     handle: u32,
     user: u32,
     service: Option<String>,
     name: String,
     arguments: &[u8],
-) -> napi::Result<Started> {
+) -> napi::Result<Started<'env>> {
     let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
     let used = Arc::clone(&opened);
@@ -108,14 +108,14 @@ pub fn call_function(
 
 /// Calls a function of a data source as the system user, for the operator.
 #[napi]
-pub fn call_as_system(
-    env: &Env,
+pub fn call_as_system<'env>(
+    env: &'env Env,
     bridge: &External<Bridge>,
     handle: u32,
     service: String,
     name: String,
     arguments: &[u8],
-) -> napi::Result<Started> {
+) -> napi::Result<Started<'env>> {
     let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
     let used = Arc::clone(&opened);
@@ -125,14 +125,14 @@ pub fn call_as_system(
 
 /// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
 #[napi]
-pub fn request(
-    env: &Env,
+pub fn request<'env>(
+    env: &'env Env,
     bridge: &External<Bridge>,
     handle: u32,
     operation: String,
     user: u32,
     payload: &[u8],
-) -> napi::Result<Started> {
+) -> napi::Result<Started<'env>> {
     let opened = bridge.opened(handle)?;
     let payload = document(payload)?;
     // What is to be done on this device before the request must be done when this function returns.

@@ -8,5 +8,5 @@ mod users;
 
 pub(crate) use keys::KeyRing;
 pub(crate) use passwords::Passwords;
-pub(crate) use sessions::{Caller, Sessions};
+pub(crate) use sessions::{Caller, Claim, Sessions};
 pub(crate) use users::Users;

@@ -8,8 +8,8 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Result, Secret,
-    auth::{Caller, KeyRing, Passwords, Sessions, Users},
-    data::{Access as DataAccess, Collections, CustomData, claim},
+    auth::{Caller, Claim, KeyRing, Passwords, Sessions, Users},
+    data::{Access as DataAccess, Call, Collections, CustomData, no_rule, user_data_claim},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleUser},
@@ -189,7 +189,7 @@ impl Backend {
     async fn access(&self, caller: &Caller) -> Result<Access> {
         let custom_data = self.custom_data.of(caller.user_id).await?;
         let user_data = match &custom_data {
-            Some(document) => claim(caller.user_id, document)?,
+            Some(document) => user_data_claim(caller.user_id, document)?,
             None => None,
         };
         Ok(Access { access_token: self.sessions.access_token(caller, user_data).await?, custom_data })
@@ -252,25 +252,51 @@ impl Backend {
         &self,
         CallFunction { access_token, service, name, arguments }: CallFunction,
     ) -> Result<RawBson> {
-        let caller = self.sessions.by_access_token(&access_token).await?;
+        let claim = self.sessions.claim_of_access_token(&access_token).await?;
+        let access = self.access_to(&claim, service.as_deref(), &name, &arguments).await;
+        // What is wrong with a call is only told to who may make it.
+        let (call, access) = match access {
+            Ok(access) => access,
+            Err(error) => {
+                claim.confirm(self.store.find(self.sessions.find(&claim)).await?)?;
+                return Err(error);
+            }
+        };
+        if let Ok(Some(find)) = self.collections.find(&call, &access) {
+            // The session and what is asked for are read together: a query is one trip to the store.
+            let [session, documents] = self.store.find_both([self.sessions.find(&claim), find]).await?;
+            claim.confirm(session)?;
+            return Ok(Collections::found(&call, documents));
+        }
+        claim.confirm(self.store.find(self.sessions.find(&claim)).await?)?;
+        self.collections.run(call, access).await
+    }
+
+    /// The collection that a call is for, and its rules for the user that a token claims.
+    async fn access_to<'a>(
+        &self,
+        claim: &Claim,
+        service: Option<&str>,
+        name: &'a str,
+        arguments: &'a RawDocument,
+    ) -> Result<(Call<'a>, DataAccess)> {
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
         };
-        let call = self.collections.read(&self.definition, &service, &name, &arguments)?;
-        let rules = self
-            .definition
-            .services
-            .get(&service)
+        let call = self.collections.read(&self.definition, service, name, arguments)?;
+        let services = &self.definition.services;
+        let rules = services
+            .get(service)
             .and_then(|service| service.rules(&call.namespace.database, &call.namespace.collection))
-            .ok_or_else(|| crate::data::no_rule(&call.namespace))?;
+            .ok_or_else(|| no_rule(&call.namespace))?;
         // As it is now, so that a privilege that was taken away is gone at once.
-        let custom_data = if rules.needs_custom_data() { self.custom_data.of(caller.user_id).await? } else { None };
+        let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
         let guard = RuleGuard {
             rules: Arc::clone(rules),
-            user: RuleUser { id: caller.user_id.to_hex(), custom_data },
+            user: RuleUser { id: claim.user_id().to_hex(), custom_data },
             namespace: call.namespace.clone(),
         };
-        self.collections.run(call, DataAccess::Guarded(Arc::new(guard))).await
+        Ok((call, DataAccess::Guarded(Arc::new(guard))))
     }
 }
 

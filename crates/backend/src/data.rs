@@ -4,5 +4,5 @@ mod arguments;
 mod collection;
 mod custom_data;
 
-pub(crate) use collection::{Access, Collections, no_rule};
-pub(crate) use custom_data::{CustomData, claim};
+pub(crate) use collection::{Access, Call, Collections, no_rule};
+pub(crate) use custom_data::{CustomData, user_data_claim};

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 /// Text that no log, error or `Debug` shows: a password or a token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// The text itself, for the one place that needs it.
@@ -11,7 +13,7 @@ impl Secret {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 }
 

@@ -1,6 +1,11 @@
 //! What plain SQLite takes for the same bytes: the limit that `npm run bench` compares with. Prints one JSON object of
 //! nanoseconds for each operation.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a program for measuring, which may stop at once")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a program for measuring, which may stop at once"
+)]
 
 use std::time::Instant;
 
@@ -8,7 +13,8 @@ use rusqlite::{Connection, params};
 
 fn main() {
     let argument = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<usize>().ok());
-    let (documents, size, rounds) = (argument(1).unwrap_or(100_000), argument(2).unwrap_or(300), argument(3).unwrap_or(2_000));
+    let (documents, size, rounds) =
+        (argument(1).unwrap_or(100_000), argument(2).unwrap_or(300), argument(3).unwrap_or(2_000));
     let directory = tempfile::tempdir().unwrap();
     let connection = Connection::open(directory.path().join("limit.sqlite")).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
@@ -48,7 +54,8 @@ fn main() {
         connection.prepare_cached(sql).unwrap().query_row([key(number * 7919 % documents)], |row| row.get(0)).unwrap()
     };
     let by_id = "SELECT body FROM documents WHERE id = ?1";
-    let by_entry = "SELECT document.body FROM entries AS entry CROSS JOIN documents AS document ON document.seq = entry.seq
+    let by_entry =
+        "SELECT document.body FROM entries AS entry CROSS JOIN documents AS document ON document.seq = entry.seq
          WHERE entry.key = ?1 ORDER BY entry.seq";
     let find_one = timed(rounds, Box::new(|number| assert_eq!(read(by_id, number).len(), size)));
     // The session and then the custom data.
@@ -67,7 +74,8 @@ fn main() {
     let find_1000 = timed(
         50,
         Box::new(|_| {
-            let mut statement = connection.prepare_cached("SELECT body FROM documents ORDER BY seq LIMIT 1000").unwrap();
+            let mut statement =
+                connection.prepare_cached("SELECT body FROM documents ORDER BY seq LIMIT 1000").unwrap();
             let bodies: Vec<Vec<u8>> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
             assert_eq!(bodies.len(), 1000);
         }),

@@ -24,6 +24,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// done at the first poll; anything longer runs on a thread of its own.
     fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
 
+    /// The answers of two queries at one moment, for the price of little more than one.
+    fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>>;
+
     /// How many documents a filter matches among those that may be seen.
     fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>>;
 

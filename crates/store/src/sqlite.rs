@@ -142,18 +142,38 @@ impl Shared {
 impl Store for SqliteStore {
     fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         if read::is_point_read(&find) {
-            match self
-                .shared
-                .read(|session| session.map_or(Ok(Some(Vec::new())), |session| read::find_few(session, &find)))
-            {
-                Ok(Some(documents)) => return future::ready(Ok(documents)).boxed(),
-                // More than a few: not here.
-                Ok(None) => {}
-                Err(error) => return future::ready(Err(error)).boxed(),
+            let few = |session: Option<&mut Session>| match session {
+                Some(session) => read::find_few(session, &find),
+                None => Ok(Some(Vec::new())),
+            };
+            // Without an answer there are more than a few, which are not read where the event loop waits.
+            if let Some(answer) = self.shared.read(few).transpose() {
+                return future::ready(answer).boxed();
+            }
+        }
+        self.on_a_thread(move |shared| shared.read(|session| read::find_in(session, &find)))
+    }
+
+    fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
+        if finds.iter().all(read::is_point_read) {
+            let few = |session: Option<&mut Session>| match session {
+                Some(session) => session.at_one_moment(|session| {
+                    let Some(first) = read::find_few(session, &finds[0])? else { return Ok(None) };
+                    Ok(read::find_few(session, &finds[1])?.map(|second| [first, second]))
+                }),
+                None => Ok(Some([Vec::new(), Vec::new()])),
+            };
+            if let Some(answer) = self.shared.read(few).transpose() {
+                return future::ready(answer).boxed();
             }
         }
         self.on_a_thread(move |shared| {
-            shared.read(|session| session.map_or(Ok(Vec::new()), |session| read::find(session, &find)))
+            shared.read(|session| match session {
+                Some(session) => session.at_one_moment(|session| {
+                    Ok([read::find_in(Some(session), &finds[0])?, read::find_in(Some(session), &finds[1])?])
+                }),
+                None => Ok([Vec::new(), Vec::new()]),
+            })
         })
     }
 

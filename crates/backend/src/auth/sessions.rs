@@ -10,7 +10,7 @@ use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
     keys::KeyRing,
-    tokens::{Kind, Subject, Tokens},
+    tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users},
 };
 use crate::{Environment, Error, ErrorCode, Result, Secret};
@@ -37,6 +37,29 @@ pub(crate) struct Caller {
     pub(crate) user_id: ObjectId,
     pub(crate) session_id: ObjectId,
     pub(crate) device_id: String,
+}
+
+/// Who a genuine token says that its bearer is.
+pub(crate) struct Claim(Verified);
+
+impl Claim {
+    /// The user's id.
+    pub(crate) fn user_id(&self) -> ObjectId {
+        self.0.user_id
+    }
+
+    /// The caller, if what [`Sessions::find`] found is an open session.
+    pub(crate) fn confirm(&self, session: Vec<RawDocumentBuf>) -> Result<Caller> {
+        let Verified { user_id, session_id, kind, .. } = self.0;
+        let Some(session) = session.first() else {
+            return Err(match kind {
+                Kind::Refresh => Error::invalid_session("failed to find refresh token"),
+                Kind::Access => Error::invalid_session(&format!("No user found for session for user id {user_id}")),
+            });
+        };
+        let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
+        Ok(Caller { user_id, session_id, device_id })
+    }
 }
 
 impl Sessions {
@@ -91,29 +114,30 @@ impl Sessions {
 
     /// Who an access token stands for, if its session is open.
     pub(crate) async fn by_access_token(&self, token: &Secret) -> Result<Caller> {
-        let (caller, _) =
-            self.authenticate(token, Kind::Access, "access token expired", "access token required").await?;
-        Ok(caller)
+        let claim = self.claim_of_access_token(token).await?;
+        let session = self.store.find(self.find(&claim)).await?;
+        claim.confirm(session)
     }
 
     /// Who a refresh token stands for, if its session is open.
     pub(crate) async fn by_refresh_token(&self, token: &Secret) -> Result<Caller> {
-        let (caller, session) =
-            self.authenticate(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
-        let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
-        if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
-            return Err(Error::invalid_session("failed to find refresh token"));
+        let claim = self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
+        let session = self.store.find(self.find(&claim)).await?;
+        if let Some(session) = session.first() {
+            let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
+            if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
+                return Err(Error::invalid_session("failed to find refresh token"));
+            }
         }
-        Ok(caller)
+        claim.confirm(session)
     }
 
-    async fn authenticate(
-        &self,
-        token: &Secret,
-        kind: Kind,
-        expired: &str,
-        wrong_kind: &str,
-    ) -> Result<(Caller, RawDocumentBuf)> {
+    /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].
+    pub(crate) async fn claim_of_access_token(&self, token: &Secret) -> Result<Claim> {
+        self.claim(token, Kind::Access, "access token expired", "access token required").await
+    }
+
+    async fn claim(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<Claim> {
         let verified = self.tokens.verify(token).await?;
         if verified.kind != kind {
             let prefix = if kind == Kind::Refresh { "invalid refresh token" } else { "invalid session" };
@@ -122,18 +146,12 @@ impl Sessions {
         if verified.expires <= self.environment.unix_seconds() {
             return Err(Error::invalid_session(expired));
         }
-        let filter = Filter::equals("_id", RawBson::ObjectId(verified.session_id));
-        let session = self.store.find(Find::new(self.namespace.clone(), filter)).await?.pop();
-        let Some(session) = session else {
-            return Err(match kind {
-                Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::Access => {
-                    Error::invalid_session(&format!("No user found for session for user id {}", verified.user_id))
-                }
-            });
-        };
-        let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
-        Ok((Caller { user_id: verified.user_id, session_id: verified.session_id, device_id }, session))
+        Ok(Claim(verified))
+    }
+
+    /// The query for the session that a token claims.
+    pub(crate) fn find(&self, claim: &Claim) -> Find {
+        Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(claim.0.session_id)))
     }
 
     /// Ends one session.

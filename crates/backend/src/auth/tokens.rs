@@ -20,7 +20,7 @@ pub(super) enum Kind {
 }
 
 /// What a genuine token says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Verified {
     pub(super) kind: Kind,
     pub(super) user_id: ObjectId,
@@ -177,7 +177,7 @@ impl Tokens {
             keys = self.keys.reload().await?;
         }
         let verified = self.decode(token, &key_id, &keys).ok_or_else(unauthorized)?;
-        self.verified.insert(token.expose().to_owned(), verified.clone());
+        self.verified.insert(token.expose().to_owned(), verified);
         Ok(verified)
     }
 

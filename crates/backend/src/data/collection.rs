@@ -32,6 +32,15 @@ pub(crate) enum Access {
     Guarded(Arc<dyn Guard>),
 }
 
+impl Access {
+    fn guard(&self) -> Option<Arc<dyn Guard>> {
+        match self {
+            Self::System => None,
+            Self::Guarded(guard) => Some(Arc::clone(guard)),
+        }
+    }
+}
+
 /// A call that has been read, waiting for the rules of its collection.
 pub(crate) struct Call<'a> {
     pub(crate) namespace: Namespace,
@@ -72,28 +81,38 @@ impl Collections {
         Ok(Call { namespace, name, arguments })
     }
 
+    /// The query that a call is, if it is one.
+    pub(crate) fn find(&self, call: &Call<'_>, access: &Access) -> Result<Option<Find>> {
+        let Call { namespace, name, arguments } = call;
+        let one = *name == "findOne";
+        if !one && *name != "find" {
+            return Ok(None);
+        }
+        let arguments = Arguments::new(name, arguments, takes(name)?)?;
+        Ok(Some(Find {
+            sort: sort(&arguments)?,
+            projection: arguments.document("project")?.map(Projection::parse).transpose()?,
+            limit: if one { Some(1) } else { arguments.limit()? },
+            at_most: Some(self.max_documents),
+            guard: access.guard(),
+            ..Find::new(namespace.clone(), filter(&arguments, "query")?)
+        }))
+    }
+
+    /// The answer to a call that is a query, from what it found.
+    pub(crate) fn found(call: &Call<'_>, mut documents: Vec<RawDocumentBuf>) -> RawBson {
+        if call.name == "findOne" { document_or_null(documents.pop()) } else { array(documents) }
+    }
+
     /// Carries a call out.
     pub(crate) async fn run(&self, call: Call<'_>, access: Access) -> Result<RawBson> {
+        if let Some(find) = self.find(&call, &access)? {
+            return Ok(Self::found(&call, self.store.find(find).await?));
+        }
         let Call { namespace, name, arguments } = call;
-        let guard = match access {
-            Access::System => None,
-            Access::Guarded(guard) => Some(guard),
-        };
+        let guard = access.guard();
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
         match name {
-            "find" | "findOne" => {
-                let one = name == "findOne";
-                let find = Find {
-                    sort: sort(&arguments)?,
-                    projection: arguments.document("project")?.map(Projection::parse).transpose()?,
-                    limit: if one { Some(1) } else { arguments.limit()? },
-                    at_most: Some(self.max_documents),
-                    guard,
-                    ..Find::new(namespace, filter(&arguments, "query")?)
-                };
-                let mut found = self.store.find(find).await?;
-                Ok(if one { document_or_null(found.pop()) } else { array(found) })
-            }
             "count" => {
                 let count = Count { namespace, filter: filter(&arguments, "query")?, limit: arguments.limit()?, guard };
                 let counted = self.store.count(count).await?;

@@ -55,7 +55,7 @@ impl CustomData {
 }
 
 /// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
-pub(crate) fn claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Value>> {
+pub(crate) fn user_data_claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Value>> {
     // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
     let too_large = |size: usize| {
         let fits = size <= TOKEN_LIMIT;

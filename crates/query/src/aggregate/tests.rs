@@ -15,8 +15,7 @@ fn run(pipeline: Bson) -> Result<Vec<Document>> {
     let stages = bson::RawBson::try_from(pipeline).unwrap();
     let pipeline = Pipeline::parse(stages.as_array().unwrap())?;
     let documents = plants.into_iter().map(|plant| RawDocumentBuf::try_from(plant).unwrap());
-    let answer = pipeline.run(documents).map(|document| Ok(Document::try_from(document?).unwrap())).collect();
-    answer
+    pipeline.run(documents).map(|document| Ok(Document::try_from(document?).unwrap())).collect()
 }
 
 #[test]

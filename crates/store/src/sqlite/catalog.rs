@@ -59,6 +59,16 @@ impl Catalog {
     /// Forgets everything, after a transaction that made tables was rolled back.
     pub(super) fn forget(&mut self) {
         self.version = None;
+        self.collections.clear();
+    }
+
+    /// A collection for a read of few documents, which need not know of the newest indexes: tables are never dropped,
+    /// so one that is known is there.
+    pub(super) fn known(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Option<Arc<Collection>>> {
+        if !self.collections.contains_key(namespace) {
+            self.refresh(connection)?;
+        }
+        Ok(self.collection(namespace))
     }
 
     pub(super) fn collection(&self, namespace: &Namespace) -> Option<Arc<Collection>> {

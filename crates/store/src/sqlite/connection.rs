@@ -65,6 +65,17 @@ impl Session {
         Ok(Self { connection, catalog: Catalog::default() })
     }
 
+    /// Runs several reads on one snapshot. A write that goes on in the same connection, as in memory, is never in the
+    /// middle of this: its transaction is over when the connection is free.
+    pub(super) fn at_one_moment<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        let answer = read(self);
+        let ended = self.connection.prepare_cached("COMMIT")?.execute([]);
+        let answer = answer?;
+        ended?;
+        Ok(answer)
+    }
+
     pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {
         self.catalog.refresh(&self.connection)?;
         let collection = self.catalog.collection(namespace);

@@ -92,8 +92,9 @@ pub(super) fn is_point_read(find: &Find) -> bool {
 
 /// The answer to a point read, `None` where it turns out to be more than a few documents or a scan.
 pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
-    session.catalog.refresh(&session.connection)?;
-    let Some(collection) = session.catalog.collection(&find.namespace) else { return Ok(Some(Vec::new())) };
+    let Some(collection) = session.catalog.known(&session.connection, &find.namespace)? else {
+        return Ok(Some(Vec::new()));
+    };
     if matches!(Plan::choose(&find.filter, &collection), Plan::Scan) {
         return Ok(None);
     }
@@ -110,7 +111,8 @@ pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<
     Ok((visited <= FEW).then_some(found))
 }
 
-pub(super) fn find(session: &mut Session, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+    let Some(session) = session else { return Ok(Vec::new()) };
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&find.namespace) else { return Ok(Vec::new()) };
     let limit = find.limit.unwrap_or(usize::MAX);
