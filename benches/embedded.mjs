@@ -80,11 +80,25 @@ const operations = {
   insertOne: [1000, (index) => collection.insertOne(document(index, "somebody"))],
   "find of 1000": [20, () => collection.find({}, { limit: 1000 })],
 };
-const limitProgram = ["run", "--quiet", "--release", "--target", hostTriple(), "-p", "userkeep-store", "--example", "limit", "--"];
+const limitProgram = [
+  "run",
+  "--quiet",
+  "--release",
+  "--target",
+  hostTriple(),
+  "-p",
+  "userkeep-store",
+  "--example",
+  "limit",
+  "--",
+];
 
 const results = {};
 for (let round = 0; round <= ROUNDS; round++) {
-  const limit = spawnSync("cargo", [...limitProgram, DOCUMENTS, size, 2000].map(String), { cwd: ROOT, encoding: "utf8" });
+  const limit = spawnSync("cargo", [...limitProgram, DOCUMENTS, size, 2000].map(String), {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
   if (limit.status !== 0) {
     throw new Error(limit.stderr);
   }

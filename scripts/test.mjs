@@ -1,0 +1,105 @@
+// Runs every check and counts what each of them counted: `npm test [-- --shared DIR] [-- --only NAME]`.
+//
+// The last line is `N passed, N failed`. `--shared DIR` adds the runners over material that is not the project's own.
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { hostTriple } from "./run.mjs";
+
+const { values: options } = parseArgs({ options: { shared: { type: "string" }, only: { type: "string" } } });
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const TARGET = hostTriple();
+const FAILED = { passed: 0, failed: 1 };
+
+function command(name, args) {
+  const { status, stdout, stderr, error } = spawnSync(name, args, {
+    cwd: ROOT,
+    encoding: "utf8",
+    maxBuffer: 256 * 1024 * 1024,
+    env: { ...process.env, RUST_BACKTRACE: "0", NODE_ENV: "test" },
+  });
+  return { ok: !error && status === 0, output: `${stdout ?? ""}${stderr ?? ""}${error ? error.message : ""}` };
+}
+
+/** A check that passes or fails as one. */
+function single(name, args) {
+  const { ok, output } = command(name, args);
+  return { ...(ok ? { passed: 1, failed: 0 } : FAILED), output: ok ? "" : output };
+}
+
+function cargoTest() {
+  const { ok, output } = command("cargo", ["test", "--workspace", "--target", TARGET]);
+  const counts = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
+  const sum = (index) => counts.reduce((total, match) => total + Number(match[index]), 0);
+  // A test that is left out has failed, and so has a run that ended before it counted.
+  const failed = sum(2) + sum(3);
+  return { passed: sum(1), failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
+}
+
+function jest() {
+  const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-jest-")), "report.json");
+  const { ok, output } = command("npx", ["jest", "--ci", "--json", `--outputFile=${report}`]);
+  if (!fs.existsSync(report)) {
+    return { ...FAILED, output };
+  }
+  const result = JSON.parse(fs.readFileSync(report, "utf8"));
+  const failed = result.numFailedTests + result.numPendingTests + result.numRuntimeErrorTestSuites;
+  return { passed: result.numPassedTests, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
+}
+
+/** Runs each example twice, as a user does: the second time it finds what the first has left. */
+function examples() {
+  const counts = { passed: 0, failed: 0, output: "" };
+  const expectations = {
+    "quickstart/index.mjs": [/custom data before: \{\}/, /custom data before: \{\s+_id/],
+    "link-existing-document/index.cjs": [
+      /after the user was deleted: \{\s+_id/,
+      /linked: \{ matchedCount: 1, modifiedCount: 1 \}/,
+    ],
+  };
+  for (const [example, expected] of Object.entries(expectations)) {
+    fs.rmSync(path.join(ROOT, "examples", path.dirname(example), ".userkeep"), { recursive: true, force: true });
+    for (const pattern of expected) {
+      const { ok, output } = command(process.execPath, [path.join("examples", example)]);
+      const passed = ok && pattern.test(output);
+      counts[passed ? "passed" : "failed"] += 1;
+      counts.output += passed ? "" : `${example} did not print ${pattern}:\n${output}`;
+    }
+  }
+  return counts;
+}
+
+const checks = {
+  "cargo fmt": () => single("cargo", ["fmt", "--check"]),
+  clippy: () => single("cargo", ["clippy", "--workspace", "--all-targets", "--target", TARGET, "--", "-D", "warnings"]),
+  "cargo test": cargoTest,
+  biome: () => single("npx", ["biome", "check", "--error-on-warnings", "."]),
+  types: () => single("npx", ["tsc", "-p", "__test__/types"]),
+  jest,
+  examples,
+};
+if (options.shared) {
+  checks.definitions = () =>
+    single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
+}
+
+const total = { passed: 0, failed: 0 };
+for (const [name, run] of Object.entries(checks)) {
+  if (options.only && options.only !== name) {
+    continue;
+  }
+  const start = Date.now();
+  const { passed, failed, output } = run();
+  if (output) {
+    console.log(output);
+  }
+  const seconds = ((Date.now() - start) / 1000).toFixed(0);
+  console.log(`${failed ? "FAILED" : "ok"}  ${name}: ${passed} of ${passed + failed} (${seconds} s)`);
+  total.passed += passed;
+  total.failed += failed;
+}
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exitCode = total.failed || !total.passed ? 1 : 0;
