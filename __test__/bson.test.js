@@ -1,6 +1,7 @@
 "use strict";
 
 const bson = require("bson");
+const { decode } = require("../lib/decode.js");
 const { encode } = require("../lib/encode.js");
 const { BSON } = require("..");
 
@@ -62,6 +63,30 @@ test("what is written is what the bson package writes", () => {
       throw new Error(`round ${round}: ${bson.EJSON.stringify(document)}`);
     }
   }
+});
+
+test("what is read is what the bson package reads", () => {
+  const next = generator(22112026);
+  for (let round = 0; round < 5000; round++) {
+    const bytes = Buffer.from(bson.serialize(randomDocument(next, 4)));
+    const ours = decode(bytes);
+    // Nothing of what was read may change with the buffer that it was read from.
+    const copy = Buffer.from(bytes);
+    bytes.fill(0xff);
+    expect(ours).toEqual(bson.deserialize(copy, { bsonRegExp: true }));
+  }
+  const odd = bson.serialize({
+    ["__proto__"]: 1,
+    "": { $ref: "c", $id: 1, x: 2 },
+    s: new bson.BSONSymbol("s"),
+    u: "ü".repeat(40),
+    a: "x".repeat(100),
+  });
+  const read = decode(Buffer.from(odd));
+  expect(Object.keys(read)).toEqual(["__proto__", "", "s", "u", "a"]);
+  expect(Object.getPrototypeOf(read)).toBe(Object.prototype);
+  expect(read[""]).toEqual(new bson.DBRef("c", 1, undefined, { x: 2 }));
+  expect([read.s, read.u, read.a]).toEqual(["s", "ü".repeat(40), "x".repeat(100)]);
 });
 
 test("whole numbers are integers, and what has no value is left out or null", () => {

@@ -1,15 +1,8 @@
 "use strict";
 
 const bson = require("bson");
+const { decode } = require("./decode.js");
 const { encode } = require("./encode.js");
-
-/**
- * Reads a document as the SDK gave it: integers and doubles as numbers (a `Long` only beyond 2^53), every other type
- * as its class.
- */
-function decode(bytes) {
-  return bson.deserialize(bytes, { promoteValues: true, promoteLongs: true, bsonRegExp: true });
-}
 
 /** A class that may also be called without `new`, as those of older versions of `bson` could. */
 function callable(Class) {

@@ -43,14 +43,22 @@ function textTo(end) {
 }
 
 function cstring() {
-  const end = buffer.indexOf(0, position);
-  const text = textTo(end);
-  position = end + 1;
-  return text;
+  const start = position;
+  let name = "";
+  for (let code = buffer[position++]; code !== 0; code = buffer[position++]) {
+    if (code > 0x7f) {
+      const end = buffer.indexOf(0, position);
+      position = end + 1;
+      return buffer.utf8Slice(start, end);
+    }
+    name += String.fromCharCode(code);
+  }
+  return name;
 }
 
 function int32() {
-  const value = buffer[position] | (buffer[position + 1] << 8) | (buffer[position + 2] << 16) | (buffer[position + 3] << 24);
+  const value =
+    buffer[position] | (buffer[position + 1] << 8) | (buffer[position + 2] << 16) | (buffer[position + 3] << 24);
   position += 4;
   return value;
 }
@@ -185,7 +193,8 @@ function array() {
   position += 4;
   const items = [];
   for (let type = buffer[position++]; type !== 0; type = buffer[position++]) {
-    position = buffer.indexOf(0, position) + 1;
+    // The name is the index, which the place says already.
+    while (buffer[position++] !== 0);
     items.push(value(type));
   }
   return items;
