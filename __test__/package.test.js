@@ -23,7 +23,6 @@ test("the package holds what a user needs, and installs nothing by a script", ()
     "index.d.ts",
     "index.js",
     "index.mjs",
-    "native/index.js",
     "package.json",
     ...library,
   ];

@@ -1,6 +1,6 @@
 "use strict";
 
-const native = require("../native/index.js");
+const native = require("./native.js");
 const { decode } = require("./bson.js");
 const { toError } = require("./errors.js");
 

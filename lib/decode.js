@@ -70,9 +70,16 @@ function text() {
   return value;
 }
 
+/** Bytes of their own: what is read next into this memory must not show through. */
 function copy(length) {
-  const bytes = new Uint8Array(length);
-  bytes.set(buffer.subarray(position, position + length));
+  const bytes = Buffer.allocUnsafe(length);
+  if (length <= SHORT) {
+    for (let index = 0; index < length; index++) {
+      bytes[index] = buffer[position + index];
+    }
+  } else {
+    buffer.copy(bytes, 0, position, position + length);
+  }
   position += length;
   return bytes;
 }
