@@ -73,7 +73,7 @@ test("what is read is what the bson package reads", () => {
     // Nothing of what was read may change with the buffer that it was read from.
     const copy = Buffer.from(bytes);
     bytes.fill(0xff);
-    expect(ours).toEqual(bson.deserialize(copy, { bsonRegExp: true }));
+    expect(ours).toStrictEqual(bson.deserialize(copy, { bsonRegExp: true }));
   }
   const odd = bson.serialize({
     ["__proto__"]: 1,

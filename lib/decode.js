@@ -97,7 +97,7 @@ function binary() {
     return new Binary(copy(int32()), subtype);
   }
   const bytes = copy(length);
-  return subtype === UUID_SUBTYPE && length === UUID.BYTES_LENGTH ? new UUID(bytes) : new Binary(bytes, subtype);
+  return subtype === UUID_SUBTYPE && length === 16 ? new UUID(bytes) : new Binary(bytes, subtype);
 }
 
 /** A whole number, as a `Long` only where a number would not hold it. */
