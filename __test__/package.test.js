@@ -68,3 +68,17 @@ test("import gives what require does, by name too", async () => {
   expect(same).toBe(true);
   expect(names).toEqual(Object.keys(Realm).sort());
 });
+
+test("the README's program runs", () => {
+  const [, program] = /```js\n([\s\S]*?)```/.exec(fs.readFileSync(path.join(ROOT, "README.md"), "utf8"));
+  expect(program.trim().split("\n").length).toBeLessThanOrEqual(20);
+  const output = execFileSync(process.execPath, ["--input-type=module", "-e", program], {
+    cwd: ROOT,
+    encoding: "utf8",
+    env: { ...process.env, USERKEEP_STORE: "memory:" },
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  expect(output).toMatch(
+    /^\{\}\n\{\s+_id: new ObjectId\('[0-9a-f]{24}'\),\s+userId: '[0-9a-f]{24}',\s+favoriteColor: 'pink'\s+\}\n$/,
+  );
+});
