@@ -7,6 +7,13 @@ declare class Realm {
 
   /** Closes every app that is open in this thread. Resolves when their stores have been let go of. */
   static shutdown(): Promise<void>;
+
+  /**
+   * The same as `shutdown`, for tests: deletes no users.
+   *
+   * @throws unless `flags.ALLOW_CLEAR_TEST_STATE` is set
+   */
+  static clearTestState(): Promise<void>;
 }
 
 declare namespace Realm {

@@ -20,6 +20,13 @@ class Realm {
   static shutdown() {
     return closeAll();
   }
+
+  static clearTestState() {
+    if (!Realm.flags.ALLOW_CLEAR_TEST_STATE) {
+      throw new Error("Set the flag 'Realm.flags.ALLOW_CLEAR_TEST_STATE = true' before calling this.");
+    }
+    return closeAll();
+  }
 }
 
 const MongoDB = Object.freeze({ MongoDBCollection });

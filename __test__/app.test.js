@@ -176,6 +176,15 @@ test("apps of one id share users and backend, and other settings are an error", 
   expect(another.currentUser).toBeNull();
 });
 
+test("clearing the state of tests has to be allowed", async () => {
+  expect(() => Realm.clearTestState()).toThrow("ALLOW_CLEAR_TEST_STATE");
+  Realm.flags.ALLOW_CLEAR_TEST_STATE = true;
+  const app = openApp();
+  await Realm.clearTestState();
+  Realm.flags.ALLOW_CLEAR_TEST_STATE = false;
+  expect(() => app.currentUser).toThrow("The app has been closed");
+});
+
 test("shutdown closes every app", async () => {
   const app = openApp();
   const user = await logInNew(app);

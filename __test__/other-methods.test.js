@@ -43,6 +43,7 @@ test("functions, API keys, linking, push, watch", async () => {
   });
   await expect(user.functions.sum(1, 2)).rejects.toThrow("function not found: 'sum'");
   expect(user.functions.inspect).toBeUndefined();
+  expect(typeof (await user.functions)).toBe("object");
   const id = "63c1b2a1f0e1d2c3b4a59687";
   for (const call of [
     () => user.apiKeys.create("k"),

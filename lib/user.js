@@ -152,13 +152,13 @@ class User {
   }
 }
 
-/** The app's functions as methods: every name is one, but for what Node asks when it prints an object. */
+/** The app's functions as methods: every name is one, but for what Node asks when it prints or awaits an object. */
 function makeFunctions(user) {
   return new Proxy(
     {},
     {
       get(target, name, receiver) {
-        if (typeof name === "string" && name !== "inspect") {
+        if (typeof name === "string" && name !== "inspect" && name !== "then") {
           return (...args) => user.callFunction(name, ...args);
         }
         return Reflect.get(target, name, receiver);

@@ -12,7 +12,7 @@ use bson::{
 
 use crate::{
     Error, ErrorCode, Filter, Path, Result,
-    document::{MAX_DOCUMENT_SIZE, as_document, elements, get},
+    document::{MAX_DOCUMENT_SIZE, elements, get},
     equal,
 };
 use action::Action;
@@ -198,16 +198,6 @@ fn seed(filter: &Filter, only_id: bool) -> Result<RawDocumentBuf> {
     let seeded = tree.into_document();
     check_id(&seeded)?;
     Ok(seeded)
-}
-
-/// Refuses a stored value whose nested field names an update may not introduce.
-fn check_stored(value: RawBsonRef<'_>) -> Result<()> {
-    let nested = match value {
-        RawBsonRef::Document(document) => document,
-        RawBsonRef::Array(array) => as_document(array),
-        _ => return Ok(()),
-    };
-    elements(nested).try_for_each(|(_, value)| check_stored(value))
 }
 
 #[cfg(test)]

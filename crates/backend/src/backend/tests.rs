@@ -148,12 +148,13 @@ async fn data_that_does_not_fit_the_token_comes_beside_it() {
 async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
-    let mut times = [std::time::Duration::ZERO; 2];
+    // The shortest of several tries: what the machine does besides only ever makes one longer.
+    let mut times = [std::time::Duration::MAX; 2];
     for _ in 0..5 {
         for (time, email) in times.iter_mut().zip(["a@example.com", "b@example.com"]) {
             let start = Instant::now();
             let error = world.log_in_as(email, "wrong password").await.unwrap_err();
-            *time += start.elapsed();
+            *time = start.elapsed().min(*time);
             assert_eq!((error.message.as_ref(), error.code as i32, error.code.status()), ("unauthorized", 4349, 401));
         }
     }

@@ -34,8 +34,10 @@ pub(super) fn read(file: &mut Reader<'_>) -> Option<RuleSet> {
 
 fn read_role(role: &mut Reader<'_>) -> Role {
     let name = role.text("name").unwrap_or_default();
-    // A role that says nowhere when it applies is one that always does, as in the console's presets.
-    let apply_when = expression(role, "apply_when").unwrap_or(Expression::Constant(true));
+    let apply_when = expression(role, "apply_when").unwrap_or_else(|| {
+        role.refuse("apply_when", "is required: a role must say when it applies ({} for always)");
+        Expression::Constant(false)
+    });
     let document_filters = role.get("document_filters").map(|filters| {
         let mut filters = role.inside(".document_filters", filters);
         let read = expression(&mut filters, "read");

@@ -80,6 +80,7 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         (rules, role(r#", "document_filters": { "read": { "%or": [{ "%%root.x": 1 }] }, "write": true }"#), "$.roles[0].document_filters.read.%or[0].%%root.x"),
         (rules, r#"{ "filters": [{ "name": "f", "apply_when": {}, "query": {} }] }"#.into(), "$.filters"),
         (rules, r#"{ "roles": {} }"#.into(), "$.roles"),
+        (rules, r#"{ "roles": [{ "name": "r", "read": true }] }"#.into(), "$.roles[0].apply_when"),
         (rules, "{ nonsense".into(), ""),
         ("data_sources/m/d/c/schema.json", r#"{ "bsonType": "object" }"#.into(), ""),
         ("auth/custom_user_data.json", r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c" }"#.into(), "$.user_id_field"),

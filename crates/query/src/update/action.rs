@@ -6,7 +6,7 @@ use bson::{
 };
 
 use super::{
-    Environment, check_stored,
+    Environment,
     tree::{Node, Tree, text},
 };
 use crate::{Error, ErrorCode, Filter, Number, Path, Result, Sort, compare, document::type_name, equal};
@@ -279,6 +279,5 @@ pub(super) fn stored(value: RawBsonRef<'_>) -> Result<RawBson> {
     if matches!(value, RawBsonRef::Undefined) {
         return Err(Error::new(ErrorCode::BadValue, "an update cannot store undefined"));
     }
-    check_stored(value)?;
     Ok(value.into())
 }

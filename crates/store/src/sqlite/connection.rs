@@ -1,6 +1,8 @@
 //! One connection to the file, with what it knows of the catalog.
 
-use rusqlite::{Connection, OpenFlags};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{BUSY_TIMEOUT, Location, catalog::Catalog, configure};
 use crate::{Error, Index, Namespace, Result};
@@ -55,9 +57,7 @@ impl Session {
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(error.to_string()))?;
         check_format(&connection, location)?;
         configure(&connection)?;
-        let mode: String = connection
-            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-            .map_err(|error| failed(error.to_string()))?;
+        let mode = use_log(&connection).map_err(|error| failed(error.to_string()))?;
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(failed(format!("the file system does not support a write-ahead log (journal mode {mode})")));
         }
@@ -91,7 +91,7 @@ fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let read = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let application = read("application_id").map_err(|error| match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
+        Some(ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
         _ => Error::Open { path: path.clone(), reason: error.to_string() },
     })?;
     let format = read("user_version")?;
@@ -106,6 +106,19 @@ fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
         return Err(Error::NewerFormat { path: path.clone(), found: format, supported: FORMAT });
     }
     Ok(true)
+}
+
+/// Switches the file to a write-ahead log. Only one process can, and SQLite does not wait for it as it does for a commit.
+fn use_log(connection: &Connection) -> rusqlite::Result<String> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn initialize(connection: &Connection) -> Result<()> {

@@ -105,6 +105,7 @@ pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<
         visited += 1;
         if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document) {
             found.push(project(find, document));
+            check_count(found.len(), find.at_most)?;
         }
         Ok(if visited > FEW || found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
