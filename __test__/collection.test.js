@@ -206,10 +206,10 @@ test("what MongoDB refuses is refused in its words, with its code", async () => 
     deep = { deep };
   }
   await expect(plants.insertOne(deep)).resolves.toBeDefined();
-  for (let level = 0; level < 20; level++) {
+  for (let level = 0; level < 40; level++) {
     deep = { deep };
   }
-  await expect(plants.insertOne(deep)).rejects.toThrow("nested more than 180 levels deep");
+  await expect(plants.insertOne(deep)).rejects.toThrow("nested more than 200 levels deep");
   await expect(plants.insertOne({ text: "x".repeat(16 * 1024 * 1024) })).rejects.toMatchObject({ serverCode: 10334 });
 });
 

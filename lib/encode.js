@@ -27,7 +27,7 @@ const TYPE = {
   maxKey: 0x7f,
 };
 
-const MAX_DEPTH = 180;
+const MAX_DEPTH = 200;
 const INT64_LIMIT = 2 ** 63;
 
 let buffer = Buffer.allocUnsafe(16 * 1024);
@@ -269,7 +269,7 @@ function writeClass(name, value, depth) {
 }
 
 function writeCode(name, value, depth) {
-  if (!value.scope || Object.keys(value.scope).length === 0) {
+  if (!value.scope) {
     head(TYPE.code, name);
     return text(String(value.code));
   }

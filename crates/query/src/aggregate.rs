@@ -2,6 +2,7 @@
 //! the caller supplies.
 
 mod group;
+mod project;
 mod stage;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};

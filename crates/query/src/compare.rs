@@ -3,7 +3,10 @@
 
 use std::cmp::Ordering;
 
-use bson::raw::{RawBsonRef, RawDocument};
+use bson::{
+    raw::{RawBinaryRef, RawBsonRef, RawDocument},
+    spec::BinarySubtype,
+};
 
 use crate::{
     Number,
@@ -44,10 +47,8 @@ pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
         (V::String(a) | V::Symbol(a), V::String(b) | V::Symbol(b)) => a.as_bytes().cmp(b.as_bytes()),
         (V::Document(a), V::Document(b)) => compare_documents(a, b),
         (V::Array(a), V::Array(b)) => compare_documents(as_document(a), as_document(b)),
-        (V::Binary(a), V::Binary(b)) => a
-            .bytes
-            .len()
-            .cmp(&b.bytes.len())
+        (V::Binary(a), V::Binary(b)) => binary_length(a)
+            .cmp(&binary_length(b))
             .then_with(|| u8::from(a.subtype).cmp(&u8::from(b.subtype)))
             .then_with(|| a.bytes.cmp(b.bytes)),
         (V::ObjectId(a), V::ObjectId(b)) => a.bytes().cmp(&b.bytes()),
@@ -68,6 +69,11 @@ pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
             _ => Ordering::Equal,
         },
     }
+}
+
+/// The length of binary data as it is stored: the old subtype repeats it in the data.
+pub(crate) fn binary_length(binary: RawBinaryRef<'_>) -> usize {
+    binary.bytes.len() + if binary.subtype == BinarySubtype::BinaryOld { 4 } else { 0 }
 }
 
 /// Compares field by field: type, then name, then value; a prefix is less than what continues it.

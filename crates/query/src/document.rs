@@ -8,7 +8,7 @@ use crate::{Error, ErrorCode, Number, Result};
 pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 
 /// How deeply documents and arrays may be nested, as in the server.
-pub const MAX_NESTING_DEPTH: usize = 180;
+pub const MAX_NESTING_DEPTH: usize = 200;
 
 /// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`] excludes.
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {

@@ -73,14 +73,28 @@ codes! {
     MixedProjection = 31254,
     /// Two parts of a projection touch the same path.
     ProjectionPathCollision = 31249,
+    /// A path in a projection that another one, already there, leads through.
+    ProjectionParentCollision = 31250,
+    /// A `$project` without fields.
+    ProjectWithoutField = 51272,
+    /// A `$group` that is not an object.
+    GroupNotObject = 15947,
+    /// A `$sort` that is not an object.
+    SortNotObject = 15973,
+    /// A direction of a sort that is not a number.
+    SortOrderType = 15974,
+    /// A `$limit` that is not a whole number of documents.
+    InvalidLimit = 5_107_201,
+    /// A `$skip` that is not a whole number of documents.
+    InvalidSkip = 5_107_200,
     /// A `$group` without `_id`.
     GroupWithoutId = 15955,
     /// An accumulator that does not exist.
     UnknownGroupOperator = 15952,
+    /// An accumulator with a list of operands.
+    AccumulatorNotUnary = 40237,
     /// A `$group` field that is not an accumulator.
     GroupFieldNotAccumulator = 40234,
-    /// A `$skip` or `$limit` that is not a whole number of documents.
-    InvalidCount = 15957,
     /// A `$limit` of zero.
     LimitNotPositive = 15958,
     /// A `$count` that is not a field name.

@@ -5,7 +5,7 @@ use bson::raw::{RawBsonRef, RawDocument};
 
 use crate::{
     Number, Path,
-    compare::type_class,
+    compare::{binary_length, type_class},
     decimal::Parts,
     document::{as_document, elements},
 };
@@ -47,7 +47,7 @@ fn push_body(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
         RawBsonRef::Document(document) => push_document(key, document),
         RawBsonRef::Array(array) => push_document(key, as_document(array)),
         RawBsonRef::Binary(binary) => {
-            key.extend((binary.bytes.len() as u32).to_be_bytes());
+            key.extend((binary_length(binary) as u32).to_be_bytes());
             key.push(binary.subtype.into());
             key.extend(binary.bytes);
         }

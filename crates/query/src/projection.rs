@@ -50,6 +50,13 @@ impl Projection {
         Ok(parsed)
     }
 
+    /// The projection that keeps paths, and `_id` if it is told so.
+    pub(crate) fn including<'p>(paths: impl IntoIterator<Item = &'p Path>, with_id: bool) -> Result<Self> {
+        let mut root = Branch::default();
+        paths.into_iter().try_for_each(|path| root.insert(path.parts(), path.as_str()))?;
+        Ok(Self { including: true, root, with_id })
+    }
+
     /// The document with only the fields that are asked for.
     pub fn apply(&self, document: &RawDocument) -> RawDocumentBuf {
         let mut projected = RawDocumentBuf::new();
@@ -108,10 +115,11 @@ impl Projection {
 impl Branch {
     fn insert(&mut self, parts: &[String], whole: &str) -> Result<()> {
         let Some((first, rest)) = parts.split_first() else { return Ok(()) };
-        let collision = || Error::new(ErrorCode::ProjectionPathCollision, format!("Path collision at {whole}"));
+        let collision = |code| Error::new(code, format!("Path collision at {whole}"));
         match self.fields.iter_mut().find(|(name, _)| name == first) {
             Some((_, Some(branch))) if !rest.is_empty() => branch.insert(rest, whole),
-            Some(_) => Err(collision()),
+            Some((_, Some(_))) => Err(collision(ErrorCode::ProjectionParentCollision)),
+            Some((_, None)) => Err(collision(ErrorCode::ProjectionPathCollision)),
             None => {
                 let mut branch = None;
                 if !rest.is_empty() {

@@ -50,11 +50,12 @@ impl Sort {
                 if matches!(value, RawBsonRef::Document(_)) {
                     return Err(Error::unsupported(format_args!("the sort expression at '{name}'")));
                 }
+                let is_number = crate::Number::of(value).is_some();
                 match crate::integer(value) {
                     Some(1) => Ok((path, false)),
                     Some(-1) => Ok((path, true)),
                     _ => Err(Error::new(
-                        ErrorCode::InvalidSortOrder,
+                        if is_number { ErrorCode::InvalidSortOrder } else { ErrorCode::SortOrderType },
                         format!("$sort key ordering must be 1 (for ascending) or -1 (for descending), at '{name}'"),
                     )),
                 }

@@ -33,6 +33,7 @@ const UNSUPPORTED: &[&str] = &[
     "$accumulator",
     "$bottom",
     "$bottomN",
+    "$concatArrays",
     "$count",
     "$firstN",
     "$lastN",
@@ -41,6 +42,7 @@ const UNSUPPORTED: &[&str] = &[
     "$mergeObjects",
     "$minN",
     "$percentile",
+    "$setUnion",
     "$stdDevPop",
     "$stdDevSamp",
     "$top",
@@ -100,6 +102,12 @@ impl Group {
                     ));
                 }
             };
+            if matches!(operand, RawBsonRef::Array(_)) {
+                return Err(Error::new(
+                    ErrorCode::AccumulatorNotUnary,
+                    format!("The {} accumulator is a unary operator", single_field(accumulator)?.0),
+                ));
+            }
             fields.push((name.to_owned(), operator, Expression::parse(operand)?));
         }
         let id =

@@ -2,14 +2,18 @@
 
 use bson::{
     RawBson,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
-use super::{Documents, group::Group, single_field};
+use super::{
+    Documents,
+    group::Group,
+    project::{AddFields, Project, field_path, set_in, unset},
+    single_field,
+};
 use crate::{
-    Error, ErrorCode, Filter, Number, Path, Projection, Result, Sort,
+    Error, ErrorCode, Filter, Path, Projection, Result, Sort,
     document::{elements, items, type_name},
-    expression::Expression,
 };
 
 /// What the server has and this version does not.
@@ -54,17 +58,10 @@ pub(super) enum Stage {
     Limit(u64),
     Count(String),
     Project(Project),
-    AddFields(Vec<(Path, Expression)>),
+    AddFields(AddFields),
     Unset(Projection),
     Unwind(Unwind),
     Group(Group),
-}
-
-/// `$project`: what stays of the document, and what is computed from it.
-#[derive(Debug, Clone)]
-pub(super) struct Project {
-    keep: Projection,
-    computed: Vec<(Path, Expression)>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,7 +102,7 @@ impl Stage {
                 }
             },
             "$project" => Self::Project(Project::parse(document(name, value)?)?),
-            "$addFields" | "$set" => Self::AddFields(fields(document(name, value)?, "")?),
+            "$addFields" | "$set" => Self::AddFields(AddFields::parse(document(name, value)?)?),
             "$unset" => Self::Unset(unset(value)?),
             "$unwind" => Self::Unwind(Unwind::parse(value)?),
             "$group" => Self::Group(Group::parse(document(name, value)?)?),
@@ -129,7 +126,7 @@ impl Stage {
             Self::Skip(skip) => Box::new(documents.skip(usize::try_from(*skip).unwrap_or(usize::MAX))),
             Self::Limit(limit) => Box::new(documents.take(usize::try_from(*limit).unwrap_or(usize::MAX))),
             Self::Project(project) => Box::new(documents.map(|document| project.apply(&document?))),
-            Self::AddFields(fields) => Box::new(documents.map(|document| add(&document?, fields))),
+            Self::AddFields(fields) => Box::new(documents.map(|document| fields.apply(&document?))),
             Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.apply(&document?)))),
             Self::Unwind(unwind) => Box::new(documents.flat_map(|document| match document {
                 Ok(document) => unwind.apply(&document).into_iter().map(Ok).collect::<Vec<_>>(),
@@ -169,172 +166,23 @@ pub(super) fn count_value(count: usize) -> RawBsonRef<'static> {
 }
 
 fn document<'a>(stage: &str, value: RawBsonRef<'a>) -> Result<&'a RawDocument> {
-    value.as_document().ok_or_else(|| {
-        Error::new(ErrorCode::FailedToParse, format!("the {stage} stage must be an object, not {}", type_name(value)))
-    })
+    let code = match stage {
+        "$group" => ErrorCode::GroupNotObject,
+        "$sort" => ErrorCode::SortNotObject,
+        _ => ErrorCode::FailedToParse,
+    };
+    value
+        .as_document()
+        .ok_or_else(|| Error::new(code, format!("the {stage} stage must be an object, not {}", type_name(value))))
 }
 
 fn count(stage: &str, value: RawBsonRef<'_>) -> Result<u64> {
     crate::integer(value).and_then(|count| u64::try_from(count).ok()).ok_or_else(|| {
         Error::new(
-            ErrorCode::InvalidCount,
+            if stage == "$limit" { ErrorCode::InvalidLimit } else { ErrorCode::InvalidSkip },
             format!("invalid argument to {stage} stage: expected a non-negative number of documents"),
         )
     })
-}
-
-/// Expressions by path; a nested document without an operator is the same as dotted paths.
-fn fields(specification: &RawDocument, prefix: &str) -> Result<Vec<(Path, Expression)>> {
-    let mut computed = Vec::new();
-    for (name, value) in elements(specification) {
-        let path = field_path(&format!("{prefix}{name}"))?;
-        match value {
-            RawBsonRef::Document(inner)
-                if !inner.is_empty() && !elements(inner).any(|(name, _)| name.starts_with('$')) =>
-            {
-                computed.extend(fields(inner, &format!("{}.", path.as_str()))?);
-            }
-            value => computed.push((path, Expression::parse(value)?)),
-        }
-    }
-    Ok(computed)
-}
-
-fn field_path(text: &str) -> Result<Path> {
-    let path = Path::strict(text)?;
-    if path.parts().iter().any(|part| part.starts_with('$')) {
-        return Err(Error::new(
-            ErrorCode::InvalidFieldPath,
-            format!("FieldPath field names may not start with '$'. Given '{text}'."),
-        ));
-    }
-    Ok(path)
-}
-
-fn add(document: &RawDocument, fields: &[(Path, Expression)]) -> Result<RawDocumentBuf> {
-    let mut current = document.to_owned();
-    for (path, expression) in fields {
-        // Every expression sees the document as it came in.
-        current = set_in(&current, path.parts(), expression.evaluate(document)?.as_ref());
-    }
-    Ok(current)
-}
-
-/// Sets a field, in every document of an array on the way; no value takes the field out.
-fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> RawDocumentBuf {
-    let Some((first, rest)) = parts.split_first() else { return document.to_owned() };
-    let mut result = RawDocumentBuf::new();
-    let mut found = false;
-    for (name, old) in elements(document) {
-        if name != first {
-            crate::append(&mut result, name, old);
-            continue;
-        }
-        found = true;
-        if rest.is_empty() {
-            if let Some(value) = value {
-                crate::append(&mut result, name, value);
-            }
-        } else {
-            crate::append(&mut result, name, &set_below(old, rest, value));
-        }
-    }
-    match value {
-        Some(value) if !found && rest.is_empty() => crate::append(&mut result, first, value),
-        Some(_) if !found => crate::append(&mut result, first, &set_in(crate::document::empty(), rest, value)),
-        _ => {}
-    }
-    result
-}
-
-fn set_below(old: RawBsonRef<'_>, rest: &[String], value: Option<&RawBson>) -> RawBson {
-    match old {
-        RawBsonRef::Document(inner) => RawBson::Document(set_in(inner, rest, value)),
-        RawBsonRef::Array(array) => {
-            let mut mapped = RawArrayBuf::new();
-            items(array).for_each(|item| mapped.push(set_below(item, rest, value)));
-            RawBson::Array(mapped)
-        }
-        _ => RawBson::Document(set_in(crate::document::empty(), rest, value)),
-    }
-}
-
-fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
-    let mut excluded = RawDocumentBuf::new();
-    let invalid =
-        || Error::new(ErrorCode::FailedToParse, "$unset specification must be a string or an array of strings");
-    match value {
-        RawBsonRef::String(name) => crate::append(&mut excluded, field_path(name)?.as_str(), 0),
-        RawBsonRef::Array(array) if !array.is_empty() => {
-            for item in items(array) {
-                crate::append(&mut excluded, field_path(item.as_str().ok_or_else(invalid)?)?.as_str(), 0);
-            }
-        }
-        _ => return Err(invalid()),
-    }
-    Projection::parse(&excluded)
-}
-
-impl Project {
-    fn parse(specification: &RawDocument) -> Result<Self> {
-        if specification.is_empty() {
-            return Err(Error::new(
-                ErrorCode::FailedToParse,
-                "Invalid $project :: caused by :: projection specification must have at least one field",
-            ));
-        }
-        let mut flags = RawDocumentBuf::new();
-        let mut computed = Vec::new();
-        for (path, expression) in fields(specification, "")? {
-            match &expression {
-                // A number or a boolean keeps or drops the field; a literal is written as { $literal: 1 }.
-                Expression::Literal(value @ RawBson::Boolean(_)) => crate::append(&mut flags, path.as_str(), value),
-                Expression::Literal(value)
-                    if Number::of(value.as_raw_bson_ref()).is_some() && !is_literal(specification, &path) =>
-                {
-                    crate::append(&mut flags, path.as_str(), value);
-                }
-                _ => computed.push((path, expression)),
-            }
-        }
-        if !computed.is_empty() {
-            if let Some((name, _)) =
-                elements(&flags).find(|(name, value)| *name != "_id" && !crate::document::truthy(*value))
-            {
-                return Err(Error::new(
-                    ErrorCode::MixedProjection,
-                    format!(
-                        "Invalid $project :: caused by :: Cannot do exclusion on field {name} in inclusion projection"
-                    ),
-                ));
-            }
-            // Computed fields make it an inclusion even where nothing else is kept; _id stays unless excluded.
-            if elements(&flags).all(|(name, _)| name == "_id") {
-                let with_id = crate::get(&flags, "_id").is_none_or(crate::document::truthy);
-                flags = RawDocumentBuf::new();
-                crate::append(&mut flags, "_id", 1);
-                if !with_id || computed.iter().any(|(path, _)| path.as_str() == "_id") {
-                    // An inclusion of a name that no document has.
-                    flags = RawDocumentBuf::new();
-                    crate::append(&mut flags, "_id", false);
-                    crate::append(&mut flags, "\u{1}", true);
-                }
-            }
-        }
-        Ok(Self { keep: Projection::parse(&flags)?, computed })
-    }
-
-    fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
-        let mut projected = self.keep.apply(document);
-        for (path, expression) in &self.computed {
-            projected = set_in(&projected, path.parts(), expression.evaluate(document)?.as_ref());
-        }
-        Ok(projected)
-    }
-}
-
-fn is_literal(specification: &RawDocument, path: &Path) -> bool {
-    path.value_in(specification).is_some_and(|value| matches!(value, RawBsonRef::Document(_)))
 }
 
 impl Unwind {

@@ -42,6 +42,10 @@ fn shapes_documents() {
         [doc! { "n": 2.5, "first": "sweet", "one": 1 }]
     );
     assert_eq!(
+        run(bson!([{ "$limit": 1 }, { "$project": { "_id": 0, "tags.x": { "$literal": true }, "is": { "$literal": false }, "name": "$type" } }])).unwrap(),
+        [doc! { "tags": [{ "x": true }, { "x": true }], "is": false, "name": "perennial" }]
+    );
+    assert_eq!(
         run(bson!([{ "$limit": 1 }, { "$addFields": { "copy": "$name", "deep.x": "$tags", "gone": "$missing" } }, { "$project": { "tags": 0, "name": 0, "type": false } }])).unwrap(),
         [doc! { "_id": 1, "n": 1, "copy": "venus flytrap", "deep": { "x": ["a", "b"] } }]
     );

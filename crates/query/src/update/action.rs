@@ -185,10 +185,28 @@ fn keep(
 }
 
 fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
+    if [from, to].iter().any(|path| path.parts()[0] == "_id") {
+        return Err(super::immutable_id(
+            "Performing an update on the path '_id' would modify the immutable field '_id'",
+        ));
+    }
     for (end, path) in [("source", from), ("destination", to)] {
         for length in 1..path.parts().len() {
             let parent = Path::new(&path.parts()[..length].join("."));
-            if let Some(RawBson::Array(_)) = tree.open(&parent).map(|node| node.to_value()) {
+            let held = tree.open(&parent).map(|node| node.to_value());
+            if end == "source"
+                && held.as_ref().is_some_and(|held| held.as_document().is_none() && held.as_array().is_none())
+            {
+                return Err(Error::new(
+                    ErrorCode::PathNotViable,
+                    format!(
+                        "Cannot use the part ({}) of ({}) to traverse the element",
+                        path.parts()[length],
+                        path.as_str()
+                    ),
+                ));
+            }
+            if let Some(RawBson::Array(_)) = held {
                 return Err(Error::bad_value(format!(
                     "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
                     path.as_str(),

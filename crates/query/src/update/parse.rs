@@ -56,18 +56,14 @@ pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
 
 fn path(name: &str) -> Result<Path> {
     let path = Path::strict(name)?;
-    for part in path.parts() {
-        if part == "$" || part.starts_with("$[") {
-            return Err(Error::unsupported(format_args!("the positional operator in '{name}'")));
-        }
-        if part.starts_with('$') && !matches!(part.as_str(), "$ref" | "$id" | "$db") {
-            return Err(Error::new(
-                ErrorCode::DollarPrefixedFieldName,
-                format!(
-                    "The dollar ($) prefixed field '{part}' in '{name}' is not allowed in the context of an update's replacement document."
-                ),
-            ));
-        }
+    if let Some(part) = path.parts().iter().find(|part| *part == "$" || part.starts_with("$[")) {
+        return Err(Error::unsupported(format_args!("the positional operator '{part}' in '{name}'")));
+    }
+    if name.starts_with('$') {
+        return Err(Error::new(
+            ErrorCode::DollarPrefixedFieldName,
+            format!("The dollar ($) prefixed field '{}' in '{name}' is not valid for storage.", path.parts()[0]),
+        ));
     }
     Ok(path)
 }
@@ -208,7 +204,9 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
             "$slice" => push.slice = Some(whole(name, value)?),
             "$sort" => {
                 push.sort = Some(match value {
-                    RawBsonRef::Document(sort) => PushSort::Fields(Sort::parse(sort)?),
+                    RawBsonRef::Document(sort) => {
+                        PushSort::Fields(Sort::parse(sort).map_err(|error| Error::bad_value(error.message))?)
+                    }
                     value => PushSort::Whole {
                         descending: match crate::integer(value) {
                             Some(1) => false,
@@ -230,7 +228,12 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
 
 /// `$pull` takes a value, a condition on the items, or a filter on the documents among them.
 fn pull(value: RawBsonRef<'_>) -> Result<Pull> {
-    let RawBsonRef::Document(condition) = value else { return Ok(Pull::Value(stored(value)?)) };
+    let RawBsonRef::Document(condition) = value else {
+        return match value {
+            RawBsonRef::RegularExpression(_) => Err(Error::unsupported("a regular expression in $pull")),
+            value => Ok(Pull::Value(stored(value)?)),
+        };
+    };
     let on_items = elements(condition)
         .next()
         .is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor"));

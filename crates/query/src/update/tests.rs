@@ -104,6 +104,9 @@ fn what_cannot_be_done_is_refused_with_the_servers_code() {
         (doc! { "a": 1, "$set": { "b": 1 } }, ErrorCode::FailedToParse),
         (doc! { "$bit": { "n": { "and": 1 } } }, ErrorCode::CommandNotSupported),
         (doc! { "$set": { "tags.$[]": 1 } }, ErrorCode::CommandNotSupported),
+        (doc! { "$set": { "$a": 1 } }, ErrorCode::DollarPrefixedFieldName),
+        (doc! { "$rename": { "n": "_id" } }, ErrorCode::ImmutableField),
+        (doc! { "$rename": { "n.x": "y" } }, ErrorCode::PathNotViable),
     ];
     for (update, code) in cases {
         let before = doc! { "_id": 1, "n": 5, "tags": ["a"], "big": i64::MAX };
@@ -116,7 +119,7 @@ fn what_cannot_be_done_is_refused_with_the_servers_code() {
 fn an_integer_widens_when_it_must() {
     assert_eq!(apply(doc! { "n": i32::MAX }, doc! { "$inc": { "n": 1 } }).unwrap(), doc! { "n": 2_147_483_648_i64 });
     let decimal: bson::Decimal128 = "0.1".parse().unwrap();
-    let sum: bson::Decimal128 = "0.3".parse().unwrap();
+    let sum: bson::Decimal128 = "0.300000000000000".parse().unwrap();
     assert_eq!(apply(doc! { "n": decimal }, doc! { "$inc": { "n": 0.2 } }).unwrap(), doc! { "n": sum });
 }
 

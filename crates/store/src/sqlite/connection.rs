@@ -89,14 +89,17 @@ impl Session {
 fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
     let Location::File(path) = location else { return Ok(true) };
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let read = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let application = read("application_id").map_err(|error| match error.sqlite_error_code() {
+    let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
         _ => Error::Open { path: path.clone(), reason: error.to_string() },
-    })?;
-    let format = read("user_version")?;
+    };
+    // All at one moment: another process may be making the file a store right now.
+    let snapshot = connection.unchecked_transaction().map_err(failed)?;
+    let read = |sql: &str| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
+    let application = read("PRAGMA application_id")?;
+    let format = read("PRAGMA user_version")?;
+    let tables = read("SELECT count(*) FROM sqlite_schema")?;
     if application == 0 && format == 0 {
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         return if tables == 0 { Ok(false) } else { Err(Error::NotAStore { path: path.clone() }) };
     }
     if application != APPLICATION_ID {

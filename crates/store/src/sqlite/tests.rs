@@ -271,6 +271,27 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
     assert_eq!(all(&one, doc! { "a": 2 }).await.len(), 50);
 }
 
+#[test]
+fn stores_that_are_opened_while_one_of_them_makes_the_file_all_come_to_work() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for id in 0..8 {
+                let (directory, start) = (&directory, &start);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    start.wait();
+                    let store = file_store(directory);
+                    runtime.block_on(store.write(vec![insert(vec![doc! { "_id": id }])])).unwrap();
+                });
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(all(&file_store(&directory), doc! {})).len(), 8);
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
