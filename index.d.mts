@@ -36,3 +36,6 @@ export import UserIdentity = Realm.UserIdentity;
 export import UserState = Realm.UserState;
 export import flags = Realm.flags;
 export import openBackend = Realm.openBackend;
+export import serve = Realm.serve;
+export import Server = Realm.Server;
+export import ServerConfiguration = Realm.ServerConfiguration;

@@ -566,6 +566,36 @@ declare namespace Realm {
 
   /** Opens a backend as its operator. Shares it with the apps of the same id, definition and store. */
   function openBackend(options: BackendConfiguration): Promise<Backend>;
+
+  // ----- Over HTTP
+
+  /** What a backend is offered with over HTTP. */
+  type ServerConfiguration = Omit<BackendConfiguration, "id"> & {
+    /** The app's id, if the definition does not have it. Requests for another one are refused. */
+    app?: string;
+    /** The address to listen on. @default "127.0.0.1" */
+    host?: string;
+    /** The port to listen on; 0 picks one. @default 3000 */
+    port?: number;
+    /** The URL under which clients reach the server, as behind a proxy; the bound address if missing. */
+    publicUrl?: string;
+    /** The largest body of a request, in bytes. @default 18874368 */
+    maxBodySize?: number;
+  };
+
+  /** A server that listens. */
+  interface Server {
+    /** Where it listens, without a trailing slash. */
+    readonly url: string;
+    /** Takes no more requests, and waits for those that are under way, but no longer than ten seconds. */
+    close(): Promise<void>;
+  }
+
+  /**
+   * Offers a backend over HTTP with the App Services client API, so that `realm-web` works against it: its `baseUrl` is
+   * the server's `url`. Keeps the process alive until it is closed.
+   */
+  function serve(options: ServerConfiguration): Promise<Server>;
 }
 
 export = Realm;

@@ -9,6 +9,7 @@ const { MongoDBCollection } = require("./lib/collection.js");
 const { MetadataMode } = require("./lib/configuration.js");
 const { closeAll } = require("./lib/core.js");
 const { Credentials, ProviderType } = require("./lib/credentials.js");
+const { serve } = require("./lib/serve.js");
 const { User, UserState } = require("./lib/user.js");
 
 /** The App Services half of the Realm SDK. There is no Realm database here to open. */
@@ -47,6 +48,7 @@ Object.assign(Realm, {
   UserState,
   flags: { THROW_ON_GLOBAL_REALM: false, ALLOW_CLEAR_TEST_STATE: false },
   openBackend,
+  serve,
 });
 
 module.exports = Realm;

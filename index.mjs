@@ -17,4 +17,5 @@ export const {
   UserState,
   flags,
   openBackend,
+  serve,
 } = Realm;

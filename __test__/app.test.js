@@ -218,5 +218,5 @@ test("the operator reads and writes everything but what is the backend's own", a
   await expect(collection.find()).rejects.toThrow("The backend has been closed");
   await expect(
     Realm.openBackend({ definition: QUICKSTART.replace("userkeep", "none"), store: "memory:" }),
-  ).rejects.toThrow("needs 'id'");
+  ).rejects.toThrow("The option 'id' is needed");
 });

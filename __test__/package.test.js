@@ -19,6 +19,7 @@ test("the package holds what a user needs, and installs nothing by a script", ()
   const expected = [
     "LICENSE",
     "README.md",
+    "bin/userkeep.js",
     "index.d.mts",
     "index.d.ts",
     "index.js",

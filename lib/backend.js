@@ -49,26 +49,34 @@ function definedId(directory) {
   return undefined;
 }
 
-/** Opens a backend as its operator. */
-async function openBackend(options) {
+/**
+ * Opens a backend as its operator: the native handle, and what there is to say about it. `idOption` is how the caller
+ * names the option for the app's id.
+ */
+function openNative(options, idOption) {
   assert.object(options, "options");
   const directory = options.definition ?? process.env.USERKEEP_DEFINITION ?? "userkeep";
   const id = options.id ?? definedId(directory);
   if (id === undefined) {
-    throw new Error("openBackend needs 'id', the id of the app: the definition does not have one");
+    throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
   }
   const { native: configuration, unknown } = resolveConfiguration({ ...options, id });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used`);
   }
-  const { handle } = native.open(bridge, {
+  const { handle, origin, reported } = native.open(bridge, {
     ...configuration,
     sessionFile: undefined,
     encryptionKey: undefined,
     operator: true,
   });
-  return new Backend(handle);
+  return { handle, id, origin, reported, log, store: configuration.store ?? "memory" };
 }
 
-module.exports = { openBackend };
+/** Opens a backend as its operator. */
+async function openBackend(options) {
+  return new Backend(openNative(options, "id").handle);
+}
+
+module.exports = { openBackend, openNative };

@@ -20,6 +20,7 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 use napi_derive::napi;
+use server::Server;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::{errors::ErrorObject, log, log::LogLine};
@@ -42,11 +43,21 @@ pub struct Opened {
     pub app: Option<App>,
     /// What an operation did before its call returned: listeners hear of it at once, and of what comes later later.
     at_once: Mutex<Vec<Event>>,
+    /// The server that the backend is offered by, if it is.
+    server: OnceLock<Arc<Server>>,
 }
 
 impl Opened {
     pub fn new(embedded: Arc<Embedded>, app: Option<App>) -> Self {
-        Self { embedded, app, at_once: Mutex::default() }
+        Self { embedded, app, at_once: Mutex::default(), server: OnceLock::new() }
+    }
+
+    pub fn set_server(&self, server: Server) {
+        let _ = self.server.set(Arc::new(server));
+    }
+
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.get().cloned()
     }
 
     fn note_events(&self) {
@@ -93,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn runtime() -> napi::Result<&'static Handle> {
     static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("userkeep").enable_time().build().ok()
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("userkeep").enable_all().build().ok()
     });
     runtime.as_ref().map(Runtime::handle).ok_or_else(|| napi::Error::from_reason("Userkeep cannot start its threads"))
 }

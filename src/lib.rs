@@ -15,3 +15,4 @@ mod errors;
 mod log;
 mod operations;
 mod reads;
+mod serve;

@@ -202,7 +202,7 @@ fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
 }
 
 /// A value as the only field of a document, which is how it crosses.
-fn wrap(value: &RawBson) -> Option<Vec<u8>> {
+pub fn wrap(value: &RawBson) -> Option<Vec<u8>> {
     let mut document = RawDocumentBuf::new();
     document.append(bson::raw::cstr!("v"), value);
     Some(document.into_bytes())

@@ -9,6 +9,19 @@ use crate::{
     errors::thrown,
 };
 
+/// A file of a definition.
+#[napi(object)]
+pub struct DefinitionFile {
+    pub path: String,
+    pub text: String,
+}
+
+/// The files of the built-in definition for development.
+#[napi]
+pub fn development_definition() -> Vec<DefinitionFile> {
+    backend::Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
+}
+
 /// A user among all.
 #[napi(object)]
 pub struct UserEntry {

@@ -7,6 +7,7 @@ mod tokens;
 mod users;
 
 pub(crate) use keys::KeyRing;
+pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
 pub(crate) use sessions::{Caller, Claim, Sessions};
 pub(crate) use users::Users;

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Result, Secret,
-    auth::{Caller, Claim, KeyRing, Passwords, Sessions, Users},
+    auth::{Caller, Claim, KeyRing, Passwords, PublicKey, Sessions, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, no_rule, user_data_claim},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
@@ -75,6 +75,20 @@ impl Backend {
             keys,
             prepared: OnceCell::new(),
         }
+    }
+
+    /// The app's id.
+    pub fn app_id(&self) -> &str {
+        &self.app_id
+    }
+
+    /// The keys with which anybody can verify the tokens offline.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or the first key not be made.
+    pub async fn public_keys(&self) -> Result<Vec<PublicKey>> {
+        self.prepare().await?;
+        self.keys.public_keys().await
     }
 
     /// The definition that it runs.

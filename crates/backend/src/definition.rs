@@ -90,6 +90,11 @@ impl Definition {
         Self::from_files(Files::development(), "the built-in development definition".into())
     }
 
+    /// The files of the development definition, by their paths, for somebody who wants to begin with them.
+    pub fn development_files() -> Vec<(String, String)> {
+        Files::development().into_iter().collect()
+    }
+
     fn from_files(files: Files, origin: String) -> Result<Self, DefinitionError> {
         let mut report = Report::default();
         let parsed = files.parse(&mut report);

@@ -10,6 +10,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bson::{Binary, raw::RawDocument, rawdoc, spec::BinarySubtype};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
@@ -24,11 +25,21 @@ pub(crate) struct KeyRing {
     loaded: RwLock<Arc<Keys>>,
 }
 
+/// A key that verifies tokens, as a JWKS has it (RFC 8037).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// The `kid` of the tokens that it verifies.
+    pub id: String,
+    /// The Ed25519 public key, in base64url.
+    pub x: String,
+}
+
 /// All keys whose tokens are still accepted; the newest signs.
 #[derive(Default)]
 pub(super) struct Keys {
     pub(super) signing: Option<SigningKey>,
     pub(super) verifying: HashMap<String, DecodingKey>,
+    public: Vec<PublicKey>,
 }
 
 pub(super) struct SigningKey {
@@ -56,6 +67,10 @@ impl KeyRing {
         let keys = Arc::new(keys);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
         Ok(keys)
+    }
+
+    pub(crate) async fn public_keys(&self) -> Result<Vec<PublicKey>> {
+        Ok(self.reload().await?.public.clone())
     }
 
     /// Makes the first key if there is none yet.
@@ -95,6 +110,7 @@ impl Keys {
             tracing::error!(kid = %id, "a signing key in the store cannot be read; tokens signed with it are refused");
             return Ok(());
         };
+        self.public.push(PublicKey { id: id.clone(), x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()) });
         self.verifying.insert(id.clone(), DecodingKey::from_ed_der(pair.public_key().as_ref()));
         self.signing = Some(SigningKey { id, key: EncodingKey::from_ed_der(private) });
         Ok(())

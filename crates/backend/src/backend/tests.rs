@@ -150,7 +150,7 @@ async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time
     world.register("a@example.com", "passw0rd").await.unwrap();
     // The shortest of several tries: what the machine does besides only ever makes one longer.
     let mut times = [std::time::Duration::MAX; 2];
-    for _ in 0..5 {
+    for _ in 0..12 {
         for (time, email) in times.iter_mut().zip(["a@example.com", "b@example.com"]) {
             let start = Instant::now();
             let error = world.log_in_as(email, "wrong password").await.unwrap_err();
@@ -159,7 +159,8 @@ async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time
         }
     }
     let ratio = times[0].as_secs_f64() / times[1].as_secs_f64();
-    assert!((0.5..2.0).contains(&ratio), "a wrong password takes {ratio} times an unknown user");
+    // Without a hash to check, an unknown user would take a hundredth.
+    assert!((0.33..3.0).contains(&ratio), "a wrong password takes {ratio} times an unknown user");
     assert_eq!(
         world.log_in_as("A@example.com", "passw0rd").await.unwrap_err().message,
         "unauthorized",

@@ -68,6 +68,15 @@ impl Files {
     }
 }
 
+impl IntoIterator for Files {
+    type Item = (String, String);
+    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 fn collect(directory: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, String>) -> Result<(), Problem> {
     let problem = |error: std::io::Error| Problem {
         severity: Severity::Refused,

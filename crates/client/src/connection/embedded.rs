@@ -84,6 +84,11 @@ impl Embedded {
         Ok(Self { backend, key: Mutex::new(key) })
     }
 
+    /// The backend itself, for a server.
+    pub fn backend(&self) -> Arc<Backend> {
+        Arc::clone(&self.backend)
+    }
+
     /// What was found in the definition and is not used.
     pub fn reported(&self) -> &[Problem] {
         &self.backend.definition().reported

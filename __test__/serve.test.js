@@ -1,0 +1,281 @@
+"use strict";
+
+// The wire protocol itself, and the commands.
+
+const { execFile, spawn } = require("node:child_process");
+const crypto = require("node:crypto");
+const fs = require("node:fs");
+const path = require("node:path");
+const { promisify } = require("node:util");
+const {
+  DATABASE,
+  COLLECTION,
+  PASSWORD,
+  QUICKSTART,
+  ROOT,
+  Realm,
+  temporaryDirectory,
+  writeDefinition,
+} = require("./helpers.js");
+
+const CLI = path.join(ROOT, "bin/userkeep.js");
+const run = promisify(execFile);
+
+let server;
+
+const base = () => `${server.url}/api/client/v2.0`;
+
+async function send(method, route, { token, body, headers } = {}) {
+  const answer = await fetch(base() + route, {
+    method,
+    headers: { ...(token && { Authorization: `Bearer ${token}` }), ...headers },
+    body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
+  });
+  const text = await answer.text();
+  return {
+    status: answer.status,
+    type: answer.headers.get("content-type"),
+    body: text === "" ? undefined : JSON.parse(text),
+  };
+}
+
+beforeEach(async () => {
+  server = await Realm.serve({
+    app: "wire-app",
+    definition: QUICKSTART,
+    store: "memory:",
+    port: 0,
+    logger: null,
+    maxBodySize: 100_000,
+  });
+});
+
+afterEach(() => server.close());
+
+async function logIn() {
+  const { body } = await send("POST", "/app/wire-app/auth/providers/anon-user/login");
+  return body;
+}
+
+test("each endpoint answers as the clients expect", async () => {
+  expect(await send("GET", "/app/wire-app/location")).toEqual({
+    status: 200,
+    type: "application/json",
+    body: {
+      deployment_model: "GLOBAL",
+      location: "US-VA",
+      hostname: server.url,
+      ws_hostname: server.url.replace("http", "ws"),
+    },
+  });
+  const email = { email: "a@example.com", password: PASSWORD };
+  expect(await send("POST", "/app/wire-app/auth/providers/local-userpass/register", { body: email })).toMatchObject({
+    status: 201,
+    type: "application/json",
+  });
+  expect(await send("POST", "/app/wire-app/auth/providers/local-userpass/register", { body: email })).toEqual({
+    status: 409,
+    type: "application/json",
+    body: { error: "name already in use", error_code: "AccountNameInUse" },
+  });
+  const device = { deviceId: { $oid: "63c1b2a1f0e1d2c3b4a59687" } };
+  const login = await send("POST", "/app/wire-app/auth/providers/local-userpass/login", {
+    body: { username: email.email, password: PASSWORD, options: { device } },
+  });
+  expect(login).toEqual({
+    status: 200,
+    type: "application/json",
+    body: {
+      access_token: expect.any(String),
+      refresh_token: expect.any(String),
+      user_id: expect.stringMatching(/^[0-9a-f]{24}$/),
+      device_id: "63c1b2a1f0e1d2c3b4a59687",
+    },
+  });
+  const { access_token: access, refresh_token: refresh, user_id: id } = login.body;
+  expect(await send("GET", "/auth/profile", { token: access })).toMatchObject({
+    status: 200,
+    body: {
+      user_id: id,
+      type: "normal",
+      identities: [{ provider_type: "local-userpass" }],
+      data: { email: email.email },
+    },
+  });
+  const call = (name, argument) =>
+    send("POST", "/app/wire-app/functions/call", {
+      token: access,
+      body: {
+        name,
+        service: "mongodb-atlas",
+        arguments: [{ database: DATABASE, collection: COLLECTION, ...argument }],
+      },
+    });
+  const document = {
+    userId: id,
+    int: 1,
+    date: { $date: "2020-01-01T00:00:00Z" },
+    long: { $numberLong: "5" },
+    double: 1.5,
+  };
+  expect(await call("insertOne", { document })).toMatchObject({
+    status: 200,
+    body: { insertedId: { $oid: expect.any(String) } },
+  });
+  expect(await call("findOne", { query: { int: { $numberDouble: "1.0" } } })).toMatchObject({
+    body: {
+      int: { $numberInt: "1" },
+      date: { $date: { $numberLong: "1577836800000" } },
+      long: { $numberLong: "5" },
+      double: { $numberDouble: "1.5" },
+    },
+  });
+  expect(await call("findOne", { query: { int: 2 } })).toEqual({ status: 200, type: "application/json", body: null });
+  expect(await call("count", {})).toMatchObject({ body: { $numberLong: "1" } });
+  const session = await send("POST", "/auth/session", { token: refresh });
+  expect(JSON.parse(Buffer.from(session.body.access_token.split(".")[1], "base64url")).user_data).toMatchObject({
+    userId: id,
+  });
+  expect(await send("DELETE", "/auth/session", { token: refresh })).toEqual({
+    status: 204,
+    type: null,
+    body: undefined,
+  });
+  expect(await send("POST", "/auth/session", { token: refresh })).toMatchObject({
+    status: 401,
+    body: { error: "invalid session: failed to find refresh token", error_code: "InvalidSession" },
+  });
+});
+
+test("anybody can verify a token with the published keys", async () => {
+  const { access_token: token } = await logIn();
+  const { body } = await send("GET", "/app/wire-app/auth/jwks");
+  const [header, payload, signature] = token.split(".");
+  const { kid } = JSON.parse(Buffer.from(header, "base64url"));
+  const key = crypto.createPublicKey({ key: body.keys.find((key) => key.kid === kid), format: "jwk" });
+  expect(crypto.verify(null, Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, "base64url"))).toBe(true);
+});
+
+test("what is malformed is refused with a code, and shows nothing of what it held", async () => {
+  const { access_token: token } = await logIn();
+  const call = (body) => send("POST", "/app/wire-app/functions/call", { token, body });
+  for (const body of [
+    "{ secret",
+    "[]",
+    '"text"',
+    { name: 1 },
+    { name: "find", arguments: {} },
+    { name: "find", service: "mongodb-atlas", arguments: [] },
+    { name: "find", service: "mongodb-atlas", arguments: [{ query: { _id: { $oid: "x" } } }] },
+  ]) {
+    const answer = await call(body);
+    expect(answer).toMatchObject({ status: 400, type: "application/json", body: { error_code: expect.any(String) } });
+    expect(answer.body.error).not.toContain("secret");
+  }
+  expect(await call("x".repeat(100_001))).toMatchObject({
+    status: 413,
+    body: { error: expect.stringContaining("larger than 100000 bytes") },
+  });
+  for (const bad of ["x", "a.b.c", `${token}x`]) {
+    expect(await send("GET", "/auth/profile", { token: bad })).toMatchObject({
+      status: 401,
+      body: { error_code: "InvalidSession" },
+    });
+  }
+  expect(await send("GET", "/auth/profile")).toMatchObject({
+    status: 401,
+    body: { error: "expected Authorization header with JWT (Bearer schema)." },
+  });
+  expect(await send("POST", "/app/other/auth/providers/anon-user/login")).toMatchObject({
+    status: 404,
+    body: { error: "cannot find app using Client App ID 'other'" },
+  });
+  expect(await send("POST", "/app/wire-app/auth/providers/anon-user/login?link=true")).toMatchObject({ status: 400 });
+  expect(await send("GET", "/nowhere")).toMatchObject({ status: 404, type: "application/json" });
+  expect(await send("PUT", "/auth/session")).toMatchObject({ status: 405, type: "application/json" });
+  const deep = `${'{"a":'.repeat(500)}1${"}".repeat(500)}`;
+  expect((await call(`{"name":"find","service":"mongodb-atlas","arguments":[${deep}]}`)).status).toBe(400);
+});
+
+test("options are checked, and an address that is taken is an error", async () => {
+  const options = { app: "wire-app", definition: QUICKSTART, store: "memory:", logger: null };
+  await expect(Realm.serve({ ...options, port: 70_000 })).rejects.toThrow(
+    "Expected 'port' to be a port from 0 to 65535",
+  );
+  await expect(Realm.serve({ ...options, publicUrl: "x" })).rejects.toThrow("Expected 'publicUrl' to begin with http");
+  await expect(
+    Realm.serve({ ...options, app: undefined, definition: writeDefinition({ "root_config.json": {} }) }),
+  ).rejects.toThrow("The option 'app' is needed");
+  await expect(Realm.serve({ ...options, port: Number(new URL(server.url).port) })).rejects.toThrow(
+    "cannot listen on 127.0.0.1:",
+  );
+  const behind = await Realm.serve({ ...options, port: 0, publicUrl: "https://api.example.com/" });
+  expect(behind.url).toBe("https://api.example.com");
+  await behind.close();
+  await behind.close();
+});
+
+test("the command serves until it is told to end, and loses nothing", async () => {
+  const directory = temporaryDirectory();
+  const args = [
+    CLI,
+    "serve",
+    "--definition",
+    QUICKSTART,
+    "--store",
+    `sqlite:${path.join(directory, "app.sqlite")}`,
+    "--app",
+    "wire-app",
+    "--port",
+    "0",
+  ];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const exited = new Promise((resolve) => child.on("exit", resolve));
+  const url = await new Promise((resolve) => child.stdout.on("data", (data) => resolve(/at (\S+)/.exec(data)[1])));
+  const answer = await fetch(`${url}/api/client/v2.0/app/wire-app/auth/providers/anon-user/login`, { method: "POST" });
+  const { user_id: id } = await answer.json();
+  child.kill("SIGTERM");
+  expect(await exited).toBe(0);
+  const app = new Realm.App({
+    id: "wire-app",
+    definition: QUICKSTART,
+    store: `sqlite:${path.join(directory, "app.sqlite")}`,
+    baseFilePath: directory,
+    logger: null,
+  });
+  expect((await app.logIn(Realm.Credentials.anonymous())).id).not.toBe(id);
+  await app.close();
+});
+
+test("init writes a definition that check finds nothing wrong with", async () => {
+  const directory = temporaryDirectory();
+  const made = path.join(directory, "made");
+  await run(process.execPath, [CLI, "init", made]);
+  expect((await run(process.execPath, [CLI, "check", made])).stdout).toBe(`${made}: no problems\n`);
+  await expect(run(process.execPath, [CLI, "init", made])).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("is not empty; nothing was written"),
+  });
+  const app = new Realm.App({ id: "made", definition: made, store: "memory:", logger: null });
+  await app.logIn(Realm.Credentials.anonymous());
+  await app.close();
+
+  fs.writeFileSync(path.join(made, "auth/providers.json"), '{ "anon-user": { "disabled": false, "colour": 1 } }');
+  await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
+    code: 1,
+    stdout: "warning: auth/providers.json at $.anon-user.colour: the key is not known and not used\n",
+  });
+  fs.writeFileSync(path.join(made, "auth/custom_user_data.json"), '{ "enabled": true }');
+  await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
+    code: 1,
+    stdout: expect.stringContaining("error: auth/custom_user_data.json at $.mongo_service_name"),
+  });
+  await expect(run(process.execPath, [CLI, "dance"])).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("there is no command 'dance'"),
+  });
+  await expect(run(process.execPath, [CLI, "serve", "--loud"])).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("Usage:"),
+  });
+});

@@ -1,0 +1,9 @@
+//! The App Services client API over HTTP, `/api/client/v2.0/…`, as `realm-web` and the SDKs speak it: what comes in
+//! becomes a [`backend::Request`], and what answers it becomes JSON.
+
+mod answer;
+mod body;
+mod listen;
+mod routes;
+
+pub use listen::{ListenError, Options, Server};
