@@ -197,6 +197,49 @@ test("what is malformed is refused with a code, and shows nothing of what it hel
   expect((await call(`{"name":"find","service":"mongodb-atlas","arguments":[${deep}]}`)).status).toBe(400);
 });
 
+test("pages of allowed origins may make requests, and of no others", async () => {
+  const ask = async (url, method, origin, headers = {}) => {
+    const answer = await fetch(`${url}/api/client/v2.0/app/wire-app/location`, {
+      method,
+      headers: { Origin: origin, ...headers },
+    });
+    const { status } = answer;
+    const body = await answer.text();
+    return {
+      status,
+      body,
+      origin: answer.headers.get("access-control-allow-origin"),
+      credentials: answer.headers.get("access-control-allow-credentials"),
+    };
+  };
+  expect(await ask(server.url, "GET", "https://any.example.com")).toMatchObject({
+    status: 200,
+    origin: "*",
+    credentials: null,
+  });
+
+  const definition = writeDefinition({
+    "root_config.json": { app_id: "wire-app", allowed_request_origins: ["https://app.example.com"] },
+  });
+  const strict = await Realm.serve({ definition, store: "memory:", port: 0, logger: null });
+  expect(await ask(strict.url, "GET", "https://app.example.com")).toMatchObject({
+    status: 200,
+    origin: "https://app.example.com",
+    credentials: "true",
+  });
+  const preflight = { "Access-Control-Request-Method": "POST" };
+  expect(await ask(strict.url, "OPTIONS", "https://app.example.com", preflight)).toMatchObject({
+    status: 204,
+    origin: "https://app.example.com",
+  });
+  for (const origin of ["https://evil.example.com", "https://app.example.com.evil.org", "null"]) {
+    const refused = await ask(strict.url, "GET", origin);
+    expect(refused).toMatchObject({ status: 403, origin: null });
+    expect(JSON.parse(refused.body).error_code).toBe("DomainNotAllowed");
+  }
+  await strict.close();
+});
+
 test("options are checked, and an address that is taken is an error", async () => {
   const options = { app: "wire-app", definition: QUICKSTART, store: "memory:", logger: null };
   await expect(Realm.serve({ ...options, port: 70_000 })).rejects.toThrow(

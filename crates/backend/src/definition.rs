@@ -30,6 +30,8 @@ pub struct Definition {
     pub name: Option<String>,
     /// The client app id, if the export has it.
     pub app_id: Option<String>,
+    /// The origins whose pages may make requests; all of them if there is none.
+    pub allowed_request_origins: Vec<String>,
     /// Who may log in, and how.
     pub providers: Providers,
     /// Where custom user data lives, if it is enabled.
@@ -101,6 +103,7 @@ impl Definition {
         let mut definition = Self {
             name: None,
             app_id: None,
+            allowed_request_origins: Vec::new(),
             providers: Providers::default(),
             custom_user_data: None,
             services: BTreeMap::new(),
@@ -193,10 +196,12 @@ impl Definition {
             "provider_region",
             "sync",
         ]);
-        if root.get("allowed_request_origins").and_then(Value::as_array).is_some_and(|origins| !origins.is_empty()) {
-            root.note("allowed_request_origins", "applies to requests over HTTP");
+        for (index, origin) in root.array("allowed_request_origins").iter().enumerate() {
+            match origin.as_str() {
+                Some(origin) => self.allowed_request_origins.push(origin.trim_end_matches('/').to_owned()),
+                None => root.refuse(&format!("allowed_request_origins[{index}]"), "expected a string"),
+            }
         }
-        root.known(&["allowed_request_origins"]);
         root.finish();
     }
 }

@@ -59,8 +59,8 @@ pub(crate) struct User {
     pub(crate) custom_data: Option<RawDocumentBuf>,
 }
 
-/// What the SDK shows of a user.
-#[derive(Debug, Clone)]
+/// What the SDK shows of a user. Not to be printed: it has the tokens in it.
+#[derive(Clone)]
 pub struct UserView {
     /// The id.
     pub id: String,

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::Answer,
     body::{bearer, document, object, text},
+    cors,
 };
 
 /// What every route knows.
@@ -37,6 +38,7 @@ const EMAIL_PASSWORD_ACTIONS: [&str; 7] =
 type Shared = State<Arc<Site>>;
 
 pub(crate) fn router(site: Site) -> Router {
+    let site = Arc::new(site);
     let email_password_routes = EMAIL_PASSWORD_ACTIONS.iter().fold(Router::new(), |router, action| {
         let handler = move |site, path, request| email_password(site, path, action, request);
         router.route(&format!("/auth/providers/local-userpass/{action}"), post(handler))
@@ -61,7 +63,8 @@ pub(crate) fn router(site: Site) -> Router {
         .method_not_allowed_fallback(|| async {
             Answer::error(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", "the endpoint does not take this method")
         })
-        .with_state(Arc::new(site))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), cors::check))
+        .with_state(site)
 }
 
 impl Site {

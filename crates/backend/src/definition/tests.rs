@@ -92,6 +92,7 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         ),
         ("auth/providers.json", r#"{ "local-userpass": { "disabled": false, "domain_restrictions": ["x.org"] } }"#.into(), "$.local-userpass.domain_restrictions"),
         ("config.json", r#"{ "security": {} }"#.into(), ""),
+        ("realm_config.json", r#"{ "allowed_request_origins": [1] }"#.into(), "$.allowed_request_origins[0]"),
         ("realm_config.json", r#"{ "name": "%(%%environment.values.name)" }"#.into(), "$.name"),
     ];
     for (file, text, path) in cases {

@@ -1,0 +1,57 @@
+//! Which pages may make requests (<https://developer.mozilla.org/docs/Web/HTTP/CORS>): those of the definition's
+//! `allowed_request_origins`, with credentials; without a list, those of any origin, without.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode,
+        header::{
+            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+        },
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::{answer::Answer, routes::Site};
+
+/// How long a browser may remember what it was allowed, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
+pub(crate) async fn check(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let allowed = &site.backend.definition().allowed_request_origins;
+    // A request without an origin does not come from a page.
+    let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };
+    let is_listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
+    if !allowed.is_empty() && !is_listed {
+        return Answer::error(StatusCode::FORBIDDEN, "DomainNotAllowed", "the origin is not allowed to make requests")
+            .into_response();
+    }
+    let preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    allow(response.headers_mut(), if is_listed { Some(origin) } else { None }, preflight);
+    response
+}
+
+fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, preflight: bool) {
+    match origin {
+        Some(origin) => {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            // The answer is another one for another origin: a cache must not mix them up.
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        None => {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+    }
+    if preflight {
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Accept, Authorization, Content-Type"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    }
+}
