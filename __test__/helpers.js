@@ -86,6 +86,21 @@ async function logInNew(app) {
   return app.logIn(Realm.Credentials.emailPassword({ email, password: PASSWORD }));
 }
 
+/** Waits for a check to hold: what the native side logs arrives a little later than what it answers. */
+async function eventually(check) {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    try {
+      return check();
+    } catch (error) {
+      if (Date.now() > deadline) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+}
+
 /** The collection of the quickstart's custom data. */
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
@@ -105,6 +120,7 @@ module.exports = {
   ROOT,
   Realm,
   customDataOf,
+  eventually,
   logInNew,
   openApp,
   openBackend,

@@ -301,7 +301,7 @@ impl Backend {
         let services = &self.definition.services;
         let rules = services
             .get(service)
-            .and_then(|service| service.rules(&call.namespace.database, &call.namespace.collection))
+            .and_then(|service| service.rules(&call.namespace))
             .ok_or_else(|| no_rule(&call.namespace))?;
         // As it is now, so that a privilege that was taken away is gone at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };

@@ -9,7 +9,11 @@ mod reader;
 mod report;
 mod rules;
 
-use std::{collections::BTreeMap, path::Path as FilePath, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path as FilePath,
+    sync::Arc,
+};
 
 use query::Path;
 use serde_json::Value;
@@ -61,13 +65,13 @@ pub struct Service {
     /// For collections without rules of their own.
     pub default_rules: Option<Arc<RuleSet>>,
     /// By collection.
-    pub collections: BTreeMap<(String, String), Arc<RuleSet>>,
+    pub collections: HashMap<Namespace, Arc<RuleSet>>,
 }
 
 impl Service {
     /// The rules of a collection: its own if it has any role, else the default ones. Never both.
-    pub fn rules(&self, database: &str, collection: &str) -> Option<&Arc<RuleSet>> {
-        self.collections.get(&(database.to_owned(), collection.to_owned())).or(self.default_rules.as_ref())
+    pub fn rules(&self, namespace: &Namespace) -> Option<&Arc<RuleSet>> {
+        self.collections.get(namespace).or(self.default_rules.as_ref())
     }
 }
 
@@ -150,7 +154,7 @@ impl Definition {
                 let rules = rules::read_of_collection(database, collection, &mut Reader::new(path, value, report));
                 if let Some(rules) = rules {
                     let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
-                    collections.insert((database.to_owned(), collection.to_owned()), Arc::new(rules));
+                    collections.insert(Namespace::new(database, collection), Arc::new(rules));
                 }
             }
             ["data_sources", _, _, _, "schema.json"] => {

@@ -157,10 +157,7 @@ impl Store for SqliteStore {
     fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
         if finds.iter().all(read::is_point_read) {
             let few = |session: Option<&mut Session>| match session {
-                Some(session) => session.at_one_moment(|session| {
-                    let Some(first) = read::find_few(session, &finds[0])? else { return Ok(None) };
-                    Ok(read::find_few(session, &finds[1])?.map(|second| [first, second]))
-                }),
+                Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
             if let Some(answer) = self.shared.read(few).transpose() {

@@ -64,8 +64,8 @@ fn both_layouts_load() {
         assert!(definition.providers.anonymous && definition.providers.email_password.unwrap().auto_confirm);
         assert_eq!(definition.custom_user_data.unwrap().namespace, Namespace::new("app", "people"));
         let service = &definition.services["mongodb-atlas"];
-        assert!(service.rules("app", "people").is_some());
-        assert!(service.rules("app", "other").is_none(), "a default rule without roles is no rule");
+        assert!(service.rules(&Namespace::new("app", "people")).is_some());
+        assert!(service.rules(&Namespace::new("app", "other")).is_none(), "a default rule without roles is no rule");
     }
 }
 

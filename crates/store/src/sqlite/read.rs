@@ -92,17 +92,54 @@ pub(super) fn is_point_read(find: &Find) -> bool {
 
 /// The answer to a point read, `None` where it turns out to be more than a few documents or a scan.
 pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
-    let Some(collection) = session.catalog.known(&session.connection, &find.namespace)? else {
-        return Ok(Some(Vec::new()));
+    match session.catalog.known(&session.connection, &find.namespace)? {
+        Some(collection) => few(&session.connection, &collection, find, || Ok(())),
+        None => Ok(Some(Vec::new())),
+    }
+}
+
+/// The answers to two point reads at one moment. The second is asked while the first one's row is open, which keeps
+/// SQLite on its snapshot without the price of a transaction; without a row there is nothing to be at one moment with.
+pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+    let [first, second] = finds;
+    let Some(collection) = session.catalog.known(&session.connection, &first.namespace)? else {
+        return Ok(find_few(session, second)?.map(|second| [Vec::new(), second]));
     };
-    if matches!(Plan::choose(&find.filter, &collection), Plan::Scan) {
+    let other = session.catalog.known(&session.connection, &second.namespace)?;
+    let connection = &session.connection;
+    let ask = || match &other {
+        Some(other) => few(connection, other, second, || Ok(())),
+        None => Ok(Some(Vec::new())),
+    };
+    let mut answer = None;
+    let found = few(connection, &collection, first, || {
+        if answer.is_none() {
+            answer = Some(ask()?);
+        }
+        Ok(())
+    })?;
+    let second = match answer {
+        Some(answer) => answer,
+        None => ask()?,
+    };
+    Ok(found.zip(second).map(|(first, second)| [first, second]))
+}
+
+fn few(
+    connection: &Connection,
+    collection: &Collection,
+    find: &Find,
+    mut at_each: impl FnMut() -> Result<()>,
+) -> Result<Option<Vec<RawDocumentBuf>>> {
+    if matches!(Plan::choose(&find.filter, collection), Plan::Scan) {
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
     let mut visited = 0;
     let mut found = Vec::new();
-    visit(&session.connection, &collection, &find.filter, |_, document| {
+    visit(connection, collection, &find.filter, |_, document| {
         visited += 1;
+        at_each()?;
         if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document) {
             found.push(project(find, document));
             check_count(found.len(), find.at_most)?;

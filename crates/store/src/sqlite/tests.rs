@@ -235,6 +235,29 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
 }
 
 #[tokio::test]
+async fn two_queries_are_answered_at_one_moment_whatever_they_ask_for() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in [memory_store(), file_store(&directory)] {
+        let find = |filter_document| Find::new(namespace(), filter(filter_document));
+        let other = || Find::new(Namespace::new("app", "none"), filter(doc! { "_id": 1 }));
+        let lengths = |answers: [Vec<RawDocumentBuf>; 2]| answers.map(|answer| answer.len());
+        assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [0, 0]);
+        store.write(vec![insert((0..40).map(|n| doc! { "_id": n, "n": n % 2 }).collect())]).await.unwrap();
+        for (first, second, expected) in [
+            (doc! { "_id": 1 }, doc! { "_id": 2 }, [1, 1]),
+            (doc! { "_id": 99 }, doc! { "_id": 2 }, [0, 1]),
+            (doc! { "_id": 1 }, doc! { "_id": 99 }, [1, 0]),
+            (doc! { "_id": 1 }, doc! { "n": 1 }, [1, 20]),
+            (doc! { "n": 0 }, doc! {}, [20, 40]),
+        ] {
+            assert_eq!(lengths(store.find_both([find(first), find(second)]).await.unwrap()), expected);
+        }
+        assert_eq!(lengths(store.find_both([other(), find(doc! { "_id": 1 })]).await.unwrap()), [0, 1]);
+        assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [1, 0]);
+    }
+}
+
+#[tokio::test]
 async fn too_many_documents_are_an_error_and_never_cut_short() {
     let store = memory_store();
     store.write(vec![insert((0..10).map(|n| doc! { "_id": n }).collect())]).await.unwrap();
