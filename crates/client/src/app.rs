@@ -43,7 +43,7 @@ impl Settings {
 pub struct App {
     connection: Arc<dyn Connection>,
     session_file: Option<Arc<SessionFile>>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Held while a token is refreshed, so that calls that fail together refresh once.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -56,13 +56,12 @@ impl App {
     pub fn open(settings: Settings) -> Result<Self> {
         let session_file = settings.session_file.map(Arc::new);
         let kept = session_file.as_ref().map_or_else(|| Ok(Kept::default()), |file| file.load())?;
-        let state = Mutex::new(State::restore(kept.users, kept.current.as_deref()));
+        let state = Arc::new(Mutex::new(State::restore(kept.users, kept.current.as_deref())));
         Ok(Self { connection: settings.connection, session_file, state, refreshing: tokio::sync::Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A holder that panicked left nothing half done: each change is made of assignments.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The current user.
@@ -322,40 +321,20 @@ impl App {
         self.connection.close().await;
     }
 
-    /// Keeps a user as he or she is now, off the calling thread.
+    /// Keeps a user as he or she is, off the calling thread.
     async fn keep(&self, handle: Handle, durable: bool) -> Result<()> {
-        let Some((file, change)) = self.change(handle)? else { return Ok(()) };
-        let task = tokio::task::spawn_blocking(move || file.update(durable, change));
+        let Some(file) = self.session_file.clone() else { return Ok(()) };
+        let state = Arc::clone(&self.state);
+        let task = tokio::task::spawn_blocking(move || file.update(durable, |kept| merge(&lock(&state), handle, kept)));
         task.await.unwrap_or_else(|error| Err(Error::custom(error.to_string())))
     }
 
-    /// Keeps a user as he or she is now, before anything else happens.
+    /// Keeps a user as he or she is, before anything else happens.
     fn keep_now(&self, handle: Handle, durable: bool) -> Result<()> {
-        match self.change(handle)? {
-            Some((file, change)) => file.update(durable, change),
+        match &self.session_file {
+            Some(file) => file.update(durable, |kept| merge(&self.state(), handle, kept)),
             None => Ok(()),
         }
-    }
-
-    #[allow(clippy::type_complexity, reason = "the closure has no other name")]
-    fn change(&self, handle: Handle) -> Result<Option<(Arc<SessionFile>, impl FnOnce(&mut Kept) + Send + 'static)>> {
-        let Some(file) = &self.session_file else { return Ok(None) };
-        let state = self.state();
-        let user = state.get(handle)?.clone();
-        let current = state.current().and_then(|current| state.get(current).ok()).map(|user| user.id.clone());
-        let change = move |kept: &mut Kept| {
-            let place = kept.users.iter().position(|other| other.id == user.id);
-            match (place, user.state) {
-                (Some(place), UserState::Removed) => {
-                    kept.users.remove(place);
-                }
-                (None, UserState::Removed) => {}
-                (Some(place), _) => kept.users[place] = user,
-                (None, _) => kept.users.push(user),
-            }
-            kept.current = current;
-        };
-        Ok(Some((Arc::clone(file), change)))
     }
 
     fn keep_current(&self) -> Result<()> {
@@ -364,6 +343,27 @@ impl App {
             None => Ok(()),
         }
     }
+}
+
+/// A holder that panicked left nothing half done: each change of the state is made of assignments.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts a user into what the file holds, as he or she is at this moment: of two changes whose writing is under way, the
+/// one that is written last must not bring back what the other has changed since.
+fn merge(state: &State, handle: Handle, kept: &mut Kept) {
+    let Ok(user) = state.get(handle) else { return };
+    let place = kept.users.iter().position(|other| other.id == user.id);
+    match (place, user.state) {
+        (Some(place), UserState::Removed) => {
+            kept.users.remove(place);
+        }
+        (None, UserState::Removed) => {}
+        (Some(place), _) => kept.users[place] = user.clone(),
+        (None, _) => kept.users.push(user.clone()),
+    }
+    kept.current = state.current().and_then(|current| state.get(current).ok()).map(|user| user.id.clone());
 }
 
 fn unexpected() -> Error {

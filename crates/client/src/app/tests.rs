@@ -209,6 +209,36 @@ async fn users_are_found_again_and_processes_that_share_the_file_keep_each_other
     assert_eq!(reopened.profile(current).unwrap().get_str("email").unwrap(), "a@example.com");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refresh_that_is_under_way_does_not_log_a_user_in_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    for round in 0..30 {
+        let app = Arc::new(open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap());
+        let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+        app.take_events();
+        // Both changes are made while neither can be written, so that either may be written last.
+        let held = files::Lock::acquire(&path).unwrap();
+        let refreshing = Arc::clone(&app);
+        let refresh = tokio::spawn(async move { refreshing.refresh_custom_data(user).await });
+        while app.take_events().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let leaving = Arc::clone(&app);
+        let log_out = tokio::spawn(async move { leaving.log_out(user).await });
+        while app.user_state(user).unwrap() == UserState::LoggedIn {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        drop(held);
+        refresh.await.unwrap().unwrap();
+        log_out.await.unwrap().unwrap();
+        let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+        assert_eq!(reopened.all_users(), [], "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
     let directory = tempfile::tempdir().unwrap();
