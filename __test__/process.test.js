@@ -11,6 +11,7 @@ const {
   DATABASE,
   QUICKSTART,
   ROOT,
+  Realm,
   customDataOf,
   openBackend,
   openKept,
@@ -104,6 +105,39 @@ test("several processes work on one store at the same time", async () => {
   expect(answers).toEqual(["200", "200", "200", "200"]);
   const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory });
   expect(await backend.collection(DATABASE, COLLECTION).count()).toBe(800);
+});
+
+test("a process that opens and closes the store takes nothing from one that goes on writing", async () => {
+  const directory = temporaryDirectory();
+  await program(directory, `${WRITE} await app.close();`, { module: true });
+  const writing = program(
+    directory,
+    `const app = new Realm.App({ ...options, metadata: { mode: "inMemory" } });
+     const user = await app.logIn(Realm.Credentials.anonymous());
+     const collection = user.mongoClient("mongodb-atlas").db("${DATABASE}").collection("${COLLECTION}");
+     const end = Date.now() + 3000;
+     let n = 0;
+     while (Date.now() < end) await collection.insertOne({ userId: user.id, written: true, n: n++ });
+     console.log(n);`,
+    { module: true, timeout: 60_000 },
+  );
+  let done = false;
+  const written = writing.finally(() => {
+    done = true;
+  });
+  while (!done) {
+    // The last connection to close puts the log away: it must know of the other process's.
+    const backend = await Realm.openBackend({
+      id: "test-app",
+      definition: QUICKSTART,
+      baseFilePath: directory,
+      logger: null,
+    });
+    await backend.collection(DATABASE, COLLECTION).insertOne({ userId: "parent" });
+    await backend.close();
+  }
+  const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory });
+  expect(await backend.collection(DATABASE, COLLECTION).count({ written: true })).toBe(Number(await written));
 });
 
 test("nothing that was acknowledged is lost by kill -9, fifty times under load", async () => {

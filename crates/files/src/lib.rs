@@ -37,6 +37,22 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Makes an empty file that only its owner may read, where there is none. One that exists is not even opened: closing it
+/// again would let go of every lock that this process has on it.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(|_| ()),
+    }
+}
+
 /// Puts new contents in a file's place: a reader sees the old ones or the new ones, and so does a process that starts
 /// after a crash; with `durable`, after a power cut too.
 ///
@@ -102,6 +118,17 @@ mod tests {
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
         }
+    }
+
+    #[test]
+    fn a_file_that_exists_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        create_private(&file).unwrap();
+        replace(&file, b"contents", false).unwrap();
+        create_private(&file).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"contents");
+        assert!(create_private(&directory.path().join("missing/file")).is_err());
     }
 
     #[test]

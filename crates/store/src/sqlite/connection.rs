@@ -1,10 +1,13 @@
 //! One connection to the file, with what it knows of the catalog.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{BUSY_TIMEOUT, Location, catalog::Catalog, configure};
+use super::{BUSY_TIMEOUT, Location, catalog::Catalog, configure, lock};
 use crate::{Error, Index, Namespace, Result};
 
 /// Marks our files, in SQLite's `application_id` ("USKP").
@@ -12,6 +15,9 @@ const APPLICATION_ID: i64 = 0x5553_4b50;
 
 /// The newest format that is read, and the one that is written, in SQLite's `user_version`.
 const FORMAT: i64 = 1;
+
+/// Held while a connection is opened.
+static OPENING: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Session {
     pub(super) connection: Connection,
@@ -37,6 +43,7 @@ impl Session {
             Err(error) => return Err(Error::Open { path: path.clone(), reason: error.to_string() }),
         }
         let failed = |error: rusqlite::Error| Error::Open { path: path.clone(), reason: error.to_string() };
+        let _opening = lock(&OPENING);
         // Not read-only: a reader may be the one that recovers the log after a crash.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -51,8 +58,10 @@ impl Session {
         let failed = |reason: String| Error::Open { path: path.clone(), reason };
         let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
         files::create_directory(parent).map_err(|error| failed(error.to_string()))?;
-        // SQLite gives its log files the permissions of the file that it finds.
-        files::open_private(path).map_err(|error| failed(error.to_string()))?;
+        // SQLite gives its log files the permissions of the file that it finds. Nobody else of this process may open the
+        // file while it is made: the locks of POSIX end when any descriptor of the file is closed.
+        let _opening = lock(&OPENING);
+        files::create_private(path).map_err(|error| failed(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(error.to_string()))?;
         check_format(&connection, location)?;

@@ -294,6 +294,23 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
     assert_eq!(all(&one, doc! { "a": 2 }).await.len(), 50);
 }
 
+/// The lock tells other processes that the file is in use: without it, the last of them to close would put the log away.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_store_that_reads_and_then_writes_keeps_its_lock_on_the_file() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let first = file_store(&directory);
+    first.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+    first.close().await;
+    let store = file_store(&directory);
+    assert_eq!(all(&store, doc! {}).await.len(), 1);
+    store.write(vec![insert(vec![doc! { "_id": 2 }])]).await.unwrap();
+    let inode = format!(":{} ", std::fs::metadata(directory.path().join("sub/app.sqlite")).unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    assert!(locks.lines().any(|lock| lock.contains("POSIX") && lock.contains(&inode)), "{locks}");
+}
+
 #[test]
 fn stores_that_are_opened_while_one_of_them_makes_the_file_all_come_to_work() {
     for _ in 0..20 {
