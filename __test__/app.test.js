@@ -1,10 +1,13 @@
 "use strict";
 
+const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
+const { promisify } = require("node:util");
 const {
   Realm,
   QUICKSTART,
+  ROOT,
   eventually,
   logInNew,
   openApp,
@@ -94,6 +97,25 @@ test("the operator reads why the rules refused, and the user does not", async ()
   await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow(/^insert not permitted$/);
   await eventually(() => expect(lines).toContainEqual(["debug", expect.stringContaining('reason="no role applies"')]));
   expect(JSON.stringify(lines)).not.toContain("passw0rd");
+});
+
+test("a logger that throws takes no answer with it", async () => {
+  const script = `const Realm = require("userkeep");
+    const thrown = [];
+    process.on("uncaughtException", (error) => thrown.push(error.message));
+    let started = false;
+    const logger = () => { if (started) throw new Error("the logger's own"); };
+    const app = new Realm.App({ id: "x", store: "memory:", logger });
+    started = true;
+    (async () => {
+      const user = await app.logIn(Realm.Credentials.anonymous());
+      const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
+      const writes = Array.from({ length: 20 }, () => collection.insertOne({ userId: "somebody" }));
+      const settled = await Promise.allSettled(writes);
+      setTimeout(() => console.log(settled.length, new Set(settled.map(({ reason }) => reason.message)), new Set(thrown)), 50);
+    })();`;
+  const { stdout } = await promisify(execFile)(process.execPath, ["-e", script], { cwd: ROOT, timeout: 20_000 });
+  expect(stdout).toBe("20 Set(1) { 'insert not permitted' } Set(1) { \"the logger's own\" }\n");
 });
 
 test("options beat the environment, which beats the defaults", async () => {

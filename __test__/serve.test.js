@@ -14,6 +14,7 @@ const {
   QUICKSTART,
   ROOT,
   Realm,
+  eventually,
   temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
@@ -238,6 +239,28 @@ test("pages of allowed origins may make requests, and of no others", async () =>
     expect(JSON.parse(refused.body).error_code).toBe("DomainNotAllowed");
   }
   await strict.close();
+});
+
+test("the operator of a server reads why the rules refused", async () => {
+  const lines = [];
+  const loud = await Realm.serve({
+    app: "wire-app",
+    definition: QUICKSTART,
+    store: "memory:",
+    port: 0,
+    logger: (level, message) => lines.push([level, message]),
+  });
+  const app = `${loud.url}/api/client/v2.0/app/wire-app`;
+  const login = await fetch(`${app}/auth/providers/anon-user/login`, { method: "POST" });
+  const { access_token: token } = await login.json();
+  const argument = { database: DATABASE, collection: COLLECTION, document: { userId: "somebody" } };
+  const body = JSON.stringify({ name: "insertOne", service: "mongodb-atlas", arguments: [argument] });
+  expect(
+    (await fetch(`${app}/functions/call`, { method: "POST", headers: { Authorization: `Bearer ${token}` }, body }))
+      .status,
+  ).toBe(403);
+  await eventually(() => expect(lines).toContainEqual(["debug", expect.stringContaining("denied by the rules")]));
+  await loud.close();
 });
 
 test("options are checked, and an address that is taken is an error", async () => {

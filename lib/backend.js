@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { bridge, native, result } = require("./bridge.js");
+const { bridge, logLines, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -11,11 +11,11 @@ const { makeLogger } = require("./logger.js");
 
 /** The operator's handle: the system user, under no rules. */
 class Backend {
-  #handle;
+  #opened;
   #closing = null;
 
-  constructor(handle) {
-    this.#handle = handle;
+  constructor(opened) {
+    this.#opened = opened;
   }
 
   collection(databaseName, collectionName, { service = "mongodb-atlas" } = {}) {
@@ -23,13 +23,13 @@ class Backend {
       if (this.#closing) {
         throw new Error("The backend has been closed");
       }
-      return result(native.callAsSystem(bridge, this.#handle, service, name, encode(args)));
+      return result(native.callAsSystem(bridge, this.#opened.handle, service, name, encode(args)));
     };
     return makeService(call, assert.string(service, "service")).db(databaseName).collection(collectionName);
   }
 
   close() {
-    this.#closing ??= Promise.resolve(result(native.close(bridge, this.#handle)));
+    this.#closing ??= this.#opened.close();
     return this.#closing;
   }
 }
@@ -50,7 +50,7 @@ function definedId(directory) {
 }
 
 /**
- * Opens a backend as its operator: the native handle, and what there is to say about it. `idOption` is how the caller
+ * Opens a backend as its operator: the native handle, what there is to say about it, and how to let go of it. `idOption` is how the caller
  * names the option for the app's id.
  */
 function openNative(options, idOption) {
@@ -71,12 +71,17 @@ function openNative(options, idOption) {
     encryptionKey: undefined,
     operator: true,
   });
-  return { handle, id, origin, reported, log, store: configuration.store ?? "memory" };
+  logLines.add(log);
+  const close = async () => {
+    logLines.delete(log);
+    await result(native.close(bridge, handle));
+  };
+  return { handle, id, origin, reported, log, store: configuration.store ?? "memory", close };
 }
 
 /** Opens a backend as its operator. */
 async function openBackend(options) {
-  return new Backend(openNative(options, "id").handle);
+  return new Backend(openNative(options, "id"));
 }
 
 module.exports = { openBackend, openNative };

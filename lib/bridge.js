@@ -2,6 +2,7 @@
 
 const native = require("./native.js");
 const { decode } = require("./bson.js");
+const { callBack } = require("./callbacks.js");
 const { toError } = require("./errors.js");
 
 /** What is under way, by the id that the native side gave it. */
@@ -16,7 +17,7 @@ const logLines = new Set();
 const bridge = native.createBridge((ids, answers, lines) => {
   for (const { level, message } of lines) {
     for (const log of logLines) {
-      log(level, message);
+      callBack(log, level, message);
     }
   }
   for (const notify of beforeSettling) {

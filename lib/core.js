@@ -2,6 +2,7 @@
 
 const { beforeSettling, bridge, logLines, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
+const { callBack } = require("./callbacks.js");
 const { resolveConfiguration } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 
@@ -99,19 +100,8 @@ class Core {
     for (const event of native.takeEvents(bridge, this.handle, all)) {
       const listeners = event === APP_EVENT ? this.#appListeners : this.#userListeners.get(event);
       for (const listener of listeners ? [...listeners] : []) {
-        this.#notify(listener);
+        callBack(listener);
       }
-    }
-  }
-
-  #notify(listener) {
-    try {
-      listener();
-    } catch (error) {
-      // The listener's own failure: the operation that it heard of has not failed.
-      process.nextTick(() => {
-        throw error;
-      });
     }
   }
 

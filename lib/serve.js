@@ -4,9 +4,6 @@ const { assert, TypeAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
 const { bridge, native, result } = require("./bridge.js");
 
-/** What `serve` takes beside what a backend is opened with. */
-const OWN_OPTIONS = ["app", "host", "port", "publicUrl", "maxBodySize"];
-
 const MAX_PORT = 65535;
 
 function checkServer({ host, port = 3000, publicUrl, maxBodySize }) {
@@ -31,17 +28,12 @@ function checkServer({ host, port = 3000, publicUrl, maxBodySize }) {
  * Resolves when it listens. The server keeps the process alive until it is closed.
  */
 async function serve(options) {
-  const { app, ...rest } = assert.object(options, "options");
-  const server = checkServer(options);
-  const backend = { ...rest };
-  for (const name of OWN_OPTIONS) {
-    delete backend[name];
-  }
+  const { app, host, port, publicUrl, maxBodySize, ...backend } = assert.object(options, "options");
+  const server = checkServer({ host, port, publicUrl, maxBodySize });
   if (app !== undefined) {
     backend.id = assert.string(app, "app");
   }
-  const { handle, id, origin, reported, log, store } = openNative(backend, "app");
-  const release = () => result(native.close(bridge, handle));
+  const { handle, id, origin, reported, log, store, close: release } = openNative(backend, "app");
   try {
     const { url } = await result(native.listen(bridge, handle, server));
     for (const problem of reported) {

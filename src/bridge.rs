@@ -212,6 +212,18 @@ impl Bridge {
         lock(&self.opened).get_mut(handle as usize)?.take()
     }
 
+    /// Starts an operation on an open app: makes it with `make`, and goes on as [`start`](Self::start).
+    pub fn run<'env, F: Future<Output = Answer> + Send + 'static>(
+        &self,
+        env: &'env Env,
+        handle: u32,
+        inline: bool,
+        make: impl FnOnce(Arc<Opened>) -> F,
+    ) -> napi::Result<Started<'env>> {
+        let opened = self.opened(handle)?;
+        self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
+    }
+
     /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
     pub fn start<'env>(
         &self,

@@ -14,7 +14,7 @@ use client::{
     App, Error, Handle, Metadata, Settings,
     connection::{Embedded, StoreLocation},
 };
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::FutureExt;
 use napi::{
     Env,
     bindgen_prelude::{Buffer, External},
@@ -99,11 +99,10 @@ pub fn call_function<'env>(
     name: String,
     arguments: &[u8],
 ) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
-    let used = Arc::clone(&opened);
-    let call = async move { app(&used)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value)) };
-    bridge.start(env, &opened, call.boxed(), true)
+    bridge.run(env, handle, true, |opened| async move {
+        app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
+    })
 }
 
 /// Calls a function of a data source as the system user, for the operator.
@@ -116,11 +115,10 @@ pub fn call_as_system<'env>(
     name: String,
     arguments: &[u8],
 ) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
     let arguments = document(arguments)?;
-    let used = Arc::clone(&opened);
-    let call = async move { used.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value)) };
-    bridge.start(env, &opened, call.boxed(), true)
+    bridge.run(env, handle, true, |opened| async move {
+        opened.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value))
+    })
 }
 
 /// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
@@ -133,13 +131,10 @@ pub fn request<'env>(
     user: u32,
     payload: &[u8],
 ) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
     let payload = document(payload)?;
     // What is to be done on this device before the request must be done when this function returns.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
-    let used = Arc::clone(&opened);
-    let future: BoxFuture<'static, Answer> = async move { run(app(&used)?, &operation, user, &payload).await }.boxed();
-    bridge.start(env, &opened, future, inline)
+    bridge.run(env, handle, inline, |opened| async move { run(app(&opened)?, &operation, user, &payload).await })
 }
 
 async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Answer {

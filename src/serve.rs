@@ -1,10 +1,7 @@
 //! Offering a backend over HTTP.
 
-use std::sync::Arc;
-
 use bson::{RawBson, rawdoc};
 use client::Error;
-use futures_util::future::FutureExt;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 use server::{Options, Server};
@@ -31,44 +28,35 @@ pub fn listen<'env>(
     handle: u32,
     configuration: ServerConfiguration,
 ) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
-    let used = Arc::clone(&opened);
     let ServerConfiguration { host, port, public_url, max_body } = configuration;
     let options = Options { host, port, public_url, max_body: max_body.map(|size| size as usize) };
-    let listening = async move {
-        let server = Server::listen(used.embedded.backend(), options).await;
+    bridge.run(env, handle, false, |opened| async move {
+        let server = Server::listen(opened.embedded.backend(), options).await;
         let server = server.map_err(|error| Error::custom(error.to_string()))?;
         let answer = wrap(&RawBson::Document(rawdoc! { "url": server.url.as_str() }));
-        used.set_server(server);
+        opened.set_server(server);
         Ok(answer)
-    };
-    bridge.start(env, &opened, listening.boxed(), false)
+    })
 }
 
 /// Is answered when the server is told to end: until then it keeps the process alive.
 #[napi]
 pub fn serving<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
-    let server = opened.server();
-    let serving = async move {
-        if let Some(server) = server {
+    bridge.run(env, handle, false, |opened| async move {
+        if let Some(server) = opened.server() {
             server.ended().await;
         }
         Ok(None)
-    };
-    bridge.start(env, &opened, serving.boxed(), false)
+    })
 }
 
 /// Ends the server, with what is under way.
 #[napi]
 pub fn stop_serving<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
-    let opened = bridge.opened(handle)?;
-    let server = opened.server();
-    let stopping = async move {
-        if let Some(server) = server {
+    bridge.run(env, handle, false, |opened| async move {
+        if let Some(server) = opened.server() {
             server.close().await;
         }
         Ok(None)
-    };
-    bridge.start(env, &opened, stopping.boxed(), false)
+    })
 }

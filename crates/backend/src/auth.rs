@@ -11,3 +11,8 @@ pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
 pub(crate) use sessions::{Caller, Claim, Sessions};
 pub(crate) use users::Users;
+
+/// Bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
-use store::Store;
+use store::{SqliteStore, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Environment, Error, ErrorCode, Result, Secret,
+    Environment, Error, ErrorCode, Result, Secret, StoreLocation,
     auth::{Caller, Claim, KeyRing, Passwords, PublicKey, Sessions, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, no_rule, user_data_claim},
     definition::Definition,
@@ -75,6 +75,21 @@ impl Backend {
             keys,
             prepared: OnceCell::new(),
         }
+    }
+
+    /// The backend of the app `app_id` on an embedded store.
+    ///
+    /// # Errors
+    /// Where the store cannot be opened.
+    pub fn open(
+        app_id: &str,
+        definition: Definition,
+        location: StoreLocation,
+        environment: Environment,
+        options: &Options,
+    ) -> Result<Self, store::Error> {
+        let store = SqliteStore::open(location, Arc::new(environment.clone()))?;
+        Ok(Self::new(app_id, definition, Arc::new(store), environment, options))
     }
 
     /// The app's id.

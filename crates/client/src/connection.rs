@@ -7,7 +7,8 @@ use futures_util::future::BoxFuture;
 
 use crate::Result;
 
-pub use embedded::{Embedded, StoreLocation};
+pub use backend::StoreLocation;
+pub use embedded::Embedded;
 
 /// Something that answers requests.
 pub trait Connection: Send + Sync + std::fmt::Debug {

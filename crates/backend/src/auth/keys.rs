@@ -84,7 +84,7 @@ impl KeyRing {
         let document = rawdoc! {
             // Of two nodes that start at once, one makes the first key and the other finds it.
             "_id": 1,
-            "kid": id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "kid": super::hex(&id),
             "algorithm": "EdDSA",
             "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
             "created_at": query::Environment::now(&self.environment),

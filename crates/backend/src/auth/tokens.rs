@@ -6,7 +6,10 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::keys::{KeyRing, Keys};
+use super::{
+    hex,
+    keys::{KeyRing, Keys},
+};
 use crate::{Error, Result, Secret};
 
 /// How many verified tokens are remembered, so that a signature is checked once and not with every request.
@@ -96,7 +99,7 @@ pub(super) struct Tokens {
 impl Tokens {
     pub(super) fn new(keys: std::sync::Arc<KeyRing>, app_id: &str) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, app_id.as_bytes());
-        let domain_id = digest.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let domain_id = hex(&digest.as_ref()[..12]);
         Self { keys, domain_id, verified: Cache::new(REMEMBERED) }
     }
 
@@ -140,7 +143,7 @@ impl Tokens {
             baas_identity: ClaimedIdentity { id: identity.0, provider_type: identity.1 },
             exp: expires,
             iat: issued,
-            jti: unique.iter().map(|byte| format!("{byte:02x}")).collect(),
+            jti: hex(&unique),
             sub: subject.user_id.to_hex(),
             typ: Kind::Refresh,
         };

@@ -6,22 +6,12 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use backend::{Backend, Definition, Environment, Options, Request, Response, definition::Problem};
+use backend::{Backend, Definition, Environment, Options, Request, Response, StoreLocation, definition::Problem};
 use bson::{RawBson, raw::RawDocument};
 use futures_util::future::{BoxFuture, FutureExt};
-use store::{Location, SqliteStore};
 
 use super::Connection;
 use crate::{Error, Result};
-
-/// Where an embedded backend keeps its documents.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum StoreLocation {
-    /// An SQLite file.
-    File(PathBuf),
-    /// Memory, for this one connection.
-    Memory,
-}
 
 /// What makes two connections share a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -145,14 +135,9 @@ fn open_backend(
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
-    let environment = Environment::system();
-    let location = match location {
-        StoreLocation::File(path) => Location::File(path.clone()),
-        StoreLocation::Memory => Location::Memory,
-    };
-    let store =
-        SqliteStore::open(location, Arc::new(environment.clone())).map_err(|error| Error::custom(error.to_string()))?;
-    Ok(Backend::new(app_id, definition, Arc::new(store), environment, &Options { max_documents }))
+    let options = Options { max_documents };
+    Backend::open(app_id, definition, location.clone(), Environment::system(), &options)
+        .map_err(|error| Error::custom(error.to_string()))
 }
 
 impl Connection for Embedded {
