@@ -192,6 +192,13 @@ test("what is malformed is refused with a code, and shows nothing of what it hel
     body: { error: "cannot find app using Client App ID 'other'" },
   });
   expect(await send("POST", "/app/wire-app/auth/providers/anon-user/login?link=true")).toMatchObject({ status: 400 });
+  for (const [method, route] of [
+    ["GET", "/app/%ff/location"],
+    ["POST", "/app/wire-app/auth/providers/anon-user/login?link=1&link=2"],
+  ]) {
+    const unreadable = { error: "the path or the query of the request cannot be read", error_code: "BadRequest" };
+    expect(await send(method, route)).toEqual({ status: 400, type: "application/json", body: unreadable });
+  }
   expect(await send("GET", "/nowhere")).toMatchObject({ status: 404, type: "application/json" });
   expect(await send("PUT", "/auth/session")).toMatchObject({ status: 405, type: "application/json" });
   const deep = `${'{"a":'.repeat(500)}1${"}".repeat(500)}`;

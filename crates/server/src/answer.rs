@@ -27,6 +27,16 @@ impl Answer {
     }
 }
 
+/// Puts what axum itself refuses, as a path that is not UTF-8, into the form that the clients read.
+pub(crate) async fn in_our_form(response: Response) -> Response {
+    let is_ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if response.status().is_client_error() && !is_ours {
+        let message = "the path or the query of the request cannot be read";
+        return Answer::error(response.status(), "BadRequest", message).into_response();
+    }
+    response
+}
+
 impl From<backend::Error> for Answer {
     fn from(error: backend::Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

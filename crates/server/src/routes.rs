@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    answer::Answer,
+    answer::{Answer, in_our_form},
     body::{bearer, document, object, text},
     cors,
 };
@@ -63,6 +63,7 @@ pub(crate) fn router(site: Site) -> Router {
         .method_not_allowed_fallback(|| async {
             Answer::error(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", "the endpoint does not take this method")
         })
+        .layer(axum::middleware::map_response(in_our_form))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), cors::check))
         .with_state(site)
 }
