@@ -60,7 +60,7 @@ function openNative(options, idOption) {
   if (id === undefined) {
     throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
   }
-  const { native: configuration, unknown } = resolveConfiguration({ ...options, id });
+  const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used`);
@@ -69,7 +69,6 @@ function openNative(options, idOption) {
     ...configuration,
     sessionFile: undefined,
     encryptionKey: undefined,
-    operator: true,
   });
   logLines.add(log);
   const close = async () => {

@@ -28,6 +28,9 @@ const KNOWN_KEYS = new Set([
   "maxDocuments",
 ]);
 
+/** What is said of a backend in this process. */
+const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments"]);
+
 const KEY_LENGTH = 64;
 
 function setting(config, name, variable) {
@@ -118,43 +121,69 @@ function storeFile(config, ownFile) {
   throw new Error(`The store must be "sqlite:PATH" or "memory:", got ${JSON.stringify(store)}`);
 }
 
+/** What is trusted beside the system's certificates, as Node itself is told. */
+function extraCertificates() {
+  const file = process.env.NODE_EXTRA_CA_CERTS;
+  if (!file) {
+    return undefined;
+  }
+  try {
+    return fs.readFileSync(file);
+  } catch (cause) {
+    throw new Error(`The certificates of NODE_EXTRA_CA_CERTS cannot be read: ${cause.message}`, { cause });
+  }
+}
+
+/** What an app needs whose backend is elsewhere. */
+function remote(config, baseUrl) {
+  const backends = Object.keys(config).filter((name) => BACKEND_KEYS.has(name) && config[name] !== undefined);
+  if (config.baseUrl !== undefined && backends.length > 0) {
+    throw new Error(`'baseUrl' names a backend elsewhere, so it cannot be used together with '${backends[0]}'`);
+  }
+  return { baseUrl: baseUrl.replace(/\/+$/, ""), timeout: config.timeout, certificates: extraCertificates() };
+}
+
+/** What an app needs whose backend is in this process. */
+function embedded(config, ownFile) {
+  return {
+    definition: definitionDirectory(config),
+    store: storeFile(config, ownFile),
+    maxDocuments: config.maxDocuments,
+  };
+}
+
 /**
  * What an app is opened with, from its configuration, the environment and the defaults, in this order.
  *
- * `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
+ * `operator` asks for the backend itself, which is in this process. `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
  * nobody knows.
  */
-function resolveConfiguration(config) {
+function resolveConfiguration(config, { operator = false } = {}) {
   checkTypes(config);
-  const baseUrl = setting(config, "baseUrl", "USERKEEP_BASE_URL");
-  if (baseUrl !== undefined) {
-    for (const name of ["store", "definition"]) {
-      if (config[name] !== undefined) {
-        throw new Error(`'baseUrl' names a backend elsewhere, so it cannot be used together with '${name}'`);
-      }
-    }
-    throw new Error("Connecting to a backend over HTTP ('baseUrl') is not supported yet");
+  if (operator && config.baseUrl !== undefined) {
+    throw new Error("'baseUrl' names a backend elsewhere, and this one runs in this process");
   }
   const directory = path.resolve(config.baseFilePath ?? ".", ".userkeep");
   const ownFile = (extension) => path.join(directory, `${encodeURIComponent(config.id)}.${extension}`);
+  // Whoever names a store or a definition wants a backend in this process, whatever the environment says.
+  const names = (option) => config[option] !== undefined;
+  const isEmbedded = operator || (!names("baseUrl") && (names("store") || names("definition")));
+  const baseUrl = isEmbedded ? undefined : setting(config, "baseUrl", "USERKEEP_BASE_URL");
   const { inMemory, key } = encryptionKey(config.metadata);
-  const store = storeFile(config, ownFile);
-  const definition = definitionDirectory(config);
-  const native = {
-    appId: config.id,
-    definition,
-    store,
-    sessionFile: store === undefined || inMemory ? undefined : ownFile("session"),
-    encryptionKey: key,
-    maxDocuments: config.maxDocuments,
-    operator: false,
-  };
+  const backend = baseUrl === undefined ? embedded(config, ownFile) : remote(config, baseUrl);
+  const keepsNothing = baseUrl === undefined && backend.store === undefined;
+  const sessionFile = keepsNothing || inMemory ? undefined : ownFile("session");
   return {
-    native,
-    shared:
-      store === undefined
-        ? undefined
-        : JSON.stringify([definition, store, native.sessionFile, key?.toString("hex"), config.maxDocuments]),
+    native: { ...backend, appId: config.id, sessionFile, encryptionKey: key, operator },
+    shared: keepsNothing
+      ? undefined
+      : JSON.stringify([
+          ...(baseUrl === undefined
+            ? [backend.definition, backend.store, config.maxDocuments]
+            : [backend.baseUrl, config.timeout]),
+          sessionFile,
+          key?.toString("hex"),
+        ]),
     unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
   };
 }

@@ -31,8 +31,13 @@ class Core {
     this.id = config.id;
     this.shared = shared;
     this.log = log;
-    const store = configuration.store ?? "memory";
-    log("info", `app '${config.id}' runs ${opened.origin} on the store ${store}`);
+    const { baseUrl, store = "memory" } = configuration;
+    log(
+      "info",
+      baseUrl === undefined
+        ? `app '${config.id}' runs ${opened.origin} on the store ${store}`
+        : `app '${config.id}' uses the backend at ${baseUrl}`,
+    );
     if (opened.definitionAppId && opened.definitionAppId !== config.id) {
       log("warn", `the definition is of the app '${opened.definitionAppId}'; it is run as '${config.id}'`);
     }

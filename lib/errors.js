@@ -1,10 +1,16 @@
 "use strict";
 
+/** What an error has only where it is known: MongoDB's code, and what came with an answer over HTTP. */
+const OPTIONAL = ["serverCode", "retryAfter", "status", "link"];
+
 /** The `Error` for what the native side reports: `code` as the SDK had it, and beside it the code's name. */
-function toError({ message, code, errorCode, serverCode }) {
+function toError(reported) {
+  const { message, code, errorCode } = reported;
   const error = Object.assign(new Error(message), { code, errorCode });
-  if (serverCode !== undefined && serverCode !== null) {
-    error.serverCode = serverCode;
+  for (const name of OPTIONAL) {
+    if (reported[name] !== undefined && reported[name] !== null) {
+      error[name] = reported[name];
+    }
   }
   return error;
 }

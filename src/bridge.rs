@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use client::{App, Error, Event, connection::Embedded};
+use client::{
+    App, Error, Event,
+    connection::{Connection, Embedded},
+};
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env, Status,
@@ -39,7 +42,9 @@ type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
 
 /// An open app, or an operator's handle, which has no users.
 pub struct Opened {
-    pub embedded: Arc<Embedded>,
+    pub connection: Arc<dyn Connection>,
+    /// The same, where the backend is in this process.
+    embedded: Option<Arc<Embedded>>,
     pub app: Option<App>,
     /// What an operation did before its call returned: listeners hear of it at once, and of what comes later later.
     at_once: Mutex<Vec<Event>>,
@@ -48,8 +53,17 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub fn new(embedded: Arc<Embedded>, app: Option<App>) -> Self {
-        Self { embedded, app, at_once: Mutex::default(), server: OnceLock::new() }
+    pub fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
+        Self { connection, embedded, app, at_once: Mutex::default(), server: OnceLock::new() }
+    }
+
+    /// The backend of this process, for its operator.
+    pub fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
+        self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
+    }
+
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     pub fn set_server(&self, server: Server) {

@@ -8,11 +8,22 @@ pub struct ErrorObject {
     pub error_code: String,
     pub message: String,
     pub server_code: Option<i32>,
+    pub retry_after: Option<f64>,
+    pub status: Option<u16>,
+    pub link: Option<String>,
 }
 
 impl From<Error> for ErrorObject {
     fn from(error: Error) -> Self {
-        Self { code: error.code, error_code: error.name.into(), message: error.message, server_code: error.server_code }
+        Self {
+            code: error.code,
+            error_code: error.name.into(),
+            message: error.message,
+            server_code: error.server_code,
+            retry_after: error.retry_after.map(|seconds| seconds as f64),
+            status: error.status,
+            link: error.link,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What JavaScript asks, from bytes to the client's operations.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
     Secret,
@@ -12,7 +12,7 @@ use bson::{
 };
 use client::{
     App, Error, Handle, Metadata, Settings,
-    connection::{Embedded, StoreLocation},
+    connection::{Connection, Embedded, Http, StoreLocation},
 };
 use futures_util::future::FutureExt;
 use napi::{
@@ -30,6 +30,12 @@ use crate::{
 #[napi(object)]
 pub struct Configuration {
     pub app_id: String,
+    /// The URL of a backend elsewhere; there is one in this process if missing.
+    pub base_url: Option<String>,
+    /// How long a request to it may take, in milliseconds.
+    pub timeout: Option<f64>,
+    /// What is trusted beside the system's certificates, in PEM.
+    pub certificates: Option<Buffer>,
     /// The definition's directory; the development definition if missing.
     pub definition: Option<String>,
     /// The file of the store; memory if missing.
@@ -43,7 +49,7 @@ pub struct Configuration {
     pub operator: bool,
 }
 
-/// An open app, and what there is to say about its definition.
+/// An open app, and what there is to say about its definition, if the backend is in this process.
 #[napi(object)]
 pub struct OpenedApp {
     pub handle: u32,
@@ -55,34 +61,52 @@ pub struct OpenedApp {
 /// Opens an app.
 #[napi]
 pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Result<OpenedApp> {
-    let location = configuration.store.map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
-    let definition = configuration.definition.map(PathBuf::from);
-    let max_documents = configuration.max_documents.map(|limit| limit as usize);
-    let embedded = Embedded::open(&configuration.app_id, definition.as_deref(), &location, max_documents)
-        .map_err(|error| thrown(&error))?;
-    let embedded = Arc::new(embedded);
+    let embedded = match &configuration.base_url {
+        Some(_) => None,
+        None => Some(Arc::new(open_embedded(&configuration).map_err(|error| thrown(&error))?)),
+    };
+    let connection: Arc<dyn Connection> = match &embedded {
+        Some(embedded) => Arc::clone(embedded) as _,
+        None => Arc::new(open_http(&configuration).map_err(|error| thrown(&error))?),
+    };
+    let (origin, definition_app_id) = embedded.as_ref().map(|embedded| embedded.definition()).unwrap_or_default();
+    let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
+    let reported = embedded.iter().flat_map(|embedded| embedded.reported()).map(ToString::to_string).collect();
     let app = if configuration.operator {
         None
     } else {
         let metadata =
             configuration.encryption_key.map_or(Metadata::NoEncryption, |key| Metadata::Encryption(key.to_vec()));
-        let connection = Arc::clone(&embedded) as Arc<dyn client::connection::Connection>;
-        let settings = Settings::new(connection, configuration.session_file.map(PathBuf::from), &metadata);
+        let path = configuration.session_file.map(PathBuf::from);
+        let settings = Settings::new(Arc::clone(&connection), path, &metadata);
         Some(settings.and_then(App::open).map_err(|error| thrown(&error))?)
     };
-    let (origin, definition_app_id) = embedded.definition();
-    let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
-    let reported = embedded.reported().iter().map(ToString::to_string).collect();
-    Ok(OpenedApp { handle: bridge.add(Opened::new(embedded, app)), origin, definition_app_id, reported })
+    let handle = bridge.add(Opened::new(connection, embedded, app));
+    Ok(OpenedApp { handle, origin, definition_app_id, reported })
+}
+
+fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
+    let location =
+        configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
+    let definition = configuration.definition.as_ref().map(PathBuf::from);
+    let max_documents = configuration.max_documents.map(|limit| limit as usize);
+    Embedded::open(&configuration.app_id, definition.as_deref(), &location, max_documents)
+}
+
+fn open_http(configuration: &Configuration) -> Result<Http, Error> {
+    let base_url = configuration.base_url.as_deref().unwrap_or_default();
+    // What is no time at all, as in the SDK, stands for the usual one.
+    let timeout = configuration.timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout / 1000.0).ok());
+    Http::new(&configuration.app_id, base_url, timeout, configuration.certificates.as_deref().unwrap_or_default())
 }
 
 /// Closes an app. Calls that are under way may fail; no new ones are taken.
 #[napi]
 pub fn close<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
-    let embedded = Arc::clone(&opened.embedded);
+    let connection = Arc::clone(&opened.connection);
     let closing = async move {
-        client::connection::Connection::close(&*embedded).await;
+        connection.close().await;
         Ok(None)
     };
     bridge.start(env, &opened, closing.boxed(), false)
@@ -100,7 +124,9 @@ pub fn call_function<'env>(
     arguments: &[u8],
 ) -> napi::Result<Started<'env>> {
     let arguments = document(arguments)?;
-    bridge.run(env, handle, true, |opened| async move {
+    // What goes over HTTP is written elsewhere than where the event loop waits.
+    let inline = bridge.opened(handle)?.is_embedded();
+    bridge.run(env, handle, inline, |opened| async move {
         app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
     })
 }
@@ -117,7 +143,7 @@ pub fn call_as_system<'env>(
 ) -> napi::Result<Started<'env>> {
     let arguments = document(arguments)?;
     bridge.run(env, handle, true, |opened| async move {
-        opened.embedded.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value))
+        opened.embedded()?.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value))
     })
 }
 

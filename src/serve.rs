@@ -31,7 +31,7 @@ pub fn listen<'env>(
     let ServerConfiguration { host, port, public_url, max_body } = configuration;
     let options = Options { host, port, public_url, max_body: max_body.map(|size| size as usize) };
     bridge.run(env, handle, false, |opened| async move {
-        let server = Server::listen(opened.embedded.backend(), options).await;
+        let server = Server::listen(opened.embedded()?.backend(), options).await;
         let server = server.map_err(|error| Error::custom(error.to_string()))?;
         let answer = wrap(&RawBson::Document(rawdoc! { "url": server.url.as_str() }));
         opened.set_server(server);

@@ -14,6 +14,8 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// MongoDB's own code, where the failure came from a query or a write.
     pub server_code: Option<i32>,
+    /// After how many seconds it is worth asking again, where it is refused for a while.
+    pub retry_after: Option<u64>,
 }
 
 macro_rules! codes {
@@ -29,6 +31,11 @@ macro_rules! codes {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
+            /// The code of a name.
+            pub fn by_name(name: &str) -> Option<Self> {
+                match name { $(stringify!($name) => Some(Self::$name),)* _ => None }
+            }
+
             /// The HTTP status of an answer with this code.
             pub fn status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
@@ -38,16 +45,32 @@ macro_rules! codes {
 }
 
 codes! {
+    /// A request without the token that it needs.
+    MissingAuthReq = 4300, 401;
     /// The session has ended, or its token is not one.
     InvalidSession = 4301, 401;
+    /// A user of another app.
+    UserAppDomainMismatch = 4302, 401;
+    /// A page of an origin that may make no requests.
+    DomainNotAllowed = 4303, 403;
     /// More documents than a query may return.
     ReadSizeLimitExceeded = 4304, 400;
     /// An argument that cannot be used.
     InvalidParameter = 4305, 400;
     /// An argument that is missing.
     MissingParameter = 4306, 400;
+    /// The service for text messages failed.
+    TwilioError = 4307, 400;
+    /// The service for push notifications failed.
+    GCMError = 4308, 400;
+    /// A service over HTTP failed.
+    HTTPError = 4309, 400;
+    /// A service of AWS failed.
+    AWSError = 4310, 400;
     /// The database refused the operation.
     MongoDBError = 4311, 400;
+    /// Arguments where none are taken.
+    ArgumentsNotAllowed = 4312, 400;
     /// A function failed.
     FunctionExecutionError = 4313, 400;
     /// No rule allows it.
@@ -56,12 +79,58 @@ codes! {
     InternalServerError = 4315, 500;
     /// A provider that is not enabled.
     AuthProviderNotFound = 4316, 404;
+    /// A provider that exists already.
+    AuthProviderAlreadyExists = 4317, 409;
     /// A service that does not exist.
     ServiceNotFound = 4318, 404;
+    /// A type of service that does not exist.
+    ServiceTypeNotFound = 4319, 404;
+    /// A service that exists already.
+    ServiceAlreadyExists = 4320, 409;
+    /// A command that a service does not have.
+    ServiceCommandNotFound = 4321, 404;
+    /// A value that does not exist.
+    ValueNotFound = 4322, 404;
+    /// A value that exists already.
+    ValueAlreadyExists = 4323, 409;
+    /// Two values of one name.
+    ValueDuplicateName = 4324, 409;
     /// A function that does not exist.
     FunctionNotFound = 4325, 404;
+    /// A function that exists already.
+    FunctionAlreadyExists = 4326, 409;
+    /// Two functions of one name.
+    FunctionDuplicateName = 4327, 409;
+    /// A function that cannot be parsed.
+    FunctionSyntaxError = 4328, 400;
+    /// A function that cannot be run.
+    FunctionInvalid = 4329, 400;
+    /// A webhook that does not exist.
+    IncomingWebhookNotFound = 4330, 404;
+    /// A webhook that exists already.
+    IncomingWebhookAlreadyExists = 4331, 409;
+    /// Two webhooks of one name.
+    IncomingWebhookDuplicateName = 4332, 409;
+    /// A rule that does not exist.
+    RuleNotFound = 4333, 404;
     /// An API key that does not exist.
     APIKeyNotFound = 4334, 404;
+    /// A rule that exists already.
+    RuleAlreadyExists = 4335, 409;
+    /// Two rules of one name.
+    RuleDuplicateName = 4336, 409;
+    /// Two providers of one name.
+    AuthProviderDuplicateName = 4337, 409;
+    /// A host that no request may go to.
+    RestrictedHost = 4338, 403;
+    /// An API key that exists already.
+    APIKeyAlreadyExists = 4339, 409;
+    /// A webhook that was called without the right secret.
+    IncomingWebhookAuthFailed = 4340, 403;
+    /// A function that took too long.
+    ExecutionTimeLimitExceeded = 4341, 400;
+    /// A function that clients may not call.
+    NotCallable = 4342, 403;
     /// A user who has been confirmed already.
     UserAlreadyConfirmed = 4343, 400;
     /// A user who does not exist.
@@ -76,8 +145,16 @@ codes! {
     AccountNameInUse = 4348, 409;
     /// A wrong password, or an unknown user.
     InvalidPassword = 4349, 401;
+    /// A document that its schema does not allow.
+    SchemaValidationFailedWrite = 4350, 400;
+    /// An error that came without a code.
+    AppUnknownError = 4351, 400;
+    /// The app is not available for a while.
+    MaintenanceInProgress = 4352, 503;
     /// A confirmation or reset token that is not one.
     UserpassTokenInvalid = 4353, 400;
+    /// An answer that the client cannot use.
+    InvalidServerResponse = 4354, 502;
     /// An error of the server that the client knows no other number for.
     AppServerError = 4355, 429;
 }
@@ -85,7 +162,12 @@ codes! {
 impl Error {
     /// A failure with its message.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), server_code: None }
+        Self { code, message: message.into(), server_code: None, retry_after: None }
+    }
+
+    /// A failure that a later request may not have.
+    pub(crate) fn retry_later(message: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(ErrorCode::AppServerError, message) }
     }
 
     pub(crate) fn invalid_session(detail: &str) -> Self {
@@ -110,7 +192,7 @@ impl Error {
 
 impl From<query::Error> for Error {
     fn from(error: query::Error) -> Self {
-        Self { code: ErrorCode::MongoDBError, server_code: Some(error.number()), message: error.message.into() }
+        Self { server_code: Some(error.number()), ..Self::new(ErrorCode::MongoDBError, error.message) }
     }
 }
 
@@ -119,9 +201,8 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Query(error) => error.into(),
             store::Error::DuplicateKey { .. } => Self {
-                code: ErrorCode::MongoDBError,
-                message: error.to_string().into(),
                 server_code: Some(query::ErrorCode::DuplicateKey as i32),
+                ..Self::new(ErrorCode::MongoDBError, error.to_string())
             },
             store::Error::Denied(denied) => Self::new(ErrorCode::NoMatchingRuleFound, denied.0),
             store::Error::TooManyDocuments { limit } => Self::new(

@@ -5,6 +5,7 @@ mod auth;
 mod backend;
 mod data;
 pub mod definition;
+pub mod ejson;
 mod environment;
 mod error;
 pub mod request;

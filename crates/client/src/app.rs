@@ -303,7 +303,12 @@ impl App {
     /// What the backend says.
     pub async fn api_keys(&self, handle: Handle) -> Result<()> {
         let refresh_token = self.state().get(handle)?.refresh_token.clone();
-        self.connection.send(Request::ApiKeys { refresh_token }).await.map(|_| ())
+        let answer = self.connection.send(Request::ApiKeys { refresh_token }).await;
+        // As in the SDK, a refresh token that is not accepted here ends the session on this device.
+        if answer.as_ref().is_err_and(|error| error.unauthorized) && self.state().log_out(handle)?.is_some() {
+            self.keep(handle, true).await?;
+        }
+        answer.map(|_| ())
     }
 
     /// Registers for, or unregisters from, push notifications.

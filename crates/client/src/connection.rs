@@ -1,6 +1,7 @@
-//! The way to a backend: in this process, or (one day) over HTTP.
+//! The way to a backend: in this process, or over HTTP.
 
 mod embedded;
+mod http;
 
 use backend::{Request, Response};
 use futures_util::future::BoxFuture;
@@ -9,6 +10,7 @@ use crate::Result;
 
 pub use backend::StoreLocation;
 pub use embedded::Embedded;
+pub use http::Http;
 
 /// Something that answers requests.
 pub trait Connection: Send + Sync + std::fmt::Debug {

@@ -13,13 +13,28 @@ pub struct Error {
     pub message: String,
     /// MongoDB's own code, where the failure came from a query or a write.
     pub server_code: Option<i32>,
+    /// After how many seconds it is worth asking again, where the backend refuses for a while.
+    pub retry_after: Option<u64>,
+    /// The HTTP status of the answer, over HTTP.
+    pub status: Option<u16>,
+    /// Where the operator finds the log of the request, if the backend says so.
+    pub link: Option<String>,
     /// Whether the backend did not accept the access token.
     pub(crate) unauthorized: bool,
 }
 
 impl Error {
     fn client(code: i32, name: &'static str, message: impl Into<String>) -> Self {
-        Self { code, name, message: message.into(), server_code: None, unauthorized: false }
+        Self {
+            code,
+            name,
+            message: message.into(),
+            server_code: None,
+            retry_after: None,
+            status: None,
+            link: None,
+            unauthorized: false,
+        }
     }
 
     pub(crate) fn user_not_found(message: &str) -> Self {
@@ -32,6 +47,22 @@ impl Error {
 
     pub(crate) fn already_named(message: &str) -> Self {
         Self::client(4105, "ClientUserAlreadyNamed", message)
+    }
+
+    pub(crate) fn bad_token(message: &str) -> Self {
+        Self::client(4200, "BadToken", message)
+    }
+
+    pub(crate) fn malformed_json(message: impl Into<String>) -> Self {
+        Self::client(4201, "MalformedJson", message)
+    }
+
+    pub(crate) fn missing_json_key(key: &str) -> Self {
+        Self::client(4202, "MissingJsonKey", format!("Missing JSON key: {key}"))
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::custom("The app has been closed")
     }
 
     /// An error that the SDK had no code of its own for.
@@ -47,7 +78,8 @@ impl From<backend::Error> for Error {
             name: error.code.name(),
             unauthorized: error.code.status() == 401,
             server_code: error.server_code,
-            message: error.message.into_owned(),
+            retry_after: error.retry_after,
+            ..Self::custom(error.message)
         }
     }
 }

@@ -79,15 +79,26 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Runs a read on a thread of its own.
+    /// Runs a read on a thread of its own. It stops soon after nobody waits for its answer any more.
     fn on_a_thread<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         let shared = Arc::clone(&self.shared);
-        let task = tokio::task::spawn_blocking(move || read(&shared));
-        async move { task.await.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}")))) }
-            .boxed()
+        let waiting = Arc::new(());
+        let abandoned = Arc::downgrade(&waiting);
+        let task = tokio::task::spawn_blocking(move || {
+            shared.read(|session| match session {
+                Some(session) => session.unless_abandoned(abandoned, |session| read(Some(session))),
+                None => read(None),
+            })
+        });
+        async move {
+            let answer = task.await;
+            drop(waiting);
+            answer.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}"))))
+        }
+        .boxed()
     }
 
     fn submit(&self, make: impl FnOnce(writer::Reply) -> Job) -> BoxFuture<'static, Result<Vec<Outcome>>> {
@@ -151,7 +162,7 @@ impl Store for SqliteStore {
                 return future::ready(answer).boxed();
             }
         }
-        self.on_a_thread(move |shared| shared.read(|session| read::find_in(session, &find)))
+        self.on_a_thread(move |session| read::find_in(session, &find))
     }
 
     fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
@@ -164,24 +175,20 @@ impl Store for SqliteStore {
                 return future::ready(answer).boxed();
             }
         }
-        self.on_a_thread(move |shared| {
-            shared.read(|session| match session {
-                Some(session) => session.at_one_moment(|session| {
-                    Ok([read::find_in(Some(session), &finds[0])?, read::find_in(Some(session), &finds[1])?])
-                }),
-                None => Ok([Vec::new(), Vec::new()]),
-            })
+        self.on_a_thread(move |session| match session {
+            Some(session) => session.at_one_moment(|session| {
+                Ok([read::find_in(Some(session), &finds[0])?, read::find_in(Some(session), &finds[1])?])
+            }),
+            None => Ok([Vec::new(), Vec::new()]),
         })
     }
 
     fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>> {
-        self.on_a_thread(move |shared| {
-            shared.read(|session| session.map_or(Ok(0), |session| read::count(session, &count)))
-        })
+        self.on_a_thread(move |session| session.map_or(Ok(0), |session| read::count(session, &count)))
     }
 
     fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
-        self.on_a_thread(move |shared| shared.read(|session| read::aggregate(session, aggregate)))
+        self.on_a_thread(move |session| read::aggregate(session, aggregate))
     }
 
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {

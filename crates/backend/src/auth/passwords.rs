@@ -12,10 +12,13 @@ use argon2::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Error, ErrorCode, Result, Secret};
+use crate::{Error, Result, Secret};
 
 /// How many passwords may wait to be hashed.
 const QUEUE: usize = 128;
+
+/// When it is worth asking again, in seconds, where the queue is full.
+const RETRY_AFTER: u64 = 2;
 
 /// OWASP's recommendation: 19 MiB, two passes, one lane
 /// (<https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>).
@@ -87,12 +90,15 @@ impl Passwords {
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job: Work = Box::new(move |argon2| {
-            let _ = reply.send(work(argon2));
+            // Nobody waits for the answer to a client that has gone away.
+            if !reply.is_closed() {
+                let _ = reply.send(work(argon2));
+            }
         });
         match self.queue.try_send(job) {
             Ok(()) => answer.await.map_err(Error::internal),
             Err(TrySendError::Full(_)) => {
-                Err(Error::new(ErrorCode::AppServerError, "too many log-ins at once; try again later"))
+                Err(Error::retry_later("too many log-ins at once; try again later", RETRY_AFTER))
             }
             Err(TrySendError::Disconnected(_)) => Err(Error::internal("the threads for passwords have ended")),
         }

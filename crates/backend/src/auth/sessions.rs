@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use query::{Filter, Path};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
@@ -107,7 +107,7 @@ impl Sessions {
         Ok((caller, refresh_token))
     }
 
-    pub(crate) async fn access_token(&self, caller: &Caller, user_data: Option<Value>) -> Result<Secret> {
+    pub(crate) async fn access_token(&self, caller: &Caller, user_data: Option<Box<RawValue>>) -> Result<Secret> {
         let now = self.environment.unix_seconds();
         self.tokens.sign_access(&caller.subject(), now, now + ACCESS_LIFETIME, user_data).await
     }

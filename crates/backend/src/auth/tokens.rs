@@ -4,7 +4,7 @@ use bson::oid::ObjectId;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     hex,
@@ -46,7 +46,7 @@ struct AccessClaims<'a> {
     sub: String,
     typ: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_data: Option<Value>,
+    user_data: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -108,7 +108,7 @@ impl Tokens {
         subject: &Subject<'_>,
         issued: i64,
         expires: i64,
-        user_data: Option<Value>,
+        user_data: Option<Box<RawValue>>,
     ) -> Result<Secret> {
         let claims = AccessClaims {
             baas_device_id: subject.device_id,

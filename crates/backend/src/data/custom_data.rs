@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use bson::{
-    Bson, Document, RawBson,
+    RawBson,
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
 use query::Filter;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use store::{Find, Index, Store};
 
-use crate::{Error, Result, definition};
+use crate::{Error, Result, definition, ejson::Canonical};
 
 /// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -55,7 +55,7 @@ impl CustomData {
 }
 
 /// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
-pub(crate) fn user_data_claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Value>> {
+pub(crate) fn user_data_claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Box<RawValue>>> {
     // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
     let too_large = |size: usize| {
         let fits = size <= TOKEN_LIMIT;
@@ -67,8 +67,6 @@ pub(crate) fn user_data_claim(user_id: ObjectId, document: &RawDocument) -> Resu
     if too_large(document.as_bytes().len()) {
         return Ok(None);
     }
-    let document = Document::try_from(document).map_err(Error::internal)?;
-    let claim = Bson::Document(document).into_canonical_extjson();
-    let size = serde_json::to_string(&claim).map_err(Error::internal)?.len();
-    Ok(if too_large(size) { None } else { Some(claim) })
+    let claim = serde_json::value::to_raw_value(&Canonical(RawBsonRef::Document(document))).map_err(Error::internal)?;
+    Ok(if too_large(claim.get().len()) { None } else { Some(claim) })
 }

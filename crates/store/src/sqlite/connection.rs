@@ -1,7 +1,7 @@
 //! One connection to the file, with what it knows of the catalog.
 
 use std::{
-    sync::Mutex,
+    sync::{Mutex, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,9 @@ const APPLICATION_ID: i64 = 0x5553_4b50;
 
 /// The newest format that is read, and the one that is written, in SQLite's `user_version`.
 const FORMAT: i64 = 1;
+
+/// After how many steps of SQLite's machine a read looks whether somebody still waits for it: a few documents.
+const STEPS: i32 = 100;
 
 /// Held while a connection is opened.
 static OPENING: Mutex<()> = Mutex::new(());
@@ -83,6 +86,22 @@ impl Session {
         let answer = answer?;
         ended?;
         Ok(answer)
+    }
+
+    /// Runs a read that ends with an error soon after nobody holds on to what `waiting` stood for.
+    pub(super) fn unless_abandoned<T>(
+        &mut self,
+        waiting: Weak<()>,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let is_abandoned = move || waiting.strong_count() == 0;
+        self.connection.progress_handler(STEPS, Some(is_abandoned))?;
+        let answer = read(self);
+        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        answer
     }
 
     pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {

@@ -378,3 +378,43 @@ async fn the_first_of_equals_is_the_first_inserted() {
         .unwrap();
     assert_eq!(found[0].get_i32("_id").unwrap(), 3);
 }
+
+#[derive(Default)]
+struct Slow(std::sync::atomic::AtomicUsize);
+
+impl Guard for Slow {
+    fn may_see(&self, _: &RawDocument) -> bool {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(1));
+        true
+    }
+
+    fn check_write(&self, _: Option<&RawDocument>, _: Option<&RawDocument>) -> Result<(), Denied> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
+    for store in [memory_store(), file_store(&tempfile::tempdir().unwrap())] {
+        store.write(vec![insert((0..3000).map(|id| doc! { "_id": id }).collect())]).await.unwrap();
+        let guard = Arc::new(Slow::default());
+        let seen = || guard.0.load(std::sync::atomic::Ordering::SeqCst);
+        let slow =
+            || Find { guard: Some(Arc::clone(&guard) as Arc<dyn Guard>), ..Find::new(namespace(), filter(doc! {})) };
+        let abandoned = store.find_both([slow(), slow()]);
+        while seen() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(abandoned);
+        // In memory there is one connection: this waits for the abandoned read to let go of it.
+        assert_eq!(all(&store, doc! { "_id": { "$gte": 2998 } }).await.len(), 2);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let stopped_at = seen();
+        assert!(stopped_at < 1000, "{stopped_at}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(seen(), stopped_at);
+        store.write(vec![insert(vec![doc! { "_id": 5000 }])]).await.unwrap();
+        assert_eq!(all(&store, doc! { "_id": 5000 }).await.len(), 1);
+    }
+}

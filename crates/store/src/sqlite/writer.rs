@@ -73,6 +73,11 @@ fn run(mut session: Option<Session>, shared: &Weak<Shared>, environment: &dyn En
                 Err(_) => break,
             }
         }
+        // Who has gone away before the work began wants none of it.
+        group.retain(|job| !job.reply().is_closed());
+        if group.is_empty() {
+            continue;
+        }
         match &mut session {
             Some(session) => commit(session, environment, group),
             None => {
@@ -154,6 +159,12 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 }
 
 impl Job {
+    fn reply(&self) -> &Reply {
+        match self {
+            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } => reply,
+        }
+    }
+
     fn into_reply(self) -> Reply {
         match self {
             Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } => reply,

@@ -1,0 +1,155 @@
+//! A backend elsewhere, over HTTP: the App Services client API, as `crates/server` speaks it.
+
+mod wire;
+
+use std::{pin::pin, time::Duration};
+
+use backend::{Request, Response};
+use futures_util::future::{self, BoxFuture, Either, FutureExt};
+use reqwest::{Client, Url, header};
+use tokio::sync::{OnceCell, watch};
+
+use super::Connection;
+use crate::{Error, Result};
+use wire::{Answer, Call};
+
+/// How long a request may take, unless said otherwise: the SDK's own limit.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every path begins with.
+const API: [&str; 4] = ["api", "client", "v2.0", "app"];
+
+/// A connection to a backend elsewhere. Keeps its sockets open between requests.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    app_id: String,
+    base_url: Url,
+    /// Where the backend wants requests to go: asked once.
+    host: OnceCell<Url>,
+    closed: watch::Sender<bool>,
+}
+
+impl Http {
+    /// A connection for an app; nothing is sent yet. `certificates` are trusted beside the system's, in PEM.
+    ///
+    /// # Errors
+    /// Where the URL is not one of HTTP, or a certificate cannot be read.
+    pub fn new(app_id: &str, base_url: &str, timeout: Option<Duration>, certificates: &[u8]) -> Result<Self> {
+        let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
+        let unusable = |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be made: {}", cause(&error)));
+        let mut client = Client::builder()
+            .timeout(timeout)
+            .user_agent(concat!("userkeep/", env!("CARGO_PKG_VERSION")))
+            // As `fetch` in Node, which the SDK used.
+            .no_proxy();
+        if !certificates.is_empty() {
+            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(certificates).map_err(unusable)?);
+        }
+        Ok(Self {
+            client: client.build().map_err(unusable)?,
+            app_id: app_id.to_owned(),
+            base_url: parse_url(base_url).ok_or_else(|| {
+                // Not shown: it may have a password in it.
+                Error::custom("Expected 'baseUrl' to begin with http:// or https:// and to name a host, and no user")
+            })?,
+            host: OnceCell::new(),
+            closed: watch::Sender::new(false),
+        })
+    }
+
+    /// Where requests go: asked of the base URL by the first of them, once it has been answered.
+    async fn host(&self) -> Result<&Url> {
+        self.host
+            .get_or_try_init(|| async {
+                let url = self.url(&self.base_url, &wire::location(&self.app_id));
+                let answer = self.exchange(self.client.get(url.clone()), &url).await?;
+                wire::read_location(&answer)
+            })
+            .await
+    }
+
+    fn url(&self, host: &Url, segments: &[&str]) -> Url {
+        let mut url = host.clone();
+        // Never fails: a URL of HTTP has a path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    async fn answer(&self, request: Request) -> Result<Response> {
+        let call = Call::new(&self.app_id, request)?;
+        let mut url = self.url(self.host().await?, &call.segments());
+        url.set_query(call.query);
+        let mut sent = self.client.request(call.method.clone(), url.clone()).header(header::ACCEPT, wire::JSON);
+        if let Some(token) = &call.token {
+            sent = sent.bearer_auth(token.expose());
+        }
+        if let Some(body) = &call.body {
+            sent = sent.header(header::CONTENT_TYPE, wire::JSON).body(body.clone());
+        }
+        if call.expects.carries_custom_data() {
+            sent = sent.header(wire::CUSTOM_DATA_HEADER, wire::CUSTOM_DATA_BESIDE);
+        }
+        call.expects.read(&self.exchange(sent, &url).await?)
+    }
+
+    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Answer> {
+        let failed =
+            |error: reqwest::Error| Error::custom(format!("request to {url} failed, reason: {}", cause(&error)));
+        let answer = request.send().await.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let is_json = answer
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| kind.starts_with(wire::JSON));
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        Ok(Answer { status, is_json, retry_after, body: answer.bytes().await.map_err(failed)? })
+    }
+}
+
+/// A URL of HTTP, without what comes after its path.
+fn parse_url(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let names_user = !url.username().is_empty() || url.password().is_some();
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && !names_user).then_some(url)
+}
+
+/// What is at the bottom of a failure, as the system says it.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "the request took too long".to_owned();
+    }
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+impl Connection for Http {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        async move {
+            let mut closed = self.closed.subscribe();
+            let closing = pin!(closed.wait_for(|closed| *closed));
+            match future::select(closing, pin!(self.answer(request))).await {
+                Either::Left(_) => Err(Error::closed()),
+                Either::Right((answer, _)) => answer,
+            }
+        }
+        .boxed()
+    }
+
+    /// What is under way fails at once.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.closed.send_replace(true);
+        future::ready(()).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {}

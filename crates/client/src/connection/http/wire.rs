@@ -1,0 +1,346 @@
+//! Requests and answers as they go over the wire.
+
+use backend::{
+    ErrorCode, Request, Response, Secret, ejson,
+    request::{Access, CallFunction, Credentials, EmailPasswordRequest, Identity, LogIn, Profile, Session},
+};
+use base64::{
+    Engine,
+    alphabet::URL_SAFE,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bson::{
+    RawBson,
+    raw::{RawBsonRef, RawDocumentBuf},
+};
+use reqwest::{Method, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{API, parse_url};
+use crate::{Error, Result};
+
+pub(super) const JSON: &str = "application/json";
+
+/// Asks for the custom data beside the token, of any size.
+pub(super) const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
+pub(super) const CUSTOM_DATA_BESIDE: &str = "beside-token";
+
+/// How much of an answer that is not JSON goes into an error, in characters.
+const SHOWN: usize = 2000;
+
+/// A request on its way.
+pub(super) struct Call {
+    pub(super) method: Method,
+    app_id: Option<String>,
+    path: Vec<String>,
+    pub(super) query: Option<&'static str>,
+    pub(super) token: Option<Secret>,
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) expects: Expected,
+}
+
+/// What a request is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    Nothing,
+    Session,
+    Access,
+    Profile,
+    Value,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) is_json: bool,
+    pub(super) retry_after: Option<u64>,
+    pub(super) body: bytes::Bytes,
+}
+
+pub(super) fn location(app_id: &str) -> Vec<&str> {
+    [&API[..], &[app_id, "location"]].concat()
+}
+
+pub(super) fn read_location(answer: &Answer) -> Result<Url> {
+    let location = answer.object()?;
+    let hostname = text(&location, "hostname")?;
+    text(&location, "ws_hostname")?;
+    parse_url(hostname).ok_or_else(|| Error::malformed_json(format!("the backend's hostname is not a URL: {hostname}")))
+}
+
+#[derive(Serialize)]
+struct FunctionCall<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    arguments: Vec<ejson::Canonical<'a>>,
+}
+
+impl Call {
+    pub(super) fn new(app_id: &str, request: Request) -> Result<Self> {
+        let get = |path: &[&str], token| Self::of(Method::GET, None, path, Some(token));
+        let call = match request {
+            Request::LogIn(LogIn { credentials, device_id }) => {
+                let device = json!({ "sdk": "userkeep", "sdkVersion": env!("CARGO_PKG_VERSION"), "deviceId": device_id });
+                let (provider, mut body) = log_in(credentials);
+                body["options"] = json!({ "device": device });
+                Self::of(Method::POST, Some(app_id), &["auth", "providers", &provider, "login"], None)
+                    .with(&body)?
+                    .expecting(Expected::Session)
+            }
+            // What is to be linked comes with the capability.
+            Request::Link { access_token } => {
+                let path = ["auth", "providers", "anon-user", "login"];
+                let call = Self::of(Method::POST, Some(app_id), &path, Some(access_token)).with(&json!({}))?;
+                Self { query: Some("link=true"), ..call }
+            }
+            Request::Profile { access_token } => get(&["auth", "profile"], access_token).expecting(Expected::Profile),
+            Request::RefreshSession { refresh_token } => {
+                Self::of(Method::POST, None, &["auth", "session"], Some(refresh_token)).expecting(Expected::Access)
+            }
+            Request::EndSession { refresh_token } => {
+                Self::of(Method::DELETE, None, &["auth", "session"], Some(refresh_token))
+            }
+            Request::DeleteUser { access_token } => {
+                Self::of(Method::DELETE, None, &["auth", "delete"], Some(access_token))
+            }
+            Request::EmailPassword(request) => {
+                let (action, body) = email_password(request)?;
+                let path = [&["auth", "providers", "local-userpass"], action].concat();
+                Self::of(Method::POST, Some(app_id), &path, None).with(&body)?
+            }
+            Request::ApiKeys { refresh_token } => get(&["auth", "api_keys"], refresh_token),
+            Request::CallFunction(CallFunction { access_token, service, name, arguments }) => {
+                let damaged = |error: bson::error::Error| Error::custom(format!("the arguments are not BSON: {error}"));
+                let arguments = match service {
+                    Some(_) => vec![ejson::Canonical(RawBsonRef::Document(&arguments))],
+                    None => {
+                        let items = arguments.get_array("arguments").map_err(|error| Error::custom(error.to_string()))?;
+                        items.into_iter().map(|item| item.map(ejson::Canonical)).collect::<Result<_, _>>().map_err(damaged)?
+                    }
+                };
+                let body = FunctionCall { name: &name, service: service.as_deref(), arguments };
+                Self::of(Method::POST, Some(app_id), &["functions", "call"], Some(access_token))
+                    .with(&body)?
+                    .expecting(Expected::Value)
+            }
+            Request::Push { access_token, service } => {
+                let path = ["push", "providers", &service, "registration"];
+                Self::of(Method::PUT, Some(app_id), &path, Some(access_token)).with(&json!({}))?
+            }
+        };
+        Ok(call)
+    }
+
+    fn of(method: Method, app_id: Option<&str>, path: &[&str], token: Option<Secret>) -> Self {
+        Self {
+            method,
+            app_id: app_id.map(str::to_owned),
+            path: path.iter().map(|&segment| segment.to_owned()).collect(),
+            query: None,
+            token,
+            body: None,
+            expects: Expected::Nothing,
+        }
+    }
+
+    fn with(self, body: &impl Serialize) -> Result<Self> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::custom(format!("the request cannot be written: {error}")))?;
+        Ok(Self { body: Some(body), ..self })
+    }
+
+    fn expecting(self, expects: Expected) -> Self {
+        Self { expects, ..self }
+    }
+
+    /// The path, unescaped.
+    pub(super) fn segments(&self) -> Vec<&str> {
+        let (api, app) = API.split_at(API.len() - 1);
+        let prefix = api.iter().copied();
+        let app = self.app_id.iter().flat_map(|id| app.iter().copied().chain([id.as_str()]));
+        prefix.chain(app).chain(self.path.iter().map(String::as_str)).collect()
+    }
+}
+
+fn log_in(credentials: Credentials) -> (String, Value) {
+    let (provider, mut body) = match credentials {
+        Credentials::Anonymous => ("anon-user".to_owned(), json!({})),
+        Credentials::EmailPassword { email, password } => {
+            ("local-userpass".to_owned(), json!({ "username": email, "password": password.expose() }))
+        }
+        Credentials::Other(provider) => (provider, json!({})),
+    };
+    body["provider"] = provider.as_str().into();
+    (provider, body)
+}
+
+fn email_password(request: EmailPasswordRequest) -> Result<(&'static [&'static str], Value)> {
+    Ok(match request {
+        EmailPasswordRequest::Register { email, password } => {
+            (&["register"], json!({ "email": email, "password": password.expose() }))
+        }
+        EmailPasswordRequest::Confirm => (&["confirm"], json!({})),
+        EmailPasswordRequest::ResendConfirmation { email } => (&["confirm", "send"], json!({ "email": email })),
+        EmailPasswordRequest::RetryCustomConfirmation { email } => (&["confirm", "call"], json!({ "email": email })),
+        EmailPasswordRequest::Reset => (&["reset"], json!({})),
+        EmailPasswordRequest::SendReset { email } => (&["reset", "send"], json!({ "email": email })),
+        EmailPasswordRequest::CallResetFunction { email } => (&["reset", "call"], json!({ "email": email })),
+        _ => return Err(Error::custom("the request has no form over HTTP")),
+    })
+}
+
+impl Expected {
+    pub(super) fn carries_custom_data(self) -> bool {
+        matches!(self, Self::Session | Self::Access)
+    }
+
+    /// Makes a response of an answer.
+    pub(super) fn read(self, answer: &Answer) -> Result<Response> {
+        if !(200..300).contains(&answer.status) {
+            return Err(answer.to_error());
+        }
+        match self {
+            Self::Nothing => Ok(Response::Done),
+            Self::Value if answer.body.is_empty() => Ok(Response::Value(RawBson::Null)),
+            Self::Value => read_ejson(answer.json()?).map(Response::Value),
+            Self::Access => read_access(&mut answer.object()?, "malformed JWT").map(Response::Access),
+            Self::Session => {
+                let mut object = answer.object()?;
+                let refresh_token = token(&object, "refresh_token", BAD_LOG_IN)?;
+                let user_id = text(&object, "user_id")?.to_owned();
+                let device_id = text(&object, "device_id")?.to_owned();
+                let access = read_access(&mut object, BAD_LOG_IN)?;
+                Ok(Response::Session(Session { access, refresh_token, user_id, device_id }))
+            }
+            Self::Profile => read_profile(answer.object()?).map(Response::Profile),
+        }
+    }
+}
+
+const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
+
+impl Answer {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error { status: Some(self.status), ..Error::malformed_json(format!("the backend's answer is not JSON: {error}")) }
+        })
+    }
+
+    fn object(&self) -> Result<Map<String, Value>> {
+        if !(200..300).contains(&self.status) {
+            return Err(self.to_error());
+        }
+        match self.json()? {
+            Value::Object(object) => Ok(object),
+            _ => Err(Error::malformed_json("the backend's answer is not a JSON object")),
+        }
+    }
+
+    /// The failure that an answer tells of, with the number that the SDK had for it.
+    fn to_error(&self) -> Error {
+        let body = if self.is_json { self.json().ok() } else { None };
+        let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
+        let text = |key: &str| member(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let (code, message) = match (text("error_code"), text("error")) {
+            (Some(name), message) => {
+                let code = ErrorCode::by_name(name).unwrap_or(ErrorCode::AppServerError);
+                (code, message.unwrap_or(name).to_owned())
+            }
+            (None, Some(message)) => (ErrorCode::AppUnknownError, message.to_owned()),
+            (None, None) => (ErrorCode::HTTPError, self.fatal()),
+        };
+        Error {
+            server_code: member("server_code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()),
+            retry_after: self.retry_after,
+            status: Some(self.status),
+            link: text("link").map(str::to_owned),
+            unauthorized: self.status == 401,
+            ..backend::Error::new(code, message).into()
+        }
+    }
+
+    /// The SDK's words for an answer that is none of App Services'.
+    fn fatal(&self) -> String {
+        let kind = match self.status {
+            100..200 => "Informational",
+            300..400 => "Redirection",
+            400..500 => "Client Error",
+            500..600 => "Server Error",
+            _ => "Unknown HTTP Error",
+        };
+        let body: String = String::from_utf8_lossy(&self.body).chars().take(SHOWN).collect();
+        format!("http error code considered fatal: {body}. {kind}: {}", self.status)
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+    object.get(key).and_then(Value::as_str).ok_or_else(|| Error::missing_json_key(key))
+}
+
+/// What the SDK reads of a token. Who signed it is the backend's business.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(rename = "exp")]
+    _expires: i64,
+    #[serde(rename = "iat")]
+    _issued: i64,
+    user_data: Option<Value>,
+}
+
+fn token(object: &Map<String, Value>, key: &str, malformed: &str) -> Result<Secret> {
+    let token = text(object, key)?;
+    claims(token).ok_or_else(|| Error::bad_token(malformed))?;
+    Ok(Secret::from(token.to_owned()))
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &URL_SAFE,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, payload, signature] = parts[..] else { return None };
+    if header.is_empty() || signature.is_empty() {
+        return None;
+    }
+    let payload = payload.replace('+', "-").replace('/', "_");
+    serde_json::from_slice(&LENIENT.decode(payload).ok()?).ok()
+}
+
+/// The access token, and the custom data beside it; from the token, if the backend knows no other way.
+fn read_access(object: &mut Map<String, Value>, malformed: &str) -> Result<Access> {
+    let access_token = token(object, "access_token", malformed)?;
+    let custom_data = match object.remove("custom_data") {
+        Some(custom_data) => Some(custom_data),
+        None => claims(access_token.expose()).and_then(|claims| claims.user_data),
+    };
+    let custom_data = custom_data.filter(|value| !value.is_null()).map(read_document).transpose()?;
+    Ok(Access { access_token, custom_data })
+}
+
+fn read_profile(mut object: Map<String, Value>) -> Result<Profile> {
+    let data = object.remove("data").filter(Value::is_object).ok_or_else(|| Error::missing_json_key("data"))?;
+    let identities = object.get("identities").and_then(Value::as_array).ok_or_else(|| Error::missing_json_key("identities"))?;
+    let identities = identities.iter().map(|identity| {
+        let identity = identity.as_object().ok_or_else(|| Error::missing_json_key("id"))?;
+        Ok(Identity { id: text(identity, "id")?.to_owned(), provider_type: text(identity, "provider_type")?.to_owned() })
+    });
+    Ok(Profile {
+        identities: identities.collect::<Result<_>>()?,
+        user_id: text(&object, "user_id").unwrap_or_default().to_owned(),
+        kind: text(&object, "type").unwrap_or_default().to_owned(),
+        data: read_document(data)?,
+    })
+}
+
+fn read_ejson(value: Value) -> Result<RawBson> {
+    ejson::parse(value).map_err(|_| Error::malformed_json("the backend's answer is not valid Extended JSON"))
+}
+
+fn read_document(value: Value) -> Result<RawDocumentBuf> {
+    match read_ejson(value)? {
+        RawBson::Document(document) => Ok(document),
+        _ => Err(Error::malformed_json("the backend's answer has something else where a document belongs")),
+    }
+}
