@@ -86,8 +86,7 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
 }
 
 fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
-    let location =
-        configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
+    let location = configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
     let definition = configuration.definition.as_ref().map(PathBuf::from);
     let max_documents = configuration.max_documents.map(|limit| limit as usize);
     Embedded::open(&configuration.app_id, definition.as_deref(), &location, max_documents)

@@ -3,6 +3,7 @@
 mod keys;
 mod passwords;
 mod sessions;
+mod throttle;
 mod tokens;
 mod users;
 
@@ -10,6 +11,8 @@ pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
 pub(crate) use sessions::{Caller, Claim, Sessions};
+pub use throttle::Origin;
+pub(crate) use throttle::Throttle;
 pub(crate) use users::Users;
 
 /// Bytes in hexadecimal digits.

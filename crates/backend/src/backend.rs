@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Result, Secret, StoreLocation,
-    auth::{Caller, Claim, KeyRing, Passwords, PublicKey, Sessions, Users},
+    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, no_rule, user_data_claim},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
@@ -30,6 +30,7 @@ pub struct Backend {
     users: Users,
     sessions: Sessions,
     passwords: Passwords,
+    throttle: Throttle,
     custom_data: CustomData,
     collections: Collections,
     prepared: OnceCell<()>,
@@ -66,8 +67,9 @@ impl Backend {
         Self {
             app_id: app_id.to_owned(),
             users: Users::new(Arc::clone(&store), &database, environment.clone()),
-            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment),
             passwords: Passwords::shared(),
+            throttle: Throttle::new(environment.clone()),
+            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment),
             custom_data: CustomData::new(Arc::clone(&store), definition.custom_user_data.clone()),
             collections: Collections::new(Arc::clone(&store), options.max_documents),
             definition,
@@ -106,6 +108,28 @@ impl Backend {
         self.keys.public_keys().await
     }
 
+    /// Makes a new signing key; its id. The ones before verify until their last token has expired.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written, or the keys are being rotated already.
+    pub async fn rotate_keys(&self) -> Result<String> {
+        self.prepare().await?;
+        self.sessions.rotate_keys().await
+    }
+
+    /// How many requests over a network were refused since the start, because who asked had to wait.
+    pub fn refused(&self) -> u64 {
+        self.throttle.refused()
+    }
+
+    /// Whether the store can be read.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub async fn check_health(&self) -> Result<()> {
+        self.keys.check_readable().await
+    }
+
     /// The definition that it runs.
     pub fn definition(&self) -> &Definition {
         &self.definition
@@ -116,7 +140,18 @@ impl Backend {
         self.store.close().await;
     }
 
-    /// Answers a client's request.
+    /// Answers a request that comes over a network: who fails too often has to wait.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub async fn handle_from(&self, request: Request, origin: Origin) -> Result<Response> {
+        match self.throttle.begin(&request, origin).await? {
+            Some(attempt) => attempt.settle(self.handle(request).await),
+            None => self.handle(request).await,
+        }
+    }
+
+    /// Answers a client's request. Nobody has to wait: only the application knows for whom it asks in its own process.
     ///
     /// # Errors
     /// What the client is to be told.

@@ -183,10 +183,7 @@ mod tests {
         assert_eq!(written["negative zero"], json!({ "$numberDouble": "-0.0" }));
         assert_eq!(written["infinite"], json!({ "$numberDouble": "-Infinity" }));
         assert_eq!(written["date"], json!({ "$date": { "$numberLong": "-1" } }));
-        assert_eq!(
-            written["binary"],
-            json!({ "$binary": { "base64": "/////////////////////w==", "subType": "04" } })
-        );
+        assert_eq!(written["binary"], json!({ "$binary": { "base64": "/////////////////////w==", "subType": "04" } }));
         assert_eq!(written["old"], json!({ "$binary": { "base64": "AQI=", "subType": "02" } }));
         assert_eq!(written["nested"], json!({ "a": [{ "$numberInt": "1" }, { "b": [] }] }));
         assert_eq!(written["scoped"], json!({ "$code": "f()", "$scope": { "x": { "$numberInt": "1" } } }));

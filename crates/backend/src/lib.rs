@@ -12,7 +12,7 @@ pub mod request;
 pub mod rules;
 mod secret;
 
-pub use auth::PublicKey;
+pub use auth::{Origin, PublicKey};
 pub use backend::{Backend, Options};
 pub use definition::Definition;
 pub use environment::Environment;

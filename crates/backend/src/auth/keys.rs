@@ -1,5 +1,6 @@
 //! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store, so that every node
-//! signs and verifies with the same ones.
+//! signs and verifies with the same ones. A rotation adds a key that signs from then on; of the one before, only the
+//! public half stays, as long as there may be a token that it verifies.
 
 use std::{
     collections::HashMap,
@@ -11,12 +12,19 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bson::{Binary, raw::RawDocument, rawdoc, spec::BinarySubtype};
+use bson::{Binary, DateTime, RawBson, raw::RawDocument, rawdoc, spec::BinarySubtype};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
-use store::{Find, Namespace, Operation, Store, Write};
+use store::{Change, Find, Modify, Namespace, Operation, Store, Write};
 
 use crate::{Environment, Error, Result};
+
+/// How old what a node knows of the keys may be, in milliseconds, before it signs with one.
+pub(super) const MAX_AGE: i64 = 60_000;
+
+/// How long ago the keys must have been read, in milliseconds, before a token of a key that is not known has them read
+/// again: anybody can make such a token.
+const MIN_AGE: i64 = 1_000;
 
 pub(crate) struct KeyRing {
     store: Arc<dyn Store>,
@@ -40,6 +48,18 @@ pub(super) struct Keys {
     pub(super) signing: Option<SigningKey>,
     pub(super) verifying: HashMap<String, DecodingKey>,
     public: Vec<PublicKey>,
+    /// All of them as they are stored, in the order of their numbers.
+    held: Vec<Held>,
+    /// When they were read, in milliseconds since the Unix epoch.
+    read_at: i64,
+}
+
+/// A key as it is stored.
+struct Held {
+    number: i64,
+    id: String,
+    /// Since when it no longer signs.
+    retired_at: Option<DateTime>,
 }
 
 pub(super) struct SigningKey {
@@ -56,11 +76,33 @@ impl KeyRing {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the keys from the store, as before a token whose key is not known is refused.
-    pub(super) async fn reload(&self) -> Result<Arc<Keys>> {
-        let documents = self.store.find(Find::new(self.namespace.clone(), Filter::all())).await?;
-        let mut keys = Keys::default();
-        // In the order of insertion: the last is the newest.
+    fn now(&self) -> DateTime {
+        query::Environment::now(&self.environment)
+    }
+
+    fn age(&self, keys: &Keys) -> i64 {
+        // A clock that was set back makes them old.
+        let age = self.now().timestamp_millis() - keys.read_at;
+        if age < 0 { i64::MAX } else { age }
+    }
+
+    /// The keys, as they were at most a minute ago.
+    pub(super) async fn for_signing(&self) -> Result<Arc<Keys>> {
+        let keys = self.loaded();
+        if keys.signing.is_some() && self.age(&keys) < MAX_AGE { Ok(keys) } else { self.reload().await }
+    }
+
+    /// The keys, read again if the one with this id is not known.
+    pub(super) async fn for_verifying(&self, id: &str) -> Result<Arc<Keys>> {
+        let keys = self.loaded();
+        if keys.verifying.contains_key(id) || self.age(&keys) < MIN_AGE { Ok(keys) } else { self.reload().await }
+    }
+
+    /// Reads the keys from the store.
+    async fn reload(&self) -> Result<Arc<Keys>> {
+        let mut documents = self.store.find(Find::new(self.namespace.clone(), Filter::all())).await?;
+        documents.sort_by_key(|document| number(document).unwrap_or_default());
+        let mut keys = Keys { read_at: self.now().timestamp_millis(), ..Keys::default() };
         for document in &documents {
             keys.add(document).map_err(Error::internal)?;
         }
@@ -73,24 +115,25 @@ impl KeyRing {
         Ok(self.reload().await?.public.clone())
     }
 
+    /// When the keys were read, in milliseconds since the Unix epoch.
+    #[cfg(test)]
+    pub(crate) fn last_read(&self) -> i64 {
+        self.loaded().read_at
+    }
+
+    /// Reads one key, to see whether the store can be read.
+    pub(crate) async fn check_readable(&self) -> Result<()> {
+        let filter = Filter::equals("_id", RawBson::Int64(1));
+        Ok(self.store.find(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }).await.map(|_| ())?)
+    }
+
     /// Makes the first key if there is none yet.
     pub(crate) async fn prepare(&self) -> Result<()> {
         if self.loaded().signing.is_some() || self.reload().await?.signing.is_some() {
             return Ok(());
         }
-        let id: [u8; 8] = self.environment.random()?;
-        let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| Error::internal("cannot make a signing key"))?;
-        let document = rawdoc! {
-            // Of two nodes that start at once, one makes the first key and the other finds it.
-            "_id": 1,
-            "kid": super::hex(&id),
-            "algorithm": "EdDSA",
-            "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
-            "created_at": query::Environment::now(&self.environment),
-        };
-        let insert =
-            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        // Of two nodes that start at once, one makes the first key and the other finds it.
+        let (_, insert) = self.make(1)?;
         match self.store.write(vec![insert]).await {
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -100,19 +143,95 @@ impl KeyRing {
             None => Err(Error::internal("the signing key was not kept")),
         }
     }
+
+    /// A new key, and the write that keeps it.
+    fn make(&self, number: i64) -> Result<(String, Write)> {
+        let id = super::hex(&self.environment.random::<8>()?);
+        let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| Error::internal("cannot make a signing key"))?;
+        let document = rawdoc! {
+            "_id": number,
+            "kid": id.as_str(),
+            "algorithm": "EdDSA",
+            "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
+            "created_at": self.now(),
+        };
+        let operation = Operation::Insert(vec![document]);
+        Ok((id, Write { namespace: self.namespace.clone(), operation, guard: None }))
+    }
+
+    /// Makes a key that signs from now on. `in_use` tells whether there may still be tokens of a key that
+    /// signed until then: the keys of which there are none are forgotten.
+    pub(crate) async fn rotate(&self, in_use: impl AsyncFn(DateTime) -> Result<bool>) -> Result<String> {
+        self.prepare().await?;
+        let keys = self.reload().await?;
+        let newest = keys.held.last().map_or(0, |key| key.number);
+        let (id, insert) = self.make(newest + 1)?;
+        let mut writes = vec![insert];
+        for key in &keys.held {
+            match key.retired_at {
+                None => writes.push(self.retire(key, &keys)?),
+                Some(retired_at) if !in_use(retired_at).await? => {
+                    writes.push(self.modify(key.number, Change::Delete));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.store.write(writes).await {
+            Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are being rotated already")),
+            Err(error) => Err(error.into()),
+            Ok(_) => self.reload().await.map(|_| id),
+        }
+    }
+
+    /// Keeps the public half of a key alone.
+    fn retire(&self, key: &Held, keys: &Keys) -> Result<Write> {
+        let public = keys.public.iter().find(|public| public.id == key.id).map(|public| public.x.as_str());
+        let update = rawdoc! {
+            "$set": { "public": public.unwrap_or_default(), "retired_at": self.now() },
+            "$unset": { "private": "" },
+        };
+        let update = query::Update::parse(&update)?;
+        Ok(self.modify(key.number, Change::Update { update, upsert: false }))
+    }
+
+    fn modify(&self, number: i64, change: Change) -> Write {
+        let modify = Modify::new(Filter::equals("_id", RawBson::Int64(number)), false, change);
+        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+    }
+}
+
+fn number(document: &RawDocument) -> Result<i64, bson::error::Error> {
+    document.get_i64("_id").or_else(|_| document.get_i32("_id").map(i64::from))
 }
 
 impl Keys {
     fn add(&mut self, document: &RawDocument) -> Result<(), bson::error::Error> {
         let id = document.get_str("kid")?.to_owned();
-        let private = document.get_binary("private")?.bytes;
-        let Ok(pair) = Ed25519KeyPair::from_pkcs8(private) else {
+        let retired_at = document.get_datetime("retired_at").ok();
+        self.held.push(Held { number: number(document)?, id: id.clone(), retired_at });
+        let unreadable = |id: &str| {
             tracing::error!(kid = %id, "a signing key in the store cannot be read; tokens signed with it are refused");
-            return Ok(());
         };
-        self.public.push(PublicKey { id: id.clone(), x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()) });
-        self.verifying.insert(id.clone(), DecodingKey::from_ed_der(pair.public_key().as_ref()));
-        self.signing = Some(SigningKey { id, key: EncodingKey::from_ed_der(private) });
+        let public = match document.get_binary("private") {
+            Ok(private) => {
+                let Ok(pair) = Ed25519KeyPair::from_pkcs8(private.bytes) else {
+                    unreadable(&id);
+                    return Ok(());
+                };
+                self.signing = Some(SigningKey { id: id.clone(), key: EncodingKey::from_ed_der(private.bytes) });
+                pair.public_key().as_ref().to_vec()
+            }
+            Err(_) => match URL_SAFE_NO_PAD.decode(document.get_str("public")?) {
+                Ok(public) => public,
+                Err(_) => {
+                    unreadable(&id);
+                    return Ok(());
+                }
+            },
+        };
+        self.verifying.insert(id.clone(), DecodingKey::from_ed_der(&public));
+        self.public.push(PublicKey { id, x: URL_SAFE_NO_PAD.encode(public) });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
-    keys::KeyRing,
+    keys::{KeyRing, MAX_AGE},
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users},
 };
@@ -110,6 +110,25 @@ impl Sessions {
     pub(crate) async fn access_token(&self, caller: &Caller, user_data: Option<Box<RawValue>>) -> Result<Secret> {
         let now = self.environment.unix_seconds();
         self.tokens.sign_access(&caller.subject(), now, now + ACCESS_LIFETIME, user_data).await
+    }
+
+    /// Makes a new signing key; its id. The ones before verify until their last token has expired.
+    pub(crate) async fn rotate_keys(&self) -> Result<String> {
+        let now = query::Environment::now(&self.environment);
+        let in_use = async |retired_at: DateTime| {
+            // Other nodes, and tokens that are made from what they know, come a little later.
+            let last_signed = retired_at.timestamp_millis() + 2 * MAX_AGE;
+            if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
+                return Ok(true);
+            }
+            let filter = Filter::parse(&rawdoc! {
+                "created_at": { "$lte": DateTime::from_millis(last_signed) },
+                "expires_at": { "$gt": now },
+            })?;
+            let find = Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) };
+            Ok(!self.store.find(find).await?.is_empty())
+        };
+        self.tokens.keys().rotate(in_use).await
     }
 
     /// Who an access token stands for, if its session is open.

@@ -103,6 +103,10 @@ impl Tokens {
         Self { keys, domain_id, verified: Cache::new(REMEMBERED) }
     }
 
+    pub(super) fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
     pub(super) async fn sign_access(
         &self,
         subject: &Subject<'_>,
@@ -153,10 +157,7 @@ impl Tokens {
     }
 
     async fn sign(&self, claims: &impl Serialize) -> Result<Secret> {
-        let mut keys = self.keys.loaded();
-        if keys.signing.is_none() {
-            keys = self.keys.reload().await?;
-        }
+        let keys = self.keys.for_signing().await?;
         let Some(signing) = &keys.signing else { return Err(Error::internal("there is no signing key")) };
         let header = Header { kid: Some(signing.id.clone()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, claims, &signing.key).map(Secret::from).map_err(Error::internal)
@@ -175,10 +176,7 @@ impl Tokens {
         let unauthorized = || Error::new(crate::ErrorCode::InvalidSession, "unauthorized");
         let header = jsonwebtoken::decode_header(token.expose()).map_err(|_| unauthorized())?;
         let key_id = header.kid.ok_or_else(unauthorized)?;
-        let mut keys = self.keys.loaded();
-        if !keys.verifying.contains_key(&key_id) {
-            keys = self.keys.reload().await?;
-        }
+        let keys = self.keys.for_verifying(&key_id).await?;
         let verified = self.decode(token, &key_id, &keys).ok_or_else(unauthorized)?;
         self.verified.insert(token.expose().to_owned(), verified);
         Ok(verified)

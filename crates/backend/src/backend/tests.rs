@@ -302,3 +302,73 @@ async fn a_call_that_is_not_understood_is_refused_and_says_why() {
         "Cannot access member 'find' of undefined"
     );
 }
+
+fn key_id(token: &Secret) -> String {
+    let header = token.expose().split('.').next().unwrap();
+    let header = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expired() {
+    let world = World::new();
+    let hands = Arc::clone(&world.clock);
+    let environment = Environment::with_clock(move || DateTime::from_millis(hands.load(Ordering::SeqCst)));
+    let definition = Definition::development().unwrap();
+    let store = Arc::clone(&world.backend.store);
+    let other = Backend::new("test-app", definition, store, environment, &Options::default());
+
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let before = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    let first = key_id(&before.refresh_token);
+    let profile = async |backend: &Backend, session: &Session| {
+        backend.handle(Request::Profile { access_token: session.access.access_token.clone() }).await
+    };
+    profile(&other, &before).await.unwrap();
+
+    let second = world.backend.rotate_keys().await.unwrap();
+    assert_ne!(first, second);
+    let keys = world
+        .backend
+        .store
+        .find(store::Find::new(store::Namespace::new("userkeep_test-app", "keys"), query::Filter::all()));
+    let kept: Vec<bool> = keys.await.unwrap().iter().map(|key| key.get_binary("private").is_ok()).collect();
+    assert_eq!(kept, [false, true], "of a key that no longer signs the private half is gone");
+    let access = world.refresh(&before).await.unwrap();
+    assert_eq!(key_id(&access.access_token), second);
+    profile(&world.backend, &before).await.unwrap();
+    world.pass(2);
+    let after = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    assert_eq!(key_id(&after.refresh_token), second);
+    profile(&other, &after).await.unwrap();
+
+    let ids = async || world.backend.public_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!(ids().await, [first.clone(), second.clone()]);
+    world.pass(59 * 86_400);
+    let third = world.backend.rotate_keys().await.unwrap();
+    assert_eq!(ids().await, [first, second.clone(), third.clone()]);
+    world.refresh(&before).await.unwrap();
+    world.pass(2 * 86_400);
+    let fourth = world.backend.rotate_keys().await.unwrap();
+    assert_eq!(ids().await, [third, fourth], "no token of the first two is left");
+    assert!(world.refresh(&before).await.unwrap_err().is_invalid_session());
+}
+
+#[tokio::test]
+async fn tokens_of_keys_that_nobody_made_do_not_have_the_keys_read_each_time() {
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let (_, rest) = session.access.access_token.expose().split_once('.').unwrap();
+    let header = r#"{"alg":"EdDSA","typ":"JWT","kid":"nobodys"}"#;
+    let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
+    let forged = Secret::from(format!("{header}.{rest}"));
+    let read_at = || world.backend.keys.last_read();
+    let mut reads = std::collections::HashSet::new();
+    for _ in 0..100 {
+        world.clock.fetch_add(100, Ordering::SeqCst);
+        let refused = world.backend.handle(Request::Profile { access_token: forged.clone() }).await;
+        assert!(refused.unwrap_err().is_invalid_session());
+        reads.insert(read_at());
+    }
+    assert!((9..=11).contains(&reads.len()), "{}", reads.len());
+}

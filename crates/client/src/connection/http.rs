@@ -37,7 +37,8 @@ impl Http {
     /// Where the URL is not one of HTTP, or a certificate cannot be read.
     pub fn new(app_id: &str, base_url: &str, timeout: Option<Duration>, certificates: &[u8]) -> Result<Self> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
-        let unusable = |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be made: {}", cause(&error)));
+        let unusable =
+            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be made: {}", cause(&error)));
         let mut client = Client::builder()
             .timeout(timeout)
             .user_agent(concat!("userkeep/", env!("CARGO_PKG_VERSION")))

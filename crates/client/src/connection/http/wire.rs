@@ -82,7 +82,8 @@ impl Call {
         let get = |path: &[&str], token| Self::of(Method::GET, None, path, Some(token));
         let call = match request {
             Request::LogIn(LogIn { credentials, device_id }) => {
-                let device = json!({ "sdk": "userkeep", "sdkVersion": env!("CARGO_PKG_VERSION"), "deviceId": device_id });
+                let device =
+                    json!({ "sdk": "userkeep", "sdkVersion": env!("CARGO_PKG_VERSION"), "deviceId": device_id });
                 let (provider, mut body) = log_in(credentials);
                 body["options"] = json!({ "device": device });
                 Self::of(Method::POST, Some(app_id), &["auth", "providers", &provider, "login"], None)
@@ -116,8 +117,13 @@ impl Call {
                 let arguments = match service {
                     Some(_) => vec![ejson::Canonical(RawBsonRef::Document(&arguments))],
                     None => {
-                        let items = arguments.get_array("arguments").map_err(|error| Error::custom(error.to_string()))?;
-                        items.into_iter().map(|item| item.map(ejson::Canonical)).collect::<Result<_, _>>().map_err(damaged)?
+                        let items =
+                            arguments.get_array("arguments").map_err(|error| Error::custom(error.to_string()))?;
+                        items
+                            .into_iter()
+                            .map(|item| item.map(ejson::Canonical))
+                            .collect::<Result<_, _>>()
+                            .map_err(damaged)?
                     }
                 };
                 let body = FunctionCall { name: &name, service: service.as_deref(), arguments };
@@ -146,7 +152,8 @@ impl Call {
     }
 
     fn with(self, body: &impl Serialize) -> Result<Self> {
-        let body = serde_json::to_vec(body).map_err(|error| Error::custom(format!("the request cannot be written: {error}")))?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Error::custom(format!("the request cannot be written: {error}")))?;
         Ok(Self { body: Some(body), ..self })
     }
 
@@ -222,8 +229,9 @@ const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
 impl Answer {
     fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            Error { status: Some(self.status), ..Error::malformed_json(format!("the backend's answer is not JSON: {error}")) }
+        serde_json::from_slice(&self.body).map_err(|error| Error {
+            status: Some(self.status),
+            ..Error::malformed_json(format!("the backend's answer is not JSON: {error}"))
         })
     }
 
@@ -321,10 +329,14 @@ fn read_access(object: &mut Map<String, Value>, malformed: &str) -> Result<Acces
 
 fn read_profile(mut object: Map<String, Value>) -> Result<Profile> {
     let data = object.remove("data").filter(Value::is_object).ok_or_else(|| Error::missing_json_key("data"))?;
-    let identities = object.get("identities").and_then(Value::as_array).ok_or_else(|| Error::missing_json_key("identities"))?;
+    let identities =
+        object.get("identities").and_then(Value::as_array).ok_or_else(|| Error::missing_json_key("identities"))?;
     let identities = identities.iter().map(|identity| {
         let identity = identity.as_object().ok_or_else(|| Error::missing_json_key("id"))?;
-        Ok(Identity { id: text(identity, "id")?.to_owned(), provider_type: text(identity, "provider_type")?.to_owned() })
+        Ok(Identity {
+            id: text(identity, "id")?.to_owned(),
+            provider_type: text(identity, "provider_type")?.to_owned(),
+        })
     });
     Ok(Profile {
         identities: identities.collect::<Result<_>>()?,

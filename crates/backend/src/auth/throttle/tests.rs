@@ -1,0 +1,177 @@
+use std::sync::atomic::AtomicI64;
+
+use bson::DateTime;
+
+use super::*;
+
+/// A throttle whose clock stands still until it is told to go on, in milliseconds.
+fn throttle() -> (Throttle, Arc<AtomicI64>) {
+    let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let now = Arc::clone(&clock);
+    let environment = Environment::with_clock(move || DateTime::from_millis(now.load(Ordering::SeqCst)));
+    (Throttle::new(environment), clock)
+}
+
+fn from(address: &str) -> Origin {
+    Origin { address: address.parse().unwrap(), is_shared: false }
+}
+
+fn log_in(email: &str) -> Request {
+    let credentials = Credentials::EmailPassword { email: email.into(), password: "x".to_owned().into() };
+    Request::LogIn(LogIn { credentials, device_id: None })
+}
+
+fn refresh() -> Request {
+    Request::RefreshSession { refresh_token: "x".to_owned().into() }
+}
+
+fn wrong() -> Result<Response> {
+    Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"))
+}
+
+fn right() -> Result<Response> {
+    let access = crate::request::Access { access_token: String::new().into(), custom_data: None };
+    Ok(Response::Session(crate::request::Session {
+        access,
+        refresh_token: String::new().into(),
+        user_id: String::new(),
+        device_id: String::new(),
+    }))
+}
+
+/// Asks once; the seconds to wait if it is refused.
+async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer: Result<Response>) -> Option<u64> {
+    match throttle.begin(request, origin).await {
+        Ok(attempt) => attempt.unwrap().settle(answer).err().and_then(|error| error.retry_after),
+        Err(error) => {
+            assert_eq!(error.code.status(), 429);
+            error.retry_after
+        }
+    }
+}
+
+/// How often one may fail before one has to wait.
+async fn free(throttle: &Throttle, request: impl Fn(usize) -> Request, origin: impl Fn(usize) -> Origin) -> usize {
+    for number in 0..1000 {
+        if attempt(throttle, &request(number), origin(number), wrong()).await.is_some() {
+            return number;
+        }
+    }
+    1000
+}
+
+#[tokio::test]
+async fn who_fails_waits_longer_each_time_but_never_for_good() {
+    let (throttle, clock) = throttle();
+    let origin = from("192.0.2.1");
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6);
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        let wait = attempt(&throttle, &log_in("a"), origin, wrong()).await.unwrap();
+        assert_eq!(attempt(&throttle, &log_in("a"), origin, right()).await, Some(wait), "refused while waiting");
+        waits.push(wait);
+        clock.fetch_add(wait as i64 * 1000, Ordering::SeqCst);
+        assert_eq!(attempt(&throttle, &log_in("a"), origin, wrong()).await, None);
+    }
+    assert_eq!(waits[..5], [1, 2, 4, 8, 16]);
+    assert_eq!(waits.last(), Some(&300));
+    assert!(throttle.refused() >= 40);
+
+    clock.fetch_add(300_000, Ordering::SeqCst);
+    assert_eq!(attempt(&throttle, &log_in("a"), origin, right()).await, None);
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "a log-in that succeeds starts anew");
+    clock.fetch_add(86_400_000, Ordering::SeqCst);
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "what is long ago is forgotten");
+}
+
+#[tokio::test]
+async fn many_accounts_from_one_place_and_one_account_from_many_places_wait_too() {
+    let (many, _) = throttle();
+    assert_eq!(free(&many, |number| log_in(&number.to_string()), |_| from("192.0.2.1")).await, 51);
+    assert_eq!(attempt(&many, &log_in("other"), from("192.0.2.2"), right()).await, None, "another place does not");
+
+    let (one, _) = throttle();
+    let anywhere = |number: usize| from(&format!("192.0.2.{number}"));
+    assert_eq!(free(&one, |_| log_in("a"), anywhere).await, 21);
+
+    let (six, _) = throttle();
+    let within = |number: usize| from(&format!("2001:db8:0:1::{number:x}"));
+    assert_eq!(free(&six, |number| log_in(&number.to_string()), within).await, 51, "one /64 is one place");
+    assert_eq!(attempt(&six, &log_in("other"), from("2001:db8:0:2::1"), right()).await, None);
+    let mapped = |number: usize| from(if number % 2 == 0 { "192.0.2.9" } else { "::ffff:192.0.2.9" });
+    assert_eq!(free(&six, |number| log_in(&format!("m{number}")), mapped).await, 51);
+}
+
+#[tokio::test]
+async fn an_attack_locks_nobody_out_who_has_logged_in_from_there_before() {
+    let (throttle, _) = throttle();
+    let home = from("192.0.2.1");
+    assert_eq!(attempt(&throttle, &log_in("a"), home, right()).await, None);
+    free(&throttle, |_| log_in("a"), |number| from(&format!("198.51.100.{number}"))).await;
+    free(&throttle, |number| log_in(&number.to_string()), |_| home).await;
+    assert!(attempt(&throttle, &log_in("a"), from("203.0.113.1"), right()).await.is_some(), "elsewhere has to wait");
+    assert!(attempt(&throttle, &log_in("b"), home, right()).await.is_some());
+    assert_eq!(attempt(&throttle, &log_in("a"), home, right()).await, None);
+    // And still cannot be tried for ever from there.
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| home).await, 6);
+}
+
+#[tokio::test]
+async fn a_genuine_token_is_never_refused_and_others_are_counted() {
+    let (throttle, _) = throttle();
+    let origin = from("192.0.2.1");
+    assert_eq!(free(&throttle, |_| refresh(), |_| origin).await, 51);
+    assert_eq!(attempt(&throttle, &refresh(), origin, Ok(Response::Done)).await, None);
+    assert!(attempt(&throttle, &refresh(), origin, wrong()).await.is_some());
+    assert!(throttle.begin(&Request::Profile { access_token: "x".to_owned().into() }, origin).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn new_users_are_limited_by_place_and_never_stop() {
+    let (throttle, clock) = throttle();
+    let request = Request::LogIn(LogIn { credentials: Credentials::Anonymous, device_id: None });
+    let origin = from("192.0.2.1");
+    let made = async |origin, count: usize| {
+        let mut made = 0;
+        for _ in 0..count {
+            made += usize::from(attempt(&throttle, &request, origin, right()).await.is_none());
+        }
+        made
+    };
+    assert_eq!(made(origin, 1000).await, 201);
+    for _ in 0..10 {
+        clock.fetch_add(5000, Ordering::SeqCst);
+        assert_eq!(made(origin, 10).await, 1);
+    }
+    assert_eq!(made(Origin { is_shared: true, ..origin }, 1000).await, 1000);
+}
+
+#[tokio::test]
+async fn attempts_at_once_count_before_they_are_known_to_fail_and_so_do_abandoned_ones() {
+    let (throttle, _) = throttle();
+    let origin = from("192.0.2.1");
+    let request = log_in("a");
+    let mut under_way = Vec::new();
+    for _ in 0..AT_ONCE {
+        under_way.push(throttle.begin(&request, origin).await.unwrap().unwrap());
+    }
+    let mut next = Box::pin(throttle.begin(&request, origin));
+    assert!(futures_util::poll!(&mut next).is_pending(), "waits for what the others come to");
+    under_way.clear();
+    assert!(next.await.is_ok());
+    // Four abandoned, and one more that was dropped at once.
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 1);
+    // Who is not refused in the end has lost nothing: honest log-ins at once all come through.
+    let honest = log_in("b");
+    let all = (0..50).map(|_| attempt(&throttle, &honest, from("192.0.2.7"), right()));
+    assert!(futures_util::future::join_all(all).await.iter().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn what_fails_for_the_backends_own_reasons_is_not_counted() {
+    let (throttle, _) = throttle();
+    for _ in 0..100 {
+        let failed = Err(Error::new(ErrorCode::InternalServerError, "internal server error"));
+        assert_eq!(attempt(&throttle, &log_in("a"), from("192.0.2.1"), failed).await, None);
+    }
+}
