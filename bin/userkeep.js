@@ -7,19 +7,50 @@ const { parseArgs } = require("node:util");
 
 const USAGE = `Usage: userkeep <command> [options]
 
-  serve   offer an app's backend over HTTP
-            --definition DIR   the definition's directory (else USERKEEP_DEFINITION, else ./userkeep)
-            --store URI        sqlite:PATH or memory: (else USERKEEP_STORE, else a file in .userkeep)
-            --app ID           the app's id, if the definition does not have it
-            --host HOST        the address to listen on (127.0.0.1)
-            --port PORT        the port to listen on (3000); 0 picks one
-            --public-url URL   the URL under which clients reach the server
+  serve         offer an app's backend over HTTP
+  keys rotate   make a new key to sign tokens with; the old ones verify until their last token has expired
+    for both:
+      --definition DIR     the definition's directory (else USERKEEP_DEFINITION, else ./userkeep)
+      --store URI          sqlite:PATH or memory: (else USERKEEP_STORE, else a file in .userkeep)
+      --app ID             the app's id, if the definition does not have it
+    for serve:
+      --host HOST          the address to listen on (127.0.0.1)
+      --port PORT          the port to listen on (3000); 0 picks one
+      --public-url URL     the URL under which clients reach the server
+      --tls-cert FILE      speak TLS with this certificate and what signed it, in PEM
+      --tls-key FILE       and this key of it
+      --trust-proxy CIDR   believe the X-Forwarded-For of a proxy in this network; may be repeated
+      --unlimited CIDR     do not limit the clients of this network together, as the application's own servers
+      --max-body-size N    the largest body of a request, in bytes (18 MB)
+      --metrics-port PORT  answer the operator's /healthz and /metrics on a port of their own
+      --metrics-host HOST  and on this address (127.0.0.1)
+      --log FORMAT         text or json (text)
+      --log-level LEVEL    error, warn, info or debug (info)
   init [DIR]    write a definition that runs the quickstart into DIR (./userkeep)
   check [DIR]   list every problem of the definition in DIR (./userkeep); exit status 1 if there is any
 `;
 
 const text = { type: "string" };
-const SERVE_OPTIONS = { definition: text, store: text, app: text, host: text, port: text, "public-url": text };
+const list = { type: "string", multiple: true };
+const BACKEND_OPTIONS = { definition: text, store: text, app: text };
+const SERVE_OPTIONS = {
+  ...BACKEND_OPTIONS,
+  host: text,
+  port: text,
+  "public-url": text,
+  "tls-cert": text,
+  "tls-key": text,
+  "trust-proxy": list,
+  unlimited: list,
+  "max-body-size": text,
+  "metrics-port": text,
+  "metrics-host": text,
+  log: text,
+  "log-level": text,
+};
+
+/** The options that are numbers in JavaScript. */
+const NUMBERS = ["port", "max-body-size", "metrics-port"];
 
 /** What a person did wrong; no stack is of any help. */
 class UsageError extends Error {}
@@ -36,14 +67,37 @@ function parse(args, options = {}, most = 1) {
   }
 }
 
-async function serve(args) {
-  const { values } = parse(args, SERVE_OPTIONS, 0);
-  const { "public-url": publicUrl, port, ...rest } = values;
-  if (port !== undefined && !/^\d+$/.test(port)) {
-    throw new UsageError(`--port must be a number, got '${port}'`);
+/** The options of a command as those of its function in JavaScript are named. */
+function toJavaScript(values) {
+  const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
+  const entries = Object.entries(values).map(([name, value]) => {
+    if (!NUMBERS.includes(name)) {
+      return [camelCase(name), value];
+    }
+    if (!/^\d+$/.test(value)) {
+      throw new UsageError(`--${name} must be a number, got '${value}'`);
+    }
+    return [camelCase(name), Number(value)];
+  });
+  return Object.fromEntries(entries);
+}
+
+function makeLogger(format = "text", level = "info") {
+  const { LEVELS, toStandardError } = require("../lib/logger.js");
+  if (!["text", "json"].includes(format)) {
+    throw new UsageError(`--log must be text or json, got '${format}'`);
   }
+  if (!LEVELS.includes(level)) {
+    throw new UsageError(`--log-level must be one of ${LEVELS.join(", ")}, got '${level}'`);
+  }
+  return toStandardError({ format, level });
+}
+
+async function serve(args) {
+  const { log, logLevel, ...options } = toJavaScript(parse(args, SERVE_OPTIONS, 0).values);
+  const logger = makeLogger(log, logLevel);
   const { serve: listen } = require("../index.js");
-  const server = await listen({ ...rest, publicUrl, port: port === undefined ? undefined : Number(port) });
+  const server = await listen({ ...options, logger });
   let ending = false;
   const end = async () => {
     // A second signal does not wait.
@@ -56,6 +110,21 @@ async function serve(args) {
   process.on("SIGTERM", end);
   process.on("SIGINT", end);
   process.stdout.write(`Listening at ${server.url}\n`);
+}
+
+async function keys(args) {
+  const [action, ...rest] = args;
+  if (action !== "rotate") {
+    throw new UsageError(`userkeep keys has one action, rotate\n\n${USAGE}`);
+  }
+  const { app: id, ...options } = parse(rest, BACKEND_OPTIONS, 0).values;
+  const { openBackend } = require("../index.js");
+  const backend = await openBackend({ ...options, id });
+  try {
+    process.stdout.write(`The key that signs now: ${await backend.rotateKeys()}\n`);
+  } finally {
+    await backend.close();
+  }
 }
 
 function init(args) {
@@ -93,7 +162,7 @@ async function check(args) {
   }
 }
 
-const COMMANDS = { serve, init, check };
+const COMMANDS = { serve, keys, init, check };
 
 async function main([name, ...args]) {
   if (name === undefined || name === "help" || name === "--help") {

@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { bridge, logLines, native, result } = require("./bridge.js");
+const { bridge, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -20,12 +20,21 @@ class Backend {
 
   collection(databaseName, collectionName, { service = "mongodb-atlas" } = {}) {
     const call = (name, args) => {
-      if (this.#closing) {
-        throw new Error("The backend has been closed");
-      }
+      this.#assertOpen();
       return result(native.callAsSystem(bridge, this.#opened.handle, service, name, encode(args)));
     };
     return makeService(call, assert.string(service, "service")).db(databaseName).collection(collectionName);
+  }
+
+  async rotateKeys() {
+    this.#assertOpen();
+    return result(native.rotateKeys(bridge, this.#opened.handle));
+  }
+
+  #assertOpen() {
+    if (this.#closing) {
+      throw new Error("The backend has been closed");
+    }
   }
 
   close() {
@@ -70,10 +79,10 @@ function openNative(options, idOption) {
     sessionFile: undefined,
     encryptionKey: undefined,
   });
-  logLines.add(log);
+  const stopLogging = listenToLog(log);
   const close = async () => {
-    logLines.delete(log);
     await result(native.close(bridge, handle));
+    stopLogging();
   };
   return { handle, id, origin, reported, log, store: configuration.store ?? "memory", close };
 }

@@ -4,6 +4,7 @@ const native = require("./native.js");
 const { decode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { toError } = require("./errors.js");
+const { LEVELS } = require("./logger.js");
 
 /** What is under way, by the id that the native side gave it. */
 const pending = new Map();
@@ -11,13 +12,13 @@ const pending = new Map();
 /** Called before promises are settled, so that listeners hear of a change before who caused it. */
 const beforeSettling = new Set();
 
-/** Takes the lines that the native side logs. */
-const logLines = new Set();
+/** Take the lines that the native side logs. */
+const loggers = new Set();
 
 const bridge = native.createBridge((ids, answers, lines) => {
-  for (const { level, message } of lines) {
-    for (const log of logLines) {
-      callBack(log, level, message);
+  for (const { level, message, fields } of lines) {
+    for (const log of loggers) {
+      callBack(log, level, { message, ...(fields && JSON.parse(fields)) });
     }
   }
   for (const notify of beforeSettling) {
@@ -29,6 +30,20 @@ const bridge = native.createBridge((ids, answers, lines) => {
     settle(answers[index], resolve, reject);
   });
 });
+
+/** Tells a logger what the native side logs, until the function that is returned is called. */
+function listenToLog(log) {
+  const setLevel = () => {
+    const levels = [...loggers].map(({ level }) => LEVELS.indexOf(level));
+    native.setLogLevel(bridge, LEVELS[Math.max(0, ...levels)]);
+  };
+  loggers.add(log);
+  setLevel();
+  return () => {
+    loggers.delete(log);
+    setLevel();
+  };
+}
 
 const isBytes = (answer) => typeof answer.byteLength === "number";
 
@@ -64,4 +79,4 @@ function result(started) {
   });
 }
 
-module.exports = { native, bridge, result, beforeSettling, logLines };
+module.exports = { native, bridge, result, beforeSettling, listenToLog };

@@ -1,6 +1,6 @@
 "use strict";
 
-const { beforeSettling, bridge, logLines, native, result } = require("./bridge.js");
+const { beforeSettling, bridge, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -23,6 +23,7 @@ class Core {
   #userListeners = new Map();
   #users = 1;
   #closing = null;
+  #stopLogging;
 
   constructor(config, { native: configuration, shared, unknown }) {
     const log = makeLogger(config.logger);
@@ -30,7 +31,6 @@ class Core {
     this.handle = opened.handle;
     this.id = config.id;
     this.shared = shared;
-    this.log = log;
     const { baseUrl, store = "memory" } = configuration;
     log(
       "info",
@@ -49,7 +49,7 @@ class Core {
     }
     this.flush = this.flush.bind(this);
     beforeSettling.add(this.flush);
-    logLines.add(log);
+    this.#stopLogging = listenToLog(log);
     openCores.add(this);
     if (shared !== undefined) {
       sharedCores.set(config.id, this);
@@ -145,7 +145,7 @@ class Core {
   close() {
     if (!this.#closing) {
       beforeSettling.delete(this.flush);
-      logLines.delete(this.log);
+      this.#stopLogging();
       openCores.delete(this);
       if (sharedCores.get(this.id) === this) {
         sharedCores.delete(this.id);

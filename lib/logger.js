@@ -2,35 +2,60 @@
 
 const { assert, TypeAssertionError } = require("./assert.js");
 
-/** Writes what needs attention to standard error, and the one line that says what is being run. */
-function toStandardError(level, message) {
-  if (level === "warn" || level === "error" || level === "info") {
-    process.stderr.write(`userkeep ${level}: ${message}\n`);
-  }
+/** The levels, the quietest first. */
+const LEVELS = ["off", "error", "warn", "info", "debug"];
+
+/** A field as it stands in a line of text. */
+const field = (value) => (typeof value === "string" && /[\s"]/.test(value) ? JSON.stringify(value) : value);
+
+/** What was logged as one line of text. */
+function toText({ message, ...fields }) {
+  return [message, ...Object.entries(fields).map(([name, value]) => `${name}=${field(value)}`)].join(" ");
+}
+
+/** A logger that writes lines to standard error, as text or as JSON, up to a level. */
+function toStandardError({ level = "info", format = "text" } = {}) {
+  const write = (lineLevel, text, record) => {
+    const line =
+      format === "json"
+        ? JSON.stringify({ time: new Date().toISOString(), level: lineLevel, ...record })
+        : `userkeep ${lineLevel}: ${text}`;
+    process.stderr.write(`${line}\n`);
+  };
+  return Object.assign(write, { level });
 }
 
 /**
- * The logger of an app as a function of level and message. `logger` may be such a function, an object with the methods
- * of `console`, or `null` for none.
+ * The logger of an app: a function of level and what is to be logged, a message or an object with `message` and further
+ * fields. Its `level` is up to which it wants to hear. `logger` may be a function of level, text and that object; an object
+ * with the methods of `console`; or `null` for none.
  */
-function makeLogger(logger) {
-  if (logger === undefined) {
-    return toStandardError;
-  }
+function makeLogger(logger = toStandardError()) {
   if (logger === null) {
-    return () => {};
+    return Object.assign(() => {}, { level: "off" });
   }
-  if (typeof logger === "function") {
-    return logger;
-  }
-  if (typeof logger !== "object") {
+  if (typeof logger !== "function" && typeof logger !== "object") {
     throw new TypeAssertionError("a function or an object with the methods of console", logger, "logger");
   }
-  return (level, message) => {
-    const write = logger[level] ?? logger.log;
-    assert.function(write, `logger.${level}`);
-    write.call(logger, message);
+  // A logger with levels of its own, or none, is told everything, and decides itself.
+  const level = LEVELS.includes(logger.level) ? logger.level : "debug";
+  const wanted = LEVELS.indexOf(level);
+  const write = (lineLevel, text, record) => {
+    if (typeof logger === "function") {
+      logger(lineLevel, text, record);
+    } else {
+      const method = logger[lineLevel] ?? logger.log;
+      assert.function(method, `logger.${lineLevel}`);
+      method.call(logger, text);
+    }
   };
+  const log = (lineLevel, what) => {
+    if (LEVELS.indexOf(lineLevel) <= wanted) {
+      const record = typeof what === "string" ? { message: what } : what;
+      write(lineLevel, toText(record), record);
+    }
+  };
+  return Object.assign(log, { level });
 }
 
-module.exports = { makeLogger };
+module.exports = { LEVELS, makeLogger, toStandardError };

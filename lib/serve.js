@@ -6,20 +6,52 @@ const { bridge, native, result } = require("./bridge.js");
 
 const MAX_PORT = 65535;
 
-function checkServer({ host, port = 3000, publicUrl, maxBodySize }) {
+function checkPort(port, name) {
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
-    throw new TypeAssertionError(`a port from 0 to ${MAX_PORT}`, port, "port");
+    throw new TypeAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
   }
+  return port;
+}
+
+function optional(check, value, name) {
+  return value === undefined ? undefined : check(value, name);
+}
+
+/** Networks: one, or a list of them. */
+function networks(value, name) {
+  const all = value === undefined ? [] : [value].flat();
+  for (const network of all) {
+    assert.string(network, name);
+  }
+  return all;
+}
+
+/** What the native side listens with, from the options for it; and the others. */
+function readOptions(options) {
+  const { host, port = 3000, publicUrl, maxBodySize, tlsCert, tlsKey, trustProxy, unlimited, ...more } = options;
+  const { metricsHost, metricsPort, ...rest } = more;
   if (maxBodySize !== undefined && !(Number.isInteger(maxBodySize) && maxBodySize > 0)) {
     throw new TypeAssertionError("a positive whole number of bytes", maxBodySize, "maxBodySize");
-  }
-  if (host !== undefined) {
-    assert.string(host, "host");
   }
   if (publicUrl !== undefined && !/^https?:\/\//.test(assert.string(publicUrl, "publicUrl"))) {
     throw new Error(`Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(publicUrl)}`);
   }
-  return { host, port, publicUrl, maxBody: maxBodySize };
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) {
+    throw new Error("TLS needs both 'tlsCert' and 'tlsKey', the files of the certificate and of its key");
+  }
+  const listen = {
+    host: optional(assert.string, host, "host"),
+    port: checkPort(port, "port"),
+    publicUrl,
+    maxBody: maxBodySize,
+    tlsCertificate: optional(assert.string, tlsCert, "tlsCert"),
+    tlsKey: optional(assert.string, tlsKey, "tlsKey"),
+    trustedProxies: networks(trustProxy, "trustProxy"),
+    unlimited: networks(unlimited, "unlimited"),
+    metricsHost: optional(assert.string, metricsHost, "metricsHost"),
+    metricsPort: optional(checkPort, metricsPort, "metricsPort"),
+  };
+  return { listen, rest };
 }
 
 /**
@@ -28,25 +60,28 @@ function checkServer({ host, port = 3000, publicUrl, maxBodySize }) {
  * Resolves when it listens. The server keeps the process alive until it is closed.
  */
 async function serve(options) {
-  const { app, host, port, publicUrl, maxBodySize, ...backend } = assert.object(options, "options");
-  const server = checkServer({ host, port, publicUrl, maxBodySize });
+  const { listen, rest } = readOptions(assert.object(options, "options"));
+  const { app, ...backend } = rest;
   if (app !== undefined) {
     backend.id = assert.string(app, "app");
   }
   const { handle, id, origin, reported, log, store, close: release } = openNative(backend, "app");
   try {
-    const { url } = await result(native.listen(bridge, handle, server));
+    const { url, metricsUrl } = await result(native.listen(bridge, handle, listen));
     for (const problem of reported) {
       log("warn", problem);
     }
     log("info", `serving app '${id}', ${origin}, on the store ${store}, at ${url}`);
+    if (metricsUrl) {
+      log("info", `the operator reaches ${metricsUrl}/healthz and ${metricsUrl}/metrics`);
+    }
     result(native.serving(bridge, handle));
     let closing;
     const close = async () => {
       closing ??= Promise.resolve(result(native.stopServing(bridge, handle))).then(release);
       return closing;
     };
-    return { url, close };
+    return { url, metricsUrl, close };
   } catch (error) {
     await release();
     throw error;

@@ -6,7 +6,7 @@ use std::{
     ptr::null_mut,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicPtr, AtomicU32, Ordering},
+        atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -103,6 +103,8 @@ pub struct Outbox {
     raw: AtomicPtr<sys::napi_threadsafe_function__>,
     /// How many operations are not answered yet. Only the environment's thread changes it.
     pending: AtomicU32,
+    /// Up to which level the environment wants to hear what is logged.
+    pub log_level: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -131,6 +133,7 @@ pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<B
         wake: OnceLock::new(),
         raw: AtomicPtr::new(null_mut()),
         pending: AtomicU32::new(0),
+        log_level: AtomicUsize::new(0),
     });
     let inbox = Arc::downgrade(&outbox);
     let wake: Wake =
@@ -211,6 +214,10 @@ fn hand_over<'env>(env: &'env Env, bytes: Vec<u8>) -> napi::Result<BufferSlice<'
 }
 
 impl Bridge {
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     pub fn add(&self, opened: Opened) -> u32 {
         let mut all = lock(&self.opened);
         all.push(Some(Arc::new(opened)));

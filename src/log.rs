@@ -1,18 +1,42 @@
 //! What the Rust side logs, on its way to JavaScript's loggers.
 
 use std::{
-    fmt::{Debug, Write},
-    sync::{Arc, Mutex, Once, PoisonError, Weak},
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, Once, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use napi::bindgen_prelude::External;
 use napi_derive::napi;
+use serde_json::{Map, Value};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    level_filters::LevelFilter,
     span,
+    subscriber::Interest,
+};
+use tracing_subscriber::{
+    layer::{Context, Layer, SubscriberExt},
+    registry::LookupSpan,
 };
 
-use crate::bridge::Outbox;
+use crate::bridge::{Bridge, Outbox};
+
+/// The crates whose lines are ours.
+const OURS: [&str; 6] = ["backend", "client", "query", "server", "store", "userkeep"];
+
+/// The levels by their names, the quietest first.
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
 
 /// One line.
 #[napi(object)]
@@ -20,69 +44,126 @@ use crate::bridge::Outbox;
 pub struct LogLine {
     pub level: String,
     pub message: String,
+    /// What else is known, as a JSON object.
+    pub fields: Option<String>,
 }
 
 static OUTBOXES: Mutex<Vec<Weak<Outbox>>> = Mutex::new(Vec::new());
+
+/// What the loudest environment wants, as a place in [`LEVELS`].
+static LOUDEST: AtomicUsize = AtomicUsize::new(0);
 
 /// Sends what is logged from now on to an environment too.
 pub fn add(outbox: &Arc<Outbox>) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         // Another addon of the process may have installed one of its own; then it takes our lines.
-        let _ = tracing::subscriber::set_global_default(Forward);
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Forward));
     });
     let mut outboxes = OUTBOXES.lock().unwrap_or_else(PoisonError::into_inner);
     outboxes.retain(|outbox| outbox.strong_count() > 0);
     outboxes.push(Arc::downgrade(outbox));
 }
 
+/// Says up to which level an environment wants to hear.
+#[napi]
+pub fn set_log_level(bridge: &External<Bridge>, level: String) -> napi::Result<()> {
+    let place = LEVELS.iter().position(|(name, _)| *name == level);
+    let place = place.ok_or_else(|| napi::Error::from_reason(format!("there is no log level '{level}'")))?;
+    bridge.outbox().log_level.store(place, Ordering::Relaxed);
+    let loudest = outboxes().iter().map(|outbox| outbox.log_level.load(Ordering::Relaxed)).max();
+    LOUDEST.store(loudest.unwrap_or(0), Ordering::Relaxed);
+    Ok(())
+}
+
+fn outboxes() -> Vec<Arc<Outbox>> {
+    OUTBOXES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+}
+
+fn is_wanted(place: usize, level: &Level) -> bool {
+    LEVELS.get(place).is_some_and(|(_, filter)| level <= filter)
+}
+
 struct Forward;
 
-impl Subscriber for Forward {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = ["backend", "client", "store", "query", "userkeep"]
-            .iter()
-            .any(|name| metadata.target().split("::").next() == Some(name));
-        ours && *metadata.level() <= Level::DEBUG
+/// The fields of a span, which are in each of its lines.
+struct Fields(Map<String, Value>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forward {
+    /// The level may change, so that nobody may remember what was said.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
     }
 
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let name = metadata.target().split("::").next().unwrap_or_default();
+        is_wanted(LOUDEST.load(Ordering::Relaxed), metadata.level()) && OURS.contains(&name)
     }
 
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let mut text = Text::default();
+        attributes.record(&mut text);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(Fields(text.fields));
+        }
+    }
 
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let line = LogLine {
-            level: event.metadata().level().as_str().to_ascii_lowercase(),
-            message: format!("{}{}", text.message, text.fields),
-        };
-        let outboxes: Vec<_> =
-            OUTBOXES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
-        outboxes.iter().for_each(|outbox| outbox.log(line.clone()));
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(Fields(fields)) = span.extensions().get() {
+                text.fields.extend(fields.clone());
+            }
+        }
+        let level = event.metadata().level();
+        let fields = if text.fields.is_empty() { None } else { serde_json::to_string(&text.fields).ok() };
+        let line = LogLine { level: level.as_str().to_ascii_lowercase(), message: text.message, fields };
+        for outbox in outboxes() {
+            if is_wanted(outbox.log_level.load(Ordering::Relaxed), level) {
+                outbox.log(line.clone());
+            }
+        }
     }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 #[derive(Default)]
 struct Text {
     message: String,
-    fields: String,
+    fields: Map<String, Value>,
+}
+
+impl Text {
+    fn note(&mut self, field: &Field, value: Value) {
+        match field.name() {
+            "message" => self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            name => drop(self.fields.insert(name.to_owned(), value)),
+        }
+    }
 }
 
 impl Visit for Text {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.note(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.note(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.note(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.note(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.note(field, value.into());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing to a String does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
+        self.note(field, format!("{value:?}").into());
     }
 }

@@ -1,13 +1,14 @@
 //! Offering a backend over HTTP.
 
-use bson::{RawBson, rawdoc};
+use bson::{RawBson, raw::cstr, rawdoc};
 use client::Error;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
-use server::{Options, Server};
+use server::{IpNet, Options, Server, Tls};
 
 use crate::{
     bridge::{Bridge, Started},
+    errors::thrown,
     operations::wrap,
 };
 
@@ -18,9 +19,42 @@ pub struct ServerConfiguration {
     pub port: u16,
     pub public_url: Option<String>,
     pub max_body: Option<u32>,
+    /// The files of the certificate and its key.
+    pub tls_certificate: Option<String>,
+    pub tls_key: Option<String>,
+    /// Networks, as `10.0.0.0/8`, or addresses.
+    pub trusted_proxies: Vec<String>,
+    pub unlimited: Vec<String>,
+    pub metrics_host: Option<String>,
+    pub metrics_port: Option<u16>,
 }
 
-/// Begins to listen for an operator's handle; answers with the URL.
+impl ServerConfiguration {
+    fn options(self) -> Result<Options, Error> {
+        let tls = self.tls_certificate.zip(self.tls_key);
+        let metrics_host = self.metrics_host.unwrap_or_else(|| "127.0.0.1".to_owned());
+        Ok(Options {
+            host: self.host,
+            port: self.port,
+            public_url: self.public_url,
+            max_body: self.max_body.map(|size| size as usize),
+            tls: tls.map(|(certificate, key)| Tls { certificate: certificate.into(), key: key.into() }),
+            trusted_proxies: networks(&self.trusted_proxies)?,
+            unlimited: networks(&self.unlimited)?,
+            metrics: self.metrics_port.map(|port| (metrics_host, port)),
+        })
+    }
+}
+
+fn networks(all: &[String]) -> Result<Vec<IpNet>, Error> {
+    let parse = |text: &String| {
+        let network = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
+        network.map_err(|_| Error::custom(format!("'{text}' is neither a network, as 10.0.0.0/8, nor an address")))
+    };
+    all.iter().map(parse).collect()
+}
+
+/// Begins to listen for an operator's handle; answers with the URLs.
 #[napi]
 pub fn listen<'env>(
     env: &'env Env,
@@ -28,14 +62,25 @@ pub fn listen<'env>(
     handle: u32,
     configuration: ServerConfiguration,
 ) -> napi::Result<Started<'env>> {
-    let ServerConfiguration { host, port, public_url, max_body } = configuration;
-    let options = Options { host, port, public_url, max_body: max_body.map(|size| size as usize) };
+    let options = configuration.options().map_err(|error| thrown(&error))?;
     bridge.run(env, handle, false, |opened| async move {
         let server = Server::listen(opened.embedded()?.backend(), options).await;
         let server = server.map_err(|error| Error::custom(error.to_string()))?;
-        let answer = wrap(&RawBson::Document(rawdoc! { "url": server.url.as_str() }));
+        let mut urls = rawdoc! { "url": server.url.as_str() };
+        if let Some(url) = &server.metrics_url {
+            urls.append(cstr!("metricsUrl"), url.as_str());
+        }
         opened.set_server(server);
-        Ok(answer)
+        Ok(wrap(&RawBson::Document(urls)))
+    })
+}
+
+/// Makes a new signing key for an operator's handle; answers with its id.
+#[napi]
+pub fn rotate_keys<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, |opened| async move {
+        let id = opened.embedded()?.backend().rotate_keys().await?;
+        Ok(wrap(&RawBson::String(id)))
     })
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::{
     Environment, Error, ErrorCode, Result, Secret, StoreLocation,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
-    data::{Access as DataAccess, Call, Collections, CustomData, no_rule, user_data_claim},
+    data::{Access as DataAccess, Call, Collections, CustomData, no_rule},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleUser},
@@ -120,6 +120,11 @@ impl Backend {
     /// How many requests over a network were refused since the start, because who asked had to wait.
     pub fn refused(&self) -> u64 {
         self.throttle.refused()
+    }
+
+    /// How many access tokens went without the custom data since the start, because it did not fit.
+    pub fn custom_data_left_out(&self) -> u64 {
+        self.custom_data.left_out()
     }
 
     /// Whether the store can be read.
@@ -253,7 +258,7 @@ impl Backend {
     async fn access(&self, caller: &Caller) -> Result<Access> {
         let custom_data = self.custom_data.of(caller.user_id).await?;
         let user_data = match &custom_data {
-            Some(document) => user_data_claim(caller.user_id, document)?,
+            Some(document) => self.custom_data.claim(caller.user_id, document)?,
             None => None,
         };
         Ok(Access { access_token: self.sessions.access_token(caller, user_data).await?, custom_data })

@@ -5,4 +5,4 @@ mod collection;
 mod custom_data;
 
 pub(crate) use collection::{Access, Call, Collections, no_rule};
-pub(crate) use custom_data::{CustomData, user_data_claim};
+pub(crate) use custom_data::CustomData;

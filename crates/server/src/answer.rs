@@ -3,36 +3,70 @@
 
 use axum::{
     body::Body,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use backend::ErrorCode;
+use serde::Serialize;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a request is answered with.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Json(Value),
-    Created(Value),
+    Json(StatusCode, Vec<u8>),
     Nothing,
-    Error { status: StatusCode, code: Option<&'static str>, message: String },
+    Error { status: StatusCode, error: backend::Error },
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    error_code: &'static str,
+    /// MongoDB's own number, which our own client shows. Others do not look for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_code: Option<i32>,
 }
 
 impl Answer {
-    pub(crate) fn error(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self::Error { status, code: Some(code), message: message.into() }
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        Self::with_status(StatusCode::OK, value)
+    }
+
+    pub(crate) fn created(value: &impl Serialize) -> Self {
+        Self::with_status(StatusCode::CREATED, value)
+    }
+
+    fn with_status(status: StatusCode, value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => Self::Json(status, body),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be written");
+                Self::unexpected()
+            }
+        }
+    }
+
+    pub(crate) fn error(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::Error { status, error: backend::Error::new(code, message.into()) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::error(StatusCode::BAD_REQUEST, "BadRequest", message)
+        backend::Error::new(ErrorCode::BadRequest, message.into()).into()
+    }
+
+    /// For what cannot be.
+    pub(crate) fn unexpected() -> Self {
+        backend::Error::new(ErrorCode::InternalServerError, "internal server error").into()
     }
 }
 
 /// Puts what axum itself refuses, as a path that is not UTF-8, into the form that the clients read.
 pub(crate) async fn in_our_form(response: Response) -> Response {
-    let is_ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let is_ours = response.headers().get(header::CONTENT_TYPE) == Some(&JSON);
     if response.status().is_client_error() && !is_ours {
         let message = "the path or the query of the request cannot be read";
-        return Answer::error(response.status(), "BadRequest", message).into_response();
+        return Answer::error(response.status(), ErrorCode::BadRequest, message).into_response();
     }
     response
 }
@@ -40,29 +74,27 @@ pub(crate) async fn in_our_form(response: Response) -> Response {
 impl From<backend::Error> for Answer {
     fn from(error: backend::Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // The only failure that is nobody's fault but the moment's has no code of App Services'.
-        let code = (status != StatusCode::TOO_MANY_REQUESTS).then(|| error.code.name());
-        Self::Error { status, code, message: error.message.into_owned() }
+        Self::Error { status, error }
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let (status, value) = match self {
-            Self::Json(value) => (StatusCode::OK, value),
-            Self::Created(value) => (StatusCode::CREATED, value),
+        let (status, body, retry_after) = match self {
+            Self::Json(status, body) => (status, body, None),
             Self::Nothing => return StatusCode::NO_CONTENT.into_response(),
-            Self::Error { status, code, message } => {
-                let mut body = json!({ "error": message });
-                if let Some(code) = code {
-                    body["error_code"] = code.into();
-                }
-                (status, body)
+            Self::Error { status, error } => {
+                let backend::Error { code, ref message, server_code, retry_after } = error;
+                let body = ErrorBody { error: message, error_code: code.name(), server_code };
+                (status, serde_json::to_vec(&body).unwrap_or_default(), retry_after)
             }
         };
-        let mut response = Response::new(Body::from(value.to_string()));
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

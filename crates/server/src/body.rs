@@ -1,11 +1,27 @@
 //! What comes in: bearer tokens and bodies of any flavour of Extended JSON.
 
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
-use backend::Secret;
-use bson::{Bson, Document};
-use serde_json::Value;
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, CONTENT_LENGTH},
+    },
+};
+use backend::{ErrorCode, Secret, ejson};
+use bson::{RawBson, raw::RawDocumentBuf};
+use http_body_util::BodyExt;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
+
+/// How long a body may take, beside what its size allows for.
+const BODY_TIME: Duration = Duration::from_secs(20);
+
+/// How slow a body may come after that, in bytes a second: who is slower only keeps a connection busy.
+const SLOWEST: usize = 16 * 1024;
 
 /// The token of the `Authorization` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
@@ -14,18 +30,50 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
     token.map(|token| Secret::from(token.trim().to_owned())).ok_or_else(|| {
-        Answer::error(
-            StatusCode::UNAUTHORIZED,
-            "MissingAuthReq",
-            "expected Authorization header with JWT (Bearer schema).",
-        )
+        backend::Error::new(ErrorCode::MissingAuthReq, "expected Authorization header with JWT (Bearer schema).").into()
     })
 }
 
-/// A body that is a JSON object; an empty one stands for an empty object.
-pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Answer> {
+/// Reads a body that is a JSON object; an empty one stands for an empty object.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, largest: usize) -> Result<Map<String, Value>, Answer> {
+    let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if said.is_some_and(|length| length > largest) {
+        return Err(too_large(largest));
+    }
+    object(&collect(body, said.unwrap_or(0), largest).await?)
+}
+
+async fn collect(mut body: Body, expected: usize, largest: usize) -> Result<Vec<u8>, Answer> {
+    let begun = Instant::now();
+    let mut bytes = Vec::with_capacity(expected.min(64 * 1024));
+    loop {
+        let deadline = begun + BODY_TIME + Duration::from_secs((bytes.len() / SLOWEST) as u64);
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Err(Answer::bad_request("the body did not arrive whole")),
+            Err(_) => {
+                let message = "the body took too long to arrive";
+                return Err(Answer::error(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message));
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > largest {
+                return Err(too_large(largest));
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+}
+
+fn too_large(largest: usize) -> Answer {
+    let message = format!("the body is larger than {largest} bytes");
+    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, Answer> {
     if body.is_empty() {
-        return Ok(serde_json::Map::new());
+        return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
@@ -38,19 +86,19 @@ pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Answ
 }
 
 /// A field that must be text.
-pub(crate) fn text(object: &serde_json::Map<String, Value>, key: &str) -> Result<String, Answer> {
+pub(crate) fn text(object: &Map<String, Value>, key: &str) -> Result<String, Answer> {
+    let wrong = |code, message: String| Err(backend::Error::new(code, message).into());
     match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(Answer::error(StatusCode::BAD_REQUEST, "InvalidParameter", format!("'{key}' must be a string"))),
-        None => Err(Answer::error(StatusCode::BAD_REQUEST, "MissingParameter", format!("'{key}' is missing"))),
+        Some(_) => wrong(ErrorCode::InvalidParameter, format!("'{key}' must be a string")),
+        None => wrong(ErrorCode::MissingParameter, format!("'{key}' is missing")),
     }
 }
 
 /// A value of any flavour of Extended JSON as a document.
-pub(crate) fn document(value: Value) -> Result<Document, Answer> {
-    match Bson::try_from(value) {
-        Ok(Bson::Document(document)) => Ok(document),
-        Ok(_) => Err(Answer::bad_request("the argument must be a document")),
-        Err(_) => Err(Answer::bad_request("the argument is not valid Extended JSON")),
+pub(crate) fn document(value: Value) -> Result<RawDocumentBuf, Answer> {
+    match ejson::parse(value)? {
+        RawBson::Document(document) => Ok(document),
+        _ => Err(Answer::bad_request("the argument must be a document")),
     }
 }

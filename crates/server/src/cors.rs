@@ -9,12 +9,14 @@ use axum::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
             ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+            ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
         },
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use backend::ErrorCode;
 
 use crate::{answer::Answer, routes::Site};
 
@@ -27,8 +29,8 @@ pub(crate) async fn check(State(site): State<Arc<Site>>, request: Request, next:
     let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };
     let is_listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
     if !allowed.is_empty() && !is_listed {
-        return Answer::error(StatusCode::FORBIDDEN, "DomainNotAllowed", "the origin is not allowed to make requests")
-            .into_response();
+        let message = "the origin is not allowed to make requests";
+        return Answer::from(backend::Error::new(ErrorCode::DomainNotAllowed, message)).into_response();
     }
     let preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -53,5 +55,7 @@ fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, preflight: bool) 
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Accept, Authorization, Content-Type"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    } else {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After, X-Request-Id"));
     }
 }

@@ -5,6 +5,12 @@ mod answer;
 mod body;
 mod cors;
 mod listen;
+mod metrics;
+mod observe;
+mod origin;
 mod routes;
+mod tls;
 
+pub use ipnet::IpNet;
 pub use listen::{ListenError, Options, Server};
+pub use tls::Tls;

@@ -1,14 +1,60 @@
-//! Listening, and ending without losing what is under way.
+//! Listening, and ending without losing what is under way. Clients that are slow, or that are gone without having said so,
+//! are cut.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use backend::Backend;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 
-use crate::routes::{self, Site};
+use crate::{
+    metrics::Metrics,
+    observe::Peer,
+    origin::Proxies,
+    routes::{self, Site},
+    tls::Tls,
+};
 
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle, or take to send the headers of a request.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a client may leave what it is sent unread.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// How long greeting a client of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How many connections are held at once; further ones wait to be accepted.
+const CONNECTIONS: usize = 10_000;
+
+/// How long to wait where the system has no more sockets to give.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// The largest body that is read, in bytes, unless said otherwise: App Services' own limit.
 const MAX_BODY: usize = 18 * 1024 * 1024;
@@ -24,6 +70,14 @@ pub struct Options {
     pub public_url: Option<String>,
     /// The largest body in bytes; 18 MB if missing.
     pub max_body: Option<usize>,
+    /// The certificate, if it is to speak TLS.
+    pub tls: Option<Tls>,
+    /// The proxies that are believed about the addresses of their clients.
+    pub trusted_proxies: Vec<IpNet>,
+    /// From where so many people make requests, as the application's own servers, that they are not limited together.
+    pub unlimited: Vec<IpNet>,
+    /// The host and the port for the operator: `/healthz` and `/metrics`.
+    pub metrics: Option<(String, u16)>,
 }
 
 /// Why a server does not listen.
@@ -37,6 +91,9 @@ pub enum ListenError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(String),
 }
 
 /// A server that listens.
@@ -44,48 +101,188 @@ pub enum ListenError {
 pub struct Server {
     /// Where clients reach it, without a trailing slash.
     pub url: String,
+    /// Where the operator reaches `/healthz` and `/metrics`.
+    pub metrics_url: Option<String>,
     end: watch::Sender<bool>,
-    serving: tokio::sync::Mutex<Option<JoinHandle<std::io::Result<()>>>>,
+    serving: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Server {
     /// Begins to listen. Must be called in a runtime, which then answers.
     ///
     /// # Errors
-    /// Where the address cannot be had.
+    /// Where the address cannot be had, or the certificate not be used.
     pub async fn listen(backend: Arc<Backend>, options: Options) -> Result<Self, ListenError> {
-        let address = format!("{}:{}", options.host.as_deref().unwrap_or("127.0.0.1"), options.port);
-        let failed = |cause| ListenError::Bind { address: address.clone(), cause };
-        let listener = TcpListener::bind(&address).await.map_err(failed)?;
-        let bound: SocketAddr = listener.local_addr().map_err(failed)?;
-        let url = options.public_url.unwrap_or_else(|| format!("http://{bound}"));
-        let url = url.trim_end_matches('/').to_owned();
-        let site = Site { backend, url: url.clone(), max_body: options.max_body.unwrap_or(MAX_BODY) };
-        let (end, mut ending) = watch::channel(false);
-        let ended = async move {
-            // A server that is dropped ends as well.
-            let _ = ending.wait_for(|end| *end).await;
+        let tls = options.tls.as_ref().map(Tls::acceptor).transpose().map_err(ListenError::Tls)?;
+        let (listener, bound) = bind(options.host.as_deref().unwrap_or("127.0.0.1"), options.port).await?;
+        let operators = match &options.metrics {
+            Some((host, port)) => Some(bind(host, *port).await?),
+            None => None,
         };
-        let serving =
-            tokio::spawn(
-                async move { axum::serve(listener, routes::router(site)).with_graceful_shutdown(ended).await },
-            );
-        Ok(Self { url, end, serving: tokio::sync::Mutex::new(Some(serving)) })
+        let url = options.public_url.unwrap_or_else(|| url(if tls.is_some() { "https" } else { "http" }, bound));
+        let url = url.trim_end_matches('/').to_owned();
+        let metrics = Metrics::new(Arc::clone(&backend));
+        let site = Arc::new(Site {
+            backend,
+            url: url.clone(),
+            max_body: options.max_body.unwrap_or(MAX_BODY),
+            proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
+            metrics: metrics.clone(),
+        });
+        let (end, ending) = watch::channel(false);
+        let metrics_url = operators.as_ref().map(|(_, bound)| crate::listen::url("http", *bound));
+        let mut serving = Vec::new();
+        if let Some((listener, _)) = operators {
+            let router = operators_router(Arc::clone(&site));
+            serving.push(tokio::spawn(accept(listener, router, None, metrics.clone(), ending.clone())));
+        }
+        serving.push(tokio::spawn(accept(listener, routes::router(site), tls, metrics, ending)));
+        Ok(Self { url, metrics_url, end, serving: Mutex::new(serving) })
     }
 
     /// Waits until the server is told to end.
     pub async fn ended(&self) {
-        let _ = self.end.subscribe().wait_for(|end| *end).await;
+        ended(self.end.subscribe()).await;
     }
 
     /// Takes no more requests, and waits, but not for ever, for those that are under way.
     pub async fn close(&self) {
-        let _ = self.end.send(true);
-        if let Some(mut serving) = self.serving.lock().await.take()
-            && tokio::time::timeout(GRACE, &mut serving).await.is_err()
-        {
-            tracing::warn!("requests that took too long were ended with the server");
-            serving.abort();
+        self.end.send_replace(true);
+        for serving in self.serving.lock().await.drain(..) {
+            let _ = serving.await;
         }
     }
+}
+
+/// Waits until a server is to end. One that is dropped ends as well.
+async fn ended(mut ending: watch::Receiver<bool>) {
+    let _ = ending.wait_for(|end| *end).await;
+}
+
+async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |cause| ListenError::Bind { address: format!("{host}:{port}"), cause };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The URL of an address. Nobody reaches the one that stands for all of a machine's.
+fn url(scheme: &str, mut bound: SocketAddr) -> String {
+    if bound.ip().is_unspecified() {
+        tracing::warn!("clients elsewhere need the URL under which they reach the server: name it as the public URL");
+        bound.set_ip(match bound.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("{scheme}://{bound}")
+}
+
+/// What the operator's own listener answers.
+fn operators_router(site: Arc<Site>) -> Router {
+    let metrics = site.metrics.clone();
+    let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Router::new()
+        .route("/healthz", get(routes::health))
+        .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], metrics.text()).into_response()))
+        .with_state(site)
+}
+
+/// Takes connections until the server is to end, and then waits for what is under way.
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    metrics: Metrics,
+    ending: watch::Receiver<bool>,
+) {
+    let mut ended = pin!(ended(ending.clone()));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut ended => break,
+            Some(_) = connections.join_next() => continue,
+            next = next => next,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
+        let (router, tls, metrics, ending) = (router.clone(), tls.clone(), metrics.clone(), ending.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let _connected = metrics.connected();
+            greet(stream, address.ip(), router, tls, ending).await;
+        });
+    }
+    drop(listener);
+    let drained = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("requests that took too long were ended with the server");
+        connections.shutdown().await;
+    }
+}
+
+async fn greet(
+    stream: TcpStream,
+    peer: IpAddr,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    ending: watch::Receiver<bool>,
+) {
+    // Without it small answers wait for acknowledgements of others.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, peer, router, ending).await,
+        Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, peer, router, ending).await,
+            Ok(Err(error)) => tracing::debug!(client = %peer, %error, "no TLS could be agreed on"),
+            Err(_) => tracing::debug!(client = %peer, "greeting a client of TLS took too long"),
+        },
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    peer: IpAddr,
+    router: Router,
+    ending: watch::Receiver<bool>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        answer(router.clone(), request)
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
+    );
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = self::ended(ending) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %peer, %error, "a connection ended early");
+    }
+}
+
+async fn answer(mut router: Router, request: hyper::Request<Body>) -> Result<Response, Infallible> {
+    tower_service::Service::call(&mut router, request).await
 }

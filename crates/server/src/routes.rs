@@ -4,24 +4,33 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
-    extract::{Path, Query, Request as HttpRequest, State},
+    extract::{Extension, Path, Query, Request as HttpRequest, State},
     http::{HeaderMap, StatusCode},
     routing::{any, delete, get, post},
 };
 use backend::{
-    Backend, Request, Response, Secret,
-    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    Backend, ErrorCode, Origin, Request, Response, Secret,
+    ejson::{self, Canonical},
+    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
-use bson::{Bson, RawDocumentBuf};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use bson::{
+    RawBson,
+    raw::{RawBsonRef, RawDocumentBuf},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::{
     answer::{Answer, in_our_form},
-    body::{bearer, document, object, text},
+    body::{self, bearer, document, text},
     cors,
+    metrics::Metrics,
+    observe,
+    origin::Proxies,
 };
+
+/// Asks for the custom data beside the token, of any size; a token alone carries what fits into it.
+const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
 
 /// What every route knows.
 #[derive(Debug)]
@@ -29,6 +38,8 @@ pub(crate) struct Site {
     pub(crate) backend: Arc<Backend>,
     pub(crate) url: String,
     pub(crate) max_body: usize,
+    pub(crate) proxies: Proxies,
+    pub(crate) metrics: Metrics,
 }
 
 /// What is asked of `local-userpass` but a log-in, by the ends of the routes.
@@ -37,10 +48,9 @@ const EMAIL_PASSWORD_ACTIONS: [&str; 7] =
 
 type Shared = State<Arc<Site>>;
 
-pub(crate) fn router(site: Site) -> Router {
-    let site = Arc::new(site);
+pub(crate) fn router(site: Arc<Site>) -> Router {
     let email_password_routes = EMAIL_PASSWORD_ACTIONS.iter().fold(Router::new(), |router, action| {
-        let handler = move |site, path, request| email_password(site, path, action, request);
+        let handler = move |site, origin, path, request| email_password(site, origin, path, action, request);
         router.route(&format!("/auth/providers/local-userpass/{action}"), post(handler))
     });
     let app = Router::new()
@@ -59,12 +69,15 @@ pub(crate) fn router(site: Site) -> Router {
         .route("/auth/api_keys/{*rest}", any(api_keys));
     Router::new()
         .nest("/api/client/v2.0", api)
-        .fallback(|| async { Answer::error(StatusCode::NOT_FOUND, "BadRequest", "there is no such endpoint") })
+        .route("/healthz", get(health))
+        .fallback(|| async { Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "there is no such endpoint") })
         .method_not_allowed_fallback(|| async {
-            Answer::error(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", "the endpoint does not take this method")
+            let message = "the endpoint does not take this method";
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message)
         })
         .layer(axum::middleware::map_response(in_our_form))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), cors::check))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), observe::request))
         .with_state(site)
 }
 
@@ -73,33 +86,62 @@ impl Site {
         if app == self.backend.app_id() {
             return Ok(());
         }
-        Err(Answer::error(StatusCode::NOT_FOUND, "BadRequest", format!("cannot find app using Client App ID '{app}'")))
+        let message = format!("cannot find app using Client App ID '{app}'");
+        Err(Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, message))
     }
 
-    async fn read(&self, body: Body) -> Result<serde_json::Map<String, Value>, Answer> {
-        let bytes = to_bytes(body, self.max_body).await.map_err(|_| {
-            Answer::error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "BadRequest",
-                format!("the body is larger than {} bytes, or did not arrive whole", self.max_body),
-            )
-        })?;
-        object(&bytes)
+    async fn read(&self, request: HttpRequest) -> Result<Map<String, Value>, Answer> {
+        let (parts, body) = request.into_parts();
+        body::read(&parts.headers, body, self.max_body).await
     }
 
-    async fn handle(&self, request: Request) -> Result<Response, Answer> {
-        Ok(self.backend.handle(request).await?)
+    async fn handle(&self, request: Request, origin: Origin) -> Result<Response, Answer> {
+        Ok(self.backend.handle_from(request, origin).await?)
     }
 }
 
-fn unexpected() -> Answer {
-    Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "internal server error")
+/// Whether the server answers and its store can be read.
+pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
+    match site.backend.check_health().await {
+        Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),
+        Err(_) => {
+            let message = "the store cannot be read";
+            Err(Answer::error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::InternalServerError, message))
+        }
+    }
+}
+
+/// The custom data beside the token, for who asks for it.
+#[derive(Serialize)]
+struct Tokens<'a> {
+    access_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_data: Option<Canonical<'a>>,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(access: &'a Access, headers: &HeaderMap) -> Self {
+        let custom_data = access.custom_data.as_deref().map_or(RawBsonRef::Null, RawBsonRef::Document);
+        Self {
+            access_token: access.access_token.expose(),
+            refresh_token: None,
+            user_id: None,
+            device_id: None,
+            custom_data: headers.contains_key(CUSTOM_DATA_HEADER).then_some(Canonical(custom_data)),
+        }
+    }
 }
 
 async fn location(State(site): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
     site.check_app(&app)?;
     let socket = site.url.replacen("http", "ws", 1);
-    Ok(Answer::Json(json!({
+    Ok(Answer::json(&json!({
         "deployment_model": "GLOBAL",
         "location": "US-VA",
         "hostname": site.url,
@@ -114,7 +156,7 @@ async fn public_keys(State(site): Shared, Path(app): Path<String>) -> Result<Ans
         .into_iter()
         .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.id, "x": key.x }))
         .collect();
-    Ok(Answer::Json(json!({ "keys": keys })))
+    Ok(Answer::json(&json!({ "keys": keys })))
 }
 
 #[derive(Deserialize)]
@@ -124,19 +166,20 @@ struct LogInQuery {
 
 async fn log_in(
     State(site): Shared,
+    Extension(origin): Extension<Origin>,
     Path((app, provider)): Path<(String, String)>,
     Query(query): Query<LogInQuery>,
     headers: HeaderMap,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let body = site.read(request.into_body()).await?;
+    let body = site.read(request).await?;
     // Never a 401, which makes realm-web refresh and ask again for ever.
     if query.link.is_some_and(|link| link == "true") {
         let access_token = bearer(&headers).map_err(|_| Answer::bad_request("linking needs a logged-in user"))?;
-        return match site.handle(Request::Link { access_token }).await {
-            Err(Answer::Error { message, .. }) => Err(Answer::bad_request(message)),
-            _ => Err(unexpected()),
+        return match site.handle(Request::Link { access_token }, origin).await {
+            Err(Answer::Error { error, .. }) => Err(Answer::bad_request(error.message)),
+            _ => Err(Answer::unexpected()),
         };
     }
     let credentials = match provider.as_str() {
@@ -150,27 +193,27 @@ async fn log_in(
         body.get("options").and_then(|options| options.get("device")).and_then(|device| device.get("deviceId"));
     // A plain string, or an ObjectId in Extended JSON.
     let device_id = device.and_then(|id| id.get("$oid").unwrap_or(id).as_str()).map(str::to_owned);
-    let Response::Session(session) = site.handle(Request::LogIn(LogIn { credentials, device_id })).await? else {
-        return Err(unexpected());
-    };
-    let Session { access, refresh_token, user_id, device_id } = session;
-    Ok(Answer::Json(json!({
-        "access_token": access.access_token.expose(),
-        "refresh_token": refresh_token.expose(),
-        "user_id": user_id,
-        "device_id": device_id,
-    })))
+    let log_in = Request::LogIn(LogIn { credentials, device_id });
+    let Response::Session(session) = site.handle(log_in, origin).await? else { return Err(Answer::unexpected()) };
+    let Session { access, refresh_token, user_id, device_id } = &session;
+    Ok(Answer::json(&Tokens {
+        refresh_token: Some(refresh_token.expose()),
+        user_id: Some(user_id),
+        device_id: Some(device_id),
+        ..Tokens::new(access, &headers)
+    }))
 }
 
 /// The requests of `local-userpass` but a log-in. Whoever is logged in has nothing to do with them.
 async fn email_password(
     State(site): Shared,
+    Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     action: &str,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let body = site.read(request.into_body()).await?;
+    let body = site.read(request).await?;
     let email = || text(&body, "email");
     let request = match action {
         "register" => {
@@ -184,65 +227,83 @@ async fn email_password(
         _ => EmailPasswordRequest::CallResetFunction { email: email()? },
     };
     let created = matches!(request, EmailPasswordRequest::Register { .. });
-    site.handle(Request::EmailPassword(request)).await?;
-    Ok(if created { Answer::Created(json!({})) } else { Answer::Nothing })
+    site.handle(Request::EmailPassword(request), origin).await?;
+    Ok(if created { Answer::created(&json!({})) } else { Answer::Nothing })
 }
 
-async fn profile(State(site): Shared, headers: HeaderMap) -> Result<Answer, Answer> {
-    let Response::Profile(profile) = site.handle(Request::Profile { access_token: bearer(&headers)? }).await? else {
-        return Err(unexpected());
-    };
-    let data = Bson::try_from(bson::RawBson::Document(profile.data)).map_err(|_| unexpected())?;
-    Ok(Answer::Json(json!({
+async fn profile(
+    State(site): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    let request = Request::Profile { access_token: bearer(&headers)? };
+    let Response::Profile(profile) = site.handle(request, origin).await? else { return Err(Answer::unexpected()) };
+    Ok(Answer::json(&json!({
         "user_id": profile.user_id,
         "type": profile.kind,
         "identities": profile.identities,
-        "data": data.into_canonical_extjson(),
+        "data": Canonical(RawBsonRef::Document(&profile.data)),
     })))
 }
 
-async fn refresh_session(State(site): Shared, headers: HeaderMap) -> Result<Answer, Answer> {
-    let refresh_token = bearer(&headers)?;
-    let Response::Access(access) = site.handle(Request::RefreshSession { refresh_token }).await? else {
-        return Err(unexpected());
-    };
-    Ok(Answer::Created(json!({ "access_token": access.access_token.expose() })))
+async fn refresh_session(
+    State(site): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    let request = Request::RefreshSession { refresh_token: bearer(&headers)? };
+    let Response::Access(access) = site.handle(request, origin).await? else { return Err(Answer::unexpected()) };
+    Ok(Answer::created(&Tokens::new(&access, &headers)))
 }
 
-async fn end_session(State(site): Shared, headers: HeaderMap) -> Result<Answer, Answer> {
-    site.handle(Request::EndSession { refresh_token: bearer(&headers)? }).await?;
+async fn end_session(
+    State(site): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    site.handle(Request::EndSession { refresh_token: bearer(&headers)? }, origin).await?;
     Ok(Answer::Nothing)
 }
 
-async fn delete_user(State(site): Shared, headers: HeaderMap) -> Result<Answer, Answer> {
-    site.handle(Request::DeleteUser { access_token: bearer(&headers)? }).await?;
+async fn delete_user(
+    State(site): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    site.handle(Request::DeleteUser { access_token: bearer(&headers)? }, origin).await?;
     Ok(Answer::Nothing)
 }
 
-async fn api_keys(State(site): Shared, headers: HeaderMap) -> Result<Answer, Answer> {
-    site.handle(Request::ApiKeys { refresh_token: bearer(&headers)? }).await?;
-    Err(unexpected())
+async fn api_keys(
+    State(site): Shared,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    site.handle(Request::ApiKeys { refresh_token: bearer(&headers)? }, origin).await?;
+    Err(Answer::unexpected())
 }
 
 async fn push(
     State(site): Shared,
+    Extension(origin): Extension<Origin>,
     Path((app, service)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    site.handle(Request::Push { access_token: bearer(&headers)?, service }).await?;
-    Err(unexpected())
+    site.handle(Request::Push { access_token: bearer(&headers)?, service }, origin).await?;
+    Err(Answer::unexpected())
 }
 
 async fn call_function(
     State(site): Shared,
+    Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     headers: HeaderMap,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
     let access_token = bearer(&headers)?;
-    let mut body = site.read(request.into_body()).await?;
+    let mut body = site.read(request).await?;
     let name = text(&body, "name")?;
     let service = body.get("service").map(|_| text(&body, "service")).transpose()?;
     let arguments = match body.remove("arguments") {
@@ -250,16 +311,20 @@ async fn call_function(
         Some(Value::Array(arguments)) => arguments,
         Some(_) => return Err(Answer::bad_request("'arguments' must be an array")),
     };
-    let arguments = match (&service, <[Value; 1]>::try_from(arguments)) {
-        (Some(_), Ok([argument])) => document(argument)?,
-        (Some(_), Err(_)) => return Err(Answer::bad_request("a function of a data source takes one argument")),
-        // No function of an app can be called yet; what it would be given does not matter.
-        (None, _) => bson::Document::new(),
+    let arguments = match &service {
+        Some(_) => match <[Value; 1]>::try_from(arguments) {
+            Ok([argument]) => document(argument)?,
+            Err(_) => return Err(Answer::bad_request("a function of a data source takes one argument")),
+        },
+        None => {
+            let mut all = RawDocumentBuf::new();
+            if let RawBson::Array(arguments) = ejson::parse(Value::Array(arguments))? {
+                all.append(bson::raw::cstr!("arguments"), arguments);
+            }
+            all
+        }
     };
-    let arguments =
-        RawDocumentBuf::try_from(arguments).map_err(|_| Answer::bad_request("the argument cannot be stored"))?;
-    let call = CallFunction { access_token, service, name, arguments };
-    let Response::Value(value) = site.handle(Request::CallFunction(call)).await? else { return Err(unexpected()) };
-    let value = Bson::try_from(value).map_err(|_| unexpected())?;
-    Ok(Answer::Json(value.into_canonical_extjson()))
+    let call = Request::CallFunction(CallFunction { access_token, service, name, arguments });
+    let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
+    Ok(Answer::json(&Canonical(value.as_raw_bson_ref())))
 }

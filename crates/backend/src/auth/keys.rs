@@ -160,23 +160,23 @@ impl KeyRing {
         Ok((id, Write { namespace: self.namespace.clone(), operation, guard: None }))
     }
 
-    /// Makes a key that signs from now on. `in_use` tells whether there may still be tokens of a key that
-    /// signed until then: the keys of which there are none are forgotten.
-    pub(crate) async fn rotate(&self, in_use: impl AsyncFn(DateTime) -> Result<bool>) -> Result<String> {
+    /// The keys that no longer sign, by their numbers, with the time since when.
+    pub(crate) async fn retired(&self) -> Result<Vec<(i64, DateTime)>> {
+        let keys = self.reload().await?;
+        Ok(keys.held.iter().filter_map(|key| Some((key.number, key.retired_at?))).collect())
+    }
+
+    /// Makes a key that signs from now on; its id. Forgets the keys with the numbers `unused`.
+    pub(crate) async fn rotate(&self, unused: &[i64]) -> Result<String> {
         self.prepare().await?;
         let keys = self.reload().await?;
         let newest = keys.held.last().map_or(0, |key| key.number);
         let (id, insert) = self.make(newest + 1)?;
         let mut writes = vec![insert];
-        for key in &keys.held {
-            match key.retired_at {
-                None => writes.push(self.retire(key, &keys)?),
-                Some(retired_at) if !in_use(retired_at).await? => {
-                    writes.push(self.modify(key.number, Change::Delete));
-                }
-                Some(_) => {}
-            }
+        for key in keys.held.iter().filter(|key| key.retired_at.is_none()) {
+            writes.push(self.retire(key, &keys)?);
         }
+        writes.extend(unused.iter().map(|&number| self.modify(number, Change::Delete)));
         match self.store.write(writes).await {
             Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are being rotated already")),
             Err(error) => Err(error.into()),

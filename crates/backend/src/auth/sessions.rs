@@ -114,21 +114,29 @@ impl Sessions {
 
     /// Makes a new signing key; its id. The ones before verify until their last token has expired.
     pub(crate) async fn rotate_keys(&self) -> Result<String> {
-        let now = query::Environment::now(&self.environment);
-        let in_use = async |retired_at: DateTime| {
-            // Other nodes, and tokens that are made from what they know, come a little later.
-            let last_signed = retired_at.timestamp_millis() + 2 * MAX_AGE;
-            if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
-                return Ok(true);
+        let mut unused = Vec::new();
+        for (number, retired_at) in self.tokens.keys().retired().await? {
+            if !self.may_have_signed(retired_at).await? {
+                unused.push(number);
             }
-            let filter = Filter::parse(&rawdoc! {
-                "created_at": { "$lte": DateTime::from_millis(last_signed) },
-                "expires_at": { "$gt": now },
-            })?;
-            let find = Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) };
-            Ok(!self.store.find(find).await?.is_empty())
-        };
-        self.tokens.keys().rotate(in_use).await
+        }
+        self.tokens.keys().rotate(&unused).await
+    }
+
+    /// Whether there may be a token that has not expired of a key that signed until `retired_at`.
+    async fn may_have_signed(&self, retired_at: DateTime) -> Result<bool> {
+        let now = query::Environment::now(&self.environment);
+        // Other nodes hear of a rotation a little later.
+        let last_signed = retired_at.timestamp_millis() + 2 * MAX_AGE;
+        if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
+            return Ok(true);
+        }
+        let filter = Filter::parse(&rawdoc! {
+            "created_at": { "$lte": DateTime::from_millis(last_signed) },
+            "expires_at": { "$gt": now },
+        })?;
+        let find = Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) };
+        Ok(!self.store.find(find).await?.is_empty())
     }
 
     /// Who an access token stands for, if its session is open.

@@ -1,7 +1,10 @@
 //! Custom user data: the document that belongs to a user
 //! (<https://www.mongodb.com/docs/atlas/app-services/users/custom-metadata/>).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bson::{
     RawBson,
@@ -20,11 +23,13 @@ const TOKEN_LIMIT: usize = 16 * 1024;
 pub(crate) struct CustomData {
     store: Arc<dyn Store>,
     configuration: Option<definition::CustomUserData>,
+    /// How many tokens went without the data, which did not fit.
+    left_out: AtomicU64,
 }
 
 impl CustomData {
     pub(crate) fn new(store: Arc<dyn Store>, configuration: Option<definition::CustomUserData>) -> Self {
-        Self { store, configuration }
+        Self { store, configuration, left_out: AtomicU64::new(0) }
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
@@ -52,21 +57,26 @@ impl CustomData {
         }
         Ok(None)
     }
-}
 
-/// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
-pub(crate) fn user_data_claim(user_id: ObjectId, document: &RawDocument) -> Result<Option<Box<RawValue>>> {
-    // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
-    let too_large = |size: usize| {
-        let fits = size <= TOKEN_LIMIT;
-        if !fits {
-            tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token, which goes without it");
-        }
-        !fits
-    };
-    if too_large(document.as_bytes().len()) {
-        return Ok(None);
+    /// How many tokens went without the data since the start, because it did not fit.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
-    let claim = serde_json::value::to_raw_value(&Canonical(RawBsonRef::Document(document))).map_err(Error::internal)?;
-    Ok(if too_large(claim.get().len()) { None } else { Some(claim) })
+
+    /// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
+    pub(crate) fn claim(&self, user_id: ObjectId, document: &RawDocument) -> Result<Option<Box<RawValue>>> {
+        // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
+        let mut size = document.as_bytes().len();
+        if size <= TOKEN_LIMIT {
+            let claim = Canonical(RawBsonRef::Document(document));
+            let claim = serde_json::value::to_raw_value(&claim).map_err(Error::internal)?;
+            size = claim.get().len();
+            if size <= TOKEN_LIMIT {
+                return Ok(Some(claim));
+            }
+        }
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token, which goes without it");
+        Ok(None)
+    }
 }

@@ -1,0 +1,66 @@
+//! What an operator sees of each request: an id that is in every line of the log that belongs to it, what it came to, and
+//! how long it took.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument;
+
+use crate::routes::Site;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is taken over from a proxy, in characters.
+const LONGEST_ID: usize = 64;
+
+/// The address of the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Runs a request under an id, counts it, and notes what it came to.
+pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
+    // A connection always has one; a router that is asked without is nobody's.
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let origin = site.proxies.origin(peer, request.headers());
+    request.extensions_mut().insert(origin);
+    let from_proxy = site.proxies.trusts(peer).then(|| request.headers().get(REQUEST_ID).cloned()).flatten();
+    let id = from_proxy.filter(is_plain).unwrap_or_else(new_id);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+
+    let span = tracing::error_span!("request", request_id = id.to_str().unwrap_or_default());
+    let running = site.metrics.begin();
+    let begun = Instant::now();
+    let mut response = async {
+        let response = next.run(request).await;
+        let (status, client) = (response.status().as_u16(), origin.address);
+        let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
+        match status {
+            500.. => tracing::warn!(%method, route, status, %client, milliseconds, "a request failed"),
+            _ => tracing::debug!(%method, route, status, %client, milliseconds, "a request was answered"),
+        }
+        response
+    }
+    .instrument(span)
+    .await;
+    running.end(&method, route, response.status(), begun.elapsed());
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn is_plain(id: &HeaderValue) -> bool {
+    let bytes = id.as_bytes();
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(byte);
+    (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(allowed)
+}
+
+/// Only has to differ from others: it is no secret.
+fn new_id() -> HeaderValue {
+    HeaderValue::from_str(&bson::oid::ObjectId::new().to_hex()).unwrap_or(HeaderValue::from_static("none"))
+}

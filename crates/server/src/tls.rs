@@ -1,0 +1,39 @@
+//! TLS, for a server that no proxy stands in front of.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// A certificate with what it was signed by, and its key: two files in PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The certificate first, then those that signed it.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// Reads the files; what is wrong with them, in words.
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, String> {
+        let in_file = |path: &PathBuf, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let certificates = CertificateDer::pem_file_iter(&self.certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| in_file(&self.certificate, &error))?;
+        if certificates.is_empty() {
+            return Err(in_file(&self.certificate, &"there is no certificate in it"));
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| in_file(&self.key, &error))?;
+        let mut configuration = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+            .map_err(|error| in_file(&self.certificate, &error))?;
+        configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(configuration)))
+    }
+}
