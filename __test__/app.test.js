@@ -10,14 +10,16 @@ const {
   ROOT,
   eventually,
   logInNew,
-  openApp,
+  openEmbedded,
   openBackend,
-  openKept,
   temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
 
 const { App, Credentials, MetadataMode } = Realm;
+
+/** An app of this process that keeps its users and documents in a directory. */
+const openKept = (directory, options) => openEmbedded({ store: undefined, baseFilePath: directory, ...options });
 
 const variables = ["USERKEEP_BASE_URL", "USERKEEP_DEFINITION", "USERKEEP_STORE", "NODE_ENV"];
 const before = Object.fromEntries(variables.map((name) => [name, process.env[name]]));
@@ -41,24 +43,29 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   expect(() => new App({})).toThrow("Expected 'id' to be a string, got undefined");
   expect(() => new App({ id: 5 })).toThrow("Expected 'id' to be a string, got a number");
   expect(() => new App("")).toThrow("empty string");
-  expect(() => openApp({ timeout: "1" })).toThrow("Expected 'timeout' to be a number, got a string");
-  expect(() => openApp({ store: "postgres://x" })).toThrow(
+  expect(() => openEmbedded({ timeout: "1" })).toThrow("Expected 'timeout' to be a number, got a string");
+  expect(() => openEmbedded({ store: "postgres://x" })).toThrow(
     'The store must be "sqlite:PATH" or "memory:", got "postgres://x"',
   );
-  expect(() => openApp({ store: "mongodb://localhost" })).toThrow("not supported yet");
-  expect(() => openApp({ maxDocuments: -1 })).toThrow(
+  expect(() => openEmbedded({ store: "mongodb://localhost" })).toThrow("not supported yet");
+  expect(() => openEmbedded({ maxDocuments: -1 })).toThrow(
     "Expected 'maxDocuments' to be a positive whole number, got a number",
   );
-  expect(() => openApp({ logger: "loud" })).toThrow("Expected 'logger' to be");
-  expect(() => openApp({ baseUrl: "http://localhost" })).toThrow(
-    "'baseUrl' names a backend elsewhere, so it cannot be used together with 'store'",
+  expect(() => openEmbedded({ logger: "loud" })).toThrow("Expected 'logger' to be");
+  expect(() => openEmbedded({ baseUrl: "http://localhost" })).toThrow(
+    "'baseUrl' names a backend elsewhere, so it cannot be used together with 'definition'",
   );
-  expect(() => new App({ id: "x", baseUrl: "http://localhost" })).toThrow("not supported yet");
-  expect(() => openApp({ metadata: { mode: "sometimes" } })).toThrow("metadata.mode");
-  expect(() => openApp({ metadata: { mode: MetadataMode.Encryption } })).toThrow("encryptionKey is required");
-  expect(() => openApp({ metadata: { mode: MetadataMode.Encryption, encryptionKey: new ArrayBuffer(63) } })).toThrow(
-    "64 bytes, got 63",
-  );
+  for (const baseUrl of ["", "localhost:3000", "ftp://localhost", "http://", "http://user:secret@localhost"]) {
+    const open = () => new App({ id: "x", baseUrl });
+    expect(open).toThrow("Expected 'baseUrl' to begin with http:// or https:// and to name a host, and no user");
+    expect(open).not.toThrow("secret");
+  }
+  expect(() => openEmbedded({ baseUrl: 5 })).toThrow("Expected 'baseUrl' to be a string, got a number");
+  expect(() => openEmbedded({ metadata: { mode: "sometimes" } })).toThrow("metadata.mode");
+  expect(() => openEmbedded({ metadata: { mode: MetadataMode.Encryption } })).toThrow("encryptionKey is required");
+  expect(() =>
+    openEmbedded({ metadata: { mode: MetadataMode.Encryption, encryptionKey: new ArrayBuffer(63) } }),
+  ).toThrow("64 bytes, got 63");
   expect(() => new Realm()).toThrow("no Realm database");
 });
 
@@ -68,16 +75,16 @@ test("a definition that cannot be used is refused with every file and path", () 
     "data_sources/mongodb-atlas/db/c/rules.json": { roles: [{ name: "r", apply_when: { a: { "%exists": true } } }] },
     "data_sources/mongodb-atlas/db/c/schema.json": { bsonType: "object" },
   });
-  expect(() => openApp({ definition })).toThrow(
+  expect(() => openEmbedded({ definition })).toThrow(
     /custom_user_data\.json at \$\.mongo_service_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %exists[\s\S]*schema\.json/,
   );
-  expect(() => openApp({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
+  expect(() => openEmbedded({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
 });
 
 test("the log tells what is run, and what is not used", () => {
   const lines = [];
   const definition = writeDefinition({ "triggers/t.json": {}, "root_config.json": { app_id: "other-abcde" } });
-  openApp({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
+  openEmbedded({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
   expect(lines).toEqual([
     expect.stringMatching(/^info: app 'test-app' runs .*definition on the store memory$/),
     expect.stringMatching(/^warn: the definition is of the app 'other-abcde'/),
@@ -85,13 +92,13 @@ test("the log tells what is run, and what is not used", () => {
     "warn: triggers/t.json: triggers do not run yet",
   ]);
   const calls = [];
-  openApp({ logger: { info: (message) => calls.push(message), log: () => {} } });
+  openEmbedded({ logger: { info: (message) => calls.push(message), log: () => {} } });
   expect(calls).toHaveLength(1);
 });
 
 test("the operator reads why the rules refused, and the user does not", async () => {
   const lines = [];
-  const app = openApp({ logger: (level, message) => lines.push([level, message]) });
+  const app = openEmbedded({ logger: (level, message) => lines.push([level, message]) });
   const user = await logInNew(app);
   const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
   await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow(/^insert not permitted$/);
@@ -193,7 +200,7 @@ test("apps of one id share users and backend, and other settings are an error", 
   await two.close();
   await openKept(temporaryDirectory()).close();
 
-  const [memory, another] = [openApp(), openApp()];
+  const [memory, another] = [openEmbedded(), openEmbedded()];
   await logInNew(memory);
   expect(another.currentUser).toBeNull();
 });
@@ -201,14 +208,14 @@ test("apps of one id share users and backend, and other settings are an error", 
 test("clearing the state of tests has to be allowed", async () => {
   expect(() => Realm.clearTestState()).toThrow("ALLOW_CLEAR_TEST_STATE");
   Realm.flags.ALLOW_CLEAR_TEST_STATE = true;
-  const app = openApp();
+  const app = openEmbedded();
   await Realm.clearTestState();
   Realm.flags.ALLOW_CLEAR_TEST_STATE = false;
   expect(() => app.currentUser).toThrow("The app has been closed");
 });
 
 test("shutdown closes every app", async () => {
-  const app = openApp();
+  const app = openEmbedded();
   const user = await logInNew(app);
   const collection = user.mongoClient("mongodb-atlas").db("a").collection("b");
   await Realm.shutdown();
@@ -221,7 +228,8 @@ test("shutdown closes every app", async () => {
 test("a place that cannot be written is a clear error that names memory:", async () => {
   const directory = temporaryDirectory();
   fs.writeFileSync(path.join(directory, "file"), "");
-  const open = () => openApp({ store: `sqlite:${path.join(directory, "file/app.sqlite")}`, baseFilePath: directory });
+  const open = () =>
+    openEmbedded({ store: `sqlite:${path.join(directory, "file/app.sqlite")}`, baseFilePath: directory });
   const attempt = async () => open().logIn(Credentials.anonymous());
   await expect(attempt()).rejects.toThrow(/cannot open the store .*memory:/);
 });

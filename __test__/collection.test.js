@@ -6,7 +6,7 @@ const { logInNew, openApp, openDefinition } = require("./helpers.js");
 let plants;
 
 beforeEach(async () => {
-  const user = await logInNew(openApp({ definition: openDefinition(), maxDocuments: 20 }));
+  const user = await logInNew(await openApp({ definition: openDefinition(), maxDocuments: 20 }));
   plants = user.mongoClient("mongodb-atlas").db("example").collection("plants");
   await plants.insertMany([
     { _id: 1, name: "venus flytrap", type: "perennial", sunlight: "full", tags: ["a", "b"], _partition: "Store 42" },

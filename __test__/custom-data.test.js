@@ -16,17 +16,17 @@ const {
 } = require("./helpers.js");
 
 test("is empty without a document, and where it is not enabled", async () => {
-  const user = await logInNew(openApp());
+  const user = await logInNew(await openApp());
   expect(user.customData).toEqual({});
   expect(await user.refreshCustomData()).toEqual({});
   const definition = writeDefinition({ "auth/custom_user_data.json": { enabled: false } });
-  const other = await logInNew(openApp({ definition }));
+  const other = await logInNew(await openApp({ definition }));
   await customDataOf(other).insertOne({ userId: other.id });
   expect(await other.refreshCustomData()).toEqual({});
 });
 
 test("is a new object on each read, whose changes have no effect", async () => {
-  const user = await logInNew(openApp());
+  const user = await logInNew(await openApp());
   await customDataOf(user).insertOne({ userId: user.id, deep: { list: [1] } });
   const data = await user.refreshCustomData();
   expect(user.customData).not.toBe(user.customData);
@@ -40,21 +40,21 @@ test("is a new object on each read, whose changes have no effect", async () => {
 
 test("comes with a log-in, and survives a restart as it was", async () => {
   const directory = temporaryDirectory();
-  const app = openKept(directory);
+  const app = await openKept(directory);
   const user = await logInNew(app);
   await customDataOf(user).insertOne({ userId: user.id, n: 1 });
   await user.refreshCustomData();
   const { email } = user.profile;
   await customDataOf(user).updateOne({ userId: user.id }, { $set: { n: 2 } });
   await app.close();
-  const reopened = openKept(directory);
+  const reopened = await openKept(directory);
   expect(reopened.currentUser.customData.n).toBe(1);
   const { Credentials } = require("..");
   expect((await reopened.logIn(Credentials.emailPassword(email, "passw0rd"))).customData.n).toBe(2);
 });
 
 test("keeps every BSON type", async () => {
-  const app = openApp();
+  const app = await openApp();
   const user = await logInNew(app);
   const collection = customDataOf(user);
   const document = {
@@ -114,7 +114,7 @@ test("keeps every BSON type", async () => {
 
 test("of a megabyte arrives whole, beside a token that goes without it", async () => {
   const lines = [];
-  const app = openApp({ logger: (level, message) => lines.push([level, message]) });
+  const app = await openApp({ logger: (level, message) => lines.push([level, message]) });
   const user = await logInNew(app);
   const text = "ä".repeat(500_000);
   await customDataOf(user).insertOne({ userId: user.id, text });
@@ -127,7 +127,7 @@ test("of a megabyte arrives whole, beside a token that goes without it", async (
 
 test("is found by the id as a string or as an ObjectId; the string wins, else the first inserted", async () => {
   const directory = temporaryDirectory();
-  const app = openKept(directory);
+  const app = await openKept(directory);
   const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory });
   const seeded = backend.collection(DATABASE, COLLECTION);
   const user = await logInNew(app);
@@ -170,7 +170,7 @@ test("may be kept under a path", async () => {
       ],
     },
   });
-  const user = await logInNew(openApp({ definition }));
+  const user = await logInNew(await openApp({ definition }));
   await user
     .mongoClient("mongodb-atlas")
     .db("app")

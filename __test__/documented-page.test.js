@@ -17,7 +17,7 @@ const {
 } = require("./helpers.js");
 
 test("custom data is read, written with upsert, and refreshed", async () => {
-  const app = openApp();
+  const app = await openApp();
   await logInNew(app);
 
   expect(app.currentUser.customData).toEqual({});
@@ -47,7 +47,7 @@ test("custom data is read, written with upsert, and refreshed", async () => {
 test("an existing document is linked where the rules allow it, and stays when the user is deleted", async () => {
   const directory = temporaryDirectory();
   const definition = openDefinition();
-  const app = openKept(directory, { definition });
+  const app = await openKept(directory, { definition });
   const backend = await openBackend({ definition, baseFilePath: directory });
   const seeded = backend.collection(DATABASE, COLLECTION);
   await seeded.insertOne({ _id: BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687"), favoriteColor: "blue" });
@@ -71,7 +71,7 @@ test("an existing document is linked where the rules allow it, and stays when th
 
 test("under the quickstart's role, a document that is not the user's cannot be linked", async () => {
   const directory = temporaryDirectory();
-  const app = openKept(directory);
+  const app = await openKept(directory);
   const backend = await openBackend({ definition: require("./helpers.js").QUICKSTART, baseFilePath: directory });
   const seeded = backend.collection(DATABASE, COLLECTION);
   const { insertedId } = await seeded.insertOne({ favoriteColor: "blue" });
@@ -93,14 +93,14 @@ test("under the quickstart's role, a document that is not the user's cannot be l
 
 test("everything is found again after a restart", async () => {
   const directory = temporaryDirectory();
-  const app = openKept(directory);
+  const app = await openKept(directory);
   const user = await logInNew(app);
   await customDataOf(user).insertOne({ userId: user.id, favoriteColor: "pink" });
   await user.refreshCustomData();
   const { id, accessToken, refreshToken, deviceId, identities, profile, customData } = user;
   await app.close();
 
-  const reopened = openKept(directory);
+  const reopened = await openKept(directory);
   expect(reopened.currentUser).toMatchObject({
     id,
     accessToken,

@@ -13,6 +13,7 @@ const COLLECTION = "custom-user-data";
 
 const directories = [];
 const opened = [];
+const servers = [];
 
 /** A directory that is gone after the test. */
 function temporaryDirectory() {
@@ -59,15 +60,65 @@ function openDefinition() {
   });
 }
 
-/** An app that is closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
-function openApp(options = {}) {
+/** Where the backend of the suites is: "embedded" or "remote" (see jest.config.js). */
+const MODE = globalThis.USERKEEP_TEST_MODE ?? "embedded";
+
+/** An app in this process, closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
+function openEmbedded(options = {}) {
   const app = new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", logger: null, ...options });
   opened.push(app);
   return app;
 }
 
+/** A server that is closed after the test. */
+async function serve(options = {}) {
+  const server = await Realm.serve({
+    app: "test-app",
+    definition: QUICKSTART,
+    store: "memory:",
+    port: 0,
+    logger: null,
+    ...options,
+  });
+  servers.push(server);
+  return server;
+}
+
+/** The servers of backends that are kept, by what they were opened with: an app that is opened again finds its own. */
+const kept = new Map();
+
+async function serveKept(options) {
+  const key = JSON.stringify(options);
+  if (!kept.has(key)) {
+    kept.set(key, await serve(options));
+  }
+  return kept.get(key);
+}
+
+/** An app of a backend elsewhere, with the options of one in this process. */
+async function openRemote({ definition = QUICKSTART, store, baseFilePath, maxDocuments, ...options } = {}) {
+  const isKept = baseFilePath !== undefined;
+  const backend = { definition, store: isKept ? store : "memory:", baseFilePath, maxDocuments };
+  const { url } = isKept ? await serveKept(backend) : await serve({ ...backend, logger: options.logger ?? null });
+  const app = new Realm.App({
+    id: "test-app",
+    logger: null,
+    baseUrl: url,
+    baseFilePath,
+    ...(!isKept && { metadata: { mode: Realm.MetadataMode.InMemory } }),
+    ...options,
+  });
+  opened.push(app);
+  return app;
+}
+
+/** An app that is closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
+async function openApp(options) {
+  return MODE === "remote" ? openRemote(options) : openEmbedded(options);
+}
+
 /** An app that keeps its users and documents in a directory. */
-function openKept(directory, options = {}) {
+async function openKept(directory, options = {}) {
   return openApp({ store: undefined, baseFilePath: directory, ...options });
 }
 
@@ -106,6 +157,8 @@ const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).co
 
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((app) => app.close()));
+  await Promise.all(servers.splice(0).map((server) => server.close()));
+  kept.clear();
   await Realm.shutdown();
   for (const directory of directories.splice(0)) {
     fs.rmSync(directory, { recursive: true, force: true });
@@ -125,9 +178,11 @@ module.exports = {
   openApp,
   openBackend,
   openDefinition,
+  openEmbedded,
   openKept,
   readAndWriteAll,
   rulesFile,
+  serve,
   temporaryDirectory,
   writeDefinition,
 };

@@ -5,7 +5,7 @@
 const { PASSWORD, Realm, logInNew, openApp } = require("./helpers.js");
 
 test("e-mail/password methods", async () => {
-  const app = openApp();
+  const app = await openApp();
   const { email } = (await logInNew(app)).profile;
   const auth = app.emailPasswordAuth;
   await expect(auth.confirmUser({ token: "t", tokenId: "i" })).rejects.toMatchObject({
@@ -36,7 +36,7 @@ test("e-mail/password methods", async () => {
 });
 
 test("functions, API keys, linking, push, watch", async () => {
-  const user = await logInNew(openApp());
+  const user = await logInNew(await openApp());
   await expect(user.callFunction("sum", 1, 2)).rejects.toMatchObject({
     message: "function not found: 'sum'",
     code: 4325,
@@ -68,7 +68,7 @@ test("functions, API keys, linking, push, watch", async () => {
 });
 
 test("names of data sources are checked", async () => {
-  const user = await logInNew(openApp());
+  const user = await logInNew(await openApp());
   expect(() => user.mongoClient(1)).toThrow("Expected 'serviceName' to be a string, got a number");
   expect(() => user.mongoClient("")).toThrow("Please provide the name of the MongoDB service to connect to.");
   expect(() => user.mongoClient("x").db(1)).toThrow("Expected 'databaseName' to be a string, got a number");

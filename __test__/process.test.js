@@ -184,6 +184,6 @@ test("nothing that was acknowledged is lost by kill -9, fifty times under load",
   expect(acknowledged.filter((id) => !ids.has(id))).toEqual([]);
   expect(found.every(({ text }) => text.length === 300)).toBe(true);
   // One user through all of it: the log-in was acknowledged too.
-  const { currentUser } = openKept(directory);
+  const { currentUser } = await openKept(directory);
   expect(await customDataOf(currentUser).count()).toBe(found.length);
 }, 180_000);

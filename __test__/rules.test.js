@@ -21,7 +21,7 @@ const everything = { read: true, write: true, insert: true, delete: true, search
 async function world(files) {
   const definition = writeDefinition(files);
   const directory = temporaryDirectory();
-  const app = openKept(directory, { definition });
+  const app = await openKept(directory, { definition });
   const backend = await openBackend({ definition, baseFilePath: directory });
   const user = await logInNew(app);
   const collection = (database, name) => user.mongoClient("mongodb-atlas").db(database).collection(name);
@@ -35,7 +35,7 @@ test("without a rule nothing is allowed, and the backend's own databases are out
     code: 4314,
   });
   const { collection: open } = await (async () => {
-    const app = openApp({
+    const app = await openApp({
       definition: writeDefinition({ "data_sources/mongodb-atlas/default_rule.json": { roles: [readAndWriteAll] } }),
     });
     const user = await logInNew(app);
@@ -171,7 +171,7 @@ test("document filters hold before and after a write", async () => {
 });
 
 test("two users of the quickstart never meet", async () => {
-  const app = openApp({ definition: QUICKSTART });
+  const app = await openApp({ definition: QUICKSTART });
   const one = await logInNew(app);
   const two = await logInNew(app);
   await customDataOf(one).insertOne({ userId: one.id, secret: 1 });

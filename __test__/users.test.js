@@ -18,7 +18,7 @@ const { Credentials, MetadataMode, ProviderType, UserState } = Realm;
 
 describe("logging in", () => {
   test("an unknown user and a wrong password are told the same", async () => {
-    const app = openApp();
+    const app = await openApp();
     await app.emailPasswordAuth.registerUser({ email: "a@example.com", password: PASSWORD });
     for (const credentials of [
       Credentials.emailPassword("a@example.com", "wrong one"),
@@ -34,7 +34,7 @@ describe("logging in", () => {
   });
 
   test("registering is checked", async () => {
-    const { emailPasswordAuth } = openApp();
+    const { emailPasswordAuth } = await openApp();
     const register = (email, password) => emailPasswordAuth.registerUser({ email, password });
     await expect(register("a@example.com", "12345")).rejects.toThrow("password must be between 6 and 128 characters");
     await register("a@example.com", PASSWORD);
@@ -55,10 +55,10 @@ describe("logging in", () => {
       "Must not supply both an authCode or idToken field",
     );
     expect(() => Credentials.google({})).toThrow("Must supply either");
-    await expect(openApp().logIn({ provider: "anon-user" })).rejects.toThrow(
+    await expect((await openApp()).logIn({ provider: "anon-user" })).rejects.toThrow(
       "made by one of the methods of Credentials",
     );
-    await expect(openApp().logIn()).rejects.toThrow("Expected 'credentials' to be an object, got undefined");
+    await expect((await openApp()).logIn()).rejects.toThrow("Expected 'credentials' to be an object, got undefined");
     expect(JSON.stringify(Credentials.emailPassword("a@example.com", PASSWORD))).toBe("{}");
   });
 
@@ -66,7 +66,7 @@ describe("logging in", () => {
     const definition = writeDefinition({
       "auth/providers.json": { "anon-user": { disabled: true }, "api-key": { disabled: false } },
     });
-    const app = openApp({ definition });
+    const app = await openApp({ definition });
     const all = [
       Credentials.anonymous(),
       Credentials.emailPassword("a@example.com", PASSWORD),
@@ -91,14 +91,14 @@ describe("logging in", () => {
         "local-userpass": { disabled: false, config: { autoConfirm: false, emailConfirmationUrl: "https://x" } },
       },
     });
-    const { emailPasswordAuth } = openApp({ definition });
+    const { emailPasswordAuth } = await openApp({ definition });
     await expect(emailPasswordAuth.registerUser({ email: "a@example.com", password: PASSWORD })).rejects.toThrow(
       'failed to confirm user "a@example.com"',
     );
   });
 
   test("an anonymous user who is logged in is used again", async () => {
-    const app = openApp();
+    const app = await openApp();
     const one = await app.logIn(Credentials.anonymous());
     expect((await app.logIn(Credentials.anonymous())).id).toBe(one.id);
     expect((await app.logIn(Credentials.anonymous(false))).id).not.toBe(one.id);
@@ -110,7 +110,7 @@ describe("logging in", () => {
 
 describe("a user", () => {
   test("shows what the SDK showed", async () => {
-    const app = openApp();
+    const app = await openApp();
     const user = await logInNew(app);
     expect(user.id).toMatch(/^[0-9a-f]{24}$/);
     expect(user).toBeInstanceOf(Realm.User);
@@ -137,7 +137,7 @@ describe("a user", () => {
   });
 
   test("is logged out here before the backend is asked", async () => {
-    const app = openApp();
+    const app = await openApp();
     const user = await logInNew(app);
     const done = user.logOut();
     expect(app.currentUser).toBeNull();
@@ -165,7 +165,7 @@ describe("a user", () => {
   });
 
   test("can be switched to, removed and deleted", async () => {
-    const app = openApp();
+    const app = await openApp();
     const one = await logInNew(app);
     const two = await logInNew(app);
     const three = await logInNew(app);
@@ -185,7 +185,7 @@ describe("a user", () => {
     await app.emailPasswordAuth.registerUser({ email: two.profile.email, password: PASSWORD });
     expect((await app.logIn(Credentials.emailPassword(two.profile.email, PASSWORD))).id).not.toBe(two.id);
 
-    const stranger = await logInNew(openApp());
+    const stranger = await logInNew(await openApp());
     expect(() => app.switchUser(stranger)).toThrow("User does not exist");
     await expect(app.removeUser(stranger)).rejects.toMatchObject({ code: 4100 });
     await expect(app.deleteUser({})).rejects.toThrow("Expected 'user' to be a User");
@@ -195,7 +195,7 @@ describe("a user", () => {
 
 describe("listeners", () => {
   test("hear as often as the SDK's did, before promises resolve", async () => {
-    const app = openApp();
+    const app = await openApp();
     const heard = jest.fn();
     app.addListener(heard);
     expect(() => app.addListener(heard)).toThrow("Remove callback before adding it again");
@@ -226,7 +226,7 @@ describe("listeners", () => {
   });
 
   test("find the current user in place", async () => {
-    const app = openApp();
+    const app = await openApp();
     const seen = [];
     app.addListener(() => seen.push(app.currentUser?.id ?? null));
     const user = await logInNew(app);
@@ -246,10 +246,10 @@ describe("between runs", () => {
     [MetadataMode.NoMetadata, { mode: MetadataMode.NoMetadata }, false],
   ])("metadata mode: %s", async (_name, metadata, kept) => {
     const directory = temporaryDirectory();
-    const app = openKept(directory, { metadata });
+    const app = await openKept(directory, { metadata });
     const user = await logInNew(app);
     await app.close();
-    const reopened = openKept(directory, { metadata });
+    const reopened = await openKept(directory, { metadata });
     expect(reopened.currentUser?.id).toBe(kept ? user.id : undefined);
     expect(fs.existsSync(path.join(directory, ".userkeep/test-app.session"))).toBe(kept);
   });
@@ -259,20 +259,20 @@ describe("between runs", () => {
     const file = path.join(directory, ".userkeep/test-app.session");
     const open = (byte) =>
       openKept(directory, { metadata: { mode: MetadataMode.Encryption, encryptionKey: key(byte) } });
-    const app = open(1);
+    const app = await open(1);
     await logInNew(app);
     await app.close();
     const bytes = fs.readFileSync(file);
-    expect(() => open(2)).toThrow("the encryption key is not the one");
-    expect(() => openKept(directory)).toThrow("is encrypted");
+    await expect(open(2)).rejects.toThrow("the encryption key is not the one");
+    await expect(openKept(directory)).rejects.toThrow("is encrypted");
     expect(fs.readFileSync(file).equals(bytes)).toBe(true);
-    expect(open(1).currentUser.isLoggedIn).toBe(true);
+    expect((await open(1)).currentUser.isLoggedIn).toBe(true);
   });
 
   test("an access token that is not accepted is refreshed silently, once, and the call replayed", async () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, ".userkeep/test-app.session");
-    const app = openKept(directory);
+    const app = await openKept(directory);
     const user = await logInNew(app);
     await customDataOf(user).insertOne({ userId: user.id, favoriteColor: "pink" });
     await app.close();
@@ -283,7 +283,7 @@ describe("between runs", () => {
     kept.users[0].access_token = `${header}.${payload}.${"A".repeat(86)}`;
     fs.writeFileSync(file, Buffer.concat([Buffer.from("UKS0"), bson.serialize(kept)]));
 
-    const reopened = openKept(directory);
+    const reopened = await openKept(directory);
     const again = reopened.currentUser;
     const heard = jest.fn();
     again.addListener(heard);
@@ -298,18 +298,18 @@ describe("between runs", () => {
     kept.users[0].refresh_token = kept.users[0].access_token;
     await reopened.close();
     fs.writeFileSync(file, Buffer.concat([Buffer.from("UKS0"), bson.serialize(kept)]));
-    const last = openKept(directory).currentUser;
+    const last = (await openKept(directory)).currentUser;
     await expect(customDataOf(last).findOne()).rejects.toMatchObject({ message: "unauthorized" });
     expect(last.isLoggedIn).toBe(true);
   });
 
-  test("a damaged file is an error that names it, and is left alone", () => {
+  test("a damaged file is an error that names it, and is left alone", async () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, ".userkeep/test-app.session");
     fs.mkdirSync(path.dirname(file));
     for (const contents of ["", "UKS0", "something else", "UKS0\x05\0\0\0\0"]) {
       fs.writeFileSync(file, contents);
-      expect(() => openKept(directory)).toThrow(file);
+      await expect(openKept(directory)).rejects.toThrow(file);
       expect(fs.readFileSync(file, "utf8")).toBe(contents);
     }
   });

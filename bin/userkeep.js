@@ -22,6 +22,7 @@ const USAGE = `Usage: userkeep <command> [options]
       --trust-proxy CIDR   believe the X-Forwarded-For of a proxy in this network; may be repeated
       --unlimited CIDR     do not limit the clients of this network together, as the application's own servers
       --max-body-size N    the largest body of a request, in bytes (18 MB)
+      --client-timeout MS  how long a client may go without a sign of life (30000)
       --metrics-port PORT  answer the operator's /healthz and /metrics on a port of their own
       --metrics-host HOST  and on this address (127.0.0.1)
       --log FORMAT         text or json (text)
@@ -43,6 +44,7 @@ const SERVE_OPTIONS = {
   "trust-proxy": list,
   unlimited: list,
   "max-body-size": text,
+  "client-timeout": text,
   "metrics-port": text,
   "metrics-host": text,
   log: text,
@@ -50,7 +52,7 @@ const SERVE_OPTIONS = {
 };
 
 /** The options that are numbers in JavaScript. */
-const NUMBERS = ["port", "max-body-size", "metrics-port"];
+const NUMBERS = ["port", "max-body-size", "client-timeout", "metrics-port"];
 
 /** What a person did wrong; no stack is of any help. */
 class UsageError extends Error {}

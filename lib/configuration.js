@@ -171,19 +171,14 @@ function resolveConfiguration(config, { operator = false } = {}) {
   const baseUrl = isEmbedded ? undefined : setting(config, "baseUrl", "USERKEEP_BASE_URL");
   const { inMemory, key } = encryptionKey(config.metadata);
   const backend = baseUrl === undefined ? embedded(config, ownFile) : remote(config, baseUrl);
-  const keepsNothing = baseUrl === undefined && backend.store === undefined;
-  const sessionFile = keepsNothing || inMemory ? undefined : ownFile("session");
+  const isInMemory = baseUrl === undefined && backend.store === undefined;
+  const sessionFile = isInMemory || inMemory ? undefined : ownFile("session");
+  const settings = JSON.stringify([backend, sessionFile, key?.toString("hex")]);
+  // Apps elsewhere that keep nothing here have nothing in common but what they ask.
+  const name = baseUrl === undefined || sessionFile ? config.id : JSON.stringify([config.id, settings]);
   return {
     native: { ...backend, appId: config.id, sessionFile, encryptionKey: key, operator },
-    shared: keepsNothing
-      ? undefined
-      : JSON.stringify([
-          ...(baseUrl === undefined
-            ? [backend.definition, backend.store, config.maxDocuments]
-            : [backend.baseUrl, config.timeout]),
-          sessionFile,
-          key?.toString("hex"),
-        ]),
+    shared: isInMemory ? undefined : { name, settings },
     unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
   };
 }

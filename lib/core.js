@@ -10,7 +10,7 @@ const NO_PARAMETERS = Buffer.from(encode({}));
 const NO_USER = 0;
 const APP_EVENT = -1;
 
-/** The open cores that further apps of the same id share. */
+/** The open cores that further apps share, by their names: the app's id where something is kept under it. */
 const sharedCores = new Map();
 
 /** All open cores, for shutdown. */
@@ -24,13 +24,14 @@ class Core {
   #users = 1;
   #closing = null;
   #stopLogging;
+  #shared;
 
   constructor(config, { native: configuration, shared, unknown }) {
     const log = makeLogger(config.logger);
     const opened = native.open(bridge, configuration);
     this.handle = opened.handle;
     this.id = config.id;
-    this.shared = shared;
+    this.#shared = shared;
     const { baseUrl, store = "memory" } = configuration;
     log(
       "info",
@@ -51,19 +52,19 @@ class Core {
     beforeSettling.add(this.flush);
     this.#stopLogging = listenToLog(log);
     openCores.add(this);
-    if (shared !== undefined) {
-      sharedCores.set(config.id, this);
+    if (shared) {
+      sharedCores.set(shared.name, this);
     }
   }
 
   /** The core for a configuration: a new one, or the one that is open with the same settings. */
   static open(config) {
     const resolved = resolveConfiguration(config);
-    const existing = resolved.shared === undefined ? undefined : sharedCores.get(config.id);
+    const existing = resolved.shared && sharedCores.get(resolved.shared.name);
     if (!existing) {
       return new Core(config, resolved);
     }
-    if (existing.shared !== resolved.shared) {
+    if (existing.#shared.settings !== resolved.shared.settings) {
       throw new Error(`The app '${config.id}' is open with other settings. Close it first: await app.close()`);
     }
     existing.#users += 1;
@@ -147,8 +148,8 @@ class Core {
       beforeSettling.delete(this.flush);
       this.#stopLogging();
       openCores.delete(this);
-      if (sharedCores.get(this.id) === this) {
-        sharedCores.delete(this.id);
+      if (this.#shared && sharedCores.get(this.#shared.name) === this) {
+        sharedCores.delete(this.#shared.name);
       }
       this.#closing = Promise.resolve(result(native.close(bridge, this.handle)));
     }

@@ -5,12 +5,20 @@ const { openNative } = require("./backend.js");
 const { bridge, native, result } = require("./bridge.js");
 
 const MAX_PORT = 65535;
+const MAX_UINT32 = 2 ** 32 - 1;
 
 function checkPort(port, name) {
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
     throw new TypeAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
   }
   return port;
+}
+
+function checkPositive(value, name) {
+  if (!Number.isInteger(value) || value <= 0 || value > MAX_UINT32) {
+    throw new TypeAssertionError("a positive whole number", value, name);
+  }
+  return value;
 }
 
 function optional(check, value, name) {
@@ -29,10 +37,7 @@ function networks(value, name) {
 /** What the native side listens with, from the options for it; and the others. */
 function readOptions(options) {
   const { host, port = 3000, publicUrl, maxBodySize, tlsCert, tlsKey, trustProxy, unlimited, ...more } = options;
-  const { metricsHost, metricsPort, ...rest } = more;
-  if (maxBodySize !== undefined && !(Number.isInteger(maxBodySize) && maxBodySize > 0)) {
-    throw new TypeAssertionError("a positive whole number of bytes", maxBodySize, "maxBodySize");
-  }
+  const { metricsHost, metricsPort, clientTimeout, ...rest } = more;
   if (publicUrl !== undefined && !/^https?:\/\//.test(assert.string(publicUrl, "publicUrl"))) {
     throw new Error(`Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(publicUrl)}`);
   }
@@ -43,7 +48,8 @@ function readOptions(options) {
     host: optional(assert.string, host, "host"),
     port: checkPort(port, "port"),
     publicUrl,
-    maxBody: maxBodySize,
+    maxBody: optional(checkPositive, maxBodySize, "maxBodySize"),
+    clientTimeout: optional(checkPositive, clientTimeout, "clientTimeout"),
     tlsCertificate: optional(assert.string, tlsCert, "tlsCert"),
     tlsKey: optional(assert.string, tlsKey, "tlsKey"),
     trustedProxies: networks(trustProxy, "trustProxy"),

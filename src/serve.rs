@@ -1,5 +1,7 @@
 //! Offering a backend over HTTP.
 
+use std::time::Duration;
+
 use bson::{RawBson, raw::cstr, rawdoc};
 use client::Error;
 use napi::{Env, bindgen_prelude::External};
@@ -25,6 +27,8 @@ pub struct ServerConfiguration {
     /// Networks, as `10.0.0.0/8`, or addresses.
     pub trusted_proxies: Vec<String>,
     pub unlimited: Vec<String>,
+    /// In milliseconds.
+    pub client_timeout: Option<u32>,
     pub metrics_host: Option<String>,
     pub metrics_port: Option<u16>,
 }
@@ -41,6 +45,7 @@ impl ServerConfiguration {
             tls: tls.map(|(certificate, key)| Tls { certificate: certificate.into(), key: key.into() }),
             trusted_proxies: networks(&self.trusted_proxies)?,
             unlimited: networks(&self.unlimited)?,
+            patience: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
             metrics: self.metrics_port.map(|port| (metrics_host, port)),
         })
     }

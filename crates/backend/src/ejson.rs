@@ -8,7 +8,10 @@ use bson::{
     Bson, RawBson,
     raw::{RawBsonRef, RawDocument},
 };
-use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::{
+    Deserialize,
+    ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer},
+};
 use serde_json::Value;
 
 use crate::{Error, ErrorCode, Result};
@@ -16,6 +19,45 @@ use crate::{Error, ErrorCode, Result};
 /// A BSON value that serializes as canonical Extended JSON, without a copy in between.
 #[derive(Debug, Clone, Copy)]
 pub struct Canonical<'a>(pub RawBsonRef<'a>);
+
+/// How deep JSON may be nested: as deep as a document, and what it comes in, and what its values are wrapped in.
+const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
+
+/// JSON, as deep as documents may be.
+///
+/// # Errors
+/// Where it is none, with the place; nothing of what it holds is told.
+pub fn read(json: &[u8]) -> Result<Value> {
+    let refused = |message: String| Error::new(ErrorCode::BadRequest, message);
+    // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
+    if depth(json) > MAX_DEPTH {
+        return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
+    }
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    parser.disable_recursion_limit();
+    let value = Value::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    // The position tells enough.
+    value.map_err(|error| refused(format!("this is not JSON: line {}, column {}", error.line(), error.column())))
+}
+
+/// How deep brackets are nested.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
 
 /// A value of any flavour of Extended JSON as BSON.
 ///
@@ -195,6 +237,18 @@ mod tests {
         assert_eq!(parse(written).unwrap(), RawBson::Document(raw));
         let nan = serde_json::to_string(&Canonical(RawBsonRef::Double(f64::NAN))).unwrap();
         assert_eq!(nan, r#"{"$numberDouble":"NaN"}"#);
+    }
+
+    #[test]
+    fn json_may_be_as_deep_as_documents_and_no_deeper() {
+        let nested = |levels: usize| format!("{}1{}", "[{\"\\\"[\":".repeat(levels / 2), "}]".repeat(levels / 2));
+        assert!(read(nested(MAX_DEPTH).as_bytes()).is_ok());
+        let error = read(nested(MAX_DEPTH + 2).as_bytes()).unwrap_err();
+        assert!(error.message.contains("nested more than 250 levels deep"), "{error}");
+        assert!(read("[".repeat(1_000_000).as_bytes()).is_err());
+        for (json, place) in [("", "line 1, column 0"), ("{\n x", "line 2, column 2"), ("1 2", "line 1, column 3")] {
+            assert!(read(json.as_bytes()).unwrap_err().message.ends_with(place), "{json}");
+        }
     }
 
     #[test]

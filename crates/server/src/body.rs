@@ -17,10 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
 
-/// How long a body may take, beside what its size allows for.
-const BODY_TIME: Duration = Duration::from_secs(20);
-
-/// How slow a body may come after that, in bytes a second: who is slower only keeps a connection busy.
+/// How slow a body may come, in bytes a second: who is slower only keeps a connection busy.
 const SLOWEST: usize = 16 * 1024;
 
 /// The token of the `Authorization` header.
@@ -28,26 +25,33 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
     let token = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
+        // Without a token after it, as of who is logged out, it is a token that nobody has.
+        .and_then(|value| value.strip_prefix("Bearer"));
     token.map(|token| Secret::from(token.trim().to_owned())).ok_or_else(|| {
         backend::Error::new(ErrorCode::MissingAuthReq, "expected Authorization header with JWT (Bearer schema).").into()
     })
 }
 
-/// Reads a body that is a JSON object; an empty one stands for an empty object.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, largest: usize) -> Result<Map<String, Value>, Answer> {
+/// Reads a body that is a JSON object; an empty one stands for an empty object. `patience` is how long it may take, beside
+/// what its size allows for.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    largest: usize,
+    patience: Duration,
+) -> Result<Map<String, Value>, Answer> {
     let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if said.is_some_and(|length| length > largest) {
         return Err(too_large(largest));
     }
-    object(&collect(body, said.unwrap_or(0), largest).await?)
+    object(&collect(body, said.unwrap_or(0), largest, patience).await?)
 }
 
-async fn collect(mut body: Body, expected: usize, largest: usize) -> Result<Vec<u8>, Answer> {
+async fn collect(mut body: Body, expected: usize, largest: usize, patience: Duration) -> Result<Vec<u8>, Answer> {
     let begun = Instant::now();
     let mut bytes = Vec::with_capacity(expected.min(64 * 1024));
     loop {
-        let deadline = begun + BODY_TIME + Duration::from_secs((bytes.len() / SLOWEST) as u64);
+        let deadline = begun + patience + Duration::from_secs((bytes.len() / SLOWEST) as u64);
         let frame = match timeout_at(deadline, body.frame()).await {
             Ok(None) => return Ok(bytes),
             Ok(Some(Ok(frame))) => frame,
@@ -75,13 +79,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Answer> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Answer::bad_request("the body must be a JSON object")),
-        // The position tells enough, and nothing of what the body holds.
-        Err(error) => {
-            Err(Answer::bad_request(format!("the body is not JSON: line {}, column {}", error.line(), error.column())))
-        }
+    match ejson::read(body)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(Answer::bad_request("the body must be a JSON object")),
     }
 }
 

@@ -41,14 +41,8 @@ use crate::{
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle, or take to send the headers of a request.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// How long a client may leave what it is sent unread.
-const UNREAD: Duration = Duration::from_secs(30);
-
-/// How long greeting a client of TLS may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client may keep a connection without a sign of life, unless said otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many connections are held at once; further ones wait to be accepted.
 const CONNECTIONS: usize = 10_000;
@@ -76,6 +70,9 @@ pub struct Options {
     pub trusted_proxies: Vec<IpNet>,
     /// From where so many people make requests, as the application's own servers, that they are not limited together.
     pub unlimited: Vec<IpNet>,
+    /// How long a client may take to agree on TLS, to send the headers of a request or the first of its body, to ask again
+    /// over the same connection, and to read what it is sent; 30 s if missing.
+    pub patience: Option<Duration>,
     /// The host and the port for the operator: `/healthz` and `/metrics`.
     pub metrics: Option<(String, u16)>,
 }
@@ -126,6 +123,7 @@ impl Server {
             backend,
             url: url.clone(),
             max_body: options.max_body.unwrap_or(MAX_BODY),
+            patience: options.patience.unwrap_or(PATIENCE),
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
         });
@@ -134,9 +132,12 @@ impl Server {
         let mut serving = Vec::new();
         if let Some((listener, _)) = operators {
             let router = operators_router(Arc::clone(&site));
-            serving.push(tokio::spawn(accept(listener, router, None, metrics.clone(), ending.clone())));
+            let door = Door { router, tls: None, metrics: metrics.clone(), patience: site.patience };
+            serving.push(tokio::spawn(accept(listener, door, ending.clone())));
         }
-        serving.push(tokio::spawn(accept(listener, routes::router(site), tls, metrics, ending)));
+        let patience = site.patience;
+        let door = Door { router: routes::router(site), tls, metrics, patience };
+        serving.push(tokio::spawn(accept(listener, door, ending)));
         Ok(Self { url, metrics_url, end, serving: Mutex::new(serving) })
     }
 
@@ -189,14 +190,17 @@ fn operators_router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-/// Takes connections until the server is to end, and then waits for what is under way.
-async fn accept(
-    listener: TcpListener,
+/// What connections come to.
+#[derive(Clone)]
+struct Door {
     router: Router,
     tls: Option<TlsAcceptor>,
     metrics: Metrics,
-    ending: watch::Receiver<bool>,
-) {
+    patience: Duration,
+}
+
+/// Takes connections until the server is to end, and then waits for what is under way.
+async fn accept(listener: TcpListener, door: Door, ending: watch::Receiver<bool>) {
     let mut ended = pin!(ended(ending.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -218,11 +222,11 @@ async fn accept(
                 continue;
             }
         };
-        let (router, tls, metrics, ending) = (router.clone(), tls.clone(), metrics.clone(), ending.clone());
+        let (door, ending) = (door.clone(), ending.clone());
         connections.spawn(async move {
             let _place = place;
-            let _connected = metrics.connected();
-            greet(stream, address.ip(), router, tls, ending).await;
+            let _connected = door.metrics.connected();
+            greet(stream, address.ip(), &door, ending).await;
         });
     }
     drop(listener);
@@ -233,21 +237,15 @@ async fn accept(
     }
 }
 
-async fn greet(
-    stream: TcpStream,
-    peer: IpAddr,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    ending: watch::Receiver<bool>,
-) {
+async fn greet(stream: TcpStream, peer: IpAddr, door: &Door, ending: watch::Receiver<bool>) {
     // Without it small answers wait for acknowledgements of others.
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, peer, router, ending).await,
-        Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, peer, router, ending).await,
+    match &door.tls {
+        None => serve(stream, peer, door, ending).await,
+        Some(tls) => match timeout(door.patience, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, peer, door, ending).await,
             Ok(Err(error)) => tracing::debug!(client = %peer, %error, "no TLS could be agreed on"),
-            Err(_) => tracing::debug!(client = %peer, "greeting a client of TLS took too long"),
+            Err(_) => tracing::debug!(client = %peer, "agreeing on TLS took too long"),
         },
     }
 }
@@ -255,20 +253,20 @@ async fn greet(
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: IpAddr,
-    router: Router,
+    door: &Door,
     ending: watch::Receiver<bool>,
 ) {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(UNREAD));
+    stream.set_write_timeout(Some(door.patience));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        answer(router.clone(), request)
+        answer(door.router.clone(), request)
     });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
+            .header_read_timeout(door.patience)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     let ended = tokio::select! {

@@ -1,6 +1,6 @@
 //! The routes, each of which makes a request of what came in and an answer of what comes back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -38,6 +38,7 @@ pub(crate) struct Site {
     pub(crate) backend: Arc<Backend>,
     pub(crate) url: String,
     pub(crate) max_body: usize,
+    pub(crate) patience: Duration,
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
 }
@@ -92,7 +93,7 @@ impl Site {
 
     async fn read(&self, request: HttpRequest) -> Result<Map<String, Value>, Answer> {
         let (parts, body) = request.into_parts();
-        body::read(&parts.headers, body, self.max_body).await
+        body::read(&parts.headers, body, self.max_body, self.patience).await
     }
 
     async fn handle(&self, request: Request, origin: Origin) -> Result<Response, Answer> {

@@ -151,6 +151,3 @@ impl Connection for Http {
         future::ready(()).boxed()
     }
 }
-
-#[cfg(test)]
-mod tests {}

@@ -229,9 +229,9 @@ const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
 impl Answer {
     fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).map_err(|error| Error {
+        ejson::read(&self.body).map_err(|error| Error {
             status: Some(self.status),
-            ..Error::malformed_json(format!("the backend's answer is not JSON: {error}"))
+            ..Error::malformed_json(format!("the backend's answer cannot be read: {}", error.message))
         })
     }
 

@@ -1,0 +1,220 @@
+"use strict";
+
+// Clients that do not mean well, or are gone.
+
+const net = require("node:net");
+const { DATABASE, COLLECTION, PASSWORD, serve: serveApp } = require("./helpers.js");
+
+let url;
+
+async function serve(options) {
+  const server = await serveApp(options);
+  url = `${server.url}/api/client/v2.0`;
+  return server;
+}
+
+async function send(method, route, { token, body, headers, signal } = {}) {
+  const answer = await fetch(url + route, {
+    method,
+    headers: { ...(token && { Authorization: `Bearer ${token}` }), ...headers },
+    body: body && JSON.stringify(body),
+    signal,
+  });
+  const text = await answer.text();
+  return {
+    status: answer.status,
+    retryAfter: Number(answer.headers.get("retry-after") ?? 0),
+    body: text && JSON.parse(text),
+  };
+}
+
+const providers = "/app/test-app/auth/providers";
+const register = (email, options) =>
+  send("POST", `${providers}/local-userpass/register`, { body: { email, password: PASSWORD }, ...options });
+const logIn = (username, password = PASSWORD, options = {}) =>
+  send("POST", `${providers}/local-userpass/login`, { body: { username, password }, ...options });
+const from = (address) => ({ headers: { "X-Forwarded-For": address } });
+const refused = {
+  status: 429,
+  retryAfter: expect.any(Number),
+  body: { error: expect.stringContaining("too many attempts; try again in"), error_code: "AppServerError" },
+};
+
+/** How many times something fails before it is refused. */
+async function failures(ask, limit = 100) {
+  for (let count = 0; count < limit; count++) {
+    const answer = await ask(count);
+    if (answer.status === 429) {
+      return count;
+    }
+    expect([400, 401, 409]).toContain(answer.status);
+  }
+  return limit;
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+describe("guessing passwords", () => {
+  test("of one account has to wait, and so has a forged forwarding header", async () => {
+    await serve();
+    await register("a@example.com");
+    expect(await failures((count) => logIn("a@example.com", "wrong", from(`198.51.100.${count}`)))).toBe(6);
+    const answer = await logIn("a@example.com");
+    expect(answer).toMatchObject(refused);
+    expect(answer.retryAfter).toBe(1);
+    await pause(answer.retryAfter * 1000);
+    expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
+    // Nobody else had to wait.
+    await register("b@example.com");
+    expect(await logIn("b@example.com")).toMatchObject({ status: 200 });
+  });
+
+  test("of many accounts has to wait, and who has logged in from there before does not", async () => {
+    await serve();
+    await register("a@example.com");
+    expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
+    expect(await failures((count) => logIn(`nobody${count}@example.com`))).toBe(51);
+    expect(await register("late@example.com")).toMatchObject(refused);
+    expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
+  });
+
+  test("behind a proxy that is trusted each client counts for itself", async () => {
+    await serve({ trustProxy: "127.0.0.0/8" });
+    await register("a@example.com");
+    const wrong = (address) => () => logIn("a@example.com", "wrong", from(address));
+    // What a client makes up comes before what the proxy adds.
+    expect(await failures((count) => logIn("a@example.com", "wrong", from(`203.0.113.${count}, 192.0.2.1`)))).toBe(6);
+    expect(await logIn("a@example.com", PASSWORD, from("192.0.2.2"))).toMatchObject({ status: 200 });
+    expect(await failures(wrong("192.0.2.2"))).toBe(6);
+    const within = (count) => logIn(`nobody${count}@example.com`, PASSWORD, from(`2001:db8::${count.toString(16)}`));
+    expect(await failures(within)).toBe(51);
+    expect(await logIn("nobody@example.com", PASSWORD, from("2001:db8:0:1::1"))).toMatchObject({ status: 401 });
+  });
+
+  test("from the application's own servers only an account has to wait", async () => {
+    await serve({ unlimited: ["127.0.0.1"] });
+    await register("a@example.com");
+    expect(await failures((count) => logIn(`nobody${count}@example.com`), 60)).toBe(60);
+    expect(await failures(() => logIn("a@example.com", "wrong"))).toBe(6);
+  });
+
+  test("log-ins that are right are never refused, however many come at once", async () => {
+    await serve();
+    await register("a@example.com");
+    const answers = await Promise.all(Array.from({ length: 30 }, () => logIn("a@example.com")));
+    expect(answers.map(({ status }) => status)).toEqual(Array(30).fill(200));
+  });
+});
+
+test("registering what is taken, and making users without end, has to wait", async () => {
+  await serve();
+  await register("a@example.com");
+  expect(await failures(() => register("a@example.com"))).toBe(6);
+  let made = 0;
+  let answer;
+  do {
+    answer = await send("POST", `${providers}/anon-user/login`);
+    made += 1;
+  } while (answer.status === 200);
+  expect(answer).toMatchObject(refused);
+  expect(made).toBeGreaterThan(150);
+});
+
+test("refreshing with forged tokens has to wait, and with genuine ones never", async () => {
+  await serve();
+  const { body } = await send("POST", `${providers}/anon-user/login`);
+  const forged = `${body.refresh_token.slice(0, -20)}${"A".repeat(20)}`;
+  expect(await failures(() => send("POST", "/auth/session", { token: forged }))).toBe(51);
+  expect(await send("POST", "/auth/session", { token: forged })).toMatchObject(refused);
+  expect(await send("POST", "/auth/session", { token: body.refresh_token })).toMatchObject({ status: 201 });
+});
+
+/** What a server answers to bytes, until it cuts the connection; and after how long it does. */
+function raw(port, text, { keep = true } = {}) {
+  return new Promise((resolve, reject) => {
+    const begun = Date.now();
+    const socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: keep });
+    let answer = "";
+    socket.on("data", (data) => {
+      answer += data;
+    });
+    socket.on("error", reject);
+    socket.on("end", () => {
+      socket.destroy();
+      resolve({ answer, took: Date.now() - begun });
+    });
+    socket.write(text);
+  });
+}
+
+test("clients that are slow, or silent, are cut", async () => {
+  const server = await serve({ clientTimeout: 500 });
+  const { port } = new URL(server.url);
+  const silent = await raw(port, "");
+  const half = await raw(port, "GET /api/client/v2.0/app/test-app/location HTTP/1.1\r\nHost: x\r\nX-Slow");
+  const idle = await raw(port, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  const head = `POST /api/client/v2.0${providers}/anon-user/login HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n`;
+  const body = await raw(port, `${head}{`);
+  for (const { took } of [silent, half, idle, body]) {
+    expect(took).toBeGreaterThan(400);
+    expect(took).toBeLessThan(5000);
+  }
+  expect(idle.answer).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*{"status":"ok"}$/);
+  expect(body.answer).toMatch(/^HTTP\/1\.1 408 [\s\S]*"error":"the body took too long to arrive"/);
+});
+
+test("a client that reads nothing of its answer is cut", async () => {
+  const server = await serve({ clientTimeout: 500 });
+  const { port } = new URL(server.url);
+  const { body } = await send("POST", `${providers}/anon-user/login`);
+  const call = (name, argument) => ({
+    name,
+    service: "mongodb-atlas",
+    arguments: [{ database: DATABASE, collection: COLLECTION, ...argument }],
+  });
+  const document = { userId: body.user_id, text: "x".repeat(15_000_000) };
+  const token = body.access_token;
+  const written = await send("POST", "/app/test-app/functions/call", { token, body: call("insertOne", { document }) });
+  expect(written.status).toBe(200);
+  const find = JSON.stringify(call("find", {}));
+  const head = `POST /api/client/v2.0/app/test-app/functions/call HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}`;
+  const socket = net.connect({ port, host: "127.0.0.1" });
+  socket.pause();
+  socket.write(`${head}\r\nContent-Length: ${find.length}\r\n\r\n${find}`);
+  await pause(2500);
+  let received = 0;
+  socket.on("data", (data) => {
+    received += data.length;
+  });
+  const ended = new Promise((resolve) => socket.on("close", resolve));
+  socket.on("error", () => {});
+  socket.resume();
+  await ended;
+  expect(received).toBeLessThan(document.text.length);
+});
+
+test("a client that goes away cancels its work", async () => {
+  const server = await serve({ unlimited: "127.0.0.1", metricsPort: 0 });
+  await register("a@example.com");
+  const begun = performance.now();
+  await logIn("a@example.com");
+  const alone = performance.now() - begun;
+  const flood = new AbortController();
+  const abandoned = Array.from({ length: 60 }, (_, count) =>
+    logIn(`nobody${count}@example.com`, PASSWORD, { signal: flood.signal }).catch(({ name }) => name),
+  );
+  const inFlight = async () => {
+    const metrics = await (await fetch(`${server.metricsUrl}/metrics`)).text();
+    return Number(/^userkeep_http_requests_in_flight (\d+)$/m.exec(metrics)[1]);
+  };
+  while ((await inFlight()) < 40) {
+    await pause(1);
+  }
+  flood.abort();
+  expect(await Promise.all(abandoned)).toContain("AbortError");
+  const after = performance.now();
+  expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
+  // Forty passwords take longer than that by far.
+  expect(performance.now() - after).toBeLessThan(Math.max(20 * alone, 300));
+  expect(await inFlight()).toBe(0);
+});
