@@ -364,6 +364,7 @@ impl Backend {
             rules: Arc::clone(rules),
             user: RuleUser { id: claim.user_id().to_hex(), custom_data },
             namespace: call.namespace.clone(),
+            span: tracing::Span::current(),
         };
         Ok((call, DataAccess::Guarded(Arc::new(guard))))
     }

@@ -40,7 +40,7 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     let mut response = async {
         let response = next.run(request).await;
         let (status, client) = (response.status().as_u16(), origin.address);
-        let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
+        let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         match status {
             500.. => tracing::warn!(%method, route, status, %client, milliseconds, "a request failed"),
             _ => tracing::debug!(%method, route, status, %client, milliseconds, "a request was answered"),

@@ -25,11 +25,14 @@ pub struct RuleGuard {
     pub user: RuleUser,
     /// The collection, for the operator's log.
     pub namespace: Namespace,
+    /// The request, for the same: a write is checked on another thread than the one that it came by.
+    pub span: tracing::Span,
 }
 
 impl RuleGuard {
     /// The refusal that the caller reads, and the reason that only the operator does.
     fn deny(&self, action: &'static str, role: Option<&str>, reason: &str) -> Denied {
+        let _in_request = self.span.enter();
         tracing::debug!(user = %self.user.id, namespace = %self.namespace, action, role, reason, "denied by the rules");
         Denied(format!("{action} not permitted"))
     }

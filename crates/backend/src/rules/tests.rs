@@ -97,6 +97,7 @@ fn guard(roles: Vec<Value>) -> RuleGuard {
         rules: Arc::new(RuleSet::new(roles.into_iter().map(role).collect())),
         user: RuleUser { id: "u1".into(), custom_data: None },
         namespace: Namespace::new("db", "c"),
+        span: tracing::Span::none(),
     }
 }
 
