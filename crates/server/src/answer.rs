@@ -62,7 +62,7 @@ impl Answer {
 }
 
 /// Puts what axum itself refuses, as a path that is not UTF-8, into the form that the clients read.
-pub(crate) async fn in_our_form(response: Response) -> Response {
+pub(crate) fn in_our_form(response: Response) -> Response {
     let is_ours = response.headers().get(header::CONTENT_TYPE) == Some(&JSON);
     if response.status().is_client_error() && !is_ours {
         let message = "the path or the query of the request cannot be read";

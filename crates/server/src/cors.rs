@@ -1,10 +1,8 @@
 //! Which pages may make requests (<https://developer.mozilla.org/docs/Web/HTTP/CORS>): those of the definition's
 //! `allowed_request_origins`, with credentials; without a list, those of any origin, without.
 
-use std::sync::Arc;
-
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
@@ -23,7 +21,8 @@ use crate::{answer::Answer, routes::Site};
 /// How long a browser may remember what it was allowed, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-pub(crate) async fn check(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+/// Answers a request if its origin may make it.
+pub(crate) async fn check(site: &Site, request: Request, next: Next) -> Response {
     let allowed = &site.backend.definition().allowed_request_origins;
     // A request without an origin does not come from a page.
     let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };

@@ -9,6 +9,7 @@ mod metrics;
 mod observe;
 mod origin;
 mod routes;
+mod threads;
 mod tls;
 
 pub use ipnet::IpNet;

@@ -1,8 +1,6 @@
-//! Listening, and ending without losing what is under way. Clients that are slow, or that are gone without having said so,
-//! are cut.
+//! Listening, and ending without losing what is under way.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
     sync::Arc,
@@ -11,35 +9,25 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     http::{HeaderValue, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
     routing::get,
 };
 use backend::Backend;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Mutex, Semaphore, watch},
-    task::{JoinHandle, JoinSet},
-    time::timeout,
+    task::JoinHandle,
 };
-use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     metrics::Metrics,
-    observe::Peer,
     origin::Proxies,
     routes::{self, Site},
+    threads::{Door, Threads},
     tls::Tls,
 };
-
-/// How long an answer may take once the server is to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a client may keep a connection without a sign of life, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,6 +76,9 @@ pub enum ListenError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The threads that answer cannot be started.
+    #[error("the threads that answer cannot be started: {0}")]
+    Threads(std::io::Error),
     /// The certificate or its key cannot be used.
     #[error("TLS cannot be spoken: {0}")]
     Tls(String),
@@ -102,6 +93,7 @@ pub struct Server {
     pub metrics_url: Option<String>,
     end: watch::Sender<bool>,
     serving: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<Threads>,
 }
 
 impl Server {
@@ -128,17 +120,18 @@ impl Server {
             metrics: metrics.clone(),
         });
         let (end, ending) = watch::channel(false);
+        let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
         let metrics_url = operators.as_ref().map(|(_, bound)| crate::listen::url("http", *bound));
         let mut serving = Vec::new();
         if let Some((listener, _)) = operators {
             let router = operators_router(Arc::clone(&site));
             let door = Door { router, tls: None, metrics: metrics.clone(), patience: site.patience };
-            serving.push(tokio::spawn(accept(listener, door, ending.clone())));
+            serving.push(tokio::spawn(accept(listener, door, Arc::clone(&threads), ending.clone())));
         }
         let patience = site.patience;
         let door = Door { router: routes::router(site), tls, metrics, patience };
-        serving.push(tokio::spawn(accept(listener, door, ending)));
-        Ok(Self { url, metrics_url, end, serving: Mutex::new(serving) })
+        serving.push(tokio::spawn(accept(listener, door, Arc::clone(&threads), ending)));
+        Ok(Self { url, metrics_url, end, serving: Mutex::new(serving), threads })
     }
 
     /// Waits until the server is told to end.
@@ -152,11 +145,12 @@ impl Server {
         for serving in self.serving.lock().await.drain(..) {
             let _ = serving.await;
         }
+        self.threads.finish().await;
     }
 }
 
 /// Waits until a server is to end. One that is dropped ends as well.
-async fn ended(mut ending: watch::Receiver<bool>) {
+pub(crate) async fn ended(mut ending: watch::Receiver<bool>) {
     let _ = ending.wait_for(|end| *end).await;
 }
 
@@ -190,20 +184,11 @@ fn operators_router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-/// What connections come to.
-#[derive(Clone)]
-struct Door {
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    metrics: Metrics,
-    patience: Duration,
-}
-
-/// Takes connections until the server is to end, and then waits for what is under way.
-async fn accept(listener: TcpListener, door: Door, ending: watch::Receiver<bool>) {
-    let mut ended = pin!(ended(ending.clone()));
+/// Takes connections until the server is to end.
+async fn accept(listener: TcpListener, door: Door, threads: Arc<Threads>, ending: watch::Receiver<bool>) {
+    let mut ended = pin!(ended(ending));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let door = Arc::new(door);
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -211,76 +196,14 @@ async fn accept(listener: TcpListener, door: Door, ending: watch::Receiver<bool>
         };
         let (place, accepted) = tokio::select! {
             () = &mut ended => break,
-            Some(_) = connections.join_next() => continue,
             next = next => next,
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, address)) => threads.take(stream, address.ip(), place.ok(), &door),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(EXHAUSTED).await;
-                continue;
             }
-        };
-        let (door, ending) = (door.clone(), ending.clone());
-        connections.spawn(async move {
-            let _place = place;
-            let _connected = door.metrics.connected();
-            greet(stream, address.ip(), &door, ending).await;
-        });
-    }
-    drop(listener);
-    let drained = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!("requests that took too long were ended with the server");
-        connections.shutdown().await;
-    }
-}
-
-async fn greet(stream: TcpStream, peer: IpAddr, door: &Door, ending: watch::Receiver<bool>) {
-    // Without it small answers wait for acknowledgements of others.
-    let _ = stream.set_nodelay(true);
-    match &door.tls {
-        None => serve(stream, peer, door, ending).await,
-        Some(tls) => match timeout(door.patience, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, peer, door, ending).await,
-            Ok(Err(error)) => tracing::debug!(client = %peer, %error, "no TLS could be agreed on"),
-            Err(_) => tracing::debug!(client = %peer, "agreeing on TLS took too long"),
-        },
-    }
-}
-
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    peer: IpAddr,
-    door: &Door,
-    ending: watch::Receiver<bool>,
-) {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(door.patience));
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        answer(door.router.clone(), request)
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(door.patience)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
-    );
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = self::ended(ending) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(client = %peer, %error, "a connection ended early");
     }
-}
-
-async fn answer(mut router: Router, request: hyper::Request<Body>) -> Result<Response, Infallible> {
-    tower_service::Service::call(&mut router, request).await
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use tracing::Instrument;
 
-use crate::routes::Site;
+use crate::{answer::in_our_form, cors, routes::Site};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,7 +38,7 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     let running = site.metrics.begin();
     let begun = Instant::now();
     let mut response = async {
-        let response = next.run(request).await;
+        let response = in_our_form(cors::check(&site, request, next).await);
         let (status, client) = (response.status().as_u16(), origin.address);
         let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         match status {
