@@ -37,46 +37,50 @@ function listen(handle) {
   );
 }
 
+async function userkeep(options) {
+  const server = await Realm.serve({
+    app: "bench",
+    definition: DEFINITION,
+    store: "memory:",
+    port: 0,
+    logger: null,
+    ...options,
+  });
+  const api = `${server.url}/api/client/v2.0`;
+  const post = async (url, body, token) => {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+    return answer.json();
+  };
+  const provider = `${api}/app/bench/auth/providers/local-userpass`;
+  await post(`${provider}/register`, { email: EMAIL, password: PASSWORD });
+  const session = await post(`${provider}/login`, { username: EMAIL, password: PASSWORD });
+  const call = (name, argument) => ({
+    name,
+    service: "mongodb-atlas",
+    arguments: [{ database: DATABASE, collection: COLLECTION, ...argument }],
+  });
+  const query = { userId: session.user_id };
+  const document = profile(session.user_id);
+  await post(`${api}/app/bench/functions/call`, call("insertOne", { document }), session.access_token);
+  const update = { $set: { favoriteColor: "blue" }, $inc: { visits: { $numberInt: "1" } } };
+  const [access, refresh] = [session.access_token, session.refresh_token];
+  const functions = "/api/client/v2.0/app/bench/functions/call";
+  return {
+    url: server.url,
+    findOne: { path: functions, token: access, body: JSON.stringify(call("findOne", { query })) },
+    updateOne: { path: functions, token: access, body: JSON.stringify(call("updateOne", { query, update })) },
+    refresh: { path: "/api/client/v2.0/auth/session", token: refresh, body: "" },
+    logIn: { path: "/api/client/v2.0/app/bench/auth/providers/local-userpass/login" },
+  };
+}
+
 const servers = {
   /** Ours, with documents in memory as the others have them. */
-  async userkeep() {
-    const server = await Realm.serve({
-      app: "bench",
-      definition: DEFINITION,
-      store: "memory:",
-      port: 0,
-      logger: null,
-      // The flood of log-ins shall reach the passwords, and not be turned away before.
-      unlimited: "127.0.0.1",
-    });
-    const api = `${server.url}/api/client/v2.0`;
-    const post = async (url, body, token) => {
-      const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
-      return answer.json();
-    };
-    const provider = `${api}/app/bench/auth/providers/local-userpass`;
-    await post(`${provider}/register`, { email: EMAIL, password: PASSWORD });
-    const session = await post(`${provider}/login`, { username: EMAIL, password: PASSWORD });
-    const call = (name, argument) => ({
-      name,
-      service: "mongodb-atlas",
-      arguments: [{ database: DATABASE, collection: COLLECTION, ...argument }],
-    });
-    const query = { userId: session.user_id };
-    const document = profile(session.user_id);
-    await post(`${api}/app/bench/functions/call`, call("insertOne", { document }), session.access_token);
-    const update = { $set: { favoriteColor: "blue" }, $inc: { visits: { $numberInt: "1" } } };
-    const [access, refresh] = [session.access_token, session.refresh_token];
-    const functions = "/api/client/v2.0/app/bench/functions/call";
-    return {
-      url: server.url,
-      findOne: { path: functions, token: access, body: JSON.stringify(call("findOne", { query })) },
-      updateOne: { path: functions, token: access, body: JSON.stringify(call("updateOne", { query, update })) },
-      refresh: { path: "/api/client/v2.0/auth/session", token: refresh, body: "" },
-      logIn: { path: "/api/client/v2.0/app/bench/auth/providers/local-userpass/login" },
-    };
-  },
+  userkeep: () => userkeep(),
+
+  /** Ours, where no place has to wait. */
+  "userkeep unlimited": () => userkeep({ unlimited: "127.0.0.1" }),
 
   /** A server of Node's that does nothing but answer. */
   async canned() {

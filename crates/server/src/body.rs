@@ -9,10 +9,12 @@ use axum::{
         header::{AUTHORIZATION, CONTENT_LENGTH},
     },
 };
-use backend::{ErrorCode, Secret, ejson};
+use backend::{
+    ErrorCode, Secret,
+    ejson::{self, Json},
+};
 use bson::{RawBson, raw::RawDocumentBuf};
 use http_body_util::BodyExt;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
@@ -32,19 +34,18 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
     })
 }
 
-/// Reads a body that is a JSON object; an empty one stands for an empty object. `patience` is how long it may take, beside
-/// what its size allows for.
+/// Reads a body. `patience` is how long it may take, beside what its size allows for.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     largest: usize,
     patience: Duration,
-) -> Result<Map<String, Value>, Answer> {
+) -> Result<Vec<u8>, Answer> {
     let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if said.is_some_and(|length| length > largest) {
         return Err(too_large(largest));
     }
-    object(&collect(body, said.unwrap_or(0), largest, patience).await?)
+    collect(body, said.unwrap_or(0), largest, patience).await
 }
 
 async fn collect(mut body: Body, expected: usize, largest: usize, patience: Duration) -> Result<Vec<u8>, Answer> {
@@ -75,29 +76,30 @@ fn too_large(largest: usize) -> Answer {
     Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, Answer> {
+/// A body as a JSON object; an empty one stands for an empty object.
+pub(crate) fn object(body: &[u8]) -> Result<Json<'_>, Answer> {
     if body.is_empty() {
-        return Ok(Map::new());
+        return Ok(Json::Object(Vec::new()));
     }
     match ejson::read(body)? {
-        Value::Object(object) => Ok(object),
+        object @ Json::Object(_) => Ok(object),
         _ => Err(Answer::bad_request("the body must be a JSON object")),
     }
 }
 
 /// A field that must be text.
-pub(crate) fn text(object: &Map<String, Value>, key: &str) -> Result<String, Answer> {
+pub(crate) fn text(object: &Json<'_>, key: &str) -> Result<String, Answer> {
     let wrong = |code, message: String| Err(backend::Error::new(code, message).into());
     match object.get(key) {
-        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Json::Text(text)) => Ok(text.clone().into_owned()),
         Some(_) => wrong(ErrorCode::InvalidParameter, format!("'{key}' must be a string")),
         None => wrong(ErrorCode::MissingParameter, format!("'{key}' is missing")),
     }
 }
 
 /// A value of any flavour of Extended JSON as a document.
-pub(crate) fn document(value: Value) -> Result<RawDocumentBuf, Answer> {
-    match ejson::parse(value)? {
+pub(crate) fn document(value: Json<'_>) -> Result<RawDocumentBuf, Answer> {
+    match value.into_bson()? {
         RawBson::Document(document) => Ok(document),
         _ => Err(Answer::bad_request("the argument must be a document")),
     }

@@ -10,7 +10,7 @@ use axum::{
 };
 use backend::{
     Backend, ErrorCode, Origin, Request, Response, Secret,
-    ejson::{self, Canonical},
+    ejson::{Canonical, Json},
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use bson::{
@@ -18,11 +18,11 @@ use bson::{
     raw::{RawBsonRef, RawDocumentBuf},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     answer::Answer,
-    body::{self, bearer, document, text},
+    body::{self, bearer, document, object, text},
     metrics::Metrics,
     observe,
     origin::Proxies,
@@ -87,7 +87,7 @@ impl Site {
         Err(Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, message))
     }
 
-    async fn read(&self, request: HttpRequest) -> Result<Map<String, Value>, Answer> {
+    async fn read(&self, request: HttpRequest) -> Result<Vec<u8>, Answer> {
         let (parts, body) = request.into_parts();
         body::read(&parts.headers, body, self.max_body, self.patience).await
     }
@@ -170,7 +170,8 @@ async fn log_in(
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let body = site.read(request).await?;
+    let bytes = site.read(request).await?;
+    let body = object(&bytes)?;
     // Never a 401, which makes realm-web refresh and ask again for ever.
     if query.link.is_some_and(|link| link == "true") {
         let access_token = bearer(&headers).map_err(|_| Answer::bad_request("linking needs a logged-in user"))?;
@@ -210,7 +211,8 @@ async fn email_password(
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let body = site.read(request).await?;
+    let bytes = site.read(request).await?;
+    let body = object(&bytes)?;
     let email = || text(&body, "email");
     let request = match action {
         "register" => {
@@ -300,22 +302,23 @@ async fn call_function(
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
     let access_token = bearer(&headers)?;
-    let mut body = site.read(request).await?;
+    let bytes = site.read(request).await?;
+    let mut body = object(&bytes)?;
     let name = text(&body, "name")?;
     let service = body.get("service").map(|_| text(&body, "service")).transpose()?;
     let arguments = match body.remove("arguments") {
         None => Vec::new(),
-        Some(Value::Array(arguments)) => arguments,
+        Some(Json::Array(arguments)) => arguments,
         Some(_) => return Err(Answer::bad_request("'arguments' must be an array")),
     };
     let arguments = match &service {
-        Some(_) => match <[Value; 1]>::try_from(arguments) {
+        Some(_) => match <[Json; 1]>::try_from(arguments) {
             Ok([argument]) => document(argument)?,
             Err(_) => return Err(Answer::bad_request("a function of a data source takes one argument")),
         },
         None => {
             let mut all = RawDocumentBuf::new();
-            if let RawBson::Array(arguments) = ejson::parse(Value::Array(arguments))? {
+            if let RawBson::Array(arguments) = Json::Array(arguments).into_bson()? {
                 all.append(bson::raw::cstr!("arguments"), arguments);
             }
             all

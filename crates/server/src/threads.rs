@@ -31,7 +31,7 @@ use crate::{listen::ended, metrics::Metrics, observe::Peer};
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How many threads there are at most.
+/// How many threads there are at most: half as many as cores, since who writes, hashes passwords and asks needs some too.
 const MOST: usize = 16;
 
 /// What connections come to.
@@ -84,7 +84,7 @@ impl std::fmt::Debug for Threads {
 
 impl Threads {
     pub(crate) fn start(ending: &watch::Receiver<bool>) -> std::io::Result<Self> {
-        let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST));
+        let count = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MOST));
         let threads = (0..count).map(|number| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (connections, incoming) = mpsc::unbounded_channel();

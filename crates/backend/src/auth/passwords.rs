@@ -26,6 +26,10 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
+/// How far the threads stand back for others, in the system's units.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 type Work = Box<dyn FnOnce(&Argon2<'static>) + Send>;
 
 /// The pool, shared by every backend of the process.
@@ -106,6 +110,10 @@ impl Passwords {
 }
 
 fn run(work: &Mutex<Receiver<Work>>) {
+    // Where there are more log-ins than cores, requests of who is logged in come first. Elsewhere threads have no
+    // priority that they may lower themselves without asking for privileges.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICENESS);
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     loop {

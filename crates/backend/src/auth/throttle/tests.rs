@@ -98,7 +98,7 @@ async fn many_accounts_from_one_place_and_one_account_from_many_places_wait_too(
     let within = |number: usize| from(&format!("2001:db8:0:1::{number:x}"));
     assert_eq!(free(&six, |number| log_in(&number.to_string()), within).await, 51, "one /64 is one place");
     assert_eq!(attempt(&six, &log_in("other"), from("2001:db8:0:2::1"), right()).await, None);
-    let mapped = |number: usize| from(if number % 2 == 0 { "192.0.2.9" } else { "::ffff:192.0.2.9" });
+    let mapped = |number: usize| from(if number.is_multiple_of(2) { "192.0.2.9" } else { "::ffff:192.0.2.9" });
     assert_eq!(free(&six, |number| log_in(&format!("m{number}")), mapped).await, 51);
 }
 

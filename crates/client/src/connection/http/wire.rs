@@ -1,7 +1,8 @@
 //! Requests and answers as they go over the wire.
 
 use backend::{
-    ErrorCode, Request, Response, Secret, ejson,
+    ErrorCode, Request, Response, Secret,
+    ejson::{self, Json},
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, Identity, LogIn, Profile, Session},
 };
 use base64::{
@@ -15,7 +16,7 @@ use bson::{
 };
 use reqwest::{Method, Url};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{API, parse_url};
 use crate::{Error, Result};
@@ -228,19 +229,19 @@ impl Expected {
 const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
 impl Answer {
-    fn json(&self) -> Result<Value> {
+    fn json(&self) -> Result<Json<'_>> {
         ejson::read(&self.body).map_err(|error| Error {
             status: Some(self.status),
             ..Error::malformed_json(format!("the backend's answer cannot be read: {}", error.message))
         })
     }
 
-    fn object(&self) -> Result<Map<String, Value>> {
+    fn object(&self) -> Result<Json<'_>> {
         if !(200..300).contains(&self.status) {
             return Err(self.to_error());
         }
         match self.json()? {
-            Value::Object(object) => Ok(object),
+            object @ Json::Object(_) => Ok(object),
             _ => Err(Error::malformed_json("the backend's answer is not a JSON object")),
         }
     }
@@ -249,7 +250,7 @@ impl Answer {
     fn to_error(&self) -> Error {
         let body = if self.is_json { self.json().ok() } else { None };
         let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
-        let text = |key: &str| member(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |key: &str| member(key).and_then(Json::as_str).filter(|text| !text.is_empty());
         let (code, message) = match (text("error_code"), text("error")) {
             (Some(name), message) => {
                 let code = ErrorCode::by_name(name).unwrap_or(ErrorCode::AppServerError);
@@ -259,7 +260,7 @@ impl Answer {
             (None, None) => (ErrorCode::HTTPError, self.fatal()),
         };
         Error {
-            server_code: member("server_code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()),
+            server_code: member("server_code").and_then(Json::as_i64).and_then(|code| i32::try_from(code).ok()),
             retry_after: self.retry_after,
             status: Some(self.status),
             link: text("link").map(str::to_owned),
@@ -282,8 +283,8 @@ impl Answer {
     }
 }
 
-fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
-    object.get(key).and_then(Value::as_str).ok_or_else(|| Error::missing_json_key(key))
+fn text<'a>(object: &'a Json<'_>, key: &str) -> Result<&'a str> {
+    object.get(key).and_then(Json::as_str).ok_or_else(|| Error::missing_json_key(key))
 }
 
 /// What the SDK reads of a token. Who signed it is the backend's business.
@@ -293,10 +294,10 @@ struct Claims {
     _expires: i64,
     #[serde(rename = "iat")]
     _issued: i64,
-    user_data: Option<Value>,
+    user_data: Option<Box<RawValue>>,
 }
 
-fn token(object: &Map<String, Value>, key: &str, malformed: &str) -> Result<Secret> {
+fn token(object: &Json<'_>, key: &str, malformed: &str) -> Result<Secret> {
     let token = text(object, key)?;
     claims(token).ok_or_else(|| Error::bad_token(malformed))?;
     Ok(Secret::from(token.to_owned()))
@@ -317,22 +318,27 @@ fn claims(token: &str) -> Option<Claims> {
 }
 
 /// The access token, and the custom data beside it; from the token, if the backend knows no other way.
-fn read_access(object: &mut Map<String, Value>, malformed: &str) -> Result<Access> {
+fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<Access> {
     let access_token = token(object, "access_token", malformed)?;
     let custom_data = match object.remove("custom_data") {
-        Some(custom_data) => Some(custom_data),
-        None => claims(access_token.expose()).and_then(|claims| claims.user_data),
+        Some(Json::Null) => None,
+        Some(beside) => Some(read_document(beside)?),
+        None => {
+            let claim = claims(access_token.expose()).and_then(|claims| claims.user_data);
+            let read =
+                |claim: Box<RawValue>| read_document(ejson::read(claim.get().as_bytes()).map_err(|_| not_ejson())?);
+            claim.filter(|claim| claim.get() != "null").map(read).transpose()?
+        }
     };
-    let custom_data = custom_data.filter(|value| !value.is_null()).map(read_document).transpose()?;
     Ok(Access { access_token, custom_data })
 }
 
-fn read_profile(mut object: Map<String, Value>) -> Result<Profile> {
-    let data = object.remove("data").filter(Value::is_object).ok_or_else(|| Error::missing_json_key("data"))?;
-    let identities =
-        object.get("identities").and_then(Value::as_array).ok_or_else(|| Error::missing_json_key("identities"))?;
+fn read_profile(mut object: Json<'_>) -> Result<Profile> {
+    let data = object.remove("data").ok_or_else(|| Error::missing_json_key("data"))?;
+    let Some(Json::Array(identities)) = object.get("identities") else {
+        return Err(Error::missing_json_key("identities"));
+    };
     let identities = identities.iter().map(|identity| {
-        let identity = identity.as_object().ok_or_else(|| Error::missing_json_key("id"))?;
         Ok(Identity {
             id: text(identity, "id")?.to_owned(),
             provider_type: text(identity, "provider_type")?.to_owned(),
@@ -346,11 +352,15 @@ fn read_profile(mut object: Map<String, Value>) -> Result<Profile> {
     })
 }
 
-fn read_ejson(value: Value) -> Result<RawBson> {
-    ejson::parse(value).map_err(|_| Error::malformed_json("the backend's answer is not valid Extended JSON"))
+fn not_ejson() -> Error {
+    Error::malformed_json("the backend's answer is not valid Extended JSON")
 }
 
-fn read_document(value: Value) -> Result<RawDocumentBuf> {
+fn read_ejson(value: Json<'_>) -> Result<RawBson> {
+    value.into_bson().map_err(|_| not_ejson())
+}
+
+fn read_document(value: Json<'_>) -> Result<RawDocumentBuf> {
     match read_ejson(value)? {
         RawBson::Document(document) => Ok(document),
         _ => Err(Error::malformed_json("the backend's answer has something else where a document belongs")),
