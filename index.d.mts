@@ -18,6 +18,7 @@ export import DefaultFunctionsFactory = Realm.DefaultFunctionsFactory;
 export import DefaultObject = Realm.DefaultObject;
 export import DefaultUserProfileData = Realm.DefaultUserProfileData;
 export import LogLevel = Realm.LogLevel;
+export import LogRecord = Realm.LogRecord;
 export import Logger = Realm.Logger;
 export import Metadata = Realm.Metadata;
 export import MetadataMode = Realm.MetadataMode;

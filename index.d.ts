@@ -89,10 +89,16 @@ declare namespace Realm {
 
   type LogLevel = "debug" | "info" | "warn" | "error";
 
-  /** Takes the log: a function of level and message, or an object with the methods of `console`. */
+  /** What was logged: a message, and what else is known, as `request_id` of a server's request. */
+  type LogRecord = { message: string; [field: string]: unknown };
+
+  /**
+   * Takes the log: a function of level, of what was logged as one line of text, and of its parts; or an object with the
+   * methods of `console`. With a `level` that is one of `LogLevel` it hears of nothing below.
+   */
   type Logger =
-    | ((level: LogLevel, message: string) => void)
-    | Partial<Record<LogLevel | "log", (message: string) => void>>;
+    | (((level: LogLevel, text: string, record: LogRecord) => void) & { level?: string })
+    | (Partial<Record<LogLevel | "log", (text: string) => void>> & { level?: string });
 
   /** What an app is opened with. Options beat environment variables, which beat defaults. */
   type AppConfiguration = {
@@ -116,13 +122,16 @@ declare namespace Realm {
     logger?: Logger | null;
     /** How many documents a query may return before it is an error. @default 50000 */
     maxDocuments?: number;
-    /** The URL of a backend elsewhere. Not supported yet. */
+    /**
+     * The URL of a backend elsewhere, as `userkeep serve` offers it. Else `USERKEEP_BASE_URL`, unless `store` or `definition`
+     * name a backend in this process. Certificates of `NODE_EXTRA_CA_CERTS` are trusted beside the system's.
+     */
     baseUrl?: string;
-    /** Milliseconds that a request over HTTP may take. Means nothing to a backend in the process. */
+    /** Milliseconds that a request over HTTP may take. Means nothing to a backend in the process. @default 60000 */
     timeout?: number;
     /** Accepted for the SDK's sake. */
     multiplexSessions?: boolean;
-    /** Accepted for the SDK's sake. */
+    /** Accepted for the SDK's sake; requests are made natively. */
     fetch?: (...args: never[]) => unknown;
     /** @deprecated Accepted for the SDK's sake. */
     app?: { name?: string; version?: string };
@@ -524,6 +533,12 @@ declare namespace Realm {
     errorCode: string;
     /** MongoDB's own code, where a query or a write failed. */
     serverCode?: number;
+    /** Over HTTP, the status of the answer. */
+    status?: number;
+    /** Over HTTP, where the operator finds the log of the request, if the backend says so. */
+    link?: string;
+    /** Over HTTP, after how many seconds it is worth asking again, if the backend refuses for a while (status 429). */
+    retryAfter?: number;
   };
 
   /** A check that failed. */
@@ -560,6 +575,11 @@ declare namespace Realm {
       collectionName: string,
       options?: { service?: string },
     ): MongoDB.MongoDBCollection<T>;
+    /**
+     * Makes a new key to sign tokens with; its id, which is the `kid` of the tokens. The keys before verify until their last
+     * token has expired.
+     */
+    rotateKeys(): Promise<string>;
     /** Lets go of the backend. */
     close(): Promise<void>;
   }
@@ -581,12 +601,37 @@ declare namespace Realm {
     publicUrl?: string;
     /** The largest body of a request, in bytes. @default 18874368 */
     maxBodySize?: number;
+    /** To speak TLS: the file of the certificate and of what signed it, in PEM. */
+    tlsCert?: string;
+    /** And the file of its key, in PEM. */
+    tlsKey?: string;
+    /**
+     * The networks of proxies that are believed about the address of a client (`X-Forwarded-For`), as `"10.0.0.0/8"`. Of
+     * nobody else the address is taken from a header.
+     */
+    trustProxy?: string | string[];
+    /**
+     * The networks from which so many people make requests, as the application's own servers, that they are not held up
+     * together after failed log-ins and many new users. A single account still is.
+     */
+    unlimited?: string | string[];
+    /**
+     * Milliseconds that a client may take to send a request's headers, to send a body beyond what its size allows for, to
+     * ask again over its connection, and to read its answer, before it is cut. @default 30000
+     */
+    clientTimeout?: number;
+    /** The port of a listener for the operator: `/healthz`, and `/metrics` for Prometheus. None if missing. */
+    metricsPort?: number;
+    /** The address of that listener. @default "127.0.0.1" */
+    metricsHost?: string;
   };
 
   /** A server that listens. */
   interface Server {
     /** Where it listens, without a trailing slash. */
     readonly url: string;
+    /** Where the operator reaches `/healthz` and `/metrics`, if they are on. */
+    readonly metricsUrl?: string;
     /** Takes no more requests, and waits for those that are under way, but no longer than ten seconds. */
     close(): Promise<void>;
   }

@@ -42,6 +42,9 @@ class Core {
     if (opened.definitionAppId && opened.definitionAppId !== config.id) {
       log("warn", `the definition is of the app '${opened.definitionAppId}'; it is run as '${config.id}'`);
     }
+    if (baseUrl !== undefined && config.fetch !== undefined) {
+      log("warn", "the configuration's 'fetch' is not used: requests are made natively");
+    }
     for (const key of unknown) {
       log("warn", `the configuration's key '${key}' is not known and not used`);
     }

@@ -6,6 +6,7 @@ import Realm, {
   Credentials,
   type MongoDB,
   openBackend,
+  serve,
   User,
   UserState,
 } from "userkeep";
@@ -76,3 +77,21 @@ await backend.close();
 await Realm.shutdown();
 
 export { seeded };
+
+const server = await serve({
+  app: "my-app",
+  port: 0,
+  tlsCert: "cert.pem",
+  tlsKey: "key.pem",
+  trustProxy: ["10.0.0.0/8"],
+  unlimited: "192.0.2.0/24",
+  clientTimeout: 10_000,
+  metricsPort: 0,
+  logger: (level, text, record) => console.log(level, text, record.request_id),
+});
+const urls: [string, string | undefined] = [server.url, server.metricsUrl];
+const keyId: string = await backend.rotateKeys();
+const remote = new App({ id: "my-app", baseUrl: urls[0], timeout: 1000, logger: console });
+// @ts-expect-error a port is a number
+serve({ port: "3000" });
+console.log(keyId, remote.id);
