@@ -2,27 +2,23 @@
 
 // The unmodified realm-web 2.0.1 against `serve`.
 
+const crypto = require("node:crypto");
+const fs = require("node:fs");
+const path = require("node:path");
 const RealmWeb = require("realm-web");
 const { setEnvironment, getEnvironment } = RealmWeb;
-const { DATABASE, COLLECTION, PASSWORD, QUICKSTART, Realm, openDefinition, writeDefinition } = require("./helpers.js");
-
-const servers = [];
-
-async function serve(options = {}) {
-  const server = await Realm.serve({
-    app: "web-app",
-    definition: QUICKSTART,
-    store: "memory:",
-    port: 0,
-    logger: null,
-    ...options,
-  });
-  servers.push(server);
-  return server;
-}
+const {
+  DATABASE,
+  COLLECTION,
+  PASSWORD,
+  openDefinition,
+  serve,
+  temporaryDirectory,
+  writeDefinition,
+} = require("./helpers.js");
 
 async function openWeb(options) {
-  const { url } = await serve(options);
+  const { url } = await serve({ app: "web-app", ...options });
   return new RealmWeb.App({ id: "web-app", baseUrl: url });
 }
 
@@ -37,10 +33,6 @@ beforeEach(() => {
   // realm-web keeps its users in one memory for the whole process; each test has one of its own.
   const { defaultStorage } = getEnvironment();
   setEnvironment({ ...getEnvironment(), defaultStorage: new defaultStorage.constructor() });
-});
-
-afterEach(async () => {
-  await Promise.all(servers.splice(0).map((server) => server.close()));
 });
 
 test("logs in, shows the profile, writes custom data and refreshes it", async () => {
@@ -159,6 +151,45 @@ test("a forged access token is refreshed, and a session that has ended ends the 
   });
 });
 
+/** The token with other claims, signed with the server's own key, which is taken from the store's file. */
+function resigned(token, directory, claims) {
+  const kept = fs.readdirSync(directory).filter((name) => name.includes("sqlite"));
+  const bytes = Buffer.concat(kept.map((name) => fs.readFileSync(path.join(directory, name))));
+  // An Ed25519 key in PKCS #8: what comes before its 32 bytes is always the same.
+  const mark = Buffer.from("300506032b657004220420", "hex");
+  const place = bytes.indexOf(mark) + mark.length;
+  const seed = bytes.subarray(place, place + 32);
+  const der = Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), seed]);
+  const key = crypto.createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  const [header, payload] = token.split(".");
+  const changed = { ...JSON.parse(Buffer.from(payload, "base64url")), ...claims };
+  const text = `${header}.${Buffer.from(JSON.stringify(changed)).toString("base64url")}`;
+  return `${text}.${crypto.sign(null, Buffer.from(text), key).toString("base64url")}`;
+}
+
+test("an access token that has expired is refreshed, and a refresh token that has is not", async () => {
+  const baseFilePath = temporaryDirectory();
+  const app = await openWeb({ store: undefined, baseFilePath });
+  const user = await logInNew(app);
+  const directory = path.join(baseFilePath, ".userkeep");
+  const now = Math.floor(Date.now() / 1000);
+  // Signed again with the same claims it is still good: what is refused below is its time alone.
+  const good = resigned(user.accessToken, directory, {});
+  user.accessToken = good;
+  expect(await collectionOf(user).find()).toEqual([]);
+  expect(user.accessToken).toBe(good);
+  const expired = resigned(user.accessToken, directory, { iat: now - 3600, exp: now - 1 });
+  user.accessToken = expired;
+  expect(await collectionOf(user).find()).toEqual([]);
+  expect(user.accessToken).not.toBe(expired);
+  user.refreshToken = resigned(user.refreshToken, directory, { exp: now - 1 });
+  await expect(user.refreshAccessToken()).rejects.toMatchObject({
+    statusCode: 401,
+    errorCode: "InvalidSession",
+    error: "invalid session: refresh token expired",
+  });
+});
+
 test("what is not there yet answers with its own error", async () => {
   const definition = writeDefinition({ "auth/providers.json": { "anon-user": { disabled: false } } });
   const app = await openWeb({ definition });
@@ -173,7 +204,7 @@ test("what is not there yet answers with its own error", async () => {
   await expect(
     user.linkCredentials(RealmWeb.Credentials.emailPassword("a@example.com", PASSWORD)),
   ).rejects.toMatchObject({ statusCode: 400 });
-  const other = new RealmWeb.App({ id: "other-app", baseUrl: (await serve({ definition })).url });
+  const other = new RealmWeb.App({ id: "other-app", baseUrl: (await serve({ app: "web-app", definition })).url });
   await expect(other.logIn(RealmWeb.Credentials.anonymous())).rejects.toMatchObject({
     error: "cannot find app using Client App ID 'other-app'",
   });
