@@ -201,7 +201,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Query(error) => error.into(),
             store::Error::DuplicateKey { .. } => Self {
-                server_code: Some(query::ErrorCode::DuplicateKey as i32),
+                server_code: Some(query::ErrorCode::DuplicateKey.number()),
                 ..Self::new(ErrorCode::MongoDBError, error.to_string())
             },
             store::Error::Denied(denied) => Self::new(ErrorCode::NoMatchingRuleFound, denied.0),

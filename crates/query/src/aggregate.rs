@@ -13,6 +13,9 @@ use crate::{
 };
 use stage::Stage;
 
+pub(crate) use project::set_in;
+pub(crate) use stage::is_stage;
+
 /// A parsed pipeline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
@@ -35,6 +38,11 @@ impl Pipeline {
             })
             .collect::<Result<_>>()?;
         Ok(Self { stages })
+    }
+
+    /// Names each operator of a filter or an expression in it.
+    pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        self.stages.iter().for_each(|stage| stage.operators(visit));
     }
 
     /// Splits off a leading `$match`, so that the store can answer it by an index.

@@ -57,6 +57,11 @@ impl Parts {
         Self::Finite { negative: value.is_sign_negative(), coefficient, exponent: exponent - 33 }
     }
 
+    /// The shortest decimal that is this double.
+    pub(crate) fn from_f64_exactly(value: f64) -> Self {
+        format!("{value:e}").parse().map_or(Self::NaN, Self::of)
+    }
+
     /// The digits without trailing zeros, and the power of ten of the first one. Zero has no digits.
     pub(crate) fn normalized(coefficient: u128, exponent: i32) -> (String, i32) {
         let digits = coefficient.to_string();
@@ -133,8 +138,30 @@ impl Parts {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
     Add,
+    Subtract,
     Multiply,
     Divide,
+    /// What a division towards zero leaves, with the sign of what was divided.
+    Remainder,
+}
+
+/// Which whole number, or which number of some digits behind the point, stands for a decimal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rounding {
+    Ceiling,
+    Floor,
+    HalfEven,
+    TowardsZero,
+}
+
+/// What decNumber computes of one decimal, or of two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transcendental {
+    SquareRoot,
+    Exponential,
+    Ln,
+    Log10,
+    Power,
 }
 
 /// Computes with decNumber in Decimal128's own precision (34 digits, half-even).
@@ -144,10 +171,47 @@ pub(crate) fn compute(operation: Operation, left: Parts, right: Parts) -> Decima
     let (left, right) = (read(left), read(right));
     let result = match operation {
         Operation::Add => context.add(left, right),
+        Operation::Subtract => context.sub(left, right),
+        Operation::Remainder => context.rem(left, right),
         Operation::Multiply => context.mul(left, right),
         Operation::Divide => context.div(left, right),
     };
     pack(result)
+}
+
+/// The decimal with `places` digits behind the point (before it where negative).
+pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128 {
+    let mut context = dec::Context::<dec::Decimal128>::default();
+    context.set_rounding(match rounding {
+        Rounding::Ceiling => dec::Rounding::Ceiling,
+        Rounding::Floor => dec::Rounding::Floor,
+        Rounding::HalfEven => dec::Rounding::HalfEven,
+        Rounding::TowardsZero => dec::Rounding::Down,
+    });
+    let value = context.parse(value.text()).unwrap_or(dec::Decimal128::NAN);
+    // One that has no digits beyond is that already, and might not be writable with so many.
+    if !value.is_finite() || value.exponent() >= -places {
+        return pack(value);
+    }
+    let unit = context.parse(format!("1E{}", -places)).unwrap_or(dec::Decimal128::NAN);
+    pack(context.quantize(value, unit))
+}
+
+/// Computes with decNumber in 34 digits.
+pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Decimal128 {
+    let mut context = dec::Context::<dec::Decimal<12>>::default();
+    // Fails only for a precision beyond the type's.
+    let _ = context.set_precision(34);
+    let mut read = |parts: Parts| context.parse(parts.text()).unwrap_or(dec::Decimal::<12>::nan());
+    let (mut value, other) = (read(value), read(other));
+    match what {
+        Transcendental::SquareRoot => context.sqrt(&mut value),
+        Transcendental::Exponential => context.exp(&mut value),
+        Transcendental::Ln => context.ln(&mut value),
+        Transcendental::Log10 => context.log10(&mut value),
+        Transcendental::Power => context.pow(&mut value, &other),
+    }
+    value.to_string().parse().unwrap_or_else(|_| pack(dec::Decimal128::NAN))
 }
 
 fn pack(value: dec::Decimal128) -> Decimal128 {

@@ -73,6 +73,13 @@ pub(crate) fn items(array: &bson::raw::RawArray) -> impl Iterator<Item = RawBson
     elements(as_document(array)).map(|(_, value)| value)
 }
 
+/// Whether a part of a path names an item of an array by its index, which is written without leading zeros.
+pub(crate) fn is_index(part: &str, index: usize) -> bool {
+    part.as_bytes().first().is_some_and(u8::is_ascii_digit)
+        && (part == "0" || !part.starts_with('0'))
+        && part.parse() == Ok(index)
+}
+
 pub(crate) fn empty() -> &'static RawDocument {
     static EMPTY: std::sync::OnceLock<RawDocumentBuf> = std::sync::OnceLock::new();
     EMPTY.get_or_init(RawDocumentBuf::new)

@@ -19,12 +19,27 @@ macro_rules! codes {
         /// MongoDB's numeric error codes, by their names in the server's `error_codes.yml`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
-        pub enum ErrorCode { $($(#[$doc])* $name = $number,)* }
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+            /// A failure that the server names only by a number, the place in its source.
+            Location(i32),
+        }
 
         impl ErrorCode {
             /// The name that the server gives the code.
             pub fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                    Self::Location(_) => "Location",
+                }
+            }
+
+            /// The number that goes over the wire.
+            pub fn number(self) -> i32 {
+                match self {
+                    $(Self::$name => $number,)*
+                    Self::Location(number) => number,
+                }
             }
         }
     };
@@ -55,6 +70,8 @@ codes! {
     EmptyFieldName = 56,
     /// An update that would change `_id`.
     ImmutableField = 66,
+    /// Options, or stages, that do not go together.
+    InvalidOptions = 72,
     /// Something of MongoDB's that Userkeep does not have.
     CommandNotSupported = 115,
     /// A document larger than 16 MiB.
@@ -65,6 +82,8 @@ codes! {
     StageFieldCount = 40323,
     /// A pipeline stage that does not exist.
     UnrecognizedStage = 40324,
+    /// A value that is none of the type that it should become.
+    ConversionFailure = 241,
     /// An expression that does not exist.
     InvalidPipelineOperator = 168,
     /// A field path that is not one.
@@ -110,6 +129,11 @@ impl Error {
         Self { code, message: message.into() }
     }
 
+    /// A failure that the server names only by a number.
+    pub(crate) fn location(number: i32, message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Location(number), message)
+    }
+
     pub(crate) fn bad_value(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadValue, message)
     }
@@ -129,6 +153,6 @@ impl Error {
 
     /// The number of the code, as in a reply's `code`.
     pub fn number(&self) -> i32 {
-        self.code as i32
+        self.code.number()
     }
 }

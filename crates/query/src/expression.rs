@@ -1,5 +1,15 @@
-//! Aggregation expressions: field paths, literals, documents and arrays of expressions. The operators have an issue
-//! of their own; any but the few here is refused by its name.
+//! Aggregation expressions (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/>): parsed once, computed for
+//! each document. Those on dates, accumulators and what a time series needs have an issue of their own, and are refused by
+//! their names.
+
+mod arithmetic;
+mod arrays;
+mod call;
+mod convert;
+mod objects;
+mod parse;
+mod sets;
+mod strings;
 
 use bson::{
     RawBson,
@@ -7,13 +17,19 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Path, Result,
-    document::{as_document, elements, get, items, type_name},
+    Error, Path, Result, compare,
+    document::{get, items, truthy},
 };
 
+pub(crate) use call::Function;
+
+/// A value, or none, as of a path to a field that is not there.
+pub(crate) type Value = Option<RawBson>;
+
 /// A parsed expression.
-#[derive(Debug, Clone)]
-pub(crate) enum Expression {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression {
+    /// A value that is just that.
     Literal(RawBson),
     /// `$path`, through the documents in arrays.
     Field(Path),
@@ -21,75 +37,116 @@ pub(crate) enum Expression {
     Root,
     /// `$$REMOVE`: no value.
     Remove,
+    /// `$$name`, and what a path leads to in it.
+    Variable {
+        /// Its place among those that are bound.
+        place: usize,
+        /// The path.
+        path: Vec<String>,
+    },
+    /// A document of expressions.
     Document(Vec<(String, Expression)>),
+    /// An array of expressions.
     Array(Vec<Expression>),
-    Split(Box<(Expression, Expression)>),
-    ArrayElemAt(Box<(Expression, Expression)>),
+    /// `$and`
+    And(Vec<Expression>),
+    /// `$or`
+    Or(Vec<Expression>),
+    /// `$cond`: if, then, else.
+    Cond(Box<[Expression; 3]>),
+    /// `$ifNull`
+    IfNull(Vec<Expression>),
+    /// `$switch`
+    Switch {
+        /// Conditions, and what is chosen by each.
+        branches: Vec<(Expression, Expression)>,
+        /// What is chosen by none of them.
+        default: Option<Box<Expression>>,
+    },
+    /// `$let`: values that are bound in order, and what they are bound in.
+    Let(Vec<Expression>, Box<Expression>),
+    /// `$map`: an array, and what becomes of each item, which is bound.
+    Map(Box<[Expression; 2]>),
+    /// `$filter`: an array, a condition on each item, which is bound, and how many may stay.
+    Filter(Box<[Expression; 2]>, Option<Box<Expression>>),
+    /// `$reduce`: an array, the first value, and what becomes of it with each item; both are bound.
+    Reduce(Box<[Expression; 3]>),
+    /// Anything that computes its value from those of its operands.
+    Call(&'static Function, Vec<Option<Expression>>),
+}
+
+/// What an expression is computed with.
+pub(crate) struct Scope<'a> {
+    root: &'a RawDocument,
+    variables: Vec<Value>,
 }
 
 impl Expression {
+    /// Parses an expression.
+    ///
+    /// # Errors
+    /// The server's own for an operator that does not exist or is not of its form; `CommandNotSupported` by name for what
+    /// this version does not have.
     pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
-        Ok(match value {
-            RawBsonRef::String(text) => match text.strip_prefix('$') {
-                None => Self::Literal(value.into()),
-                Some(rest) => Self::reference(text, rest)?,
-            },
-            RawBsonRef::Document(document) => Self::document(document)?,
-            RawBsonRef::Array(array) => Self::Array(items(array).map(Self::parse).collect::<Result<_>>()?),
-            value => Self::Literal(value.into()),
-        })
-    }
-
-    fn reference(text: &str, rest: &str) -> Result<Self> {
-        let Some(variable) = rest.strip_prefix('$') else {
-            if rest.is_empty() {
-                return Err(Error::new(ErrorCode::InvalidFieldPath, "'$' by itself is not a valid FieldPath"));
-            }
-            return Ok(Self::Field(field_path(rest)?));
-        };
-        let (name, path) = variable.split_once('.').map_or((variable, None), |(name, path)| (name, Some(path)));
-        match (name, path) {
-            ("ROOT" | "CURRENT", None) => Ok(Self::Root),
-            ("ROOT" | "CURRENT", Some(path)) => Ok(Self::Field(field_path(path)?)),
-            ("REMOVE", None) => Ok(Self::Remove),
-            _ => Err(Error::unsupported(format_args!("the variable {text}"))),
-        }
-    }
-
-    fn document(document: &RawDocument) -> Result<Self> {
-        let mut fields = Vec::new();
-        for (name, value) in elements(document) {
-            if !name.starts_with('$') {
-                fields.push((name.to_owned(), Self::parse(value)?));
-                continue;
-            }
-            if elements(document).count() != 1 {
-                return Err(Error::new(
-                    ErrorCode::InvalidPipelineOperator,
-                    format!("an expression must have exactly one field, its operator, beside {name}"),
-                ));
-            }
-            return match name {
-                "$literal" => Ok(Self::Literal(value.into())),
-                "$split" => Ok(Self::Split(Box::new(two(name, value)?))),
-                "$arrayElemAt" => Ok(Self::ArrayElemAt(Box::new(two(name, value)?))),
-                _ => Err(Error::unsupported(format_args!("the expression {name}"))),
-            };
-        }
-        Ok(Self::Document(fields))
+        parse::expression(value, &mut Vec::new())
     }
 
     /// The value for a document, `None` where the expression has none, as a path to a missing field.
-    pub(crate) fn evaluate(&self, root: &RawDocument) -> Result<Option<RawBson>> {
+    pub(crate) fn evaluate(&self, root: &RawDocument) -> Result<Value> {
+        self.compute(&mut Scope { root, variables: Vec::new() })
+    }
+
+    /// Whether the value for a document counts as true.
+    pub(crate) fn holds(&self, root: &RawDocument) -> Result<bool> {
+        self.evaluate(root).map(|value| is_true(&value))
+    }
+
+    /// Names each function that the expression calls.
+    pub(crate) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        match self {
+            Self::Literal(_) | Self::Field(_) | Self::Root | Self::Remove | Self::Variable { .. } => {}
+            Self::Document(fields) => fields.iter().for_each(|(_, field)| field.operators(visit)),
+            Self::Array(all) | Self::And(all) | Self::Or(all) | Self::IfNull(all) => {
+                all.iter().for_each(|one| one.operators(visit));
+            }
+            Self::Cond(parts) | Self::Reduce(parts) => parts.iter().for_each(|part| part.operators(visit)),
+            Self::Switch { branches, default } => {
+                branches.iter().for_each(|(case, then)| {
+                    case.operators(visit);
+                    then.operators(visit);
+                });
+                default.iter().for_each(|default| default.operators(visit));
+            }
+            Self::Let(values, body) => {
+                values.iter().for_each(|value| value.operators(visit));
+                body.operators(visit);
+            }
+            Self::Map(parts) => parts.iter().for_each(|part| part.operators(visit)),
+            Self::Filter(parts, limit) => {
+                parts.iter().for_each(|part| part.operators(visit));
+                limit.iter().for_each(|limit| limit.operators(visit));
+            }
+            Self::Call(function, operands) => {
+                visit(function.name);
+                operands.iter().flatten().for_each(|operand| operand.operators(visit));
+            }
+        }
+    }
+
+    fn compute(&self, scope: &mut Scope<'_>) -> Result<Value> {
         Ok(match self {
             Self::Literal(value) => Some(value.clone()),
-            Self::Field(path) => reach(RawBsonRef::Document(root), path.parts()),
-            Self::Root => Some(RawBson::Document(root.to_owned())),
+            Self::Field(path) => reach(RawBsonRef::Document(scope.root), path.parts()),
+            Self::Root => Some(RawBson::Document(scope.root.to_owned())),
             Self::Remove => None,
+            Self::Variable { place, path } => match scope.variables.get(*place) {
+                Some(Some(value)) => reach(value.as_raw_bson_ref(), path),
+                _ => None,
+            },
             Self::Document(fields) => {
                 let mut document = RawDocumentBuf::new();
                 for (name, expression) in fields {
-                    if let Some(value) = expression.evaluate(root)? {
+                    if let Some(value) = expression.compute(scope)? {
                         crate::append(&mut document, name, &value);
                     }
                 }
@@ -98,81 +155,186 @@ impl Expression {
             Self::Array(expressions) => {
                 let mut array = RawArrayBuf::new();
                 for expression in expressions {
-                    array.push(expression.evaluate(root)?.unwrap_or(RawBson::Null));
+                    array.push(expression.compute(scope)?.unwrap_or(RawBson::Null));
                 }
                 Some(RawBson::Array(array))
             }
-            Self::Split(operands) => match (operands.0.evaluate(root)?, operands.1.evaluate(root)?) {
-                (None | Some(RawBson::Null), _) | (_, None | Some(RawBson::Null)) => Some(RawBson::Null),
-                (Some(RawBson::String(_)), Some(RawBson::String(delimiter))) if delimiter.is_empty() => {
-                    return Err(Error::new(ErrorCode::BadValue, "$split requires a non-empty separator"));
+            Self::And(operands) => {
+                for operand in operands {
+                    if !is_true(&operand.compute(scope)?) {
+                        return Ok(Some(RawBson::Boolean(false)));
+                    }
                 }
-                (Some(RawBson::String(text)), Some(RawBson::String(delimiter))) => {
-                    let mut parts = RawArrayBuf::new();
-                    text.split(&delimiter).for_each(|part| parts.push(part));
-                    Some(RawBson::Array(parts))
+                Some(RawBson::Boolean(true))
+            }
+            Self::Or(operands) => {
+                for operand in operands {
+                    if is_true(&operand.compute(scope)?) {
+                        return Ok(Some(RawBson::Boolean(true)));
+                    }
                 }
-                (Some(RawBson::String(_)), Some(other)) | (Some(other), _) => {
-                    return Err(Error::type_mismatch(format!(
-                        "$split requires strings, found: {}",
-                        type_name(other.as_raw_bson_ref())
-                    )));
+                Some(RawBson::Boolean(false))
+            }
+            Self::Cond(parts) => {
+                let [condition, then, otherwise] = &**parts;
+                return if is_true(&condition.compute(scope)?) { then } else { otherwise }.compute(scope);
+            }
+            Self::IfNull(operands) => {
+                let mut last = None;
+                for operand in operands {
+                    last = operand.compute(scope)?;
+                    if !is_nullish(&last) {
+                        break;
+                    }
                 }
-            },
-            Self::ArrayElemAt(operands) => match (operands.0.evaluate(root)?, operands.1.evaluate(root)?) {
-                (None | Some(RawBson::Null), _) | (_, None | Some(RawBson::Null)) => Some(RawBson::Null),
-                (Some(RawBson::Array(array)), Some(index)) => {
-                    let Some(index) = crate::integer(index.as_raw_bson_ref()) else {
-                        return Err(Error::type_mismatch(
-                            "$arrayElemAt's second argument must be representable as a 32-bit integer",
-                        ));
-                    };
-                    let length = items(&array).count() as i64;
-                    let index = if index < 0 { index.saturating_add(length) } else { index };
-                    usize::try_from(index).ok().and_then(|index| items(&array).nth(index)).map(Into::into)
+                last
+            }
+            Self::Switch { branches, default } => {
+                for (case, then) in branches {
+                    if is_true(&case.compute(scope)?) {
+                        return then.compute(scope);
+                    }
                 }
-                (Some(other), _) => {
-                    return Err(Error::type_mismatch(format!(
-                        "$arrayElemAt's first argument must be an array, but is {}",
-                        type_name(other.as_raw_bson_ref())
-                    )));
+                match default {
+                    Some(default) => return default.compute(scope),
+                    None => {
+                        let message =
+                            "$switch could not find a matching branch for an input, and no default was specified.";
+                        return Err(Error::location(40066, message));
+                    }
                 }
-            },
+            }
+            Self::Let(values, body) => {
+                let values = values.iter().map(|value| value.compute(scope)).collect::<Result<Vec<_>>>()?;
+                return scope.with(values, |scope| body.compute(scope));
+            }
+            Self::Map(parts) => {
+                let [input, body] = &**parts;
+                let Some(array) = array_or_null(input.compute(scope)?, 16883, "input to $map must be an array not")?
+                else {
+                    return Ok(Some(RawBson::Null));
+                };
+                let mut mapped = RawArrayBuf::new();
+                for item in items(&array) {
+                    let value = scope.with(vec![Some(item.into())], |scope| body.compute(scope))?;
+                    mapped.push(value.unwrap_or(RawBson::Null));
+                }
+                Some(RawBson::Array(mapped))
+            }
+            Self::Filter(parts, limit) => {
+                let [input, condition] = &**parts;
+                let limit = match limit {
+                    Some(limit) => filter_limit(limit.compute(scope)?)?,
+                    None => usize::MAX,
+                };
+                let Some(array) = array_or_null(input.compute(scope)?, 28651, "input to $filter must be an array not")?
+                else {
+                    return Ok(Some(RawBson::Null));
+                };
+                let mut kept = RawArrayBuf::new();
+                let mut count = 0;
+                for item in items(&array) {
+                    if count == limit {
+                        break;
+                    }
+                    if is_true(&scope.with(vec![Some(item.into())], |scope| condition.compute(scope))?) {
+                        kept.push(item);
+                        count += 1;
+                    }
+                }
+                Some(RawBson::Array(kept))
+            }
+            Self::Reduce(parts) => {
+                let [input, initial, body] = &**parts;
+                let Some(array) =
+                    array_or_null(input.compute(scope)?, 40080, "$reduce requires that 'input' be an array, found:")?
+                else {
+                    return Ok(Some(RawBson::Null));
+                };
+                let mut value = initial.compute(scope)?;
+                for item in items(&array) {
+                    value = scope.with(vec![value, Some(item.into())], |scope| body.compute(scope))?;
+                }
+                value
+            }
+            Self::Call(function, operands) => {
+                let values = operands
+                    .iter()
+                    .map(|operand| operand.as_ref().map(|operand| operand.compute(scope)).transpose())
+                    .collect::<Result<Vec<_>>>()?;
+                return (function.compute)(&values);
+            }
         })
     }
 }
 
-fn field_path(text: &str) -> Result<Path> {
-    let path = Path::strict(text)?;
-    match path.parts().iter().find(|part| part.starts_with('$')) {
-        Some(part) => Err(Error::new(
-            ErrorCode::InvalidFieldPath,
-            format!("FieldPath field names may not start with '$'. Given '{part}'."),
-        )),
-        None => Ok(path),
+impl Scope<'_> {
+    /// Computes something with further variables.
+    fn with<T>(&mut self, values: Vec<Value>, compute: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.variables.len();
+        self.variables.extend(values);
+        let value = compute(self);
+        self.variables.truncate(before);
+        value
     }
 }
 
-fn two(operator: &str, value: RawBsonRef<'_>) -> Result<(Expression, Expression)> {
-    if let RawBsonRef::Array(array) = value {
-        let operands: Vec<_> = items(array).map(Expression::parse).collect::<Result<_>>()?;
-        if let Ok([first, second]) = <[Expression; 2]>::try_from(operands) {
-            return Ok((first, second));
-        }
+fn filter_limit(limit: Value) -> Result<usize> {
+    if is_nullish(&limit) {
+        return Ok(usize::MAX);
     }
-    Err(Error::new(ErrorCode::BadValue, format!("Expression {operator} takes exactly 2 arguments")))
+    let number = limit.as_ref().and_then(|limit| crate::integer(limit.as_raw_bson_ref()));
+    let number = number.and_then(|number| i32::try_from(number).ok());
+    match number
+        .ok_or_else(|| Error::location(327_391, "$filter: limit must be represented as a 32-bit integral value"))?
+    {
+        limit if limit > 0 => Ok(limit as usize),
+        _ => Err(Error::location(327_392, "$filter: limit must be greater than 0")),
+    }
+}
+
+/// An array; nothing for what is null or missing; for anything else an error with its type.
+fn array_or_null(value: Value, code: i32, message: &str) -> Result<Option<RawArrayBuf>> {
+    match value {
+        Some(RawBson::Array(array)) => Ok(Some(array)),
+        value if is_nullish(&value) => Ok(None),
+        other => Err(Error::location(code, format!("{message} {}", type_of(&other)))),
+    }
+}
+
+/// Whether there is no value, or one that says so.
+pub(crate) fn is_nullish(value: &Value) -> bool {
+    matches!(value, None | Some(RawBson::Null | RawBson::Undefined))
+}
+
+/// Whether a value counts as true: anything but false, zero, null and nothing.
+pub(crate) fn is_true(value: &Value) -> bool {
+    value.as_ref().is_some_and(|value| truthy(value.as_raw_bson_ref()))
+}
+
+/// The name of a value's type.
+pub(crate) fn type_of(value: &Value) -> &'static str {
+    value.as_ref().map_or("missing", |value| crate::type_name(value.as_raw_bson_ref()))
+}
+
+/// The order of two values, where nothing comes before everything but the least key.
+pub(crate) fn order(one: &Value, other: &Value) -> std::cmp::Ordering {
+    let of = |value: &Value| value.clone().unwrap_or(RawBson::Undefined);
+    match (one, other) {
+        (None, None) => std::cmp::Ordering::Equal,
+        (Some(one), Some(other)) => compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()),
+        _ => compare(of(one).as_raw_bson_ref(), of(other).as_raw_bson_ref()),
+    }
 }
 
 /// A path in an expression maps over arrays instead of matching any item, and knows no indexes.
-fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Option<RawBson> {
+fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Value {
     let Some((first, rest)) = parts.split_first() else { return Some(value.into()) };
     match value {
         RawBsonRef::Document(document) => reach(get(document, first)?, rest),
         RawBsonRef::Array(array) => {
             let mut mapped = RawArrayBuf::new();
-            elements(as_document(array))
-                .filter_map(|(_, item)| reach(item, parts))
-                .for_each(|value| mapped.push(value));
+            items(array).filter_map(|item| reach(item, parts)).for_each(|value| mapped.push(value));
             Some(RawBson::Array(mapped))
         }
         _ => None,

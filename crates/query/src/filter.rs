@@ -1,13 +1,21 @@
 //! Filters (<https://www.mongodb.com/docs/manual/reference/operator/query/>): parsed once, asked of each document.
 
+mod bits;
 mod parse;
+mod schema;
 
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument},
 };
 
-use crate::{Path, Result, compare, compare::type_class, equal};
+use crate::{
+    Path, Result, compare, compare::type_class, document::as_document, document::items, equal, expression::Expression,
+    regex::Regex, types::TypeSet,
+};
+
+pub use bits::{BitTest, Bits};
+pub use schema::Schema;
 
 /// A parsed filter. Its values stay values: nothing in them is looked at as an operator again.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +30,12 @@ pub enum Filter {
     Not(Box<Filter>),
     /// What a path reaches must satisfy a predicate.
     Path(PathFilter),
+    /// An expression must be true (`$expr`).
+    Expression(Box<Expression>),
+    /// The document must be of a form (`$jsonSchema`).
+    Schema(Box<Schema>),
+    /// Matches always, or never.
+    Always(bool),
 }
 
 /// A predicate on what a path reaches.
@@ -46,10 +60,24 @@ pub enum Predicate {
     Lt(RawBson),
     /// Less or equal, within the same type.
     Lte(RawBson),
-    /// Equal to one of these.
-    In(Vec<RawBson>),
+    /// Equal to one of these, or matching one of the regular expressions.
+    In(Vec<RawBson>, Vec<Regex>),
     /// The field is there, whatever it holds.
     Exists,
+    /// Of one of these types.
+    Type(TypeSet),
+    /// Whole part of the number, divided by the first, leaves the second.
+    Mod(i64, i64),
+    /// Text that matches.
+    Regex(Regex),
+    /// Bits that are set or not.
+    Bits(Bits),
+    /// An array of so many items.
+    Size(i64),
+    /// An array with a document (or an array) that matches.
+    ElemMatch(Box<Filter>),
+    /// An array with an item of which all of this is true; the paths in it mean the item itself.
+    ElemMatchValue(Box<Filter>),
 }
 
 impl Filter {
@@ -72,14 +100,79 @@ impl Filter {
         Self::Path(PathFilter { path: Path::new(path), predicate: Predicate::Eq(value.into()) })
     }
 
-    /// Whether the document matches.
+    /// Whether the document matches. One for which an expression cannot be computed does not.
     pub fn matches(&self, document: &RawDocument) -> bool {
+        self.try_matches(document).unwrap_or(false)
+    }
+
+    /// Whether the document matches.
+    ///
+    /// # Errors
+    /// Where an expression (`$expr`) cannot be computed for it.
+    pub fn try_matches(&self, document: &RawDocument) -> Result<bool> {
+        Ok(match self {
+            Self::And(filters) => {
+                for filter in filters {
+                    if !filter.try_matches(document)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Self::Or(filters) | Self::Nor(filters) => {
+                for filter in filters {
+                    if filter.try_matches(document)? {
+                        return Ok(matches!(self, Self::Or(_)));
+                    }
+                }
+                matches!(self, Self::Nor(_))
+            }
+            Self::Not(filter) => !filter.try_matches(document)?,
+            Self::Path(filter) => filter.matches(document, &mut None),
+            Self::Expression(expression) => expression.holds(document)?,
+            Self::Schema(schema) => schema.matches(document),
+            Self::Always(always) => *always,
+        })
+    }
+
+    /// Whether asking it can fail.
+    pub fn is_fallible(&self) -> bool {
         match self {
-            Self::And(filters) => filters.iter().all(|filter| filter.matches(document)),
-            Self::Or(filters) => filters.iter().any(|filter| filter.matches(document)),
-            Self::Nor(filters) => !filters.iter().any(|filter| filter.matches(document)),
-            Self::Not(filter) => !filter.matches(document),
-            Self::Path(PathFilter { path, predicate }) => path.visit(document, &mut |value| predicate.matches(value)),
+            Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => filters.iter().any(Self::is_fallible),
+            Self::Not(filter) => filter.is_fallible(),
+            Self::Expression(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the document matches, and if so by which item of the array that the first condition on one led through: what
+    /// `$` stands for in updates and projections.
+    pub fn position(&self, document: &RawDocument) -> Option<Option<usize>> {
+        let mut position = None;
+        self.find_position(document, &mut position).then_some(position)
+    }
+
+    fn find_position(&self, document: &RawDocument, position: &mut Option<usize>) -> bool {
+        match self {
+            Self::And(filters) => filters.iter().all(|filter| filter.find_position(document, position)),
+            // As in the server, what `$or` found is noted only where it is of one field, as `$in` is.
+            Self::Or(filters) if is_of_one_path(filters) => {
+                filters.iter().any(|filter| filter.find_position(document, position))
+            }
+            Self::Path(filter) => filter.matches(document, position),
+            other => other.matches(document),
+        }
+    }
+
+    /// Whether a value satisfies conditions on it.
+    pub(crate) fn matches_item(&self, item: RawBsonRef<'_>) -> bool {
+        match self {
+            Self::And(filters) => filters.iter().all(|filter| filter.matches_item(item)),
+            Self::Or(filters) => filters.iter().any(|filter| filter.matches_item(item)),
+            Self::Nor(filters) => !filters.iter().any(|filter| filter.matches_item(item)),
+            Self::Not(filter) => !filter.matches_item(item),
+            Self::Path(filter) => filter.predicate.matches(Some(item)),
+            other => item.as_document().is_some_and(|document| other.matches(document)),
         }
     }
 
@@ -93,24 +186,139 @@ impl Filter {
     fn collect_equalities<'a>(&'a self, found: &mut Vec<(&'a Path, &'a RawBson)>) {
         match self {
             Self::And(filters) => filters.iter().for_each(|filter| filter.collect_equalities(found)),
+            // One branch, or one candidate, is as good as none.
+            Self::Or(filters) if filters.len() == 1 => {
+                filters.iter().for_each(|filter| filter.collect_equalities(found))
+            }
             Self::Path(PathFilter { path, predicate: Predicate::Eq(value) }) => found.push((path, value)),
+            Self::Path(PathFilter { path, predicate: Predicate::In(values, patterns) })
+                if values.len() == 1 && patterns.is_empty() =>
+            {
+                found.push((path, &values[0]));
+            }
             _ => {}
+        }
+    }
+
+    /// The first parts of all its paths.
+    pub(crate) fn top_level_names(&self, names: &mut Vec<String>) {
+        match self {
+            Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
+                filters.iter().for_each(|filter| filter.top_level_names(names));
+            }
+            Self::Not(filter) => filter.top_level_names(names),
+            Self::Path(filter) => names.extend(filter.path.parts().first().cloned()),
+            _ => {}
+        }
+    }
+
+    /// Names each operator that the filter uses and that not everybody may use.
+    pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        match self {
+            Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
+                filters.iter().for_each(|filter| filter.operators(visit));
+            }
+            Self::Not(filter) => filter.operators(visit),
+            Self::Expression(expression) => {
+                visit("$expr");
+                expression.operators(visit);
+            }
+            Self::Schema(_) => visit("$jsonSchema"),
+            Self::Always(_) => {}
+            Self::Path(filter) => match &filter.predicate {
+                Predicate::Regex(_) => visit("$regex"),
+                Predicate::In(_, patterns) if !patterns.is_empty() => visit("$regex"),
+                Predicate::Bits(bits) => visit(bits.name()),
+                Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter) => filter.operators(visit),
+                _ => {}
+            },
         }
     }
 }
 
+fn is_of_one_path(filters: &[Filter]) -> bool {
+    let mut paths = filters.iter().map(|filter| match filter {
+        Filter::Path(filter) => Some(&filter.path),
+        _ => None,
+    });
+    let first = paths.next().flatten();
+    first.is_some() && paths.all(|path| path == first)
+}
+
+impl PathFilter {
+    /// Whether the document matches; notes by which item.
+    fn matches(&self, document: &RawDocument, position: &mut Option<usize>) -> bool {
+        let mut within = None;
+        let mut by = None;
+        let matches = self.path.visit_at(document, !self.predicate.is_of_arrays(), &mut |value, outermost| {
+            let matches = self.predicate.matches_within(value, &mut within);
+            if matches {
+                by = outermost;
+            }
+            matches
+        });
+        if matches {
+            *position = (*position).or(by).or(within);
+        }
+        matches
+    }
+}
+
 impl Predicate {
+    /// Whether it is asked of an array itself, and not of its items.
+    fn is_of_arrays(&self) -> bool {
+        matches!(self, Self::Size(_) | Self::ElemMatch(_) | Self::ElemMatchValue(_))
+    }
+
     /// Whether a value, or a missing one, satisfies the condition.
     pub fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
+        self.matches_within(value, &mut None)
+    }
+
+    /// The same; notes by which item of an array.
+    fn matches_within(&self, value: Option<RawBsonRef<'_>>, within: &mut Option<usize>) -> bool {
+        let mut any_item = |matches: &dyn Fn(RawBsonRef<'_>) -> bool| {
+            let Some(RawBsonRef::Array(array)) = value else { return false };
+            let found = items(array).position(matches);
+            *within = found;
+            found.is_some()
+        };
         match self {
             Self::Eq(expected) => equals(expected, value),
-            Self::In(candidates) => candidates.iter().any(|candidate| equals(candidate, value)),
+            Self::In(candidates, patterns) => {
+                candidates.iter().any(|candidate| equals(candidate, value))
+                    || patterns.iter().any(|pattern| pattern.matches(value))
+            }
             Self::Gt(bound) => compares(bound, value, |order| order.is_gt(), false),
             Self::Gte(bound) => compares(bound, value, |order| order.is_ge(), true),
             Self::Lt(bound) => compares(bound, value, |order| order.is_lt(), false),
             Self::Lte(bound) => compares(bound, value, |order| order.is_le(), true),
             Self::Exists => value.is_some(),
+            Self::Type(types) => value.is_some_and(|value| types.contains(value)),
+            Self::Mod(divisor, remainder) => {
+                value.and_then(whole_part).is_some_and(|number| number.wrapping_rem(*divisor) == *remainder)
+            }
+            Self::Regex(regex) => regex.matches(value),
+            Self::Bits(bits) => bits.matches(value),
+            Self::Size(size) => {
+                matches!(value, Some(RawBsonRef::Array(array)) if i64::try_from(items(array).count()) == Ok(*size))
+            }
+            Self::ElemMatch(filter) => any_item(&|item| match item {
+                RawBsonRef::Document(document) => filter.matches(document),
+                RawBsonRef::Array(array) => filter.matches(as_document(array)),
+                _ => false,
+            }),
+            Self::ElemMatchValue(filter) => any_item(&|item| filter.matches_item(item)),
         }
+    }
+}
+
+/// The whole part of a number, towards zero, if it is within an int64.
+pub(crate) fn whole_part(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Double(number) => crate::integer(RawBsonRef::Double(number.trunc())),
+        RawBsonRef::Decimal128(_) => crate::Number::of(value)?.truncated(),
+        value => crate::integer(value),
     }
 }
 
@@ -142,7 +350,7 @@ fn compares(
 }
 
 fn is_nan(value: RawBsonRef<'_>) -> bool {
-    crate::Number::of(value).is_some_and(|number| number.to_f64().is_nan())
+    crate::Number::of(value).is_some_and(crate::Number::is_nan)
 }
 
 #[cfg(test)]

@@ -49,6 +49,15 @@ impl Number {
         }
     }
 
+    /// Whether it is none.
+    pub(crate) fn is_nan(self) -> bool {
+        match self {
+            Self::Double(value) => value.is_nan(),
+            Self::Decimal(value) => matches!(Parts::of(value), Parts::NaN),
+            _ => false,
+        }
+    }
+
     /// The nearest double.
     pub fn to_f64(self) -> f64 {
         match self {
@@ -85,6 +94,33 @@ impl Number {
         }
     }
 
+    /// The whole part, towards zero, if it is within an int64.
+    pub fn truncated(self) -> Option<i64> {
+        match self {
+            Self::Double(value) => Self::Double(value.trunc()).to_integer(),
+            Self::Decimal(value) => match Parts::of(value) {
+                Parts::Finite { negative, coefficient, exponent } if exponent < 0 => {
+                    let magnitude = 10u128.checked_pow(exponent.unsigned_abs()).map_or(0, |by| coefficient / by);
+                    let magnitude = i128::try_from(magnitude).ok()?;
+                    i64::try_from(if negative { -magnitude } else { magnitude }).ok()
+                }
+                _ => self.to_integer(),
+            },
+            whole => whole.to_integer(),
+        }
+    }
+
+    /// The nearest whole number, halves away from zero, if it is within an int64.
+    pub(crate) fn rounded(self) -> Option<i64> {
+        match self {
+            Self::Double(value) => Self::Double(value.round()).to_integer(),
+            Self::Decimal(value) => {
+                Self::Decimal(decimal::round(Parts::of(value), decimal::Rounding::HalfEven, 0)).to_integer()
+            }
+            whole => whole.to_integer(),
+        }
+    }
+
     /// Order by value whatever the types, exactly; NaN is equal to itself and below every other number.
     pub fn compare(self, other: Self) -> Ordering {
         use Number::{Decimal, Double, Int32, Int64};
@@ -110,6 +146,29 @@ impl Number {
     /// The product; `None` where two integers overflow an int64.
     pub fn checked_mul(self, other: Self) -> Option<Self> {
         self.compute(other, Operation::Multiply, i64::checked_mul, |a, b| a * b)
+    }
+
+    /// The difference; `None` where two integers overflow an int64.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.compute(other, Operation::Subtract, i64::checked_sub, |a, b| a - b)
+    }
+
+    /// What a division towards zero leaves; `None` where it is one by zero.
+    pub fn remainder(self, other: Self) -> Option<Self> {
+        if other.compare(Self::Int32(0)).is_eq() {
+            return None;
+        }
+        self.compute(other, Operation::Remainder, |a, b| Some(a.wrapping_rem(b)), |a, b| a % b)
+    }
+
+    /// The quotient, a double or a decimal.
+    pub fn divided_by(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Decimal(_), _) | (_, Self::Decimal(_)) => {
+                Self::Decimal(decimal::compute(Operation::Divide, self.decimal_parts(), other.decimal_parts()))
+            }
+            _ => Self::Double(self.to_f64() / other.to_f64()),
+        }
     }
 
     /// The sum, a double where two integers overflow an int64, as aggregation has it.
@@ -151,7 +210,7 @@ impl Number {
     }
 
     /// The parts for arithmetic with a decimal, where the server takes a double at 15 digits, so that 0.1 is 0.1.
-    fn decimal_parts(self) -> Parts {
+    pub(crate) fn decimal_parts(self) -> Parts {
         match self {
             Self::Double(value) if value.is_finite() => {
                 format!("{value:.14e}").parse::<Decimal128>().map_or(Parts::NaN, Parts::of)

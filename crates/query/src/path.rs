@@ -4,7 +4,7 @@ use bson::raw::{RawArray, RawBsonRef, RawDocument};
 
 use crate::{
     Error, ErrorCode, Result,
-    document::{elements, get, items},
+    document::{get, items},
 };
 
 /// A dotted field path such as `address.lines.0`.
@@ -38,6 +38,32 @@ impl Path {
         Ok(path)
     }
 
+    /// A path as expressions and projections have it: of names of fields alone.
+    ///
+    /// # Errors
+    /// The server's own, by number.
+    pub(crate) fn of_fields(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Error::location(40352, "FieldPath cannot be constructed with empty string"));
+        }
+        if text.ends_with('.') {
+            return Err(Error::location(40353, "FieldPath must not end with a '.'."));
+        }
+        let path = Self::strict(text).map_err(|error| match error.code {
+            ErrorCode::EmptyFieldName => Error::location(15998, "FieldPath field names may not be empty strings."),
+            _ => error,
+        })?;
+        match path.parts.iter().find(|part| part.starts_with('$')) {
+            Some(part) => Err(Error::location(
+                16410,
+                format!(
+                    "FieldPath field names may not start with '$'. Consider using $getField or $setField. Given '{part}'."
+                ),
+            )),
+            None => Ok(path),
+        }
+    }
+
     /// The path as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -61,7 +87,21 @@ impl Path {
         document: &'a RawDocument,
         visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
     ) -> bool {
-        visit_document(document, &self.parts, visit)
+        self.visit_at(document, true, &mut |value, _| visit(value))
+    }
+
+    /// The same, where a final array is one value.
+    pub(crate) fn visit_whole<'a>(
+        &self,
+        document: &'a RawDocument,
+        visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
+    ) -> bool {
+        self.visit_at(document, false, &mut |value, _| visit(value))
+    }
+
+    /// The same, with or without the items of a final array; with the index of the first array that the way led through.
+    pub(crate) fn visit_at<'a>(&self, document: &'a RawDocument, into_last: bool, visit: &mut Visit<'_, 'a>) -> bool {
+        Way { into_last, outermost: None }.document(document, &self.parts, visit)
     }
 
     /// All values that the path reaches, through the documents in arrays and by index; an array at its end is one.
@@ -85,47 +125,60 @@ impl Path {
     }
 }
 
-fn visit_document<'a>(
-    document: &'a RawDocument,
-    parts: &[String],
-    visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
-) -> bool {
-    let Some((first, rest)) = parts.split_first() else { return false };
-    let Some(value) = get(document, first) else { return visit(None) };
-    match value {
-        RawBsonRef::Array(array) if rest.is_empty() => items(array).any(|item| visit(Some(item))) || visit(Some(value)),
-        RawBsonRef::Array(array) => visit_array(array, rest, visit),
-        RawBsonRef::Document(inner) if !rest.is_empty() => visit_document(inner, rest, visit),
-        _ if rest.is_empty() => visit(Some(value)),
-        _ => visit(None),
-    }
+/// Told of a value and of the index of the first array that led to it; returns whether to stop.
+type Visit<'v, 'a> = dyn FnMut(Option<RawBsonRef<'a>>, Option<usize>) -> bool + 'v;
+
+/// On the way along a path.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Whether an array at the end is visited by its items too.
+    into_last: bool,
+    /// The index in the first array on the way.
+    outermost: Option<usize>,
 }
 
-/// An array in the middle of a path: its documents are searched for the rest, and where the rest begins with an
-/// index, so is the item that it names. Arrays directly inside arrays are only reached by index.
-fn visit_array<'a>(
-    array: &'a RawArray,
-    rest: &[String],
-    visit: &mut dyn FnMut(Option<RawBsonRef<'a>>) -> bool,
-) -> bool {
-    let Some((next, beyond)) = rest.split_first() else { return false };
-    for (index, item) in elements(crate::document::as_document(array)) {
-        if let RawBsonRef::Document(inner) = item
-            && visit_document(inner, rest, visit)
-        {
-            return true;
-        }
-        if index == next {
-            let stop = match item {
-                _ if beyond.is_empty() => visit(Some(item)),
-                RawBsonRef::Document(inner) => visit_document(inner, beyond, visit),
-                RawBsonRef::Array(inner) => visit_array(inner, beyond, visit),
-                _ => visit(None),
-            };
-            if stop {
-                return true;
+impl Way {
+    fn through(self, index: usize) -> Self {
+        Self { outermost: self.outermost.or(Some(index)), ..self }
+    }
+
+    fn document<'a>(self, document: &'a RawDocument, parts: &[String], visit: &mut Visit<'_, 'a>) -> bool {
+        let Some((first, rest)) = parts.split_first() else { return false };
+        let Some(value) = get(document, first) else { return visit(None, self.outermost) };
+        match value {
+            RawBsonRef::Array(array) if rest.is_empty() => {
+                let mut visit_item = |(index, item)| visit(Some(item), self.through(index).outermost);
+                (self.into_last && items(array).enumerate().any(&mut visit_item)) || visit(Some(value), self.outermost)
             }
+            RawBsonRef::Array(array) => self.array(array, rest, visit),
+            RawBsonRef::Document(inner) if !rest.is_empty() => self.document(inner, rest, visit),
+            _ if rest.is_empty() => visit(Some(value), self.outermost),
+            _ => visit(None, self.outermost),
         }
     }
-    false
+
+    /// An array in the middle of a path: its documents are searched for the rest, and where the rest begins with an
+    /// index, so is the item that it names. Arrays directly inside arrays are only reached by index.
+    fn array<'a>(self, array: &'a RawArray, rest: &[String], visit: &mut Visit<'_, 'a>) -> bool {
+        let Some((next, beyond)) = rest.split_first() else { return false };
+        for (index, item) in items(array).enumerate() {
+            if let RawBsonRef::Document(inner) = item
+                && self.through(index).document(inner, rest, visit)
+            {
+                return true;
+            }
+            if crate::document::is_index(next, index) {
+                let stop = match item {
+                    _ if beyond.is_empty() => visit(Some(item), self.outermost),
+                    RawBsonRef::Document(inner) => self.document(inner, beyond, visit),
+                    RawBsonRef::Array(inner) => self.array(inner, beyond, visit),
+                    _ => visit(None, self.outermost),
+                };
+                if stop {
+                    return true;
+                }
+            }
+        }
+        false
+    }
 }

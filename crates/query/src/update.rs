@@ -2,21 +2,25 @@
 
 mod action;
 mod parse;
+mod positional;
 mod tree;
 
 use bson::{
     DateTime, RawBson,
     oid::ObjectId,
-    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
+    raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use crate::{
-    Error, ErrorCode, Filter, Path, Result,
+    Error, ErrorCode, Filter, Path, Pipeline, Result,
     document::{MAX_DOCUMENT_SIZE, elements, get},
     equal,
 };
 use action::Action;
+use positional::ArrayFilter;
 use tree::Tree;
+
+pub(crate) use tree::text;
 
 /// What an update needs from outside: the time and new ids.
 pub trait Environment {
@@ -29,13 +33,82 @@ pub trait Environment {
 /// A parsed update: operators, or a replacement document.
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// Update operators by path, in the order in which the server applies them.
-    Operators(Vec<(Path, Action)>),
+    /// Update operators.
+    Operators(Operators),
+    /// Stages that make a new document of the old one, but for `_id`.
+    Pipeline(Pipeline),
     /// A whole new document, but for `_id`.
     Replacement(RawDocumentBuf),
 }
 
+/// Update operators by path, in the order in which the server applies them.
+#[derive(Debug, Clone)]
+pub struct Operators {
+    actions: Vec<(Path, Action)>,
+    array_filters: Vec<ArrayFilter>,
+}
+
+/// The stages that an update may have.
+const UPDATE_STAGES: [&str; 6] = ["$addFields", "$project", "$replaceRoot", "$replaceWith", "$set", "$unset"];
+
 impl Update {
+    /// Parses a document of update operators with array filters, a replacement if its first field is not an operator, or
+    /// a pipeline.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and where there are array filters that nothing uses.
+    pub fn parse_any(update: RawBsonRef<'_>, array_filters: Option<&RawArray>) -> Result<Self> {
+        match (update, array_filters) {
+            (RawBsonRef::Document(update), None) => Self::parse(update),
+            (RawBsonRef::Document(update), Some(filters)) => {
+                let array_filters = ArrayFilter::parse_all(filters)?;
+                match elements(update).next() {
+                    Some((name, _)) if name.starts_with('$') => Self::operators_of(update, array_filters),
+                    _ if array_filters.is_empty() => Self::replacement(update),
+                    _ => Err(Error::parse("Cannot specify arrayFilters and a replacement document")),
+                }
+            }
+            (RawBsonRef::Array(_), Some(_)) => {
+                Err(Error::parse("arrayFilters may not be specified for pipeline-syle updates"))
+            }
+            (RawBsonRef::Array(stages), None) => {
+                for stage in crate::document::items(stages) {
+                    let name = stage.as_document().and_then(|stage| elements(stage).next()).map(|(name, _)| name);
+                    if let Some(name) = name.filter(|name| !UPDATE_STAGES.contains(name)) {
+                        // One that does not exist at all is told as that.
+                        if !crate::aggregate::is_stage(name) {
+                            Pipeline::parse(stages)?;
+                        }
+                        let message = format!("{name} is not allowed to be used within an update");
+                        return Err(Error::new(ErrorCode::InvalidOptions, message));
+                    }
+                }
+                Pipeline::parse(stages).map(Self::Pipeline)
+            }
+            (other, _) => Err(Error::parse(format!(
+                "Update argument must be either an object or an array, not {}",
+                crate::type_name(other)
+            ))),
+        }
+    }
+
+    fn operators_of(update: &RawDocument, array_filters: Vec<ArrayFilter>) -> Result<Self> {
+        let actions = parse::operators(update, &array_filters)?;
+        Ok(Self::Operators(Operators { actions, array_filters }))
+    }
+
+    /// Names each operator of a filter or an expression in the update.
+    pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        match self {
+            Self::Operators(operators) => {
+                operators.actions.iter().for_each(|(_, action)| action.operators(visit));
+                operators.array_filters.iter().for_each(|filter| filter.operators(visit));
+            }
+            Self::Pipeline(pipeline) => pipeline.operators(visit),
+            Self::Replacement(_) => {}
+        }
+    }
+
     /// Parses a document of update operators, or a replacement if its first field is not an operator.
     ///
     /// # Errors
@@ -43,7 +116,7 @@ impl Update {
     /// `CommandNotSupported` by name for what this version does not have.
     pub fn parse(update: &RawDocument) -> Result<Self> {
         match elements(update).next() {
-            Some((name, _)) if name.starts_with('$') => parse::operators(update).map(Self::Operators),
+            Some((name, _)) if name.starts_with('$') => Self::operators_of(update, Vec::new()),
             _ => Self::replacement(update),
         }
     }
@@ -60,12 +133,23 @@ impl Update {
         Ok(Self::Replacement(document.to_owned()))
     }
 
-    /// The document after the update.
+    /// The document after the update. `filter` is what it matched, for the item that `$` stands for.
     ///
     /// # Errors
     /// The server's own where the document does not allow the update, would lose its `_id` or grow beyond 16 MiB.
-    pub fn apply(&self, document: &RawDocument, environment: &dyn Environment) -> Result<RawDocumentBuf> {
-        self.run(document, false, environment)
+    pub fn apply(
+        &self,
+        document: &RawDocument,
+        filter: &Filter,
+        environment: &dyn Environment,
+    ) -> Result<RawDocumentBuf> {
+        let position = match self {
+            Self::Operators(operators) if operators.actions.iter().any(|(path, _)| positional::needs_match(path)) => {
+                filter.position(document).flatten()
+            }
+            _ => None,
+        };
+        self.run(document, position, false, environment)
     }
 
     /// The document that an upsert inserts: the filter's equalities, then the update, then a new `_id` if none came of it.
@@ -74,11 +158,17 @@ impl Update {
     /// As [`apply`](Self::apply), and where the filter gives one field twice.
     pub fn upsert(&self, filter: &Filter, environment: &dyn Environment) -> Result<RawDocumentBuf> {
         let seed = seed(filter, matches!(self, Self::Replacement(_)))?;
-        let inserted = self.run(&seed, true, environment)?;
+        let inserted = self.run(&seed, None, true, environment)?;
         prepare_insert(&inserted, environment)
     }
 
-    fn run(&self, document: &RawDocument, inserting: bool, environment: &dyn Environment) -> Result<RawDocumentBuf> {
+    fn run(
+        &self,
+        document: &RawDocument,
+        position: Option<usize>,
+        inserting: bool,
+        environment: &dyn Environment,
+    ) -> Result<RawDocumentBuf> {
         let id = get(document, "_id");
         let updated = match self {
             Self::Replacement(replacement) => {
@@ -98,10 +188,22 @@ impl Update {
                 }
                 updated
             }
+            Self::Pipeline(pipeline) => {
+                let mut made = pipeline.run(std::iter::once(document.to_owned()));
+                let updated = made.next().unwrap_or_else(|| Ok(RawDocumentBuf::new()))?;
+                check_id(&updated)?;
+                with_id(id, &updated)?
+            }
             Self::Operators(operators) => {
                 let mut tree = Tree::new(document);
-                for (path, action) in operators {
-                    action.apply(path, &mut tree, inserting, environment)?;
+                for (path, action) in &operators.actions {
+                    if positional::is_positional(path) {
+                        for path in positional::resolve(path, &mut tree, &operators.array_filters, position)? {
+                            action.apply(&path, &mut tree, inserting, environment)?;
+                        }
+                    } else {
+                        action.apply(path, &mut tree, inserting, environment)?;
+                    }
                 }
                 let updated = tree.into_document();
                 if let Some(id) = id
@@ -116,6 +218,22 @@ impl Update {
         };
         check_size(&updated)?;
         Ok(updated)
+    }
+}
+
+/// A document that a pipeline made, with the `_id` that the one before had.
+fn with_id(id: Option<RawBsonRef<'_>>, document: &RawDocument) -> Result<RawDocumentBuf> {
+    match (id, get(document, "_id")) {
+        (Some(old), Some(new)) if !equal(old, new) => {
+            Err(immutable_id("Performing an update on the path '_id' would modify the immutable field '_id'"))
+        }
+        (Some(old), None) => {
+            let mut whole = RawDocumentBuf::new();
+            crate::append(&mut whole, "_id", old);
+            elements(document).for_each(|(name, value)| crate::append(&mut whole, name, value));
+            Ok(whole)
+        }
+        _ => Ok(document.to_owned()),
     }
 }
 

@@ -279,8 +279,8 @@ async fn a_call_that_is_not_understood_is_refused_and_says_why() {
         ("insertOne", doc! {}, "insertOne needs 'document'"),
         (
             "updateOne",
-            doc! { "update": { "$set": { "a": 1 } }, "arrayFilters": [{}] },
-            "arrayFilters is not supported by Userkeep",
+            doc! { "update": { "$set": { "a": 1 } }, "arrayFilters": [{ "x": 1 }] },
+            "The array filter for identifier 'x' was not used in the update",
         ),
         (
             "findOneAndReplace",

@@ -16,6 +16,20 @@ use crate::{Error, ErrorCode, Result, definition::Definition};
 /// How many documents a query may return (<https://www.mongodb.com/docs/atlas/app-services/reference/service-limitations/>).
 pub(crate) const MAX_DOCUMENTS: usize = 50_000;
 
+/// What users may not use, at any depth
+/// (<https://www.mongodb.com/docs/atlas/app-services/mongodb/crud-and-aggregation-apis/>).
+const FORBIDDEN_TO_USERS: &[&str] = &[
+    "$bitsAllClear",
+    "$bitsAllSet",
+    "$bitsAnyClear",
+    "$bitsAnySet",
+    "$expr",
+    "$function",
+    "$jsonSchema",
+    "$regex",
+    "$setIsSubset",
+];
+
 /// Databases that hold what is not the application's.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
@@ -38,6 +52,48 @@ impl Access {
             Self::System => None,
             Self::Guarded(guard) => Some(Arc::clone(guard)),
         }
+    }
+
+    /// Refuses what users may not use. `operators` names what a query or an update uses.
+    fn check(&self, operators: impl FnOnce(&mut dyn FnMut(&'static str))) -> Result<()> {
+        let mut forbidden = None;
+        operators(&mut |name| {
+            if FORBIDDEN_TO_USERS.contains(&name) {
+                forbidden = Some(name);
+            }
+        });
+        match (self, forbidden) {
+            (Self::Guarded(_), Some(name)) => {
+                Err(Error::new(ErrorCode::InvalidParameter, format!("users may not use the operator {name}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A filter that the caller may use.
+    fn filter(&self, arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
+        let filter = arguments.document(key)?.map_or(Ok(Filter::all()), Filter::parse)?;
+        self.check(|visit| filter.operators(visit))?;
+        Ok(filter)
+    }
+
+    /// A projection that the caller may use.
+    fn projection(&self, arguments: &Arguments<'_>, key: &str) -> Result<Option<Projection>> {
+        let projection = arguments.document(key)?.map(Projection::parse).transpose()?;
+        if let Some(projection) = &projection {
+            self.check(|visit| projection.operators(visit))?;
+        }
+        Ok(projection)
+    }
+
+    /// An update that the caller may use.
+    fn update(&self, arguments: &Arguments<'_>) -> Result<Update> {
+        let update = arguments
+            .get("update")
+            .ok_or_else(|| Error::new(ErrorCode::MissingParameter, "the update is missing".to_owned()))?;
+        let update = Update::parse_any(update, arguments.array("arrayFilters")?.filter(|filters| !filters.is_empty()))?;
+        self.check(|visit| update.operators(visit))?;
+        Ok(update)
     }
 }
 
@@ -91,11 +147,11 @@ impl Collections {
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
         Ok(Some(Find {
             sort: sort(&arguments)?,
-            projection: arguments.document("project")?.map(Projection::parse).transpose()?,
+            projection: access.projection(&arguments, "project")?,
             limit: if one { Some(1) } else { arguments.limit()? },
             at_most: Some(self.max_documents),
             guard: access.guard(),
-            ..Find::new(namespace.clone(), filter(&arguments, "query")?)
+            ..Find::new(namespace.clone(), access.filter(&arguments, "query")?)
         }))
     }
 
@@ -114,7 +170,8 @@ impl Collections {
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
         match name {
             "count" => {
-                let count = Count { namespace, filter: filter(&arguments, "query")?, limit: arguments.limit()?, guard };
+                let count =
+                    Count { namespace, filter: access.filter(&arguments, "query")?, limit: arguments.limit()?, guard };
                 let counted = self.store.count(count).await?;
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
@@ -122,16 +179,13 @@ impl Collections {
                 let Some(stages) = arguments.array("pipeline")? else {
                     return Err(invalid("aggregate needs 'pipeline'".into()));
                 };
-                let aggregate = Aggregate {
-                    namespace,
-                    pipeline: Pipeline::parse(stages)?,
-                    at_most: Some(self.max_documents),
-                    guard,
-                };
+                let pipeline = Pipeline::parse(stages)?;
+                access.check(|visit| pipeline.operators(visit))?;
+                let aggregate = Aggregate { namespace, pipeline, at_most: Some(self.max_documents), guard };
                 Ok(array(self.store.aggregate(aggregate).await?))
             }
             _ => {
-                let operation = write(name, &arguments)?;
+                let operation = write(name, &arguments, &access)?;
                 let outcome =
                     self.store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
                 Ok(answer(name, outcome))
@@ -164,57 +218,47 @@ pub(crate) fn no_rule(namespace: &Namespace) -> Error {
     Error::new(ErrorCode::NoMatchingRuleFound, format!("no rule exists for namespace '{namespace}'"))
 }
 
-fn filter(arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
-    Ok(arguments.document(key)?.map_or(Ok(Filter::all()), Filter::parse)?)
-}
-
 fn sort(arguments: &Arguments<'_>) -> Result<Option<Sort>> {
     Ok(arguments.document("sort")?.map(Sort::parse).transpose()?.filter(|sort| !sort.is_empty()))
 }
 
-fn write(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
-    if arguments.array("arrayFilters")?.is_some_and(|filters| !filters.is_empty()) {
-        return Err(query::Error::unsupported("arrayFilters").into());
-    }
+fn write(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Operation> {
     Ok(match name {
         "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
         "insertMany" => Operation::Insert(documents(arguments)?),
         "deleteOne" | "deleteMany" => {
-            Operation::Modify(Modify::new(filter(arguments, "query")?, name == "deleteMany", Change::Delete))
+            Operation::Modify(Modify::new(access.filter(arguments, "query")?, name == "deleteMany", Change::Delete))
         }
         "updateOne" | "updateMany" => Operation::Modify(Modify::new(
-            filter(arguments, "query")?,
+            access.filter(arguments, "query")?,
             name == "updateMany",
             // A document without operators replaces, in updateMany too, as App Services did.
-            Change::Update {
-                update: Update::parse(arguments.required_document("update")?)?,
-                upsert: arguments.flag("upsert")?,
-            },
+            Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
         )),
-        _ => find_one_and(name, arguments)?,
+        _ => find_one_and(name, arguments, access)?,
     })
 }
 
-fn find_one_and(name: &str, arguments: &Arguments<'_>) -> Result<Operation> {
-    let change = match (name, arguments.document("update")?) {
-        // realm-web's findOneAndDelete arrives as a replacement without one.
-        ("findOneAndDelete", _) | ("findOneAndReplace", None) => Change::Delete,
-        ("findOneAndReplace", Some(replacement)) => {
-            Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? }
-        }
-        _ => Change::Update {
-            update: Update::parse(arguments.required_document("update")?)?,
-            upsert: arguments.flag("upsert")?,
+fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Operation> {
+    let change = match name {
+        "findOneAndDelete" => Change::Delete,
+        "findOneAndReplace" => match arguments.document("update")? {
+            // realm-web's findOneAndDelete arrives as a replacement without one.
+            None => Change::Delete,
+            Some(replacement) => {
+                Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? }
+            }
         },
+        _ => Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
     };
     let is_update = matches!(change, Change::Update { .. });
     Ok(Operation::Modify(Modify {
-        filter: filter(arguments, "filter")?,
+        filter: access.filter(arguments, "filter")?,
         sort: sort(arguments)?,
         multi: false,
         change,
         returning: if is_update && arguments.flag("returnNewDocument")? { Returning::After } else { Returning::Before },
-        projection: arguments.document("projection")?.map(Projection::parse).transpose()?,
+        projection: access.projection(arguments, "projection")?,
     }))
 }
 

@@ -115,6 +115,10 @@ impl Group {
         Ok(Self { id, fields })
     }
 
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        std::iter::once(&self.id).chain(self.fields.iter().map(|(_, _, expression)| expression))
+    }
+
     pub(super) fn run(&self, documents: Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> {
         let mut groups: Vec<(RawBson, Vec<State>)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();

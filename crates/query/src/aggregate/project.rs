@@ -59,6 +59,10 @@ impl AddFields {
         leaves(specification, "")?.into_iter().map(parse).collect::<Result<_>>().map(Self)
     }
 
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.0.iter().map(|(_, expression)| expression)
+    }
+
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
         set_all(document.to_owned(), &self.0, document)
     }
@@ -77,7 +81,7 @@ fn set_all(
 }
 
 /// Sets a field, in every document of an array on the way; no value takes the field out.
-pub(super) fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> RawDocumentBuf {
+pub(crate) fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> RawDocumentBuf {
     let Some((first, rest)) = parts.split_first() else { return document.to_owned() };
     let mut result = RawDocumentBuf::new();
     let mut found = false;
@@ -132,6 +136,14 @@ pub(super) fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
     Projection::parse(&excluded)
 }
 
+/// An expression of a projection, where one that does not exist has a number of its own.
+fn projected(value: RawBsonRef<'_>) -> Result<Expression> {
+    Expression::parse(value).map_err(|error| match error.code {
+        ErrorCode::InvalidPipelineOperator => Error::location(31325, error.message),
+        _ => error,
+    })
+}
+
 impl Project {
     pub(super) fn parse(specification: &RawDocument) -> Result<Self> {
         if specification.is_empty() {
@@ -147,9 +159,9 @@ impl Project {
             if matches!(value, RawBsonRef::Boolean(_)) || Number::of(value).is_some() {
                 crate::append(&mut flags, path.as_str(), value);
             } else if path.parts().len() > 1 {
-                nested.push((path, Expression::parse(value)?));
+                nested.push((path, projected(value)?));
             } else {
-                computed.push((path, Expression::parse(value)?));
+                computed.push((path, projected(value)?));
             }
         }
         if nested.is_empty() && computed.is_empty() {
@@ -170,11 +182,15 @@ impl Project {
         Ok(Self { keep: Projection::including(kept, with_id)?, nested, computed })
     }
 
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.nested.iter().chain(&self.computed).map(|(_, expression)| expression)
+    }
+
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
         let kept = if self.nested.is_empty() {
-            self.keep.apply(document)
+            self.keep.keep(document)
         } else {
-            self.keep.apply(&set_all(document.to_owned(), &self.nested, document)?)
+            self.keep.keep(&set_all(document.to_owned(), &self.nested, document)?)
         };
         set_all(kept, &self.computed, document)
     }

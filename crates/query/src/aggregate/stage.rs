@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Error, ErrorCode, Filter, Path, Projection, Result, Sort,
     document::{elements, items, type_name},
+    expression::Expression,
 };
 
 /// What the server has and this version does not.
@@ -39,8 +40,6 @@ const UNSUPPORTED: &[&str] = &[
     "$out",
     "$planCacheStats",
     "$redact",
-    "$replaceRoot",
-    "$replaceWith",
     "$sample",
     "$search",
     "$searchMeta",
@@ -62,6 +61,7 @@ pub(super) enum Stage {
     Unset(Projection),
     Unwind(Unwind),
     Group(Group),
+    ReplaceRoot(Expression),
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +69,26 @@ pub(super) struct Unwind {
     path: Path,
     index: Option<Path>,
     keep_empty: bool,
+}
+
+/// Whether the server has a stage of this name.
+pub(crate) fn is_stage(name: &str) -> bool {
+    const KNOWN: [&str; 13] = [
+        "$addFields",
+        "$count",
+        "$group",
+        "$limit",
+        "$match",
+        "$project",
+        "$replaceRoot",
+        "$replaceWith",
+        "$set",
+        "$skip",
+        "$sort",
+        "$unset",
+        "$unwind",
+    ];
+    KNOWN.contains(&name) || UNSUPPORTED.contains(&name)
 }
 
 impl Stage {
@@ -105,6 +125,22 @@ impl Stage {
             "$addFields" | "$set" => Self::AddFields(AddFields::parse(document(name, value)?)?),
             "$unset" => Self::Unset(unset(value)?),
             "$unwind" => Self::Unwind(Unwind::parse(value)?),
+            "$replaceWith" => Self::ReplaceRoot(Expression::parse(value)?),
+            "$replaceRoot" => {
+                let specification = value.as_document().ok_or_else(|| {
+                    let message =
+                        format!("expected an object as specification for $replaceRoot stage, got {}", type_name(value));
+                    Error::location(40229, message)
+                })?;
+                if let Some((other, _)) = elements(specification).find(|(name, _)| *name != "newRoot") {
+                    let message = format!("BSON field '$replaceRoot.{other}' is an unknown field.");
+                    return Err(Error::location(40415, message));
+                }
+                let root = crate::get(specification, "newRoot").ok_or_else(|| {
+                    Error::location(40414, "BSON field '$replaceRoot.newRoot' is missing but a required field")
+                })?;
+                Self::ReplaceRoot(Expression::parse(root)?)
+            }
             "$group" => Self::Group(Group::parse(document(name, value)?)?),
             _ if UNSUPPORTED.contains(&name) => {
                 return Err(Error::unsupported(format_args!("the pipeline stage {name}")));
@@ -118,16 +154,32 @@ impl Stage {
         })
     }
 
+    /// Names each operator of a filter or an expression in it.
+    pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        match self {
+            Self::Match(filter) => filter.operators(visit),
+            Self::Project(project) => project.expressions().for_each(|expression| expression.operators(visit)),
+            Self::AddFields(fields) => fields.expressions().for_each(|expression| expression.operators(visit)),
+            Self::Group(group) => group.expressions().for_each(|expression| expression.operators(visit)),
+            Self::ReplaceRoot(root) => root.operators(visit),
+            Self::Sort(_) | Self::Skip(_) | Self::Limit(_) | Self::Count(_) | Self::Unset(_) | Self::Unwind(_) => {}
+        }
+    }
+
     pub(super) fn run<'a>(&'a self, documents: Documents<'a>) -> Documents<'a> {
         match self {
-            Self::Match(filter) => Box::new(
-                documents.filter(|document| document.as_ref().map_or(true, |document| filter.matches(document))),
-            ),
+            Self::Match(filter) => Box::new(documents.filter_map(|document| {
+                match document.and_then(|document| Ok((filter.try_matches(&document)?, document))) {
+                    Ok((true, document)) => Some(Ok(document)),
+                    Ok((false, _)) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            })),
             Self::Skip(skip) => Box::new(documents.skip(usize::try_from(*skip).unwrap_or(usize::MAX))),
             Self::Limit(limit) => Box::new(documents.take(usize::try_from(*limit).unwrap_or(usize::MAX))),
             Self::Project(project) => Box::new(documents.map(|document| project.apply(&document?))),
             Self::AddFields(fields) => Box::new(documents.map(|document| fields.apply(&document?))),
-            Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.apply(&document?)))),
+            Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.keep(&document?)))),
             Self::Unwind(unwind) => Box::new(documents.flat_map(|document| match document {
                 Ok(document) => unwind.apply(&document).into_iter().map(Ok).collect::<Vec<_>>(),
                 Err(error) => vec![Err(error)],
@@ -145,6 +197,14 @@ impl Stage {
                 Ok(vec![counted])
             }),
             Self::Group(group) => collected(documents, |documents| group.run(documents)),
+            Self::ReplaceRoot(root) => Box::new(documents.map(|document| match root.evaluate(&document?)? {
+                Some(RawBson::Document(root)) => Ok(root),
+                other => {
+                    let found = other.map_or("missing", |other| type_name(other.as_raw_bson_ref()));
+                    let message = format!("'newRoot' expression must evaluate to an object, but its type is {found}");
+                    Err(Error::location(40228, message))
+                }
+            })),
         }
     }
 }

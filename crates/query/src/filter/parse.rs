@@ -2,38 +2,21 @@
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use super::{Filter, PathFilter, Predicate};
+use super::{BitTest, Bits, Filter, PathFilter, Predicate, Schema};
 use crate::{
-    Error, Path, Result,
-    document::{elements, items, truthy, type_name},
+    Error, Number, Path, Result,
+    document::{elements, get, items, truthy, type_name},
+    expression::Expression,
+    regex::Regex,
+    types::TypeSet,
 };
 
 /// What the server has at the top of a filter and this version does not.
-const UNSUPPORTED_TOP_LEVEL: &[&str] =
-    &["$alwaysFalse", "$alwaysTrue", "$comment", "$expr", "$jsonSchema", "$sampleRate", "$text", "$where"];
+const UNSUPPORTED_TOP_LEVEL: &[&str] = &["$sampleRate", "$text", "$where"];
 
 /// What the server has on a field and this version does not.
-const UNSUPPORTED_ON_FIELD: &[&str] = &[
-    "$all",
-    "$bitsAllClear",
-    "$bitsAllSet",
-    "$bitsAnyClear",
-    "$bitsAnySet",
-    "$elemMatch",
-    "$geoIntersects",
-    "$geoNear",
-    "$geoWithin",
-    "$maxDistance",
-    "$minDistance",
-    "$mod",
-    "$near",
-    "$nearSphere",
-    "$options",
-    "$regex",
-    "$size",
-    "$type",
-    "$within",
-];
+const UNSUPPORTED_ON_FIELD: &[&str] =
+    &["$geoIntersects", "$geoNear", "$geoWithin", "$maxDistance", "$minDistance", "$near", "$nearSphere", "$within"];
 
 pub(super) fn filter(document: &RawDocument) -> Result<Filter> {
     let mut all = Vec::new();
@@ -44,7 +27,17 @@ pub(super) fn filter(document: &RawDocument) -> Result<Filter> {
                 "and" => Filter::And(branches(value)?),
                 "or" => Filter::Or(branches(value)?),
                 "nor" => Filter::Nor(branches(value)?),
-                _ if UNSUPPORTED_TOP_LEVEL.contains(&name) => return Err(Error::unsupported(format_args!("query operator {name}"))),
+                "comment" => continue,
+                "expr" => Filter::Expression(Box::new(Expression::parse(value)?)),
+                "jsonSchema" => match value {
+                    RawBsonRef::Document(schema) => Filter::Schema(Box::new(Schema::parse(schema)?)),
+                    _ => return Err(Error::type_mismatch("$jsonSchema must be an object")),
+                },
+                "alwaysTrue" | "alwaysFalse" => match crate::integer(value) {
+                    Some(1) => Filter::Always(operator == "alwaysTrue"),
+                    _ => return Err(Error::parse(format!("{name} must be an integer value of 1"))),
+                },
+                _ if UNSUPPORTED_TOP_LEVEL.contains(&name) => return Err(Error::unsupported(format_args!("the query operator {name}"))),
                 _ => {
                     return Err(Error::bad_value(format!(
                         "unknown top level operator: {name}. If you have a field name that starts with a '$' symbol, consider using $getField or $setField."
@@ -78,11 +71,22 @@ fn branches(operator: &str, value: RawBsonRef<'_>) -> Result<Vec<Filter>> {
 fn field(path: Path, value: RawBsonRef<'_>, all: &mut Vec<Filter>) -> Result<()> {
     match value {
         RawBsonRef::Document(document) if is_operators(document) => operators(&path, document, all),
+        RawBsonRef::RegularExpression(regex) => {
+            all.push(on_path(&path, Predicate::Regex(Regex::of(regex)?)));
+            Ok(())
+        }
         _ => {
             all.push(on_path(&path, Predicate::Eq(operand("$eq", value)?)));
             Ok(())
         }
     }
+}
+
+/// Conditions on a value itself.
+fn conditions(document: &RawDocument) -> Result<Filter> {
+    let mut all = Vec::new();
+    operators(&Path::new(""), document, &mut all)?;
+    Ok(Filter::And(all))
 }
 
 /// Whether the first field names an operator. `$ref`, `$id` and `$db` are the fields of a reference, a value.
@@ -101,26 +105,26 @@ fn operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Resu
             "$gte" => is(Predicate::Gte(operand(name, value)?)),
             "$lt" => is(Predicate::Lt(operand(name, value)?)),
             "$lte" => is(Predicate::Lte(operand(name, value)?)),
-            "$in" => is(Predicate::In(candidates(name, value)?)),
-            "$nin" => not(Predicate::In(candidates(name, value)?)),
+            "$in" => is(candidates(name, value)?),
+            "$nin" => not(candidates(name, value)?),
             "$exists" if truthy(value) => is(Predicate::Exists),
             "$exists" => not(Predicate::Exists),
-            "$not" => {
-                let RawBsonRef::Document(inner) = value else {
-                    return Err(match value {
-                        RawBsonRef::RegularExpression(_) => Error::unsupported("a regular expression in a filter"),
-                        _ => Error::bad_value("$not needs a regex or a document"),
-                    });
-                };
-                if inner.is_empty() {
-                    return Err(Error::bad_value("$not cannot be empty"));
-                }
-                let mut negated = Vec::new();
-                operators(path, inner, &mut negated)?;
-                Filter::Not(Box::new(Filter::And(negated)))
-            }
+            "$not" => negated(path, value)?,
+            "$type" => is(Predicate::Type(TypeSet::parse(value)?)),
+            "$size" => is(Predicate::Size(size(value)?)),
+            "$mod" => modulus(value).map(is)?,
+            "$bitsAllSet" => is(Predicate::Bits(Bits::parse(BitTest::AllSet, value)?)),
+            "$bitsAllClear" => is(Predicate::Bits(Bits::parse(BitTest::AllClear, value)?)),
+            "$bitsAnySet" => is(Predicate::Bits(Bits::parse(BitTest::AnySet, value)?)),
+            "$bitsAnyClear" => is(Predicate::Bits(Bits::parse(BitTest::AnyClear, value)?)),
+            "$regex" => is(Predicate::Regex(regex(value, document)?)),
+            "$options" if get(document, "$regex").is_some() => continue,
+            "$options" => return Err(Error::bad_value("$options needs a $regex")),
+            "$elemMatch" => is(elem_match(value)?),
+            "$all" => every(path, value)?,
+            "$comment" => continue,
             _ if UNSUPPORTED_ON_FIELD.contains(&name) => {
-                return Err(Error::unsupported(format_args!("query operator {name}")));
+                return Err(Error::unsupported(format_args!("the query operator {name}")));
             }
             _ => return Err(Error::bad_value(format!("unknown operator: {name}"))),
         });
@@ -132,32 +136,153 @@ fn on_path(path: &Path, predicate: Predicate) -> Filter {
     Filter::Path(PathFilter { path: path.clone(), predicate })
 }
 
+fn negated(path: &Path, value: RawBsonRef<'_>) -> Result<Filter> {
+    let inner = match value {
+        RawBsonRef::Document(inner) => inner,
+        RawBsonRef::RegularExpression(regex) => {
+            return Ok(Filter::Not(Box::new(on_path(path, Predicate::Regex(Regex::of(regex)?)))));
+        }
+        _ => return Err(Error::bad_value("$not needs a regex or a document")),
+    };
+    if inner.is_empty() {
+        return Err(Error::bad_value("$not cannot be empty"));
+    }
+    let mut negated = Vec::new();
+    operators(path, inner, &mut negated)?;
+    Ok(Filter::Not(Box::new(Filter::And(negated))))
+}
+
 fn operand(operator: &str, value: RawBsonRef<'_>) -> Result<bson::RawBson> {
     match value {
         RawBsonRef::Undefined => Err(Error::bad_value("cannot compare to undefined")),
-        RawBsonRef::RegularExpression(_) if operator == "$eq" => {
-            Err(Error::unsupported("a regular expression in a filter"))
-        }
-        RawBsonRef::RegularExpression(_) => {
+        RawBsonRef::RegularExpression(_) if operator != "$eq" => {
             Err(Error::bad_value(format!("Can't have RegEx as arg to predicate over field with {operator}.")))
         }
         value => Ok(value.into()),
     }
 }
 
-fn candidates(operator: &str, value: RawBsonRef<'_>) -> Result<Vec<bson::RawBson>> {
+fn candidates(operator: &str, value: RawBsonRef<'_>) -> Result<Predicate> {
     let RawBsonRef::Array(array) = value else {
         return Err(Error::bad_value(format!("{operator} needs an array, got {}", type_name(value))));
     };
-    items(array)
-        .map(|item| match item {
-            RawBsonRef::RegularExpression(_) => {
-                Err(Error::unsupported(format_args!("a regular expression in {operator}")))
-            }
+    let (mut values, mut patterns) = (Vec::new(), Vec::new());
+    for item in items(array) {
+        match item {
+            RawBsonRef::RegularExpression(regex) => patterns.push(Regex::of(regex)?),
             RawBsonRef::Document(document) if is_operators(document) => {
-                Err(Error::bad_value(format!("cannot nest $ under {operator}")))
+                return Err(Error::bad_value(format!("cannot nest $ under {operator}")));
             }
-            item => operand("$eq", item),
-        })
-        .collect()
+            item => values.push(operand("$eq", item)?),
+        }
+    }
+    Ok(Predicate::In(values, patterns))
+}
+
+fn size(value: RawBsonRef<'_>) -> Result<i64> {
+    if Number::of(value).is_none() {
+        return Err(Error::bad_value(format!(
+            "Failed to parse $size. Expected a number in: $size: {}",
+            type_name(value)
+        )));
+    }
+    let size = crate::integer(value)
+        .filter(|size| *size <= i64::from(i32::MAX))
+        .ok_or_else(|| Error::bad_value("Failed to parse $size. Cannot represent as a 32-bit integer: $size"))?;
+    if size < 0 {
+        return Err(Error::bad_value(format!(
+            "Failed to parse $size. Expected a non-negative number in: $size: {size}"
+        )));
+    }
+    Ok(size)
+}
+
+fn modulus(value: RawBsonRef<'_>) -> Result<Predicate> {
+    let RawBsonRef::Array(array) = value else {
+        return Err(Error::bad_value("malformed mod, needs to be an array"));
+    };
+    let numbers: Vec<_> = items(array).collect();
+    let part = |name: &str, value: RawBsonRef<'_>| {
+        if Number::of(value).is_none() {
+            return Err(Error::bad_value(format!("malformed mod, {name} not a number")));
+        }
+        super::whole_part(value).ok_or_else(|| Error::bad_value(format!("malformed mod, {name} value is invalid")))
+    };
+    match numbers[..] {
+        [] | [_] => Err(Error::bad_value("malformed mod, not enough elements")),
+        [divisor, remainder] => {
+            let (divisor, remainder) = (part("divisor", divisor)?, part("remainder", remainder)?);
+            if divisor == 0 {
+                return Err(Error::bad_value("divisor cannot be 0"));
+            }
+            Ok(Predicate::Mod(divisor, remainder))
+        }
+        _ => Err(Error::bad_value("malformed mod, too many elements")),
+    }
+}
+
+fn regex(value: RawBsonRef<'_>, document: &RawDocument) -> Result<Regex> {
+    let options = match get(document, "$options") {
+        None => None,
+        Some(RawBsonRef::String(options)) => Some(options),
+        Some(_) => return Err(Error::bad_value("$options has to be a string")),
+    };
+    match value {
+        RawBsonRef::String(pattern) => Regex::new(pattern, options.unwrap_or_default()),
+        RawBsonRef::RegularExpression(regex) => match options {
+            Some(_) if !regex.options.as_str().is_empty() => {
+                let options_first = elements(document).find(|(name, _)| matches!(*name, "$regex" | "$options"));
+                let code = if options_first.is_some_and(|(name, _)| name == "$options") { 51074 } else { 51075 };
+                Err(Error::location(code, "options set in both $regex and $options"))
+            }
+            Some(options) => Regex::new(regex.pattern.as_str(), options),
+            None => Regex::of(regex),
+        },
+        _ => Err(Error::bad_value("$regex has to be a string")),
+    }
+}
+
+fn elem_match(value: RawBsonRef<'_>) -> Result<Predicate> {
+    let RawBsonRef::Document(document) = value else {
+        return Err(Error::bad_value("$elemMatch needs an Object"));
+    };
+    let is_of_values = elements(document).next().is_some_and(|(name, _)| {
+        is_operators(document) && !matches!(name, "$and" | "$or" | "$nor" | "$where" | "$expr" | "$jsonSchema")
+    });
+    if is_of_values {
+        return conditions(document).map(|filter| Predicate::ElemMatchValue(Box::new(filter)));
+    }
+    if get(document, "$expr").is_some() {
+        return Err(Error::bad_value("$expr can only be applied to the top-level document"));
+    }
+    filter(document).map(|filter| Predicate::ElemMatch(Box::new(filter)))
+}
+
+fn every(path: &Path, value: RawBsonRef<'_>) -> Result<Filter> {
+    let RawBsonRef::Array(array) = value else {
+        return Err(Error::bad_value("$all needs an array"));
+    };
+    let mut all = Vec::new();
+    let is_elem_match = |item: RawBsonRef<'_>| {
+        item.as_document().is_some_and(|item| elements(item).next().is_some_and(|(name, _)| name == "$elemMatch"))
+    };
+    let of_documents = items(array).next().is_some_and(is_elem_match);
+    for item in items(array) {
+        let predicate = match item {
+            RawBsonRef::Document(document) if of_documents => {
+                let inner = get(document, "$elemMatch")
+                    .ok_or_else(|| Error::bad_value("$all/$elemMatch has to be consistent"))?;
+                elem_match(inner)?
+            }
+            _ if of_documents => return Err(Error::bad_value("$all/$elemMatch has to be consistent")),
+            RawBsonRef::Document(document) if is_operators(document) => {
+                return Err(Error::bad_value("no $ expressions in $all"));
+            }
+            RawBsonRef::RegularExpression(regex) => Predicate::Regex(Regex::of(regex)?),
+            item => Predicate::Eq(operand("$eq", item)?),
+        };
+        all.push(on_path(path, predicate));
+    }
+    // None at all is not every one.
+    Ok(if all.is_empty() { Filter::Always(false) } else { Filter::And(all) })
 }

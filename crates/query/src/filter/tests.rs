@@ -84,16 +84,108 @@ fn what_is_not_a_filter_is_refused() {
         (doc! { "$and": [1] }, "$or/$and/$nor entries need to be full objects"),
         (doc! { "a": { "$in": 1 } }, "$in needs an array, got int"),
         (doc! { "a": { "$not": 1 } }, "$not needs a regex or a document"),
-        (doc! { "$where": "true" }, "query operator $where is not supported by Userkeep"),
-        (doc! { "a": { "$regex": "x" } }, "query operator $regex is not supported by Userkeep"),
+        (doc! { "$where": "true" }, "the query operator $where is not supported by Userkeep"),
+        (doc! { "a": { "$near": [1, 2] } }, "the query operator $near is not supported by Userkeep"),
         (
-            doc! { "a": bson::Regex { pattern: bson::raw::CString::try_from("x").unwrap(), options: bson::raw::CString::try_from("").unwrap() } },
-            "a regular expression in a filter is not supported by Userkeep",
+            doc! { "a": { "$regex": "(" } },
+            "Regular expression is invalid: PCRE2: error compiling pattern at offset 42: missing closing parenthesis",
         ),
+        (doc! { "a": { "$regex": "a", "$options": "q" } }, "invalid flag in regex options: q"),
+        (doc! { "a": { "$all": 1 } }, "$all needs an array"),
+        (doc! { "a": { "$elemMatch": 1 } }, "$elemMatch needs an Object"),
+        (doc! { "a": { "$size": -1 } }, "Failed to parse $size. Expected a non-negative number in: $size: -1"),
+        (doc! { "a": { "$mod": [0, 1] } }, "divisor cannot be 0"),
+        (doc! { "a": { "$type": "text" } }, "Unknown type name alias: text"),
     ];
     for (filter, message) in refusals {
         assert_eq!(Filter::parse(&raw(filter.clone())).unwrap_err().message, message, "{filter}");
     }
+}
+
+#[test]
+fn operators_on_arrays_types_text_and_bits() {
+    let (yes, no) = (true, false);
+    let cases = [
+        (doc! { "a": { "$all": [1, 2] } }, doc! { "a": [2, 3, 1] }, yes),
+        (doc! { "a": { "$all": [1, 4] } }, doc! { "a": [2, 3, 1] }, no),
+        (doc! { "a": { "$all": [] } }, doc! { "a": [] }, no),
+        (
+            doc! { "a": { "$all": [{ "$elemMatch": { "b": 1 } }, { "$elemMatch": { "c": 2 } }] } },
+            doc! { "a": [{ "b": 1 }, { "c": 2 }] },
+            yes,
+        ),
+        (doc! { "a": { "$elemMatch": { "b": 1, "c": 2 } } }, doc! { "a": [{ "b": 1 }, { "c": 2 }] }, no),
+        (doc! { "a.b": { "$elemMatch": { "$gt": 1, "$lt": 3 } } }, doc! { "a": [{ "b": [0, 2] }] }, yes),
+        (doc! { "a": { "$elemMatch": { "$gt": 1, "$lt": 3 } } }, doc! { "a": [0, 4] }, no),
+        (doc! { "a": { "$not": { "$elemMatch": { "$gt": 1 } } } }, doc! { "a": [0] }, yes),
+        (doc! { "a": { "$size": 2 } }, doc! { "a": [1, [2, 3]] }, yes),
+        (doc! { "a": { "$size": 2 } }, doc! { "a": [[1, 2]] }, no),
+        (doc! { "a": { "$type": "array" } }, doc! { "a": [1] }, yes),
+        (doc! { "a": { "$type": ["string", 16] } }, doc! { "a": ["x"] }, yes),
+        (doc! { "a": { "$type": "number" } }, doc! { "a": "1" }, no),
+        (doc! { "a": { "$mod": [4, 3] } }, doc! { "a": 7.9 }, yes),
+        (doc! { "a": { "$mod": [4, -3] } }, doc! { "a": -7_i64 }, yes),
+        (doc! { "a": { "$regex": "^b.*r$", "$options": "is" } }, doc! { "a": ["foo", "BA\nR"] }, yes),
+        (doc! { "a": { "$not": { "$regex": "x" } } }, doc! { "a": 5 }, yes),
+        (doc! { "a": { "$bitsAllSet": [1, 5] } }, doc! { "a": 0b10_0010 }, yes),
+        (doc! { "a": { "$bitsAnyClear": 3 } }, doc! { "a": -1 }, no),
+        (doc! { "$expr": { "$gt": ["$a", { "$add": ["$b", 1] }] } }, doc! { "a": 3, "b": 1 }, yes),
+        (
+            doc! { "$expr": { "$in": ["x", { "$map": { "input": "$a", "in": "$$this.n" } }] } },
+            doc! { "a": [{ "n": "x" }] },
+            yes,
+        ),
+        (
+            doc! { "$jsonSchema": { "required": ["a"], "properties": { "a": { "bsonType": "int", "minimum": 3 } } } },
+            doc! { "a": 3 },
+            yes,
+        ),
+        (
+            doc! { "$jsonSchema": { "additionalProperties": false, "properties": { "a": {} } } },
+            doc! { "a": 1, "b": 1 },
+            no,
+        ),
+        (doc! { "$comment": "why", "a": 1 }, doc! { "a": 1 }, yes),
+    ];
+    for (filter, document, expected) in cases {
+        assert_eq!(matches(filter.clone(), document.clone()), expected, "{filter} on {document}");
+    }
+}
+
+#[test]
+fn the_item_by_which_a_document_matched_is_known() {
+    let position = |filter: Document, document: Document| Filter::parse(&raw(filter)).unwrap().position(&raw(document));
+    assert_eq!(position(doc! { "a": 5 }, doc! { "a": [4, 5] }), Some(Some(1)));
+    assert_eq!(position(doc! { "a.b": 5 }, doc! { "a": [{ "b": [1] }, { "b": [4, 5] }] }), Some(Some(1)));
+    assert_eq!(
+        position(doc! { "a": { "$elemMatch": { "b": 5 } } }, doc! { "a": [{ "b": 1 }, { "b": 5 }] }),
+        Some(Some(1))
+    );
+    assert_eq!(position(doc! { "a": [5] }, doc! { "a": [5] }), Some(None));
+    assert_eq!(position(doc! { "a": 6 }, doc! { "a": [5] }), None);
+}
+
+#[test]
+fn a_pattern_that_backtracks_without_end_does_not_match() {
+    let begun = std::time::Instant::now();
+    assert!(!matches(doc! { "a": { "$regex": "^(a+)+$" } }, doc! { "a": format!("{}b", "a".repeat(64)) }));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_not_everybody_may_use_is_named_at_any_depth() {
+    let operators = |filter: Document| {
+        let mut names = Vec::new();
+        Filter::parse(&raw(filter)).unwrap().operators(&mut |name| names.push(name));
+        names
+    };
+    assert_eq!(
+        operators(doc! { "$or": [{ "a": { "$not": { "$elemMatch": { "b": { "$regex": "x" } } } } }] }),
+        ["$regex"]
+    );
+    assert_eq!(operators(doc! { "a": { "$all": [{ "$elemMatch": { "$bitsAllSet": 1 } }] } }), ["$bitsAllSet"]);
+    assert_eq!(operators(doc! { "$nor": [{ "$expr": { "$setIsSubset": ["$a", []] } }] }), ["$expr", "$setIsSubset"]);
+    assert_eq!(operators(doc! { "a": { "$eq": { "$regex": "a value" } } }), [] as [&str; 0]);
 }
 
 #[test]

@@ -40,6 +40,26 @@ pub enum Action {
     AddToSet(Vec<RawBson>),
     /// `$pull`
     Pull(Pull),
+    /// `$pullAll`
+    PullAll(Vec<RawBson>),
+    /// `$pop`
+    Pop {
+        /// The first item instead of the last.
+        first: bool,
+    },
+    /// `$bit`
+    Bit(Vec<(BitOperation, Number)>),
+}
+
+/// What `$bit` does to a number.
+#[derive(Debug, Clone, Copy)]
+pub enum BitOperation {
+    /// `and`
+    And,
+    /// `or`
+    Or,
+    /// `xor`
+    Xor,
 }
 
 /// `$push` with its modifiers.
@@ -79,6 +99,14 @@ pub enum Pull {
 }
 
 impl Action {
+    /// Names each operator of a filter in it.
+    pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        match self {
+            Self::Pull(Pull::Documents(filter) | Pull::Condition(filter)) => filter.operators(visit),
+            _ => {}
+        }
+    }
+
     pub(super) fn apply(
         &self,
         path: &Path,
@@ -136,6 +164,22 @@ impl Action {
                 items.retain(|item| !pull.takes(item));
                 if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
             }
+            Self::PullAll(values) => {
+                let Some(mut items) = array(path, tree, "$pullAll")? else { return Ok(()) };
+                let before = items.len();
+                let is = |item: &RawBson, value: &RawBson| equal(item.as_raw_bson_ref(), value.as_raw_bson_ref());
+                items.retain(|item| !values.iter().any(|value| is(item, value)));
+                if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
+            }
+            Self::Pop { first } => {
+                let Some(mut items) = array(path, tree, "$pop")? else { return Ok(()) };
+                if items.is_empty() {
+                    return Ok(());
+                }
+                items.remove(if *first { 0 } else { items.len() - 1 });
+                tree.set(path, to_array(items))
+            }
+            Self::Bit(operations) => bit(path, tree, operations),
         }
     }
 }
@@ -165,6 +209,33 @@ fn arithmetic(
     })?;
     *node = Node::Value(result.to_bson());
     Ok(())
+}
+
+fn bit(path: &Path, tree: &mut Tree<'_>, operations: &[(BitOperation, Number)]) -> Result<()> {
+    let held = tree.open(path).map(|node| node.to_value());
+    let mut number = match &held {
+        None => Number::Int32(0),
+        Some(held) => Number::of(held.as_raw_bson_ref())
+            .filter(|number| matches!(number, Number::Int32(_) | Number::Int64(_)))
+            .ok_or_else(|| {
+                Error::bad_value(format!(
+                    "Cannot apply $bit to a value of non-integral type. Field '{}' has non-integral type {}",
+                    path.as_str(),
+                    type_name(held.as_raw_bson_ref())
+                ))
+            })?,
+    };
+    for (operation, operand) in operations {
+        let is_wide = matches!(number, Number::Int64(_)) || matches!(operand, Number::Int64(_));
+        let (one, other) = (number.to_integer().unwrap_or(0), operand.to_integer().unwrap_or(0));
+        let result = match operation {
+            BitOperation::And => one & other,
+            BitOperation::Or => one | other,
+            BitOperation::Xor => one ^ other,
+        };
+        number = if is_wide { Number::Int64(result) } else { Number::Int32(result as i32) };
+    }
+    tree.set(path, number.to_bson())
 }
 
 fn keep(
@@ -233,6 +304,10 @@ fn array(path: &Path, tree: &mut Tree<'_>, operator: &str) -> Result<Option<Vec<
                 }
                 "$addToSet" => Error::bad_value(format!(
                     "Cannot apply $addToSet to non-array field. Field named '{}' has non-array type {other}",
+                    path.as_str()
+                )),
+                "$pop" => Error::type_mismatch(format!(
+                    "Path '{}' contains an element of non-array type '{other}'",
                     path.as_str()
                 )),
                 _ => Error::bad_value(format!("Cannot apply {operator} to a non-array value")),

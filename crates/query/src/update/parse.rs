@@ -2,16 +2,16 @@
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use super::action::{Action, Pull, Push, PushSort, stored};
+use super::{
+    action::{Action, BitOperation, Pull, Push, PushSort, stored},
+    positional::{self, ArrayFilter},
+};
 use crate::{
     Error, ErrorCode, Filter, Number, Path, Result, Sort,
     document::{elements, items, type_name},
 };
 
-/// What the server has and this version does not.
-const UNSUPPORTED: &[&str] = &["$bit", "$pop", "$pullAll"];
-
-pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
+pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> Result<Vec<(Path, Action)>> {
     let mut actions: Vec<(Path, Action)> = Vec::new();
     for (operator, operand) in elements(update) {
         let is_known = matches!(
@@ -28,15 +28,14 @@ pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
                 | "$push"
                 | "$addToSet"
                 | "$pull"
+                | "$pullAll"
+                | "$pop"
+                | "$bit"
         );
         if !is_known {
-            return Err(if UNSUPPORTED.contains(&operator) {
-                Error::unsupported(format_args!("update operator {operator}"))
-            } else {
-                Error::parse(format!(
-                    "Unknown modifier: {operator}. Expected a valid update modifier or pipeline-style update specified as an array"
-                ))
-            });
+            return Err(Error::parse(format!(
+                "Unknown modifier: {operator}. Expected a valid update modifier or pipeline-style update specified as an array"
+            )));
         }
         let RawBsonRef::Document(fields) = operand else {
             return Err(Error::parse(format!(
@@ -49,6 +48,7 @@ pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
         }
     }
     check_conflicts(&actions)?;
+    positional::check_filters(actions.iter().map(|(path, _)| path), array_filters)?;
     // The server updates fields in the order of their names, so that new ones are appended in it.
     actions.sort_by(|(a, _), (b, _)| in_server_order(a, b));
     Ok(actions)
@@ -56,15 +56,8 @@ pub(super) fn operators(update: &RawDocument) -> Result<Vec<(Path, Action)>> {
 
 fn path(name: &str) -> Result<Path> {
     let path = Path::strict(name)?;
-    if let Some(part) = path.parts().iter().find(|part| *part == "$" || part.starts_with("$[")) {
-        return Err(Error::unsupported(format_args!("the positional operator '{part}' in '{name}'")));
-    }
-    if name.starts_with('$') {
-        return Err(Error::new(
-            ErrorCode::DollarPrefixedFieldName,
-            format!("The dollar ($) prefixed field '{}' in '{name}' is not valid for storage.", path.parts()[0]),
-        ));
-    }
+    positional::check_dollars(&path)?;
+    positional::check(&path)?;
     Ok(path)
 }
 
@@ -111,6 +104,26 @@ fn action(operator: &str, name: &str, value: RawBsonRef<'_>) -> Result<Action> {
         "$rename" => rename(name, value)?,
         "$currentDate" => current_date(value)?,
         "$push" => Action::Push(push(value)?),
+        "$pullAll" => match value {
+            RawBsonRef::Array(array) => Action::PullAll(items(array).map(Into::into).collect()),
+            other => {
+                return Err(Error::bad_value(format!(
+                    "$pullAll requires an array argument but was given a {}",
+                    type_name(other)
+                )));
+            }
+        },
+        "$pop" => Action::Pop {
+            first: match (Number::of(value), crate::integer(value)) {
+                (Some(_), Some(1)) => false,
+                (Some(_), Some(-1)) => true,
+                (Some(_), Some(other)) => {
+                    return Err(Error::parse(format!("$pop expects 1 or -1, found: {other}")));
+                }
+                _ => return Err(Error::parse(format!("Expected a number in: {name}: {}", type_name(value)))),
+            },
+        },
+        "$bit" => Action::Bit(bits(name, value)?),
         "$addToSet" => Action::AddToSet(match modifiers(value) {
             Some(modifiers) => match (elements(modifiers).count(), crate::get(modifiers, "$each")) {
                 (1, Some(RawBsonRef::Array(array))) => items(array).map(stored).collect::<Result<_>>()?,
@@ -137,6 +150,39 @@ fn number(verb: &str, name: &str, value: RawBsonRef<'_>) -> Result<Number> {
     })
 }
 
+fn bits(name: &str, value: RawBsonRef<'_>) -> Result<Vec<(BitOperation, Number)>> {
+    let RawBsonRef::Document(document) = value else {
+        return Err(Error::bad_value(format!(
+            "The $bit modifier is not compatible with a {}. You must pass in an embedded document: {{$bit: {{field: {{and/or/xor: #}}}}",
+            type_name(value)
+        )));
+    };
+    let mut operations = Vec::new();
+    for (operation, operand) in elements(document) {
+        let operation = match operation {
+            "and" => BitOperation::And,
+            "or" => BitOperation::Or,
+            "xor" => BitOperation::Xor,
+            other => {
+                return Err(Error::bad_value(format!(
+                    "The $bit modifier only supports 'and', 'or', and 'xor', not '{other}' which is an unknown operator"
+                )));
+            }
+        };
+        let number = Number::of(operand).filter(|number| matches!(number, Number::Int32(_) | Number::Int64(_)));
+        operations.push((
+            operation,
+            number.ok_or_else(|| Error::bad_value("The $bit modifier field must be an Integer(32/64 bit)"))?,
+        ));
+    }
+    if operations.is_empty() {
+        return Err(Error::bad_value(format!(
+            "You must pass in at least one bitwise operation. The format is: {{$bit: {{{name}: {{and/or/xor: #}}}}"
+        )));
+    }
+    Ok(operations)
+}
+
 fn rename(name: &str, value: RawBsonRef<'_>) -> Result<Action> {
     let RawBsonRef::String(to) = value else {
         return Err(Error::bad_value(format!("The 'to' field for $rename must be a string: {name}")));
@@ -144,7 +190,13 @@ fn rename(name: &str, value: RawBsonRef<'_>) -> Result<Action> {
     if to == name {
         return Err(Error::bad_value(format!("The source and target field for $rename must differ: {name}: \"{to}\"")));
     }
-    Ok(Action::Rename(path(to)?))
+    let (from, to) = (path(name)?, path(to)?);
+    for (end, path) in [("source", &from), ("destination", &to)] {
+        if positional::is_positional(path) {
+            return Err(Error::bad_value(format!("The {end} field for $rename may not be dynamic: {}", path.as_str())));
+        }
+    }
+    Ok(Action::Rename(to))
 }
 
 fn current_date(value: RawBsonRef<'_>) -> Result<Action> {
@@ -228,19 +280,19 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
 
 /// `$pull` takes a value, a condition on the items, or a filter on the documents among them.
 fn pull(value: RawBsonRef<'_>) -> Result<Pull> {
-    let RawBsonRef::Document(condition) = value else {
-        return match value {
-            RawBsonRef::RegularExpression(_) => Err(Error::unsupported("a regular expression in $pull")),
-            value => Ok(Pull::Value(stored(value)?)),
-        };
+    let is_condition = match value {
+        RawBsonRef::Document(condition) => elements(condition)
+            .next()
+            .is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor")),
+        value => matches!(value, RawBsonRef::RegularExpression(_)),
     };
-    let on_items = elements(condition)
-        .next()
-        .is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor"));
-    if on_items {
-        let mut holder = bson::raw::RawDocumentBuf::new();
-        crate::append(&mut holder, "v", condition);
-        return Ok(Pull::Condition(Filter::parse(&holder)?));
+    match value {
+        value if is_condition => {
+            let mut holder = bson::raw::RawDocumentBuf::new();
+            crate::append(&mut holder, "v", value);
+            Ok(Pull::Condition(Filter::parse(&holder)?))
+        }
+        RawBsonRef::Document(filter) => Ok(Pull::Documents(Filter::parse(filter)?)),
+        value => Ok(Pull::Value(stored(value)?)),
     }
-    Ok(Pull::Documents(Filter::parse(condition)?))
 }

@@ -188,7 +188,7 @@ fn array_text(items: &[Node<'_>]) -> String {
 }
 
 /// A value for an error message, short enough to read.
-pub(super) fn text(value: &RawBson) -> String {
+pub(crate) fn text(value: &RawBson) -> String {
     let text = match bson::Bson::try_from(value.clone()) {
         Ok(value) => value.to_string(),
         Err(_) => "?".into(),

@@ -80,8 +80,15 @@ pub(super) fn visit(
     Ok(())
 }
 
-fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> bool {
-    filter.matches(document) && guard.is_none_or(|guard| guard.may_see(document))
+/// Whether a document matches and may be seen. The guard is asked first where the filter can fail: an error must not tell
+/// of a document that may not be seen.
+fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> Result<bool> {
+    let may_see = || guard.is_none_or(|guard| guard.may_see(document));
+    Ok(if filter.is_fallible() {
+        may_see() && filter.try_matches(document)?
+    } else {
+        filter.matches(document) && may_see()
+    })
 }
 
 /// Whether a query asks for what one key holds, without a sort that would need all of it.
@@ -140,8 +147,8 @@ fn few(
     visit(connection, collection, &find.filter, |_, document| {
         visited += 1;
         at_each()?;
-        if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document) {
-            found.push(project(find, document));
+        if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document)? {
+            found.push(project(find, document)?);
             check_count(found.len(), find.at_most)?;
         }
         Ok(if visited > FEW || found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -162,8 +169,8 @@ pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<
         return Ok(found);
     }
     visit(&session.connection, &collection, &find.filter, |_, document| {
-        if sees(find.guard.as_deref(), &find.filter, document) {
-            found.push(if sort.is_some() { document.to_owned() } else { project(find, document) });
+        if sees(find.guard.as_deref(), &find.filter, document)? {
+            found.push(if sort.is_some() { document.to_owned() } else { project(find, document)? });
             check_count(found.len().min(limit), find.at_most)?;
         }
         Ok(if found.len() >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -171,7 +178,7 @@ pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<
     if let Some(sort) = sort {
         sort.sort(&mut found);
         found.truncate(limit);
-        found = found.iter().map(|document| project(find, document)).collect();
+        found = found.iter().map(|document| project(find, document)).collect::<Result<_>>()?;
     }
     Ok(found)
 }
@@ -182,7 +189,7 @@ pub(super) fn count(session: &mut Session, count: &Count) -> Result<u64> {
     let limit = count.limit.map_or(u64::MAX, |limit| limit as u64);
     let mut counted = 0;
     visit(&session.connection, &collection, &count.filter, |_, document| {
-        counted += u64::from(sees(count.guard.as_deref(), &count.filter, document));
+        counted += u64::from(sees(count.guard.as_deref(), &count.filter, document)?);
         Ok(if counted >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(counted)
@@ -196,7 +203,7 @@ pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> 
         session.catalog.refresh(&session.connection)?;
         if let Some(collection) = session.catalog.collection(&namespace) {
             visit(&session.connection, &collection, &filter, |_, document| {
-                if sees(guard.as_deref(), &filter, document) {
+                if sees(guard.as_deref(), &filter, document)? {
                     input.push(document.to_owned());
                 }
                 Ok(ControlFlow::Continue(()))
@@ -218,8 +225,11 @@ fn check_count(count: usize, at_most: Option<usize>) -> Result<()> {
     }
 }
 
-fn project(find: &Find, document: &RawDocument) -> RawDocumentBuf {
-    find.projection.as_ref().map_or_else(|| document.to_owned(), |projection| projection.apply(document))
+fn project(find: &Find, document: &RawDocument) -> Result<RawDocumentBuf> {
+    match &find.projection {
+        Some(projection) => Ok(projection.apply(document, &find.filter)?),
+        None => Ok(document.to_owned()),
+    }
 }
 
 /// A key's value for an error message.

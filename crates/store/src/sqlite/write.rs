@@ -118,7 +118,7 @@ fn change(
         }
     }
     if let (Some(projection), Some(document)) = (&modify.projection, &outcome.document) {
-        outcome.document = Some(projection.apply(document));
+        outcome.document = Some(projection.apply(document, &modify.filter)?);
     }
     Ok(outcome)
 }
@@ -149,7 +149,7 @@ fn targets(
             if (upsert || only_id) && hidden.is_none() && equal() {
                 hidden = Some(document.to_owned());
             }
-        } else if modify.filter.matches(document) {
+        } else if modify.filter.try_matches(document)? {
             targets.push((seq, document.to_owned()));
         }
         Ok(if first && !targets.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -204,7 +204,7 @@ fn change_document(
             Ok(None)
         }
         Change::Update { update, .. } => {
-            let after = update.apply(before, environment)?;
+            let after = update.apply(before, &modify.filter, environment)?;
             if let Some(guard) = guard {
                 guard.check_write(Some(before), Some(&after))?;
             }

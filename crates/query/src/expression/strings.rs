@@ -1,0 +1,377 @@
+//! Strings and regular expressions.
+
+use std::cmp::Ordering;
+
+use bson::{
+    RawBson,
+    raw::{RawArrayBuf, RawDocumentBuf},
+};
+
+use super::{
+    Value,
+    call::{Operands, operand},
+    is_nullish, type_of,
+};
+use crate::{Error, Number, Result, regex::Regex};
+
+fn null() -> Result<Value> {
+    Ok(Some(RawBson::Null))
+}
+
+fn text(text: impl Into<String>) -> Result<Value> {
+    Ok(Some(RawBson::String(text.into())))
+}
+
+/// Text as the server makes it of other values where it wants text: dates and numbers too, and of nothing the empty one.
+fn coerced(value: &Value) -> Result<String> {
+    match value {
+        value if is_nullish(value) => Ok(String::new()),
+        Some(RawBson::String(text) | RawBson::Symbol(text) | RawBson::JavaScriptCode(text)) => Ok(text.clone()),
+        Some(
+            RawBson::DateTime(_) | RawBson::Int32(_) | RawBson::Int64(_) | RawBson::Double(_) | RawBson::Decimal128(_),
+        ) => match super::convert::to("string", value)? {
+            Some(RawBson::String(text)) => Ok(text),
+            _ => Ok(String::new()),
+        },
+        other => Err(Error::location(16007, format!("can't convert from BSON type {} to String", type_of(other)))),
+    }
+}
+
+pub(super) fn concat(operands: Operands<'_>) -> Result<Value> {
+    let mut all = String::new();
+    for value in operands.iter().flatten() {
+        match value {
+            Some(RawBson::String(part)) => all.push_str(part),
+            value if is_nullish(value) => return null(),
+            other => {
+                return Err(Error::location(16702, format!("$concat only supports strings, not {}", type_of(other))));
+            }
+        }
+    }
+    text(all)
+}
+
+pub(super) fn to_lower(operands: Operands<'_>) -> Result<Value> {
+    text(coerced(operand(operands, 0))?.to_ascii_lowercase())
+}
+
+pub(super) fn to_upper(operands: Operands<'_>) -> Result<Value> {
+    text(coerced(operand(operands, 0))?.to_ascii_uppercase())
+}
+
+pub(super) fn length_in_bytes(operands: Operands<'_>) -> Result<Value> {
+    length("$strLenBytes", operands, 34473, str::len)
+}
+
+pub(super) fn length_in_code_points(operands: Operands<'_>) -> Result<Value> {
+    length("$strLenCP", operands, 34471, |text| text.chars().count())
+}
+
+fn length(name: &str, operands: Operands<'_>, code: i32, measure: fn(&str) -> usize) -> Result<Value> {
+    match operand(operands, 0) {
+        Some(RawBson::String(text)) => Ok(Some(RawBson::Int32(measure(text) as i32))),
+        other => Err(Error::location(code, format!("{name} requires a string argument, found: {}", type_of(other)))),
+    }
+}
+
+pub(super) fn compare_without_case(operands: Operands<'_>) -> Result<Value> {
+    let upper = |place| coerced(operand(operands, place)).map(|text| text.to_ascii_uppercase());
+    let order: Ordering = upper(0)?.as_bytes().cmp(upper(1)?.as_bytes());
+    Ok(Some(RawBson::Int32(order as i32)))
+}
+
+pub(super) fn split(operands: Operands<'_>) -> Result<Value> {
+    let (whole, separator) = (operand(operands, 0), operand(operands, 1));
+    if is_nullish(whole) || is_nullish(separator) {
+        return null();
+    }
+    let wrong = |code, which: &str, value: &Value| {
+        Err(Error::location(
+            code,
+            format!(
+                "$split requires an expression that evaluates to a string as a {which} argument, found: {}",
+                type_of(value)
+            ),
+        ))
+    };
+    let Some(RawBson::String(whole)) = whole else { return wrong(40085, "first", whole) };
+    let Some(RawBson::String(separator)) = separator else { return wrong(40086, "second", separator) };
+    if separator.is_empty() {
+        return Err(Error::location(40087, "$split requires a non-empty separator"));
+    }
+    let mut parts = RawArrayBuf::new();
+    whole.split(separator.as_str()).for_each(|part| parts.push(part));
+    Ok(Some(RawBson::Array(parts)))
+}
+
+fn number_at(operands: Operands<'_>, place: usize, code: i32, what: &str) -> Result<i64> {
+    let value = operand(operands, place);
+    let number = value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref()));
+    let number = number.and_then(Number::truncated);
+    number.ok_or_else(|| {
+        Error::location(code, format!("{what} must be a numeric type (is BSON type {})", type_of(value)))
+    })
+}
+
+pub(super) fn substring_of_bytes(operands: Operands<'_>) -> Result<Value> {
+    let whole = coerced(operand(operands, 0))?;
+    let start = number_at(operands, 1, 16034, "$substrBytes: starting index")?;
+    let length = number_at(operands, 2, 16035, "$substrBytes: length")?;
+    let start = usize::try_from(start).map_err(|_| {
+        Error::location(50752, format!("$substrBytes: starting index must be non-negative (got: {start})"))
+    })?;
+    let end = usize::try_from(length).map_or(whole.len(), |length| start.saturating_add(length).min(whole.len()));
+    if start >= whole.len() {
+        return text("");
+    }
+    if !whole.is_char_boundary(start) {
+        return Err(Error::location(
+            28656,
+            "$substrBytes: Invalid range, starting index is a UTF-8 continuation byte.",
+        ));
+    }
+    if !whole.is_char_boundary(end) {
+        return Err(Error::location(
+            28657,
+            "$substrBytes: Invalid range, ending index is in the middle of a UTF-8 character.",
+        ));
+    }
+    text(&whole[start..end])
+}
+
+/// A whole number as an operand of what counts code points.
+fn whole_at(operands: Operands<'_>, place: usize, codes: [i32; 3], what: &str) -> Result<usize> {
+    let [not_number, not_whole, negative] = codes;
+    let value = operand(operands, place);
+    if value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())).is_none() {
+        let message = format!("{what} must be a numeric type (is BSON type {})", type_of(value));
+        return Err(Error::location(not_number, message));
+    }
+    let whole = value.as_ref().and_then(|value| crate::integer(value.as_raw_bson_ref()));
+    let whole = whole.and_then(|whole| i32::try_from(whole).ok()).ok_or_else(|| {
+        Error::location(not_whole, format!("{what} cannot be represented as a 32-bit integral value"))
+    })?;
+    usize::try_from(whole).map_err(|_| Error::location(negative, format!("{what} must be a nonnegative integer.")))
+}
+
+pub(super) fn substring_of_code_points(operands: Operands<'_>) -> Result<Value> {
+    let whole = coerced(operand(operands, 0))?;
+    let start = whole_at(operands, 1, [34450, 34451, 34455], "$substrCP: starting index")?;
+    let length = whole_at(operands, 2, [34452, 34453, 34454], "$substrCP: length")?;
+    text(whole.chars().skip(start).take(length).collect::<String>())
+}
+
+pub(super) fn index_of_bytes(operands: Operands<'_>) -> Result<Value> {
+    index_of("$indexOfBytes", operands, [40091, 40092], |whole, part, start, end| {
+        let end = end.min(whole.len());
+        if start > end {
+            return None;
+        }
+        let found = whole.as_bytes()[start..end].windows(part.len().max(1)).position(|bytes| bytes == part.as_bytes());
+        if part.is_empty() { Some(start) } else { found.map(|place| start + place) }
+    })
+}
+
+pub(super) fn index_of_code_points(operands: Operands<'_>) -> Result<Value> {
+    index_of("$indexOfCP", operands, [40093, 40094], |whole, part, start, end| {
+        let (whole, part): (Vec<char>, Vec<char>) = (whole.chars().collect(), part.chars().collect());
+        let end = end.min(whole.len());
+        if start > end {
+            return None;
+        }
+        let found = whole[start..end].windows(part.len().max(1)).position(|chars| chars == part);
+        if part.is_empty() { Some(start) } else { found.map(|place| start + place) }
+    })
+}
+
+fn index_of(
+    name: &str,
+    operands: Operands<'_>,
+    codes: [i32; 2],
+    find: impl Fn(&str, &str, usize, usize) -> Option<usize>,
+) -> Result<Value> {
+    let (whole, part) = (operand(operands, 0), operand(operands, 1));
+    if is_nullish(whole) {
+        return null();
+    }
+    let Some(RawBson::String(whole)) = whole else {
+        let message = format!("{name} requires a string as the first argument, found: {}", type_of(whole));
+        return Err(Error::location(codes[0], message));
+    };
+    let Some(RawBson::String(part)) = part else {
+        let message = format!("{name} requires a string as the second argument, found: {}", type_of(part));
+        return Err(Error::location(codes[1], message));
+    };
+    let bound = |place: usize, usual, what: &str| match operands.get(place) {
+        None => Ok(usual),
+        Some(value) => index_bound(name, what, value.as_ref().unwrap_or(&None)),
+    };
+    let (start, end) = (bound(2, 0, "starting")?, bound(3, usize::MAX, "ending")?);
+    Ok(Some(RawBson::Int32(find(whole, part, start, end).map_or(-1, |place| place as i32))))
+}
+
+/// A place to begin or to end looking.
+pub(super) fn index_bound(name: &str, what: &str, value: &Value) -> Result<usize> {
+    let whole = value.as_ref().and_then(|value| crate::integer(value.as_raw_bson_ref()));
+    let whole = whole.and_then(|whole| i32::try_from(whole).ok());
+    let whole = whole.ok_or_else(|| {
+        Error::location(
+            40096,
+            format!("{name} requires an integral {what} index, found a value of type: {}", type_of(value)),
+        )
+    })?;
+    usize::try_from(whole)
+        .map_err(|_| Error::location(40097, format!("{name} requires a nonnegative {what} index, found: {whole}")))
+}
+
+/// What counts as white space for the server.
+fn is_blank(character: char) -> bool {
+    matches!(character, '\0' | '\t'..='\r' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}')
+}
+
+pub(super) fn trim(name: &str, operands: Operands<'_>, left: bool, right: bool) -> Result<Value> {
+    let (input, chars) = (operand(operands, 0), operands.get(1).and_then(Option::as_ref));
+    if is_nullish(input) {
+        return null();
+    }
+    let Some(RawBson::String(input)) = input else {
+        return Err(Error::location(
+            50699,
+            format!("{name} requires its input to be a string, got {}", type_of(input)),
+        ));
+    };
+    let chars = match chars {
+        None => None,
+        Some(chars) if is_nullish(chars) => return null(),
+        Some(Some(RawBson::String(chars))) => Some(chars),
+        Some(other) => {
+            let message = format!("{name} requires 'chars' to be a string, got {}", type_of(other));
+            return Err(Error::location(50700, message));
+        }
+    };
+    let goes = |character: char| chars.map_or_else(|| is_blank(character), |chars| chars.contains(character));
+    let mut rest = input.as_str();
+    if left {
+        rest = rest.trim_start_matches(goes);
+    }
+    if right {
+        rest = rest.trim_end_matches(goes);
+    }
+    text(rest)
+}
+
+pub(super) fn replace(name: &str, operands: Operands<'_>, all: bool) -> Result<Value> {
+    let mut parts = Vec::new();
+    for (place, (what, code)) in [("input", 51746), ("find", 51745), ("replacement", 51744)].into_iter().enumerate() {
+        parts.push(match operand(operands, place) {
+            Some(RawBson::String(text)) => Some(text.as_str()),
+            value if is_nullish(value) => None,
+            other => {
+                let message = format!("{name} requires that '{what}' be a string, found: {}", type_of(other));
+                return Err(Error::location(code, message));
+            }
+        });
+    }
+    let [Some(input), Some(find), Some(replacement)] = parts[..] else { return null() };
+    text(if all { input.replace(find, replacement) } else { input.replacen(find, replacement, 1) })
+}
+
+/// The text and the regular expression of one of their functions; nothing where either is null.
+fn regex_operands<'a>(name: &str, operands: Operands<'a>) -> Result<Option<(&'a str, Regex)>> {
+    let (input, regex, options) = (operand(operands, 0), operand(operands, 1), operand(operands, 2));
+    let input = match input {
+        Some(RawBson::String(input)) => Some(input.as_str()),
+        value if is_nullish(value) => None,
+        other => {
+            let message = format!("{name} needs 'input' to be of type string, found: {}", type_of(other));
+            return Err(Error::location(51104, message));
+        }
+    };
+    let options = match options {
+        Some(RawBson::String(options)) => Some(options.as_str()),
+        value if is_nullish(value) => None,
+        other => {
+            let message = format!("{name} needs 'options' to be of type string, found: {}", type_of(other));
+            return Err(Error::location(51106, message));
+        }
+    };
+    let check = |options: &str| match options.chars().find(|flag| !"imsxu".contains(*flag)) {
+        Some(flag) => Err(Error::location(51108, format!("invalid flag in regex options: {flag}"))),
+        None => Ok(()),
+    };
+    let regex = match regex {
+        value if is_nullish(value) => {
+            options.map_or(Ok(()), check)?;
+            return Ok(None);
+        }
+        Some(RawBson::String(pattern)) => Regex::new(pattern, options.unwrap_or_default()),
+        Some(RawBson::RegularExpression(regex)) => {
+            if options.is_some() && !regex.options.as_str().is_empty() {
+                let message = format!("{name} found regex option(s) specified in both 'regex' and 'option' fields");
+                return Err(Error::location(51107, message));
+            }
+            Regex::new(regex.pattern.as_str(), options.unwrap_or(regex.options.as_str()))
+        }
+        other => {
+            let message = format!("{name} needs 'regex' to be of type string or regex, found: {}", type_of(other));
+            return Err(Error::location(51105, message));
+        }
+    };
+    let regex = regex.map_err(|error| match error.code {
+        crate::ErrorCode::Location(51091) => Error::location(51111, error.message),
+        crate::ErrorCode::BadValue => Error::location(51109, error.message),
+        _ => error,
+    })?;
+    Ok(input.map(|input| (input, regex)))
+}
+
+pub(super) fn regex_match(operands: Operands<'_>) -> Result<Value> {
+    let matches = regex_operands("$regexMatch", operands)?.is_some_and(|(input, regex)| regex.is_match(input));
+    Ok(Some(RawBson::Boolean(matches)))
+}
+
+/// A match as a document: the text, its place in code points, and what the groups caught.
+fn found(input: &str, captures: &pcre2::bytes::Captures<'_>) -> RawDocumentBuf {
+    let mut document = RawDocumentBuf::new();
+    let of = |start: usize, end: usize| input.get(start..end).unwrap_or_default();
+    if let Some(whole) = captures.get(0) {
+        crate::append(&mut document, "match", of(whole.start(), whole.end()));
+        crate::append(&mut document, "idx", of(0, whole.start()).chars().count() as i32);
+    }
+    let mut groups = RawArrayBuf::new();
+    for group in 1..captures.len() {
+        match captures.get(group) {
+            Some(group) => groups.push(of(group.start(), group.end())),
+            None => groups.push(RawBson::Null),
+        }
+    }
+    crate::append(&mut document, "captures", &groups);
+    document
+}
+
+pub(super) fn regex_find(operands: Operands<'_>) -> Result<Value> {
+    let Some((input, regex)) = regex_operands("$regexFind", operands)? else { return null() };
+    let captures = regex.compiled().captures(input.as_bytes()).ok().flatten();
+    Ok(Some(captures.map_or(RawBson::Null, |captures| RawBson::Document(found(input, &captures)))))
+}
+
+pub(super) fn regex_find_all(operands: Operands<'_>) -> Result<Value> {
+    let mut all = RawArrayBuf::new();
+    if let Some((input, regex)) = regex_operands("$regexFindAll", operands)? {
+        let matches = regex.compiled().captures_iter(input.as_bytes()).map_while(|captures| captures.ok());
+        matches.for_each(|captures| all.push(found(input, &captures)));
+    }
+    Ok(Some(RawBson::Array(all)))
+}
+
+pub(super) fn binary_size(operands: Operands<'_>) -> Result<Value> {
+    match operand(operands, 0) {
+        Some(RawBson::String(text)) => Ok(Some(RawBson::Int32(text.len() as i32))),
+        Some(RawBson::Binary(binary)) => Ok(Some(RawBson::Int32(binary.bytes.len() as i32))),
+        value if is_nullish(value) => null(),
+        other => Err(Error::location(
+            51276,
+            format!("$binarySize requires a string or BinData argument, found: {}", type_of(other)),
+        )),
+    }
+}

@@ -1,0 +1,111 @@
+//! `$bitsAllSet` and its kin: numbers and binary data as bits, the lowest first.
+
+use bson::{raw::RawBsonRef, spec::BinarySubtype};
+
+use crate::{Error, Number, Result, document::items, type_name};
+
+/// Which bits are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bits {
+    positions: Vec<u64>,
+    test: BitTest,
+}
+
+/// What is asked of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BitTest {
+    /// `$bitsAllSet`
+    AllSet,
+    /// `$bitsAllClear`
+    AllClear,
+    /// `$bitsAnySet`
+    AnySet,
+    /// `$bitsAnyClear`
+    AnyClear,
+}
+
+impl BitTest {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AllSet => "$bitsAllSet",
+            Self::AllClear => "$bitsAllClear",
+            Self::AnySet => "$bitsAnySet",
+            Self::AnyClear => "$bitsAnyClear",
+        }
+    }
+}
+
+impl Bits {
+    /// A mask as a number, as binary data, or as an array of positions.
+    pub(super) fn parse(test: BitTest, value: RawBsonRef<'_>) -> Result<Self> {
+        let name = test.name();
+        let positions = match value {
+            RawBsonRef::Array(array) => items(array).map(|item| position(name, item)).collect::<Result<Vec<_>>>()?,
+            RawBsonRef::Binary(binary) => {
+                (0..binary.bytes.len() as u64 * 8).filter(|&bit| bit_of(binary.bytes, bit)).collect()
+            }
+            value if Number::of(value).is_some() => {
+                let mask = crate::integer(value)
+                    .ok_or_else(|| Error::parse(format!("{name} cannot be represented as a 64-bit integer")))?;
+                let mask = u64::try_from(mask)
+                    .map_err(|_| Error::parse(format!("Expected a non-negative number in: {name}: {mask}")))?;
+                (0..64).filter(|bit| mask >> bit & 1 == 1).collect()
+            }
+            other => {
+                return Err(Error::bad_value(format!(
+                    "{name} takes an Array, a number, or a BinData but received: {}",
+                    type_name(other)
+                )));
+            }
+        };
+        Ok(Self { positions, test })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.test.name()
+    }
+
+    pub(super) fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
+        match value {
+            // The old subtype repeats its length before its bytes.
+            Some(RawBsonRef::Binary(binary)) if binary.subtype == BinarySubtype::BinaryOld => {
+                let length = (binary.bytes.len() as u32).to_le_bytes();
+                self.holds(|bit| if bit < 32 { bit_of(&length, bit) } else { bit_of(binary.bytes, bit - 32) })
+            }
+            Some(RawBsonRef::Binary(binary)) => self.holds(|bit| bit_of(binary.bytes, bit)),
+            Some(value) if Number::of(value).is_some() => match crate::integer(value) {
+                // A negative number goes on with ones for ever.
+                Some(number) => self.holds(|bit| number >> bit.min(63) & 1 == 1),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn holds(&self, is_set: impl Fn(u64) -> bool) -> bool {
+        let mut bits = self.positions.iter().map(|&bit| is_set(bit));
+        match self.test {
+            BitTest::AllSet => bits.all(|bit| bit),
+            BitTest::AllClear => bits.all(|bit| !bit),
+            BitTest::AnySet => bits.any(|bit| bit),
+            BitTest::AnyClear => bits.any(|bit| !bit),
+        }
+    }
+}
+
+fn position(name: &str, value: RawBsonRef<'_>) -> Result<u64> {
+    let wrong = |what: &str| Error::bad_value(format!("bit positions in {name} {what}"));
+    if Number::of(value).is_none() {
+        return Err(wrong("must be an integer"));
+    }
+    let position = crate::integer(value).ok_or_else(|| wrong("must be an integer"))?;
+    let position = u64::try_from(position).map_err(|_| wrong("must be >= 0"))?;
+    if position > i32::MAX as u64 {
+        return Err(wrong("cannot be represented as a 32-bit signed integer"));
+    }
+    Ok(position)
+}
+
+fn bit_of(bytes: &[u8], bit: u64) -> bool {
+    usize::try_from(bit / 8).ok().and_then(|place| bytes.get(place)).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
+}

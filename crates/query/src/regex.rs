@@ -1,0 +1,88 @@
+//! Regular expressions as the server has them: PCRE2 on UTF-8, with limits on what one match may cost.
+
+use std::sync::Arc;
+
+use bson::raw::RawBsonRef;
+
+use crate::{Error, Result};
+
+/// How much work one match may be, and how deep it may nest: a pattern that backtracks without end does not match.
+const LIMITS: &str = "(*LIMIT_MATCH=1000000)(*LIMIT_DEPTH=5000)";
+
+/// The longest pattern, in bytes.
+const MAX_PATTERN: usize = 32_764;
+
+/// A compiled regular expression, with what it was made from.
+#[derive(Clone)]
+pub struct Regex {
+    pattern: String,
+    options: String,
+    compiled: Arc<pcre2::bytes::Regex>,
+}
+
+impl std::fmt::Debug for Regex {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "/{}/{}", self.pattern, self.options)
+    }
+}
+
+impl PartialEq for Regex {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.pattern, &self.options) == (&other.pattern, &other.options)
+    }
+}
+
+impl Regex {
+    /// Compiles a pattern with the options `i`, `m`, `s`, `x` and `u`, of which the last means nothing: all is UTF-8.
+    ///
+    /// # Errors
+    /// Where an option does not exist or the pattern is not one.
+    pub(crate) fn new(pattern: &str, options: &str) -> Result<Self> {
+        if pattern.contains('\0') {
+            return Err(Error::bad_value("Regular expression cannot contain an embedded null byte"));
+        }
+        if let Some(flag) = options.chars().find(|flag| !"imsxu".contains(*flag)) {
+            return Err(Error::location(51108, format!("invalid flag in regex options: {flag}")));
+        }
+        if pattern.len() > MAX_PATTERN {
+            return Err(Error::location(51091, "Regular expression is invalid: pattern string is longer than allowed"));
+        }
+        let has = |flag| options.contains(flag);
+        // Verbs such as (*UTF) come first in a pattern; ours before them.
+        let compiled = pcre2::bytes::RegexBuilder::new()
+            .utf(true)
+            .caseless(has('i'))
+            .multi_line(has('m'))
+            .dotall(has('s'))
+            .extended(has('x'))
+            .build(&format!("{LIMITS}{pattern}"))
+            .map_err(|error| Error::location(51091, format!("Regular expression is invalid: {error}")))?;
+        Ok(Self { pattern: pattern.to_owned(), options: options.to_owned(), compiled: Arc::new(compiled) })
+    }
+
+    /// Compiles a BSON regular expression.
+    pub(crate) fn of(value: bson::raw::RawRegexRef<'_>) -> Result<Self> {
+        Self::new(value.pattern.as_str(), value.options.as_str())
+    }
+
+    /// Whether text matches. What would cost more than the limits does not.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        self.compiled.is_match(text.as_bytes()).unwrap_or(false)
+    }
+
+    /// Whether a value is text that matches, or the same regular expression.
+    pub(crate) fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
+        match value {
+            Some(RawBsonRef::String(text) | RawBsonRef::Symbol(text)) => self.is_match(text),
+            Some(RawBsonRef::RegularExpression(other)) => {
+                (other.pattern.as_str(), other.options.as_str()) == (&self.pattern, &self.options)
+            }
+            _ => false,
+        }
+    }
+
+    /// The matcher itself, for expressions that want more than whether it matches.
+    pub(crate) fn compiled(&self) -> &pcre2::bytes::Regex {
+        &self.compiled
+    }
+}

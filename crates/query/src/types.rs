@@ -1,0 +1,91 @@
+//! The names and numbers of BSON types, as `$type` takes them
+//! (<https://www.mongodb.com/docs/manual/reference/operator/query/type/>).
+
+use bson::raw::RawBsonRef;
+
+use crate::{Error, Number, Result, document::items, type_name};
+
+/// Some BSON types.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TypeSet {
+    names: Vec<&'static str>,
+}
+
+const TYPES: [(&str, i64); 21] = [
+    ("double", 1),
+    ("string", 2),
+    ("object", 3),
+    ("array", 4),
+    ("binData", 5),
+    ("undefined", 6),
+    ("objectId", 7),
+    ("bool", 8),
+    ("date", 9),
+    ("null", 10),
+    ("regex", 11),
+    ("dbPointer", 12),
+    ("javascript", 13),
+    ("symbol", 14),
+    ("javascriptWithScope", 15),
+    ("int", 16),
+    ("timestamp", 17),
+    ("long", 18),
+    ("decimal", 19),
+    ("minKey", -1),
+    ("maxKey", 127),
+];
+
+const NUMBERS: [&str; 4] = ["int", "long", "double", "decimal"];
+
+impl TypeSet {
+    /// A type by its name or number, or several of them in an array.
+    pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
+        let mut types = Self::default();
+        match value {
+            RawBsonRef::Array(array) => items(array).try_for_each(|item| types.add(item))?,
+            value => types.add(value)?,
+        }
+        if types.names.is_empty() {
+            return Err(Error::parse("type must match at least one type"));
+        }
+        Ok(types)
+    }
+
+    fn add(&mut self, value: RawBsonRef<'_>) -> Result<()> {
+        match value {
+            RawBsonRef::String(name) => self.add_name(name),
+            value if Number::of(value).is_some() => {
+                let number = crate::integer(value);
+                let found = TYPES.iter().find(|(_, code)| Some(*code) == number);
+                let (name, _) = found.ok_or_else(|| {
+                    Error::bad_value(format!("Invalid numerical type code: {}", crate::update::text(&value.into())))
+                })?;
+                self.names.push(name);
+                Ok(())
+            }
+            other => Err(Error::type_mismatch(format!(
+                "type must be represented as a number or a string, not {}",
+                type_name(other)
+            ))),
+        }
+    }
+
+    /// Adds the type of a name, or all the numbers.
+    pub(crate) fn add_name(&mut self, name: &str) -> Result<()> {
+        if name == "number" {
+            self.names.extend(NUMBERS);
+            return Ok(());
+        }
+        let (known, _) = TYPES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .ok_or_else(|| Error::bad_value(format!("Unknown type name alias: {name}")))?;
+        self.names.push(known);
+        Ok(())
+    }
+
+    /// Whether a value is of one of the types.
+    pub(crate) fn contains(&self, value: RawBsonRef<'_>) -> bool {
+        self.names.contains(&type_name(value))
+    }
+}

@@ -1,0 +1,376 @@
+//! Database commands on the embedded store, as far as the vectors use them.
+
+use std::sync::Arc;
+
+use bson::{
+    Bson, DateTime, Document, doc,
+    oid::ObjectId,
+    raw::{RawBsonRef, RawDocumentBuf},
+};
+use query::{Filter, Pipeline, Projection, Sort, Update};
+use store::{
+    Aggregate, Change, Count, Error, Find, Location, Modify, Namespace, Operation, Outcome, Returning, SqliteStore,
+    Store, Write,
+};
+
+use crate::expect::integer;
+
+/// The code of what Userkeep does not have.
+pub const REFUSED: i32 = 115;
+
+/// The code of a key that is there already.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// An option that no command has.
+const UNKNOWN_FIELD: i32 = 40415;
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: i32,
+    pub message: String,
+}
+
+pub type Answer = Result<Document, Failure>;
+
+impl From<query::Error> for Failure {
+    fn from(error: query::Error) -> Self {
+        Self { code: error.number(), message: error.message }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(error) => error.into(),
+            Error::DuplicateKey { .. } => Self { code: DUPLICATE_KEY, message: error.to_string() },
+            other => Self { code: 1, message: other.to_string() },
+        }
+    }
+}
+
+fn failure(code: i32, message: impl Into<String>) -> Failure {
+    Failure { code, message: message.into() }
+}
+
+fn refused(what: impl std::fmt::Display) -> Failure {
+    failure(REFUSED, format!("{what} is not supported by Userkeep"))
+}
+
+struct Real;
+
+impl query::Environment for Real {
+    fn now(&self) -> DateTime {
+        DateTime::now()
+    }
+
+    fn new_id(&self) -> ObjectId {
+        ObjectId::new()
+    }
+}
+
+/// What every command may carry and what means nothing to one process.
+const GENERAL: [&str; 8] =
+    ["$db", "comment", "writeConcern", "readConcern", "maxTimeMS", "lsid", "ordered", "bypassDocumentValidation"];
+
+/// A store of a vector's own.
+pub struct Database {
+    store: SqliteStore,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        Self { store: SqliteStore::open(Location::Memory, Arc::new(Real)).unwrap() }
+    }
+
+    pub async fn run(&self, command: &Document) -> Answer {
+        let (name, target) = command.iter().next().unwrap();
+        let collection = target.as_str().unwrap_or_default();
+        let namespace = Namespace::new(command.get_str("$db").unwrap_or("ns1"), collection);
+        match name.as_str() {
+            "insert" => self.insert(command, namespace).await,
+            "find" => self.find(command, namespace).await,
+            "count" => self.count(command, namespace).await,
+            "distinct" => self.distinct(command, namespace).await,
+            "aggregate" => self.aggregate(command, namespace).await,
+            "update" => self.update(command, namespace).await,
+            "delete" => self.delete(command, namespace).await,
+            "findAndModify" => self.find_and_modify(command, namespace).await,
+            "create" => create(command),
+            "drop" => self.drop(namespace).await,
+            other => Err(refused(format_args!("the command {other}"))),
+        }
+    }
+
+    async fn write(&self, namespace: Namespace, operation: Operation) -> Result<Outcome, Failure> {
+        let write = Write { namespace, operation, guard: None };
+        Ok(self.store.write(vec![write]).await?.into_iter().next().unwrap_or_default())
+    }
+
+    async fn insert(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["documents"])?;
+        let documents: Vec<_> =
+            command.get_array("documents").unwrap().iter().map(|item| raw(item.as_document().unwrap())).collect();
+        for document in &documents {
+            query::validate(document)?;
+        }
+        let count = documents.len() as i32;
+        match self.write(namespace, Operation::Insert(documents)).await {
+            Ok(_) => Ok(doc! { "n": count, "ok": 1.0 }),
+            Err(error) if error.code == DUPLICATE_KEY => Ok(doc! {
+                "n": count - 1,
+                "writeErrors": [{ "index": count - 1, "code": error.code, "errmsg": error.message }],
+                "ok": 1.0,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find(&self, command: &Document, namespace: Namespace) -> Answer {
+        let known = [
+            "filter",
+            "projection",
+            "sort",
+            "limit",
+            "skip",
+            "batchSize",
+            "singleBatch",
+            "allowDiskUse",
+            "noCursorTimeout",
+        ];
+        allow(command, &known)?;
+        let filter = filter(command.get("filter"))?;
+        let projection = projection(command.get("projection"))?;
+        let skip = size(command, "skip")?.unwrap_or(0);
+        let limit = size(command, "limit")?.filter(|&limit| limit > 0);
+        let find = Find {
+            sort: sort(command.get("sort"))?,
+            projection,
+            limit: limit.map(|limit| limit + skip),
+            ..Find::new(namespace, filter)
+        };
+        let found = self.store.find(find).await?;
+        Ok(cursor(found.into_iter().skip(skip)))
+    }
+
+    async fn count(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["query", "limit", "skip", "fields"])?;
+        let filter = filter(command.get("query"))?;
+        let skip = size(command, "skip")?.unwrap_or(0) as u64;
+        let limit = match integer(command.get("limit")) {
+            Some(limit) if limit != 0 => Some(limit.unsigned_abs() as usize),
+            _ => None,
+        };
+        let limit = limit.map(|limit| limit + skip as usize);
+        let counted = self.store.count(Count { namespace, filter, limit, guard: None }).await?;
+        Ok(doc! { "n": counted.saturating_sub(skip) as i64, "ok": 1.0 })
+    }
+
+    async fn distinct(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["key", "query"])?;
+        let Some(Bson::String(key)) = command.get("key") else { return Err(failure(14, "'key' must be a string")) };
+        let filter = filter(command.get("query"))?;
+        let found = self.store.find(Find::new(namespace, filter)).await?;
+        let values = query::distinct(found.iter().map(|document| &**document), key)?;
+        let values: Vec<Bson> = values.into_iter().map(|value| Bson::try_from(value).unwrap()).collect();
+        Ok(doc! { "values": values, "ok": 1.0 })
+    }
+
+    async fn aggregate(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["pipeline", "cursor", "allowDiskUse"])?;
+        let pipeline = raw(&doc! { "p": command.get("pipeline").cloned().unwrap_or(Bson::Null) });
+        let Ok(stages) = pipeline.get_array("p") else { return Err(failure(14, "'pipeline' must be an array")) };
+        let pipeline = Pipeline::parse(stages)?;
+        Ok(cursor(
+            self.store.aggregate(Aggregate { namespace, pipeline, at_most: None, guard: None }).await?.into_iter(),
+        ))
+    }
+
+    async fn update(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["updates"])?;
+        let (mut matched, mut modified, mut upserted) = (0, 0, Vec::new());
+        for (index, item) in command.get_array("updates").unwrap().iter().enumerate() {
+            let item = item.as_document().unwrap();
+            allow_in("update.updates", item, &["q", "u", "multi", "upsert", "arrayFilters", "sort"])?;
+            let filter = filter(item.get("q"))?;
+            let update = update(item.get("u"), item.get("arrayFilters"))?;
+            let multi = item.get_bool("multi").unwrap_or(false);
+            if multi && matches!(update, Update::Replacement(_)) {
+                return Err(failure(9, "multi update is not supported for replacement-style update"));
+            }
+            let change = Change::Update { update, upsert: item.get_bool("upsert").unwrap_or(false) };
+            let modify = Modify { sort: sort(item.get("sort"))?, ..Modify::new(filter, multi, change) };
+            let outcome = self.write(namespace.clone(), Operation::Modify(modify)).await?;
+            matched += outcome.matched as i32;
+            modified += outcome.modified as i32;
+            if let Some(id) = outcome.upserted_id {
+                matched += 1;
+                upserted.push(Bson::Document(doc! { "index": index as i32, "_id": Bson::try_from(id).unwrap() }));
+            }
+        }
+        let mut reply = doc! { "n": matched, "nModified": modified, "ok": 1.0 };
+        if !upserted.is_empty() {
+            reply.insert("upserted", upserted);
+        }
+        Ok(reply)
+    }
+
+    async fn delete(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["deletes"])?;
+        let mut deleted = 0;
+        for item in command.get_array("deletes").unwrap() {
+            let item = item.as_document().unwrap();
+            allow_in("delete.deletes", item, &["q", "limit"])?;
+            let multi = integer(item.get("limit")) == Some(0);
+            let modify = Modify::new(filter(item.get("q"))?, multi, Change::Delete);
+            deleted += self.write(namespace.clone(), Operation::Modify(modify)).await?.deleted as i32;
+        }
+        Ok(doc! { "n": deleted, "ok": 1.0 })
+    }
+
+    async fn find_and_modify(&self, command: &Document, namespace: Namespace) -> Answer {
+        allow(command, &["query", "update", "remove", "new", "fields", "sort", "upsert", "arrayFilters"])?;
+        let flag = |name| command.get(name).is_some_and(|value| truthy(value));
+        let (remove, new, upsert) = (flag("remove"), flag("new"), flag("upsert"));
+        let filter = filter(command.get("query"))?;
+        if remove && command.contains_key("update") {
+            return Err(failure(9, "Cannot specify both an update and remove=true"));
+        }
+        if remove && upsert {
+            return Err(failure(9, "Cannot specify both upsert=true and remove=true"));
+        }
+        if remove && new {
+            return Err(failure(
+                9,
+                "Cannot specify both new=true and remove=true; 'remove' always returns the deleted document",
+            ));
+        }
+        if !remove && !command.contains_key("update") {
+            return Err(failure(9, "Either an update or remove=true must be specified"));
+        }
+        let change = if remove {
+            Change::Delete
+        } else {
+            Change::Update { update: update(command.get("update"), command.get("arrayFilters"))?, upsert }
+        };
+        let modify = Modify {
+            sort: sort(command.get("sort"))?,
+            returning: if new { Returning::After } else { Returning::Before },
+            projection: projection(command.get("fields"))?,
+            ..Modify::new(filter, false, change)
+        };
+        let outcome = self.write(namespace, Operation::Modify(modify)).await?;
+        let value = outcome.document.map_or(Bson::Null, |document| Bson::Document(document.try_into().unwrap()));
+        let mut last =
+            doc! { "n": (outcome.matched + outcome.deleted) as i32 + i32::from(outcome.upserted_id.is_some()) };
+        if !remove {
+            last.insert("updatedExisting", outcome.matched > 0);
+        }
+        if let Some(id) = outcome.upserted_id {
+            last.insert("upserted", Bson::try_from(id).unwrap());
+        }
+        Ok(doc! { "lastErrorObject": last, "value": value, "ok": 1.0 })
+    }
+
+    async fn drop(&self, namespace: Namespace) -> Answer {
+        self.write(namespace, Operation::Modify(Modify::new(Filter::all(), true, Change::Delete))).await?;
+        Ok(doc! { "ok": 1.0 })
+    }
+}
+
+fn create(command: &Document) -> Answer {
+    allow(command, &[])?;
+    Ok(doc! { "ok": 1.0 })
+}
+
+/// Refuses options that are not honoured, by their names.
+fn allow(command: &Document, known: &[&str]) -> Result<(), Failure> {
+    let name = command.keys().next().unwrap();
+    let unknown = command.keys().skip(1).find(|key| !GENERAL.contains(&key.as_str()) && !known.contains(&key.as_str()));
+    match unknown {
+        Some(key) if key == "unknownField" => {
+            Err(failure(UNKNOWN_FIELD, format!("BSON field '{name}.{key}' is an unknown field.")))
+        }
+        Some(key) => Err(refused(format_args!("the option {key} of {name}"))),
+        None => Ok(()),
+    }
+}
+
+fn allow_in(name: &str, document: &Document, known: &[&str]) -> Result<(), Failure> {
+    match document.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(refused(format_args!("the option {key} of {name}"))),
+        None => Ok(()),
+    }
+}
+
+fn raw(document: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document.clone()).unwrap()
+}
+
+fn truthy(value: &Bson) -> bool {
+    matches!(value, Bson::Boolean(true)) || integer(Some(value)).is_some_and(|number| number != 0)
+}
+
+fn object(value: Option<&Bson>, name: &str) -> Result<Option<RawDocumentBuf>, Failure> {
+    match value {
+        None => Ok(None),
+        Some(Bson::Document(document)) => {
+            let document = raw(document);
+            query::validate(&document)?;
+            Ok(Some(document))
+        }
+        Some(_) => Err(failure(14, format!("'{name}' must be an object"))),
+    }
+}
+
+fn filter(value: Option<&Bson>) -> Result<Filter, Failure> {
+    match object(value, "filter")? {
+        Some(filter) => Ok(Filter::parse(&filter)?),
+        None => Ok(Filter::all()),
+    }
+}
+
+fn projection(value: Option<&Bson>) -> Result<Option<Projection>, Failure> {
+    let Some(projection) = object(value, "projection")? else { return Ok(None) };
+    Ok(Some(Projection::parse(&projection)?))
+}
+
+fn sort(value: Option<&Bson>) -> Result<Option<Sort>, Failure> {
+    let Some(sort) = object(value, "sort")? else { return Ok(None) };
+    Ok(Some(Sort::parse(&sort)?))
+}
+
+fn update(value: Option<&Bson>, array_filters: Option<&Bson>) -> Result<Update, Failure> {
+    let holder = raw(&doc! {
+        "update": value.cloned().unwrap_or(Bson::Null),
+        "arrayFilters": array_filters.cloned().unwrap_or(Bson::Null),
+    });
+    query::validate(&holder)?;
+    let update = query::get(&holder, "update").unwrap_or(RawBsonRef::Null);
+    let array_filters = match query::get(&holder, "arrayFilters") {
+        Some(RawBsonRef::Array(filters)) => Some(filters),
+        _ if array_filters.is_some() => return Err(failure(14, "'arrayFilters' must be an array")),
+        _ => None,
+    };
+    Ok(Update::parse_any(update, array_filters)?)
+}
+
+fn size(command: &Document, name: &str) -> Result<Option<usize>, Failure> {
+    match command.get(name) {
+        None => Ok(None),
+        Some(value) => match integer(Some(value)) {
+            Some(number) => match usize::try_from(number) {
+                Ok(size) => Ok(Some(size)),
+                Err(_) => {
+                    Err(failure(51024, format!("BSON field '{name}' value must be >= 0, actual value '{number}'")))
+                }
+            },
+            None => Err(failure(14, format!("BSON field '{name}' is the wrong type"))),
+        },
+    }
+}
+
+fn cursor(documents: impl Iterator<Item = RawDocumentBuf>) -> Document {
+    let batch: Vec<Bson> = documents.map(|document| Bson::Document(document.try_into().unwrap())).collect();
+    doc! { "cursor": { "firstBatch": batch, "id": 0_i64, "ns": "ns1.ns0" }, "ok": 1.0 }
+}
