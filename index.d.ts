@@ -390,7 +390,8 @@ declare namespace Realm {
     type NewDocument<T extends Document> = Omit<T, "_id"> & Partial<Pick<T, "_id">>;
 
     type Filter = Record<string, unknown>;
-    type Update = Record<string, unknown>;
+    /** Update operators, a replacement, or a pipeline of `$set`, `$unset`, `$project` and `$replaceWith`. */
+    type Update = Record<string, unknown> | AggregatePipelineStage[];
     type AggregatePipelineStage = Record<string, unknown>;
 
     type FindOneOptions = {

@@ -1,7 +1,7 @@
 "use strict";
 
 const { BSON } = require("..");
-const { logInNew, openApp, openDefinition } = require("./helpers.js");
+const { logInNew, openApp, openBackend, openDefinition } = require("./helpers.js");
 
 let plants;
 
@@ -186,15 +186,16 @@ test("what MongoDB refuses is refused in its words, with its code", async () => 
     expect(promise).rejects.toMatchObject({ message: expect.stringContaining(message), code: 4311, serverCode });
   await rejects(plants.find({ $who: 1 }), "unknown top level operator: $who.", 2);
   await rejects(plants.find({ name: { $who: 1 } }), "unknown operator: $who", 2);
-  await rejects(plants.find({ name: { $regex: "a" } }), "query operator $regex is not supported by Userkeep", 115);
+  await rejects(plants.find({ name: { $near: [1, 2] } }), "query operator $near is not supported by Userkeep", 115);
   await rejects(plants.updateOne({}, { $who: { a: 1 } }), "Unknown modifier: $who", 9);
   await rejects(plants.updateOne({ _id: 1 }, { $set: { _id: 2 } }), "immutable field '_id'", 66);
   await rejects(plants.updateOne({ _id: 1 }, { $inc: { name: 1 } }), "non-numeric type", 14);
   await rejects(
     plants.updateOne({}, { $set: { a: 1 } }, { arrayFilters: [{ x: 1 }] }),
-    "arrayFilters is not supported",
-    115,
+    "The array filter for identifier 'x' was not used in the update",
+    9,
   );
+  await rejects(plants.updateOne({ _id: 1 }, { $set: { "name.$[]": 1 } }), "non-array element name", 2);
   await rejects(plants.find({}, { sort: { a: 3 } }), "$sort key ordering must be 1", 15975);
   await rejects(
     plants.find({}, { projection: { a: 1, b: 0 } }),
@@ -211,6 +212,104 @@ test("what MongoDB refuses is refused in its words, with its code", async () => 
   }
   await expect(plants.insertOne(deep)).rejects.toThrow("nested more than 200 levels deep");
   await expect(plants.insertOne({ text: "x".repeat(16 * 1024 * 1024) })).rejects.toMatchObject({ serverCode: 10334 });
+});
+
+test("filters on arrays and types", async () => {
+  const found = async (filter) => ids(await plants.find(filter));
+  await plants.insertMany([
+    {
+      _id: 11,
+      items: [
+        { kind: "a", n: 1 },
+        { kind: "b", n: 5 },
+      ],
+      scores: [70, 82, 95],
+    },
+    { _id: 12, items: [{ kind: "a", n: 5 }], scores: [60], when: new Date(0) },
+  ]);
+  expect(await found({ tags: { $all: ["b", "a"] } })).toEqual([1]);
+  expect(await found({ items: { $elemMatch: { kind: "a", n: { $gt: 4 } } } })).toEqual([12]);
+  expect(await found({ scores: { $elemMatch: { $gte: 80, $lt: 85 } } })).toEqual([11]);
+  expect(await found({ scores: { $size: 3 } })).toEqual([11]);
+  expect(await found({ when: { $type: "date" } })).toEqual([12]);
+  expect(await found({ _id: { $mod: [10, 2] } })).toEqual([2, 12]);
+  expect(await found({ items: { $exists: true, $not: { $elemMatch: { n: 1 } } } })).toEqual([12]);
+});
+
+test("updates of items of arrays, and updates with a pipeline", async () => {
+  const { insertedId: _id } = await plants.insertOne({ items: [{ n: 1, ok: true }, { n: 5 }, { n: 9 }], flags: 5 });
+  const change = (update, options, filter = {}) => plants.updateOne({ _id, ...filter }, update, options);
+  const items = async () => (await plants.findOne({ _id })).items;
+  await change({ $set: { "items.$.seen": true } }, {}, { "items.n": 5 });
+  await change({ $inc: { "items.$[].n": 1 } });
+  await change({ $unset: { "items.$[big].n": "" } }, { arrayFilters: [{ "big.n": { $gte: 10 } }] });
+  expect(await items()).toEqual([{ n: 2, ok: true }, { n: 6, seen: true }, {}]);
+  await change({ $pop: { items: 1 }, $bit: { flags: { and: 4, or: 8 } } });
+  await change({ $pull: { items: { ok: true } } });
+  expect(await plants.findOne({ _id })).toEqual({ _id, items: [{ n: 6, seen: true }], flags: 12 });
+  await change({ $pullAll: { items: [{ n: 6, seen: true }] } });
+  await change([{ $set: { total: { $add: ["$flags", 1] }, text: { $concat: ["a", "b"] } } }, { $unset: "items" }]);
+  expect(await plants.findOne({ _id })).toEqual({ _id, flags: 12, total: 13, text: "ab" });
+  await expect(change([{ $match: {} }])).rejects.toMatchObject({ serverCode: 72 });
+});
+
+test("projections of parts of arrays and of computed fields", async () => {
+  await plants.insertOne({ _id: 20, a: [1, 2, 3, 4], b: [{ x: 1 }, { x: 2 }], c: 5 });
+  const project = (projection, filter = { _id: 20 }) => plants.findOne(filter, { projection });
+  expect(await project({ a: { $slice: 2 }, b: 0 })).toEqual({ _id: 20, a: [1, 2], c: 5 });
+  expect(await project({ a: { $slice: [-3, 2] }, _id: 0, c: 1 })).toEqual({ a: [2, 3], c: 5 });
+  expect(await project({ b: { $elemMatch: { x: 2 } } })).toEqual({ _id: 20, b: [{ x: 2 }] });
+  expect(await project({ "b.$": 1, _id: 0 }, { _id: 20, "b.x": 2 })).toEqual({ b: [{ x: 2 }] });
+  expect(await project({ double: { $multiply: ["$c", 2] }, first: { $first: "$a" } })).toEqual({
+    _id: 20,
+    double: 10,
+    first: 1,
+  });
+  await expect(project({ "b.$": 1 })).rejects.toMatchObject({ serverCode: 51246 });
+});
+
+test("what users may not use is refused to them at any depth, and not to the operator", async () => {
+  const regex = { $regex: "^v" };
+  const forbidden = {
+    $regex: [
+      () => plants.find({ name: regex }),
+      () => plants.find({ name: /^v/ }),
+      () => plants.count({ $or: [{ a: 1 }, { b: { $not: { $elemMatch: { c: { $in: [/x/] } } } } }] }),
+      () => plants.updateOne({ name: regex }, { $set: { a: 1 } }),
+      () => plants.updateOne({}, { $pull: { tags: regex } }),
+      () => plants.updateOne({}, { $set: { "a.$[x]": 1 } }, { arrayFilters: [{ x: regex }] }),
+      () => plants.findOneAndDelete({ name: regex }),
+      () => plants.find({}, { projection: { b: { $elemMatch: { c: regex } } } }),
+      () => plants.aggregate([{ $match: { name: regex } }]),
+    ],
+    $expr: [() => plants.find({ $expr: { $eq: [1, 1] } })],
+    $jsonSchema: [() => plants.deleteMany({ $nor: [{ $jsonSchema: {} }] })],
+    $bitsAllSet: [() => plants.find({ a: { $bitsAllSet: 1 } })],
+    $setIsSubset: [
+      () => plants.aggregate([{ $project: { a: { $setIsSubset: ["$tags", []] } } }]),
+      () => plants.find({}, { projection: { a: { $map: { input: [1], in: { $setIsSubset: [[], []] } } } } }),
+      () => plants.updateOne({}, [{ $set: { a: { $setIsSubset: [[], []] } } }]),
+    ],
+  };
+  for (const [operator, calls] of Object.entries(forbidden)) {
+    for (const call of calls) {
+      await expect(call()).rejects.toMatchObject({ message: `users may not use the operator ${operator}`, code: 4305 });
+    }
+  }
+  // A value stays a value.
+  expect(await plants.find({ a: { $eq: regex } })).toEqual([]);
+
+  const backend = await openBackend({ definition: openDefinition(), store: "memory:" });
+  const all = backend.collection("db", "c");
+  await all.insertMany([
+    { _id: 1, name: "venus", n: 6 },
+    { _id: 2, name: "moss" },
+  ]);
+  expect(ids(await all.find({ name: { $regex: "^V", $options: "i" } }))).toEqual([1]);
+  expect(ids(await all.find({ $expr: { $eq: [{ $strLenCP: "$name" }, 4] } }))).toEqual([2]);
+  expect(ids(await all.find({ $jsonSchema: { required: ["n"] }, n: { $bitsAllSet: [1, 2] } }))).toEqual([1]);
+  await expect(all.find({ $expr: { $divide: [1, "$zero"] } })).resolves.toEqual([]);
+  await expect(all.find({ $expr: { $divide: [1, 0] } })).rejects.toMatchObject({ serverCode: 2 });
 });
 
 test("what is no argument rejects, and never throws", async () => {

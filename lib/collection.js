@@ -30,7 +30,7 @@ class MongoDBCollection {
 
   async findOneAndUpdate(filter, update, options = {}) {
     const { projection, sort, upsert, returnNewDocument } = take(filter, options);
-    assert.object(update, "update");
+    checkUpdate(update);
     return this.#call("findOneAndUpdate", { filter, update, sort, projection, upsert, returnNewDocument });
   }
 
@@ -79,12 +79,12 @@ class MongoDBCollection {
 
   async updateOne(filter, update, options = {}) {
     const { upsert, arrayFilters } = take(filter, options);
-    return this.#call("updateOne", { query: filter, update: assert.object(update, "update"), upsert, arrayFilters });
+    return this.#call("updateOne", { query: filter, update: checkUpdate(update), upsert, arrayFilters });
   }
 
   async updateMany(filter, update, options = {}) {
     const { upsert, arrayFilters } = take(filter, options);
-    return this.#call("updateMany", { query: filter, update: assert.object(update, "update"), upsert, arrayFilters });
+    return this.#call("updateMany", { query: filter, update: checkUpdate(update), upsert, arrayFilters });
   }
 
   async *watch(options = {}) {
@@ -92,6 +92,9 @@ class MongoDBCollection {
     yield* await this.#call("watch", { ids, filter });
   }
 }
+
+/** An update is a document, or a pipeline. */
+const checkUpdate = (update) => (Array.isArray(update) ? update : assert.object(update, "update"));
 
 function take(filter, options) {
   assert.object(filter, "filter");

@@ -82,6 +82,8 @@ const checks = {
   examples,
 };
 if (options.shared) {
+  // `cargo test` has built it.
+  checks.vectors = () => single(`target/${TARGET}/debug/examples/vectors`, [path.resolve(options.shared, "vectors")]);
   checks.definitions = () =>
     single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
 }

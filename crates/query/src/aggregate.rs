@@ -31,13 +31,32 @@ impl Pipeline {
     /// The server's own for a stage that does not exist or is not of its form; `CommandNotSupported` by name for what
     /// this version does not have.
     pub fn parse(stages: &bson::raw::RawArray) -> Result<Self> {
-        let stages = items(stages)
+        let pipeline = Self::parse_of_nothing(stages)?;
+        if pipeline.stages.iter().any(|stage| matches!(stage, Stage::Documents(_))) {
+            return Err(Error::location(73, "$documents is only for an aggregation of no collection"));
+        }
+        Ok(pipeline)
+    }
+
+    /// The same for an aggregation that has no collection, and may begin with `$documents`.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and where `$documents` comes later.
+    pub fn parse_of_nothing(stages: &bson::raw::RawArray) -> Result<Self> {
+        let stages: Vec<_> = Self::parse_stages(stages)?;
+        if stages.iter().skip(1).any(|stage| matches!(stage, Stage::Documents(_))) {
+            return Err(Error::location(40602, "$documents is only valid as the first stage in a pipeline"));
+        }
+        Ok(Self { stages })
+    }
+
+    fn parse_stages(stages: &bson::raw::RawArray) -> Result<Vec<Stage>> {
+        items(stages)
             .map(|stage| match stage {
                 RawBsonRef::Document(stage) => Stage::parse(stage),
                 _ => Err(Error::type_mismatch("Each element of the 'pipeline' array must be an object")),
             })
-            .collect::<Result<_>>()?;
-        Ok(Self { stages })
+            .collect()
     }
 
     /// Names each operator of a filter or an expression in it.

@@ -189,10 +189,6 @@ pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128
         Rounding::TowardsZero => dec::Rounding::Down,
     });
     let value = context.parse(value.text()).unwrap_or(dec::Decimal128::NAN);
-    // One that has no digits beyond is that already, and might not be writable with so many.
-    if !value.is_finite() || value.exponent() >= -places {
-        return pack(value);
-    }
     let unit = context.parse(format!("1E{}", -places)).unwrap_or(dec::Decimal128::NAN);
     pack(context.quantize(value, unit))
 }
@@ -202,6 +198,9 @@ pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Dec
     let mut context = dec::Context::<dec::Decimal<12>>::default();
     // Fails only for a precision beyond the type's.
     let _ = context.set_precision(34);
+    // What the functions are defined for: decNumber refuses any of them beyond it.
+    let _ = context.set_max_exponent(999_999);
+    let _ = context.set_min_exponent(-999_999);
     let mut read = |parts: Parts| context.parse(parts.text()).unwrap_or(dec::Decimal::<12>::nan());
     let (mut value, other) = (read(value), read(other));
     match what {

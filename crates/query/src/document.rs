@@ -80,6 +80,11 @@ pub(crate) fn is_index(part: &str, index: usize) -> bool {
         && part.parse() == Ok(index)
 }
 
+/// Calls a function that calls itself as deep as documents are nested, on a stack that has room for it.
+pub(crate) fn with_stack<T>(call: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(128 * 1024, 1024 * 1024, call)
+}
+
 pub(crate) fn empty() -> &'static RawDocument {
     static EMPTY: std::sync::OnceLock<RawDocumentBuf> = std::sync::OnceLock::new();
     EMPTY.get_or_init(RawDocumentBuf::new)

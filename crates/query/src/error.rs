@@ -68,6 +68,8 @@ codes! {
     NotSingleValueField = 54,
     /// A field name that is empty where it must not be.
     EmptyFieldName = 56,
+    /// Something that took too long.
+    MaxTimeMsExpired = 50,
     /// An update that would change `_id`.
     ImmutableField = 66,
     /// Options, or stages, that do not go together.

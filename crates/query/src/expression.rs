@@ -17,11 +17,16 @@ use bson::{
 };
 
 use crate::{
-    Error, Path, Result, compare,
-    document::{get, items, truthy},
+    Error, ErrorCode, Path, Result, compare,
+    document::{MAX_DOCUMENT_SIZE, get, items, truthy, with_stack},
 };
 
 pub(crate) use call::Function;
+
+/// How many steps an expression may take for one document: each part that is computed is one, and so are so many bytes of
+/// what it makes.
+const MAX_STEPS: u64 = 2_000_000;
+const BYTES_A_STEP: u64 = 256;
 
 /// A value, or none, as of a path to a field that is not there.
 pub(crate) type Value = Option<RawBson>;
@@ -76,9 +81,11 @@ pub enum Expression {
 }
 
 /// What an expression is computed with.
-pub(crate) struct Scope<'a> {
+struct Scope<'a> {
     root: &'a RawDocument,
     variables: Vec<Value>,
+    /// How many steps are left.
+    steps: u64,
 }
 
 impl Expression {
@@ -93,7 +100,7 @@ impl Expression {
 
     /// The value for a document, `None` where the expression has none, as a path to a missing field.
     pub(crate) fn evaluate(&self, root: &RawDocument) -> Result<Value> {
-        self.compute(&mut Scope { root, variables: Vec::new() })
+        self.compute(&mut Scope { root, variables: Vec::new(), steps: MAX_STEPS })
     }
 
     /// Whether the value for a document counts as true.
@@ -133,7 +140,23 @@ impl Expression {
         }
     }
 
+    /// The value, which may take no more steps than there are left, nor be larger than a document may be: no expression runs
+    /// without end or takes all memory.
     fn compute(&self, scope: &mut Scope<'_>) -> Result<Value> {
+        scope.spend(1)?;
+        let value = with_stack(|| self.compute_step(scope))?;
+        let size = match &value {
+            Some(RawBson::String(text)) => text.len(),
+            Some(RawBson::Array(array)) => array.as_bytes().len(),
+            Some(RawBson::Document(document)) => document.as_bytes().len(),
+            _ => 0,
+        };
+        check_size(size)?;
+        scope.spend(size as u64 / BYTES_A_STEP)?;
+        Ok(value)
+    }
+
+    fn compute_step(&self, scope: &mut Scope<'_>) -> Result<Value> {
         Ok(match self {
             Self::Literal(value) => Some(value.clone()),
             Self::Field(path) => reach(RawBsonRef::Document(scope.root), path.parts()),
@@ -148,6 +171,7 @@ impl Expression {
                 for (name, expression) in fields {
                     if let Some(value) = expression.compute(scope)? {
                         crate::append(&mut document, name, &value);
+                        check_size(document.as_bytes().len())?;
                     }
                 }
                 Some(RawBson::Document(document))
@@ -156,6 +180,7 @@ impl Expression {
                 let mut array = RawArrayBuf::new();
                 for expression in expressions {
                     array.push(expression.compute(scope)?.unwrap_or(RawBson::Null));
+                    check_size(array.as_bytes().len())?;
                 }
                 Some(RawBson::Array(array))
             }
@@ -218,6 +243,7 @@ impl Expression {
                 for item in items(&array) {
                     let value = scope.with(vec![Some(item.into())], |scope| body.compute(scope))?;
                     mapped.push(value.unwrap_or(RawBson::Null));
+                    check_size(mapped.as_bytes().len())?;
                 }
                 Some(RawBson::Array(mapped))
             }
@@ -269,6 +295,13 @@ impl Expression {
 }
 
 impl Scope<'_> {
+    fn spend(&mut self, steps: u64) -> Result<()> {
+        self.steps = self.steps.checked_sub(steps).ok_or_else(|| {
+            Error::new(ErrorCode::MaxTimeMsExpired, format!("an expression took more than {MAX_STEPS} steps"))
+        })?;
+        Ok(())
+    }
+
     /// Computes something with further variables.
     fn with<T>(&mut self, values: Vec<Value>, compute: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.variables.len();
@@ -277,6 +310,14 @@ impl Scope<'_> {
         self.variables.truncate(before);
         value
     }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    if size > MAX_DOCUMENT_SIZE {
+        let message = format!("an expression made a value of {size} bytes, which is larger than a document may be");
+        return Err(Error::new(ErrorCode::BsonObjectTooLarge, message));
+    }
+    Ok(())
 }
 
 fn filter_limit(limit: Value) -> Result<usize> {
@@ -340,3 +381,6 @@ fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Value {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

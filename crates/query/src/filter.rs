@@ -10,8 +10,13 @@ use bson::{
 };
 
 use crate::{
-    Path, Result, compare, compare::type_class, document::as_document, document::items, equal, expression::Expression,
-    regex::Regex, types::TypeSet,
+    Path, Result, compare,
+    compare::type_class,
+    document::{as_document, items, with_stack},
+    equal,
+    expression::Expression,
+    regex::Regex,
+    types::TypeSet,
 };
 
 pub use bits::{BitTest, Bits};
@@ -110,6 +115,14 @@ impl Filter {
     /// # Errors
     /// Where an expression (`$expr`) cannot be computed for it.
     pub fn try_matches(&self, document: &RawDocument) -> Result<bool> {
+        match self {
+            // What is asked of most documents needs no more stack than there is.
+            Self::Path(filter) => Ok(filter.matches(document, &mut None)),
+            _ => with_stack(|| self.try_matches_all(document)),
+        }
+    }
+
+    fn try_matches_all(&self, document: &RawDocument) -> Result<bool> {
         Ok(match self {
             Self::And(filters) => {
                 for filter in filters {

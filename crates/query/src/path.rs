@@ -51,7 +51,7 @@ impl Path {
         }
         let path = Self::strict(text).map_err(|error| match error.code {
             ErrorCode::EmptyFieldName => Error::location(15998, "FieldPath field names may not be empty strings."),
-            _ => error,
+            _ => Error::location(16411, error.message),
         })?;
         match path.parts.iter().find(|part| part.starts_with('$')) {
             Some(part) => Err(Error::location(

@@ -95,7 +95,14 @@ pub enum Operation {
     /// Inserts documents in their order, up to the first that fails.
     Insert(Vec<RawDocumentBuf>),
     /// Changes or deletes what a filter matches.
-    Modify(Modify),
+    Modify(Box<Modify>),
+}
+
+impl Operation {
+    /// Changes or deletes what a filter matches.
+    pub fn modify(modify: Modify) -> Self {
+        Self::Modify(Box::new(modify))
+    }
 }
 
 /// A change to what a filter matches.

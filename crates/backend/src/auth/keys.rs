@@ -197,7 +197,7 @@ impl KeyRing {
 
     fn modify(&self, number: i64, change: Change) -> Write {
         let modify = Modify::new(Filter::equals("_id", RawBson::Int64(number)), false, change);
-        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
     }
 }
 

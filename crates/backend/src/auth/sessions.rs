@@ -194,7 +194,7 @@ impl Sessions {
 
     fn end(&self, filter: Filter) -> Write {
         let modify = Modify::new(filter, true, Change::Delete);
-        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
     }
 }
 

@@ -122,7 +122,7 @@ impl Users {
 
     fn modify(&self, filter: Filter, change: Change) -> Write {
         let modify = Modify::new(filter, false, change);
-        Write { namespace: self.namespace.clone(), operation: Operation::Modify(modify), guard: None }
+        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
     }
 }
 

@@ -227,9 +227,9 @@ fn write(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Opera
         "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
         "insertMany" => Operation::Insert(documents(arguments)?),
         "deleteOne" | "deleteMany" => {
-            Operation::Modify(Modify::new(access.filter(arguments, "query")?, name == "deleteMany", Change::Delete))
+            Operation::modify(Modify::new(access.filter(arguments, "query")?, name == "deleteMany", Change::Delete))
         }
-        "updateOne" | "updateMany" => Operation::Modify(Modify::new(
+        "updateOne" | "updateMany" => Operation::modify(Modify::new(
             access.filter(arguments, "query")?,
             name == "updateMany",
             // A document without operators replaces, in updateMany too, as App Services did.
@@ -252,7 +252,7 @@ fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Access) -> Resul
         _ => Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
     };
     let is_update = matches!(change, Change::Update { .. });
-    Ok(Operation::Modify(Modify {
+    Ok(Operation::modify(Modify {
         filter: access.filter(arguments, "filter")?,
         sort: sort(arguments)?,
         multi: false,

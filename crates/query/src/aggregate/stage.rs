@@ -26,7 +26,6 @@ const UNSUPPORTED: &[&str] = &[
     "$collStats",
     "$currentOp",
     "$densify",
-    "$documents",
     "$facet",
     "$fill",
     "$geoNear",
@@ -62,6 +61,8 @@ pub(super) enum Stage {
     Unwind(Unwind),
     Group(Group),
     ReplaceRoot(Expression),
+    /// `$documents`: what an expression makes goes on, and nothing that came in.
+    Documents(Expression),
 }
 
 #[derive(Debug, Clone)]
@@ -73,9 +74,10 @@ pub(super) struct Unwind {
 
 /// Whether the server has a stage of this name.
 pub(crate) fn is_stage(name: &str) -> bool {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "$addFields",
         "$count",
+        "$documents",
         "$group",
         "$limit",
         "$match",
@@ -125,6 +127,7 @@ impl Stage {
             "$addFields" | "$set" => Self::AddFields(AddFields::parse(document(name, value)?)?),
             "$unset" => Self::Unset(unset(value)?),
             "$unwind" => Self::Unwind(Unwind::parse(value)?),
+            "$documents" => Self::Documents(Expression::parse(value)?),
             "$replaceWith" => Self::ReplaceRoot(Expression::parse(value)?),
             "$replaceRoot" => {
                 let specification = value.as_document().ok_or_else(|| {
@@ -161,7 +164,7 @@ impl Stage {
             Self::Project(project) => project.expressions().for_each(|expression| expression.operators(visit)),
             Self::AddFields(fields) => fields.expressions().for_each(|expression| expression.operators(visit)),
             Self::Group(group) => group.expressions().for_each(|expression| expression.operators(visit)),
-            Self::ReplaceRoot(root) => root.operators(visit),
+            Self::ReplaceRoot(expression) | Self::Documents(expression) => expression.operators(visit),
             Self::Sort(_) | Self::Skip(_) | Self::Limit(_) | Self::Count(_) | Self::Unset(_) | Self::Unwind(_) => {}
         }
     }
@@ -197,6 +200,10 @@ impl Stage {
                 Ok(vec![counted])
             }),
             Self::Group(group) => collected(documents, |documents| group.run(documents)),
+            Self::Documents(expression) => match made(expression) {
+                Ok(documents) => Box::new(documents.into_iter().map(Ok)),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            },
             Self::ReplaceRoot(root) => Box::new(documents.map(|document| match root.evaluate(&document?)? {
                 Some(RawBson::Document(root)) => Ok(root),
                 other => {
@@ -206,6 +213,17 @@ impl Stage {
                 }
             })),
         }
+    }
+}
+
+/// The documents that an expression makes of nothing.
+fn made(expression: &Expression) -> Result<Vec<RawDocumentBuf>> {
+    let wrong = || Error::location(5_858_203, "$documents must evaluate to an array of objects");
+    match expression.evaluate(crate::document::empty())? {
+        Some(RawBson::Array(array)) => {
+            items(&array).map(|item| item.as_document().map(RawDocument::to_owned).ok_or_else(wrong)).collect()
+        }
+        _ => Err(wrong()),
     }
 }
 

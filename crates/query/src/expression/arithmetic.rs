@@ -124,8 +124,10 @@ pub(super) fn modulo(operands: Operands<'_>) -> Result<Value> {
     }
     match (number(one), number(other)) {
         (Some(number), Some(divisor)) => {
+            let is_decimal = matches!((number, divisor), (Number::Decimal(_), _) | (_, Number::Decimal(_)));
+            let code = if is_decimal { 5_733_415 } else { 16610 };
             let remainder = number.remainder(divisor);
-            answer(remainder.ok_or_else(|| Error::location(16610, "can't $mod by zero"))?)
+            answer(remainder.ok_or_else(|| Error::location(code, "can't $mod by zero"))?)
         }
         _ => Err(Error::location(
             16611,
@@ -315,9 +317,17 @@ fn to_places(name: &str, operands: Operands<'_>, rounding: Rounding) -> Result<V
         None => 0,
         Some(places) => {
             let places = places.as_ref().unwrap_or(&None);
-            let wrong = || Error::location(51082, format!("precision argument to {name} must be a integral value"));
-            let whole =
-                places.as_ref().and_then(|places| crate::integer(places.as_raw_bson_ref())).ok_or_else(wrong)?;
+            let held = places.as_ref().map(RawBson::as_raw_bson_ref);
+            let whole = match held.map(|held| (Number::of(held), crate::integer(held))) {
+                Some((Some(_), Some(whole))) => whole,
+                Some((Some(_), None)) => {
+                    return Err(Error::location(31109, format!("precision argument to {name} must be a whole number")));
+                }
+                _ => {
+                    let message = format!("precision argument to {name} must be a number, not {}", type_of(places));
+                    return Err(Error::location(16004, message));
+                }
+            };
             if !(-20..=100).contains(&whole) {
                 let message = format!("cannot apply {name} with precision value {whole} value must be in [-20, 100]");
                 return Err(Error::location(51083, message));

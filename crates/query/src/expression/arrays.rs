@@ -123,7 +123,9 @@ pub(super) fn index_of(operands: Operands<'_>) -> Result<Value> {
     };
     let bound = |place: usize, usual, what: &str| match operands.get(place) {
         None => Ok(usual),
-        Some(value) => super::strings::index_bound("$indexOfArray", what, value.as_ref().unwrap_or(&None)),
+        Some(value) => {
+            super::strings::index_bound("$indexOfArray", what, value.as_ref().unwrap_or(&None), [9_711_600, 9_711_601])
+        }
     };
     let (start, end) = (bound(2, 0, "starting")?, bound(3, usize::MAX, "ending")?);
     let is_it = |item: RawBsonRef<'_>| value.as_ref().is_some_and(|value| equal(item, value.as_raw_bson_ref()));

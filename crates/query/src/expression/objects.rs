@@ -46,8 +46,10 @@ pub(super) fn merge(operands: Operands<'_>) -> Result<Value> {
             Err(Error::location(40400, format!("$mergeObjects requires object inputs, but input is of type {found}")))
         }
     };
-    for value in operands.iter().flatten().flatten() {
-        add(value)?;
+    match operands {
+        // One array stands for its items.
+        [Some(Some(RawBson::Array(array)))] => items(array).try_for_each(|item| add(&item.into()))?,
+        _ => operands.iter().flatten().flatten().try_for_each(add)?,
     }
     Ok(document(fields))
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, ErrorCode, Path, Result,
-    document::{elements, get, items},
+    document::{elements, get, items, with_stack},
 };
 
 /// The names of variables that are bound, the innermost last.
@@ -121,7 +121,7 @@ pub(super) fn expression(value: RawBsonRef<'_>, names: &mut Names) -> Result<Exp
             None => Expression::Literal(value.into()),
             Some(rest) => reference(text, rest, names)?,
         },
-        RawBsonRef::Document(inner) => document(inner, names)?,
+        RawBsonRef::Document(inner) => with_stack(|| document(inner, names))?,
         RawBsonRef::Array(array) => {
             Expression::Array(items(array).map(|item| expression(item, names)).collect::<Result<_>>()?)
         }
@@ -241,7 +241,12 @@ fn call(function: &'static Function, value: RawBsonRef<'_>, names: &mut Names) -
             let operands = list(value, names)?;
             if !(least..=most).contains(&operands.len()) {
                 let (name, given) = (function.name, operands.len());
-                return Err(if least == most {
+                let converts = function.name.starts_with("$to") && !matches!(function.name, "$toLower" | "$toUpper");
+                return Err(if converts {
+                    Error::location(50723, format!("{name} requires a single argument, got {given}"))
+                } else if name == "$setEquals" {
+                    Error::location(17045, "$setEquals needs at least two arguments")
+                } else if least == most {
                     let message = format!("Expression {name} takes exactly {least} arguments. {given} were passed in.");
                     Error::location(16020, message)
                 } else {
@@ -385,7 +390,7 @@ fn switch(value: RawBsonRef<'_>, names: &mut Names) -> Result<Expression> {
 fn bind(value: RawBsonRef<'_>, names: &mut Names) -> Result<Expression> {
     let parts = members("$let", value, &["vars", "in"], &[], [16874, 16875, 16876], &[("in", 16877)])?;
     let Some(RawBsonRef::Document(variables)) = parts[0] else {
-        return Err(Error::type_mismatch("invalid parameter: expected an object (vars)"));
+        return Err(Error::location(10065, "invalid parameter: expected an object (vars)"));
     };
     let mut bound = Vec::new();
     let mut values = Vec::new();

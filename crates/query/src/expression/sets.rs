@@ -100,7 +100,7 @@ pub(super) fn difference(operands: Operands<'_>) -> Result<Value> {
 pub(super) fn equals(operands: Operands<'_>) -> Result<Value> {
     let mut sets = Vec::new();
     for value in operands.iter().flatten() {
-        sets.push(members("$setEquals", value, 17044, false)?.unwrap_or_default());
+        sets.push(members("$setEquals", value, 5_887_502, false)?.unwrap_or_default());
     }
     let same = |one: &[RawBson], other: &[RawBson]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))

@@ -95,7 +95,7 @@ pub(super) fn split(operands: Operands<'_>) -> Result<Value> {
         ))
     };
     let Some(RawBson::String(whole)) = whole else { return wrong(40085, "first", whole) };
-    let Some(RawBson::String(separator)) = separator else { return wrong(40086, "second", separator) };
+    let Some(RawBson::String(separator)) = separator else { return wrong(10_503_900, "second", separator) };
     if separator.is_empty() {
         return Err(Error::location(40087, "$split requires a non-empty separator"));
     }
@@ -204,24 +204,24 @@ fn index_of(
     };
     let bound = |place: usize, usual, what: &str| match operands.get(place) {
         None => Ok(usual),
-        Some(value) => index_bound(name, what, value.as_ref().unwrap_or(&None)),
+        Some(value) => index_bound(name, what, value.as_ref().unwrap_or(&None), [40096, 40097]),
     };
     let (start, end) = (bound(2, 0, "starting")?, bound(3, usize::MAX, "ending")?);
     Ok(Some(RawBson::Int32(find(whole, part, start, end).map_or(-1, |place| place as i32))))
 }
 
 /// A place to begin or to end looking.
-pub(super) fn index_bound(name: &str, what: &str, value: &Value) -> Result<usize> {
+pub(super) fn index_bound(name: &str, what: &str, value: &Value, codes: [i32; 2]) -> Result<usize> {
     let whole = value.as_ref().and_then(|value| crate::integer(value.as_raw_bson_ref()));
     let whole = whole.and_then(|whole| i32::try_from(whole).ok());
     let whole = whole.ok_or_else(|| {
         Error::location(
-            40096,
+            codes[0],
             format!("{name} requires an integral {what} index, found a value of type: {}", type_of(value)),
         )
     })?;
     usize::try_from(whole)
-        .map_err(|_| Error::location(40097, format!("{name} requires a nonnegative {what} index, found: {whole}")))
+        .map_err(|_| Error::location(codes[1], format!("{name} requires a nonnegative {what} index, found: {whole}")))
 }
 
 /// What counts as white space for the server.
@@ -262,7 +262,9 @@ pub(super) fn trim(name: &str, operands: Operands<'_>, left: bool, right: bool) 
 
 pub(super) fn replace(name: &str, operands: Operands<'_>, all: bool) -> Result<Value> {
     let mut parts = Vec::new();
-    for (place, (what, code)) in [("input", 51746), ("find", 51745), ("replacement", 51744)].into_iter().enumerate() {
+    for (place, (what, code)) in
+        [("input", 10_503_904), ("find", 10_503_901), ("replacement", 10_503_902)].into_iter().enumerate()
+    {
         parts.push(match operand(operands, place) {
             Some(RawBson::String(text)) => Some(text.as_str()),
             value if is_nullish(value) => None,

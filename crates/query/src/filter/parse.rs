@@ -5,7 +5,7 @@ use bson::raw::{RawBsonRef, RawDocument};
 use super::{BitTest, Bits, Filter, PathFilter, Predicate, Schema};
 use crate::{
     Error, Number, Path, Result,
-    document::{elements, get, items, truthy, type_name},
+    document::{elements, get, items, truthy, type_name, with_stack},
     expression::Expression,
     regex::Regex,
     types::TypeSet,
@@ -19,6 +19,10 @@ const UNSUPPORTED_ON_FIELD: &[&str] =
     &["$geoIntersects", "$geoNear", "$geoWithin", "$maxDistance", "$minDistance", "$near", "$nearSphere", "$within"];
 
 pub(super) fn filter(document: &RawDocument) -> Result<Filter> {
+    with_stack(|| filter_document(document))
+}
+
+fn filter_document(document: &RawDocument) -> Result<Filter> {
     let mut all = Vec::new();
     for (name, value) in elements(document) {
         if let Some(operator) = name.strip_prefix('$') {
@@ -95,6 +99,10 @@ fn is_operators(document: &RawDocument) -> bool {
 }
 
 fn operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Result<()> {
+    with_stack(|| add_operators(path, document, all))
+}
+
+fn add_operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Result<()> {
     for (name, value) in elements(document) {
         let is = |predicate| on_path(path, predicate);
         let not = |predicate| Filter::Not(Box::new(on_path(path, predicate)));

@@ -8,7 +8,7 @@ use bson::{
 
 use crate::{
     Error, Number, Result,
-    document::{elements, get, items, truthy, type_name},
+    document::{elements, get, items, truthy, type_name, with_stack},
     equal,
     regex::Regex,
     types::TypeSet,
@@ -88,6 +88,10 @@ impl Schema {
     /// The server's own: `FailedToParse` for keywords that do not exist or make no sense, `TypeMismatch` for operands of
     /// the wrong type.
     pub fn parse(schema: &RawDocument) -> Result<Self> {
+        with_stack(|| Self::parse_document(schema))
+    }
+
+    fn parse_document(schema: &RawDocument) -> Result<Self> {
         let mut rules = Vec::new();
         let wrong =
             |name: &str, what: &str| Error::type_mismatch(format!("$jsonSchema keyword '{name}' must be {what}"));
@@ -225,7 +229,7 @@ impl Schema {
     }
 
     fn allows(&self, value: RawBsonRef<'_>) -> bool {
-        self.rules.iter().all(|rule| rule.allows(value))
+        with_stack(|| self.rules.iter().all(|rule| rule.allows(value)))
     }
 }
 

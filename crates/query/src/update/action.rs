@@ -101,9 +101,8 @@ pub enum Pull {
 impl Action {
     /// Names each operator of a filter in it.
     pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
-        match self {
-            Self::Pull(Pull::Documents(filter) | Pull::Condition(filter)) => filter.operators(visit),
-            _ => {}
+        if let Self::Pull(Pull::Documents(filter) | Pull::Condition(filter)) = self {
+            filter.operators(visit);
         }
     }
 

@@ -180,7 +180,8 @@ impl Database {
         allow(command, &["pipeline", "cursor", "allowDiskUse"])?;
         let pipeline = raw(&doc! { "p": command.get("pipeline").cloned().unwrap_or(Bson::Null) });
         let Ok(stages) = pipeline.get_array("p") else { return Err(failure(14, "'pipeline' must be an array")) };
-        let pipeline = Pipeline::parse(stages)?;
+        let is_of_collection = matches!(command.get("aggregate"), Some(Bson::String(_)));
+        let pipeline = if is_of_collection { Pipeline::parse(stages)? } else { Pipeline::parse_of_nothing(stages)? };
         Ok(cursor(
             self.store.aggregate(Aggregate { namespace, pipeline, at_most: None, guard: None }).await?.into_iter(),
         ))
@@ -200,7 +201,7 @@ impl Database {
             }
             let change = Change::Update { update, upsert: item.get_bool("upsert").unwrap_or(false) };
             let modify = Modify { sort: sort(item.get("sort"))?, ..Modify::new(filter, multi, change) };
-            let outcome = self.write(namespace.clone(), Operation::Modify(modify)).await?;
+            let outcome = self.write(namespace.clone(), Operation::modify(modify)).await?;
             matched += outcome.matched as i32;
             modified += outcome.modified as i32;
             if let Some(id) = outcome.upserted_id {
@@ -223,14 +224,14 @@ impl Database {
             allow_in("delete.deletes", item, &["q", "limit"])?;
             let multi = integer(item.get("limit")) == Some(0);
             let modify = Modify::new(filter(item.get("q"))?, multi, Change::Delete);
-            deleted += self.write(namespace.clone(), Operation::Modify(modify)).await?.deleted as i32;
+            deleted += self.write(namespace.clone(), Operation::modify(modify)).await?.deleted as i32;
         }
         Ok(doc! { "n": deleted, "ok": 1.0 })
     }
 
     async fn find_and_modify(&self, command: &Document, namespace: Namespace) -> Answer {
         allow(command, &["query", "update", "remove", "new", "fields", "sort", "upsert", "arrayFilters"])?;
-        let flag = |name| command.get(name).is_some_and(|value| truthy(value));
+        let flag = |name| command.get(name).is_some_and(truthy);
         let (remove, new, upsert) = (flag("remove"), flag("new"), flag("upsert"));
         let filter = filter(command.get("query"))?;
         if remove && command.contains_key("update") {
@@ -259,7 +260,7 @@ impl Database {
             projection: projection(command.get("fields"))?,
             ..Modify::new(filter, false, change)
         };
-        let outcome = self.write(namespace, Operation::Modify(modify)).await?;
+        let outcome = self.write(namespace, Operation::modify(modify)).await?;
         let value = outcome.document.map_or(Bson::Null, |document| Bson::Document(document.try_into().unwrap()));
         let mut last =
             doc! { "n": (outcome.matched + outcome.deleted) as i32 + i32::from(outcome.upserted_id.is_some()) };
@@ -273,7 +274,7 @@ impl Database {
     }
 
     async fn drop(&self, namespace: Namespace) -> Answer {
-        self.write(namespace, Operation::Modify(Modify::new(Filter::all(), true, Change::Delete))).await?;
+        self.write(namespace, Operation::modify(Modify::new(Filter::all(), true, Change::Delete))).await?;
         Ok(doc! { "ok": 1.0 })
     }
 }

@@ -1,6 +1,7 @@
 //! Runs test vectors against the embedded store and says what passed, what failed and what was refused:
 //! `npm run vectors -- DIR [--only TEXT] [--show]`. A vector is a list of database commands and what one of them must be
-//! answered with; which may be refused, and why, stands in `refused.txt` beside this file.
+//! answered with; which may be refused, and why, stands in `refused.txt` beside this file. Not all pass yet: fewer than stand
+//! in `passing.txt` are a failure, and when more do, the numbers there are to be raised.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
@@ -63,10 +64,15 @@ fn main() -> ExitCode {
     files.sort();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut total = Counts::default();
+    let mut fell = Vec::new();
     for file in files {
         let counts = run_file(&file, only.as_deref(), show, &allowed, &runtime, &mut reasons);
         let name = file.file_name().unwrap().to_string_lossy().replace(".jsonl.gz", "");
         println!("{name:<14} {:>6} passed {:>6} failed {:>6} refused", counts.passed, counts.failed, counts.refused);
+        let least = least(&name);
+        if only.is_none() && counts.passed < least {
+            fell.push(format!("{name}: {} pass, and {least} did", counts.passed));
+        }
         total.passed += counts.passed;
         total.failed += counts.failed;
         total.refused += counts.refused;
@@ -77,7 +83,14 @@ fn main() -> ExitCode {
         println!("{count:>6} refused: {reason}");
     }
     println!("{} passed, {} failed, {} refused", total.passed, total.failed, total.refused);
-    if total.passed > 0 && total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    fell.iter().for_each(|fallen| println!("FEWER PASS: {fallen}"));
+    if total.passed > 0 && fell.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How many vectors of a file have passed before.
+fn least(name: &str) -> usize {
+    let lines = include_str!("passing.txt").lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(file, _)| *file == name).find_map(|(_, count)| count.parse().ok()).unwrap_or(0)
 }
 
 fn run_file(

@@ -34,7 +34,7 @@ fn insert(documents: Vec<Document>) -> Write {
 fn update(find: Document, update: Document, multi: bool, upsert: bool) -> Write {
     let update = Update::parse(&RawDocumentBuf::try_from(update).unwrap()).unwrap();
     let modify = Modify::new(filter(find), multi, Change::Update { update, upsert });
-    Write { namespace: namespace(), operation: Operation::Modify(modify), guard: None }
+    Write { namespace: namespace(), operation: Operation::modify(modify), guard: None }
 }
 
 async fn all(store: &SqliteStore, find: Document) -> Vec<Document> {
@@ -136,7 +136,7 @@ async fn updates_deletes_and_returns_what_it_is_asked_for() {
     let modify = |change, returning| Write {
         namespace: namespace(),
         guard: None,
-        operation: Operation::Modify(Modify {
+        operation: Operation::modify(Modify {
             sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()),
             returning,
             ..Modify::new(query::Filter::all(), false, change)
@@ -196,7 +196,7 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
         doc! { "email": "b@x" },
         doc! { "email": { "$gt": "a" } },
         doc! { "_id": 2, "n": 2 },
-        doc! { "_id": { "$in": [2] } },
+        doc! { "_id": { "$in": [2, 3] } },
     ] {
         let outcome =
             &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
@@ -227,7 +227,7 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
 
     let delete = Modify::new(query::Filter::all(), true, Change::Delete);
     let outcome = &store
-        .write(vec![as_a(Write { namespace: namespace(), operation: Operation::Modify(delete), guard: None })])
+        .write(vec![as_a(Write { namespace: namespace(), operation: Operation::modify(delete), guard: None })])
         .await
         .unwrap()[0];
     assert_eq!(outcome.deleted, 2);
