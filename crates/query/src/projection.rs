@@ -248,9 +248,8 @@ impl Part {
             RawBsonRef::Array(array) => {
                 let mut mapped = RawArrayBuf::new();
                 for item in items(array) {
-                    match self.take_from(item, rest, position)? {
-                        Some(item) if item_has_fields(&item) => mapped.push(item),
-                        _ => mapped.push(item),
+                    if let Some(item) = self.take_from(item, rest, position)? {
+                        mapped.push(item);
                     }
                 }
                 Some(RawBson::Array(mapped))
@@ -303,10 +302,6 @@ impl Part {
         all.into_iter().skip(place(from)).take(place(count)).for_each(|item| taken.push(item));
         Ok(Some(taken))
     }
-}
-
-fn item_has_fields(item: &RawBson) -> bool {
-    item.as_document().is_some() || item.as_array().is_some()
 }
 
 fn collision(code: ErrorCode, path: &str) -> Error {
