@@ -73,11 +73,10 @@ pub(crate) fn items(array: &bson::raw::RawArray) -> impl Iterator<Item = RawBson
     elements(as_document(array)).map(|(_, value)| value)
 }
 
-/// Whether a part of a path names an item of an array by its index, which is written without leading zeros.
-pub(crate) fn is_index(part: &str, index: usize) -> bool {
-    part.as_bytes().first().is_some_and(u8::is_ascii_digit)
-        && (part == "0" || !part.starts_with('0'))
-        && part.parse() == Ok(index)
+/// The place in an array that a part of a path names: digits without a leading zero.
+pub(crate) fn array_index(part: &str) -> Option<usize> {
+    let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && (part == "0" || !part.starts_with('0'))).then(|| part.parse().ok())?
 }
 
 /// Calls a function that calls itself as deep as documents are nested, on a stack that has room for it.

@@ -360,12 +360,13 @@ pub(crate) fn type_of(value: &Value) -> &'static str {
 
 /// The order of two values, where nothing comes before everything but the least key.
 pub(crate) fn order(one: &Value, other: &Value) -> std::cmp::Ordering {
-    let of = |value: &Value| value.clone().unwrap_or(RawBson::Undefined);
-    match (one, other) {
-        (None, None) => std::cmp::Ordering::Equal,
-        (Some(one), Some(other)) => compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()),
-        _ => compare(of(one).as_raw_bson_ref(), of(other).as_raw_bson_ref()),
-    }
+    let of = |value| Option::as_ref(value).map_or(RawBsonRef::Undefined, RawBson::as_raw_bson_ref);
+    compare(of(one), of(other))
+}
+
+/// What most functions make of null, and of nothing.
+fn null() -> Result<Value> {
+    Ok(Some(RawBson::Null))
 }
 
 /// A path in an expression maps over arrays instead of matching any item, and knows no indexes.

@@ -289,7 +289,7 @@ impl Predicate {
     }
 
     /// The same; notes by which item of an array.
-    fn matches_within(&self, value: Option<RawBsonRef<'_>>, within: &mut Option<usize>) -> bool {
+    pub(crate) fn matches_within(&self, value: Option<RawBsonRef<'_>>, within: &mut Option<usize>) -> bool {
         let mut any_item = |matches: &dyn Fn(RawBsonRef<'_>) -> bool| {
             let Some(RawBsonRef::Array(array)) = value else { return false };
             let found = items(array).position(matches);

@@ -4,7 +4,7 @@ use bson::raw::{RawArray, RawBsonRef, RawDocument};
 
 use crate::{
     Error, ErrorCode, Result,
-    document::{get, items},
+    document::{array_index, get, items},
 };
 
 /// A dotted field path such as `address.lines.0`.
@@ -161,13 +161,14 @@ impl Way {
     /// index, so is the item that it names. Arrays directly inside arrays are only reached by index.
     fn array<'a>(self, array: &'a RawArray, rest: &[String], visit: &mut Visit<'_, 'a>) -> bool {
         let Some((next, beyond)) = rest.split_first() else { return false };
+        let named = array_index(next);
         for (index, item) in items(array).enumerate() {
             if let RawBsonRef::Document(inner) = item
                 && self.through(index).document(inner, rest, visit)
             {
                 return true;
             }
-            if crate::document::is_index(next, index) {
+            if named == Some(index) {
                 let stop = match item {
                     _ if beyond.is_empty() => visit(Some(item), self.outermost),
                     RawBsonRef::Document(inner) => self.document(inner, beyond, visit),

@@ -276,11 +276,8 @@ impl Part {
                 }
             }
             Self::ElemMatch(predicate) => {
-                let found = all.iter().position(|item| {
-                    let mut one = RawArrayBuf::new();
-                    one.push(*item);
-                    predicate.matches(Some(RawBsonRef::Array(&one)))
-                });
+                let mut found = None;
+                predicate.matches_within(Some(RawBsonRef::Array(array)), &mut found);
                 let Some(found) = found else { return Ok(None) };
                 (found as i64, 1)
             }

@@ -13,7 +13,7 @@ use bson::{
 
 use crate::{
     Error, ErrorCode, Filter, Path, Pipeline, Result,
-    document::{MAX_DOCUMENT_SIZE, elements, get},
+    document::{MAX_DOCUMENT_SIZE, elements, get, items},
     equal,
 };
 use action::Action;
@@ -59,11 +59,13 @@ impl Update {
     /// As [`parse`](Self::parse), and where there are array filters that nothing uses.
     pub fn parse_any(update: RawBsonRef<'_>, array_filters: Option<&RawArray>) -> Result<Self> {
         match (update, array_filters) {
-            (RawBsonRef::Document(update), None) => Self::parse(update),
-            (RawBsonRef::Document(update), Some(filters)) => {
-                let array_filters = ArrayFilter::parse_all(filters)?;
+            (RawBsonRef::Document(update), filters) => {
+                let array_filters = filters.map(ArrayFilter::parse_all).transpose()?.unwrap_or_default();
                 match elements(update).next() {
-                    Some((name, _)) if name.starts_with('$') => Self::operators_of(update, array_filters),
+                    Some((name, _)) if name.starts_with('$') => {
+                        let actions = parse::operators(update, &array_filters)?;
+                        Ok(Self::Operators(Operators { actions, array_filters }))
+                    }
                     _ if array_filters.is_empty() => Self::replacement(update),
                     _ => Err(Error::parse("Cannot specify arrayFilters and a replacement document")),
                 }
@@ -72,11 +74,11 @@ impl Update {
                 Err(Error::parse("arrayFilters may not be specified for pipeline-syle updates"))
             }
             (RawBsonRef::Array(stages), None) => {
-                for stage in crate::document::items(stages) {
-                    let name = stage.as_document().and_then(|stage| elements(stage).next()).map(|(name, _)| name);
+                for stage in items(stages).filter_map(|stage| stage.as_document()) {
+                    let name = elements(stage).next().map(|(name, _)| name);
                     if let Some(name) = name.filter(|name| !UPDATE_STAGES.contains(name)) {
                         // One that does not exist at all is told as that.
-                        if !crate::aggregate::is_stage(name) {
+                        if !crate::aggregate::is_stage(stage) {
                             Pipeline::parse(stages)?;
                         }
                         let message = format!("{name} is not allowed to be used within an update");
@@ -90,11 +92,6 @@ impl Update {
                 crate::type_name(other)
             ))),
         }
-    }
-
-    fn operators_of(update: &RawDocument, array_filters: Vec<ArrayFilter>) -> Result<Self> {
-        let actions = parse::operators(update, &array_filters)?;
-        Ok(Self::Operators(Operators { actions, array_filters }))
     }
 
     /// Names each operator of a filter or an expression in the update.
@@ -115,10 +112,7 @@ impl Update {
     /// The server's own for operators that do not exist, operands of the wrong type and conflicting paths;
     /// `CommandNotSupported` by name for what this version does not have.
     pub fn parse(update: &RawDocument) -> Result<Self> {
-        match elements(update).next() {
-            Some((name, _)) if name.starts_with('$') => Self::operators_of(update, Vec::new()),
-            _ => Self::replacement(update),
-        }
+        Self::parse_any(RawBsonRef::Document(update), None)
     }
 
     /// Parses a document that takes the place of another.

@@ -108,7 +108,7 @@ impl Server {
             Some((host, port)) => Some(bind(host, *port).await?),
             None => None,
         };
-        let url = options.public_url.unwrap_or_else(|| url(if tls.is_some() { "https" } else { "http" }, bound));
+        let url = options.public_url.unwrap_or_else(|| url_of(if tls.is_some() { "https" } else { "http" }, bound));
         let url = url.trim_end_matches('/').to_owned();
         let metrics = Metrics::new(Arc::clone(&backend));
         let site = Arc::new(Site {
@@ -121,7 +121,7 @@ impl Server {
         });
         let (end, ending) = watch::channel(false);
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
-        let metrics_url = operators.as_ref().map(|(_, bound)| crate::listen::url("http", *bound));
+        let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));
         let mut serving = Vec::new();
         if let Some((listener, _)) = operators {
             let router = operators_router(Arc::clone(&site));
@@ -163,7 +163,7 @@ async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Listen
 }
 
 /// The URL of an address. Nobody reaches the one that stands for all of a machine's.
-fn url(scheme: &str, mut bound: SocketAddr) -> String {
+fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
     if bound.ip().is_unspecified() {
         tracing::warn!("clients elsewhere need the URL under which they reach the server: name it as the public URL");
         bound.set_ip(match bound.ip() {

@@ -239,14 +239,10 @@ impl Attempt<'_> {
     /// What has to be free for the request, and what a failure is counted for.
     fn failures(&self) -> impl Iterator<Item = Key> {
         let place = Place::from(self.origin.address);
-        let account = self.counted.account.map(|account| {
-            let is_known = self.throttle.known.get(&(account, place)).is_some();
-            (Key::AccountHere(account, place), (!is_known).then_some(Key::Account(account)), is_known)
-        });
-        let (here, anywhere, is_known) = match account {
-            Some((here, anywhere, is_known)) => (Some(here), anywhere, is_known),
-            None => (None, None, false),
-        };
+        let account = self.counted.account;
+        let is_known = account.is_some_and(|account| self.throttle.known.get(&(account, place)).is_some());
+        let here = account.map(|account| Key::AccountHere(account, place));
+        let anywhere = account.filter(|_| !is_known).map(Key::Account);
         let place = (!is_known && !self.origin.is_shared).then_some(Key::Place(place));
         [here, anywhere, place].into_iter().flatten()
     }

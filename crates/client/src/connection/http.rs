@@ -17,7 +17,7 @@ use wire::{Answer, Call};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What every path begins with.
-const API: [&str; 4] = ["api", "client", "v2.0", "app"];
+const API: [&str; 3] = ["api", "client", "v2.0"];
 
 /// A connection to a backend elsewhere. Keeps its sockets open between requests.
 #[derive(Debug)]

@@ -72,25 +72,9 @@ pub(super) struct Unwind {
     keep_empty: bool,
 }
 
-/// Whether the server has a stage of this name.
-pub(crate) fn is_stage(name: &str) -> bool {
-    const KNOWN: [&str; 14] = [
-        "$addFields",
-        "$count",
-        "$documents",
-        "$group",
-        "$limit",
-        "$match",
-        "$project",
-        "$replaceRoot",
-        "$replaceWith",
-        "$set",
-        "$skip",
-        "$sort",
-        "$unset",
-        "$unwind",
-    ];
-    KNOWN.contains(&name) || UNSUPPORTED.contains(&name)
+/// Whether the server has such a stage, whether or not it is of its form or of this version.
+pub(crate) fn is_stage(stage: &RawDocument) -> bool {
+    !matches!(Stage::parse(stage), Err(error) if error.code == ErrorCode::UnrecognizedStage)
 }
 
 impl Stage {

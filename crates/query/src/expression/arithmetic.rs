@@ -7,7 +7,7 @@ use bson::{DateTime, RawBson};
 use super::{
     Value,
     call::{Operands, operand},
-    is_nullish, type_of,
+    is_nullish, null, type_of,
 };
 use crate::{
     Error, Number, Result,
@@ -16,10 +16,6 @@ use crate::{
 
 fn number(value: &Value) -> Option<Number> {
     value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref()))
-}
-
-fn null() -> Result<Value> {
-    Ok(Some(RawBson::Null))
 }
 
 fn answer(number: Number) -> Result<Value> {

@@ -8,13 +8,9 @@ use bson::{
 use super::{
     Value, array_or_null,
     call::{Operands, operand},
-    is_nullish, type_of,
+    is_nullish, null, type_of,
 };
 use crate::{Error, Number, Result, document::items, equal};
-
-fn null() -> Result<Value> {
-    Ok(Some(RawBson::Null))
-}
 
 fn array(all: impl IntoIterator<Item = RawBson>) -> Result<Value> {
     let mut array = RawArrayBuf::new();

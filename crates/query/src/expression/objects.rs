@@ -8,16 +8,12 @@ use bson::{
 use super::{
     Value, array_or_null,
     call::{Operands, operand},
-    is_nullish, type_of,
+    is_nullish, null, type_of,
 };
 use crate::{
     Error, Result,
     document::{elements, get, items},
 };
-
-fn null() -> Result<Value> {
-    Ok(Some(RawBson::Null))
-}
 
 /// Fields in the order in which they first came, each with its last value.
 fn document(fields: Vec<(String, RawBson)>) -> Value {

@@ -5,16 +5,12 @@ use bson::{RawBson, raw::RawArrayBuf};
 use super::{
     Value,
     call::{Operands, operand},
-    is_nullish, type_of,
+    is_nullish, null, type_of,
 };
 use crate::{
     Error, Result, compare,
     document::{items, truthy},
 };
-
-fn null() -> Result<Value> {
-    Ok(Some(RawBson::Null))
-}
 
 fn set(mut all: Vec<RawBson>) -> Result<Value> {
     sort(&mut all);

@@ -10,13 +10,9 @@ use bson::{
 use super::{
     Value,
     call::{Operands, operand},
-    is_nullish, type_of,
+    is_nullish, null, type_of,
 };
 use crate::{Error, Number, Result, regex::Regex};
-
-fn null() -> Result<Value> {
-    Ok(Some(RawBson::Null))
-}
 
 fn text(text: impl Into<String>) -> Result<Value> {
     Ok(Some(RawBson::String(text.into())))

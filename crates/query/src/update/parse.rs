@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, ErrorCode, Filter, Number, Path, Result, Sort,
-    document::{elements, items, type_name},
+    document::{array_index, elements, items, type_name},
 };
 
 pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> Result<Vec<(Path, Action)>> {
@@ -62,7 +62,7 @@ fn path(name: &str) -> Result<Path> {
 }
 
 fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
-    let part = |a: &String, b: &String| match (super::tree::array_index(a), super::tree::array_index(b)) {
+    let part = |a: &String, b: &String| match (array_index(a), array_index(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
         _ => a.cmp(b),
     };

@@ -77,9 +77,13 @@ fn identifier(part: &str) -> Option<&str> {
     part.strip_prefix("$[")?.strip_suffix(']')
 }
 
+fn is_positional_part(part: &str) -> bool {
+    part == "$" || part.starts_with("$[")
+}
+
 /// Whether a path leads through an array by other means than an index.
 pub(super) fn is_positional(path: &Path) -> bool {
-    path.parts().iter().any(|part| part == "$" || part.starts_with("$["))
+    path.parts().iter().any(|part| is_positional_part(part))
 }
 
 /// Whether a path needs the item that the filter found.
@@ -90,14 +94,13 @@ pub(super) fn needs_match(path: &Path) -> bool {
 /// Checks a path when it is parsed.
 pub(super) fn check(path: &Path) -> Result<()> {
     for (place, part) in path.parts().iter().enumerate() {
-        let is_positional = part == "$" || part.starts_with("$[");
-        if is_positional && place == 0 {
+        if is_positional_part(part) && place == 0 {
             return Err(Error::bad_value(format!(
                 "Cannot have positional (i.e. '$') element in the first position in path '{}'",
                 path.as_str()
             )));
         }
-        if part == "$" && path.parts()[..place].iter().any(|part| part == "$" || part.starts_with("$[")) {
+        if part == "$" && path.parts()[..place].iter().any(|part| is_positional_part(part)) {
             return Err(Error::bad_value(format!(
                 "Too many positional (i.e. '$') elements found in path '{}'",
                 path.as_str()
@@ -184,7 +187,7 @@ fn array_at(path: &Path, whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<RawBso
 
 /// Refuses field names that only an operator may have.
 pub(super) fn check_dollars(path: &Path) -> Result<()> {
-    match path.parts().iter().find(|part| part.starts_with('$') && *part != "$" && !part.starts_with("$[")) {
+    match path.parts().iter().find(|part| part.starts_with('$') && !is_positional_part(part)) {
         Some(part) => Err(Error::new(
             ErrorCode::DollarPrefixedFieldName,
             format!("The dollar ($) prefixed field '{part}' in '{}' is not valid for storage.", path.as_str()),

@@ -7,7 +7,7 @@ use bson::{
 
 use crate::{
     Error, ErrorCode, Path, Result,
-    document::{elements, items},
+    document::{array_index, elements, items},
 };
 
 /// How far beyond its end an array may be written to, as in the server.
@@ -145,12 +145,6 @@ fn field<'t, 'a>(fields: &'t mut Vec<(String, Node<'a>)>, name: &str) -> &'t mut
         fields.len() - 1
     });
     &mut fields[index].1
-}
-
-/// An index as the server takes it: digits without a leading zero.
-pub(super) fn array_index(part: &str) -> Option<usize> {
-    let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    (digits && (part == "0" || !part.starts_with('0'))).then(|| part.parse().ok())?
 }
 
 fn write_document(fields: &[(String, Node<'_>)]) -> RawDocumentBuf {

@@ -60,7 +60,7 @@ pub(super) struct Answer {
 }
 
 pub(super) fn location(app_id: &str) -> Vec<&str> {
-    [&API[..], &[app_id, "location"]].concat()
+    [&API[..], &["app", app_id, "location"]].concat()
 }
 
 pub(super) fn read_location(answer: &Answer) -> Result<Url> {
@@ -164,10 +164,8 @@ impl Call {
 
     /// The path, unescaped.
     pub(super) fn segments(&self) -> Vec<&str> {
-        let (api, app) = API.split_at(API.len() - 1);
-        let prefix = api.iter().copied();
-        let app = self.app_id.iter().flat_map(|id| app.iter().copied().chain([id.as_str()]));
-        prefix.chain(app).chain(self.path.iter().map(String::as_str)).collect()
+        let app = self.app_id.iter().flat_map(|id| ["app", id.as_str()]);
+        API.into_iter().chain(app).chain(self.path.iter().map(String::as_str)).collect()
     }
 }
 
