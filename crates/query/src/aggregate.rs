@@ -8,7 +8,7 @@ mod stage;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
-    Error, ErrorCode, Filter, Result,
+    Error, ErrorCode, Filter, Result, Variables,
     document::{elements, items},
 };
 use stage::Stage;
@@ -62,6 +62,14 @@ impl Pipeline {
     /// Names each operator of a filter or an expression in it.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         self.stages.iter().for_each(|stage| stage.operators(visit));
+    }
+
+    /// Puts in what the variables of its expressions stand for.
+    ///
+    /// # Errors
+    /// 17276 where one is not among them.
+    pub fn bind(&mut self, variables: &Variables) -> Result<()> {
+        self.stages.iter_mut().try_for_each(|stage| stage.bind(variables))
     }
 
     /// Splits off a leading `$match`, so that the store can answer it by an index.

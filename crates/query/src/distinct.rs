@@ -7,16 +7,13 @@ use bson::{
     raw::{RawBsonRef, RawDocument},
 };
 
-use crate::{Path, Result, document::items, encode_key};
+use crate::{Path, compare, document::items, encode_key};
 
-/// The values that a path has in documents, each once, in the order in which they come. An array stands for its items.
-///
-/// # Errors
-/// `EmptyFieldName` or `BadValue` where the path is not one.
-pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: &str) -> Result<Vec<RawBson>> {
-    let path = Path::strict(path)?;
+/// The values that a path has in documents, each once, in their order. An array stands for its items.
+pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: &str) -> Vec<RawBson> {
+    let path = Path::new(path);
     let mut seen = HashSet::new();
-    let mut values = Vec::new();
+    let mut values: Vec<RawBson> = Vec::new();
     let mut note = |value: RawBsonRef<'_>| {
         if seen.insert(encode_key(value)) {
             values.push(value.into());
@@ -32,5 +29,6 @@ pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: 
             false
         });
     }
-    Ok(values)
+    values.sort_by(|one, other| compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()));
+    values
 }

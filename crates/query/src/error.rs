@@ -84,6 +84,8 @@ codes! {
     StageFieldCount = 40323,
     /// A pipeline stage that does not exist.
     UnrecognizedStage = 40324,
+    /// Something that the server has and does not take in this place.
+    QueryFeatureNotAllowed = 224,
     /// A value that is none of the type that it should become.
     ConversionFailure = 241,
     /// An expression that does not exist.

@@ -17,11 +17,13 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Path, Result, compare,
+    Error, ErrorCode, Path, Result, Variables, compare,
     document::{MAX_DOCUMENT_SIZE, get, items, truthy, with_stack},
+    variables::undefined,
 };
 
 pub(crate) use call::Function;
+pub(crate) use parse::check_variable;
 
 /// How many steps an expression may take for one document: each part that is computed is one, and so are so many bytes of
 /// what it makes.
@@ -42,6 +44,13 @@ pub enum Expression {
     Root,
     /// `$$REMOVE`: no value.
     Remove,
+    /// `$$NAME` of what the operation brings, until it is bound.
+    Free {
+        /// Its name.
+        name: String,
+        /// The path.
+        path: Vec<String>,
+    },
     /// `$$name`, and what a path leads to in it.
     Variable {
         /// Its place among those that are bound.
@@ -111,7 +120,12 @@ impl Expression {
     /// Names each function that the expression calls.
     pub(crate) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
-            Self::Literal(_) | Self::Field(_) | Self::Root | Self::Remove | Self::Variable { .. } => {}
+            Self::Literal(_)
+            | Self::Field(_)
+            | Self::Root
+            | Self::Remove
+            | Self::Free { .. }
+            | Self::Variable { .. } => {}
             Self::Document(fields) => fields.iter().for_each(|(_, field)| field.operators(visit)),
             Self::Array(all) | Self::And(all) | Self::Or(all) | Self::IfNull(all) => {
                 all.iter().for_each(|one| one.operators(visit));
@@ -140,6 +154,41 @@ impl Expression {
         }
     }
 
+    /// Puts in what variables stand for that nothing in the expression binds.
+    ///
+    /// # Errors
+    /// 17276 where one is not among them.
+    pub(crate) fn bind(&mut self, variables: &Variables) -> Result<()> {
+        let all = |parts: &mut [Self]| parts.iter_mut().try_for_each(|part| part.bind(variables));
+        match self {
+            Self::Free { name, path } => {
+                *self = variables.value(name, path)?.map_or(Self::Remove, Self::Literal);
+                Ok(())
+            }
+            Self::Literal(_) | Self::Field(_) | Self::Root | Self::Remove | Self::Variable { .. } => Ok(()),
+            Self::Document(fields) => fields.iter_mut().try_for_each(|(_, field)| field.bind(variables)),
+            Self::Array(parts) | Self::And(parts) | Self::Or(parts) | Self::IfNull(parts) => all(parts),
+            Self::Cond(parts) | Self::Reduce(parts) => all(&mut **parts),
+            Self::Switch { branches, default } => {
+                for (case, then) in branches {
+                    case.bind(variables)?;
+                    then.bind(variables)?;
+                }
+                default.iter_mut().try_for_each(|default| default.bind(variables))
+            }
+            Self::Let(values, body) => {
+                all(values)?;
+                body.bind(variables)
+            }
+            Self::Map(parts) => all(&mut **parts),
+            Self::Filter(parts, limit) => {
+                all(&mut **parts)?;
+                limit.iter_mut().try_for_each(|limit| limit.bind(variables))
+            }
+            Self::Call(_, operands) => operands.iter_mut().flatten().try_for_each(|operand| operand.bind(variables)),
+        }
+    }
+
     /// The value, which may take no more steps than there are left, nor be larger than a document may be: no expression runs
     /// without end or takes all memory.
     fn compute(&self, scope: &mut Scope<'_>) -> Result<Value> {
@@ -162,6 +211,7 @@ impl Expression {
             Self::Field(path) => reach(RawBsonRef::Document(scope.root), path.parts()),
             Self::Root => Some(RawBson::Document(scope.root.to_owned())),
             Self::Remove => None,
+            Self::Free { name, .. } => return Err(undefined(name)),
             Self::Variable { place, path } => match scope.variables.get(*place) {
                 Some(Some(value)) => reach(value.as_raw_bson_ref(), path),
                 _ => None,
@@ -370,7 +420,7 @@ fn null() -> Result<Value> {
 }
 
 /// A path in an expression maps over arrays instead of matching any item, and knows no indexes.
-fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Value {
+pub(crate) fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Value {
     let Some((first, rest)) = parts.split_first() else { return Some(value.into()) };
     match value {
         RawBsonRef::Document(document) => reach(get(document, first)?, rest),

@@ -10,7 +10,7 @@ use bson::{
 };
 
 use crate::{
-    Path, Result, compare,
+    Error, ErrorCode, Path, Result, Variables, compare,
     compare::type_class,
     document::{as_document, items, with_stack},
     equal,
@@ -158,7 +158,7 @@ impl Filter {
         }
     }
 
-    /// Whether the document matches, and if so by which item of the array that the first condition on one led through: what
+    /// Whether the document matches, and if so by which item of the array that a condition led through: what
     /// `$` stands for in updates and projections.
     pub fn position(&self, document: &RawDocument) -> Option<Option<usize>> {
         let mut position = None;
@@ -167,13 +167,56 @@ impl Filter {
 
     fn find_position(&self, document: &RawDocument, position: &mut Option<usize>) -> bool {
         match self {
-            Self::And(filters) => filters.iter().all(|filter| filter.find_position(document, position)),
+            // The server puts conditions in an order of its own, and the last of them counts.
+            Self::And(_) => {
+                let mut all = Vec::new();
+                self.flatten_and(&mut all);
+                all.sort_by_key(|filter| filter.rank());
+                all.iter().all(|filter| filter.find_position(document, position))
+            }
             // As in the server, what `$or` found is noted only where it is of one field, as `$in` is.
             Self::Or(filters) if is_of_one_path(filters) => {
                 filters.iter().any(|filter| filter.find_position(document, position))
             }
             Self::Path(filter) => filter.matches(document, position),
             other => other.matches(document),
+        }
+    }
+
+    fn flatten_and<'a>(&'a self, all: &mut Vec<&'a Self>) {
+        match self {
+            Self::And(filters) => filters.iter().for_each(|filter| filter.flatten_and(all)),
+            other => all.push(other),
+        }
+    }
+
+    /// Where the server puts it among others: by the operator, then by the path.
+    fn rank(&self) -> (u8, &str) {
+        match self {
+            Self::And(_) => (0, ""),
+            Self::Or(_) => (1, ""),
+            Self::Not(_) => (15, ""),
+            Self::Nor(_) => (16, ""),
+            Self::Schema(_) | Self::Expression(_) | Self::Always(_) => (18, ""),
+            Self::Path(PathFilter { path, predicate }) => {
+                let rank = match predicate {
+                    Predicate::ElemMatch(_) => 2,
+                    Predicate::ElemMatchValue(_) => 3,
+                    Predicate::Size(_) => 4,
+                    Predicate::Eq(_) => 5,
+                    Predicate::Lte(_) => 6,
+                    Predicate::Lt(_) => 7,
+                    Predicate::Gt(_) => 8,
+                    Predicate::Gte(_) => 9,
+                    Predicate::Regex(_) => 10,
+                    Predicate::Mod(..) => 11,
+                    Predicate::Exists => 12,
+                    Predicate::In(..) => 13,
+                    Predicate::Bits(_) => 14,
+                    Predicate::Type(_) => 17,
+                };
+                (rank, path.as_str())
+            }
         }
     }
 
@@ -225,6 +268,38 @@ impl Filter {
         }
     }
 
+    /// Puts in what the variables of its expressions stand for.
+    ///
+    /// # Errors
+    /// 17276 where one is not among them.
+    pub fn bind(&mut self, variables: &Variables) -> Result<()> {
+        match self {
+            Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
+                filters.iter_mut().try_for_each(|filter| filter.bind(variables))
+            }
+            Self::Not(filter) => filter.bind(variables),
+            Self::Expression(expression) => expression.bind(variables),
+            // No condition on a path has an expression.
+            Self::Path(_) | Self::Schema(_) | Self::Always(_) => Ok(()),
+        }
+    }
+
+    /// Refuses an operator where the server does not take it, `$expr` above all.
+    pub(crate) fn refuse(&self, refused: &[&str], place: &str) -> Result<()> {
+        let mut found = None;
+        self.operators(&mut |operator| {
+            if refused.contains(&operator) {
+                found = Some(operator);
+            }
+        });
+        match found {
+            Some(operator) => {
+                Err(Error::new(ErrorCode::QueryFeatureNotAllowed, format!("{operator} is not allowed in {place}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Names each operator that the filter uses and that not everybody may use.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
@@ -271,7 +346,7 @@ impl PathFilter {
             matches
         });
         if matches {
-            *position = (*position).or(by).or(within);
+            *position = by.or(within).or(*position);
         }
         matches
     }

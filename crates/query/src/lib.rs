@@ -20,6 +20,7 @@ mod regex;
 mod sort;
 mod types;
 mod update;
+mod variables;
 
 pub use aggregate::Pipeline;
 pub use compare::{compare, compare_documents, equal};
@@ -36,3 +37,4 @@ pub use regex::Regex;
 pub use sort::Sort;
 pub use types::TypeSet;
 pub use update::{Environment, Update, prepare_insert};
+pub use variables::Variables;

@@ -161,6 +161,12 @@ impl Number {
         self.compute(other, Operation::Remainder, |a, b| Some(a.wrapping_rem(b)), |a, b| a % b)
     }
 
+    /// Whether it is so many times another: as decimals, so that 0.3 is three times 0.1.
+    pub(crate) fn is_multiple_of(self, other: Self) -> bool {
+        let remainder = decimal::compute(Operation::Remainder, self.decimal_parts(), other.decimal_parts());
+        Self::Decimal(remainder).compare(Self::Int32(0)).is_eq()
+    }
+
     /// The quotient, a double or a decimal.
     pub fn divided_by(self, other: Self) -> Self {
         match (self, other) {

@@ -6,10 +6,11 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Filter, Path, Predicate, Result,
+    Error, ErrorCode, Filter, Path, Predicate, Result, Variables,
     aggregate::set_in,
     document::{elements, items, truthy},
     expression::Expression,
+    filter::PathFilter,
 };
 
 /// A parsed projection: only some fields, or all but some; parts of arrays, and computed fields.
@@ -75,6 +76,7 @@ impl Projection {
             parts: Vec::new(),
             computed: Vec::new(),
         };
+        check_positional(&leaves)?;
         for (path, leaf) in leaves {
             let is_id = path.as_str() == "_id";
             match leaf {
@@ -119,14 +121,6 @@ impl Projection {
                 return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str()));
             }
         }
-        let positional = parsed.parts.iter().filter(|(_, part)| matches!(part, Part::Positional)).count();
-        let elem_match = parsed.parts.iter().any(|(_, part)| matches!(part, Part::ElemMatch(_)));
-        if positional > 1 {
-            return Err(Error::location(31276, "Cannot specify more than one positional projection per query."));
-        }
-        if positional > 0 && elem_match {
-            return Err(Error::location(31256, "Cannot specify positional operator and $elemMatch."));
-        }
         Ok(parsed)
     }
 
@@ -138,6 +132,25 @@ impl Projection {
             }
         }
         self.computed.iter().for_each(|(_, expression)| expression.operators(visit));
+    }
+
+    /// Puts in what the variables of its expressions stand for.
+    ///
+    /// # Errors
+    /// 17276 where one is not among them.
+    pub fn bind(&mut self, variables: &Variables) -> Result<()> {
+        self.computed.iter_mut().try_for_each(|(_, expression)| expression.bind(variables))
+    }
+
+    /// Whether it can be of what a filter matches.
+    ///
+    /// # Errors
+    /// `QueryFeatureNotAllowed` where an expression matched what a positional projection needs the place of.
+    pub fn check_filter(&self, filter: &Filter) -> Result<()> {
+        match self.parts.iter().any(|(_, part)| matches!(part, Part::Positional)) {
+            true => filter.refuse(&["$expr"], "the query predicate used with the positional operator"),
+            false => Ok(()),
+        }
     }
 
     /// The projection that keeps paths, and `_id` if it is told so.
@@ -301,6 +314,30 @@ impl Part {
     }
 }
 
+/// Checks what may not stand beside a positional part. What the server says depends on which comes first.
+fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
+    let is_positional = |leaf: &Leaf| matches!(leaf, Leaf::Part(Part::Positional));
+    let Some(first) = leaves.iter().position(|(_, leaf)| is_positional(leaf)) else { return Ok(()) };
+    for (place, (path, leaf)) in leaves.iter().enumerate().filter(|(place, _)| *place != first) {
+        let Leaf::Part(part) = leaf else { continue };
+        let same = path == &leaves[first].0;
+        let wrong = |code: i32, message: &str| Err(Error::location(code, message));
+        match part {
+            Part::Positional => return wrong(31276, "Cannot specify more than one positional projection per query."),
+            Part::ElemMatch(_) if place > first => {
+                return wrong(31255, "Cannot specify $elemMatch after a positional operator.");
+            }
+            Part::ElemMatch(_) => return wrong(31256, "Cannot specify positional operator and $elemMatch."),
+            Part::Slice { .. } if same && place > first => {
+                return wrong(28667, "Cannot specify $slice after a positional operator.");
+            }
+            Part::Slice { .. } if same => return Err(collision(ErrorCode::ProjectionParentCollision, path.as_str())),
+            Part::Slice { .. } => {}
+        }
+    }
+    Ok(())
+}
+
 fn collision(code: ErrorCode, path: &str) -> Error {
     Error::new(code, format!("Path collision at {path}"))
 }
@@ -400,7 +437,7 @@ fn operated(path: &str, whole: &RawDocument, operator: &str, operand: RawBsonRef
         },
         "$elemMatch" => {
             if path.contains('.') {
-                return Err(Error::location(31255, "Cannot use $elemMatch projection on a nested field."));
+                return Err(Error::location(31275, "Cannot use $elemMatch projection on a nested field."));
             }
             if elements(whole).count() != 1 {
                 return Err(Error::location(16410, "$elemMatch in a projection takes no other fields beside it"));
@@ -411,7 +448,12 @@ fn operated(path: &str, whole: &RawDocument, operator: &str, operand: RawBsonRef
             let mut holder = RawDocumentBuf::new();
             crate::append(&mut holder, "v", whole);
             match Filter::parse(&holder)? {
-                Filter::Path(filter) => Ok(Leaf::Part(Part::ElemMatch(filter.predicate))),
+                Filter::Path(PathFilter { predicate, .. }) => {
+                    if let Predicate::ElemMatch(filter) = &predicate {
+                        filter.refuse(&["$jsonSchema"], "an $elemMatch of a projection")?;
+                    }
+                    Ok(Leaf::Part(Part::ElemMatch(predicate)))
+                }
                 _ => Err(Error::location(31275, "$elemMatch in a projection takes one object")),
             }
         }

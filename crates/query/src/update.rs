@@ -12,7 +12,7 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Filter, Path, Pipeline, Result,
+    Error, ErrorCode, Filter, Path, Pipeline, Result, Variables,
     document::{MAX_DOCUMENT_SIZE, elements, get, items},
     equal,
 };
@@ -103,6 +103,17 @@ impl Update {
             }
             Self::Pipeline(pipeline) => pipeline.operators(visit),
             Self::Replacement(_) => {}
+        }
+    }
+
+    /// Puts in what the variables of its expressions stand for.
+    ///
+    /// # Errors
+    /// 17276 where one is not among them.
+    pub fn bind(&mut self, variables: &Variables) -> Result<()> {
+        match self {
+            Self::Pipeline(pipeline) => pipeline.bind(variables),
+            Self::Operators(_) | Self::Replacement(_) => Ok(()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bson::{RawBson, raw::RawDocumentBuf};
-use query::{Filter, Path, Pipeline, Projection, Sort, Update};
+use query::{Filter, Path, Pipeline, Projection, Sort, Update, Variables};
 
 use crate::Guard;
 
@@ -27,6 +27,12 @@ impl fmt::Display for Namespace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", self.database, self.collection)
     }
+}
+
+fn bind_projection(projection: Option<&mut Projection>, filter: &Filter, variables: &Variables) -> query::Result<()> {
+    let Some(projection) = projection else { return Ok(()) };
+    projection.check_filter(filter)?;
+    projection.bind(variables)
 }
 
 type MaybeGuard = Option<Arc<dyn Guard>>;
@@ -53,6 +59,12 @@ impl Find {
     /// The documents that a filter matches, all of them and whole.
     pub fn new(namespace: Namespace, filter: Filter) -> Self {
         Self { namespace, filter, sort: None, projection: None, limit: None, at_most: None, guard: None }
+    }
+
+    /// Puts in what variables stand for, and checks that its parts go together.
+    pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
+        self.filter.bind(variables)?;
+        bind_projection(self.projection.as_mut(), &self.filter, variables)
     }
 }
 
@@ -125,6 +137,15 @@ impl Modify {
     /// A change to one document, or to all that match, without an answer but counts.
     pub fn new(filter: Filter, multi: bool, change: Change) -> Self {
         Self { filter, sort: None, multi, change, returning: Returning::Nothing, projection: None }
+    }
+
+    /// Puts in what variables stand for, and checks that its parts go together.
+    pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
+        self.filter.bind(variables)?;
+        if let Change::Update { update, .. } = &mut self.change {
+            update.bind(variables)?;
+        }
+        bind_projection(self.projection.as_mut(), &self.filter, variables)
     }
 }
 

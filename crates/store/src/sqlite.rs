@@ -15,10 +15,10 @@ use std::{
 
 use bson::raw::RawDocumentBuf;
 use futures_util::future::{self, BoxFuture, FutureExt};
-use query::Environment;
+use query::{Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
-use crate::{Aggregate, Count, Error, Find, Index, Namespace, Outcome, Result, Store, Write};
+use crate::{Aggregate, Count, Error, Find, Index, Namespace, Operation, Outcome, Result, Store, Write};
 use connection::Session;
 use writer::{Job, Writer};
 
@@ -101,6 +101,11 @@ impl SqliteStore {
         .boxed()
     }
 
+    /// What variables stand for in an operation that begins now.
+    fn variables(&self) -> Variables {
+        Variables::at(self.shared.environment.now())
+    }
+
     fn submit(&self, make: impl FnOnce(writer::Reply) -> Job) -> BoxFuture<'static, Result<Vec<Outcome>>> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         if let Err(error) = self.shared.with_writer(|writer| writer.send(make(reply))) {
@@ -151,7 +156,10 @@ impl Shared {
 }
 
 impl Store for SqliteStore {
-    fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+    fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        if let Err(error) = find.bind(&self.variables()) {
+            return failed(error);
+        }
         if read::is_point_read(&find) {
             let few = |session: Option<&mut Session>| match session {
                 Some(session) => read::find_few(session, &find),
@@ -165,7 +173,11 @@ impl Store for SqliteStore {
         self.on_a_thread(move |session| read::find_in(session, &find))
     }
 
-    fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
+    fn find_both(&self, mut finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
+        let variables = self.variables();
+        if let Err(error) = finds.iter_mut().try_for_each(|find| find.bind(&variables)) {
+            return failed(error);
+        }
         if finds.iter().all(read::is_point_read) {
             let few = |session: Option<&mut Session>| match session {
                 Some(session) => read::find_few_both(session, &finds),
@@ -183,15 +195,29 @@ impl Store for SqliteStore {
         })
     }
 
-    fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>> {
+    fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
+        if let Err(error) = count.filter.bind(&self.variables()) {
+            return failed(error);
+        }
         self.on_a_thread(move |session| session.map_or(Ok(0), |session| read::count(session, &count)))
     }
 
-    fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+    fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        if let Err(error) = aggregate.pipeline.bind(&self.variables()) {
+            return failed(error);
+        }
         self.on_a_thread(move |session| read::aggregate(session, aggregate))
     }
 
-    fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+    fn write(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        let variables = self.variables();
+        let bound = writes.iter_mut().try_for_each(|write| match &mut write.operation {
+            Operation::Modify(modify) => modify.bind(&variables),
+            Operation::Insert(_) => Ok(()),
+        });
+        if let Err(error) = bound {
+            return failed(error);
+        }
         self.submit(|reply| Job::Write { writes, reply })
     }
 
@@ -221,6 +247,11 @@ impl Store for SqliteStore {
         }
         .boxed()
     }
+}
+
+/// The answer to a request that cannot be carried out.
+fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T>> {
+    future::ready(Err(error.into())).boxed()
 }
 
 /// A lock whose holder panicked still guards data that is whole: every change to it is a single assignment.

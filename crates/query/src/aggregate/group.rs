@@ -8,7 +8,9 @@ use bson::{
 };
 
 use super::single_field;
-use crate::{Error, ErrorCode, Number, Result, compare, document::elements, encode_key, expression::Expression};
+use crate::{
+    Error, ErrorCode, Number, Result, Variables, compare, document::elements, encode_key, expression::Expression,
+};
 
 #[derive(Debug, Clone)]
 pub(super) struct Group {
@@ -117,6 +119,11 @@ impl Group {
 
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         std::iter::once(&self.id).chain(self.fields.iter().map(|(_, _, expression)| expression))
+    }
+
+    pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
+        self.id.bind(variables)?;
+        self.fields.iter_mut().try_for_each(|(_, _, expression)| expression.bind(variables))
     }
 
     pub(super) fn run(&self, documents: Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> {

@@ -6,7 +6,7 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Number, Path, Projection, Result,
+    Error, ErrorCode, Number, Path, Projection, Result, Variables,
     document::{elements, items, truthy},
     expression::Expression,
 };
@@ -44,6 +44,9 @@ fn leaves<'a>(specification: &'a RawDocument, prefix: &str) -> Result<Vec<(Path,
 
 pub(super) fn field_path(text: &str) -> Result<Path> {
     let path = Path::strict(text)?;
+    if text.ends_with(".$") {
+        return Err(Error::location(31324, "Cannot use positional projection in aggregation projection"));
+    }
     if path.parts().iter().any(|part| part.starts_with('$')) {
         return Err(Error::new(
             ErrorCode::InvalidFieldPath,
@@ -61,6 +64,10 @@ impl AddFields {
 
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter().map(|(_, expression)| expression)
+    }
+
+    pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
+        self.0.iter_mut().try_for_each(|(_, expression)| expression.bind(variables))
     }
 
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
@@ -184,6 +191,11 @@ impl Project {
 
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.nested.iter().chain(&self.computed).map(|(_, expression)| expression)
+    }
+
+    pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
+        let all = self.nested.iter_mut().chain(&mut self.computed);
+        all.into_iter().try_for_each(|(_, expression)| expression.bind(variables))
     }
 
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {

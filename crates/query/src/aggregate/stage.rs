@@ -12,7 +12,7 @@ use super::{
     single_field,
 };
 use crate::{
-    Error, ErrorCode, Filter, Path, Projection, Result, Sort,
+    Error, ErrorCode, Filter, Path, Projection, Result, Sort, Variables,
     document::{elements, items, type_name},
     expression::Expression,
 };
@@ -150,6 +150,20 @@ impl Stage {
             Self::Group(group) => group.expressions().for_each(|expression| expression.operators(visit)),
             Self::ReplaceRoot(expression) | Self::Documents(expression) => expression.operators(visit),
             Self::Sort(_) | Self::Skip(_) | Self::Limit(_) | Self::Count(_) | Self::Unset(_) | Self::Unwind(_) => {}
+        }
+    }
+
+    /// Puts in what the variables of its expressions stand for.
+    pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
+        match self {
+            Self::Match(filter) => filter.bind(variables),
+            Self::Project(project) => project.bind(variables),
+            Self::AddFields(fields) => fields.bind(variables),
+            Self::Group(group) => group.bind(variables),
+            Self::ReplaceRoot(expression) | Self::Documents(expression) => expression.bind(variables),
+            Self::Sort(_) | Self::Skip(_) | Self::Limit(_) | Self::Count(_) | Self::Unset(_) | Self::Unwind(_) => {
+                Ok(())
+            }
         }
     }
 

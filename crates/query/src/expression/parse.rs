@@ -147,11 +147,13 @@ fn reference(text: &str, rest: &str, names: &Names) -> Result<Expression> {
         ("ROOT" | "CURRENT", Some(path)) => Ok(Expression::Field(path)),
         ("REMOVE", _) => Ok(Expression::Remove),
         ("", _) => Err(Error::parse("empty variable names are not allowed")),
-        (
-            "NOW" | "CLUSTER_TIME" | "JS_SCOPE" | "IS_MR" | "SEARCH_META" | "USER_ROLES" | "DESCEND" | "PRUNE" | "KEEP",
-            _,
-        ) => Err(Error::unsupported(format_args!("the variable {text}"))),
-        _ => Err(Error::location(17276, format!("Use of undefined variable: {name}"))),
+        ("CLUSTER_TIME" | "JS_SCOPE" | "IS_MR" | "SEARCH_META" | "USER_ROLES" | "DESCEND" | "PRUNE" | "KEEP", _) => {
+            Err(Error::unsupported(format_args!("the variable {text}")))
+        }
+        (name, path) => Ok(Expression::Free {
+            name: name.to_owned(),
+            path: path.map(|path| path.parts().to_vec()).unwrap_or_default(),
+        }),
     }
 }
 
@@ -318,7 +320,7 @@ fn variable_name(value: Option<RawBsonRef<'_>>, usual: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-fn check_variable(name: &str) -> Result<()> {
+pub(crate) fn check_variable(name: &str) -> Result<()> {
     let begins = |c: char| c.is_ascii_lowercase() || !c.is_ascii();
     let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii();
     let is_name = name.chars().next().is_some_and(begins) && name.chars().all(goes_on);

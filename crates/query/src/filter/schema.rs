@@ -259,9 +259,7 @@ impl Rule {
             Self::OneOf(schemas) => schemas.iter().filter(|schema| schema.allows(value)).count() == 1,
             Self::Not(schema) => !schema.allows(value),
             Self::MultipleOf(of) => match (number(), Number::of(of.as_raw_bson_ref())) {
-                (Some(number), Some(of)) => {
-                    number.remainder(of).is_some_and(|remainder| remainder.compare(Number::Int32(0)).is_eq())
-                }
+                (Some(number), Some(of)) => number.is_multiple_of(of),
                 _ => true,
             },
             Self::Maximum { bound, exclusive } => {

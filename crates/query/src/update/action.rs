@@ -171,7 +171,7 @@ impl Action {
                 if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
             }
             Self::Pop { first } => {
-                let Some(mut items) = array(path, tree, "$pop")? else { return Ok(()) };
+                let Some(mut items) = array(path, tree, "$pop")? else { return check_way(path, tree) };
                 if items.is_empty() {
                     return Ok(());
                 }
@@ -260,22 +260,11 @@ fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
             "Performing an update on the path '_id' would modify the immutable field '_id'",
         ));
     }
+    check_way(from, tree)?;
     for (end, path) in [("source", from), ("destination", to)] {
         for length in 1..path.parts().len() {
             let parent = Path::new(&path.parts()[..length].join("."));
             let held = tree.open(&parent).map(|node| node.to_value());
-            if end == "source"
-                && held.as_ref().is_some_and(|held| held.as_document().is_none() && held.as_array().is_none())
-            {
-                return Err(Error::new(
-                    ErrorCode::PathNotViable,
-                    format!(
-                        "Cannot use the part ({}) of ({}) to traverse the element",
-                        path.parts()[length],
-                        path.as_str()
-                    ),
-                ));
-            }
             if let Some(RawBson::Array(_)) = held {
                 return Err(Error::bad_value(format!(
                     "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
@@ -288,6 +277,24 @@ fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
     let Some(value) = tree.open(from).map(|node| node.to_value()) else { return Ok(()) };
     tree.remove(from);
     tree.set(to, value)
+}
+
+/// Checks that nothing stands in a path's way that has no fields, or not such ones.
+fn check_way(path: &Path, tree: &mut Tree<'_>) -> Result<()> {
+    for length in 1..path.parts().len() {
+        let parent = Path::new(&path.parts()[..length].join("."));
+        let part = &path.parts()[length];
+        let leads_on = match tree.open(&parent).map(|node| node.to_value()) {
+            None | Some(RawBson::Document(_)) => true,
+            Some(RawBson::Array(_)) => crate::document::array_index(part).is_some(),
+            Some(_) => false,
+        };
+        if !leads_on {
+            let message = format!("Cannot use the part ({part}) of ({}) to traverse the element", path.as_str());
+            return Err(Error::new(ErrorCode::PathNotViable, message));
+        }
+    }
+    Ok(())
 }
 
 /// The items of the array at a path, `None` where there is none.

@@ -44,7 +44,10 @@ pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> 
             )));
         };
         for (name, value) in elements(fields) {
-            actions.push((path(name)?, action(operator, name, value)?));
+            // What is not there cannot be renamed, so that a name that no field may have does no harm.
+            let of = if operator == "$rename" { Path::strict(name)? } else { path(name)? };
+            positional::check(&of)?;
+            actions.push((of, action(operator, name, value)?));
         }
     }
     check_conflicts(&actions)?;
@@ -57,7 +60,6 @@ pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> 
 fn path(name: &str) -> Result<Path> {
     let path = Path::strict(name)?;
     positional::check_dollars(&path)?;
-    positional::check(&path)?;
     Ok(path)
 }
 
@@ -190,7 +192,11 @@ fn rename(name: &str, value: RawBsonRef<'_>) -> Result<Action> {
     if to == name {
         return Err(Error::bad_value(format!("The source and target field for $rename must differ: {name}: \"{to}\"")));
     }
-    let (from, to) = (path(name)?, path(to)?);
+    if to.contains('\0') {
+        return Err(Error::location(9_867_600, format!("The 'to' field for $rename has a null byte: {name}")));
+    }
+    let (from, to) = (Path::strict(name)?, path(to)?);
+    positional::check(&to)?;
     for (end, path) in [("source", &from), ("destination", &to)] {
         if positional::is_positional(path) {
             return Err(Error::bad_value(format!("The {end} field for $rename may not be dynamic: {}", path.as_str())));
@@ -257,7 +263,13 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
             "$sort" => {
                 push.sort = Some(match value {
                     RawBsonRef::Document(sort) => {
-                        PushSort::Fields(Sort::parse(sort).map_err(|error| Error::bad_value(error.message))?)
+                        let sort = Sort::parse(sort).map_err(|error| Error::bad_value(error.message))?;
+                        if sort.is_empty() {
+                            return Err(Error::bad_value(
+                                "The $sort pattern is empty when it should be a set of fields.",
+                            ));
+                        }
+                        PushSort::Fields(sort)
                     }
                     value => PushSort::Whole {
                         descending: match crate::integer(value) {

@@ -38,6 +38,7 @@ impl ArrayFilter {
 
     fn parse(document: &RawDocument) -> Result<Self> {
         let filter = Filter::parse(document)?;
+        filter.refuse(&["$expr", "$jsonSchema"], "an array filter")?;
         let mut names = Vec::new();
         filter.top_level_names(&mut names);
         let name = match names.split_first() {
@@ -187,7 +188,7 @@ fn array_at(path: &Path, whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<RawBso
 
 /// Refuses field names that only an operator may have.
 pub(super) fn check_dollars(path: &Path) -> Result<()> {
-    match path.parts().iter().find(|part| part.starts_with('$') && !is_positional_part(part)) {
+    match path.parts().first().filter(|part| part.starts_with('$') && !is_positional_part(part)) {
         Some(part) => Err(Error::new(
             ErrorCode::DollarPrefixedFieldName,
             format!("The dollar ($) prefixed field '{part}' in '{}' is not valid for storage.", path.as_str()),

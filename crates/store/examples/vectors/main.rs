@@ -4,15 +4,18 @@
 //! in `passing.txt` are a failure, and when more do, the numbers there are to be raised.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-mod commands;
-mod expect;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{collections::BTreeMap, io::BufRead, path::Path, process::ExitCode};
 
 use bson::{Bson, Document};
 use flate2::read::GzDecoder;
 
-use commands::{Answer, Database};
+use support::{
+    commands::{self, Answer, Database},
+    expect,
+};
 
 /// What became of a vector.
 enum Verdict {

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document};
 
-use crate::commands::Answer;
+use super::commands::Answer;
 
 /// Compares an answer with what a vector expects of it.
 pub fn check(check: &Document, answer: &Answer, portable: bool) -> Result<(), String> {

@@ -7,22 +7,19 @@ use bson::{
     oid::ObjectId,
     raw::{RawBsonRef, RawDocumentBuf},
 };
-use query::{Filter, Pipeline, Projection, Sort, Update};
+use query::{Environment, Filter, Pipeline, Projection, Sort, Update, Variables};
 use store::{
     Aggregate, Change, Count, Error, Find, Location, Modify, Namespace, Operation, Outcome, Returning, SqliteStore,
     Store, Write,
 };
 
-use crate::expect::integer;
+use super::{expect::integer, options};
 
 /// The code of what Userkeep does not have.
 pub const REFUSED: i32 = 115;
 
 /// The code of a key that is there already.
 const DUPLICATE_KEY: i32 = 11000;
-
-/// An option that no command has.
-const UNKNOWN_FIELD: i32 = 40415;
 
 /// A command's failure.
 #[derive(Debug)]
@@ -49,11 +46,11 @@ impl From<Error> for Failure {
     }
 }
 
-fn failure(code: i32, message: impl Into<String>) -> Failure {
+pub fn failure(code: i32, message: impl Into<String>) -> Failure {
     Failure { code, message: message.into() }
 }
 
-fn refused(what: impl std::fmt::Display) -> Failure {
+pub fn refused(what: impl std::fmt::Display) -> Failure {
     failure(REFUSED, format!("{what} is not supported by Userkeep"))
 }
 
@@ -69,10 +66,6 @@ impl query::Environment for Real {
     }
 }
 
-/// What every command may carry and what means nothing to one process.
-const GENERAL: [&str; 8] =
-    ["$db", "comment", "writeConcern", "readConcern", "maxTimeMS", "lsid", "ordered", "bypassDocumentValidation"];
-
 /// A store of a vector's own.
 pub struct Database {
     store: SqliteStore,
@@ -84,9 +77,17 @@ impl Database {
     }
 
     pub async fn run(&self, command: &Document) -> Answer {
+        let command = &options::checked(command)?;
+        check_time(command)?;
         let (name, target) = command.iter().next().unwrap();
-        let collection = target.as_str().unwrap_or_default();
-        let namespace = Namespace::new(command.get_str("$db").unwrap_or("ns1"), collection);
+        for option in
+            ["collation", "hint", "max", "min", "tailable", "explain", "apiVersion", "returnKey", "showRecordId"]
+        {
+            if command.keys().skip(1).any(|key| key == option) {
+                return Err(refused(format_args!("the option {option} of {name}")));
+            }
+        }
+        let namespace = Namespace::new(command.get_str("$db").unwrap_or("ns1"), target.as_str().unwrap_or_default());
         match name.as_str() {
             "insert" => self.insert(command, namespace).await,
             "find" => self.find(command, namespace).await,
@@ -108,9 +109,10 @@ impl Database {
     }
 
     async fn insert(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["documents"])?;
-        let documents: Vec<_> =
-            command.get_array("documents").unwrap().iter().map(|item| raw(item.as_document().unwrap())).collect();
+        let documents: Vec<_> = command.get_array("documents").unwrap().iter().map(part).collect::<Result<_, _>>()?;
+        if documents.is_empty() {
+            return Err(failure(16, "Write batch sizes must be between 1 and 100000. Got 0 operations."));
+        }
         for document in &documents {
             query::validate(document)?;
         }
@@ -127,22 +129,15 @@ impl Database {
     }
 
     async fn find(&self, command: &Document, namespace: Namespace) -> Answer {
-        let known = [
-            "filter",
-            "projection",
-            "sort",
-            "limit",
-            "skip",
-            "batchSize",
-            "singleBatch",
-            "allowDiskUse",
-            "noCursorTimeout",
-        ];
-        allow(command, &known)?;
-        let filter = filter(command.get("filter"))?;
-        let projection = projection(command.get("projection"))?;
+        if command.contains_key("awaitData") {
+            return Err(failure(9, "Cannot set 'awaitData' without also setting 'tailable'"));
+        }
+        let variables = variables(command)?;
+        let filter = filter(command.get("filter"), &variables)?;
+        let projection = projection(command.get("projection"), &variables)?;
         let skip = size(command, "skip")?.unwrap_or(0);
         let limit = size(command, "limit")?.filter(|&limit| limit > 0);
+        let batch = size(command, "batchSize")?.unwrap_or(usize::MAX);
         let find = Find {
             sort: sort(command.get("sort"))?,
             projection,
@@ -150,14 +145,13 @@ impl Database {
             ..Find::new(namespace, filter)
         };
         let found = self.store.find(find).await?;
-        Ok(cursor(found.into_iter().skip(skip)))
+        Ok(cursor(found.into_iter().skip(skip).take(batch)))
     }
 
     async fn count(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["query", "limit", "skip", "fields"])?;
-        let filter = filter(command.get("query"))?;
+        let filter = filter(command.get("query"), &variables(command)?)?;
         let skip = size(command, "skip")?.unwrap_or(0) as u64;
-        let limit = match integer(command.get("limit")) {
+        let limit = match whole(command, "limit")? {
             Some(limit) if limit != 0 => Some(limit.unsigned_abs() as usize),
             _ => None,
         };
@@ -167,73 +161,102 @@ impl Database {
     }
 
     async fn distinct(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["key", "query"])?;
-        let Some(Bson::String(key)) = command.get("key") else { return Err(failure(14, "'key' must be a string")) };
-        let filter = filter(command.get("query"))?;
+        let key = command.get_str("key").unwrap();
+        if key.contains('\0') {
+            return Err(failure(2, "a key has no null byte"));
+        }
+        let filter = filter(command.get("query"), &variables(command)?)?;
         let found = self.store.find(Find::new(namespace, filter)).await?;
-        let values = query::distinct(found.iter().map(|document| &**document), key)?;
+        let values = query::distinct(found.iter().map(|document| &**document), key);
         let values: Vec<Bson> = values.into_iter().map(|value| Bson::try_from(value).unwrap()).collect();
         Ok(doc! { "values": values, "ok": 1.0 })
     }
 
     async fn aggregate(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["pipeline", "cursor", "allowDiskUse"])?;
-        let pipeline = raw(&doc! { "p": command.get("pipeline").cloned().unwrap_or(Bson::Null) });
+        let pipeline = raw(&doc! { "p": command.get_array("pipeline").unwrap().clone() })?;
         let Ok(stages) = pipeline.get_array("p") else { return Err(failure(14, "'pipeline' must be an array")) };
         let is_of_collection = matches!(command.get("aggregate"), Some(Bson::String(_)));
-        let pipeline = if is_of_collection { Pipeline::parse(stages)? } else { Pipeline::parse_of_nothing(stages)? };
+        let mut pipeline =
+            if is_of_collection { Pipeline::parse(stages)? } else { Pipeline::parse_of_nothing(stages)? };
+        pipeline.bind(&variables(command)?)?;
         Ok(cursor(
             self.store.aggregate(Aggregate { namespace, pipeline, at_most: None, guard: None }).await?.into_iter(),
         ))
     }
 
     async fn update(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["updates"])?;
-        let (mut matched, mut modified, mut upserted) = (0, 0, Vec::new());
+        let variables = variables(command)?;
+        let (mut matched, mut modified, mut upserted, mut errors) = (0, 0, Vec::new(), Vec::new());
         for (index, item) in command.get_array("updates").unwrap().iter().enumerate() {
-            let item = item.as_document().unwrap();
-            allow_in("update.updates", item, &["q", "u", "multi", "upsert", "arrayFilters", "sort"])?;
-            let filter = filter(item.get("q"))?;
-            let update = update(item.get("u"), item.get("arrayFilters"))?;
-            let multi = item.get_bool("multi").unwrap_or(false);
-            if multi && matches!(update, Update::Replacement(_)) {
-                return Err(failure(9, "multi update is not supported for replacement-style update"));
-            }
-            let change = Change::Update { update, upsert: item.get_bool("upsert").unwrap_or(false) };
-            let modify = Modify { sort: sort(item.get("sort"))?, ..Modify::new(filter, multi, change) };
-            let outcome = self.write(namespace.clone(), Operation::modify(modify)).await?;
-            matched += outcome.matched as i32;
-            modified += outcome.modified as i32;
-            if let Some(id) = outcome.upserted_id {
-                matched += 1;
-                upserted.push(Bson::Document(doc! { "index": index as i32, "_id": Bson::try_from(id).unwrap() }));
+            match self.update_one(&part_of(item)?, &namespace, &variables).await {
+                Ok(outcome) => {
+                    matched += outcome.matched as i32;
+                    modified += outcome.modified as i32;
+                    if let Some(id) = outcome.upserted_id {
+                        matched += 1;
+                        upserted
+                            .push(Bson::Document(doc! { "index": index as i32, "_id": Bson::try_from(id).unwrap() }));
+                    }
+                }
+                Err(error) if error.code == REFUSED => return Err(error),
+                Err(error) => {
+                    let error = doc! { "index": index as i32, "code": error.code, "errmsg": error.message };
+                    errors.push(Bson::Document(error));
+                    if command.get_bool("ordered").unwrap_or(true) {
+                        break;
+                    }
+                }
             }
         }
         let mut reply = doc! { "n": matched, "nModified": modified, "ok": 1.0 };
         if !upserted.is_empty() {
             reply.insert("upserted", upserted);
         }
+        if !errors.is_empty() {
+            reply.insert("writeErrors", errors);
+        }
         Ok(reply)
     }
 
+    async fn update_one(
+        &self,
+        item: &Document,
+        namespace: &Namespace,
+        variables: &Variables,
+    ) -> Result<Outcome, Failure> {
+        allow_in("update.updates", item, &["q", "u", "multi", "upsert", "arrayFilters", "sort"])?;
+        let filter = filter(item.get("q"), variables)?;
+        let update = update(item.get("u"), item.get("arrayFilters"), variables)?;
+        let multi = item.get_bool("multi").unwrap_or(false);
+        if multi && matches!(update, Update::Replacement(_)) {
+            return Err(failure(9, "multi update is not supported for replacement-style update"));
+        }
+        if multi && item.contains_key("sort") {
+            return Err(failure(9, "Cannot specify sort with multi=true"));
+        }
+        let change = Change::Update { update, upsert: item.get_bool("upsert").unwrap_or(false) };
+        let modify = Modify { sort: sort(item.get("sort"))?, ..Modify::new(filter, multi, change) };
+        self.write(namespace.clone(), Operation::modify(modify)).await
+    }
+
     async fn delete(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["deletes"])?;
+        let variables = variables(command)?;
         let mut deleted = 0;
         for item in command.get_array("deletes").unwrap() {
-            let item = item.as_document().unwrap();
+            let item = &part_of(item)?;
             allow_in("delete.deletes", item, &["q", "limit"])?;
             let multi = integer(item.get("limit")) == Some(0);
-            let modify = Modify::new(filter(item.get("q"))?, multi, Change::Delete);
+            let modify = Modify::new(filter(item.get("q"), &variables)?, multi, Change::Delete);
             deleted += self.write(namespace.clone(), Operation::modify(modify)).await?.deleted as i32;
         }
         Ok(doc! { "n": deleted, "ok": 1.0 })
     }
 
     async fn find_and_modify(&self, command: &Document, namespace: Namespace) -> Answer {
-        allow(command, &["query", "update", "remove", "new", "fields", "sort", "upsert", "arrayFilters"])?;
+        let variables = variables(command)?;
         let flag = |name| command.get(name).is_some_and(truthy);
         let (remove, new, upsert) = (flag("remove"), flag("new"), flag("upsert"));
-        let filter = filter(command.get("query"))?;
+        let filter = filter(command.get("query"), &variables)?;
         if remove && command.contains_key("update") {
             return Err(failure(9, "Cannot specify both an update and remove=true"));
         }
@@ -252,18 +275,17 @@ impl Database {
         let change = if remove {
             Change::Delete
         } else {
-            Change::Update { update: update(command.get("update"), command.get("arrayFilters"))?, upsert }
+            Change::Update { update: update(command.get("update"), command.get("arrayFilters"), &variables)?, upsert }
         };
         let modify = Modify {
             sort: sort(command.get("sort"))?,
             returning: if new { Returning::After } else { Returning::Before },
-            projection: projection(command.get("fields"))?,
+            projection: projection(command.get("fields"), &variables)?,
             ..Modify::new(filter, false, change)
         };
         let outcome = self.write(namespace, Operation::modify(modify)).await?;
         let value = outcome.document.map_or(Bson::Null, |document| Bson::Document(document.try_into().unwrap()));
-        let mut last =
-            doc! { "n": (outcome.matched + outcome.deleted) as i32 + i32::from(outcome.upserted_id.is_some()) };
+        let mut last = doc! { "n": outcome.matched as i32 + i32::from(outcome.upserted_id.is_some()) };
         if !remove {
             last.insert("updatedExisting", outcome.matched > 0);
         }
@@ -280,23 +302,23 @@ impl Database {
 }
 
 fn create(command: &Document) -> Answer {
-    allow(command, &[])?;
-    Ok(doc! { "ok": 1.0 })
-}
-
-/// Refuses options that are not honoured, by their names.
-fn allow(command: &Document, known: &[&str]) -> Result<(), Failure> {
-    let name = command.keys().next().unwrap();
-    let unknown = command.keys().skip(1).find(|key| !GENERAL.contains(&key.as_str()) && !known.contains(&key.as_str()));
-    match unknown {
-        Some(key) if key == "unknownField" => {
-            Err(failure(UNKNOWN_FIELD, format!("BSON field '{name}.{key}' is an unknown field.")))
-        }
-        Some(key) => Err(refused(format_args!("the option {key} of {name}"))),
-        None => Ok(()),
+    match command.keys().skip(1).find(|key| !["$db", "comment", "writeConcern"].contains(&key.as_str())) {
+        Some(key) => Err(refused(format_args!("the option {key} of create"))),
+        None => Ok(doc! { "ok": 1.0 }),
     }
 }
 
+fn check_time(command: &Document) -> Result<(), Failure> {
+    match command.get("maxTimeMS") {
+        Some(Bson::Double(time)) if time.fract() != 0.0 => Err(failure(9, "maxTimeMS is no whole number")),
+        Some(time) if integer(Some(time)).is_some_and(|time| !(0..=i64::from(i32::MAX)).contains(&time)) => {
+            Err(failure(2, format!("{time} value for maxTimeMS is out of range")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses options that are not honoured, by their names.
 fn allow_in(name: &str, document: &Document, known: &[&str]) -> Result<(), Failure> {
     match document.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(refused(format_args!("the option {key} of {name}"))),
@@ -304,19 +326,41 @@ fn allow_in(name: &str, document: &Document, known: &[&str]) -> Result<(), Failu
     }
 }
 
-fn raw(document: &Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document.clone()).unwrap()
+fn raw(document: &Document) -> Result<RawDocumentBuf, Failure> {
+    RawDocumentBuf::try_from(document.clone()).map_err(|error| failure(22, error.to_string()))
+}
+
+fn part_of(value: &Bson) -> Result<Document, Failure> {
+    value.as_document().cloned().ok_or_else(|| failure(14, format!("{value} must be an object")))
+}
+
+fn part(value: &Bson) -> Result<RawDocumentBuf, Failure> {
+    raw(&part_of(value)?)
+}
+
+/// The variables that a command brings with it.
+fn variables(command: &Document) -> Result<Variables, Failure> {
+    let variables = Variables::at(Real.now());
+    match command.get("let") {
+        Some(named) => Ok(variables.with_let(&part(named)?)?),
+        None => Ok(variables),
+    }
 }
 
 fn truthy(value: &Bson) -> bool {
-    matches!(value, Bson::Boolean(true)) || integer(Some(value)).is_some_and(|number| number != 0)
+    match value {
+        Bson::Boolean(flag) => *flag,
+        Bson::Decimal128(number) => !number.to_string().trim_start_matches('-').starts_with('0'),
+        Bson::Double(number) => *number != 0.0,
+        other => integer(Some(other)).is_some_and(|number| number != 0),
+    }
 }
 
 fn object(value: Option<&Bson>, name: &str) -> Result<Option<RawDocumentBuf>, Failure> {
     match value {
         None => Ok(None),
         Some(Bson::Document(document)) => {
-            let document = raw(document);
+            let document = raw(document)?;
             query::validate(&document)?;
             Ok(Some(document))
         }
@@ -324,16 +368,18 @@ fn object(value: Option<&Bson>, name: &str) -> Result<Option<RawDocumentBuf>, Fa
     }
 }
 
-fn filter(value: Option<&Bson>) -> Result<Filter, Failure> {
-    match object(value, "filter")? {
-        Some(filter) => Ok(Filter::parse(&filter)?),
-        None => Ok(Filter::all()),
-    }
+fn filter(value: Option<&Bson>, variables: &Variables) -> Result<Filter, Failure> {
+    let Some(filter) = object(value, "filter")? else { return Ok(Filter::all()) };
+    let mut filter = Filter::parse(&filter)?;
+    filter.bind(variables)?;
+    Ok(filter)
 }
 
-fn projection(value: Option<&Bson>) -> Result<Option<Projection>, Failure> {
+fn projection(value: Option<&Bson>, variables: &Variables) -> Result<Option<Projection>, Failure> {
     let Some(projection) = object(value, "projection")? else { return Ok(None) };
-    Ok(Some(Projection::parse(&projection)?))
+    let mut projection = Projection::parse(&projection)?;
+    projection.bind(variables)?;
+    Ok(Some(projection))
 }
 
 fn sort(value: Option<&Bson>) -> Result<Option<Sort>, Failure> {
@@ -341,11 +387,11 @@ fn sort(value: Option<&Bson>) -> Result<Option<Sort>, Failure> {
     Ok(Some(Sort::parse(&sort)?))
 }
 
-fn update(value: Option<&Bson>, array_filters: Option<&Bson>) -> Result<Update, Failure> {
+fn update(value: Option<&Bson>, array_filters: Option<&Bson>, variables: &Variables) -> Result<Update, Failure> {
     let holder = raw(&doc! {
         "update": value.cloned().unwrap_or(Bson::Null),
         "arrayFilters": array_filters.cloned().unwrap_or(Bson::Null),
-    });
+    })?;
     query::validate(&holder)?;
     let update = query::get(&holder, "update").unwrap_or(RawBsonRef::Null);
     let array_filters = match query::get(&holder, "arrayFilters") {
@@ -353,21 +399,30 @@ fn update(value: Option<&Bson>, array_filters: Option<&Bson>) -> Result<Update, 
         _ if array_filters.is_some() => return Err(failure(14, "'arrayFilters' must be an array")),
         _ => None,
     };
-    Ok(Update::parse_any(update, array_filters)?)
+    let mut update = Update::parse_any(update, array_filters)?;
+    update.bind(variables)?;
+    Ok(update)
+}
+
+/// A number of documents: a double is cut to a whole one, a decimal is rounded.
+fn whole(command: &Document, name: &str) -> Result<Option<i64>, Failure> {
+    let Some(value) = command.get(name) else { return Ok(None) };
+    let holder = raw(&doc! { "n": value.clone() })?;
+    let Some(number) = query::get(&holder, "n").and_then(query::Number::of) else {
+        return Err(failure(2, format!("BSON field '{name}' is the wrong type: {value}")));
+    };
+    let number = match value {
+        Bson::Decimal128(_) => number.to_f64().round_ties_even(),
+        _ => number.to_f64().trunc(),
+    };
+    Ok(Some(number as i64))
 }
 
 fn size(command: &Document, name: &str) -> Result<Option<usize>, Failure> {
-    match command.get(name) {
-        None => Ok(None),
-        Some(value) => match integer(Some(value)) {
-            Some(number) => match usize::try_from(number) {
-                Ok(size) => Ok(Some(size)),
-                Err(_) => {
-                    Err(failure(51024, format!("BSON field '{name}' value must be >= 0, actual value '{number}'")))
-                }
-            },
-            None => Err(failure(14, format!("BSON field '{name}' is the wrong type"))),
-        },
+    let Some(number) = whole(command, name)? else { return Ok(None) };
+    match usize::try_from(number) {
+        Ok(size) => Ok(Some(size)),
+        Err(_) => Err(failure(2, format!("BSON field '{name}' value must be >= 0, actual value '{number}'"))),
     }
 }
 

@@ -1,0 +1,167 @@
+//! One case: documents, a command, and what two servers make of them.
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::{Client, error::ErrorKind};
+
+use super::support::commands::Database;
+
+/// The collection's name on both sides.
+pub const COLLECTION: &str = "c";
+
+/// Documents, and a command on the collection that holds them.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub documents: Vec<Document>,
+    pub command: Document,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let documents: Vec<Bson> = self.documents.iter().cloned().map(Bson::Document).collect();
+        write!(formatter, "{} over {}", self.command, Bson::Array(documents))
+    }
+}
+
+/// What a command was answered with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The code of its failure, or those of each of its writes.
+    pub failure: Option<i32>,
+    /// What it said, as far as it does not depend on the server.
+    pub reply: Document,
+    /// What stands in the collection afterwards.
+    pub left: Vec<Document>,
+}
+
+impl Outcome {
+    /// Equal to the last bit and in the order of fields, but for what is not a number.
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.failure == other.failure
+            && (self.failure.is_some() || text(&self.reply) == text(&other.reply))
+            && self.left.len() == other.left.len()
+            && self.left.iter().zip(&other.left).all(|(one, other)| text(one) == text(other))
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.failure {
+            Some(code) => write!(formatter, "code {code}")?,
+            None => write!(formatter, "{}", self.reply)?,
+        }
+        let left: Vec<Bson> = self.left.iter().cloned().map(Bson::Document).collect();
+        write!(formatter, ", left {}", Bson::Array(left))
+    }
+}
+
+/// A document with all of its types.
+pub fn text(document: &Document) -> String {
+    Bson::Document(document.clone()).into_canonical_extjson().to_string()
+}
+
+/// One of the two.
+pub enum Server {
+    Ours(Database),
+    Theirs(mongodb::Database),
+}
+
+impl Server {
+    pub fn ours() -> Self {
+        Self::Ours(Database::new())
+    }
+
+    pub fn theirs(client: &Client, database: &str) -> Self {
+        Self::Theirs(client.database(database))
+    }
+
+    /// A command's reply, or the code of its failure.
+    pub async fn run(&self, command: &Document) -> Result<Document, i32> {
+        match self {
+            Self::Ours(database) => database.run(command).await.map_err(|error| error.code),
+            Self::Theirs(database) => database.run_command(command.clone()).await.map_err(|error| match &*error.kind {
+                ErrorKind::Command(error) => error.code,
+                _ => panic!("the server cannot be asked: {error}"),
+            }),
+        }
+    }
+
+    /// Makes the collection hold these documents and no others.
+    pub async fn fill(&mut self, documents: &[Document]) {
+        if let Self::Ours(database) = self {
+            *database = Database::new();
+        } else {
+            self.run(&doc! { "delete": COLLECTION, "deletes": [{ "q": {}, "limit": 0 }] }).await.expect("a delete");
+        }
+        if !documents.is_empty() {
+            let documents = documents.to_vec();
+            let reply = self.run(&doc! { "insert": COLLECTION, "documents": documents }).await.expect("an insert");
+            assert!(!reply.contains_key("writeErrors"), "{reply}");
+        }
+    }
+
+    /// What stands in the collection.
+    pub async fn left(&self) -> Vec<Document> {
+        let find = doc! { "find": COLLECTION, "filter": {}, "sort": { "_id": 1 }, "batchSize": 10_000 };
+        let reply = self.run(&find).await.expect("a find");
+        documents(&reply)
+    }
+
+    pub async fn outcome(&mut self, case: &Case) -> Outcome {
+        self.fill(&case.documents).await;
+        let answer = self.run(&case.command).await;
+        let left = if is_read(&case.command) { Vec::new() } else { self.left().await };
+        outcome(answer, left)
+    }
+}
+
+pub fn is_read(command: &Document) -> bool {
+    ["find", "count", "distinct", "aggregate"].iter().any(|name| command.contains_key(name))
+}
+
+pub fn outcome(answer: Result<Document, i32>, left: Vec<Document>) -> Outcome {
+    let mut left = left;
+    left.iter_mut().for_each(|document| document.iter_mut().for_each(|(_, value)| without_new_ids(value)));
+    left.sort_by_key(text);
+    match answer {
+        Err(code) => Outcome { failure: Some(code), reply: Document::new(), left },
+        Ok(mut reply) => {
+            let failure = write_errors(&reply).first().map(|(_, code)| *code);
+            let batch = documents(&reply);
+            const COMPARED: [&str; 6] = ["lastErrorObject", "n", "nModified", "upserted", "value", "values"];
+            let mut said: Document =
+                COMPARED.iter().filter_map(|key| Some(((*key).to_owned(), reply.remove(key)?))).collect();
+            if !batch.is_empty() {
+                said.insert("documents", batch);
+            }
+            said.iter_mut().for_each(|(_, value)| without_new_ids(value));
+            Outcome { failure, reply: said, left }
+        }
+    }
+}
+
+/// The places of the writes that failed, and how.
+pub fn write_errors(reply: &Document) -> Vec<(usize, i32)> {
+    let Ok(errors) = reply.get_array("writeErrors") else { return Vec::new() };
+    errors
+        .iter()
+        .filter_map(Bson::as_document)
+        .map(|error| (error.get_i32("index").unwrap_or(0) as usize, error.get_i32("code").unwrap_or(0)))
+        .collect()
+}
+
+fn documents(reply: &Document) -> Vec<Document> {
+    let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    batch.map(|batch| batch.iter().filter_map(Bson::as_document).cloned().collect()).unwrap_or_default()
+}
+
+/// Puts one id for those that a server made up.
+fn without_new_ids(value: &mut Bson) {
+    match value {
+        Bson::ObjectId(id) if id.bytes().iter().any(|byte| *byte != id.bytes()[0]) => {
+            *id = ObjectId::from_bytes([0; 12])
+        }
+        Bson::Array(items) => items.iter_mut().for_each(without_new_ids),
+        Bson::Document(fields) => fields.iter_mut().for_each(|(_, value)| without_new_ids(value)),
+        _ => {}
+    }
+}
