@@ -48,6 +48,9 @@ impl Parts {
         if value.is_infinite() {
             return Self::Infinity { negative: value < 0.0 };
         }
+        if value == 0.0 {
+            return Self::Finite { negative: value.is_sign_negative(), coefficient: 0, exponent: 0 };
+        }
         // 34 significant digits: one before the point, 33 behind.
         let text = format!("{:.33e}", value.abs());
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -117,7 +120,7 @@ impl Parts {
         }
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::NaN => "NaN".into(),
             Self::Infinity { negative } => {
@@ -181,6 +184,11 @@ pub(crate) fn compute(operation: Operation, left: Parts, right: Parts) -> Decima
 
 /// The decimal with `places` digits behind the point (before it where negative).
 pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128 {
+    // Towards the infinities there is no whole number next to one of them, as the server has it.
+    let is_directed = matches!(rounding, Rounding::Ceiling | Rounding::Floor);
+    if matches!(value, Parts::Infinity { .. }) && !is_directed {
+        return pack(dec::Context::<dec::Decimal128>::default().parse(value.text()).unwrap_or(dec::Decimal128::NAN));
+    }
     let mut context = dec::Context::<dec::Decimal128>::default();
     context.set_rounding(match rounding {
         Rounding::Ceiling => dec::Rounding::Ceiling,
@@ -208,7 +216,15 @@ pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Dec
         Transcendental::Exponential => context.exp(&mut value),
         Transcendental::Ln => context.ln(&mut value),
         Transcendental::Log10 => context.log10(&mut value),
-        Transcendental::Power => context.pow(&mut value, &other),
+        Transcendental::Power => {
+            context.pow(&mut value, &other);
+            // With all the digits that there are, as the server's library gives it.
+            if value.is_finite() && !value.is_zero() {
+                let digits = value.digits() as i32;
+                let exponent = context.from_i32(value.exponent() - (34 - digits));
+                context.rescale(&mut value, &exponent);
+            }
+        }
     }
     value.to_string().parse().unwrap_or_else(|_| pack(dec::Decimal128::NAN))
 }

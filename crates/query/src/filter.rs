@@ -426,8 +426,11 @@ fn compares(
     or_equal: bool,
 ) -> bool {
     let bound = bound.as_raw_bson_ref();
-    let Some(value) = value else { return or_equal && matches!(bound, RawBsonRef::Null) };
     let bounded = matches!(bound, RawBsonRef::MinKey | RawBsonRef::MaxKey);
+    let Some(value) = value else {
+        // What is not there lies between the bounds of all keys, too.
+        return (or_equal && matches!(bound, RawBsonRef::Null)) || (bounded && holds(compare(RawBsonRef::Null, bound)));
+    };
     if type_class(bound) != type_class(value) && !bounded {
         return false;
     }

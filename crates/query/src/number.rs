@@ -218,7 +218,7 @@ impl Number {
     /// The parts for arithmetic with a decimal, where the server takes a double at 15 digits, so that 0.1 is 0.1.
     pub(crate) fn decimal_parts(self) -> Parts {
         match self {
-            Self::Double(value) if value.is_finite() => {
+            Self::Double(value) if value.is_finite() && value != 0.0 => {
                 format!("{value:.14e}").parse::<Decimal128>().map_or(Parts::NaN, Parts::of)
             }
             _ => self.parts(),

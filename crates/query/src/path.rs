@@ -125,6 +125,45 @@ impl Path {
     }
 }
 
+impl Path {
+    /// Visits what the path sorts by, as the server's indexes have it: each item of an array at its end, but undefined for
+    /// one without items, and null for what is not there. An index in the path names an item of an array where there is
+    /// one, and is not looked for in the documents of that array.
+    pub(crate) fn visit_keys<'a>(&self, document: &'a RawDocument, visit: &mut dyn FnMut(RawBsonRef<'a>)) {
+        keys_in(document, &self.parts, visit);
+    }
+}
+
+fn keys_in<'a>(document: &'a RawDocument, parts: &[String], visit: &mut dyn FnMut(RawBsonRef<'a>)) {
+    let Some((first, rest)) = parts.split_first() else { return };
+    keys_below(get(document, first), rest, visit);
+}
+
+fn keys_below<'a>(value: Option<RawBsonRef<'a>>, rest: &[String], visit: &mut dyn FnMut(RawBsonRef<'a>)) {
+    match (value, rest.split_first()) {
+        (None, _) => visit(RawBsonRef::Null),
+        (Some(RawBsonRef::Array(array)), None) if array.is_empty() => visit(RawBsonRef::Undefined),
+        (Some(RawBsonRef::Array(array)), None) => items(array).for_each(visit),
+        (Some(value), None) => visit(value),
+        (Some(RawBsonRef::Document(inner)), _) => keys_in(inner, rest, visit),
+        (Some(RawBsonRef::Array(array)), Some((next, beyond))) => {
+            if let Some(item) = array_index(next).and_then(|index| items(array).nth(index)) {
+                return keys_below(Some(item), beyond, visit);
+            }
+            if array.is_empty() {
+                return visit(RawBsonRef::Null);
+            }
+            for item in items(array) {
+                match item {
+                    RawBsonRef::Document(inner) => keys_in(inner, rest, visit),
+                    _ => visit(RawBsonRef::Null),
+                }
+            }
+        }
+        (Some(_), Some(_)) => visit(RawBsonRef::Null),
+    }
+}
+
 /// Told of a value and of the index of the first array that led to it; returns whether to stop.
 type Visit<'v, 'a> = dyn FnMut(Option<RawBsonRef<'a>>, Option<usize>) -> bool + 'v;
 

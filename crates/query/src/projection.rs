@@ -67,8 +67,7 @@ impl Projection {
         let others = || leaves.iter().filter(|(path, _)| path.as_str() != "_id");
         let plain = |leaf: &Leaf| if let Leaf::Flag(flag) = leaf { Some(*flag) } else { None };
         let said = others().find_map(|(_, leaf)| plain(leaf)).or_else(|| others().find_map(|(_, leaf)| flag(leaf)));
-        let has_slices = others().any(|(_, leaf)| matches!(leaf, Leaf::Part(Part::Slice { .. })));
-        let including = said.unwrap_or(!has_slices && id.unwrap_or(false));
+        let including = said.unwrap_or(id.unwrap_or(false));
         let mut parsed = Self {
             including,
             root: Branch::default(),
@@ -77,6 +76,7 @@ impl Projection {
             computed: Vec::new(),
         };
         check_positional(&leaves)?;
+        check_collisions(leaves.iter().map(|(path, _)| path))?;
         for (path, leaf) in leaves {
             let is_id = path.as_str() == "_id";
             match leaf {
@@ -88,14 +88,14 @@ impl Projection {
                     let message = format!("Cannot do {doing} on field {} in {other} projection", path.as_str());
                     return Err(Error::new(code, message));
                 }
-                Leaf::Flag(_) => parsed.root.insert(path.parts(), path.as_str())?,
+                Leaf::Flag(_) => parsed.root.insert(path.parts()),
                 Leaf::Part(part) => {
                     if matches!(part, Part::Positional) && !including {
                         let message = "positional projection cannot be used with exclusion";
                         return Err(Error::new(ErrorCode::MixedProjection, message));
                     }
                     if including {
-                        parsed.root.insert(path.parts(), path.as_str())?;
+                        parsed.root.insert(path.parts());
                     }
                     parsed.parts.push((path, part));
                 }
@@ -110,15 +110,6 @@ impl Projection {
                     }
                     parsed.computed.push((path, expression));
                 }
-            }
-        }
-        for (place, (path, _)) in parsed.parts.iter().enumerate() {
-            let touches = |other: &Path| other.starts_with(path) || path.starts_with(other);
-            if parsed.parts[..place].iter().any(|(other, _)| touches(other)) {
-                return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str()));
-            }
-            if !including && parsed.root.touches(path.parts()) {
-                return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str()));
             }
         }
         Ok(parsed)
@@ -156,7 +147,9 @@ impl Projection {
     /// The projection that keeps paths, and `_id` if it is told so.
     pub(crate) fn including<'p>(paths: impl IntoIterator<Item = &'p Path>, with_id: bool) -> Result<Self> {
         let mut root = Branch::default();
-        paths.into_iter().try_for_each(|path| root.insert(path.parts(), path.as_str()))?;
+        let paths: Vec<&Path> = paths.into_iter().collect();
+        check_collisions(paths.iter().copied())?;
+        paths.iter().for_each(|path| root.insert(path.parts()));
         Ok(Self { including: true, root, with_id, parts: Vec::new(), computed: Vec::new() })
     }
 
@@ -338,35 +331,36 @@ fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
     Ok(())
 }
 
+/// Checks that no path leads through another, nor is one twice.
+fn check_collisions<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<()> {
+    let mut seen: Vec<&Path> = Vec::new();
+    for path in paths {
+        for other in &seen {
+            if other.starts_with(path) {
+                return Err(collision(ErrorCode::ProjectionParentCollision, path.as_str()));
+            }
+            if path.starts_with(other) {
+                return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str()));
+            }
+        }
+        seen.push(path);
+    }
+    Ok(())
+}
+
 fn collision(code: ErrorCode, path: &str) -> Error {
     Error::new(code, format!("Path collision at {path}"))
 }
 
 impl Branch {
-    fn insert(&mut self, parts: &[String], whole: &str) -> Result<()> {
-        let Some((first, rest)) = parts.split_first() else { return Ok(()) };
-        match self.fields.iter_mut().find(|(name, _)| name == first) {
-            Some((_, Some(branch))) if !rest.is_empty() => branch.insert(rest, whole),
-            Some((_, Some(_))) => Err(collision(ErrorCode::ProjectionParentCollision, whole)),
-            Some((_, None)) => Err(collision(ErrorCode::ProjectionPathCollision, whole)),
-            None => {
-                let mut branch = None;
-                if !rest.is_empty() {
-                    branch.insert(Branch::default()).insert(rest, whole)?;
-                }
-                self.fields.push((first.clone(), branch));
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether a path is one of these, or leads through one, or one through it.
-    fn touches(&self, parts: &[String]) -> bool {
-        let Some((first, rest)) = parts.split_first() else { return true };
-        match self.fields.iter().find(|(name, _)| name == first) {
-            Some((_, Some(branch))) => branch.touches(rest),
-            Some((_, None)) => true,
-            None => false,
+    fn insert(&mut self, parts: &[String]) {
+        let Some((first, rest)) = parts.split_first() else { return };
+        let place = self.fields.iter().position(|(name, _)| name == first).unwrap_or_else(|| {
+            self.fields.push((first.clone(), None));
+            self.fields.len() - 1
+        });
+        if !rest.is_empty() {
+            self.fields[place].1.get_or_insert_default().insert(rest);
         }
     }
 }
@@ -400,7 +394,13 @@ fn flatten(projection: &RawDocument, prefix: &str, leaves: &mut Vec<(Path, Leaf)
                 Some((operator, operand)) if operator.starts_with('$') => {
                     leaves.push((projected_path(&text)?, operated(&text, inner, operator, operand)?));
                 }
-                Some(_) => flatten(inner, &format!("{text}."), leaves)?,
+                Some(_) => {
+                    let path = Path::new(&text);
+                    if leaves.iter().any(|(other, _)| other.starts_with(&path)) {
+                        return Err(collision(ErrorCode::ProjectionParentCollision, &text));
+                    }
+                    flatten(inner, &format!("{text}."), leaves)?;
+                }
             },
             RawBsonRef::Boolean(_)
             | RawBsonRef::Int32(_)

@@ -92,30 +92,14 @@ impl Sort {
 
 fn key_at(document: &RawDocument, path: &Path, descending: bool) -> Vec<u8> {
     let mut best: Option<Vec<u8>> = None;
-    let mut whole_array = None;
-    let mut consider = |key: Vec<u8>| {
+    path.visit_keys(document, &mut |value| {
+        let key = crate::encode_key(value);
         let better = best.as_ref().is_none_or(|best| if descending { key > *best } else { key < *best });
         if better {
             best = Some(key);
         }
-    };
-    let mut in_array = false;
-    path.visit(document, &mut |value| {
-        match value {
-            // The matcher's traversal ends an array with the array itself, which is not one of its items.
-            Some(value @ RawBsonRef::Array(array)) if !array.is_empty() || in_array => {
-                if whole_array.is_none() {
-                    whole_array = Some(value);
-                }
-            }
-            Some(RawBsonRef::Array(_)) => consider(crate::encode_key(RawBsonRef::Undefined)),
-            Some(value) => consider(crate::encode_key(value)),
-            None => consider(crate::encode_key(RawBsonRef::Null)),
-        }
-        in_array = true;
-        false
     });
-    best.or_else(|| whole_array.map(crate::encode_key)).unwrap_or_else(|| crate::encode_key(RawBsonRef::Null))
+    best.unwrap_or_else(|| crate::encode_key(RawBsonRef::Null))
 }
 
 #[cfg(test)]

@@ -157,6 +157,14 @@ impl Update {
         self.run(document, position, false, environment)
     }
 
+    /// Whether a filter can be that of an upsert.
+    ///
+    /// # Errors
+    /// `QueryFeatureNotAllowed` for `$expr`.
+    pub fn check_upsert(filter: &Filter) -> Result<()> {
+        filter.refuse(&["$expr"], "the query predicate for an upsert")
+    }
+
     /// The document that an upsert inserts: the filter's equalities, then the update, then a new `_id` if none came of it.
     ///
     /// # Errors
@@ -305,7 +313,10 @@ fn seed(filter: &Filter, only_id: bool) -> Result<RawDocumentBuf> {
     let empty = RawDocumentBuf::new();
     let mut tree = Tree::new(&empty);
     let mut seen: Vec<&Path> = Vec::new();
-    for (path, value) in filter.equalities() {
+    let mut equalities = filter.equalities();
+    // As the server, which has new fields in the order of their paths.
+    equalities.sort_by_key(|(path, _)| path.as_str());
+    for (path, value) in equalities {
         if only_id && path.as_str() != "_id" {
             continue;
         }

@@ -142,7 +142,10 @@ impl Modify {
     /// Puts in what variables stand for, and checks that its parts go together.
     pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
         self.filter.bind(variables)?;
-        if let Change::Update { update, .. } = &mut self.change {
+        if let Change::Update { update, upsert } = &mut self.change {
+            if *upsert {
+                Update::check_upsert(&self.filter)?;
+            }
             update.bind(variables)?;
         }
         bind_projection(self.projection.as_mut(), &self.filter, variables)

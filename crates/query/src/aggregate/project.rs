@@ -108,7 +108,10 @@ pub(crate) fn set_in(document: &RawDocument, parts: &[String], value: Option<&Ra
     }
     match value {
         Some(value) if !found && rest.is_empty() => crate::append(&mut result, first, value),
-        Some(_) if !found => crate::append(&mut result, first, &set_in(crate::document::empty(), rest, value)),
+        // Where there is no value, what would lead to it is made all the same, as the server does.
+        _ if !found && !rest.is_empty() => {
+            crate::append(&mut result, first, &set_in(crate::document::empty(), rest, value));
+        }
         _ => {}
     }
     result

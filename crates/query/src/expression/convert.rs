@@ -75,10 +75,7 @@ fn numeric(name: &str, value: &Value, number: Number) -> Result<RawBson> {
         }
         _ => RawBson::Decimal128(match number {
             Number::Decimal(decimal) => decimal,
-            Number::Double(_) => match number.plus(Number::Decimal(zero())) {
-                Number::Decimal(decimal) => decimal,
-                _ => zero(),
-            },
+            Number::Double(_) => number.decimal_parts().text().parse().unwrap_or_else(|_| zero()),
             whole => whole.to_integer().unwrap_or_default().to_string().parse().unwrap_or_else(|_| zero()),
         }),
     })

@@ -261,22 +261,26 @@ fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
         ));
     }
     check_way(from, tree)?;
-    for (end, path) in [("source", from), ("destination", to)] {
-        for length in 1..path.parts().len() {
-            let parent = Path::new(&path.parts()[..length].join("."));
-            let held = tree.open(&parent).map(|node| node.to_value());
-            if let Some(RawBson::Array(_)) = held {
-                return Err(Error::bad_value(format!(
-                    "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
-                    path.as_str(),
-                    parent.as_str()
-                )));
-            }
-        }
-    }
+    check_no_array(from, "source", tree)?;
     let Some(value) = tree.open(from).map(|node| node.to_value()) else { return Ok(()) };
+    check_no_array(to, "destination", tree)?;
     tree.remove(from);
     tree.set(to, value)
+}
+
+/// Checks that a path leads through no array.
+fn check_no_array(path: &Path, end: &str, tree: &mut Tree<'_>) -> Result<()> {
+    for length in 1..path.parts().len() {
+        let parent = Path::new(&path.parts()[..length].join("."));
+        if let Some(RawBson::Array(_)) = tree.open(&parent).map(|node| node.to_value()) {
+            return Err(Error::bad_value(format!(
+                "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
+                path.as_str(),
+                parent.as_str()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that nothing stands in a path's way that has no fields, or not such ones.

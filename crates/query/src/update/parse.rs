@@ -52,8 +52,9 @@ pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> 
     }
     check_conflicts(&actions)?;
     positional::check_filters(actions.iter().map(|(path, _)| path), array_filters)?;
-    // The server updates fields in the order of their names, so that new ones are appended in it.
-    actions.sort_by(|(a, _), (b, _)| in_server_order(a, b));
+    // The server updates fields in the order of their names, so that new ones are appended in it. What is renamed is
+    // written where it goes to.
+    actions.sort_by(|one, other| in_server_order(written(one), written(other)));
     Ok(actions)
 }
 
@@ -61,6 +62,10 @@ fn path(name: &str) -> Result<Path> {
     let path = Path::strict(name)?;
     positional::check_dollars(&path)?;
     Ok(path)
+}
+
+fn written((path, action): &(Path, Action)) -> &Path {
+    if let Action::Rename(to) = action { to } else { path }
 }
 
 fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
@@ -197,6 +202,13 @@ fn rename(name: &str, value: RawBsonRef<'_>) -> Result<Action> {
     }
     let (from, to) = (Path::strict(name)?, path(to)?);
     positional::check(&to)?;
+    if from.starts_with(&to) || to.starts_with(&from) {
+        let message = format!(
+            "The source and target field for $rename must not be on the same path: {name}: \"{}\"",
+            to.as_str()
+        );
+        return Err(Error::bad_value(message));
+    }
     for (end, path) in [("source", &from), ("destination", &to)] {
         if positional::is_positional(path) {
             return Err(Error::bad_value(format!("The {end} field for $rename may not be dynamic: {}", path.as_str())));

@@ -1,8 +1,315 @@
-//! Where the server that is compared with is known to depart from MongoDB's documentation.
+//! Where the server that is compared with is known to depart from MongoDB, and the page of its manual that says how it should be
+//! (below <https://www.mongodb.com/docs/manual/>).
+
+use bson::{Bson, Document, bson};
 
 use super::case::{Case, Outcome};
 
-/// The page that says that ours is right, where one does.
-pub fn known(_case: &Case, _ours: &Outcome, _theirs: &Outcome) -> Option<&'static str> {
-    None
+/// What a difference comes from.
+pub struct Departure {
+    /// The page, and what the server does instead.
+    pub page: &'static str,
+    /// Whether it shows in what the two answered.
+    shows: fn(&Case, &Outcome, &Outcome) -> bool,
+    /// The case without it: with that, the two must agree.
+    without: Option<fn(&Case) -> Case>,
+}
+
+/// All that are known.
+pub const KNOWN: &[Departure] = &[
+    Departure {
+        page: "reference/operator/aggregation: an expression's failure has code 2 instead of a number of its own",
+        shows: |_, ours, theirs| {
+            theirs.failure == Some(2) && ours.failure.is_some_and(|code| code > 10_000) && ours.leaves_as(theirs)
+        },
+        without: None,
+    },
+    Departure {
+        page: "core/field-paths: a path through an array has no value, instead of an array of what its documents have",
+        shows: |case, _, _| mentions(&Bson::Document(case.command.clone()), &is_dotted_reference),
+        without: Some(|case| Case { documents: case.documents.clone(), command: with_short_references(&case.command) }),
+    },
+    Departure {
+        page: "reference/operator: which of several failures is told depends on the order of computing",
+        shows: |case, ours, theirs| {
+            let of_expression = |outcome: &Outcome| outcome.failure.is_some_and(|code| code > 10_000);
+            let operators = [
+                "$set",
+                "$inc",
+                "$mul",
+                "$min",
+                "$max",
+                "$push",
+                "$pull",
+                "$pop",
+                "$bit",
+                "$unset",
+                "$addToSet",
+                "$rename",
+            ];
+            let command = case.command.to_string();
+            let used = operators.iter().filter(|operator| command.contains(&format!("{operator}\""))).count();
+            (of_expression(ours) && of_expression(theirs))
+                || (used > 1 && ours.failure.is_some() && theirs.failure.is_some())
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/aggregation/concatArrays: an operand without a value is an error, instead of null",
+        shows: |_, ours, theirs| theirs.failure == Some(28664) && ours.failure.is_none(),
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/query/jsonSchema: minimum is compared otherwise",
+        shows: |case, _, _| without_field(&case.command, "minimum") != case.command,
+        without: Some(|case| Case {
+            documents: case.documents.clone(),
+            command: without_field(&case.command, "minimum"),
+        }),
+    },
+    Departure {
+        page: "reference/operator/aggregation: what has no value stays undefined in an array, and leaves no empty document",
+        shows: |case, _, _| mentions(&Bson::Document(case.command.clone()), &|text| text.starts_with('$')),
+        without: Some(|case| Case { documents: case.documents.clone(), command: with_values(&case.command) }),
+    },
+    Departure {
+        page: "reference/operator/update/pop: a path through what has no fields is no error",
+        shows: |case, ours, theirs| {
+            ours.failure != theirs.failure
+                && [ours.failure, theirs.failure].contains(&Some(28))
+                && case.command.to_string().contains("$pop")
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/command/findAndModify: an update that is wrong is only an error if a document matches",
+        shows: |case, ours, theirs| {
+            case.command.contains_key("findAndModify")
+                && matches!(ours.failure, Some(2 | 9 | 40))
+                && ours.failure != theirs.failure
+                && theirs.leaves_as(ours)
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/aggregation: an expression that is not of its form is only an error for a document",
+        shows: |_, ours, theirs| ours.failure == Some(16020) && theirs.failure.is_none(),
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/aggregation/pow: the power of integers is another type, or rounded otherwise",
+        shows: |case, _, _| case.command.to_string().contains("$pow"),
+        without: Some(|case| Case {
+            documents: case.documents.clone(),
+            command: with_name(&case.command, "$pow", "$subtract"),
+        }),
+    },
+    Departure {
+        page: "reference/operator/query/bitsAllSet: a double or a decimal that is whole has no bits",
+        shows: |case, _, _| case.command.to_string().contains("$bits"),
+        without: Some(|case| Case {
+            documents: case.documents.iter().map(with_integers).collect(),
+            command: case.command.clone(),
+        }),
+    },
+    Departure {
+        page: "reference/operator/query/elemMatch: an array in an array is no document",
+        shows: |case, _, _| case.command.to_string().contains("$elemMatch"),
+        without: Some(|case| Case {
+            documents: case.documents.iter().map(without_nested_arrays).collect(),
+            command: case.command.clone(),
+        }),
+    },
+    Departure {
+        page: "reference/command/update: a pipeline's upsert keeps the order of the filter's fields",
+        shows: |case, ours, theirs| {
+            let sorted = |outcome: &Outcome| outcome.left.iter().map(sorted).collect::<Vec<_>>();
+            case.command.to_string().contains("upsert") && ours.failure.is_none() && sorted(ours) == sorted(theirs)
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/command/update: a replacement by the same document counts as modified",
+        shows: |case, ours, theirs| {
+            ours.left == theirs.left
+                && case.command.contains_key("update")
+                && theirs.reply.get_i32("nModified").ok() == Some(1)
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/method/db.collection.update: $expr in an upsert is only an error if nothing matches",
+        shows: |_, ours, _| ours.failure == Some(224),
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/aggregation/mergeObjects: an operand that is no object is no error",
+        shows: |_, ours, theirs| ours.failure == Some(40400) && theirs.failure.is_none(),
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/query/all: in an upsert its conditions are taken for equalities, and in a replacement all are",
+        shows: |case, ours, theirs| {
+            [ours.failure, theirs.failure].contains(&Some(54))
+                && ours.failure != theirs.failure
+                && case.command.to_string().contains("upsert")
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/update/mul: a value that is no number has code 2 in an array that $[] leads through",
+        shows: |case, ours, theirs| {
+            ours.failure == Some(14) && theirs.failure == Some(2) && case.command.to_string().contains(".$[")
+        },
+        without: None,
+    },
+    Departure {
+        page: "tutorial/query-for-null-fields: an item that an array does not have is null",
+        shows: |case, _, _| has_index(&case.command),
+        without: Some(|case| Case { documents: case.documents.clone(), command: without_indexes(&case.command) }),
+    },
+];
+
+impl Departure {
+    /// The case that must show no difference if this is all that there is to it; nothing where it cannot be told so.
+    pub fn without(&self, case: &Case) -> Option<Case> {
+        self.without.map(|without| without(case))
+    }
+
+    pub fn shows(&self, case: &Case, ours: &Outcome, theirs: &Outcome) -> bool {
+        (self.shows)(case, ours, theirs)
+    }
+}
+
+/// Whether a string anywhere in a value is of a kind.
+fn mentions(value: &Bson, is: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Bson::String(text) => is(text),
+        Bson::Array(items) => items.iter().any(|item| mentions(item, is)),
+        Bson::Document(fields) => fields.values().any(|value| mentions(value, is)),
+        _ => false,
+    }
+}
+
+/// Whether a path anywhere in a command names an item by its place.
+fn has_index(command: &Document) -> bool {
+    without_indexes(command) != *command
+}
+
+/// A command whose paths name no items by their places.
+fn without_indexes(command: &Document) -> Document {
+    fn changed(value: &Bson) -> Bson {
+        match value {
+            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
+            Bson::Document(fields) => Bson::Document(without_indexes(fields)),
+            other => other.clone(),
+        }
+    }
+    let named = |name: &String| name.replace(".0", ".zero").replace(".1", ".one");
+    command.iter().map(|(name, value)| (named(name), changed(value))).collect()
+}
+
+fn is_dotted_reference(text: &str) -> bool {
+    text.starts_with('$') && text.contains('.')
+}
+
+/// A document with each string in it changed.
+fn with_texts(document: &Document, change: fn(&str) -> Bson) -> Document {
+    fn changed(value: &Bson, change: fn(&str) -> Bson) -> Bson {
+        match value {
+            Bson::String(text) => change(text),
+            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, change)).collect()),
+            Bson::Document(fields) => Bson::Document(with_texts(fields, change)),
+            other => other.clone(),
+        }
+    }
+    document.iter().map(|(name, value)| (name.clone(), changed(value, change))).collect()
+}
+
+/// A command whose references are to fields and variables alone.
+fn with_short_references(command: &Document) -> Document {
+    with_texts(command, |text| match text.split_once('.') {
+        Some((first, _)) if text.starts_with('$') => Bson::String(first.to_owned()),
+        _ => Bson::String(text.to_owned()),
+    })
+}
+
+/// A command whose references, and whose operators that may give no value, all have values.
+fn with_values(command: &Document) -> Document {
+    const MAYBE: [&str; 7] = ["$arrayElemAt", "$cond", "$first", "$ifNull", "$let", "$reduce", "$switch"];
+    fn changed(value: &Bson) -> Bson {
+        match value {
+            Bson::String(text) if text.starts_with('$') => bson!({ "$ifNull": [text, 7] }),
+            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
+            Bson::Document(fields) if fields.keys().any(|name| MAYBE.contains(&name.as_str())) => {
+                bson!({ "$ifNull": [with_values(fields), 7] })
+            }
+            Bson::Document(fields) => Bson::Document(with_values(fields)),
+            other => other.clone(),
+        }
+    }
+    command.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+}
+
+/// A document whose numbers are integers, where they are whole.
+fn with_integers(document: &Document) -> Document {
+    fn changed(value: &Bson) -> Bson {
+        match value {
+            Bson::Double(number) if number.fract() == 0.0 => Bson::Int64(*number as i64),
+            Bson::Decimal128(number) => match number.to_string().parse::<f64>() {
+                Ok(number) if number.fract() == 0.0 => Bson::Int64(number as i64),
+                _ => value.clone(),
+            },
+            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
+            Bson::Document(fields) => Bson::Document(with_integers(fields)),
+            other => other.clone(),
+        }
+    }
+    document.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+}
+
+/// A document whose arrays hold no arrays.
+fn without_nested_arrays(document: &Document) -> Document {
+    fn changed(value: &Bson, nested: bool) -> Bson {
+        match value {
+            Bson::Array(_) if nested => Bson::Int32(0),
+            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, true)).collect()),
+            Bson::Document(fields) => Bson::Document(without_nested_arrays(fields)),
+            other => other.clone(),
+        }
+    }
+    document.iter().map(|(name, value)| (name.clone(), changed(value, false))).collect()
+}
+
+/// A document's fields in the order of their names.
+fn sorted(document: &Document) -> String {
+    let mut fields: Vec<String> = document.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    fields.sort();
+    fields.join(", ")
+}
+
+/// A command with another name for a field, wherever it is.
+fn with_name(command: &Document, old: &str, new: &str) -> Document {
+    fn changed(value: &Bson, old: &str, new: &str) -> Bson {
+        match value {
+            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, old, new)).collect()),
+            Bson::Document(fields) => Bson::Document(with_name(fields, old, new)),
+            other => other.clone(),
+        }
+    }
+    let named = |name: &String| if name == old { new.to_owned() } else { name.clone() };
+    command.iter().map(|(name, value)| (named(name), changed(value, old, new))).collect()
+}
+
+/// A command without a field, wherever it is.
+fn without_field(command: &Document, field: &str) -> Document {
+    fn changed(value: &Bson, field: &str) -> Bson {
+        match value {
+            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, field)).collect()),
+            Bson::Document(fields) => Bson::Document(without_field(fields, field)),
+            other => other.clone(),
+        }
+    }
+    let kept = command.iter().filter(|(name, _)| *name != field);
+    kept.map(|(name, value)| (name.clone(), changed(value, field))).collect()
 }

@@ -268,8 +268,7 @@ impl Generator {
                 4 => drop(schema.insert("minimum", self.0.random_range(-1..3))),
                 5 => drop(schema.insert("maxItems", self.0.random_range(0..3))),
                 6 => {
-                    let values = self.several(3, Self::scalar);
-                    schema.insert("enum", values);
+                    schema.insert("enum", vec![self.scalar()]);
                 }
                 7 if depth > 0 => drop(schema.insert("items", self.schema(depth - 1))),
                 8 if depth > 0 => drop(schema.insert("not", self.schema(depth - 1))),
@@ -450,7 +449,7 @@ impl Generator {
         match self.below(4) {
             0 => bson!({ "$mergeObjects": [self.object(depth), self.object(depth)] }),
             1 => bson!({ "$objectToArray": self.object(depth) }),
-            2 => bson!({ "x": self.expression(depth), "y": { "z": self.expression(depth) } }),
+            2 => bson!({ "x": self.computed(depth), "y": { "z": self.computed(depth) } }),
             _ => bson!({ "$arrayToObject": { "$objectToArray": self.object(depth) } }),
         }
     }
@@ -472,16 +471,26 @@ impl Generator {
 
     // What is made of what was found.
 
+    /// An expression for a projection, where a number by itself would mean that the field is kept.
+    fn computed(&mut self, depth: usize) -> Bson {
+        match self.expression(depth) {
+            value @ (Bson::Document(_) | Bson::String(_)) => value,
+            value => bson!({ "$literal": value }),
+        }
+    }
+
     fn projection(&mut self) -> Document {
         let mut projection = Document::new();
         let including = self.below(2) == 0;
         for _ in 0..1 + self.below(3) {
             let path = self.path();
             let value = match self.below(10) {
-                0 => bson!({ "$slice": self.pick(&[1, -1, 0, 2]) }),
-                1 => bson!({ "$slice": [self.pick(&[0, 1, -2]), self.pick(&[1, 2])] }),
-                2 => Bson::Document(doc! { "$elemMatch": self.elem_match(1) }),
-                3 if including => self.expression(2),
+                0 if !(including && path.contains('.')) => bson!({ "$slice": self.pick(&[1, -1, 0, 2]) }),
+                1 if !(including && path.contains('.')) => {
+                    bson!({ "$slice": [self.pick(&[0, 1, -2]), self.pick(&[1, 2])] })
+                }
+                2 if including && !path.contains('.') => Bson::Document(doc! { "$elemMatch": self.elem_match(1) }),
+                3 if including => self.computed(2),
                 _ => Bson::Int32(i32::from(including)),
             };
             projection.insert(path, value);
@@ -507,7 +516,7 @@ impl Generator {
             0 => doc! { "distinct": "c", "key": self.path(), "query": self.filter(1) },
             1 => doc! { "count": "c", "query": self.filter(2) },
             2 | 3 => {
-                let expression = self.expression(3);
+                let expression = self.computed(3);
                 doc! { "aggregate": "c", "pipeline": [{ "$sort": { "_id": 1 } }, { "$project": { "r": expression } }], "cursor": {} }
             }
             _ => {
@@ -613,9 +622,9 @@ impl Generator {
         if self.one_in(6) {
             let stage = match self.below(4) {
                 0 => doc! { "$set": { self.path(): self.expression(2) } },
-                1 => doc! { "$unset": self.path() },
+                1 => doc! { "$unset": self.pick(&["a", "b", "c"]) },
                 2 => doc! { "$replaceWith": { "$mergeObjects": [{ "_id": "$_id" }, self.object(1)] } },
-                _ => doc! { "$project": { self.path(): 1, "d": self.expression(2) } },
+                _ => doc! { "$project": { self.path(): 1, "d": self.computed(2) } },
             };
             return (bson!([stage]), None);
         }
@@ -623,7 +632,7 @@ impl Generator {
         let mut filters = false;
         for _ in 0..1 + usize::from(self.one_in(3)) {
             let (operator, operand) = self.action();
-            let path = if operator == "$rename" { self.path() } else { self.update_path() };
+            let path = if ["$rename", "$setOnInsert"].contains(&operator) { self.path() } else { self.update_path() };
             filters |= path.contains("$[x]");
             match update.get_document_mut(operator) {
                 Ok(actions) => drop(actions.insert(path, operand)),
@@ -680,7 +689,7 @@ impl Generator {
             }
         }
         if self.one_in(3) {
-            command.insert("fields", self.projection());
+            command.insert("fields", doc! { self.pick(&["a", "b.c"]): 1, "c": 1 });
         }
         command
     }

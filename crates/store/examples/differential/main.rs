@@ -215,7 +215,7 @@ impl Sides {
     /// A case by itself.
     async fn alone(&mut self, case: Case) {
         let Some(difference) = self.difference(&case).await else { return };
-        if let Some(page) = departures::known(&difference.case, &difference.ours, &difference.theirs) {
+        if let Some(page) = self.known(&difference).await {
             *self.found.lock().unwrap().known.entry(page).or_default() += 1;
             return;
         }
@@ -225,6 +225,27 @@ impl Sides {
         }
         let smallest = self.shrunk(difference).await;
         self.found.lock().unwrap().differences.push(smallest);
+    }
+
+    /// The departure of the server that a difference comes from.
+    async fn known(&mut self, difference: &Difference) -> Option<&'static str> {
+        let Difference { case, ours, theirs } = difference;
+        for departure in departures::KNOWN.iter().filter(|departure| departure.shows(case, ours, theirs)) {
+            match departure.without(case) {
+                None => return Some(departure.page),
+                Some(without) if self.difference(&without).await.is_none() => return Some(departure.page),
+                Some(_) => {}
+            }
+        }
+        // Several of them at once.
+        let shown = departures::KNOWN.iter().filter(|departure| departure.shows(case, ours, theirs));
+        let without =
+            shown.fold(case.clone(), |case, departure| departure.without(&case).unwrap_or_else(|| case.clone()));
+        let is_other = without.command != case.command || without.documents != case.documents;
+        match is_other && self.difference(&without).await.is_none() {
+            true => Some("several of these pages at once"),
+            false => None,
+        }
     }
 
     async fn difference(&mut self, case: &Case) -> Option<Difference> {
@@ -244,7 +265,7 @@ impl Sides {
                 if let Some(difference) = self.difference(&case).await
                     && difference.ours.failure == smallest.ours.failure
                     && difference.theirs.failure == smallest.theirs.failure
-                    && departures::known(&difference.case, &difference.ours, &difference.theirs).is_none()
+                    && self.known(&difference).await.is_none()
                 {
                     smallest = difference;
                     continue 'again;

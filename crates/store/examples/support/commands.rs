@@ -157,7 +157,7 @@ impl Database {
         };
         let limit = limit.map(|limit| limit + skip as usize);
         let counted = self.store.count(Count { namespace, filter, limit, guard: None }).await?;
-        Ok(doc! { "n": counted.saturating_sub(skip) as i64, "ok": 1.0 })
+        Ok(doc! { "n": counted.saturating_sub(skip) as i32, "ok": 1.0 })
     }
 
     async fn distinct(&self, command: &Document, namespace: Namespace) -> Answer {
