@@ -182,6 +182,11 @@ pub(crate) fn compute(operation: Operation, left: Parts, right: Parts) -> Decima
     pack(result)
 }
 
+/// Zero with the exponent of a whole number.
+pub(crate) fn zero() -> Decimal128 {
+    Decimal128::from_bytes(((EXPONENT_BIAS as u128) << 113).to_le_bytes())
+}
+
 /// The decimal with `places` digits behind the point (before it where negative).
 pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128 {
     // Towards the infinities there is no whole number next to one of them, as the server has it.
@@ -198,7 +203,9 @@ pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128
     });
     let value = context.parse(value.text()).unwrap_or(dec::Decimal128::NAN);
     let unit = context.parse(format!("1E{}", -places)).unwrap_or(dec::Decimal128::NAN);
-    pack(context.quantize(value, unit))
+    let rounded = context.quantize(value, unit);
+    // What has too many digits before the point for that has none behind it.
+    pack(if rounded.is_nan() && !is_directed { value } else { rounded })
 }
 
 /// Computes with decNumber in 34 digits.

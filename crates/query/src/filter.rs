@@ -431,7 +431,10 @@ fn compares(
         // What is not there lies between the bounds of all keys, too.
         return (or_equal && matches!(bound, RawBsonRef::Null)) || (bounded && holds(compare(RawBsonRef::Null, bound)));
     };
-    if type_class(bound) != type_class(value) && !bounded {
+    if bounded {
+        return holds(compare(value, bound));
+    }
+    if type_class(bound) != type_class(value) {
         return false;
     }
     if is_nan(bound) || is_nan(value) {

@@ -18,6 +18,7 @@ mod path;
 mod projection;
 mod regex;
 mod sort;
+mod total;
 mod types;
 mod update;
 mod variables;

@@ -10,6 +10,7 @@ use bson::{
 use super::single_field;
 use crate::{
     Error, ErrorCode, Number, Result, Variables, compare, document::elements, encode_key, expression::Expression,
+    total::Total,
 };
 
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ const UNSUPPORTED: &[&str] = &[
 
 /// One accumulator's state.
 enum State {
-    Number { sum: Number, count: i64 },
+    Number { sum: Total, count: i64 },
     Value(Option<RawBson>),
     Items(Vec<RawBson>),
 }
@@ -157,7 +158,7 @@ impl Group {
 impl Operator {
     fn start(self) -> State {
         match self {
-            Self::Sum | Self::Avg => State::Number { sum: Number::Int32(0), count: 0 },
+            Self::Sum | Self::Avg => State::Number { sum: Total::default(), count: 0 },
             Self::Min | Self::Max | Self::First | Self::Last => State::Value(None),
             Self::Push | Self::AddToSet => State::Items(Vec::new()),
         }
@@ -167,7 +168,7 @@ impl Operator {
         match (self, state) {
             (_, State::Number { sum, count }) => {
                 if let Some(number) = value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())) {
-                    *sum = sum.plus(number);
+                    sum.add(number);
                     *count += 1;
                 }
             }
@@ -205,8 +206,8 @@ impl Operator {
     fn finish(self, state: State) -> RawBson {
         match (self, state) {
             (Self::Avg, State::Number { count: 0, .. }) => RawBson::Null,
-            (Self::Avg, State::Number { sum, count }) => sum.divide_by_count(count).to_bson(),
-            (_, State::Number { sum, .. }) => sum.to_bson(),
+            (Self::Avg, State::Number { sum, count }) => sum.divided_by(count).to_bson(),
+            (_, State::Number { sum, .. }) => sum.sum().to_bson(),
             (_, State::Value(value)) => value.unwrap_or(RawBson::Null),
             (_, State::Items(items)) => {
                 let mut array = RawArrayBuf::new();

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use bson::{DateTime, RawBson};
+use bson::{DateTime, Decimal128, RawBson};
 
 use super::{
     Value,
@@ -144,6 +144,9 @@ fn of_number(name: &str, operands: Operands<'_>, compute: impl Fn(Number) -> Res
     }
 }
 
+/// The bit of a decimal's last byte that says that it is negative.
+const SIGN: u8 = 0x80;
+
 pub(super) fn abs(operands: Operands<'_>) -> Result<Value> {
     of_number("$abs", operands, |number| {
         Ok(match number {
@@ -155,10 +158,11 @@ pub(super) fn abs(operands: Operands<'_>) -> Result<Value> {
                 value.checked_abs().ok_or_else(|| Error::location(28680, "can't take $abs of long long min"))?,
             ),
             Number::Double(value) => Number::Double(value.abs()),
-            Number::Decimal(_) if number.compare(Number::Int32(0)).is_lt() => {
-                number.checked_mul(Number::Int32(-1)).unwrap_or(number)
+            Number::Decimal(value) => {
+                let mut bytes = value.bytes();
+                bytes[15] &= !SIGN;
+                Number::Decimal(Decimal128::from_bytes(bytes))
             }
-            decimal => decimal,
         })
     })
 }

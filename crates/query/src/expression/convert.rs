@@ -1,9 +1,12 @@
 //! Conversions between types (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/convert/>).
 
-use bson::{DateTime, Decimal128, RawBson, oid::ObjectId};
+use bson::{DateTime, RawBson, oid::ObjectId};
 
 use super::{Value, is_nullish, type_of};
-use crate::{Error, ErrorCode, Number, Result, decimal::Parts};
+use crate::{
+    Error, ErrorCode, Number, Result,
+    decimal::{self, Parts},
+};
 
 fn failed(value: &Value, to: &str, why: &str) -> Error {
     let from = type_of(value);
@@ -75,15 +78,10 @@ fn numeric(name: &str, value: &Value, number: Number) -> Result<RawBson> {
         }
         _ => RawBson::Decimal128(match number {
             Number::Decimal(decimal) => decimal,
-            Number::Double(_) => number.decimal_parts().text().parse().unwrap_or_else(|_| zero()),
-            whole => whole.to_integer().unwrap_or_default().to_string().parse().unwrap_or_else(|_| zero()),
+            Number::Double(_) => number.decimal_parts().text().parse().unwrap_or_else(|_| decimal::zero()),
+            whole => whole.to_integer().unwrap_or_default().to_string().parse().unwrap_or_else(|_| decimal::zero()),
         }),
     })
-}
-
-fn zero() -> Decimal128 {
-    // Zero with the exponent of a whole number.
-    Decimal128::from_bytes((6176u128 << 113).to_le_bytes())
 }
 
 fn of_text(name: &str, value: &Value, text: &str) -> Result<RawBson> {

@@ -29,8 +29,19 @@ fn coerced(value: &Value) -> Result<String> {
             Some(RawBson::String(text)) => Ok(text),
             _ => Ok(String::new()),
         },
+        Some(RawBson::Timestamp(time)) => Ok(written(*time)),
         other => Err(Error::location(16007, format!("can't convert from BSON type {} to String", type_of(other)))),
     }
+}
+
+/// A timestamp as the server writes it: month, day and time of day in UTC, and the increment.
+fn written(timestamp: bson::Timestamp) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let time =
+        bson::DateTime::from_millis(i64::from(timestamp.time) * 1000).try_to_rfc3339_string().unwrap_or_default();
+    let number = |from: usize| time.get(from..from + 2).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
+    let month = MONTHS.get(number(5).saturating_sub(1)).copied().unwrap_or_default();
+    format!("{month} {:2} {}:{}", number(8), time.get(11..19).unwrap_or_default(), timestamp.increment)
 }
 
 pub(super) fn concat(operands: Operands<'_>) -> Result<Value> {

@@ -206,7 +206,11 @@ fn arithmetic(
             text(&value)
         ))
     })?;
-    *node = Node::Value(result.to_bson());
+    // An equal number of the same type stays as it is: a decimal keeps its exponent.
+    let is_same_type = std::mem::discriminant(&number) == std::mem::discriminant(&result);
+    if !is_same_type || number.is_nan() || number.compare(result).is_ne() {
+        *node = Node::Value(result.to_bson());
+    }
     Ok(())
 }
 

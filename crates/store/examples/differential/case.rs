@@ -18,7 +18,8 @@ pub struct Case {
 impl std::fmt::Display for Case {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let documents: Vec<Bson> = self.documents.iter().cloned().map(Bson::Document).collect();
-        write!(formatter, "{} over {}", self.command, Bson::Array(documents))
+        let documents = Bson::Array(documents).into_canonical_extjson();
+        write!(formatter, "{} over {documents}", text(&self.command))
     }
 }
 
@@ -52,10 +53,10 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.failure {
             Some(code) => write!(formatter, "code {code}")?,
-            None => write!(formatter, "{}", self.reply)?,
+            None => write!(formatter, "{}", text(&self.reply))?,
         }
         let left: Vec<Bson> = self.left.iter().cloned().map(Bson::Document).collect();
-        write!(formatter, ", left {}", Bson::Array(left))
+        write!(formatter, ", left {}", Bson::Array(left).into_canonical_extjson())
     }
 }
 

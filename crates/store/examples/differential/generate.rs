@@ -193,7 +193,12 @@ impl Generator {
         ]);
         let operand = match operator {
             "$in" | "$nin" => {
-                Bson::Array(self.several(3, |this| if this.one_in(8) { this.regex() } else { this.value(1) }))
+                // A regular expression by itself would be an equality of an upsert, which servers disagree on.
+                let mut candidates = self.several(3, |this| this.value(1));
+                if self.one_in(6) {
+                    candidates.push(self.regex());
+                }
+                Bson::Array(candidates)
             }
             "$exists" => Bson::Boolean(self.below(2) == 0),
             "$type" => match self.below(3) {
@@ -386,7 +391,8 @@ impl Generator {
         ]);
         match operator {
             "$add" | "$multiply" => {
-                let operands = self.several(3, |this| this.number(depth));
+                let mut operands = self.several(2, |this| this.number(depth));
+                operands.push(self.number(depth));
                 bson!({ operator: operands })
             }
             "$subtract" | "$divide" | "$mod" | "$pow" | "$log" => {
@@ -490,13 +496,13 @@ impl Generator {
                     bson!({ "$slice": [self.pick(&[0, 1, -2]), self.pick(&[1, 2])] })
                 }
                 2 if including && !path.contains('.') => Bson::Document(doc! { "$elemMatch": self.elem_match(1) }),
-                3 if including => self.computed(2),
+                3 if including && !path.contains('.') => self.computed(2),
                 _ => Bson::Int32(i32::from(including)),
             };
             projection.insert(path, value);
         }
         if self.one_in(4) {
-            projection.insert("_id", self.below(2) as i32);
+            projection.insert("_id", if including { self.below(2) as i32 } else { 0 });
         }
         projection
     }
@@ -521,18 +527,15 @@ impl Generator {
             }
             _ => {
                 let mut find = doc! { "find": "c", "filter": self.filter(2) };
+                let sort = if self.one_in(2) {
+                    self.sort()
+                } else {
+                    doc! { "_id": 1 }
+                };
+                find.insert("sort", sort);
                 if self.one_in(3) {
                     find.insert("projection", self.projection());
-                }
-                find.insert(
-                    "sort",
-                    if self.one_in(2) {
-                        self.sort()
-                    } else {
-                        doc! { "_id": 1 }
-                    },
-                );
-                if self.one_in(4) {
+                } else if self.one_in(3) {
                     find.insert("limit", self.0.random_range(1..8));
                     find.insert("skip", self.0.random_range(0..4));
                 }

@@ -39,6 +39,7 @@ const WORKERS: usize = 4;
 const TRIES: usize = 600;
 const SHRUNK: usize = 60;
 
+#[derive(Clone)]
 struct Difference {
     case: Case,
     ours: Outcome,
@@ -52,6 +53,9 @@ struct Found {
     known: BTreeMap<&'static str, u64>,
     more: u64,
 }
+
+/// How many departures, each of what is left of a case without the others, may explain one difference.
+const DEPARTURES: usize = 3;
 
 struct Options {
     seed: u64,
@@ -227,25 +231,29 @@ impl Sides {
         self.found.lock().unwrap().differences.push(smallest);
     }
 
-    /// The departure of the server that a difference comes from.
+    /// The departure of the server that a difference comes from, or the last of several that it takes to explain it.
     async fn known(&mut self, difference: &Difference) -> Option<&'static str> {
-        let Difference { case, ours, theirs } = difference;
-        for departure in departures::KNOWN.iter().filter(|departure| departure.shows(case, ours, theirs)) {
-            match departure.without(case) {
-                None => return Some(departure.page),
-                Some(without) if self.difference(&without).await.is_none() => return Some(departure.page),
-                Some(_) => {}
+        let mut left = difference.clone();
+        for _ in 0..DEPARTURES {
+            let Difference { case, ours, theirs } = left;
+            let shown = || departures::KNOWN.iter().filter(|departure| departure.shows(&case, &ours, &theirs));
+            if let Some(departure) = shown().find(|departure| !departure.is_of_the_case()) {
+                return Some(departure.page);
+            }
+            // Without one of them there is no difference, or without all there is another.
+            let mut without_all = case.clone();
+            for departure in shown() {
+                if self.difference(&departure.without(&case)).await.is_none() {
+                    return Some(departure.page);
+                }
+                without_all = departure.without(&without_all);
+            }
+            match self.difference(&without_all).await {
+                None => return Some("several of these pages at once"),
+                Some(difference) => left = difference,
             }
         }
-        // Several of them at once.
-        let shown = departures::KNOWN.iter().filter(|departure| departure.shows(case, ours, theirs));
-        let without =
-            shown.fold(case.clone(), |case, departure| departure.without(&case).unwrap_or_else(|| case.clone()));
-        let is_other = without.command != case.command || without.documents != case.documents;
-        match is_other && self.difference(&without).await.is_none() {
-            true => Some("several of these pages at once"),
-            false => None,
-        }
+        None
     }
 
     async fn difference(&mut self, case: &Case) -> Option<Difference> {
