@@ -81,7 +81,52 @@ const checks = {
   jest,
   examples,
 };
+/** How many cases of each seed are compared with the other server. */
+const CASES = 20_000;
+
+/** Compares the embedded store with another server, on cases that are always the same and on new ones. */
+function differential() {
+  let uri;
+  try {
+    uri = testServer();
+  } catch (error) {
+    return { ...FAILED, output: error.message };
+  }
+  const counts = { passed: 0, failed: 0, output: "" };
+  for (const seed of [1, Math.floor(Date.now() / 1000)]) {
+    // `cargo test` has built it.
+    const arguments_ = ["--seed", `${seed}`, "--cases", `${CASES}`, "--against", uri];
+    const { ok, output } = command(`target/${TARGET}/debug/examples/differential`, arguments_);
+    counts[ok ? "passed" : "failed"] += 1;
+    counts.output += ok ? "" : output;
+  }
+  return counts;
+}
+
+/** A MongoDB-compatible server: the one that `MONGODB_URI` names, or one of our own for as long as the tests run. */
+function testServer() {
+  if (process.env.MONGODB_URI) {
+    return process.env.MONGODB_URI;
+  }
+  const script = path.resolve(options.shared, "bin/mongo-test-server.sh");
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-server-"));
+  const { status, stdout, stderr } = spawnSync(script, ["start", directory], {
+    encoding: "utf8",
+    env: { ...process.env, MONGO_TEST_SERVER_FLAGS: "--cache-size 256M" },
+  });
+  if (status !== 0) {
+    throw new Error(`no MongoDB-compatible server: name one by MONGODB_URI, or \`${script} install rust\`\n${stderr}`);
+  }
+  process.on("exit", () => {
+    spawnSync(script, ["stop", directory]);
+    fs.rmSync(directory, { recursive: true, force: true });
+  });
+  process.env.MONGODB_URI = stdout.trim();
+  return process.env.MONGODB_URI;
+}
+
 if (options.shared) {
+  checks.differential = differential;
   // `cargo test` has built it.
   checks.vectors = () => single(`target/${TARGET}/debug/examples/vectors`, [path.resolve(options.shared, "vectors")]);
   checks.definitions = () =>

@@ -13,7 +13,7 @@ use crate::{
 /// The key of one value.
 pub fn encode(value: RawBsonRef<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
-    push(&mut key, value);
+    encode_into(&mut key, value);
     key
 }
 
@@ -33,7 +33,8 @@ pub fn keys_at(document: &RawDocument, path: &Path) -> Vec<Vec<u8>> {
     keys
 }
 
-fn push(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
+/// Appends the key of a value.
+pub(crate) fn encode_into(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
     key.push(type_class(value));
     push_body(key, value);
 }

@@ -1,10 +1,8 @@
 //! Sorts: by several paths, with arrays standing for their least (or, descending, greatest) item.
 
-use std::cmp::{Ordering, Reverse};
-
 use bson::raw::{RawBsonRef, RawDocument};
 
-use crate::{Error, ErrorCode, Path, Result, document::elements};
+use crate::{Error, ErrorCode, Path, Result, document::elements, key::encode_into};
 
 /// A parsed sort.
 #[derive(Debug, Clone)]
@@ -12,31 +10,7 @@ pub struct Sort(Vec<(Path, bool)>);
 
 /// What a document sorts by. Keys of one [`Sort`] compare with each other as the documents do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SortKey(Vec<Direction>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Direction {
-    Ascending(Vec<u8>),
-    Descending(Reverse<Vec<u8>>),
-}
-
-impl PartialOrd for Direction {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Direction {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Ascending(a), Self::Ascending(b)) => a.cmp(b),
-            (Self::Descending(a), Self::Descending(b)) => a.cmp(b),
-            // Never of one sort.
-            (Self::Ascending(_), Self::Descending(_)) => Ordering::Less,
-            (Self::Descending(_), Self::Ascending(_)) => Ordering::Greater,
-        }
-    }
-}
+pub struct SortKey(Vec<u8>);
 
 impl Sort {
     /// Parses `{ path: 1 | -1, … }`.
@@ -71,15 +45,22 @@ impl Sort {
 
     /// What a document sorts by.
     pub fn key(&self, document: &RawDocument) -> SortKey {
-        SortKey(
-            self.0
-                .iter()
-                .map(|(path, descending)| {
-                    let key = key_at(document, path, *descending);
-                    if *descending { Direction::Descending(Reverse(key)) } else { Direction::Ascending(key) }
-                })
-                .collect(),
-        )
+        let mut key = Vec::with_capacity(16 * self.0.len());
+        for (path, descending) in &self.0 {
+            push_key(&mut key, document, path, *descending);
+        }
+        SortKey(key)
+    }
+
+    /// What a document sorts by where an array is one value and no path leads through one, as in `$push`.
+    pub(crate) fn key_of_whole(&self, document: &RawDocument) -> SortKey {
+        let mut key = Vec::new();
+        for (path, descending) in &self.0 {
+            let start = key.len();
+            encode_into(&mut key, path.value_in(document).unwrap_or(RawBsonRef::Null));
+            turn(&mut key[start..], *descending);
+        }
+        SortKey(key)
     }
 
     /// Sorts documents, keeping the order of those that compare equal.
@@ -90,16 +71,29 @@ impl Sort {
     }
 }
 
-fn key_at(document: &RawDocument, path: &Path, descending: bool) -> Vec<u8> {
-    let mut best: Option<Vec<u8>> = None;
+/// Appends what a path sorts by: the least of its values, or the greatest with all bits turned. No key is the beginning of
+/// another, so that what follows it decides only among equals.
+fn push_key(key: &mut Vec<u8>, document: &RawDocument, path: &Path, descending: bool) {
+    let start = key.len();
     path.visit_keys(document, &mut |value| {
-        let key = crate::encode_key(value);
-        let better = best.as_ref().is_none_or(|best| if descending { key > *best } else { key < *best });
+        if key.len() == start {
+            return encode_into(key, value);
+        }
+        let other = crate::encode_key(value);
+        let better = if descending { other[..] > key[start..] } else { other[..] < key[start..] };
         if better {
-            best = Some(key);
+            key.truncate(start);
+            key.extend(other);
         }
     });
-    best.unwrap_or_else(|| crate::encode_key(RawBsonRef::Null))
+    turn(&mut key[start..], descending);
+}
+
+/// Turns the order of a key round.
+fn turn(key: &mut [u8], descending: bool) {
+    if descending {
+        key.iter_mut().for_each(|byte| *byte = !*byte);
+    }
 }
 
 #[cfg(test)]

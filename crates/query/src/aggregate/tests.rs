@@ -79,7 +79,10 @@ fn refuses_by_name() {
         (bson!([{ "$group": { "_id": 1, "x": { "$who": 1 } } }]), "unknown group operator '$who'"),
         (bson!([{ "$group": { "x": { "$sum": 1 } } }]), "a group specification must include an _id"),
         (bson!([{ "$project": { "x": { "$dateAdd": {} } } }]), "the expression $dateAdd is not supported by Userkeep"),
-        (bson!([{ "$addFields": { "x": "$$NOW" } }]), "the variable $$NOW is not supported by Userkeep"),
+        (
+            bson!([{ "$addFields": { "x": "$$CLUSTER_TIME" } }]),
+            "the variable $$CLUSTER_TIME is not supported by Userkeep",
+        ),
         (bson!([{ "$limit": 0 }]), "the limit must be positive"),
         (bson!([{}]), "A pipeline stage specification object must contain exactly one field."),
     ];

@@ -352,9 +352,8 @@ impl Push {
                 if *descending { order.reverse() } else { order }
             }),
             // An item that is not a document has none of the fields.
-            Some(PushSort::Fields(sort)) => {
-                items.sort_by_cached_key(|item| sort.key(item.as_document().unwrap_or(crate::document::empty())))
-            }
+            Some(PushSort::Fields(sort)) => items
+                .sort_by_cached_key(|item| sort.key_of_whole(item.as_document().unwrap_or(crate::document::empty()))),
         }
         match self.slice {
             None => {}

@@ -1,13 +1,15 @@
 //! A document under change. Only what a path leads through is taken apart; everything else stays the bytes it was.
 
+use std::borrow::Cow;
+
 use bson::{
     RawBson,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
+    raw::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, RawElement},
 };
 
 use crate::{
     Error, ErrorCode, Path, Result,
-    document::{array_index, elements, items},
+    document::{array_index, as_document, empty},
 };
 
 /// How far beyond its end an array may be written to, as in the server.
@@ -15,15 +17,65 @@ const MAX_PADDING: usize = 1_500_000;
 
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
-    root: Vec<(String, Node<'a>)>,
+    root: Vec<Field<'a>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Field<'a> {
+    name: Cow<'a, str>,
+    node: Node<'a>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Node<'a> {
-    Kept(RawBsonRef<'a>),
+    /// As it was.
+    Kept(Element<'a>),
     Value(RawBson),
-    Document(Vec<(String, Node<'a>)>),
+    Document(Vec<Field<'a>>),
     Array(Vec<Node<'a>>),
+}
+
+/// An element of a document, and its bytes: its type, its name and its value.
+#[derive(Clone)]
+pub(crate) struct Element<'a> {
+    element: RawElement<'a>,
+    bytes: &'a [u8],
+}
+
+impl std::fmt::Debug for Element<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?}", self.value())
+    }
+}
+
+impl<'a> Element<'a> {
+    fn value(&self) -> RawBsonRef<'a> {
+        self.element.value().unwrap_or(RawBsonRef::Null)
+    }
+
+    /// The bytes of its value alone.
+    fn value_bytes(&self) -> &'a [u8] {
+        self.bytes.get(name_end(&self.element)..).unwrap_or_default()
+    }
+}
+
+/// Where the value of an element begins.
+fn name_end(element: &RawElement<'_>) -> usize {
+    // The type, and the zero behind the name.
+    element.key().as_str().len() + 2
+}
+
+/// The elements of a document with their bytes.
+fn parts(document: &RawDocument) -> impl Iterator<Item = Element<'_>> {
+    // Behind the document's length.
+    let mut place = 4;
+    document.iter_elements().map_while(move |element| {
+        let element = element.ok()?;
+        let end = place + name_end(&element) + element.size();
+        let bytes = document.as_bytes().get(place..end)?;
+        place = end;
+        Some(Element { element, bytes })
+    })
 }
 
 impl<'a> Tree<'a> {
@@ -34,11 +86,11 @@ impl<'a> Tree<'a> {
     /// The node at a path after taking apart what leads to it, or `None` where nothing is there.
     pub(crate) fn open(&mut self, path: &Path) -> Option<&mut Node<'a>> {
         let (first, rest) = path.parts().split_first()?;
-        let mut node = &mut self.root.iter_mut().find(|(name, _)| name == first)?.1;
+        let mut node = &mut self.root.iter_mut().find(|field| field.name == *first)?.node;
         for part in rest {
             node.take_apart();
             node = match node {
-                Node::Document(fields) => &mut fields.iter_mut().find(|(name, _)| name == part)?.1,
+                Node::Document(fields) => &mut fields.iter_mut().find(|field| field.name == *part)?.node,
                 Node::Array(items) => items.get_mut(part.parse::<usize>().ok()?)?,
                 _ => return None,
             };
@@ -65,7 +117,7 @@ impl<'a> Tree<'a> {
                                 format!("can't backfill more than {MAX_PADDING} elements"),
                             ));
                         }
-                        items.resize_with(index, || Node::Kept(RawBsonRef::Null));
+                        items.resize_with(index, || Node::Value(RawBson::Null));
                         items.push(Node::made());
                     }
                     &mut items[index]
@@ -82,16 +134,16 @@ impl<'a> Tree<'a> {
     pub(crate) fn remove(&mut self, path: &Path) {
         let Some((last, parents)) = path.parts().split_last() else { return };
         if parents.is_empty() {
-            self.root.retain(|(name, _)| name != last);
+            self.root.retain(|field| field.name != *last);
             return;
         }
         if let Some(parent) = self.open(&Path::new(&parents.join("."))) {
             parent.take_apart();
             match parent {
-                Node::Document(fields) => fields.retain(|(name, _)| name != last),
+                Node::Document(fields) => fields.retain(|field| field.name != *last),
                 Node::Array(items) => {
                     if let Some(item) = array_index(last).and_then(|index| items.get_mut(index)) {
-                        *item = Node::Kept(RawBsonRef::Null);
+                        *item = Node::Value(RawBson::Null);
                     }
                 }
                 _ => {}
@@ -100,11 +152,11 @@ impl<'a> Tree<'a> {
     }
 
     pub(crate) fn into_document(self) -> RawDocumentBuf {
-        write_document(&self.root)
+        document_of(&self.root)
     }
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
     /// A place for a value that does not exist yet: an empty document until it is set.
     fn made() -> Self {
         Node::Document(Vec::new())
@@ -112,13 +164,18 @@ impl Node<'_> {
 
     pub(crate) fn take_apart(&mut self) {
         let opened = match self {
-            Node::Kept(RawBsonRef::Document(document)) => Node::Document(open_document(document)),
-            Node::Kept(RawBsonRef::Array(array)) => Node::Array(items(array).map(Node::Kept).collect()),
+            Node::Kept(element) => match element.value() {
+                RawBsonRef::Document(document) => Node::Document(open_document(document)),
+                RawBsonRef::Array(array) => Node::Array(open_array(array)),
+                _ => return,
+            },
             Node::Value(RawBson::Document(document)) => Node::Document(
-                elements(document).map(|(name, value)| (name.to_owned(), Node::Value(value.into()))).collect(),
+                crate::document::elements(document)
+                    .map(|(name, value)| Field { name: name.to_owned().into(), node: Node::Value(value.into()) })
+                    .collect(),
             ),
             Node::Value(RawBson::Array(array)) => {
-                Node::Array(items(array).map(|item| Node::Value(item.into())).collect())
+                Node::Array(crate::document::items(array).map(|item| Node::Value(item.into())).collect())
             }
             _ => return,
         };
@@ -127,49 +184,119 @@ impl Node<'_> {
 
     pub(crate) fn to_value(&self) -> RawBson {
         match self {
-            Node::Kept(value) => (*value).into(),
+            Node::Kept(element) => element.value().into(),
             Node::Value(value) => value.clone(),
-            Node::Document(fields) => RawBson::Document(write_document(fields)),
-            Node::Array(items) => RawBson::Array(write_array(items)),
+            Node::Document(fields) => RawBson::Document(document_of(fields)),
+            Node::Array(items) => RawBson::Array(array_of(items)),
+        }
+    }
+
+    fn write(&self, name: &str, out: &mut Vec<u8>) {
+        match self {
+            Node::Kept(element) if element.element.key().as_str() == name => out.extend_from_slice(element.bytes),
+            Node::Kept(element) => {
+                begin(element.bytes.first().copied().unwrap_or_default(), name, out);
+                out.extend_from_slice(element.value_bytes());
+            }
+            Node::Value(value) => write_value(value, name, out),
+            Node::Document(fields) => {
+                begin(0x03, name, out);
+                write_document(fields, out);
+            }
+            Node::Array(items) => {
+                begin(0x04, name, out);
+                write_array(items, out);
+            }
         }
     }
 }
 
-fn open_document(document: &RawDocument) -> Vec<(String, Node<'_>)> {
-    elements(document).map(|(name, value)| (name.to_owned(), Node::Kept(value))).collect()
+fn open_document(document: &RawDocument) -> Vec<Field<'_>> {
+    // Few fields are smaller than that.
+    let mut fields = Vec::with_capacity((document.as_bytes().len() / 24).clamp(2, 64));
+    fields.extend(parts(document).map(|element| {
+        let name = Cow::Borrowed(element.element.key().as_str());
+        Field { name, node: Node::Kept(element) }
+    }));
+    fields
 }
 
-fn field<'t, 'a>(fields: &'t mut Vec<(String, Node<'a>)>, name: &str) -> &'t mut Node<'a> {
-    let index = fields.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
-        fields.push((name.to_owned(), Node::made()));
+fn open_array(array: &RawArray) -> Vec<Node<'_>> {
+    parts(as_document(array)).map(Node::Kept).collect()
+}
+
+fn field<'t, 'a>(fields: &'t mut Vec<Field<'a>>, name: &str) -> &'t mut Node<'a> {
+    let index = fields.iter().position(|field| field.name == name).unwrap_or_else(|| {
+        fields.push(Field { name: name.to_owned().into(), node: Node::made() });
         fields.len() - 1
     });
-    &mut fields[index].1
+    &mut fields[index].node
 }
 
-fn write_document(fields: &[(String, Node<'_>)]) -> RawDocumentBuf {
-    let mut document = RawDocumentBuf::new();
-    for (name, node) in fields {
-        match node {
-            Node::Kept(value) => crate::append(&mut document, name, *value),
-            Node::Value(value) => crate::append(&mut document, name, value),
-            Node::Document(fields) => crate::append(&mut document, name, &write_document(fields)),
-            Node::Array(items) => crate::append(&mut document, name, &write_array(items)),
+/// The type and the name of an element.
+fn begin(kind: u8, name: &str, out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(name.as_bytes());
+    out.push(0);
+}
+
+fn write_value(value: &RawBson, name: &str, out: &mut Vec<u8>) {
+    let mut scalar = |kind, bytes: &[u8]| {
+        begin(kind, name, out);
+        out.extend_from_slice(bytes);
+    };
+    match value {
+        RawBson::Double(number) => scalar(0x01, &number.to_le_bytes()),
+        RawBson::Boolean(flag) => scalar(0x08, &[u8::from(*flag)]),
+        RawBson::Null => scalar(0x0a, &[]),
+        RawBson::Int32(number) => scalar(0x10, &number.to_le_bytes()),
+        RawBson::Int64(number) => scalar(0x12, &number.to_le_bytes()),
+        RawBson::String(text) => {
+            scalar(0x02, &(text.len() as u32 + 1).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        }
+        value => {
+            let mut holder = RawDocumentBuf::new();
+            crate::append(&mut holder, name, value);
+            let bytes = holder.as_bytes();
+            out.extend_from_slice(&bytes[4..bytes.len() - 1]);
         }
     }
-    document
 }
 
-fn write_array(items: &[Node<'_>]) -> RawArrayBuf {
+/// Writes what stands in a document between its length and its end.
+fn framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend([0; 4]);
+    write(out);
+    out.push(0);
+    // What is larger than a document may be is told later, by its true size.
+    let length = i32::try_from(out.len() - start).unwrap_or(i32::MAX);
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn write_document(fields: &[Field<'_>], out: &mut Vec<u8>) {
+    framed(out, |out| fields.iter().for_each(|field| field.node.write(&field.name, out)));
+}
+
+fn write_array(items: &[Node<'_>], out: &mut Vec<u8>) {
+    framed(out, |out| items.iter().enumerate().for_each(|(index, item)| item.write(&index.to_string(), out)));
+}
+
+fn document_of(fields: &[Field<'_>]) -> RawDocumentBuf {
+    let mut bytes = Vec::with_capacity(512);
+    write_document(fields, &mut bytes);
+    // Its frame is what was just written.
+    RawDocumentBuf::from_bytes(bytes).unwrap_or_else(|_| empty().to_owned())
+}
+
+fn array_of(items: &[Node<'_>]) -> RawArrayBuf {
+    let mut bytes = Vec::new();
+    write_array(items, &mut bytes);
+    let document = RawDocumentBuf::from_bytes(bytes).unwrap_or_else(|_| empty().to_owned());
     let mut array = RawArrayBuf::new();
-    for node in items {
-        match node {
-            Node::Kept(value) => array.push(*value),
-            Node::Value(value) => array.push(value),
-            Node::Document(fields) => array.push(write_document(fields)),
-            Node::Array(items) => array.push(write_array(items)),
-        }
-    }
+    crate::document::elements(&document).for_each(|(_, item)| array.push(item));
     array
 }
 
@@ -178,7 +305,7 @@ fn not_viable(part: &str, name: &str, value: &str) -> Error {
 }
 
 fn array_text(items: &[Node<'_>]) -> String {
-    text(&RawBson::Array(write_array(items)))
+    text(&RawBson::Array(array_of(items)))
 }
 
 /// A value for an error message, short enough to read.

@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, bson};
 
-use super::case::{Case, Outcome};
+use super::support::case::{Case, Outcome};
 
 /// What a difference comes from.
 pub struct Departure {
@@ -33,10 +33,12 @@ pub const KNOWN: &[Departure] = &[
     Departure {
         page: "reference/operator: which of several failures is told depends on the order of computing",
         shows: |case, ours, theirs| {
-            let of_expression = |outcome: &Outcome| outcome.failure.is_some_and(|code| code > 10_000);
+            let of_expression =
+                |outcome: &Outcome| outcome.failure.is_some_and(|code| matches!(code, 14 | 241) || code > 10_000);
+            let has_condition = case.command.to_string().contains("$expr");
             let paths = case.command.get_array("updates").ok().and_then(|updates| updates.first()).map(paths_of_update);
             (of_expression(ours) && of_expression(theirs))
-                || (paths > Some(1) && ours.failure.is_some() && theirs.failure.is_some())
+                || ((has_condition || paths > Some(1)) && ours.failure.is_some() && theirs.failure.is_some())
         },
         without: None,
     },
@@ -109,12 +111,59 @@ pub const KNOWN: &[Departure] = &[
         page: "reference/operator/aggregation/toLower: a double has six digits",
         shows: |case, _, _| {
             let command = case.command.to_string();
-            command.contains("$toLower") || command.contains("$toUpper")
+            ["$toLower", "$toUpper", "$substr"].iter().any(|operator| command.contains(operator))
         },
         without: Some(|case| Case {
             documents: case.documents.clone(),
-            command: with_name(&with_name(&case.command, "$toLower", "$type"), "$toUpper", "$type"),
+            command: ["$toLower", "$toUpper", "$substrCP", "$substrBytes"]
+                .iter()
+                .fold(case.command.clone(), |command, operator| with_name(&command, operator, "$and")),
         }),
+    },
+    Departure {
+        page: "reference/operator/aggregation/multiply: what is beyond an int64, or a decimal, is rounded otherwise",
+        shows: |case, _, _| case.command.to_string().contains("$multiply"),
+        without: Some(|case| Case {
+            documents: case.documents.clone(),
+            command: with_name(&case.command, "$multiply", "$and"),
+        }),
+    },
+    Departure {
+        page: "reference/operator/aggregation/subtract: infinite decimals, and integers at the ends of an int64, are computed otherwise",
+        shows: |case, _, _| {
+            let command = case.command.to_string();
+            ["$subtract", "$add", "$log", "$ln"].iter().any(|operator| command.contains(operator))
+        },
+        without: Some(|case| Case {
+            documents: case.documents.iter().map(without_rare_values).collect(),
+            command: without_rare_values(&case.command),
+        }),
+    },
+    Departure {
+        page: "reference/operator/aggregation/project: a number computes a field, instead of keeping it",
+        shows: |case, _, _| {
+            let stages = case.command.get_array("pipeline").ok();
+            let stages =
+                stages.into_iter().flatten().filter_map(|stage| stage.as_document()?.get_document("$project").ok());
+            stages
+                .flat_map(Document::values)
+                .any(|value| matches!(value, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_)))
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/aggregation/slice: a projection of $slice and computed fields keeps the others",
+        shows: |case, _, _| {
+            let projection = case.command.get_document("projection").ok();
+            let is_slice = |value: &Bson| value.as_document().is_some_and(|value| value.contains_key("$slice"));
+            projection.is_some_and(|projection| projection.len() > 1 && projection.values().any(is_slice))
+        },
+        without: Some(|case| Case { documents: case.documents.clone(), command: without_slices(&case.command) }),
+    },
+    Departure {
+        page: "reference/command/find: a path into a nested projection collides with it",
+        shows: |_, ours, theirs| ours.failure.is_none() && theirs.failure == Some(31249),
+        without: None,
     },
     Departure {
         page: "reference/operator/projection/slice: not in the documents of an array, and of no array but a field",
@@ -365,13 +414,25 @@ fn without_rare_values(document: &Document) -> Document {
         match value {
             Bson::MinKey | Bson::MaxKey | Bson::Binary(_) => Bson::String(format!("{value:?}")),
             Bson::Double(number) if number.is_nan() || *number == 0.0 => Bson::Int32(7),
-            Bson::Decimal128(number) if number.to_string().starts_with(['0', '-', 'N']) => Bson::Int32(7),
+            Bson::Decimal128(number) if number.to_string().starts_with(['0', '-', 'N', 'I']) => Bson::Int32(7),
+            Bson::Double(number) if number.is_infinite() => Bson::Int32(7),
+            Bson::Int64(number) if number.unsigned_abs() > 1 << 50 => Bson::Int32(7),
             Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
             Bson::Document(fields) => Bson::Document(without_rare_values(fields)),
             other => other.clone(),
         }
     }
     document.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+}
+
+/// A find whose projection has no `$slice`.
+fn without_slices(command: &Document) -> Document {
+    let mut command = command.clone();
+    if let Ok(projection) = command.get_document_mut("projection") {
+        let is_slice = |value: &Bson| value.as_document().is_some_and(|value| value.contains_key("$slice"));
+        *projection = projection.clone().into_iter().filter(|(_, value)| !is_slice(value)).collect();
+    }
+    command
 }
 
 /// A document whose arrays all hold something.

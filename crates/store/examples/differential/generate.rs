@@ -4,7 +4,7 @@ use bson::{Binary, Bson, DateTime, Document, Timestamp, bson, doc, oid::ObjectId
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::case::Case;
+use super::support::case::Case;
 
 /// How many documents the reads of one batch share.
 const SHARED: usize = 24;

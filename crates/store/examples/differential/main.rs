@@ -1,9 +1,9 @@
 //! Asks the embedded store and a MongoDB-compatible server the same, of random documents, and shows where they differ:
-//! `npm run differential -- --seed S --cases N --against mongodb://…`. A difference is shrunk to a small case. Where the
+//! `npm run differential -- --seed S --cases N --against mongodb://…`; `--replay FILE` instead runs the cases of a file, such as
+//! that of the regression tests, to which each difference that was a fault of ours goes. A difference is shrunk to a small case. Where the
 //! server is known to depart from MongoDB's documentation (`departures.rs`), a difference counts apart.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-mod case;
 mod departures;
 mod generate;
 mod shrink;
@@ -23,8 +23,8 @@ use std::{
 use bson::{Bson, Document, doc};
 use mongodb::Client;
 
-use case::{COLLECTION, Case, Outcome, Server};
 use generate::Generator;
+use support::case::{self, COLLECTION, Case, Outcome, Server};
 
 /// How many of a batch's cases are reads of the same documents, updates of documents of their own, and other changes.
 const READS: usize = 40;
@@ -58,6 +58,7 @@ struct Found {
 const DEPARTURES: usize = 3;
 
 struct Options {
+    replay: Option<String>,
     seed: u64,
     cases: u64,
     against: String,
@@ -66,6 +67,7 @@ struct Options {
 impl Options {
     fn read() -> Result<Self, String> {
         let mut options = Self {
+            replay: None,
             seed: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             cases: 20_000,
             against: std::env::var("MONGODB_URI").unwrap_or_default(),
@@ -78,6 +80,7 @@ impl Options {
                 "--seed" => options.seed = number()?,
                 "--cases" => options.cases = number()?,
                 "--against" => options.against = value,
+                "--replay" => options.replay = Some(value),
                 _ => return Err(format!("{word} is not an option")),
             }
         }
@@ -101,6 +104,9 @@ async fn main() -> ExitCode {
     if let Err(error) = client.database("admin").run_command(doc! { "ping": 1 }).await {
         eprintln!("no server answers at {}: {error}", options.against);
         return ExitCode::FAILURE;
+    }
+    if let Some(file) = &options.replay {
+        return replay(file, &client).await;
     }
     let begun = Instant::now();
     let batches = options.cases.div_ceil(BATCH);
@@ -134,9 +140,27 @@ async fn main() -> ExitCode {
     report(&options, batches * BATCH, begun, &found.lock().unwrap())
 }
 
+/// Runs the cases of a file, such as that of the regression tests, and shows what both answer.
+async fn replay(file: &str, client: &Client) -> ExitCode {
+    let mut ours = Server::ours();
+    let mut theirs = Server::theirs(client, &format!("differential_{}", std::process::id()));
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    for line in text.lines().filter(|line| line.starts_with('{')) {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let Ok(Bson::Document(line)) = Bson::try_from(value) else { panic!("no document: {line}") };
+        let case = Case::of(&line);
+        let (ours, theirs) = (ours.outcome(&case).await, theirs.outcome(&case).await);
+        match ours.agrees(&theirs) {
+            true => println!("case   {case}\nboth   {ours}"),
+            false => println!("case   {case}\nours   {ours}\ntheirs {theirs}"),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 fn report(options: &Options, cases: u64, begun: Instant, found: &Found) -> ExitCode {
     for Difference { case, ours, theirs } in &found.differences {
-        println!("DIFFERENT {case}\n    ours   {ours}\n    theirs {theirs}");
+        println!("DIFFERENT\n    case   {case}\n    ours   {ours}\n    theirs {theirs}");
     }
     for (page, count) in &found.known {
         println!("{count:>8} known departures of the server from {page}");

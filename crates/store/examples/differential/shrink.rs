@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document};
 
-use super::case::Case;
+use super::support::case::Case;
 
 /// Everything that is one step simpler than a case, the largest steps first.
 pub fn simpler(case: &Case) -> Vec<Case> {

@@ -1,5 +1,8 @@
-//! Database commands on the embedded store, for the runners that compare it with MongoDB: `vectors` and `differential`.
+//! Database commands on the embedded store, for the runners that compare it with MongoDB: `vectors`, `differential` and the
+//! regression tests.
+#![allow(dead_code, reason = "each of them uses a part")]
 
+pub mod case;
 pub mod commands;
 pub mod expect;
 mod options;

@@ -3,7 +3,7 @@
 use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::{Client, error::ErrorKind};
 
-use super::support::commands::Database;
+use super::commands::Database;
 
 /// The collection's name on both sides.
 pub const COLLECTION: &str = "c";
@@ -17,9 +17,8 @@ pub struct Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let documents: Vec<Bson> = self.documents.iter().cloned().map(Bson::Document).collect();
-        let documents = Bson::Array(documents).into_canonical_extjson();
-        write!(formatter, "{} over {documents}", text(&self.command))
+        let documents = self.documents.clone();
+        formatter.write_str(&text(&doc! { "documents": documents, "command": self.command.clone() }))
     }
 }
 
@@ -34,7 +33,28 @@ pub struct Outcome {
     pub left: Vec<Document>,
 }
 
+impl Case {
+    /// Reads what [`Display`](std::fmt::Display) writes.
+    pub fn of(line: &Document) -> Self {
+        Self { documents: documents_at(line, "documents"), command: line.get_document("command").unwrap().clone() }
+    }
+}
+
+fn documents_at(document: &Document, key: &str) -> Vec<Document> {
+    let items = document.get_array(key).into_iter().flatten();
+    items.filter_map(Bson::as_document).cloned().collect()
+}
+
 impl Outcome {
+    /// Reads what [`Display`](std::fmt::Display) writes.
+    pub fn of(line: &Document) -> Self {
+        Self {
+            failure: line.get_i32("code").ok(),
+            reply: line.get_document("reply").cloned().unwrap_or_default(),
+            left: documents_at(line, "left"),
+        }
+    }
+
     /// Equal to the last bit and in the order of fields, but for what is not a number.
     pub fn agrees(&self, other: &Self) -> bool {
         self.failure == other.failure
@@ -51,12 +71,14 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.failure {
-            Some(code) => write!(formatter, "code {code}")?,
-            None => write!(formatter, "{}", text(&self.reply))?,
+        let mut outcome = match self.failure {
+            Some(code) => doc! { "code": code },
+            None => doc! { "reply": self.reply.clone() },
+        };
+        if !self.left.is_empty() {
+            outcome.insert("left", self.left.clone());
         }
-        let left: Vec<Bson> = self.left.iter().cloned().map(Bson::Document).collect();
-        write!(formatter, ", left {}", Bson::Array(left).into_canonical_extjson())
+        formatter.write_str(&text(&outcome))
     }
 }
 

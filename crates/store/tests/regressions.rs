@@ -1,0 +1,33 @@
+//! What comparing with another server (`npm run differential`) has shown to be wrong once, each as the smallest case: documents,
+//! a command, and what it is answered with and leaves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../examples/support/mod.rs"]
+mod support;
+
+use bson::{Bson, Document};
+use support::case::{Case, Outcome, Server};
+
+fn read(line: &str) -> Document {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    match Bson::try_from(value) {
+        Ok(Bson::Document(line)) => line,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_wrong_once_stays_right() {
+    let mut server = Server::ours();
+    let mut wrong = Vec::new();
+    for line in include_str!("regressions.jsonl").lines() {
+        let line = read(line);
+        let case = Case::of(&line);
+        let expected = Outcome::of(line.get_document("expected").expect("what is expected"));
+        let outcome = server.outcome(&case).await;
+        if !outcome.agrees(&expected) {
+            wrong.push(format!("{case}\n    expected {expected}\n         got {outcome}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
