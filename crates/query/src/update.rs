@@ -17,7 +17,7 @@ use crate::{
     equal,
 };
 use action::Action;
-use positional::ArrayFilter;
+use positional::{ArrayFilter, Touched};
 use tree::Tree;
 
 pub(crate) use tree::text;
@@ -209,13 +209,21 @@ impl Update {
             }
             Self::Operators(operators) => {
                 let mut tree = Tree::new(document);
+                let is_dynamic = |(path, _): &(Path, Action)| positional::is_positional(path);
+                // What no positional part leads to was compared when it was parsed.
+                let mut touched =
+                    (operators.actions.len() > 1 && operators.actions.iter().any(is_dynamic)).then(Touched::default);
                 for (path, action) in &operators.actions {
+                    let mut apply = |path: &Path, tree: &mut Tree<'_>| {
+                        touched.as_mut().map_or(Ok(()), |touched| touched.note(path))?;
+                        action.apply(path, tree, inserting, environment)
+                    };
                     if positional::is_positional(path) {
                         for path in positional::resolve(path, &mut tree, &operators.array_filters, position)? {
-                            action.apply(&path, &mut tree, inserting, environment)?;
+                            apply(&path, &mut tree)?;
                         }
                     } else {
-                        action.apply(path, &mut tree, inserting, environment)?;
+                        apply(path, &mut tree)?;
                     }
                 }
                 let updated = tree.into_document();
@@ -329,9 +337,7 @@ fn seed(filter: &Filter, only_id: bool) -> Result<RawDocumentBuf> {
         seen.push(path);
         tree.set(path, RawBson::clone(value))?;
     }
-    let seeded = tree.into_document();
-    check_id(&seeded)?;
-    Ok(seeded)
+    Ok(tree.into_document())
 }
 
 #[cfg(test)]

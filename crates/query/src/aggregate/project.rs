@@ -43,17 +43,10 @@ fn leaves<'a>(specification: &'a RawDocument, prefix: &str) -> Result<Vec<(Path,
 }
 
 pub(super) fn field_path(text: &str) -> Result<Path> {
-    let path = Path::strict(text)?;
     if text.ends_with(".$") {
         return Err(Error::location(31324, "Cannot use positional projection in aggregation projection"));
     }
-    if path.parts().iter().any(|part| part.starts_with('$')) {
-        return Err(Error::new(
-            ErrorCode::InvalidFieldPath,
-            format!("FieldPath field names may not start with '$'. Given '{text}'."),
-        ));
-    }
-    Ok(path)
+    Path::of_fields(text)
 }
 
 impl AddFields {

@@ -278,7 +278,7 @@ pub(super) fn pow(operands: Operands<'_>) -> Result<Value> {
     // A power that is no whole number, or beyond an int64, is a double.
     let exact = match u32::try_from(power) {
         Ok(power) => whole.checked_pow(power),
-        Err(_) if power < 0 && whole.abs() == 1 => Some(if power % 2 == 0 { 1 } else { whole }),
+        Err(_) if power < 0 && whole.unsigned_abs() == 1 => Some(if power % 2 == 0 { 1 } else { whole }),
         Err(_) if power > 0 && (-1..=1).contains(&whole) => Some(if power % 2 == 0 { whole * whole } else { whole }),
         Err(_) => None,
     };

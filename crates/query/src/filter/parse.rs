@@ -260,8 +260,10 @@ fn elem_match(value: RawBsonRef<'_>) -> Result<Predicate> {
     if is_of_values {
         return conditions(document).map(|filter| Predicate::ElemMatchValue(Box::new(filter)));
     }
-    if get(document, "$expr").is_some() {
-        return Err(Error::bad_value("$expr can only be applied to the top-level document"));
+    for operator in ["$expr", "$where"] {
+        if get(document, operator).is_some() {
+            return Err(Error::bad_value(format!("{operator} can only be applied to the top-level document")));
+        }
     }
     filter(document).map(|filter| Predicate::ElemMatch(Box::new(filter)))
 }

@@ -1,6 +1,8 @@
 //! Paths through arrays: `$` for the item that the filter found, `$[]` for every item, and `$[name]` for those that an array
 //! filter takes (<https://www.mongodb.com/docs/manual/reference/operator/update/positional-filtered/>).
 
+use std::collections::HashSet;
+
 use bson::{
     RawBson,
     raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf},
@@ -133,6 +135,34 @@ pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: 
             Err(Error::parse(format!("The array filter for identifier '{}' was not used in the update", filter.name)))
         }
         None => Ok(()),
+    }
+}
+
+/// The paths that an update has changed so far.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    paths: HashSet<String>,
+    /// What leads to them.
+    parents: HashSet<String>,
+}
+
+impl Touched {
+    /// Notes that a path is changed.
+    ///
+    /// # Errors
+    /// `ConflictingUpdateOperators` where it was before, or leads through one that was, or such a one through it.
+    pub(super) fn note(&mut self, path: &Path) -> Result<()> {
+        let parents: Vec<String> = (1..path.parts().len()).map(|length| path.parts()[..length].join(".")).collect();
+        let whole = path.as_str();
+        let is_free = !self.parents.contains(whole) && !parents.iter().any(|parent| self.paths.contains(parent));
+        if !is_free || !self.paths.insert(whole.to_owned()) {
+            return Err(Error::new(
+                ErrorCode::ConflictingUpdateOperators,
+                format!("Update created a conflict at '{whole}'"),
+            ));
+        }
+        self.parents.extend(parents);
+        Ok(())
     }
 }
 

@@ -350,7 +350,12 @@ fn variables(command: &Document) -> Result<Variables, Failure> {
 fn truthy(value: &Bson) -> bool {
     match value {
         Bson::Boolean(flag) => *flag,
-        Bson::Decimal128(number) => !number.to_string().trim_start_matches('-').starts_with('0'),
+        Bson::Decimal128(number) => {
+            let text = number.to_string();
+            text.split('E')
+                .next()
+                .is_some_and(|digits| digits.contains(|digit: char| digit.is_alphanumeric() && digit != '0'))
+        }
         Bson::Double(number) => *number != 0.0,
         other => integer(Some(other)).is_some_and(|number| number != 0),
     }

@@ -7,7 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{collections::BTreeMap, io::BufRead, path::Path, process::ExitCode};
+use std::{cell::Cell, collections::BTreeMap, io::BufRead, path::Path, process::ExitCode};
 
 use bson::{Bson, Document};
 use flate2::read::GzDecoder;
@@ -24,22 +24,33 @@ enum Verdict {
     Failed(String),
 }
 
-/// Why a vector may be refused: the beginning of its id, or a part of a refusal's message, with a reason.
-struct Allowed(Vec<(String, String)>);
+/// Why a vector may be refused: the beginning of its id, or a part of a refusal's message, with a reason, and how often it was.
+struct Allowed(Vec<(String, String, Cell<usize>)>);
 
 impl Allowed {
     fn read() -> Self {
         let lines = include_str!("refused.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(
             lines
-                .map(|line| line.split_once(" | ").map(|(what, why)| (what.into(), why.into())).expect(line))
+                .map(|line| {
+                    let (what, why) = line.split_once(" | ").expect(line);
+                    (what.into(), why.into(), Cell::new(0))
+                })
                 .collect(),
         )
     }
 
     fn reason(&self, id: &str, message: &str) -> Option<&str> {
         let applies = |what: &str| id.starts_with(what) || message.contains(what);
-        self.0.iter().find(|(what, _)| applies(what)).map(|(_, why)| why.as_str())
+        self.0.iter().find(|(what, ..)| applies(what)).map(|(_, why, used)| {
+            used.set(used.get() + 1);
+            why.as_str()
+        })
+    }
+
+    /// What nothing was refused for: it passes by now, and the line that allows it is to go.
+    fn unused(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(.., used)| used.get() == 0).map(|(what, ..)| what.as_str())
     }
 }
 
@@ -87,7 +98,9 @@ fn main() -> ExitCode {
     }
     println!("{} passed, {} failed, {} refused", total.passed, total.failed, total.refused);
     fell.iter().for_each(|fallen| println!("FEWER PASS: {fallen}"));
-    if total.passed > 0 && fell.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let unused: Vec<&str> = if only.is_none() { allowed.unused().collect() } else { Vec::new() };
+    unused.iter().for_each(|what| println!("NEVER REFUSED: {what}"));
+    if total.passed > 0 && fell.is_empty() && unused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// How many vectors of a file have passed before.
