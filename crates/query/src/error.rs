@@ -74,6 +74,18 @@ codes! {
     ImmutableField = 66,
     /// Options, or stages, that do not go together.
     InvalidOptions = 72,
+    /// An index that is not of a form that one can have.
+    CannotCreateIndex = 67,
+    /// An index of that name that has other options.
+    IndexOptionsConflict = 85,
+    /// An index of that name on other fields.
+    IndexKeySpecsConflict = 86,
+    /// An index that is not there.
+    IndexNotFound = 27,
+    /// An option that no index has, or not with that value.
+    InvalidIndexSpecificationOption = 197,
+    /// A document with several arrays that an index would lead through.
+    CannotIndexParallelArrays = 171,
     /// Something of MongoDB's that Userkeep does not have.
     CommandNotSupported = 115,
     /// A document larger than 16 MiB.

@@ -33,6 +33,13 @@ pub fn keys_at(document: &RawDocument, path: &Path) -> Vec<Vec<u8>> {
     keys
 }
 
+/// Turns the order of a key round.
+pub(crate) fn turn(key: &mut [u8], descending: bool) {
+    if descending {
+        key.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+}
+
 /// Appends the key of a value.
 pub(crate) fn encode_into(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
     key.push(type_class(value));

@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod expression;
 mod filter;
+mod index;
 mod key;
 mod number;
 mod path;
@@ -30,6 +31,7 @@ pub use document::{MAX_DOCUMENT_SIZE, MAX_NESTING_DEPTH, append, elements, get, 
 pub use error::{Error, ErrorCode, Result};
 pub use expression::Expression;
 pub use filter::{BitTest, Bits, Filter, PathFilter, Predicate, Schema};
+pub use index::{Bounds, IndexKey, IndexKeys, KeyPattern, KeyRange};
 pub use key::{encode as encode_key, keys_at};
 pub use number::Number;
 pub use path::Path;

@@ -2,7 +2,11 @@
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use crate::{Error, ErrorCode, Path, Result, document::elements, key::encode_into};
+use crate::{
+    Error, ErrorCode, Path, Result,
+    document::elements,
+    key::{encode_into, turn},
+};
 
 /// A parsed sort.
 #[derive(Debug, Clone)]
@@ -36,6 +40,11 @@ impl Sort {
             })
             .collect::<Result<_>>()
             .map(Self)
+    }
+
+    /// The paths, and whether each descends.
+    pub(crate) fn fields(&self) -> &[(Path, bool)] {
+        &self.0
     }
 
     /// Whether nothing is sorted by.
@@ -87,13 +96,6 @@ fn push_key(key: &mut Vec<u8>, document: &RawDocument, path: &Path, descending: 
         }
     });
     turn(&mut key[start..], descending);
-}
-
-/// Turns the order of a key round.
-fn turn(key: &mut [u8], descending: bool) {
-    if descending {
-        key.iter_mut().for_each(|byte| *byte = !*byte);
-    }
 }
 
 #[cfg(test)]

@@ -13,18 +13,14 @@ pub enum Error {
     #[error(transparent)]
     Query(#[from] query::Error),
     /// A unique index, or `_id`, holds the key already.
-    #[error(
-        "Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {{ {path}: {value} }}"
-    )]
+    #[error("Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {key}")]
     DuplicateKey {
         /// The collection.
         namespace: Namespace,
         /// The index's name.
         index: String,
-        /// What it indexes.
-        path: String,
-        /// The value that is there already.
-        value: String,
+        /// Its fields, and the values that are there already.
+        key: String,
     },
     /// The guard refused a write.
     #[error(transparent)]

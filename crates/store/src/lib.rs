@@ -6,6 +6,7 @@
 
 mod error;
 mod guard;
+mod index;
 mod request;
 mod sqlite;
 
@@ -15,7 +16,10 @@ use bson::raw::RawDocumentBuf;
 
 pub use error::{Error, Result};
 pub use guard::{Denied, Guard};
-pub use request::{Aggregate, Change, Count, Find, Index, Modify, Namespace, Operation, Outcome, Returning, Write};
+pub use index::{Index, Partial};
+pub use request::{
+    Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
+};
 pub use sqlite::{Location, SqliteStore};
 
 /// A place for documents. Cheap to share; every method may be called from any thread.
@@ -39,8 +43,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// ordered `insertMany`. An outcome is only returned once it survives the death of the process.
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>>;
 
-    /// Makes indexes that do not exist yet, over what the collection holds.
+    /// Makes indexes that do not exist yet, over what the collection holds: all of them, or none.
+    ///
+    /// # Errors
+    /// Where one is there under another name or with other options, or a unique one finds a key twice.
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>>;
+
+    /// The indexes of a collection, but for that on `_id`, which every collection has.
+    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<Index>>>;
+
+    /// Removes an index by its name.
+    ///
+    /// # Errors
+    /// `IndexNotFound` where there is none.
+    fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>>;
+
+    /// Answers a query and tells how it was answered instead of the documents.
+    fn explain(&self, find: Find) -> BoxFuture<'_, Result<Explanation>>;
 
     /// Finishes what is in flight and lets go of files and threads. Calls after it fail with [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bson::{RawBson, raw::RawDocumentBuf};
-use query::{Filter, Path, Pipeline, Projection, Sort, Update, Variables};
+use query::{Filter, Pipeline, Projection, Sort, Update, Variables};
 
 use crate::Guard;
 
@@ -65,6 +65,30 @@ impl Find {
     pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
         self.filter.bind(variables)?;
         bind_projection(self.projection.as_mut(), &self.filter, variables)
+    }
+}
+
+/// How a query was answered, in the terms of MongoDB's `explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// `IDHACK` for one `_id`, `IXSCAN` by an index, `COLLSCAN` through all documents, `EOF` where there is nothing to look through.
+    pub stage: &'static str,
+    /// The index's name.
+    pub index: Option<String>,
+    /// Whether the index gave the order that was asked for.
+    pub sorted_by_index: bool,
+    /// In how many ranges of keys was looked.
+    pub ranges: usize,
+    /// How many documents were read.
+    pub examined: u64,
+    /// How many of them were the answer.
+    pub returned: u64,
+}
+
+impl Default for Explanation {
+    /// Of a collection that does not exist.
+    fn default() -> Self {
+        Self { stage: "EOF", index: None, sorted_by_index: false, ranges: 0, examined: 0, returned: 0 }
     }
 }
 
@@ -191,20 +215,4 @@ pub struct Outcome {
     pub upserted_id: Option<RawBson>,
     /// The document that was asked for.
     pub document: Option<RawDocumentBuf>,
-}
-
-/// An index on one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
-    /// What it indexes; each item of an array is indexed.
-    pub path: Path,
-    /// Whether two documents may have one key.
-    pub unique: bool,
-}
-
-impl Index {
-    /// MongoDB's name for it.
-    pub fn name(&self) -> String {
-        format!("{}_1", self.path.as_str())
-    }
 }

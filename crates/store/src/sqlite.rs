@@ -3,6 +3,7 @@
 
 mod catalog;
 mod connection;
+mod plan;
 mod read;
 mod write;
 mod writer;
@@ -18,7 +19,7 @@ use futures_util::future::{self, BoxFuture, FutureExt};
 use query::{Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
-use crate::{Aggregate, Count, Error, Find, Index, Namespace, Operation, Outcome, Result, Store, Write};
+use crate::{Aggregate, Count, Error, Explanation, Find, Index, Namespace, Operation, Outcome, Result, Store, Write};
 use connection::Session;
 use writer::{Job, Writer};
 
@@ -234,6 +235,21 @@ impl Store for SqliteStore {
                 .boxed(),
             Err(error) => future::ready(Err(error)).boxed(),
         }
+    }
+
+    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<Index>>> {
+        self.on_a_thread(move |session| session.map_or(Ok(Vec::new()), |session| session.indexes(&namespace)))
+    }
+
+    fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {
+        self.submit(|reply| Job::DropIndex { namespace, name, reply }).map(|done| done.map(|_| ())).boxed()
+    }
+
+    fn explain(&self, mut find: Find) -> BoxFuture<'_, Result<Explanation>> {
+        if let Err(error) = find.bind(&self.variables()) {
+            return failed(error);
+        }
+        self.on_a_thread(move |session| read::explain(session, &find))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -74,7 +74,7 @@ impl Sessions {
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
-        let by_user = Index { path: Path::new("user_id"), unique: false };
+        let by_user = Index::on(Path::new("user_id"));
         Ok(self.store.ensure_indexes(self.namespace.clone(), vec![by_user]).await?)
     }
 

@@ -39,7 +39,7 @@ impl Users {
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
-        let login = Index { path: Path::new(LOGIN_KEY), unique: true };
+        let login = Index::on(Path::new(LOGIN_KEY)).unique();
         Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login]).await?)
     }
 

@@ -34,7 +34,7 @@ impl CustomData {
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         let Some(configuration) = &self.configuration else { return Ok(()) };
-        let index = Index { path: configuration.user_id_field.clone(), unique: false };
+        let index = Index::on(configuration.user_id_field.clone());
         Ok(self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await?)
     }
 

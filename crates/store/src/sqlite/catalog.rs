@@ -3,10 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use query::Path;
+use bson::raw::RawDocument;
 use rusqlite::Connection;
 
-use crate::{Index, Namespace, Result};
+use crate::{Error, Index, Namespace, Result};
 
 #[derive(Default)]
 pub(super) struct Catalog {
@@ -25,6 +25,8 @@ pub(super) struct Collection {
 pub(super) struct HeldIndex {
     pub(super) id: i64,
     pub(super) index: Index,
+    /// Whether it holds, or has ever held, a document under keys of an array's items.
+    pub(super) is_multikey: bool,
 }
 
 impl Catalog {
@@ -35,13 +37,19 @@ impl Catalog {
         }
         self.collections.clear();
         let mut indexes: HashMap<i64, Vec<HeldIndex>> = HashMap::new();
-        let mut statement =
-            connection.prepare_cached("SELECT collection, id, path, is_unique FROM indexes ORDER BY id")?;
+        let mut statement = connection.prepare_cached(
+            "SELECT collection, id, specification,
+                 EXISTS (SELECT 1 FROM sqlite_schema AS flag WHERE flag.name = 'multikey_' || indexes.id)
+             FROM indexes ORDER BY id",
+        )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let path: String = row.get(2)?;
-            let held = HeldIndex { id: row.get(1)?, index: Index { path: Path::new(&path), unique: row.get(3)? } };
-            indexes.entry(row.get(0)?).or_default().push(held);
+            let id = row.get(1)?;
+            let damaged = |what: &dyn std::fmt::Display| Error::Engine(format!("the index {id} is damaged: {what}"));
+            let specification: Vec<u8> = row.get(2)?;
+            let specification = RawDocument::from_bytes(&specification).map_err(|error| damaged(&error))?;
+            let index = Index::parse(specification).map_err(|error| damaged(&error))?;
+            indexes.entry(row.get(0)?).or_default().push(HeldIndex { id, index, is_multikey: row.get(3)? });
         }
         let mut statement = connection.prepare_cached("SELECT id, database, name FROM collections")?;
         let mut rows = statement.query([])?;
@@ -62,8 +70,8 @@ impl Catalog {
         self.collections.clear();
     }
 
-    /// A collection for a read of few documents, which need not know of the newest indexes: tables are never dropped,
-    /// so one that is known is there.
+    /// A collection for a read of few documents, which need not know of the newest indexes: a collection's table is never
+    /// dropped, and a read by an index that was fails and is done again.
     pub(super) fn known(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Option<Arc<Collection>>> {
         if !self.collections.contains_key(namespace) {
             self.refresh(connection)?;
@@ -103,13 +111,33 @@ impl Catalog {
         index: &Index,
     ) -> Result<(Arc<Collection>, HeldIndex)> {
         connection.execute(
-            "INSERT INTO indexes (collection, path, is_unique) VALUES (?1, ?2, ?3)",
-            rusqlite::params![collection.id, index.path.as_str(), index.unique],
+            "INSERT INTO indexes (collection, name, specification) VALUES (?1, ?2, ?3)",
+            rusqlite::params![collection.id, index.name, index.to_document().as_bytes()],
         )?;
         let id = connection.last_insert_rowid();
         connection.execute_batch(&format!("CREATE TABLE entries_{id} (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID"))?;
         let collection = self.refresh_after_change(connection, &collection.namespace)?;
-        Ok((collection, HeldIndex { id, index: index.clone() }))
+        Ok((collection, HeldIndex { id, index: index.clone(), is_multikey: false }))
+    }
+
+    /// Notes that an index holds a document under keys of an array's items: by a table, so that every process hears of it as
+    /// it does of a new index. Only within a write transaction.
+    pub(super) fn mark_multikey(connection: &Connection, held: &HeldIndex) -> Result<()> {
+        connection.execute_batch(&format!("CREATE TABLE IF NOT EXISTS multikey_{} (flag ANY) STRICT", held.id))?;
+        Ok(())
+    }
+
+    /// Removes an index with its entries. Only within a write transaction.
+    pub(super) fn drop_index(
+        &mut self,
+        connection: &Connection,
+        namespace: &Namespace,
+        held: &HeldIndex,
+    ) -> Result<()> {
+        let id = held.id;
+        connection.execute("DELETE FROM indexes WHERE id = ?1", [id])?;
+        connection.execute_batch(&format!("DROP TABLE entries_{id}; DROP TABLE IF EXISTS multikey_{id};"))?;
+        self.refresh_after_change(connection, namespace).map(|_| ())
     }
 
     fn refresh_after_change(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {

@@ -14,7 +14,7 @@ use crate::{Error, Index, Namespace, Result};
 const APPLICATION_ID: i64 = 0x5553_4b50;
 
 /// The newest format that is read, and the one that is written, in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// After how many steps of SQLite's machine a read looks whether somebody still waits for it: a few documents.
 const STEPS: i32 = 100;
@@ -50,9 +50,12 @@ impl Session {
         // Not read-only: a reader may be the one that recovers the log after a crash.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        let is_store = check_format(&connection, location)?;
+        let Some(format) = check_format(&connection, location)? else { return Ok(None) };
         configure(&connection)?;
-        if is_store { Ok(Some(Self { connection, catalog: Catalog::default() })) } else { Ok(None) }
+        if format < FORMAT {
+            initialize(&connection)?;
+        }
+        Ok(Some(Self { connection, catalog: Catalog::default() }))
     }
 
     /// The writing connection; makes the file and its directory.
@@ -80,6 +83,10 @@ impl Session {
     /// Runs several reads on one snapshot. A write that goes on in the same connection, as in memory, is never in the
     /// middle of this: its transaction is over when the connection is free.
     pub(super) fn at_one_moment<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if !self.connection.is_autocommit() {
+            // Within another such read.
+            return read(self);
+        }
         self.connection.prepare_cached("BEGIN")?.execute([])?;
         let answer = read(self);
         let ended = self.connection.prepare_cached("COMMIT")?.execute([]);
@@ -104,6 +111,13 @@ impl Session {
         answer
     }
 
+    pub(super) fn indexes(&mut self, namespace: &Namespace) -> Result<Vec<Index>> {
+        self.catalog.refresh(&self.connection)?;
+        let collection = self.catalog.collection(namespace);
+        Ok(collection
+            .map_or_else(Vec::new, |collection| collection.indexes.iter().map(|held| held.index.clone()).collect()))
+    }
+
     pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {
         self.catalog.refresh(&self.connection)?;
         let collection = self.catalog.collection(namespace);
@@ -113,9 +127,21 @@ impl Session {
     }
 }
 
-/// Whether the file is a store of a format that we read; false where it is still empty.
-fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
-    let Location::File(path) = location else { return Ok(true) };
+/// What makes a file of an older format one of this: the first had indexes of another kind, which whoever wants them makes again.
+fn renewal(connection: &Connection) -> Result<String> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if format != 1 {
+        return Ok(String::new());
+    }
+    let mut statement = connection.prepare("SELECT id FROM indexes")?;
+    let ids: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let drops: String = ids.iter().map(|id| format!("DROP TABLE entries_{id}; ")).collect();
+    Ok(format!("{drops} DROP TABLE indexes;"))
+}
+
+/// The format of the file, if it is a store of one that we read; nothing where it is still empty.
+fn check_format(connection: &Connection, location: &Location) -> Result<Option<i64>> {
+    let Location::File(path) = location else { return Ok(None) };
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
@@ -128,7 +154,7 @@ fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
     let format = read("PRAGMA user_version")?;
     let tables = read("SELECT count(*) FROM sqlite_schema")?;
     if application == 0 && format == 0 {
-        return if tables == 0 { Ok(false) } else { Err(Error::NotAStore { path: path.clone() }) };
+        return if tables == 0 { Ok(None) } else { Err(Error::NotAStore { path: path.clone() }) };
     }
     if application != APPLICATION_ID {
         return Err(Error::NotAStore { path: path.clone() });
@@ -136,7 +162,7 @@ fn check_format(connection: &Connection, location: &Location) -> Result<bool> {
     if format > FORMAT {
         return Err(Error::NewerFormat { path: path.clone(), found: format, supported: FORMAT });
     }
-    Ok(true)
+    Ok(Some(format))
 }
 
 /// Switches the file to a write-ahead log. Only one process can, and SQLite does not wait for it as it does for a commit.
@@ -154,11 +180,14 @@ fn use_log(connection: &Connection) -> rusqlite::Result<String> {
 
 fn initialize(connection: &Connection) -> Result<()> {
     // Several processes may make the file at once: the first does, in one transaction.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let renewal = renewal(connection)?;
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE;
+        "
          CREATE TABLE IF NOT EXISTS collections (id INTEGER PRIMARY KEY, database TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (database, name)) STRICT;
-         CREATE TABLE IF NOT EXISTS indexes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections, path TEXT NOT NULL,
-             is_unique INTEGER NOT NULL, UNIQUE (collection, path)) STRICT;
+         {renewal}
+         CREATE TABLE IF NOT EXISTS indexes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections, name TEXT NOT NULL,
+             specification BLOB NOT NULL, UNIQUE (collection, name)) STRICT;
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {FORMAT};
          COMMIT;"

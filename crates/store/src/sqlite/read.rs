@@ -6,54 +6,33 @@ use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::{Filter, encode_key};
-use rusqlite::Connection;
+use query::Filter;
+use rusqlite::{Connection, types::ValueRef};
 
 use super::{
-    catalog::{Collection, HeldIndex},
+    catalog::Collection,
     connection::Session,
+    plan::{Access, Plan, Question, Source},
 };
-use crate::{Aggregate, Count, Error, Find, Guard, Result};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Result};
 
 /// How many documents may be read where the event loop waits.
 const FEW: usize = 16;
 
-/// How the documents that a filter can match are found.
-enum Plan<'a> {
-    Id(Vec<u8>),
-    Index(&'a HeldIndex, Vec<u8>),
-    Scan,
-}
-
-impl<'a> Plan<'a> {
-    fn choose(filter: &Filter, collection: &'a Collection) -> Self {
-        let equalities = filter.equalities();
-        if let Some((_, id)) = equalities.iter().find(|(path, _)| path.as_str() == "_id") {
-            return Self::Id(encode_key(id.as_raw_bson_ref()));
-        }
-        // Null also matches what an index does not tell from null.
-        let usable = |value: &RawBson| !matches!(value, RawBson::Null | RawBson::Array(_));
-        let of = |held: &'a HeldIndex| {
-            let (_, value) = equalities.iter().find(|(path, value)| **path == held.index.path && usable(value))?;
-            Some((held, encode_key(value.as_raw_bson_ref())))
-        };
-        let candidates = || collection.indexes.iter().filter_map(of);
-        let chosen = candidates().find(|(held, _)| held.index.unique).or_else(|| candidates().next());
-        chosen.map_or(Self::Scan, |(held, key)| Self::Index(held, key))
-    }
-}
-
-/// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection.
-pub(super) fn visit(
+/// Visits what a plan finds, by its place in the collection: in the order of insertion, unless the plan has another. Of what stands
+/// under more keys than `most` nothing is visited; whether it was so.
+fn visit_plan(
     connection: &Connection,
     collection: &Collection,
-    filter: &Filter,
+    plan: &Plan<'_>,
+    most: usize,
     mut visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
-) -> Result<()> {
+) -> Result<bool> {
     let table = collection.id;
-    let (sql, key) = match Plan::choose(filter, collection) {
-        Plan::Id(key) => (format!("SELECT seq, body FROM documents_{table} WHERE id = ?1"), Some(key)),
-        Plan::Index(held, key) => (
+    let (sql, key) = match &plan.access {
+        Access::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
+        Access::Point(Source::Id, key) => (format!("SELECT seq, body FROM documents_{table} WHERE id = ?1"), Some(key)),
+        Access::Point(Source::Index(held), key) => (
             format!(
                 "SELECT entry.seq, document.body FROM entries_{} AS entry CROSS JOIN documents_{table} AS document ON document.seq = entry.seq
                  WHERE entry.key = ?1 ORDER BY entry.seq",
@@ -61,23 +40,94 @@ pub(super) fn visit(
             ),
             Some(key),
         ),
-        Plan::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
+        Access::Ranges(source, ranges) => {
+            let mut places = Vec::new();
+            for (from, to) in ranges {
+                let sql = format!("SELECT seq FROM {} WHERE key >= ?1 AND key < ?2", keys_of(*source, table));
+                let mut statement = connection.prepare_cached(&sql)?;
+                let mut rows = statement.query([from, to])?;
+                while let Some(row) = rows.next()? {
+                    places.push(row.get(0)?);
+                    if places.len() > most {
+                        return Ok(false);
+                    }
+                }
+            }
+            places.sort_unstable();
+            places.dedup();
+            visit_places(connection, collection, places.into_iter().map(Ok), &mut visit)?;
+            return Ok(true);
+        }
+        Access::Ordered { source, range, backwards } => {
+            let direction = if *backwards { "DESC" } else { "ASC" };
+            let bounds = if range.is_some() { "WHERE key >= ?1 AND key < ?2" } else { "" };
+            let sql = format!(
+                "SELECT seq FROM {} {bounds} ORDER BY key {direction}, seq ASC",
+                keys_of(*source, table)
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let bound: Vec<&Vec<u8>> = range.iter().flat_map(|(from, to)| [from, to]).collect();
+            let rows = statement.query_map(rusqlite::params_from_iter(bound), |row| row.get(0))?;
+            visit_places(connection, collection, rows, &mut visit)?;
+            return Ok(true);
+        }
     };
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = match &key {
+    let mut rows = match key {
         Some(key) => statement.query([key])?,
         None => statement.query([])?,
     };
     while let Some(row) = rows.next()? {
-        let seq = row.get(0)?;
-        let body = row.get_ref(1)?.as_blob().map_err(|error| Error::Engine(error.to_string()))?;
-        let document = RawDocument::from_bytes(body)
-            .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))?;
-        if visit(seq, document)?.is_break() {
+        if visit(row.get(0)?, document(collection, row.get_ref(1)?)?)?.is_break() {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+/// The table of a source's keys, as `key` and `seq`.
+fn keys_of(source: Source<'_>, table: i64) -> String {
+    match source {
+        Source::Id => format!("(SELECT id AS key, seq FROM documents_{table})"),
+        Source::Index(held) => format!("entries_{}", held.id),
+    }
+}
+
+fn visit_places(
+    connection: &Connection,
+    collection: &Collection,
+    places: impl Iterator<Item = rusqlite::Result<i64>>,
+    visit: &mut dyn FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT body FROM documents_{} WHERE seq = ?1", collection.id))?;
+    for place in places {
+        let place = place?;
+        let mut rows = statement.query([place])?;
+        if let Some(row) = rows.next()?
+            && visit(place, document(collection, row.get_ref(0)?)?)?.is_break()
+        {
             break;
         }
     }
     Ok(())
+}
+
+fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<&'r RawDocument> {
+    let body = body.as_blob().map_err(|error| Error::Engine(error.to_string()))?;
+    RawDocument::from_bytes(body)
+        .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))
+}
+
+/// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection.
+pub(super) fn visit(
+    connection: &Connection,
+    collection: &Collection,
+    filter: &Filter,
+    visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let question = Question { filter, sort: None, limit: None, all_multikey: false };
+    visit_plan(connection, collection, &Plan::choose(question, collection), usize::MAX, visit).map(|_| ())
 }
 
 /// Whether a document matches and may be seen. The guard is asked first where the filter can fail: an error must not tell
@@ -138,13 +188,16 @@ fn few(
     find: &Find,
     mut at_each: impl FnMut() -> Result<()>,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
-    if matches!(Plan::choose(&find.filter, collection), Plan::Scan) {
+    // What is known of the indexes may be old.
+    let question = Question { filter: &find.filter, sort: None, limit: find.limit, all_multikey: true };
+    let plan = Plan::choose(question, collection);
+    if matches!(plan.access, Access::Scan) {
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
     let mut visited = 0;
     let mut found = Vec::new();
-    visit(connection, collection, &find.filter, |_, document| {
+    let all = visit_plan(connection, collection, &plan, FEW, |_, document| {
         visited += 1;
         at_each()?;
         if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document)? {
@@ -153,22 +206,40 @@ fn few(
         }
         Ok(if visited > FEW || found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok((visited <= FEW).then_some(found))
+    Ok((all && visited <= FEW).then_some(found))
 }
 
 pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
     let Some(session) = session else { return Ok(Vec::new()) };
+    session.at_one_moment(|session| Ok(find_and_tell(session, find)?.0))
+}
+
+/// How a query is answered. What it finds is counted and let go.
+pub(super) fn explain(session: Option<&mut Session>, find: &Find) -> Result<Explanation> {
+    match session {
+        Some(session) => session.at_one_moment(|session| Ok(find_and_tell(session, find)?.1)),
+        None => Ok(Explanation::default()),
+    }
+}
+
+fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
     session.catalog.refresh(&session.connection)?;
-    let Some(collection) = session.catalog.collection(&find.namespace) else { return Ok(Vec::new()) };
+    let mut found: Vec<RawDocumentBuf> = Vec::new();
+    let Some(collection) = session.catalog.collection(&find.namespace) else {
+        return Ok((found, Explanation::default()));
+    };
     let limit = find.limit.unwrap_or(usize::MAX);
-    let sort = find.sort.as_ref().filter(|sort| !sort.is_empty());
+    let question = Question { filter: &find.filter, sort: find.sort.as_ref(), limit: find.limit, all_multikey: false };
+    let plan = Plan::choose(question, &collection);
+    let mut explanation = plan.explain();
+    let sort = find.sort.as_ref().filter(|sort| !sort.is_empty() && !plan.is_sorted);
     // A sort needs all that matches before it knows which come first; the limit is applied after it.
     let stop_at = if sort.is_some() { usize::MAX } else { limit };
-    let mut found: Vec<RawDocumentBuf> = Vec::new();
-    if stop_at == 0 {
-        return Ok(found);
+    if limit == 0 {
+        return Ok((found, explanation));
     }
-    visit(&session.connection, &collection, &find.filter, |_, document| {
+    visit_plan(&session.connection, &collection, &plan, usize::MAX, |_, document| {
+        explanation.examined += 1;
         if sees(find.guard.as_deref(), &find.filter, document)? {
             found.push(if sort.is_some() { document.to_owned() } else { project(find, document)? });
             check_count(found.len().min(limit), find.at_most)?;
@@ -180,10 +251,15 @@ pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<
         found.truncate(limit);
         found = found.iter().map(|document| project(find, document)).collect::<Result<_>>()?;
     }
-    Ok(found)
+    explanation.returned = found.len() as u64;
+    Ok((found, explanation))
 }
 
 pub(super) fn count(session: &mut Session, count: &Count) -> Result<u64> {
+    session.at_one_moment(|session| count_at_once(session, count))
+}
+
+fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&count.namespace) else { return Ok(0) };
     let limit = count.limit.map_or(u64::MAX, |limit| limit as u64);
@@ -200,15 +276,16 @@ pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> 
     let (filter, pipeline) = pipeline.split_match();
     let mut input = Vec::new();
     if let Some(session) = session {
-        session.catalog.refresh(&session.connection)?;
-        if let Some(collection) = session.catalog.collection(&namespace) {
+        session.at_one_moment(|session| {
+            session.catalog.refresh(&session.connection)?;
+            let Some(collection) = session.catalog.collection(&namespace) else { return Ok(()) };
             visit(&session.connection, &collection, &filter, |_, document| {
                 if sees(guard.as_deref(), &filter, document)? {
                     input.push(document.to_owned());
                 }
                 Ok(ControlFlow::Continue(()))
-            })?;
-        }
+            })
+        })?;
     }
     let mut answer = Vec::new();
     for document in pipeline.run(input.into_iter()) {

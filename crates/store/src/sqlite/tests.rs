@@ -86,7 +86,7 @@ async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_a
 #[tokio::test]
 async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique() {
     let store = memory_store();
-    let index = Index { path: Path::new("login.key"), unique: true };
+    let index = Index::on(Path::new("login.key")).unique();
     store
         .write(vec![insert(vec![
             doc! { "_id": 1, "login": [{ "key": "a" }, { "key": "b" }] },
@@ -109,7 +109,7 @@ async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique() {
     assert_eq!(all(&store, doc! { "login.key": "b" }).await[0].get_i32("_id").unwrap(), 3);
     assert_eq!(all(&store, doc! { "login.key": "d" }).await[0].get_i32("_id").unwrap(), 1);
 
-    let twice = Index { path: Path::new("n"), unique: true };
+    let twice = Index::on(Path::new("n")).unique();
     assert!(
         matches!(store.ensure_indexes(namespace(), vec![twice]).await, Err(Error::DuplicateKey { .. })),
         "two documents lack the field"
@@ -280,7 +280,7 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
     let (one, two) = (file_store(&directory), file_store(&directory));
     one.write(vec![insert(vec![doc! { "_id": 1, "a": 1 }])]).await.unwrap();
     assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 1);
-    two.ensure_indexes(namespace(), vec![Index { path: Path::new("a"), unique: false }]).await.unwrap();
+    two.ensure_indexes(namespace(), vec![Index::on(Path::new("a"))]).await.unwrap();
     one.write(vec![insert(vec![doc! { "_id": 2, "a": 1 }])]).await.unwrap();
     assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 2, "the other store's writes are in the index");
 
@@ -365,7 +365,7 @@ async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
 #[tokio::test]
 async fn the_first_of_equals_is_the_first_inserted() {
     let store = memory_store();
-    store.ensure_indexes(namespace(), vec![Index { path: Path::new("user"), unique: false }]).await.unwrap();
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("user"))]).await.unwrap();
     for id in [3, 1, 2] {
         store.write(vec![insert(vec![doc! { "_id": id, "user": "u" }])]).await.unwrap();
     }
@@ -416,5 +416,18 @@ async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
         assert_eq!(seen(), stopped_at);
         store.write(vec![insert(vec![doc! { "_id": 5000 }])]).await.unwrap();
         assert_eq!(all(&store, doc! { "_id": 5000 }).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_index_holds_a_document_under_each_item_of_an_array() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in [file_store(&directory), memory_store()] {
+        store.ensure_indexes(namespace(), vec![Index::on(Path::new("a.key")).unique()]).await.unwrap();
+        store.write(vec![insert(vec![doc! { "_id": 1, "a": [{ "key": "x" }, { "key": "y" }] }])]).await.unwrap();
+        store.write(vec![insert(vec![doc! { "_id": 2, "a": [{ "key": "z" }] }])]).await.unwrap();
+        assert_eq!(all(&store, doc! { "a.key": "y" }).await.len(), 1);
+        let twice = store.write(vec![insert(vec![doc! { "_id": 3, "a": [{ "key": "y" }] }])]).await.unwrap_err();
+        assert!(twice.to_string().contains("index: a.key_1 dup key: { a.key:"), "{twice}");
     }
 }

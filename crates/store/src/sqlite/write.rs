@@ -6,11 +6,11 @@ use bson::{
     RawBson,
     raw::{RawDocument, RawDocumentBuf},
 };
-use query::{Environment, Filter, encode_key, get, keys_at, prepare_insert};
+use query::{Environment, Filter, IndexKeys, encode_key, get, prepare_insert};
 use rusqlite::{Connection, ErrorCode};
 
 use super::{
-    catalog::{Collection, HeldIndex},
+    catalog::{Catalog, Collection, HeldIndex},
     connection::Session,
     read::{text, visit},
 };
@@ -196,8 +196,8 @@ fn change_document(
                 .prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?
                 .execute([seq])?;
             for held in &collection.indexes {
-                for key in keys_at(before, &held.index.path) {
-                    remove_entry(connection, held, &key, seq)?;
+                for key in held.index.keys_of(before)?.keys {
+                    remove_entry(connection, held, &key.bytes, seq)?;
                 }
             }
             outcome.deleted += 1;
@@ -224,10 +224,11 @@ fn change_document(
 
 fn insert_document(connection: &Connection, collection: &Collection, document: &RawDocument) -> Result<RawBson> {
     let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
-    let keys: Vec<_> = collection.indexes.iter().map(|held| (held, keys_at(document, &held.index.path))).collect();
+    let keys = collection.indexes.iter().map(|held| Ok((held, held.index.keys_of(document)?)));
+    let keys: Vec<(&HeldIndex, IndexKeys)> = keys.collect::<Result<_>>()?;
     // Before anything is written: an ordered insert keeps what it wrote before it failed.
     for (held, keys) in &keys {
-        check_unique(connection, collection, held, keys, document)?;
+        check_unique(connection, collection, held, keys.keys.iter().map(|key| &*key.bytes), document)?;
     }
     let inserted = connection
         .prepare_cached(&format!("INSERT INTO documents_{} (id, body) VALUES (?1, ?2)", collection.id))?
@@ -237,17 +238,21 @@ fn insert_document(connection: &Connection, collection: &Collection, document: &
             return Err(Error::DuplicateKey {
                 namespace: collection.namespace.clone(),
                 index: "_id_".into(),
-                path: "_id".into(),
-                value: text(Some(id.as_raw_bson_ref())),
+                key: format!("{{ _id: {} }}", text(Some(id.as_raw_bson_ref()))),
             });
         }
         other => other?,
     };
     let seq = connection.last_insert_rowid();
     for (held, keys) in &keys {
-        keys.iter().try_for_each(|key| add_entry(connection, held, key, seq))?;
+        mark_multikey(connection, held, keys)?;
+        keys.keys.iter().try_for_each(|key| add_entry(connection, held, &key.bytes, seq))?;
     }
     Ok(id)
+}
+
+fn mark_multikey(connection: &Connection, held: &HeldIndex, keys: &IndexKeys) -> Result<()> {
+    if keys.is_multikey && !held.is_multikey { Catalog::mark_multikey(connection, held) } else { Ok(()) }
 }
 
 fn move_entries(
@@ -258,12 +263,13 @@ fn move_entries(
     before: &RawDocument,
     after: &RawDocument,
 ) -> Result<()> {
-    let (old, new) = (keys_at(before, &held.index.path), keys_at(after, &held.index.path));
-    for key in old.iter().filter(|key| !new.contains(key)) {
-        remove_entry(connection, held, key, seq)?;
+    let (old, new) = (held.index.keys_of(before)?, held.index.keys_of(after)?);
+    for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+        remove_entry(connection, held, &key.bytes, seq)?;
     }
-    let added = || new.iter().filter(|key| !old.contains(key));
+    let added = || new.keys.iter().filter(|key| !old.keys.contains(key)).map(|key| &*key.bytes);
     check_unique(connection, collection, held, added(), after)?;
+    mark_multikey(connection, held, &new)?;
     added().try_for_each(|key| add_entry(connection, held, key, seq))
 }
 
@@ -286,7 +292,7 @@ fn check_unique<'k>(
     connection: &Connection,
     collection: &Collection,
     held: &HeldIndex,
-    keys: impl IntoIterator<Item = &'k Vec<u8>>,
+    keys: impl IntoIterator<Item = &'k [u8]>,
     document: &RawDocument,
 ) -> Result<()> {
     if !held.index.unique {
@@ -297,13 +303,19 @@ fn check_unique<'k>(
         if statement.exists([key])? {
             return Err(Error::DuplicateKey {
                 namespace: collection.namespace.clone(),
-                index: held.index.name(),
-                path: held.index.path.as_str().to_owned(),
-                value: text(held.index.path.value_in(document)),
+                index: held.index.name.clone(),
+                key: key_text(&held.index, document),
             });
         }
     }
     Ok(())
+}
+
+/// The fields of an index and what a document has there, for an error message.
+fn key_text(index: &Index, document: &RawDocument) -> String {
+    let field = |path: &query::Path| format!("{}: {}", path.as_str(), text(path.value_in(document)));
+    let fields: Vec<String> = index.keys.fields().iter().map(|(path, _)| field(path)).collect();
+    format!("{{ {} }}", fields.join(", "))
 }
 
 /// Makes the indexes that are missing, with the entries of what the collection holds.
@@ -311,18 +323,82 @@ pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, index
     let connection = &session.connection;
     let mut collection: Arc<Collection> = session.catalog.make_collection(connection, namespace)?;
     for index in indexes {
-        if collection.indexes.iter().any(|held| held.index.path == index.path) {
+        if exists(&collection, index)? {
             continue;
         }
         let (with_index, held) = session.catalog.make_index(connection, &collection, index)?;
         collection = with_index;
-        let all: Filter = Filter::all();
-        visit(connection, &collection, &all, |seq, document| {
-            let keys = keys_at(document, &index.path);
-            check_unique(connection, &collection, &held, &keys, document)?;
-            keys.iter().try_for_each(|key| add_entry(connection, &held, key, seq))?;
+        let mut is_multikey = false;
+        visit(connection, &collection, &Filter::all(), |seq, document| {
+            let keys = index.keys_of(document)?;
+            is_multikey |= keys.is_multikey;
+            let keys = || keys.keys.iter().map(|key| &*key.bytes);
+            check_unique(connection, &collection, &held, keys(), document)?;
+            keys().try_for_each(|key| add_entry(connection, &held, key, seq))?;
             Ok(ControlFlow::Continue(()))
         })?;
+        if is_multikey {
+            Catalog::mark_multikey(connection, &held)?;
+            session.catalog.refresh(connection)?;
+            collection = session.catalog.make_collection(connection, namespace)?;
+        }
     }
     Ok(())
+}
+
+fn json(document: &RawDocument) -> String {
+    text(Some(bson::raw::RawBsonRef::Document(document)))
+}
+
+/// Whether a collection has an index already.
+fn exists(collection: &Collection, index: &Index) -> Result<bool> {
+    let wrong = |code, message: String| Err(query::Error { code, message }.into());
+    if index.keys == query::KeyPattern::of(query::Path::new("_id")) {
+        // Every collection has it.
+        return Ok(true);
+    }
+    if index.name == "_id_" {
+        return wrong(query::ErrorCode::BadValue, "the index name '_id_' is for the index on _id alone".into());
+    }
+    for held in &collection.indexes {
+        let same_name = held.index.name == index.name;
+        let renamed = Index { name: index.name.clone(), ..held.index.clone() };
+        if same_name && held.index == *index {
+            return Ok(true);
+        }
+        if same_name {
+            let message = format!(
+                "An existing index has the same name as the requested index. When index names are not specified, they are auto generated and can cause conflicts. Please refer to our documentation. Requested index: {}, existing index: {}",
+                json(&index.to_document()),
+                json(&held.index.to_document())
+            );
+            return wrong(query::ErrorCode::IndexKeySpecsConflict, message);
+        }
+        if held.index.keys == index.keys && held.index.partial == index.partial {
+            let message = if renamed == *index {
+                format!("Index already exists with a different name: {}", held.index.name)
+            } else {
+                format!("An equivalent index already exists with a different name and options: {}", held.index.name)
+            };
+            return wrong(query::ErrorCode::IndexOptionsConflict, message);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes an index by its name.
+pub(super) fn drop_index(session: &mut Session, namespace: &Namespace, name: &str) -> Result<()> {
+    let not_found = || {
+        crate::Error::from(query::Error {
+            code: query::ErrorCode::IndexNotFound,
+            message: format!("index not found with name [{name}]"),
+        })
+    };
+    if name == "_id_" {
+        let code = query::ErrorCode::InvalidOptions;
+        return Err(query::Error { code, message: "cannot drop _id index".into() }.into());
+    }
+    let collection = session.catalog.collection(namespace).ok_or_else(not_found)?;
+    let held = collection.indexes.iter().find(|held| held.index.name == name).ok_or_else(not_found)?;
+    session.catalog.drop_index(&session.connection, namespace, held)
 }

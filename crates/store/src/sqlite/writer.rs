@@ -28,6 +28,7 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>>>;
 pub(super) enum Job {
     Write { writes: Vec<Write>, reply: Reply },
     EnsureIndexes { namespace: Namespace, indexes: Vec<Index>, reply: Reply },
+    DropIndex { namespace: Namespace, name: String, reply: Reply },
 }
 
 pub(super) struct Writer {
@@ -129,6 +130,10 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
                 write::ensure_indexes(session, &namespace, &indexes).map(|()| Vec::new()).map_err(Failure::from)
             }),
         ),
+        Job::DropIndex { namespace, name, reply } => (
+            reply,
+            protected(|| write::drop_index(session, &namespace, &name).map(|()| Vec::new()).map_err(Failure::from)),
+        ),
     };
     let (sql, answer) = match ran {
         Ok(outcomes) => ("RELEASE job", Ok(outcomes)),
@@ -161,13 +166,13 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 impl Job {
     fn reply(&self) -> &Reply {
         match self {
-            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } => reply,
+            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } | Self::DropIndex { reply, .. } => reply,
         }
     }
 
     fn into_reply(self) -> Reply {
         match self {
-            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } => reply,
+            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } | Self::DropIndex { reply, .. } => reply,
         }
     }
 }

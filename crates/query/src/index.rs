@@ -1,0 +1,506 @@
+//! Indexes: under which keys they hold a document, and which keys a filter can only find something under
+//! (<https://www.mongodb.com/docs/manual/indexes/>).
+
+use bson::{
+    RawBson,
+    raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf},
+};
+
+use crate::{
+    Error, ErrorCode, Filter, Path, PathFilter, Predicate, Result, Sort,
+    compare::type_class,
+    document::{array_index, elements, get, items},
+    key::{encode, encode_into, turn},
+};
+
+/// How many fields an index may have, as in the server.
+const MAX_FIELDS: usize = 32;
+
+/// More ranges than this are one that holds them all.
+const MAX_RANGES: usize = 256;
+
+/// The fields of an index and their directions, in order: `{ a: 1, b: -1 }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPattern(Vec<(Path, bool)>);
+
+/// The keys under which an index holds a document.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IndexKeys {
+    /// Each once, in their order.
+    pub keys: Vec<IndexKey>,
+    /// Whether the index leads through an array of the document, or ends in one.
+    pub is_multikey: bool,
+}
+
+/// One key of an index.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexKey {
+    /// In the order of the index.
+    pub bytes: Vec<u8>,
+    /// Whether the document has any of the fields.
+    pub has_field: bool,
+}
+
+/// Keys from the first on and before the second.
+pub type KeyRange = (Vec<u8>, Vec<u8>);
+
+/// Where in an index all is that a filter can match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// In ascending order, none overlapping another.
+    pub ranges: Vec<KeyRange>,
+    /// How many of the first fields have one value each.
+    pub equalities: usize,
+    /// How many fields are bounded at all.
+    pub bounded: usize,
+}
+
+/// Where a field's value is being looked for.
+#[derive(Clone, Copy)]
+enum Reached<'a> {
+    /// There; `None` where the document has no such field.
+    Value(Option<RawBsonRef<'a>>),
+    /// In this document or below, along the rest of the path.
+    Within(RawBsonRef<'a>, &'a [String]),
+    /// At an array, whose items are looked at one by one.
+    At(&'a RawArray, &'a [String]),
+}
+
+impl KeyPattern {
+    /// Parses `{ path: 1 | -1, … }`.
+    ///
+    /// # Errors
+    /// `CannotCreateIndex` where it is not of that form, `CommandNotSupported` by name for kinds of indexes that this version does
+    /// not have (text, geo, hashed, wildcard).
+    pub fn parse(pattern: &RawDocument) -> Result<Self> {
+        let wrong = |message: String| Error::new(ErrorCode::CannotCreateIndex, message);
+        let mut fields: Vec<(Path, bool)> = Vec::new();
+        for (name, value) in elements(pattern) {
+            if let RawBsonRef::String(kind) = value {
+                return Err(match kind {
+                    "text" | "2d" | "2dsphere" | "hashed" | "geoHaystack" => {
+                        Error::unsupported(format_args!("an index of the kind {kind}"))
+                    }
+                    _ => wrong(format!("Unknown index plugin '{kind}'")),
+                });
+            }
+            if name == "$**" || name.ends_with(".$**") {
+                return Err(Error::unsupported("a wildcard index"));
+            }
+            let direction = crate::Number::of(value)
+                .map(crate::Number::to_f64)
+                .filter(|direction| *direction != 0.0 && !direction.is_nan())
+                .ok_or_else(|| wrong(format!("Values in the index key pattern must be 1 or -1, at '{name}'")))?;
+            let path = Path::new(name);
+            if path.parts().iter().any(|part| part.is_empty()) {
+                return Err(wrong(format!("Index keys cannot contain an empty field: '{name}'")));
+            }
+            if path.parts().iter().any(|part| part.starts_with('$')) {
+                return Err(wrong(format!(
+                    "Index key contains an illegal field name: field name starts with '$': '{name}'"
+                )));
+            }
+            if fields.iter().any(|(other, _)| *other == path) {
+                return Err(wrong(format!("the index key pattern names '{name}' twice")));
+            }
+            fields.push((path, direction < 0.0));
+        }
+        match fields.len() {
+            0 => Err(wrong("Index keys cannot be an empty object".into())),
+            count if count > MAX_FIELDS => {
+                Err(Error::location(13103, format!("too many compound keys: {count}, and {MAX_FIELDS} are allowed")))
+            }
+            _ => Ok(Self(fields)),
+        }
+    }
+
+    /// An index of one field, ascending.
+    pub fn of(path: Path) -> Self {
+        Self(vec![(path, false)])
+    }
+
+    /// Its fields, and whether each descends.
+    pub fn fields(&self) -> &[(Path, bool)] {
+        &self.0
+    }
+
+    /// As it is written.
+    pub fn to_document(&self) -> RawDocumentBuf {
+        let mut pattern = RawDocumentBuf::new();
+        for (path, descending) in &self.0 {
+            crate::append(&mut pattern, path.as_str(), if *descending { -1 } else { 1 });
+        }
+        pattern
+    }
+
+    /// MongoDB's name for it: `a_1_b_-1`.
+    pub fn name(&self) -> String {
+        let part =
+            |(path, descending): &(Path, bool)| format!("{}_{}", path.as_str(), if *descending { -1 } else { 1 });
+        self.0.iter().map(part).collect::<Vec<_>>().join("_")
+    }
+
+    /// The keys under which it holds a document: one for each item of the array that its fields lead to or through.
+    ///
+    /// # Errors
+    /// `CannotIndexParallelArrays` where they lead to several.
+    pub fn keys(&self, document: &RawDocument) -> Result<IndexKeys> {
+        let reached: Vec<Reached<'_>> =
+            self.0.iter().map(|(path, _)| Reached::Within(RawBsonRef::Document(document), path.parts())).collect();
+        let mut found = IndexKeys { keys: Vec::with_capacity(1), is_multikey: false };
+        self.collect(reached, &mut found)?;
+        found.keys.sort_unstable();
+        found.keys.dedup();
+        Ok(found)
+    }
+
+    fn collect(&self, mut reached: Vec<Reached<'_>>, found: &mut IndexKeys) -> Result<()> {
+        let mut array: Option<&RawArray> = None;
+        for (place, one) in reached.iter_mut().enumerate() {
+            *one = one.advanced();
+            if let Reached::At(at, _) = one {
+                match array {
+                    Some(other) if !std::ptr::eq(other.as_bytes(), at.as_bytes()) => {
+                        return Err(Error::new(
+                            ErrorCode::CannotIndexParallelArrays,
+                            format!("cannot index parallel arrays, at '{}'", self.0[place].0.as_str()),
+                        ));
+                    }
+                    _ => array = Some(at),
+                }
+            }
+        }
+        let Some(array) = array else {
+            found.keys.push(self.key_of(&reached));
+            return Ok(());
+        };
+        found.is_multikey = true;
+        if array.is_empty() {
+            let empty = reached.iter().map(|one| match one {
+                Reached::At(_, []) => Reached::Value(Some(RawBsonRef::Undefined)),
+                Reached::At(..) => Reached::Value(None),
+                other => *other,
+            });
+            return self.collect(empty.collect(), found);
+        }
+        for item in items(array) {
+            let below = reached.iter().map(|one| match one {
+                Reached::At(_, []) => Reached::Value(Some(item)),
+                Reached::At(_, rest) if matches!(item, RawBsonRef::Document(_)) => Reached::Within(item, rest),
+                Reached::At(..) => Reached::Value(None),
+                other => *other,
+            });
+            self.collect(below.collect(), found)?;
+        }
+        Ok(())
+    }
+
+    fn key_of(&self, reached: &[Reached<'_>]) -> IndexKey {
+        let mut bytes = Vec::with_capacity(16 * reached.len());
+        let mut has_field = false;
+        for (one, (_, descending)) in reached.iter().zip(&self.0) {
+            let value = if let Reached::Value(value) = one { *value } else { None };
+            has_field |= value.is_some();
+            let start = bytes.len();
+            encode_into(&mut bytes, value.unwrap_or(RawBsonRef::Null));
+            turn(&mut bytes[start..], *descending);
+        }
+        IndexKey { bytes, has_field }
+    }
+
+    /// Where all is that a filter can match; nothing where it bounds no field. `is_multikey` says whether the index may hold a
+    /// document under several keys, of which no two conditions need to be about the same one.
+    pub fn bounds(&self, filter: &Filter, is_multikey: bool) -> Option<Bounds> {
+        let mut conditions = Vec::new();
+        conjuncts(filter, &mut conditions);
+        let mut bounds = Bounds { ranges: vec![(Vec::new(), Vec::new())], equalities: 0, bounded: 0 };
+        for (place, (path, descending)) in self.0.iter().enumerate() {
+            // The keys of an array's items hold fields of one item each, and conditions may be about different ones.
+            let shares_array = || self.0[..place].iter().any(|(other, _)| other.parts()[0] == path.parts()[0]);
+            // A number in a path may also be a field's name, for the filter but not for the index.
+            if path.parts().iter().any(|part| array_index(part).is_some()) || (is_multikey && shares_array()) {
+                break;
+            }
+            let on_path = conditions.iter().filter(|condition| condition.path == *path);
+            let Some(intervals) = intervals(on_path.map(|condition| &condition.predicate), is_multikey) else { break };
+            if intervals.len() * bounds.ranges.len() > MAX_RANGES {
+                break;
+            }
+            let mut ranges = Vec::with_capacity(intervals.len() * bounds.ranges.len());
+            for (prefix, _) in &bounds.ranges {
+                ranges.extend(intervals.iter().map(|interval| interval.range(prefix, *descending)));
+            }
+            ranges.sort_unstable();
+            bounds.ranges = ranges;
+            bounds.bounded += 1;
+            if !intervals.iter().all(Interval::is_point) {
+                break;
+            }
+            if bounds.equalities == place && intervals.len() == 1 {
+                bounds.equalities += 1;
+            }
+        }
+        (bounds.bounded > 0).then_some(bounds)
+    }
+
+    /// Whether the keys in ranges of so many equalities come in the order of a sort, and if so whether backwards.
+    pub fn sorts(&self, sort: &Sort, equalities: usize) -> Option<bool> {
+        let rest = &self.0[equalities.min(self.0.len())..];
+        // A field of one value sorts nothing. What follows the sort's fields in a key would tell apart what is equal.
+        let constant = |path: &Path| self.0[..equalities].iter().any(|(other, _)| other == path);
+        let wanted: Vec<_> = sort.fields().iter().filter(|(path, _)| !constant(path)).collect();
+        if wanted.len() != rest.len()
+            || rest.is_empty()
+            || !wanted.iter().zip(rest).all(|(one, other)| one.0 == other.0)
+        {
+            return None;
+        }
+        let backwards = wanted[0].1 != rest[0].1;
+        wanted.iter().zip(rest).all(|(one, other)| (one.1 != other.1) == backwards).then_some(backwards)
+    }
+}
+
+impl<'a> Reached<'a> {
+    /// As far along the path as it goes without an array.
+    fn advanced(self) -> Self {
+        let Self::Within(mut value, mut rest) = self else { return self };
+        loop {
+            match (value, rest.split_first()) {
+                (RawBsonRef::Array(array), Some((next, beyond))) => {
+                    match array_index(next).and_then(|index| items(array).nth(index)) {
+                        Some(item) => (value, rest) = (item, beyond),
+                        None => return Self::At(array, rest),
+                    }
+                }
+                (RawBsonRef::Array(array), None) => return Self::At(array, rest),
+                (value, None) => return Self::Value(Some(value)),
+                (RawBsonRef::Document(document), Some((next, beyond))) => match get(document, next) {
+                    Some(inner) => (value, rest) = (inner, beyond),
+                    None => return Self::Value(None),
+                },
+                (_, Some(_)) => return Self::Value(None),
+            }
+        }
+    }
+}
+
+/// All conditions on paths that a document must satisfy.
+fn conjuncts<'f>(filter: &'f Filter, found: &mut Vec<&'f PathFilter>) {
+    match filter {
+        Filter::And(filters) => filters.iter().for_each(|filter| conjuncts(filter, found)),
+        Filter::Or(filters) if filters.len() == 1 => filters.iter().for_each(|filter| conjuncts(filter, found)),
+        Filter::Path(filter) => found.push(filter),
+        _ => {}
+    }
+}
+
+/// A place among a field's values: before those whose keys begin with these bytes, or behind them.
+#[derive(Debug, Clone)]
+struct Bound {
+    key: Vec<u8>,
+    behind: bool,
+}
+
+impl Bound {
+    /// The first key that is not before it, behind a prefix.
+    fn place(&self, prefix: &[u8], descending: bool) -> Vec<u8> {
+        let mut key = prefix.to_vec();
+        key.extend(&self.key);
+        turn(&mut key[prefix.len()..], descending);
+        // Turned round, what was behind is before.
+        if self.behind == descending { key } else { successor(&key) }
+    }
+}
+
+/// A part of one field's values.
+#[derive(Debug, Clone)]
+struct Interval {
+    from: Bound,
+    to: Bound,
+}
+
+impl Interval {
+    fn new(from: (Vec<u8>, bool), to: (Vec<u8>, bool)) -> Self {
+        Self { from: Bound { key: from.0, behind: from.1 }, to: Bound { key: to.0, behind: to.1 } }
+    }
+
+    fn point(value: RawBsonRef<'_>) -> Self {
+        let key = encode(value);
+        Self::new((key.clone(), false), (key, true))
+    }
+
+    fn is_point(&self) -> bool {
+        self.from.key == self.to.key
+    }
+
+    /// What both have.
+    fn and(&self, other: &Self) -> Option<Self> {
+        let place = |bound: &Bound| bound.place(&[], false);
+        let from = if place(&self.from) < place(&other.from) { &other.from } else { &self.from };
+        let to = if place(&self.to) < place(&other.to) { &self.to } else { &other.to };
+        (place(from) < place(to)).then(|| Self { from: from.clone(), to: to.clone() })
+    }
+
+    /// The keys behind a prefix.
+    fn range(&self, prefix: &[u8], descending: bool) -> KeyRange {
+        let (from, to) = (self.from.place(prefix, descending), self.to.place(prefix, descending));
+        if descending { (to, from) } else { (from, to) }
+    }
+}
+
+/// The least key that is greater than all that begin with this one.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    while let Some(last) = next.pop() {
+        if last < 0xff {
+            next.push(last + 1);
+            return next;
+        }
+    }
+    // No key has so many such bytes.
+    vec![0xff; key.len() + 1]
+}
+
+/// The values that conditions on one field leave; nothing where they leave all.
+fn intervals<'f>(predicates: impl Iterator<Item = &'f Predicate>, is_multikey: bool) -> Option<Vec<Interval>> {
+    let mut best: Option<Vec<Interval>> = None;
+    for predicate in predicates {
+        let Some(found) = intervals_of(predicate) else { continue };
+        best = Some(match best {
+            None => found,
+            // Each may be about another item.
+            Some(best) if is_multikey => {
+                if narrower(&found, &best) {
+                    found
+                } else {
+                    best
+                }
+            }
+            Some(best) => best.iter().flat_map(|one| found.iter().filter_map(|other| one.and(other))).collect(),
+        });
+    }
+    best
+}
+
+/// Whether the first intervals are points and the second are not, or are fewer of the same kind.
+fn narrower(one: &[Interval], other: &[Interval]) -> bool {
+    let rank = |intervals: &[Interval]| (!intervals.iter().all(Interval::is_point), intervals.len());
+    rank(one) < rank(other)
+}
+
+fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
+    // An array is held by its items, which a comparison with a whole array does not look at.
+    let usable = |value: &RawBson| !matches!(value, RawBson::Array(_) | RawBson::MinKey | RawBson::MaxKey);
+    let class = |value: &RawBson| vec![type_class(value.as_raw_bson_ref())];
+    let key = |value: &RawBson| encode(value.as_raw_bson_ref());
+    let point = |value: &RawBson| Interval::point(value.as_raw_bson_ref());
+    Some(match predicate {
+        Predicate::Eq(value) if usable(value) => vec![point(value)],
+        Predicate::In(values, patterns) if patterns.is_empty() && values.iter().all(usable) => {
+            let mut keys: Vec<Vec<u8>> = values.iter().map(key).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.into_iter().map(|key| Interval::new((key.clone(), false), (key, true))).collect()
+        }
+        // Null is equal to what is not there, and compares with nothing else.
+        Predicate::Gte(RawBson::Null) | Predicate::Lte(RawBson::Null) => vec![point(&RawBson::Null)],
+        Predicate::Gt(value) if usable(value) => vec![Interval::new((key(value), true), (class(value), true))],
+        Predicate::Gte(value) if usable(value) => vec![Interval::new((key(value), false), (class(value), true))],
+        Predicate::Lt(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), false))],
+        Predicate::Lte(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), true))],
+        // All of it is about one item.
+        Predicate::ElemMatchValue(filter) => {
+            let mut conditions = Vec::new();
+            conjuncts(filter, &mut conditions);
+            return intervals(conditions.iter().map(|condition| &condition.predicate), false);
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bson::{Document, doc, rawdoc};
+
+    use super::*;
+
+    fn pattern(pattern: RawDocumentBuf) -> KeyPattern {
+        KeyPattern::parse(&pattern).unwrap()
+    }
+
+    fn values(index: &KeyPattern, document: RawDocumentBuf) -> usize {
+        index.keys(&document).unwrap().keys.len()
+    }
+
+    #[test]
+    fn holds_a_document_under_a_key_for_each_item() {
+        let index = pattern(rawdoc! { "a.b": 1, "c": -1 });
+        assert_eq!(values(&index, rawdoc! { "a": { "b": 1 }, "c": 2 }), 1);
+        assert_eq!(values(&index, rawdoc! { "a": [{ "b": 1 }, { "b": 2 }, { "b": 1.0 }], "c": 2 }), 2);
+        assert_eq!(values(&index, rawdoc! { "a": [{ "b": [1, 2] }, { "b": 3 }, 4] }), 4);
+        assert_eq!(values(&index, rawdoc! {}), 1);
+        assert!(!index.keys(&rawdoc! { "a": { "b": 1 } }).unwrap().is_multikey);
+        assert!(index.keys(&rawdoc! { "a": [{ "b": 1 }] }).unwrap().is_multikey);
+        let parallel = index.keys(&rawdoc! { "a": [{ "b": 1 }], "c": [2] }).unwrap_err();
+        assert_eq!(parallel.number(), 171);
+        // Of one array both.
+        let both = pattern(rawdoc! { "a.b": 1, "a.c": 1 });
+        assert_eq!(values(&both, rawdoc! { "a": [{ "b": 1, "c": 1 }, { "b": 2, "c": 2 }] }), 2);
+    }
+
+    #[test]
+    fn refuses_what_is_no_pattern() {
+        let code = |pattern: RawDocumentBuf| KeyPattern::parse(&pattern).unwrap_err().number();
+        assert_eq!(code(rawdoc! {}), 67);
+        assert_eq!(code(rawdoc! { "a": 0 }), 67);
+        assert_eq!(code(rawdoc! { "a": true }), 67);
+        assert_eq!(code(rawdoc! { "a..b": 1 }), 67);
+        assert_eq!(code(rawdoc! { "$a": 1 }), 67);
+        assert_eq!(code(rawdoc! { "a": "text" }), 115);
+        assert_eq!(code(rawdoc! { "$**": 1 }), 115);
+    }
+
+    /// Whether the bounds of a filter hold the keys of a document, with and without regard to arrays in others.
+    fn held(index: &KeyPattern, filter: &Document, document: &Document) -> [bool; 2] {
+        let raw = |document: &Document| RawDocumentBuf::try_from(document.clone()).unwrap();
+        let filter = Filter::parse(&raw(filter)).unwrap();
+        let keys = index.keys(&raw(document)).unwrap();
+        [keys.is_multikey, true].map(|is_multikey| {
+            let Some(bounds) = index.bounds(&filter, is_multikey) else { return true };
+            let holds = |key: &IndexKey| bounds.ranges.iter().any(|(from, to)| (from..to).contains(&&key.bytes));
+            keys.keys.iter().any(holds)
+        })
+    }
+
+    #[test]
+    fn bounds_are_as_near_as_they_can_be() {
+        for direction in [1, -1] {
+            let index = pattern(rawdoc! { "a": direction, "b": -direction });
+            let holds = |filter: Document, document: Document| held(&index, &filter, &document)[0];
+            assert!(holds(doc! { "a": { "$gt": 1, "$lte": 3 } }, doc! { "a": 3, "b": 9 }));
+            assert!(!holds(doc! { "a": { "$gt": 1, "$lte": 3 } }, doc! { "a": 1 }));
+            assert!(!holds(doc! { "a": { "$gt": 1, "$lt": 3 } }, doc! { "a": 3 }));
+            assert!(!holds(doc! { "a": { "$gt": 1 } }, doc! { "a": "x" }));
+            assert!(!holds(doc! { "a": 1, "b": { "$gte": "m" } }, doc! { "a": 1, "b": "l" }));
+            assert!(holds(doc! { "a": 1, "b": { "$gte": "m" } }, doc! { "a": 1, "b": "m" }));
+            assert!(!holds(doc! { "a": { "$in": [1, 2] }, "b": 5 }, doc! { "a": 2, "b": 6 }));
+            assert!(holds(doc! { "a": { "$in": [1, 2] }, "b": 5 }, doc! { "a": 2, "b": 5 }));
+            assert!(holds(doc! { "a": null }, doc! { "b": 5 }));
+            // Conditions on different items.
+            assert!(holds(doc! { "a": { "$gt": 5, "$lt": 2 } }, doc! { "a": [1, 9] }));
+        }
+    }
+
+    #[test]
+    fn sorts_what_its_keys_have_in_order() {
+        let index = pattern(rawdoc! { "a": 1, "b": -1 });
+        let sorts = |sort: RawDocumentBuf, equalities| index.sorts(&Sort::parse(&sort).unwrap(), equalities);
+        assert_eq!(sorts(rawdoc! { "a": 1, "b": -1 }, 0), Some(false));
+        assert_eq!(sorts(rawdoc! { "a": -1, "b": 1 }, 0), Some(true));
+        assert_eq!(sorts(rawdoc! { "a": 1, "b": 1 }, 0), None);
+        assert_eq!(sorts(rawdoc! { "a": 1 }, 0), None);
+        assert_eq!(sorts(rawdoc! { "b": 1 }, 1), Some(true));
+        assert_eq!(sorts(rawdoc! { "a": 1, "b": -1 }, 1), Some(false));
+    }
+}

@@ -1,0 +1,153 @@
+//! How the documents that a filter can match are found.
+
+use query::{Bounds, Filter, KeyPattern, KeyRange, Path, Sort};
+
+use super::catalog::{Collection, HeldIndex};
+use crate::Explanation;
+
+/// A way to what a filter can match, and perhaps to more.
+pub(super) struct Plan<'c> {
+    pub(super) access: Access<'c>,
+    /// Whether the documents come in the order of the sort that was asked for, instead of that of their insertion.
+    pub(super) is_sorted: bool,
+}
+
+pub(super) enum Access<'c> {
+    /// All documents.
+    Scan,
+    /// Those under one key.
+    Point(Source<'c>, Vec<u8>),
+    /// Those under keys in any of these ranges.
+    Ranges(Source<'c>, Vec<KeyRange>),
+    /// Those under keys in a range, or under all, in the order of the keys.
+    Ordered { source: Source<'c>, range: Option<KeyRange>, backwards: bool },
+}
+
+/// Where keys stand.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'c> {
+    /// Beside the documents: their `_id`s.
+    Id,
+    Index(&'c HeldIndex),
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'q> {
+    pub(super) filter: &'q Filter,
+    pub(super) sort: Option<&'q Sort>,
+    pub(super) limit: Option<usize>,
+    /// Whether every index is to be taken for one that holds documents under keys of an array's items, as it may by now.
+    pub(super) all_multikey: bool,
+}
+
+/// One way, and how good it is.
+struct Candidate<'c> {
+    source: Source<'c>,
+    bounds: Option<Bounds>,
+    fields: usize,
+    is_unique: bool,
+    /// Whether it gives the order that is asked for, and if so whether backwards.
+    order: Option<bool>,
+}
+
+impl<'c> Plan<'c> {
+    pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
+        let sort = question.sort.filter(|sort| !sort.is_empty());
+        let id = KeyPattern::of(Path::new("_id"));
+        let of_id = candidate(Source::Id, &id, true, false, question, sort);
+        let of_indexes = collection.indexes.iter().filter(|held| held.index.covers(question.filter)).map(|held| {
+            let is_multikey = held.is_multikey || question.all_multikey;
+            candidate(Source::Index(held), &held.index.keys, held.index.unique, is_multikey, question, sort)
+        });
+        let best = std::iter::once(of_id).chain(of_indexes).filter(Candidate::is_of_use).max_by_key(Candidate::rank);
+        match best {
+            Some(best) => best.plan(),
+            None => Self { access: Access::Scan, is_sorted: false },
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// What it does, in MongoDB's words, with nothing counted yet.
+    pub(super) fn explain(&self) -> Explanation {
+        let (stage, source, ranges) = match &self.access {
+            Access::Scan => ("COLLSCAN", None, 0),
+            Access::Point(Source::Id, _) => ("IDHACK", Some(Source::Id), 1),
+            Access::Point(source, _) => ("IXSCAN", Some(*source), 1),
+            Access::Ranges(source, ranges) => ("IXSCAN", Some(*source), ranges.len()),
+            Access::Ordered { source, range, .. } => ("IXSCAN", Some(*source), usize::from(range.is_some())),
+        };
+        let index = source.map(|source| source.name().to_owned());
+        Explanation { stage, index, sorted_by_index: self.is_sorted, ranges, ..Explanation::default() }
+    }
+}
+
+fn candidate<'c>(
+    source: Source<'c>,
+    keys: &KeyPattern,
+    is_unique: bool,
+    is_multikey: bool,
+    question: Question<'_>,
+    sort: Option<&Sort>,
+) -> Candidate<'c> {
+    let bounds = keys.bounds(question.filter, is_multikey);
+    let one_range = bounds.as_ref().is_none_or(|bounds| bounds.ranges.len() == 1);
+    let equalities = bounds.as_ref().map_or(0, |bounds| bounds.equalities);
+    // Under several keys a document has several places in the order.
+    let order = sort.filter(|_| !is_multikey && one_range).and_then(|sort| keys.sorts(sort, equalities));
+    // All documents by an index, one by one, are worth it only where few of them are wanted.
+    let order = order.filter(|_| bounds.is_some() || question.limit.is_some());
+    Candidate { source, bounds, fields: keys.fields().len(), is_unique, order }
+}
+
+impl<'c> Candidate<'c> {
+    fn is_of_use(&self) -> bool {
+        self.bounds.is_some() || self.order.is_some()
+    }
+
+    /// One document at most.
+    fn is_one(&self) -> bool {
+        self.is_unique && self.equalities() == self.fields
+    }
+
+    fn equalities(&self) -> usize {
+        self.bounds.as_ref().map_or(0, |bounds| bounds.equalities)
+    }
+
+    /// What finds the least documents; of equals what spares a sort, and then what has fewer fields.
+    fn rank(&self) -> impl Ord + use<> {
+        let bounds = self.bounds.as_ref();
+        let bounded = bounds.map_or(0, |bounds| bounds.bounded);
+        let finds_nothing = bounds.is_some_and(|bounds| bounds.ranges.is_empty());
+        (finds_nothing, self.is_one(), self.equalities(), bounded, self.order.is_some(), std::cmp::Reverse(self.fields))
+    }
+
+    fn plan(self) -> Plan<'c> {
+        let Self { source, bounds, fields, order, .. } = self;
+        let is_point = bounds.as_ref().is_some_and(|bounds| bounds.equalities == fields);
+        let access = match (bounds, order) {
+            (Some(Bounds { mut ranges, .. }), _) if is_point && ranges.len() == 1 => {
+                Access::Point(source, ranges.remove(0).0)
+            }
+            (bounds, Some(backwards)) => {
+                let range = bounds.and_then(|bounds| bounds.ranges.into_iter().next());
+                Access::Ordered { source, range, backwards }
+            }
+            (Some(bounds), None) => Access::Ranges(source, bounds.ranges),
+            (None, None) => Access::Scan,
+        };
+        let is_sorted = matches!(access, Access::Ordered { .. });
+        Plan { access, is_sorted }
+    }
+}
+
+impl Source<'_> {
+    /// The name of its index.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Id => "_id_",
+            Self::Index(held) => &held.index.name,
+        }
+    }
+}
