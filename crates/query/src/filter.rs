@@ -285,7 +285,10 @@ impl Filter {
     }
 
     /// Refuses an operator where the server does not take it, `$expr` above all.
-    pub(crate) fn refuse(&self, refused: &[&str], place: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// `QueryFeatureNotAllowed` with the operator's name.
+    pub fn refuse(&self, refused: &[&str], place: &str) -> Result<()> {
         let mut found = None;
         self.operators(&mut |operator| {
             if refused.contains(&operator) {

@@ -150,7 +150,12 @@ impl KeyPattern {
         let mut found = IndexKeys { keys: Vec::with_capacity(1), is_multikey: false };
         self.collect(reached, &mut found)?;
         found.keys.sort_unstable();
-        found.keys.dedup();
+        // One item may have null where another has nothing.
+        found.keys.dedup_by(|next, kept| {
+            let same = next.bytes == kept.bytes;
+            kept.has_field |= same && next.has_field;
+            same
+        });
         Ok(found)
     }
 
@@ -444,6 +449,8 @@ mod tests {
         assert!(index.keys(&rawdoc! { "a": [{ "b": 1 }] }).unwrap().is_multikey);
         let parallel = index.keys(&rawdoc! { "a": [{ "b": 1 }], "c": [2] }).unwrap_err();
         assert_eq!(parallel.number(), 171);
+        // Null and nothing are one key.
+        assert_eq!(values(&index, rawdoc! { "a": [{ "b": null }, { "x": 1 }] }), 1);
         // Of one array both.
         let both = pattern(rawdoc! { "a.b": 1, "a.c": 1 });
         assert_eq!(values(&both, rawdoc! { "a": [{ "b": 1, "c": 1 }, { "b": 2, "c": 2 }] }), 2);

@@ -114,18 +114,19 @@ impl Index {
                         ));
                     };
                     let filter = Filter::parse(expression)?;
+                    filter.refuse(&["$expr"], "a partial index")?;
                     check_partial(&filter)?;
                     index.partial = Some(Partial { expression: expression.to_owned(), filter });
                 }
                 "expireAfterSeconds" => {
                     let seconds = query::Number::of(value).ok_or_else(|| {
-                        wrong(ErrorCode::TypeMismatch, "The field 'expireAfterSeconds' must be a number")
+                        wrong(ErrorCode::CannotCreateIndex, "TTL index 'expireAfterSeconds' option must be numeric")
                     })?;
                     let seconds = seconds.truncated().filter(|seconds| (0..=MAX_EXPIRY).contains(seconds));
                     index.expire_after = Some(seconds.ok_or_else(|| {
                         let message =
                             format!("TTL index 'expireAfterSeconds' must be within the range 0 to {MAX_EXPIRY}");
-                        wrong(ErrorCode::InvalidIndexSpecificationOption, message)
+                        wrong(ErrorCode::CannotCreateIndex, message)
                     })?);
                 }
                 "collation"
@@ -153,6 +154,11 @@ impl Index {
         }
         if let Some(name) = named {
             index.name = name;
+        }
+        let is_of_id = index.keys == KeyPattern::of(Path::new("_id"));
+        if is_of_id && (index.sparse || index.partial.is_some() || index.expire_after.is_some()) {
+            let message = "The index on _id is of all documents, for ever";
+            return Err(wrong(ErrorCode::InvalidIndexSpecificationOption, message));
         }
         if index.sparse && index.partial.is_some() {
             return Err(wrong(
@@ -326,7 +332,7 @@ mod tests {
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "uniqe": true }), Some(197));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "sparse": true, "partialFilterExpression": {} }), Some(67));
         assert_eq!(code(rawdoc! { "key": { "a": 1, "b": 1 }, "expireAfterSeconds": 1 }), Some(67));
-        assert_eq!(code(rawdoc! { "key": { "a": 1 }, "expireAfterSeconds": -1 }), Some(197));
+        assert_eq!(code(rawdoc! { "key": { "a": 1 }, "expireAfterSeconds": -1 }), Some(67));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "collation": {} }), Some(115));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "partialFilterExpression": { "a": { "$ne": 1 } } }), Some(67));
     }

@@ -49,8 +49,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Where one is there under another name or with other options, or a unique one finds a key twice.
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>>;
 
-    /// The indexes of a collection, but for that on `_id`, which every collection has.
-    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<Index>>>;
+    /// The indexes of a collection, but for that on `_id`, which every collection has; `None` where there is no such collection.
+    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>>;
 
     /// Removes an index by its name.
     ///

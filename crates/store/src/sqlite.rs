@@ -237,8 +237,8 @@ impl Store for SqliteStore {
         }
     }
 
-    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<Index>>> {
-        self.on_a_thread(move |session| session.map_or(Ok(Vec::new()), |session| session.indexes(&namespace)))
+    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
+        self.on_a_thread(move |session| session.map_or(Ok(None), |session| session.indexes(&namespace)))
     }
 
     fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {

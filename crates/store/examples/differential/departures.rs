@@ -20,7 +20,7 @@ pub const KNOWN: &[Departure] = &[
     Departure {
         page: "reference/operator/aggregation: an expression's failure has code 2 instead of a number of its own",
         shows: |_, ours, theirs| {
-            let is_of_expression = |code| code > 10_000 || code == 14;
+            let is_of_expression = |code| code > 10_000 || matches!(code, 14 | 15);
             theirs.failure == Some(2) && ours.failure.is_some_and(is_of_expression) && ours.leaves_as(theirs)
         },
         without: None,
@@ -80,7 +80,7 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/method/cursor.sort: an array without items is not less than null",
+        page: "reference/method/cursor.sort: an array without items is not less than null, and items that are no documents count for nothing",
         shows: |case, _, _| case.command.contains_key("sort"),
         without: Some(|case| Case {
             documents: case.documents.iter().map(with_full_arrays).collect(),
@@ -91,7 +91,7 @@ pub const KNOWN: &[Departure] = &[
         page: "reference/operator/update/positional: a whole array that matched, or an upsert, has a position",
         shows: |case, ours, theirs| {
             ours.failure == Some(2)
-                && matches!(theirs.failure, None | Some(11000))
+                && matches!(theirs.failure, None | Some(28 | 11000))
                 && case.command.to_string().contains(".$")
         },
         without: None,
@@ -121,11 +121,14 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/aggregation/multiply: what is beyond an int64, or a decimal, is rounded otherwise",
-        shows: |case, _, _| case.command.to_string().contains("$multiply"),
+        page: "reference/operator/aggregation/multiply: what is beyond an int64, or a decimal, is rounded otherwise, as in add",
+        shows: |case, _, _| {
+            let command = case.command.to_string();
+            command.contains("$multiply") || command.contains("$add")
+        },
         without: Some(|case| Case {
             documents: case.documents.clone(),
-            command: with_name(&case.command, "$multiply", "$and"),
+            command: with_name(&with_name(&case.command, "$multiply", "$and"), "$add", "$and"),
         }),
     },
     Departure {
@@ -172,6 +175,13 @@ pub const KNOWN: &[Departure] = &[
             let is_slice = |value: &Bson| value.as_document().is_some_and(|value| value.contains_key("$slice"));
             let slices = || projection.into_iter().flatten().filter(|(_, value)| is_slice(value));
             slices().any(|(path, _)| path.contains('.') || theirs.failure == Some(2))
+        },
+        without: None,
+    },
+    Departure {
+        page: "reference/operator/update/positional-all: two paths may change one item",
+        shows: |case, ours, theirs| {
+            ours.failure == Some(40) && theirs.failure.is_none() && case.command.to_string().contains(".$[")
         },
         without: None,
     },
@@ -435,11 +445,15 @@ fn without_slices(command: &Document) -> Document {
     command
 }
 
-/// A document whose arrays all hold something.
+/// A document whose arrays all hold something, and either documents or other values.
 fn with_full_arrays(document: &Document) -> Document {
     fn changed(value: &Bson) -> Bson {
         match value {
             Bson::Array(items) if items.is_empty() => Bson::Array(vec![Bson::Null]),
+            // Beside documents there are no others.
+            Bson::Array(items) if items.iter().any(|item| item.as_document().is_some()) => {
+                Bson::Array(items.iter().filter(|item| item.as_document().is_some()).map(changed).collect())
+            }
             Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
             Bson::Document(fields) => Bson::Document(with_full_arrays(fields)),
             other => other.clone(),

@@ -697,6 +697,35 @@ impl Generator {
         command
     }
 
+    // Indexes.
+
+    /// Indexes of all kinds that no document breaks by its values alone.
+    #[allow(dead_code, reason = "the other server is asked without")]
+    pub fn indexes(&mut self, count: usize) -> Vec<Document> {
+        (0..count).map(|_| self.index()).collect()
+    }
+
+    fn index(&mut self) -> Document {
+        let mut key = Document::new();
+        for _ in 0..1 + self.below(3) {
+            key.insert(self.path(), self.pick(&[1, -1]));
+        }
+        let mut index = doc! { "key": key };
+        match self.below(4) {
+            0 => drop(index.insert("sparse", true)),
+            1 => {
+                let condition = match self.below(3) {
+                    0 => bson!({ "$exists": true }),
+                    1 => bson!({ "$gt": self.scalar() }),
+                    _ => bson!({ "$lte": self.scalar() }),
+                };
+                index.insert("partialFilterExpression", doc! { self.path(): condition });
+            }
+            _ => {}
+        }
+        index
+    }
+
     // Batches.
 
     /// Reads over the same documents.

@@ -9,8 +9,8 @@ use bson::{
 };
 use query::{Environment, Filter, Pipeline, Projection, Sort, Update, Variables};
 use store::{
-    Aggregate, Change, Count, Error, Find, Location, Modify, Namespace, Operation, Outcome, Returning, SqliteStore,
-    Store, Write,
+    Aggregate, Change, Count, Error, Find, Index, Location, Modify, Namespace, Operation, Outcome, Returning,
+    SqliteStore, Store, Write,
 };
 
 use super::{expect::integer, options};
@@ -97,8 +97,15 @@ impl Database {
             "update" => self.update(command, namespace).await,
             "delete" => self.delete(command, namespace).await,
             "findAndModify" => self.find_and_modify(command, namespace).await,
-            "create" => create(command),
+            "create" => {
+                check_create(command)?;
+                self.store.ensure_indexes(namespace, Vec::new()).await?;
+                Ok(doc! { "ok": 1.0 })
+            }
             "drop" => self.drop(namespace).await,
+            "createIndexes" => self.create_indexes(command, namespace).await,
+            "dropIndexes" => self.drop_indexes(command, namespace).await,
+            "listIndexes" => self.list_indexes(command, namespace).await,
             other => Err(refused(format_args!("the command {other}"))),
         }
     }
@@ -116,16 +123,25 @@ impl Database {
         for document in &documents {
             query::validate(document)?;
         }
-        let count = documents.len() as i32;
-        match self.write(namespace, Operation::Insert(documents)).await {
-            Ok(_) => Ok(doc! { "n": count, "ok": 1.0 }),
-            Err(error) if error.code == DUPLICATE_KEY => Ok(doc! {
-                "n": count - 1,
-                "writeErrors": [{ "index": count - 1, "code": error.code, "errmsg": error.message }],
-                "ok": 1.0,
-            }),
-            Err(error) => Err(error),
+        let (mut inserted, mut errors) = (0, Vec::new());
+        for (index, document) in documents.into_iter().enumerate() {
+            match self.write(namespace.clone(), Operation::Insert(vec![document])).await {
+                Ok(_) => inserted += 1,
+                Err(error) if error.code == REFUSED => return Err(error),
+                Err(error) => {
+                    let error = doc! { "index": index as i32, "code": error.code, "errmsg": error.message };
+                    errors.push(Bson::Document(error));
+                    if command.get_bool("ordered").unwrap_or(true) {
+                        break;
+                    }
+                }
+            }
         }
+        let mut reply = doc! { "n": inserted, "ok": 1.0 };
+        if !errors.is_empty() {
+            reply.insert("writeErrors", errors);
+        }
+        Ok(reply)
     }
 
     async fn find(&self, command: &Document, namespace: Namespace) -> Answer {
@@ -295,16 +311,107 @@ impl Database {
         Ok(doc! { "lastErrorObject": last, "value": value, "ok": 1.0 })
     }
 
+    async fn create_indexes(&self, command: &Document, namespace: Namespace) -> Answer {
+        let specifications = command.get_array("indexes").unwrap();
+        if specifications.is_empty() {
+            return Err(failure(2, "Must specify at least one index to create"));
+        }
+        let mut indexes = Vec::new();
+        for specification in specifications {
+            let specification = part_of(specification)?;
+            options::check_index(&specification)?;
+            indexes.push(Index::parse(&raw(&specification)?)?);
+        }
+        let held = self.store.indexes(namespace.clone()).await?;
+        self.store.ensure_indexes(namespace.clone(), indexes).await?;
+        let (before, after) = (number(held.as_deref()), number(self.store.indexes(namespace).await?.as_deref()));
+        let mut reply = doc! {
+            "numIndexesBefore": before,
+            "numIndexesAfter": after,
+            "createdCollectionAutomatically": held.is_none(),
+            "ok": 1.0,
+        };
+        if before == after {
+            reply.insert("note", "all indexes already exist");
+        }
+        Ok(reply)
+    }
+
+    async fn drop_indexes(&self, command: &Document, namespace: Namespace) -> Answer {
+        let indexes = self.indexes(&namespace).await?;
+        let of_keys = |keys: &Document| {
+            let is_of = |index: &&Index| raw(keys).is_ok_and(|keys| index.keys.to_document() == keys);
+            let mut found = indexes.iter().filter(is_of);
+            match (found.next(), found.next()) {
+                _ if *keys == doc! { "_id": 1 } => Err(failure(72, "cannot drop _id index")),
+                (Some(_), Some(_)) => Err(failure(181, format!("several indexes have the key {keys}"))),
+                (Some(index), None) => Ok(index.name.clone()),
+                (None, _) => Err(failure(27, format!("can't find index with key: {keys}"))),
+            }
+        };
+        let names = match command.get("index").unwrap() {
+            Bson::String(all) if all == "*" => indexes.iter().map(|index| index.name.clone()).collect(),
+            Bson::String(name) => vec![name.clone()],
+            Bson::Document(keys) => vec![of_keys(keys)?],
+            Bson::Array(names) => names
+                .iter()
+                .map(|name| match name {
+                    Bson::String(all) if all == "*" => Err(failure(72, "'*' is not allowed in a list of indexes")),
+                    Bson::String(name) => Ok(name.clone()),
+                    other => Err(failure(14, format!("an index's name must be a string, not {other}"))),
+                })
+                .collect::<Result<_, _>>()?,
+            other => return Err(failure(14, format!("'index' must be a string, an object or an array, not {other}"))),
+        };
+        let missing = names.iter().find(|name| **name != "_id_" && indexes.iter().all(|index| index.name != **name));
+        if let Some(missing) = missing {
+            return Err(failure(27, format!("index not found with name [{missing}]")));
+        }
+        if names.iter().any(|name| name == "_id_") {
+            return Err(failure(72, "cannot drop _id index"));
+        }
+        let before = number(Some(&indexes));
+        for name in names {
+            self.store.drop_index(namespace.clone(), name).await?;
+        }
+        Ok(doc! { "nIndexesWas": before, "ok": 1.0 })
+    }
+
+    /// The indexes of a collection that must exist.
+    async fn indexes(&self, namespace: &Namespace) -> Result<Vec<Index>, Failure> {
+        let indexes = self.store.indexes(namespace.clone()).await?;
+        indexes.ok_or_else(|| failure(26, format!("ns does not exist: {namespace}")))
+    }
+
+    async fn list_indexes(&self, command: &Document, namespace: Namespace) -> Answer {
+        let batch = match command.get_document("cursor") {
+            Ok(cursor) => size(cursor, "batchSize")?.unwrap_or(usize::MAX),
+            Err(_) => usize::MAX,
+        };
+        if command.get_bool("includeIndexBuildInfo").unwrap_or(false) {
+            return Err(refused("the option includeIndexBuildInfo of listIndexes"));
+        }
+        let indexes = self.indexes(&namespace).await?;
+        let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+        let id = std::iter::once(raw(&id)?);
+        Ok(cursor(id.chain(indexes.iter().map(Index::to_document)).take(batch)))
+    }
+
     async fn drop(&self, namespace: Namespace) -> Answer {
         self.write(namespace, Operation::modify(Modify::new(Filter::all(), true, Change::Delete))).await?;
         Ok(doc! { "ok": 1.0 })
     }
 }
 
-fn create(command: &Document) -> Answer {
+/// How many indexes a collection has, with that on `_id`.
+fn number(indexes: Option<&[Index]>) -> i32 {
+    indexes.map_or(0, <[Index]>::len) as i32 + 1
+}
+
+fn check_create(command: &Document) -> Result<(), Failure> {
     match command.keys().skip(1).find(|key| !["$db", "comment", "writeConcern"].contains(&key.as_str())) {
         Some(key) => Err(refused(format_args!("the option {key} of create"))),
-        None => Ok(doc! { "ok": 1.0 }),
+        None => Ok(()),
     }
 }
 

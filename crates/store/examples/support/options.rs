@@ -57,8 +57,14 @@ const COMMANDS: &[(&str, Fields, &[&str])] = &[
         &["pipeline"],
     ),
     ("count", &[("fields", Any), ("hint", Hint), ("limit", Any), ("query", Object), ("skip", Number)], &[]),
+    (
+        "createIndexes",
+        &[("commitQuorum", Any), ("ignoreUnknownIndexOptions", StrictFlag), ("indexes", Array)],
+        &["indexes"],
+    ),
     ("delete", &[("deletes", Array), ("let", Object), ("ordered", Flag)], &["deletes"]),
     ("distinct", &[("hint", Hint), ("key", Text), ("query", Object)], &["key"]),
+    ("dropIndexes", &[("index", Any)], &["index"]),
     (
         "find",
         &[
@@ -101,6 +107,11 @@ const COMMANDS: &[(&str, Fields, &[&str])] = &[
         &[],
     ),
     ("insert", &[("bypassDocumentValidation", Flag), ("documents", Array), ("ordered", Flag)], &["documents"]),
+    (
+        "listIndexes",
+        &[("cursor", Object), ("includeBuildUUIDs", StrictFlag), ("includeIndexBuildInfo", StrictFlag)],
+        &[],
+    ),
     (
         "update",
         &[("bypassDocumentValidation", Flag), ("let", Object), ("ordered", Flag), ("updates", Array)],
@@ -166,6 +177,35 @@ fn is_of(kind: Kind, value: &Bson) -> Result<bool, Failure> {
             _ => return Err(failure(9, "Hint must be a string or an object")),
         },
     })
+}
+
+/// Checks what every index needs, and the types of its options.
+pub fn check_index(specification: &Document) -> Result<(), Failure> {
+    const FIELDS: &[(&str, Kind)] = &[
+        ("2dsphereIndexVersion", Number),
+        ("bits", Number),
+        ("default_language", Text),
+        ("key", StrictObject),
+        ("language_override", Text),
+        ("max", Number),
+        ("min", Number),
+        ("name", Text),
+        ("storageEngine", StrictObject),
+        ("textIndexVersion", Number),
+        ("weights", Any),
+        ("wildcardProjection", StrictObject),
+    ];
+    for (field, value) in specification {
+        if let Some((_, kind)) = FIELDS.iter().find(|(known, _)| known == field)
+            && !is_of(*kind, value)?
+        {
+            return Err(failure(14, format!("The field '{field}' has the wrong type: {value}")));
+        }
+    }
+    match ["key", "name"].iter().find(|field| !specification.contains_key(field)) {
+        Some(field) => Err(failure(9, format!("The '{field}' field is a required property of an index specification"))),
+        None => Ok(()),
+    }
 }
 
 fn check_read_concern(concern: &Document) -> Result<bool, Failure> {

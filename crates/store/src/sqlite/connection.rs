@@ -111,11 +111,10 @@ impl Session {
         answer
     }
 
-    pub(super) fn indexes(&mut self, namespace: &Namespace) -> Result<Vec<Index>> {
+    pub(super) fn indexes(&mut self, namespace: &Namespace) -> Result<Option<Vec<Index>>> {
         self.catalog.refresh(&self.connection)?;
         let collection = self.catalog.collection(namespace);
-        Ok(collection
-            .map_or_else(Vec::new, |collection| collection.indexes.iter().map(|held| held.index.clone()).collect()))
+        Ok(collection.map(|collection| collection.indexes.iter().map(|held| held.index.clone()).collect()))
     }
 
     pub(super) fn has_indexes(&mut self, namespace: &Namespace, indexes: &[Index]) -> Result<bool> {

@@ -149,15 +149,32 @@ pub(super) fn is_point_read(find: &Find) -> bool {
 
 /// The answer to a point read, `None` where it turns out to be more than a few documents or a scan.
 pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
-    match session.catalog.known(&session.connection, &find.namespace)? {
+    let answer = match session.catalog.known(&session.connection, &find.namespace)? {
         Some(collection) => few(&session.connection, &collection, find, || Ok(())),
         None => Ok(Some(Vec::new())),
+    };
+    or_anew(session, answer)
+}
+
+/// An answer, or none where an index that was known is gone: then what is known is forgotten.
+fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option<T>> {
+    match answer {
+        Err(Error::Engine(why)) if why.contains("no such table") => {
+            session.catalog.forget();
+            Ok(None)
+        }
+        answer => answer,
     }
 }
 
 /// The answers to two point reads at one moment. The second is asked while the first one's row is open, which keeps
 /// SQLite on its snapshot without the price of a transaction; without a row there is nothing to be at one moment with.
 pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+    let answer = few_both(session, finds);
+    or_anew(session, answer)
+}
+
+fn few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
     let [first, second] = finds;
     let Some(collection) = session.catalog.known(&session.connection, &first.namespace)? else {
         return Ok(find_few(session, second)?.map(|second| [Vec::new(), second]));

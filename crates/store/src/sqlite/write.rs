@@ -264,10 +264,11 @@ fn move_entries(
     after: &RawDocument,
 ) -> Result<()> {
     let (old, new) = (held.index.keys_of(before)?, held.index.keys_of(after)?);
-    for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+    let has = |keys: &IndexKeys, key: &[u8]| keys.keys.binary_search_by(|other| (*other.bytes).cmp(key)).is_ok();
+    for key in old.keys.iter().filter(|key| !has(&new, &key.bytes)) {
         remove_entry(connection, held, &key.bytes, seq)?;
     }
-    let added = || new.keys.iter().filter(|key| !old.keys.contains(key)).map(|key| &*key.bytes);
+    let added = || new.keys.iter().map(|key| &*key.bytes).filter(|key| !has(&old, key));
     check_unique(connection, collection, held, added(), after)?;
     mark_multikey(connection, held, &new)?;
     added().try_for_each(|key| add_entry(connection, held, key, seq))
@@ -374,7 +375,8 @@ fn exists(collection: &Collection, index: &Index) -> Result<bool> {
             );
             return wrong(query::ErrorCode::IndexKeySpecsConflict, message);
         }
-        if held.index.keys == index.keys && held.index.partial == index.partial {
+        let options = |index: &Index| (index.keys.clone(), index.partial.clone(), index.unique, index.sparse);
+        if options(&held.index) == options(index) {
             let message = if renamed == *index {
                 format!("Index already exists with a different name: {}", held.index.name)
             } else {
