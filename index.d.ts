@@ -563,6 +563,65 @@ declare namespace Realm {
     id?: string;
   };
 
+  /**
+   * An index, in the shape of MongoDB's `createIndexes`
+   * (https://www.mongodb.com/docs/manual/reference/command/createIndexes/).
+   */
+  interface IndexDescription {
+    /** Its fields in order, each ascending (1) or descending (-1). */
+    key: Record<string, number>;
+    /** Its name, unique in the collection; made of the fields if missing. */
+    name?: string;
+    /** Whether two documents may not have the same values. */
+    unique?: boolean;
+    /** Whether documents without any of the fields are left out. */
+    sparse?: boolean;
+    /** Which documents it holds; all if missing. Not together with `sparse`. */
+    partialFilterExpression?: MongoDB.Document;
+    /** Not used yet: documents are not removed by it. In seconds. */
+    expireAfterSeconds?: number;
+  }
+
+  /** How a query was answered, in the terms of MongoDB's `explain`. */
+  interface Explanation {
+    /**
+     * `IDHACK` for one `_id`, `IXSCAN` by an index, `COLLSCAN` through all documents, `EOF` where there is no such collection.
+     */
+    stage: "COLLSCAN" | "EOF" | "IDHACK" | "IXSCAN";
+    /** The index's name. */
+    index: string | null;
+    /** Whether the index gave the order that was asked for. */
+    sortedByIndex: boolean;
+    /** In how many ranges of the index was looked; 0 for all of it. */
+    ranges: number;
+    /** How many documents were read. */
+    examined: number;
+    /** How many of them were the answer. */
+    returned: number;
+  }
+
+  /** A collection as its operator has it, with its indexes. */
+  interface AdministeredCollection<T extends MongoDB.Document> extends MongoDB.MongoDBCollection<T> {
+    /**
+     * Makes indexes, over what the collection holds too: all of them, or none. One that is there already is left as it is.
+     *
+     * @returns their names
+     * @throws what is wrong with one; where one of the same name or fields has other options; `E11000` where a unique one finds
+     * a key twice. Text, geo, hashed and wildcard indexes and collations are refused.
+     */
+    createIndexes(indexes: IndexDescription[]): Promise<string[]>;
+    /** The indexes, that on `_id` first. None of a collection that does not exist. */
+    indexes(): Promise<(IndexDescription & { v: number; name: string })[]>;
+    /**
+     * Removes an index by its name.
+     *
+     * @throws where there is none
+     */
+    dropIndex(name: string): Promise<void>;
+    /** Answers a query and tells how it was answered. */
+    explain(filter?: MongoDB.Filter<T>, options?: MongoDB.FindOptions): Promise<Explanation>;
+  }
+
   /** A backend as its operator has it: as the system user, under no rules. */
   interface Backend {
     /**
@@ -575,7 +634,7 @@ declare namespace Realm {
       databaseName: string,
       collectionName: string,
       options?: { service?: string },
-    ): MongoDB.MongoDBCollection<T>;
+    ): AdministeredCollection<T>;
     /**
      * Makes a new key to sign tokens with; its id, which is the `kid` of the tokens. The keys before verify until their last
      * token has expired.

@@ -5,7 +5,7 @@ const path = require("node:path");
 const { assert } = require("./assert.js");
 const { bridge, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
-const { makeService } = require("./collection.js");
+const { AdministeredCollection, makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 
@@ -23,7 +23,9 @@ class Backend {
       this.#assertOpen();
       return result(native.callAsSystem(bridge, this.#opened.handle, service, name, encode(args)));
     };
-    return makeService(call, assert.string(service, "service")).db(databaseName).collection(collectionName);
+    return makeService(call, assert.string(service, "service"), AdministeredCollection)
+      .db(databaseName)
+      .collection(collectionName);
   }
 
   async rotateKeys() {

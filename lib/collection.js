@@ -93,6 +93,33 @@ class MongoDBCollection {
   }
 }
 
+/** A collection as its operator has it, with its indexes. */
+class AdministeredCollection extends MongoDBCollection {
+  #call;
+
+  constructor(call, serviceName, databaseName, name) {
+    super(call, serviceName, databaseName, name);
+    this.#call = (method, args) => call(method, { database: databaseName, collection: name, ...args });
+  }
+
+  async createIndexes(indexes) {
+    return this.#call("createIndexes", { indexes: assert.array(indexes, "indexes") });
+  }
+
+  async indexes() {
+    return this.#call("indexes", {});
+  }
+
+  async dropIndex(name) {
+    await this.#call("dropIndex", { name: assert.string(name, "name") });
+  }
+
+  async explain(filter = {}, options = {}) {
+    const { projection, sort, limit } = take(filter, options);
+    return this.#call("explain", { query: filter, project: projection, sort, limit });
+  }
+}
+
 /** An update is a document, or a pipeline. */
 const checkUpdate = (update) => (Array.isArray(update) ? update : assert.object(update, "update"));
 
@@ -101,16 +128,16 @@ function take(filter, options) {
   return assert.options(options, "options") ?? {};
 }
 
-/** A data source: `db(name).collection(name)`. Asks nothing of the backend. */
-function makeService(call, serviceName) {
+/** A data source: `db(name).collection(name)`, each of a class. Asks nothing of the backend. */
+function makeService(call, serviceName, Collection = MongoDBCollection) {
   return {
     serviceName,
     db: (databaseName) => ({
       name: assert.string(databaseName, "databaseName"),
       collection: (collectionName) =>
-        new MongoDBCollection(call, serviceName, databaseName, assert.string(collectionName, "collectionName")),
+        new Collection(call, serviceName, databaseName, assert.string(collectionName, "collectionName")),
     }),
   };
 }
 
-module.exports = { MongoDBCollection, makeService };
+module.exports = { AdministeredCollection, MongoDBCollection, makeService };

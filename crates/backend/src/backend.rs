@@ -217,11 +217,24 @@ impl Backend {
                 self.passwords.warm_up();
                 self.users.prepare().await?;
                 self.sessions.prepare().await?;
+                self.prepare_indexes().await?;
                 self.custom_data.prepare().await?;
                 self.keys.prepare().await
             })
             .await
             .copied()
+    }
+
+    /// Makes the indexes that the definition has.
+    async fn prepare_indexes(&self) -> Result<()> {
+        for (namespace, indexes) in self.definition.services.values().flat_map(|service| &service.indexes) {
+            self.store.ensure_indexes(namespace.clone(), indexes.clone()).await.map_err(|error| {
+                let error = Error::from(error);
+                let message = format!("the indexes.json of {namespace} cannot be applied: {}", error.message);
+                Error { message: message.into(), ..error }
+            })?;
+        }
+        Ok(())
     }
 
     async fn log_in(&self, LogIn { credentials, device_id }: LogIn) -> Result<Session> {

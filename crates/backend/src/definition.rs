@@ -17,7 +17,7 @@ use std::{
 
 use query::Path;
 use serde_json::Value;
-use store::Namespace;
+use store::{Index, Namespace};
 
 pub use providers::{EmailPassword, Providers};
 pub use report::{DefinitionError, Problem, Severity};
@@ -66,6 +66,8 @@ pub struct Service {
     pub default_rules: Option<Arc<RuleSet>>,
     /// By collection.
     pub collections: HashMap<Namespace, Arc<RuleSet>>,
+    /// The indexes of collections, in `indexes.json` beside their rules.
+    pub indexes: Vec<(Namespace, Vec<Index>)>,
 }
 
 impl Service {
@@ -157,6 +159,11 @@ impl Definition {
                     collections.insert(Namespace::new(database, collection), Arc::new(rules));
                 }
             }
+            ["data_sources", service, database, collection, "indexes.json"] => {
+                let indexes = read_indexes(path, value, report);
+                let service = self.services.entry(service.to_owned()).or_default();
+                service.indexes.push((Namespace::new(database, collection), indexes));
+            }
             ["data_sources", _, _, _, "schema.json"] => {
                 if !value.as_object().is_some_and(serde_json::Map::is_empty) {
                     report.refuse(
@@ -208,6 +215,31 @@ impl Definition {
         }
         root.finish();
     }
+}
+
+/// A list of indexes in the shape of `createIndexes`, as Extended JSON: our own addition to the format.
+fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
+    let Value::Array(items) = value else {
+        report.refuse(
+            path,
+            "",
+            "expected a list of indexes, each as createIndexes takes it: [{ \"key\": { \"field\": 1 } }]",
+        );
+        return Vec::new();
+    };
+    let mut indexes = Vec::new();
+    for (place, item) in items.iter().enumerate() {
+        let index = bson::Bson::try_from(item.clone())
+            .ok()
+            .and_then(|item| bson::raw::RawDocumentBuf::try_from(item.as_document()?.clone()).ok())
+            .ok_or_else(|| "expected an index in Extended JSON".to_owned())
+            .and_then(|item| Index::parse(&item).map_err(|error| error.to_string()));
+        match index {
+            Ok(index) => indexes.push(index),
+            Err(message) => report.refuse(path, &format!("[{place}]"), &message),
+        }
+    }
+    indexes
 }
 
 /// Reports a file that configures something unless it is empty.

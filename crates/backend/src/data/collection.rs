@@ -8,7 +8,10 @@ use bson::{
     rawdoc,
 };
 use query::{Filter, Pipeline, Projection, Sort, Update};
-use store::{Aggregate, Change, Count, Find, Guard, Modify, Namespace, Operation, Outcome, Returning, Store, Write};
+use store::{
+    Aggregate, Change, Count, Explanation, Find, Guard, Index, Modify, Namespace, Operation, Outcome, Returning, Store,
+    Write,
+};
 
 use super::arguments::{Arguments, invalid};
 use crate::{Error, ErrorCode, Result, definition::Definition};
@@ -145,14 +148,48 @@ impl Collections {
             return Ok(None);
         }
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
-        Ok(Some(Find {
-            sort: sort(&arguments)?,
-            projection: access.projection(&arguments, "project")?,
+        self.query(namespace, one, &arguments, access).map(Some)
+    }
+
+    fn query(&self, namespace: &Namespace, one: bool, arguments: &Arguments<'_>, access: &Access) -> Result<Find> {
+        Ok(Find {
+            sort: sort(arguments)?,
+            projection: access.projection(arguments, "project")?,
             limit: if one { Some(1) } else { arguments.limit()? },
             at_most: Some(self.max_documents),
             guard: access.guard(),
-            ..Find::new(namespace.clone(), access.filter(&arguments, "query")?)
-        }))
+            ..Find::new(namespace.clone(), access.filter(arguments, "query")?)
+        })
+    }
+
+    /// Carries out what is for the operator alone.
+    async fn administer(&self, name: &str, namespace: Namespace, arguments: &Arguments<'_>) -> Result<RawBson> {
+        match name {
+            "createIndexes" => {
+                let indexes = documents(arguments, "indexes")?;
+                let indexes: Vec<Index> =
+                    indexes.iter().map(|index| Index::parse(index)).collect::<Result<_, store::Error>>()?;
+                let mut names = RawArrayBuf::new();
+                indexes.iter().for_each(|index| names.push(index.name.as_str()));
+                self.store.ensure_indexes(namespace, indexes).await?;
+                Ok(RawBson::Array(names))
+            }
+            "indexes" => {
+                let id = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+                let indexes = self.store.indexes(namespace).await?;
+                Ok(array(indexes.map_or_else(Vec::new, |indexes| {
+                    std::iter::once(id).chain(indexes.iter().map(Index::to_document)).collect()
+                })))
+            }
+            "dropIndex" => {
+                self.store.drop_index(namespace, arguments.text("name")?.to_owned()).await?;
+                Ok(RawBson::Null)
+            }
+            _ => {
+                let find = self.query(&namespace, false, arguments, &Access::System)?;
+                Ok(RawBson::Document(explained(&self.store.explain(find).await?)))
+            }
+        }
     }
 
     /// The answer to a call that is a query, from what it found.
@@ -169,6 +206,10 @@ impl Collections {
         let guard = access.guard();
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
         match name {
+            "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
+                Access::System => self.administer(name, namespace, &arguments).await,
+                Access::Guarded(_) => Err(no_function(name)),
+            },
             "count" => {
                 let count =
                     Count { namespace, filter: access.filter(&arguments, "query")?, limit: arguments.limit()?, guard };
@@ -209,9 +250,29 @@ fn takes(name: &str) -> Result<&'static [&'static str]> {
         "insertMany" => &["documents"],
         "deleteOne" | "deleteMany" => &["query"],
         "updateOne" | "updateMany" => &["query", "update", "upsert", "arrayFilters"],
+        "createIndexes" => &["indexes"],
+        "indexes" => &[],
+        "dropIndex" => &["name"],
+        "explain" => &["query", "project", "sort", "limit"],
         "watch" => return Err(Error::new(ErrorCode::FunctionExecutionError, "watch is not supported yet")),
-        _ => return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'"))),
+        _ => return Err(no_function(name)),
     })
+}
+
+fn no_function(name: &str) -> Error {
+    Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'"))
+}
+
+fn explained(explanation: &Explanation) -> RawDocumentBuf {
+    let number = |number: u64| i32::try_from(number).map_or(RawBson::Int64(number as i64), RawBson::Int32);
+    rawdoc! {
+        "stage": explanation.stage,
+        "index": explanation.index.clone().map_or(RawBson::Null, RawBson::String),
+        "sortedByIndex": explanation.sorted_by_index,
+        "ranges": number(explanation.ranges as u64),
+        "examined": number(explanation.examined),
+        "returned": number(explanation.returned),
+    }
 }
 
 pub(crate) fn no_rule(namespace: &Namespace) -> Error {
@@ -225,7 +286,7 @@ fn sort(arguments: &Arguments<'_>) -> Result<Option<Sort>> {
 fn write(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Operation> {
     Ok(match name {
         "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
-        "insertMany" => Operation::Insert(documents(arguments)?),
+        "insertMany" => Operation::Insert(documents(arguments, "documents")?),
         "deleteOne" | "deleteMany" => {
             Operation::modify(Modify::new(access.filter(arguments, "query")?, name == "deleteMany", Change::Delete))
         }
@@ -262,14 +323,14 @@ fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Access) -> Resul
     }))
 }
 
-fn documents(arguments: &Arguments<'_>) -> Result<Vec<RawDocumentBuf>> {
-    let Some(array) = arguments.array("documents")?.filter(|array| !array.is_empty()) else {
+fn documents(arguments: &Arguments<'_>, key: &str) -> Result<Vec<RawDocumentBuf>> {
+    let Some(array) = arguments.array(key)?.filter(|array| !array.is_empty()) else {
         return Err(invalid("must provide at least one element".into()));
     };
     let mut documents = Vec::new();
     for item in array {
         let item = item.map_err(|error| invalid(error.to_string()))?;
-        let document = item.as_document().ok_or_else(|| invalid("'documents' must hold documents alone".into()))?;
+        let document = item.as_document().ok_or_else(|| invalid(format!("'{key}' must hold documents alone")))?;
         documents.push(document.to_owned());
     }
     Ok(documents)

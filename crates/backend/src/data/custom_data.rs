@@ -34,6 +34,15 @@ impl CustomData {
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         let Some(configuration) = &self.configuration else { return Ok(()) };
+        // Any index of the operator's that begins with the field does as well.
+        let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
+        let is_of_field = |index: &Index| {
+            index.partial.is_none()
+                && index.keys.fields().first().is_some_and(|(path, _)| *path == configuration.user_id_field)
+        };
+        if held.iter().any(is_of_field) {
+            return Ok(());
+        }
         let index = Index::on(configuration.user_id_field.clone());
         Ok(self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await?)
     }
