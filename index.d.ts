@@ -123,6 +123,11 @@ declare namespace Realm {
     /** How many documents a query may return before it is an error. @default 50000 */
     maxDocuments?: number;
     /**
+     * What acknowledged writes survive: `"process"` the death of the process at once and a power cut within 100 ms, `"full"` a power
+     * cut at once, for the price of syncing the disk at each commit. @default "process"
+     */
+    durability?: "full" | "process";
+    /**
      * The URL of a backend elsewhere, as `userkeep serve` offers it. Else `USERKEEP_BASE_URL`, unless `store` or `definition`
      * name a backend in this process. Certificates of `NODE_EXTRA_CA_CERTS` are trusted beside the system's.
      */
@@ -557,7 +562,7 @@ declare namespace Realm {
   /** What a backend is opened with, as its operator. */
   type BackendConfiguration = Pick<
     AppConfiguration,
-    "baseFilePath" | "definition" | "logger" | "maxDocuments" | "store"
+    "baseFilePath" | "definition" | "durability" | "logger" | "maxDocuments" | "store"
   > & {
     /** The app's id, if the definition does not have it. */
     id?: string;
@@ -578,7 +583,10 @@ declare namespace Realm {
     sparse?: boolean;
     /** Which documents it holds; all if missing. Not together with `sparse`. */
     partialFilterExpression?: MongoDB.Document;
-    /** Not used yet: documents are not removed by it. In seconds. */
+    /**
+     * After how many seconds from the time in its field, of an array the earliest, a document is removed. That happens within a minute,
+     * while anything is written in the process.
+     */
     expireAfterSeconds?: number;
   }
 
@@ -619,7 +627,7 @@ declare namespace Realm {
      */
     dropIndex(name: string): Promise<void>;
     /** Answers a query and tells how it was answered. */
-    explain(filter?: MongoDB.Filter<T>, options?: MongoDB.FindOptions): Promise<Explanation>;
+    explain(filter?: MongoDB.Filter, options?: MongoDB.FindOptions): Promise<Explanation>;
   }
 
   /** A backend as its operator has it: as the system user, under no rules. */

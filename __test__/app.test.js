@@ -250,3 +250,18 @@ test("the operator reads and writes everything but what is the backend's own", a
     Realm.openBackend({ definition: QUICKSTART.replace("userkeep", "none"), store: "memory:" }),
   ).rejects.toThrow("The option 'id' is needed");
 });
+
+test("durability is one of two, and either keeps what was written", async () => {
+  expect(
+    () => new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", durability: "always" }),
+  ).toThrow(`Expected 'durability' to be "process" or "full"`);
+  const store = `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
+  for (const durability of ["process", "full"]) {
+    const backend = await openBackend({ definition: QUICKSTART, store, durability });
+    await backend.collection("app", "things").insertOne({ _id: durability });
+    await backend.close();
+  }
+  const backend = await openBackend({ definition: QUICKSTART, store });
+  expect(await backend.collection("app", "things").find()).toEqual([{ _id: "process" }, { _id: "full" }]);
+  await backend.close();
+});

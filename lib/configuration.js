@@ -26,10 +26,11 @@ const KNOWN_KEYS = new Set([
   "store",
   "logger",
   "maxDocuments",
+  "durability",
 ]);
 
 /** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments"]);
+const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability"]);
 
 const KEY_LENGTH = 64;
 
@@ -54,6 +55,9 @@ function checkTypes(config) {
   }
   if (config.maxDocuments !== undefined && !(Number.isInteger(config.maxDocuments) && config.maxDocuments > 0)) {
     throw new TypeAssertionError("a positive whole number", config.maxDocuments, "maxDocuments");
+  }
+  if (config.durability !== undefined && !["process", "full"].includes(config.durability)) {
+    throw new TypeAssertionError('"process" or "full"', config.durability, "durability");
   }
 }
 
@@ -149,6 +153,7 @@ function embedded(config, ownFile) {
     definition: definitionDirectory(config),
     store: storeFile(config, ownFile),
     maxDocuments: config.maxDocuments,
+    durable: config.durability === "full",
   };
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    Secret,
+    Durability, Options, Secret,
     request::{Credentials, EmailPasswordRequest},
 };
 use bson::{
@@ -45,6 +45,8 @@ pub struct Configuration {
     /// 64 bytes to encrypt that file with.
     pub encryption_key: Option<Buffer>,
     pub max_documents: Option<u32>,
+    /// Whether acknowledged writes survive a power cut at once, or only the death of the process.
+    pub durable: Option<bool>,
     /// For the operator: a handle without users.
     pub operator: bool,
 }
@@ -88,8 +90,11 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
 fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
     let location = configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
     let definition = configuration.definition.as_ref().map(PathBuf::from);
-    let max_documents = configuration.max_documents.map(|limit| limit as usize);
-    Embedded::open(&configuration.app_id, definition.as_deref(), &location, max_documents)
+    let options = Options {
+        max_documents: configuration.max_documents.map(|limit| limit as usize),
+        durability: if configuration.durable == Some(true) { Durability::Full } else { Durability::Process },
+    };
+    Embedded::open(&configuration.app_id, definition.as_deref(), &location, &options)
 }
 
 fn open_http(configuration: &Configuration) -> Result<Http, Error> {

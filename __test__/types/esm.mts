@@ -72,11 +72,17 @@ const decimal: BSON.Decimal128 = BSON.Decimal128.fromString("1.5");
 BSON.EJSON.stringify({ decimal, count, state, byId });
 
 const backend = await openBackend({ definition: "userkeep", store: "memory:" });
+const administered = backend.collection<{ _id: number; n: number }>("app", "things");
+const made: string[] = await administered.createIndexes([{ key: { n: -1 }, unique: true, expireAfterSeconds: 60 }]);
+const [{ name, key }] = await administered.indexes();
+const { stage, index }: Realm.Explanation = await administered.explain({ n: { $gt: 1 } }, { sort: { n: 1 }, limit: 2 });
+// @ts-expect-error: an index needs its fields
+await administered.createIndexes([{ name: "nothing" }]);
 const seeded: MongoDB.InsertOneResult<unknown> = await backend.collection("db", "c").insertOne({ a: 1, insertedIds });
 await backend.close();
 await Realm.shutdown();
 
-export { seeded };
+export { index, key, made, name, seeded, stage };
 
 const server = await serve({
   app: "my-app",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
-use store::{SqliteStore, Store};
+use store::{Durability, SqliteStore, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -37,8 +37,10 @@ pub struct Backend {
 }
 
 /// What a backend may be told beside its definition.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
+    /// What acknowledged writes survive.
+    pub durability: Durability,
     /// How many documents a user's query may return; 50 000 if not said.
     pub max_documents: Option<usize>,
 }
@@ -90,7 +92,7 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
-        let store = SqliteStore::open(location, Arc::new(environment.clone()))?;
+        let store = SqliteStore::open_with(location, Arc::new(environment.clone()), options.durability)?;
         Ok(Self::new(app_id, definition, Arc::new(store), environment, options))
     }
 

@@ -68,10 +68,22 @@ pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
         if durable { file.sync_all() } else { Ok(()) }
     });
     let replaced = written.and_then(|()| fs::rename(&temporary, path));
+    // Only then has the directory the new file under its name.
+    let replaced = replaced.and_then(|()| if durable { sync_directory_of(path) } else { Ok(()) });
     if replaced.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     replaced
+}
+
+/// Sees to it that the directory of a file has the file after a power cut too.
+///
+/// # Errors
+/// Where it cannot be synced.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    // Other systems have no such thing.
+    if cfg!(unix) { File::open(directory.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
 }
 
 /// A lock that processes sharing a file hold while they read, change and replace it. Released when dropped, and by the

@@ -20,7 +20,7 @@ pub use index::{Index, Partial};
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
 };
-pub use sqlite::{Location, SqliteStore};
+pub use sqlite::{Durability, Location, SqliteStore};
 
 /// A place for documents. Cheap to share; every method may be called from any thread.
 pub trait Store: Send + Sync + std::fmt::Debug {

@@ -10,7 +10,7 @@ mod writer;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -38,6 +38,17 @@ pub enum Location {
     Memory,
 }
 
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// The death of the process, at once; a power cut within 100 ms: the disk is synced so long after the first commit that it does
+    /// not have yet.
+    #[default]
+    Process,
+    /// A power cut too, at once: each commit is synced.
+    Full,
+}
+
 /// A store on one SQLite file, or in memory. Clones share it.
 #[derive(Clone)]
 pub struct SqliteStore {
@@ -46,6 +57,9 @@ pub struct SqliteStore {
 
 pub(crate) struct Shared {
     location: Location,
+    durability: Durability,
+    /// How often the writer has synced the disk.
+    syncs: AtomicU64,
     environment: Arc<dyn Environment + Send + Sync>,
     state: Mutex<State>,
     /// The one connection of a store in memory, which nobody else can open.
@@ -69,12 +83,26 @@ impl SqliteStore {
     /// # Errors
     /// Where the file is not a store, or of a newer format, or cannot be read.
     pub fn open(location: Location, environment: Arc<dyn Environment + Send + Sync>) -> Result<Self> {
+        Self::open_with(location, environment, Durability::default())
+    }
+
+    /// The same, with writes that survive what is asked for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        location: Location,
+        environment: Arc<dyn Environment + Send + Sync>,
+        durability: Durability,
+    ) -> Result<Self> {
         let memory = match &location {
             Location::Memory => Some(Mutex::new(Session::memory()?)),
             Location::File(_) => None,
         };
         let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
-        let store = Self { shared: Arc::new(Shared { location, environment, state, memory }) };
+        let store = Self {
+            shared: Arc::new(Shared { location, durability, syncs: AtomicU64::new(0), environment, state, memory }),
+        };
         // An existing file that cannot be used is told now, not at the first call.
         store.shared.read(|_| Ok(()))?;
         Ok(store)

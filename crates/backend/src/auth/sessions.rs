@@ -75,7 +75,8 @@ impl Sessions {
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         let by_user = Index::on(Path::new("user_id"));
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![by_user]).await?)
+        let expired = Index::on(Path::new("expires_at")).expiring(0);
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![by_user, expired]).await?)
     }
 
     /// Opens a session for a user who has shown who he or she is.

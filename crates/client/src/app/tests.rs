@@ -52,7 +52,7 @@ impl Connection for Moody {
 
 fn moody() -> Arc<Moody> {
     Arc::new(Moody {
-        inner: Embedded::open("test-app", None, &StoreLocation::Memory, None).unwrap(),
+        inner: Embedded::open("test-app", None, &StoreLocation::Memory, &backend::Options::default()).unwrap(),
         unreachable: AtomicBool::new(false),
         rejects_access: AtomicBool::new(false),
         refreshes: AtomicUsize::new(0),

@@ -19,7 +19,7 @@ struct Key {
     app_id: String,
     definition: Option<PathBuf>,
     store: PathBuf,
-    max_documents: Option<usize>,
+    options: Options,
 }
 
 #[derive(Debug)]
@@ -47,19 +47,14 @@ impl Embedded {
     ///
     /// # Errors
     /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
-    pub fn open(
-        app_id: &str,
-        definition: Option<&Path>,
-        location: &StoreLocation,
-        max_documents: Option<usize>,
-    ) -> Result<Self> {
+    pub fn open(app_id: &str, definition: Option<&Path>, location: &StoreLocation, options: &Options) -> Result<Self> {
         let key = match location {
             StoreLocation::Memory => None,
             StoreLocation::File(path) => Some(Key {
                 app_id: app_id.to_owned(),
                 definition: definition.map(absolute),
                 store: absolute(path),
-                max_documents,
+                options: options.clone(),
             }),
         };
         let mut registry = registry();
@@ -67,7 +62,7 @@ impl Embedded {
             shared.users += 1;
             return Ok(Self { backend: Arc::clone(&shared.backend), key: Mutex::new(key) });
         }
-        let backend = Arc::new(open_backend(app_id, definition, location, max_documents)?);
+        let backend = Arc::new(open_backend(app_id, definition, location, options)?);
         if let Some(key) = &key {
             registry.insert(key.clone(), Shared { backend: Arc::clone(&backend), users: 1 });
         }
@@ -128,15 +123,14 @@ fn open_backend(
     app_id: &str,
     definition: Option<&Path>,
     location: &StoreLocation,
-    max_documents: Option<usize>,
+    options: &Options,
 ) -> Result<Backend> {
     let definition = match definition {
         Some(directory) => Definition::load(directory),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
-    let options = Options { max_documents };
-    Backend::open(app_id, definition, location.clone(), Environment::system(), &options)
+    Backend::open(app_id, definition, location.clone(), Environment::system(), options)
         .map_err(|error| Error::custom(error.to_string()))
 }
 

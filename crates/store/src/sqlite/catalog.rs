@@ -79,6 +79,10 @@ impl Catalog {
         Ok(self.collection(namespace))
     }
 
+    pub(super) fn collections(&self) -> impl Iterator<Item = &Collection> {
+        self.collections.values().map(|collection| &**collection)
+    }
+
     pub(super) fn collection(&self, namespace: &Namespace) -> Option<Arc<Collection>> {
         self.collections.get(namespace).cloned()
     }

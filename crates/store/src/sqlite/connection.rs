@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{BUSY_TIMEOUT, Location, catalog::Catalog, configure, lock};
+use super::{BUSY_TIMEOUT, Durability, Location, catalog::Catalog, configure, lock};
 use crate::{Error, Index, Namespace, Result};
 
 /// Marks our files, in SQLite's `application_id` ("USKP").
@@ -59,7 +59,7 @@ impl Session {
     }
 
     /// The writing connection; makes the file and its directory.
-    pub(super) fn open_for_writing(location: &Location) -> Result<Self> {
+    pub(super) fn open_for_writing(location: &Location, durability: Durability) -> Result<Self> {
         let Location::File(path) = location else { return Err(Error::Closed) };
         let failed = |reason: String| Error::Open { path: path.clone(), reason };
         let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
@@ -75,6 +75,9 @@ impl Session {
         let mode = use_log(&connection).map_err(|error| failed(error.to_string()))?;
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(failed(format!("the file system does not support a write-ahead log (journal mode {mode})")));
+        }
+        if durability == Durability::Full {
+            connection.pragma_update(None, "synchronous", "FULL")?;
         }
         initialize(&connection)?;
         Ok(Self { connection, catalog: Catalog::default() })

@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use bson::{
-    RawBson,
+    DateTime, RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::Filter;
+use query::{Filter, PathFilter, Predicate};
 use rusqlite::{Connection, types::ValueRef};
 
 use super::{
-    catalog::Collection,
+    catalog::{Collection, HeldIndex},
     connection::Session,
     plan::{Access, Plan, Question, Source},
 };
@@ -117,6 +117,31 @@ fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<&'r RawDo
     let body = body.as_blob().map_err(|error| Error::Engine(error.to_string()))?;
     RawDocument::from_bytes(body)
         .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))
+}
+
+/// Documents that an index holds under a time that is not after another, no more than so many.
+pub(super) fn expired(
+    connection: &Connection,
+    collection: &Collection,
+    held: &HeldIndex,
+    time: DateTime,
+    most: usize,
+) -> Result<Vec<(i64, RawDocumentBuf)>> {
+    let Some((path, _)) = held.index.keys.fields().first() else { return Ok(Vec::new()) };
+    let predicate = Predicate::Lte(RawBson::DateTime(time));
+    let filter = Filter::Path(PathFilter { path: path.clone(), predicate });
+    let mut found = Vec::new();
+    for range in held.index.keys.bounds(&filter, true).map(|bounds| bounds.ranges).unwrap_or_default() {
+        let access = Access::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
+        let plan = Plan { access, is_sorted: true };
+        visit_plan(connection, collection, &plan, usize::MAX, |seq, document| {
+            if found.len() < most && found.iter().all(|(other, _)| *other != seq) {
+                found.push((seq, document.to_owned()));
+            }
+            Ok(if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+    }
+    Ok(found)
 }
 
 /// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection.

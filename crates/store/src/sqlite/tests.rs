@@ -431,3 +431,133 @@ async fn an_index_holds_a_document_under_each_item_of_an_array() {
         assert!(twice.to_string().contains("index: a.key_1 dup key: { a.key:"), "{twice}");
     }
 }
+
+/// A clock that stands.
+struct At(i64);
+
+impl Environment for At {
+    fn now(&self) -> DateTime {
+        DateTime::from_millis(self.0)
+    }
+
+    fn new_id(&self) -> ObjectId {
+        ObjectId::new()
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
+    let store = memory_store();
+    let at = |millis: i64| DateTime::from_millis(millis);
+    let expiring = Index::on(Path::new("at")).expiring(10);
+    store.ensure_indexes(namespace(), vec![expiring, Index::on(Path::new("n")).unique()]).await.unwrap();
+    let many = (0..150).map(|n| doc! { "n": n, "at": at(n.into()) }).collect();
+    let others = vec![
+        doc! { "n": 200, "at": at(5_000) },
+        doc! { "n": 201, "at": "never" },
+        doc! { "n": 202 },
+        // The earliest counts.
+        doc! { "n": 203, "at": [at(9_000), at(1)] },
+        doc! { "n": 204, "at": 1 },
+    ];
+    store.write(vec![insert(many), insert(others)]).await.unwrap();
+    let sweep = |now: i64| writer::sweep(&mut lock(store.shared.memory.as_ref().unwrap()), &At(now)).unwrap();
+    assert_eq!(sweep(9_999), 0);
+    assert_eq!(sweep(11_000), 100);
+    assert_eq!(sweep(11_000), 51);
+    assert_eq!(sweep(11_000), 0);
+    let left: Vec<_> = all(&store, doc! {}).await.iter().map(|left| left.get_i32("n").unwrap()).collect();
+    assert_eq!(left, [200, 201, 202, 204]);
+    // Its keys are free again.
+    store.write(vec![insert(vec![doc! { "n": 3 }])]).await.unwrap();
+    assert_eq!(sweep(15_000), 1);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_format_is_read_and_its_indexes_are_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sub/app.sqlite");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         CREATE TABLE collections (id INTEGER PRIMARY KEY, database TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (database, name)) STRICT;
+         CREATE TABLE indexes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections, path TEXT NOT NULL,
+             is_unique INTEGER NOT NULL, UNIQUE (collection, path)) STRICT;
+         INSERT INTO collections VALUES (1, 'app', 'people');
+         CREATE TABLE documents_1 (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;
+         INSERT INTO indexes VALUES (4, 1, 'a', 1);
+         CREATE TABLE entries_4 (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID;
+         PRAGMA application_id = 0x55534b50;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let document = RawDocumentBuf::try_from(doc! { "_id": 7, "a": 1 }).unwrap();
+    let id = query::encode_key(query::get(&document, "_id").unwrap());
+    old.execute("INSERT INTO documents_1 (id, body) VALUES (?1, ?2)", (id, document.as_bytes())).unwrap();
+    drop(old);
+
+    let store = file_store(&directory);
+    assert_eq!(all(&store, doc! { "_id": 7 }).await, [doc! { "_id": 7, "a": 1 }]);
+    assert_eq!(all(&store, doc! { "a": 1 }).await.len(), 1);
+    assert_eq!(store.indexes(namespace()).await.unwrap(), Some(Vec::new()));
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("a")).unique()]).await.unwrap();
+    let twice = store.write(vec![insert(vec![doc! { "a": 1 }])]).await;
+    assert!(matches!(twice, Err(Error::DuplicateKey { .. })), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_knows_an_index_that_is_gone_asks_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (file_store(&directory), file_store(&directory));
+    one.ensure_indexes(namespace(), vec![Index::on(Path::new("a"))]).await.unwrap();
+    one.write(vec![insert(vec![doc! { "_id": 1, "a": 1 }])]).await.unwrap();
+    assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 1);
+    one.drop_index(namespace(), "a_1".into()).await.unwrap();
+    one.write(vec![insert(vec![doc! { "_id": 2, "a": 1 }])]).await.unwrap();
+    assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 2);
+    assert!(one.drop_index(namespace(), "a_1".into()).await.is_err());
+}
+
+fn syncs(store: &SqliteStore) -> u64 {
+    store.shared.syncs.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn the_disk_is_synced_soon_after_the_first_write_and_on_close_and_not_for_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = file_store(&directory);
+    let begun = std::time::Instant::now();
+    for n in 0..50 {
+        store.write(vec![insert(vec![doc! { "_id": n }])]).await.unwrap();
+    }
+    while syncs(&store) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the disk is not synced");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(syncs(&store) <= 1 + begun.elapsed().as_millis() as u64 / 80, "{} syncs", syncs(&store));
+    // Without a write there is nothing to sync.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let idle = syncs(&store);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(syncs(&store), idle);
+    store.write(vec![insert(vec![doc! { "_id": "last" }])]).await.unwrap();
+    store.close().await;
+    assert_eq!(syncs(&store), idle + 1);
+}
+
+#[tokio::test]
+async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = Location::File(directory.path().join("app.sqlite"));
+    for (durability, synchronous) in [(Durability::Process, 1), (Durability::Full, 2)] {
+        let session = Session::open_for_writing(&location, durability).unwrap();
+        let set: i64 = session.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!(set, synchronous, "{durability:?}");
+    }
+    let store = SqliteStore::open_with(location, Arc::new(Real), Durability::Full).unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+    assert_eq!(all(&store, doc! {}).await.len(), 1);
+    store.close().await;
+    assert_eq!(syncs(&store), 0);
+}

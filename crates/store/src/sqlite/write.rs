@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bson::{
-    RawBson,
+    DateTime, RawBson,
     raw::{RawDocument, RawDocumentBuf},
 };
 use query::{Environment, Filter, IndexKeys, encode_key, get, prepare_insert};
@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     connection::Session,
-    read::{text, visit},
+    read::{self, text, visit},
 };
 use crate::{Change, Denied, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Returning, Write};
 
@@ -192,14 +192,7 @@ fn change_document(
             if let Some(guard) = guard {
                 guard.check_write(Some(before), None)?;
             }
-            connection
-                .prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?
-                .execute([seq])?;
-            for held in &collection.indexes {
-                for key in held.index.keys_of(before)?.keys {
-                    remove_entry(connection, held, &key.bytes, seq)?;
-                }
-            }
+            delete_document(connection, collection, seq, before)?;
             outcome.deleted += 1;
             Ok(None)
         }
@@ -220,6 +213,34 @@ fn change_document(
             Ok(Some(after))
         }
     }
+}
+
+fn delete_document(connection: &Connection, collection: &Collection, seq: i64, before: &RawDocument) -> Result<()> {
+    connection.prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?.execute([seq])?;
+    for held in &collection.indexes {
+        for key in held.index.keys_of(before)?.keys {
+            remove_entry(connection, held, &key.bytes, seq)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes documents whose time has come by an index that says so, no more than so many; how many there were.
+pub(super) fn sweep(session: &Session, now: DateTime, most: usize) -> Result<usize> {
+    let mut swept = 0;
+    for collection in session.catalog.collections() {
+        for held in &collection.indexes {
+            if let Some(seconds) = held.index.expire_after {
+                let expired =
+                    DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
+                for (seq, document) in read::expired(&session.connection, collection, held, expired, most - swept)? {
+                    delete_document(&session.connection, collection, seq, &document)?;
+                    swept += 1;
+                }
+            }
+        }
+    }
+    Ok(swept)
 }
 
 fn insert_document(connection: &Connection, collection: &Collection, document: &RawDocument) -> Result<RawBson> {
