@@ -596,7 +596,7 @@ declare namespace Realm {
      * `IDHACK` for one `_id`, `IXSCAN` by an index, `COLLSCAN` through all documents, `EOF` where there is no such collection.
      */
     stage: "COLLSCAN" | "EOF" | "IDHACK" | "IXSCAN";
-    /** The index's name. */
+    /** The index's name, or those of several where the branches of an `$or` were looked up by them. */
     index: string | null;
     /** Whether the index gave the order that was asked for. */
     sortedByIndex: boolean;

@@ -71,6 +71,12 @@ test("explain says how a query is answered", async () => {
   });
   expect(await collection.explain({ _id: 5 })).toMatchObject({ stage: "IDHACK", index: "_id_", examined: 1 });
   expect(await collection.explain({ n: { $in: [1, 5, 500] } })).toMatchObject({ ranges: 3, examined: 2 });
+  expect(await collection.explain({ $or: [{ _id: 5 }, { n: { $gt: 197 } }] })).toMatchObject({
+    index: "_id_, n_1",
+    examined: 3,
+    returned: 3,
+  });
+  expect(await collection.explain({ $or: [{ _id: 5 }, { other: 1 }] })).toMatchObject({ stage: "COLLSCAN" });
   await backend.close();
 });
 

@@ -73,7 +73,7 @@ impl Find {
 pub struct Explanation {
     /// `IDHACK` for one `_id`, `IXSCAN` by an index, `COLLSCAN` through all documents, `EOF` where there is nothing to look through.
     pub stage: &'static str,
-    /// The index's name.
+    /// The index's name, or those of several where each of several conditions was looked up by one.
     pub index: Option<String>,
     /// Whether the index gave the order that was asked for.
     pub sorted_by_index: bool,

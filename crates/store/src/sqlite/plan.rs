@@ -18,7 +18,7 @@ pub(super) enum Access<'c> {
     /// Those under one key.
     Point(Source<'c>, Vec<u8>),
     /// Those under keys in any of these ranges.
-    Ranges(Source<'c>, Vec<KeyRange>),
+    Ranges(Vec<(Source<'c>, Vec<KeyRange>)>),
     /// Those under keys in a range, or under all, in the order of the keys.
     Ordered { source: Source<'c>, range: Option<KeyRange>, backwards: bool },
 }
@@ -53,32 +53,56 @@ struct Candidate<'c> {
 
 impl<'c> Plan<'c> {
     pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
-        let sort = question.sort.filter(|sort| !sort.is_empty());
-        let id = KeyPattern::of(Path::new("_id"));
-        let of_id = candidate(Source::Id, &id, true, false, question, sort);
-        let of_indexes = collection.indexes.iter().filter(|held| held.index.covers(question.filter)).map(|held| {
-            let is_multikey = held.is_multikey || question.all_multikey;
-            candidate(Source::Index(held), &held.index.keys, held.index.unique, is_multikey, question, sort)
-        });
-        let best = std::iter::once(of_id).chain(of_indexes).filter(Candidate::is_of_use).max_by_key(Candidate::rank);
-        match best {
-            Some(best) => best.plan(),
-            None => Self { access: Access::Scan, is_sorted: false },
+        if let Some(best) = best(question, collection) {
+            return best.plan();
         }
+        // What must be one of several things is in one of several places, if each can be looked up.
+        let access = alternatives(question.filter)
+            .filter_map(|filters| {
+                let places = filters.iter().map(|filter| {
+                    let question = Question { filter, sort: None, limit: None, ..question };
+                    best(question, collection).and_then(Candidate::place)
+                });
+                places.collect::<Option<Vec<_>>>()
+            })
+            .min_by_key(|places| places.iter().map(|(_, ranges)| ranges.len()).sum::<usize>());
+        Self { access: access.map_or(Access::Scan, Access::Ranges), is_sorted: false }
     }
+}
+
+/// The branches of each `$or` that every document must satisfy.
+fn alternatives(filter: &Filter) -> impl Iterator<Item = &[Filter]> {
+    let all = if let Filter::And(filters) = filter { &filters[..] } else { std::slice::from_ref(filter) };
+    all.iter().filter_map(|filter| if let Filter::Or(filters) = filter { Some(&filters[..]) } else { None })
+}
+
+/// The best way by one index.
+fn best<'c>(question: Question<'_>, collection: &'c Collection) -> Option<Candidate<'c>> {
+    let sort = question.sort.filter(|sort| !sort.is_empty());
+    let id = KeyPattern::of(Path::new("_id"));
+    let of_id = candidate(Source::Id, &id, true, false, question, sort);
+    let of_indexes = collection.indexes.iter().filter(|held| held.index.covers(question.filter)).map(|held| {
+        let is_multikey = held.is_multikey || question.all_multikey;
+        candidate(Source::Index(held), &held.index.keys, held.index.unique, is_multikey, question, sort)
+    });
+    std::iter::once(of_id).chain(of_indexes).filter(Candidate::is_of_use).max_by_key(Candidate::rank)
 }
 
 impl Plan<'_> {
     /// What it does, in MongoDB's words, with nothing counted yet.
     pub(super) fn explain(&self) -> Explanation {
-        let (stage, source, ranges) = match &self.access {
-            Access::Scan => ("COLLSCAN", None, 0),
-            Access::Point(Source::Id, _) => ("IDHACK", Some(Source::Id), 1),
-            Access::Point(source, _) => ("IXSCAN", Some(*source), 1),
-            Access::Ranges(source, ranges) => ("IXSCAN", Some(*source), ranges.len()),
-            Access::Ordered { source, range, .. } => ("IXSCAN", Some(*source), usize::from(range.is_some())),
+        let (stage, mut names, ranges) = match &self.access {
+            Access::Scan => ("COLLSCAN", Vec::new(), 0),
+            Access::Point(Source::Id, _) => ("IDHACK", vec![Source::Id.name()], 1),
+            Access::Point(source, _) => ("IXSCAN", vec![source.name()], 1),
+            Access::Ranges(places) => {
+                let names = places.iter().map(|(source, _)| source.name()).collect();
+                ("IXSCAN", names, places.iter().map(|(_, ranges)| ranges.len()).sum())
+            }
+            Access::Ordered { source, range, .. } => ("IXSCAN", vec![source.name()], usize::from(range.is_some())),
         };
-        let index = source.map(|source| source.name().to_owned());
+        names.dedup();
+        let index = (!names.is_empty()).then(|| names.join(", "));
         Explanation { stage, index, sorted_by_index: self.is_sorted, ranges, ..Explanation::default() }
     }
 }
@@ -123,6 +147,11 @@ impl<'c> Candidate<'c> {
         (finds_nothing, self.is_one(), self.equalities(), bounded, self.order.is_some(), std::cmp::Reverse(self.fields))
     }
 
+    /// Where all is that it finds, whatever the order.
+    fn place(self) -> Option<(Source<'c>, Vec<KeyRange>)> {
+        self.bounds.map(|bounds| (self.source, bounds.ranges))
+    }
+
     fn plan(self) -> Plan<'c> {
         let Self { source, bounds, fields, order, .. } = self;
         let is_point = bounds.as_ref().is_some_and(|bounds| bounds.equalities == fields);
@@ -134,7 +163,7 @@ impl<'c> Candidate<'c> {
                 let range = bounds.and_then(|bounds| bounds.ranges.into_iter().next());
                 Access::Ordered { source, range, backwards }
             }
-            (Some(bounds), None) => Access::Ranges(source, bounds.ranges),
+            (Some(bounds), None) => Access::Ranges(vec![(source, bounds.ranges)]),
             (None, None) => Access::Scan,
         };
         let is_sorted = matches!(access, Access::Ordered { .. });

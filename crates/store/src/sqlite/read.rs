@@ -40,9 +40,9 @@ fn visit_plan(
             ),
             Some(key),
         ),
-        Access::Ranges(source, ranges) => {
+        Access::Ranges(ranges) => {
             let mut places = Vec::new();
-            for (from, to) in ranges {
+            for (source, (from, to)) in ranges.iter().flat_map(|(source, all)| all.iter().map(move |one| (source, one))) {
                 let sql = format!("SELECT seq FROM {} WHERE key >= ?1 AND key < ?2", keys_of(*source, table));
                 let mut statement = connection.prepare_cached(&sql)?;
                 let mut rows = statement.query([from, to])?;
