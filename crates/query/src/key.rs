@@ -4,7 +4,7 @@
 use bson::raw::{RawBsonRef, RawDocument};
 
 use crate::{
-    Number, Path,
+    Number,
     compare::{binary_length, type_class},
     decimal::Parts,
     document::{as_document, elements},
@@ -15,22 +15,6 @@ pub fn encode(value: RawBsonRef<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     encode_into(&mut key, value);
     key
-}
-
-/// The distinct keys under which an index on `path` holds a document: one for each item of an array and one for
-/// the array, or null's where the document has no such field.
-pub fn keys_at(document: &RawDocument, path: &Path) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    path.visit(document, &mut |value| {
-        keys.push(encode(value.unwrap_or(RawBsonRef::Null)));
-        false
-    });
-    if keys.is_empty() {
-        keys.push(encode(RawBsonRef::Null));
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    keys
 }
 
 /// Turns the order of a key round.
@@ -136,7 +120,7 @@ fn push_number(key: &mut Vec<u8>, number: Number) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::{Bson, RawBson, rawdoc};
+    use bson::RawBson;
     use proptest::prelude::*;
 
     use super::*;
@@ -195,17 +179,5 @@ mod tests {
             let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
             prop_assert_eq!(encode(a).cmp(&encode(b)), compare(a, b), "{:?} {:?}", a, b);
         }
-    }
-
-    #[test]
-    fn a_document_is_held_under_each_item_of_an_array() {
-        let document = rawdoc! { "a": [{ "b": 1 }, { "b": [2, 2] }, { "c": 3 }] };
-        let keys = keys_at(&document, &Path::new("a.b"));
-        let expect = |value: Bson| encode(RawBson::try_from(value).unwrap().as_raw_bson_ref());
-        let mut expected =
-            vec![expect(Bson::Int32(1)), expect(Bson::Int32(2)), expect(bson::bson!([2, 2])), expect(Bson::Null)];
-        expected.sort();
-        assert_eq!(keys, expected);
-        assert_eq!(keys_at(&document, &Path::new("x")), [expect(Bson::Null)]);
     }
 }

@@ -32,7 +32,7 @@ pub use error::{Error, ErrorCode, Result};
 pub use expression::Expression;
 pub use filter::{BitTest, Bits, Filter, PathFilter, Predicate, Schema};
 pub use index::{Bounds, IndexKey, IndexKeys, KeyPattern, KeyRange};
-pub use key::{encode as encode_key, keys_at};
+pub use key::encode as encode_key;
 pub use number::Number;
 pub use path::Path;
 pub use projection::Projection;

@@ -333,106 +333,117 @@ fn has_index(command: &Document) -> bool {
     without_indexes(command) != *command
 }
 
+/// A document with fields renamed or left out, and values made others, wherever they are. What `change` makes of a value is not
+/// looked into again.
+fn rewritten(
+    document: &Document,
+    name: &dyn Fn(&str) -> Option<String>,
+    change: &dyn Fn(&Bson) -> Option<Bson>,
+) -> Document {
+    fn value_of(value: &Bson, name: &dyn Fn(&str) -> Option<String>, change: &dyn Fn(&Bson) -> Option<Bson>) -> Bson {
+        change(value).unwrap_or_else(|| match value {
+            Bson::Array(items) => Bson::Array(items.iter().map(|item| value_of(item, name, change)).collect()),
+            Bson::Document(fields) => Bson::Document(rewritten(fields, name, change)),
+            other => other.clone(),
+        })
+    }
+    let fields = document.iter().filter_map(|(field, value)| Some((name(field)?, value_of(value, name, change))));
+    fields.collect()
+}
+
+/// A document with values made others, wherever they are.
+fn with_values_changed(document: &Document, change: &dyn Fn(&Bson) -> Option<Bson>) -> Document {
+    rewritten(document, &|name| Some(name.to_owned()), change)
+}
+
 /// A command whose paths name no items by their places.
 fn without_indexes(command: &Document) -> Document {
-    fn changed(value: &Bson) -> Bson {
-        match value {
-            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
-            Bson::Document(fields) => Bson::Document(without_indexes(fields)),
-            other => other.clone(),
-        }
-    }
-    let named = |name: &String| name.replace(".0", ".zero").replace(".1", ".one");
-    command.iter().map(|(name, value)| (named(name), changed(value))).collect()
+    rewritten(command, &|name| Some(name.replace(".0", ".zero").replace(".1", ".one")), &|_| None)
+}
+
+/// A command with another name for a field, wherever it is.
+fn with_name(command: &Document, old: &str, new: &str) -> Document {
+    rewritten(command, &|name| Some(if name == old { new } else { name }.to_owned()), &|_| None)
+}
+
+/// A command without a field, wherever it is.
+fn without_field(command: &Document, field: &str) -> Document {
+    rewritten(command, &|name| (name != field).then(|| name.to_owned()), &|_| None)
 }
 
 fn is_dotted_reference(text: &str) -> bool {
     text.starts_with('$') && text.contains('.')
 }
 
-/// A document with each string in it changed.
-fn with_texts(document: &Document, change: fn(&str) -> Bson) -> Document {
-    fn changed(value: &Bson, change: fn(&str) -> Bson) -> Bson {
-        match value {
-            Bson::String(text) => change(text),
-            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, change)).collect()),
-            Bson::Document(fields) => Bson::Document(with_texts(fields, change)),
-            other => other.clone(),
-        }
-    }
-    document.iter().map(|(name, value)| (name.clone(), changed(value, change))).collect()
-}
-
 /// A command whose references are to fields and variables alone.
 fn with_short_references(command: &Document) -> Document {
-    with_texts(command, |text| match text.split_once('.') {
-        Some((first, _)) if text.starts_with('$') => Bson::String(first.to_owned()),
-        _ => Bson::String(text.to_owned()),
+    with_values_changed(command, &|value| {
+        let text = value.as_str().filter(|text| is_dotted_reference(text))?;
+        Some(Bson::String(text.split('.').next()?.to_owned()))
     })
 }
 
 /// A command whose references, and whose operators that may give no value, all have values.
 fn with_values(command: &Document) -> Document {
     const MAYBE: [&str; 7] = ["$arrayElemAt", "$cond", "$first", "$ifNull", "$let", "$reduce", "$switch"];
-    fn changed(value: &Bson) -> Bson {
-        match value {
-            Bson::String(text) if text.starts_with('$') => bson!({ "$ifNull": [text, 7] }),
-            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
-            Bson::Document(fields) if fields.keys().any(|name| MAYBE.contains(&name.as_str())) => {
-                bson!({ "$ifNull": [with_values(fields), 7] })
-            }
-            Bson::Document(fields) => Bson::Document(with_values(fields)),
-            other => other.clone(),
+    with_values_changed(command, &|value| match value {
+        Bson::String(text) if text.starts_with('$') => Some(bson!({ "$ifNull": [text, 7] })),
+        Bson::Document(fields) if fields.keys().any(|name| MAYBE.contains(&name.as_str())) => {
+            Some(bson!({ "$ifNull": [with_values(fields), 7] }))
         }
-    }
-    command.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+        _ => None,
+    })
 }
 
 /// A document whose numbers are integers, where they are whole.
 fn with_integers(document: &Document) -> Document {
-    fn changed(value: &Bson) -> Bson {
-        match value {
-            Bson::Double(number) if number.fract() == 0.0 => Bson::Int64(*number as i64),
-            Bson::Decimal128(number) => match number.to_string().parse::<f64>() {
-                Ok(number) if number.fract() == 0.0 => Bson::Int64(number as i64),
-                _ => value.clone(),
-            },
-            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
-            Bson::Document(fields) => Bson::Document(with_integers(fields)),
-            other => other.clone(),
-        }
-    }
-    document.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+    with_values_changed(document, &|value| {
+        let number = match value {
+            Bson::Double(number) => *number,
+            Bson::Decimal128(number) => number.to_string().parse().ok()?,
+            _ => return None,
+        };
+        (number.fract() == 0.0).then_some(Bson::Int64(number as i64))
+    })
 }
 
 /// A document whose arrays hold no arrays.
 fn without_nested_arrays(document: &Document) -> Document {
-    fn changed(value: &Bson, nested: bool) -> Bson {
-        match value {
-            Bson::Array(_) if nested => Bson::Int32(0),
-            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, true)).collect()),
+    with_values_changed(document, &|value| {
+        let without = |item: &Bson| match item {
+            Bson::Array(_) => Bson::Int32(0),
             Bson::Document(fields) => Bson::Document(without_nested_arrays(fields)),
             other => other.clone(),
-        }
-    }
-    document.iter().map(|(name, value)| (name.clone(), changed(value, false))).collect()
+        };
+        Some(Bson::Array(value.as_array()?.iter().map(without).collect()))
+    })
 }
 
-/// A document without values that are compared otherwise.
+/// A document without values that are compared or computed otherwise.
 fn without_rare_values(document: &Document) -> Document {
-    fn changed(value: &Bson) -> Bson {
-        match value {
-            Bson::MinKey | Bson::MaxKey | Bson::Binary(_) => Bson::String(format!("{value:?}")),
-            Bson::Double(number) if number.is_nan() || *number == 0.0 => Bson::Int32(7),
-            Bson::Decimal128(number) if number.to_string().starts_with(['0', '-', 'N', 'I']) => Bson::Int32(7),
-            Bson::Double(number) if number.is_infinite() => Bson::Int32(7),
-            Bson::Int64(number) if number.unsigned_abs() > 1 << 50 => Bson::Int32(7),
-            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
-            Bson::Document(fields) => Bson::Document(without_rare_values(fields)),
-            other => other.clone(),
+    with_values_changed(document, &|value| {
+        let is_rare = match value {
+            Bson::MinKey | Bson::MaxKey | Bson::Binary(_) => return Some(Bson::String(format!("{value:?}"))),
+            Bson::Double(number) => !number.is_finite() || *number == 0.0,
+            Bson::Decimal128(number) => number.to_string().starts_with(['0', '-', 'N', 'I']),
+            Bson::Int64(number) => number.unsigned_abs() > 1 << 50,
+            _ => false,
+        };
+        is_rare.then_some(Bson::Int32(7))
+    })
+}
+
+/// A document whose arrays all hold something, and either documents or other values.
+fn with_full_arrays(document: &Document) -> Document {
+    with_values_changed(document, &|value| {
+        let items = value.as_array()?;
+        if items.is_empty() {
+            return Some(Bson::Array(vec![Bson::Null]));
         }
-    }
-    document.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
+        let documents = items.iter().filter_map(Bson::as_document);
+        let documents: Vec<Bson> = documents.map(|item| Bson::Document(with_full_arrays(item))).collect();
+        (!documents.is_empty()).then_some(Bson::Array(documents))
+    })
 }
 
 /// A find whose projection has no `$slice`.
@@ -445,52 +456,9 @@ fn without_slices(command: &Document) -> Document {
     command
 }
 
-/// A document whose arrays all hold something, and either documents or other values.
-fn with_full_arrays(document: &Document) -> Document {
-    fn changed(value: &Bson) -> Bson {
-        match value {
-            Bson::Array(items) if items.is_empty() => Bson::Array(vec![Bson::Null]),
-            // Beside documents there are no others.
-            Bson::Array(items) if items.iter().any(|item| item.as_document().is_some()) => {
-                Bson::Array(items.iter().filter(|item| item.as_document().is_some()).map(changed).collect())
-            }
-            Bson::Array(items) => Bson::Array(items.iter().map(changed).collect()),
-            Bson::Document(fields) => Bson::Document(with_full_arrays(fields)),
-            other => other.clone(),
-        }
-    }
-    document.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
-}
-
 /// A document's fields in the order of their names.
 fn sorted(document: &Document) -> String {
     let mut fields: Vec<String> = document.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     fields.sort();
     fields.join(", ")
-}
-
-/// A command with another name for a field, wherever it is.
-fn with_name(command: &Document, old: &str, new: &str) -> Document {
-    fn changed(value: &Bson, old: &str, new: &str) -> Bson {
-        match value {
-            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, old, new)).collect()),
-            Bson::Document(fields) => Bson::Document(with_name(fields, old, new)),
-            other => other.clone(),
-        }
-    }
-    let named = |name: &String| if name == old { new.to_owned() } else { name.clone() };
-    command.iter().map(|(name, value)| (named(name), changed(value, old, new))).collect()
-}
-
-/// A command without a field, wherever it is.
-fn without_field(command: &Document, field: &str) -> Document {
-    fn changed(value: &Bson, field: &str) -> Bson {
-        match value {
-            Bson::Array(items) => Bson::Array(items.iter().map(|item| changed(item, field)).collect()),
-            Bson::Document(fields) => Bson::Document(without_field(fields, field)),
-            other => other.clone(),
-        }
-    }
-    let kept = command.iter().filter(|(name, _)| *name != field);
-    kept.map(|(name, value)| (name.clone(), changed(value, field))).collect()
 }

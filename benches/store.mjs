@@ -1,0 +1,5 @@
+// The embedded store beside plain SQLite with the same rows: `npm run bench:store [-- DOCUMENTS ROUNDS]`.
+import { hostTriple, run } from "../scripts/run.mjs";
+
+const example = ["--package", "userkeep-store", "--example", "store-bench"];
+run("cargo", ["run", "--quiet", "--release", ...example, "--target", hostTriple(), "--", ...process.argv.slice(2)]);
