@@ -53,11 +53,15 @@ struct Candidate<'c> {
 
 impl<'c> Plan<'c> {
     pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
-        if let Some(best) = best(question, collection) {
-            return best.plan();
+        // What most reads ask for needs no comparing.
+        let equalities = question.filter.equalities();
+        if let Some((_, id)) = equalities.iter().find(|(path, _)| path.as_str() == "_id") {
+            let key = query::encode_key(id.as_raw_bson_ref());
+            return Self { access: Access::Point(Source::Id, key), is_sorted: false };
         }
+        let best_alone = best(question, collection);
         // What must be one of several things is in one of several places, if each can be looked up.
-        let access = alternatives(question.filter)
+        let places = alternatives(question.filter)
             .filter_map(|filters| {
                 let places = filters.iter().map(|filter| {
                     let question = Question { filter, sort: None, limit: None, ..question };
@@ -66,7 +70,12 @@ impl<'c> Plan<'c> {
                 places.collect::<Option<Vec<_>>>()
             })
             .min_by_key(|places| places.iter().map(|(_, ranges)| ranges.len()).sum::<usize>());
-        Self { access: access.map_or(Access::Scan, Access::Ranges), is_sorted: false }
+        match (best_alone, places) {
+            // All that a filter leaves beats all in order.
+            (Some(best), places) if best.bounds.is_some() || places.is_none() => best.plan(),
+            (_, Some(places)) => Self { access: Access::Ranges(places), is_sorted: false },
+            _ => Self { access: Access::Scan, is_sorted: false },
+        }
     }
 }
 
