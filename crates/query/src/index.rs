@@ -16,7 +16,7 @@ use crate::{
 /// How many fields an index may have, as in the server.
 const MAX_FIELDS: usize = 32;
 
-/// More ranges than this are one that holds them all.
+/// Fields behind the first are not looked at where there would be more ranges than this.
 const MAX_RANGES: usize = 256;
 
 /// The fields of an index and their directions, in order: `{ a: 1, b: -1 }`.
@@ -228,7 +228,7 @@ impl KeyPattern {
             }
             let on_path = conditions.iter().filter(|condition| condition.path == *path);
             let Some(intervals) = intervals(on_path.map(|condition| &condition.predicate), is_multikey) else { break };
-            if intervals.len() * bounds.ranges.len() > MAX_RANGES {
+            if place > 0 && intervals.len() * bounds.ranges.len() > MAX_RANGES {
                 break;
             }
             let mut ranges = Vec::with_capacity(intervals.len() * bounds.ranges.len());
@@ -497,6 +497,16 @@ mod tests {
             // Conditions on different items.
             assert!(holds(doc! { "a": { "$gt": 5, "$lt": 2 } }, doc! { "a": [1, 9] }));
         }
+    }
+
+    #[test]
+    fn many_values_are_looked_up_one_by_one() {
+        let index = pattern(rawdoc! { "a": 1, "b": 1 });
+        let many: Vec<i32> = (0..1000).collect();
+        let filter = doc! { "a": { "$in": many }, "b": { "$in": [1, 2] } };
+        let filter = Filter::parse(&RawDocumentBuf::try_from(filter).unwrap()).unwrap();
+        let bounds = index.bounds(&filter, false).unwrap();
+        assert_eq!((bounds.ranges.len(), bounds.bounded), (1000, 1));
     }
 
     #[test]

@@ -561,3 +561,18 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
     store.close().await;
     assert_eq!(syncs(&store), 0);
 }
+
+#[tokio::test]
+async fn an_upsert_does_not_double_a_hidden_document_whatever_index_there_is() {
+    for index in [None, Some(rawdoc! { "key": { "n": 1, "rank": 1 } })] {
+        let store = memory_store();
+        if let Some(index) = index {
+            store.ensure_indexes(namespace(), vec![Index::parse(&index).unwrap()]).await.unwrap();
+        }
+        store.write(vec![insert(vec![doc! { "_id": 1, "owner": "b", "n": 7, "rank": 1 }])]).await.unwrap();
+        let mut upsert = update(doc! { "n": 7, "rank": { "$gt": 5 } }, doc! { "$set": { "owner": "a" } }, false, true);
+        upsert.guard = Some(Arc::new(Owner("a")));
+        assert!(matches!(store.write(vec![upsert]).await, Err(Error::Denied(_))));
+        assert_eq!(all(&store, doc! {}).await.len(), 1);
+    }
+}

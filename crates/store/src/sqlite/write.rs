@@ -137,7 +137,13 @@ fn targets(
     let first = !modify.multi && modify.sort.is_none();
     let mut targets = Vec::new();
     let mut hidden = None;
-    visit(connection, collection, &modify.filter, |seq, document| {
+    // One that is hidden counts by the values that are demanded of it alone: no index may leave it out for another condition.
+    let demanded = || {
+        let equal = |(path, value): (&query::Path, &RawBson)| Filter::equals(path.as_str(), value.clone());
+        Filter::And(modify.filter.equalities().into_iter().map(equal).collect())
+    };
+    let demanded = (upsert && guard.is_some()).then(demanded);
+    visit(connection, collection, demanded.as_ref().unwrap_or(&modify.filter), |seq, document| {
         if guard.is_some_and(|guard| !guard.may_see(document)) {
             let equal = || {
                 modify

@@ -223,7 +223,7 @@ pub(super) fn sweep(session: &mut Session, environment: &dyn Environment) -> Res
     let swept = session
         .catalog
         .refresh(&session.connection)
-        .and_then(|()| write::sweep(session, environment.now(), SWEPT_AT_ONCE))
+        .and_then(|()| protected(|| write::sweep(session, environment.now(), SWEPT_AT_ONCE)))
         .and_then(|swept| session.connection.execute_batch("COMMIT").map(|()| swept).map_err(Error::from));
     if swept.is_err() {
         let _ = session.connection.execute_batch("ROLLBACK");
@@ -291,8 +291,8 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     (reply, ended.and(answer))
 }
 
-/// A panic in a job is a failure of that job alone.
-fn protected(run: impl FnOnce() -> Result<Vec<Outcome>, Failure>) -> Result<Vec<Outcome>, Failure> {
+/// A panic in a job, or a sweep, is a failure of that alone.
+fn protected<T, E: From<Error>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(Error::Engine("a write failed in an unexpected way".into()).into()))
 }
