@@ -232,6 +232,31 @@ impl Filter {
         }
     }
 
+    /// The conditions on paths that are all true where the filter is, and whether there is nothing else to it.
+    pub fn conditions(&self) -> (Vec<&PathFilter>, bool) {
+        let mut found = Vec::new();
+        let is_all = self.collect_conditions(&mut found);
+        (found, is_all)
+    }
+
+    fn collect_conditions<'a>(&'a self, found: &mut Vec<&'a PathFilter>) -> bool {
+        match self {
+            Self::And(filters) => {
+                // Each is looked into, whatever the others are.
+                let mut is_all = true;
+                filters.iter().for_each(|filter| is_all &= filter.collect_conditions(found));
+                is_all
+            }
+            // One branch is as good as none.
+            Self::Or(filters) if filters.len() == 1 => filters[0].collect_conditions(found),
+            Self::Path(filter) => {
+                found.push(filter);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The values that the filter demands of fields by equality, as an upsert copies them and a planner looks them up.
     pub fn equalities(&self) -> Vec<(&Path, &RawBson)> {
         let mut found = Vec::new();

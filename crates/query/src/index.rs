@@ -7,7 +7,7 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Filter, Path, PathFilter, Predicate, Result, Sort,
+    Error, ErrorCode, Filter, Path, Predicate, Result, Sort,
     compare::type_class,
     document::{array_index, elements, get, items},
     key::{encode, encode_into, turn},
@@ -216,8 +216,7 @@ impl KeyPattern {
     /// Where all is that a filter can match; nothing where it bounds no field. `is_multikey` says whether the index may hold a
     /// document under several keys, of which no two conditions need to be about the same one.
     pub fn bounds(&self, filter: &Filter, is_multikey: bool) -> Option<Bounds> {
-        let mut conditions = Vec::new();
-        conjuncts(filter, &mut conditions);
+        let (conditions, _) = filter.conditions();
         let mut bounds = Bounds { ranges: vec![(Vec::new(), Vec::new())], equalities: 0, bounded: 0 };
         for (place, (path, descending)) in self.0.iter().enumerate() {
             // The keys of an array's items hold fields of one item each, and conditions may be about different ones.
@@ -286,16 +285,6 @@ impl<'a> Reached<'a> {
                 (_, Some(_)) => return Self::Value(None),
             }
         }
-    }
-}
-
-/// All conditions on paths that a document must satisfy.
-fn conjuncts<'f>(filter: &'f Filter, found: &mut Vec<&'f PathFilter>) {
-    match filter {
-        Filter::And(filters) => filters.iter().for_each(|filter| conjuncts(filter, found)),
-        Filter::Or(filters) if filters.len() == 1 => filters.iter().for_each(|filter| conjuncts(filter, found)),
-        Filter::Path(filter) => found.push(filter),
-        _ => {}
     }
 }
 
@@ -415,8 +404,7 @@ fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
         Predicate::Lte(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), true))],
         // All of it is about one item.
         Predicate::ElemMatchValue(filter) => {
-            let mut conditions = Vec::new();
-            conjuncts(filter, &mut conditions);
+            let (conditions, _) = filter.conditions();
             return intervals(conditions.iter().map(|condition| &condition.predicate), false);
         }
         _ => return None,

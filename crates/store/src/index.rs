@@ -216,16 +216,15 @@ impl Index {
 
     /// Whether everything that a filter matches is in the index.
     pub fn covers(&self, filter: &Filter) -> bool {
-        let mut conditions = Vec::new();
-        conjuncts(filter, &mut conditions);
+        let (conditions, _) = filter.conditions();
         let implied = |wanted: &PathFilter| {
             conditions
                 .iter()
                 .any(|condition| condition.path == wanted.path && implies(&condition.predicate, &wanted.predicate))
         };
         if let Some(partial) = &self.partial {
-            let mut wanted = Vec::new();
-            return conjuncts(&partial.filter, &mut wanted) && wanted.into_iter().all(implied);
+            let (wanted, is_all) = partial.filter.conditions();
+            return is_all && wanted.into_iter().all(implied);
         }
         // One of its fields is there wherever it is not equal to null.
         !self.sparse
@@ -234,22 +233,6 @@ impl Index {
                 .fields()
                 .iter()
                 .any(|(path, _)| implied(&PathFilter { path: path.clone(), predicate: Predicate::Exists }))
-    }
-}
-
-/// Adds the conditions that are all true where a filter is; whether there is nothing else to it.
-fn conjuncts<'f>(filter: &'f Filter, found: &mut Vec<&'f PathFilter>) -> bool {
-    match filter {
-        Filter::And(filters) => {
-            let mut all = true;
-            filters.iter().for_each(|filter| all &= conjuncts(filter, found));
-            all
-        }
-        Filter::Path(filter) => {
-            found.push(filter);
-            true
-        }
-        _ => false,
     }
 }
 

@@ -127,10 +127,8 @@ impl Database {
         for (index, document) in documents.into_iter().enumerate() {
             match self.write(namespace.clone(), Operation::Insert(vec![document])).await {
                 Ok(_) => inserted += 1,
-                Err(error) if error.code == REFUSED => return Err(error),
                 Err(error) => {
-                    let error = doc! { "index": index as i32, "code": error.code, "errmsg": error.message };
-                    errors.push(Bson::Document(error));
+                    errors.push(write_error(index, error)?);
                     if command.get_bool("ordered").unwrap_or(true) {
                         break;
                     }
@@ -214,10 +212,8 @@ impl Database {
                             .push(Bson::Document(doc! { "index": index as i32, "_id": Bson::try_from(id).unwrap() }));
                     }
                 }
-                Err(error) if error.code == REFUSED => return Err(error),
                 Err(error) => {
-                    let error = doc! { "index": index as i32, "code": error.code, "errmsg": error.message };
-                    errors.push(Bson::Document(error));
+                    errors.push(write_error(index, error)?);
                     if command.get_bool("ordered").unwrap_or(true) {
                         break;
                     }
@@ -400,6 +396,14 @@ impl Database {
     async fn drop(&self, namespace: Namespace) -> Answer {
         self.write(namespace, Operation::modify(Modify::new(Filter::all(), true, Change::Delete))).await?;
         Ok(doc! { "ok": 1.0 })
+    }
+}
+
+/// How a write that failed stands in the reply. What is refused fails the whole command.
+fn write_error(index: usize, error: Failure) -> Result<Bson, Failure> {
+    match error.code {
+        REFUSED => Err(error),
+        code => Ok(Bson::Document(doc! { "index": index as i32, "code": code, "errmsg": error.message })),
     }
 }
 
