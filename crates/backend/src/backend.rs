@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
-use store::{Durability, SqliteStore, Store};
+use store::{Durability, Retention, Settings, SqliteStore, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Result, Secret, StoreLocation,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
-    data::{Access as DataAccess, Call, Collections, CustomData, no_rule},
+    data::{Access as DataAccess, Call, Collections, CustomData, OWN_DATABASES, no_rule},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleUser},
@@ -43,6 +43,8 @@ pub struct Options {
     pub durability: Durability,
     /// How many documents a user's query may return; 50 000 if not said.
     pub max_documents: Option<usize>,
+    /// How long change events are kept, to be taken up again; a day or 256 MB if not said.
+    pub change_retention: Retention,
 }
 
 impl std::fmt::Debug for Backend {
@@ -92,7 +94,13 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
-        let store = SqliteStore::open_with(location, Arc::new(environment.clone()), options.durability)?;
+        let settings = Settings {
+            durability: options.durability,
+            retention: options.change_retention,
+            // Who logs in and out is nobody's to watch.
+            unwatched: Some(OWN_DATABASES),
+        };
+        let store = SqliteStore::open_with(location, Arc::new(environment.clone()), settings)?;
         Ok(Self::new(app_id, definition, Arc::new(store), environment, options))
     }
 

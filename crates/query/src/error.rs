@@ -90,6 +90,10 @@ codes! {
     CommandNotSupported = 115,
     /// A document larger than 16 MiB.
     BsonObjectTooLarge = 10334,
+    /// A change stream's place that is not one.
+    InvalidResumeToken = 260,
+    /// A change stream's place after which events are not kept any more.
+    ChangeStreamHistoryLost = 286,
     /// A unique index holds the key already.
     DuplicateKey = 11000,
     /// A pipeline stage with other than one field.

@@ -7,6 +7,7 @@
 pub mod aggregate;
 mod compare;
 mod decimal;
+mod difference;
 mod distinct;
 mod document;
 mod error;
@@ -26,6 +27,7 @@ mod variables;
 
 pub use aggregate::Pipeline;
 pub use compare::{compare, compare_documents, equal};
+pub use difference::difference;
 pub use distinct::distinct;
 pub use document::{MAX_DOCUMENT_SIZE, MAX_NESTING_DEPTH, append, elements, get, integer, type_name, validate};
 pub use error::{Error, ErrorCode, Result};

@@ -13,7 +13,9 @@ use bson::{DateTime, Document, doc, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
 use futures_util::future::join_all;
 use query::{Environment, Filter, Path, Sort, Update};
 use rusqlite::{Connection, params};
-use store::{Change, Durability, Find, Index, Location, Modify, Namespace, Operation, SqliteStore, Store, Write};
+use store::{
+    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store, Write,
+};
 
 struct Real;
 
@@ -60,7 +62,8 @@ fn update(number: i64) -> Vec<Write> {
 
 async fn filled(directory: &std::path::Path, name: &str, count: i64, durability: Durability) -> SqliteStore {
     let location = Location::File(directory.join(name));
-    let store = SqliteStore::open_with(location, Arc::new(Real), durability).unwrap();
+    let store =
+        SqliteStore::open_with(location, Arc::new(Real), Settings { durability, ..Settings::default() }).unwrap();
     let indexes = vec![Index::on(Path::new("n")), Index::on(Path::new("name"))];
     store.ensure_indexes(namespace(), indexes).await.unwrap();
     for from in (0..count).step_by(10_000) {

@@ -4,6 +4,7 @@
 //! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
 //! check and what it allows are one.
 
+mod change;
 mod error;
 mod guard;
 mod index;
@@ -14,13 +15,14 @@ use futures_util::future::BoxFuture;
 
 use bson::raw::RawDocumentBuf;
 
+pub use change::{ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
 pub use error::{Error, Result};
 pub use guard::{Denied, Guard};
 pub use index::{Index, Partial};
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
 };
-pub use sqlite::{Durability, Location, SqliteStore};
+pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore};
 
 /// A place for documents. Cheap to share; every method may be called from any thread.
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -60,6 +62,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Answers a query and tells how it was answered instead of the documents.
     fn explain(&self, find: Find) -> BoxFuture<'_, Result<Explanation>>;
+
+    /// Follows the changes of a collection, of which those are told that are committed after this has been answered, or
+    /// after an event that was told before. It is answered at the first poll.
+    ///
+    /// # Errors
+    /// `InvalidResumeToken` where the token is not one, `ChangeStreamHistoryLost` where what came after it is not kept any more.
+    fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>>;
 
     /// Finishes what is in flight and lets go of files and threads. Calls after it fail with [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -2,9 +2,11 @@
 //! for each index. One thread writes, and puts what waits for it into one commit; readers have connections of their own.
 
 mod catalog;
+mod changes;
 mod connection;
 mod plan;
 mod read;
+mod tail;
 mod write;
 mod writer;
 
@@ -19,8 +21,13 @@ use futures_util::future::{self, BoxFuture, FutureExt};
 use query::{Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
-use crate::{Aggregate, Count, Error, Explanation, Find, Index, Namespace, Operation, Outcome, Result, Store, Write};
+use crate::{
+    Aggregate, ChangeStream, Count, Error, Explanation, Find, Index, Namespace, Operation, Outcome, Result, Store,
+    Watch, Write,
+};
+pub use changes::Retention;
 use connection::Session;
+use tail::Tail;
 use writer::{Job, Writer};
 
 /// How many idle reading connections are kept.
@@ -49,6 +56,24 @@ pub enum Durability {
     Full,
 }
 
+/// How a store keeps what it is given.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What writes survive.
+    pub durability: Durability,
+    /// How long change events are kept.
+    pub retention: Retention,
+    /// Databases whose names begin so are nobody's to watch: their changes are not kept.
+    pub unwatched: Option<&'static str>,
+}
+
+impl Settings {
+    /// Whether the changes of a collection are kept.
+    fn keeps_changes_of(&self, namespace: &Namespace) -> bool {
+        self.unwatched.is_none_or(|prefix| !namespace.database.to_ascii_lowercase().starts_with(prefix))
+    }
+}
+
 /// A store on one SQLite file, or in memory. Clones share it.
 #[derive(Clone)]
 pub struct SqliteStore {
@@ -57,13 +82,14 @@ pub struct SqliteStore {
 
 pub(crate) struct Shared {
     location: Location,
-    durability: Durability,
+    settings: Settings,
     /// How often the writer has synced the disk.
     syncs: AtomicU64,
     environment: Arc<dyn Environment + Send + Sync>,
     state: Mutex<State>,
     /// The one connection of a store in memory, which nobody else can open.
     memory: Option<Mutex<Session>>,
+    tail: Arc<Tail>,
 }
 
 enum State {
@@ -83,25 +109,33 @@ impl SqliteStore {
     /// # Errors
     /// Where the file is not a store, or of a newer format, or cannot be read.
     pub fn open(location: Location, environment: Arc<dyn Environment + Send + Sync>) -> Result<Self> {
-        Self::open_with(location, environment, Durability::default())
+        Self::open_with(location, environment, Settings::default())
     }
 
-    /// The same, with writes that survive what is asked for.
+    /// The same, with other settings.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(
         location: Location,
         environment: Arc<dyn Environment + Send + Sync>,
-        durability: Durability,
+        settings: Settings,
     ) -> Result<Self> {
         let memory = match &location {
-            Location::Memory => Some(Mutex::new(Session::memory()?)),
+            Location::Memory => Some(Mutex::new(Session::memory(&settings)?)),
             Location::File(_) => None,
         };
         let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
         let store = Self {
-            shared: Arc::new(Shared { location, durability, syncs: AtomicU64::new(0), environment, state, memory }),
+            shared: Arc::new(Shared {
+                location,
+                settings,
+                syncs: AtomicU64::new(0),
+                environment,
+                state,
+                memory,
+                tail: Arc::default(),
+            }),
         };
         // An existing file that cannot be used is told now, not at the first call.
         store.shared.read(|_| Ok(()))?;
@@ -148,9 +182,7 @@ impl Shared {
     /// Runs a read on an idle connection or a new one. `None` stands for a file that no write has made yet.
     pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<T>) -> Result<T> {
         if let Some(memory) = &self.memory {
-            if matches!(&*lock(&self.state), State::Closed) {
-                return Err(Error::Closed);
-            }
+            self.check_open()?;
             return read(Some(&mut lock(memory)));
         }
         let idle = match &mut *lock(&self.state) {
@@ -159,7 +191,7 @@ impl Shared {
         };
         let session = match idle {
             Some(session) => Some(session),
-            None => Session::open_existing(&self.location)?,
+            None => Session::open_existing(&self.location, &self.settings)?,
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
@@ -169,6 +201,13 @@ impl Shared {
             readers.push(session);
         }
         answer
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match &*lock(&self.state) {
+            State::Open { .. } => Ok(()),
+            State::Closed => Err(Error::Closed),
+        }
     }
 
     fn with_writer(self: &Arc<Self>, send: impl FnOnce(&Writer) -> Result<()>) -> Result<()> {
@@ -280,8 +319,14 @@ impl Store for SqliteStore {
         self.on_a_thread(move |session| read::explain(session, &find))
     }
 
+    fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
+        let stream = tail::watch(self, watch).map(|stream| Box::new(stream) as Box<dyn ChangeStream>);
+        future::ready(stream).boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         let state = std::mem::replace(&mut *lock(&self.shared.state), State::Closed);
+        self.shared.tail.closed();
         let State::Open { writer, readers } = state else { return future::ready(()).boxed() };
         drop(readers);
         let Some(writer) = writer else { return future::ready(()).boxed() };

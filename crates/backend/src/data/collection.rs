@@ -33,6 +33,9 @@ const FORBIDDEN_TO_USERS: &[&str] = &[
     "$setIsSubset",
 ];
 
+/// What the names of the backend's own databases begin with.
+pub(crate) const OWN_DATABASES: &str = "userkeep";
+
 /// Databases that hold what is not the application's.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
@@ -131,7 +134,7 @@ impl Collections {
         let (database, collection) = (all.text("database")?, all.text("collection")?);
         let namespace = Namespace::new(database, collection);
         let lower = database.to_ascii_lowercase();
-        if lower.starts_with("userkeep")
+        if lower.starts_with(OWN_DATABASES)
             || RESERVED_DATABASES.contains(&lower.as_str())
             || collection.starts_with("system.")
         {

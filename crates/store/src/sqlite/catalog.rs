@@ -6,10 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 use bson::raw::RawDocument;
 use rusqlite::Connection;
 
+use super::Settings;
 use crate::{Error, Index, Namespace, Result};
 
-#[derive(Default)]
 pub(super) struct Catalog {
+    settings: Settings,
     version: Option<i64>,
     collections: HashMap<Namespace, Arc<Collection>>,
 }
@@ -19,6 +20,8 @@ pub(super) struct Collection {
     pub(super) namespace: Namespace,
     pub(super) id: i64,
     pub(super) indexes: Vec<HeldIndex>,
+    /// Whether somebody may follow its changes.
+    pub(super) is_watched: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -30,6 +33,10 @@ pub(super) struct HeldIndex {
 }
 
 impl Catalog {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, version: None, collections: HashMap::new() }
+    }
+
     pub(super) fn refresh(&mut self, connection: &Connection) -> Result<()> {
         let version: i64 = connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?;
         if self.version == Some(version) {
@@ -56,8 +63,12 @@ impl Catalog {
         while let Some(row) = rows.next()? {
             let id = row.get(0)?;
             let namespace = Namespace::new(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?);
-            let collection =
-                Collection { namespace: namespace.clone(), id, indexes: indexes.remove(&id).unwrap_or_default() };
+            let collection = Collection {
+                namespace: namespace.clone(),
+                id,
+                indexes: indexes.remove(&id).unwrap_or_default(),
+                is_watched: self.settings.keeps_changes_of(&namespace),
+            };
             self.collections.insert(namespace, Arc::new(collection));
         }
         self.version = Some(version);

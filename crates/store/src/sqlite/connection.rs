@@ -7,14 +7,19 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{BUSY_TIMEOUT, Durability, Location, catalog::Catalog, configure, lock};
+use super::{
+    BUSY_TIMEOUT, Durability, Location, Settings,
+    catalog::Catalog,
+    changes::{self, Recorder},
+    configure, lock,
+};
 use crate::{Error, Index, Namespace, Result};
 
 /// Marks our files, in SQLite's `application_id` ("USKP").
 const APPLICATION_ID: i64 = 0x5553_4b50;
 
 /// The newest format that is read, and the one that is written, in SQLite's `user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// After how many steps of SQLite's machine a read looks whether somebody still waits for it: a few documents.
 const STEPS: i32 = 100;
@@ -25,18 +30,23 @@ static OPENING: Mutex<()> = Mutex::new(());
 pub(crate) struct Session {
     pub(super) connection: Connection,
     pub(super) catalog: Catalog,
+    pub(super) recorder: Recorder,
 }
 
 impl Session {
-    pub(super) fn memory() -> Result<Self> {
+    pub(super) fn memory(settings: &Settings) -> Result<Self> {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;
         initialize(&connection)?;
-        Ok(Self { connection, catalog: Catalog::default() })
+        Ok(Self::new(connection, settings))
+    }
+
+    fn new(connection: Connection, settings: &Settings) -> Self {
+        Self { connection, catalog: Catalog::new(settings.clone()), recorder: Recorder::default() }
     }
 
     /// A reading connection to a file that exists and that a write has made a store of.
-    pub(super) fn open_existing(location: &Location) -> Result<Option<Self>> {
+    pub(super) fn open_existing(location: &Location, settings: &Settings) -> Result<Option<Self>> {
         let Location::File(path) = location else { return Ok(None) };
         // A file that is still empty is one that another process is just about to write.
         match std::fs::metadata(path) {
@@ -55,11 +65,11 @@ impl Session {
         if format < FORMAT {
             initialize(&connection)?;
         }
-        Ok(Some(Self { connection, catalog: Catalog::default() }))
+        Ok(Some(Self::new(connection, settings)))
     }
 
     /// The writing connection; makes the file and its directory.
-    pub(super) fn open_for_writing(location: &Location, durability: Durability) -> Result<Self> {
+    pub(super) fn open_for_writing(location: &Location, settings: &Settings) -> Result<Self> {
         let Location::File(path) = location else { return Err(Error::Closed) };
         let failed = |reason: String| Error::Open { path: path.clone(), reason };
         let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
@@ -76,11 +86,11 @@ impl Session {
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(failed(format!("the file system does not support a write-ahead log (journal mode {mode})")));
         }
-        if durability == Durability::Full {
+        if settings.durability == Durability::Full {
             connection.pragma_update(None, "synchronous", "FULL")?;
         }
         initialize(&connection)?;
-        Ok(Self { connection, catalog: Catalog::default() })
+        Ok(Self::new(connection, settings))
     }
 
     /// Runs several reads on one snapshot. A write that goes on in the same connection, as in memory, is never in the
@@ -183,13 +193,14 @@ fn use_log(connection: &Connection) -> rusqlite::Result<String> {
 fn initialize(connection: &Connection) -> Result<()> {
     // Several processes may make the file at once: the first does, in one transaction.
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let renewal = renewal(connection)?;
+    let (renewal, changes) = (renewal(connection)?, changes::SCHEMA);
     connection.execute_batch(&format!(
         "
          CREATE TABLE IF NOT EXISTS collections (id INTEGER PRIMARY KEY, database TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (database, name)) STRICT;
          {renewal}
          CREATE TABLE IF NOT EXISTS indexes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections, name TEXT NOT NULL,
              specification BLOB NOT NULL, UNIQUE (collection, name)) STRICT;
+         {changes}
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {FORMAT};
          COMMIT;"

@@ -6,15 +6,18 @@ use bson::{
     DateTime, RawBson,
     raw::{RawDocument, RawDocumentBuf},
 };
-use query::{Environment, Filter, IndexKeys, encode_key, get, prepare_insert};
+use query::{Environment, Filter, IndexKeys, Update, encode_key, get, prepare_insert};
 use rusqlite::{Connection, ErrorCode};
 
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
+    changes::Recorder,
     connection::Session,
     read::{self, text, visit},
 };
-use crate::{Change, Denied, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Returning, Write};
+use crate::{
+    Change, ChangeKind, Denied, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Returning, Write,
+};
 
 /// Why a write did not happen, and whether what it did before stays.
 pub(super) struct Failure {
@@ -60,9 +63,11 @@ fn insert(
         documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
     }
     let collection = session.catalog.make_collection(&session.connection, namespace)?;
+    let place =
+        Place { connection: &session.connection, recorder: &session.recorder, collection: &collection, environment };
     let mut outcome = Outcome::default();
     for document in &documents {
-        match insert_document(&session.connection, &collection, document) {
+        match place.insert(document) {
             Ok(id) => outcome.inserted_ids.push(id),
             Err(error) => return Err(Failure { error, keep: keep_before_failure }),
         }
@@ -78,24 +83,17 @@ fn change(
     guard: Option<&dyn Guard>,
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
-    let collection = session.catalog.collection(namespace);
-    let targets = match &collection {
-        Some(collection) => targets(&session.connection, collection, modify, guard)?,
-        None => Vec::new(),
-    };
-    outcome.matched = targets.len() as u64;
-    if let Some(collection) = &collection {
+    if let Some(collection) = session.catalog.collection(namespace) {
+        let targets = targets(&session.connection, &collection, modify, guard)?;
+        outcome.matched = targets.len() as u64;
+        let place = Place {
+            connection: &session.connection,
+            recorder: &session.recorder,
+            collection: &collection,
+            environment,
+        };
         for (seq, before) in targets {
-            let after = change_document(
-                &session.connection,
-                collection,
-                environment,
-                modify,
-                guard,
-                seq,
-                &before,
-                &mut outcome,
-            )?;
+            let after = place.change(modify, guard, seq, &before, &mut outcome)?;
             outcome.document = match modify.returning {
                 Returning::Nothing => None,
                 Returning::Before => Some(before),
@@ -112,7 +110,13 @@ fn change(
             guard.check_write(None, Some(&document))?;
         }
         let collection = session.catalog.make_collection(&session.connection, namespace)?;
-        outcome.upserted_id = Some(insert_document(&session.connection, &collection, &document)?);
+        let place = Place {
+            connection: &session.connection,
+            recorder: &session.recorder,
+            collection: &collection,
+            environment,
+        };
+        outcome.upserted_id = Some(place.insert(&document)?);
         if modify.returning == Returning::After {
             outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
         }
@@ -182,65 +186,141 @@ fn is_one_equality(filter: &Filter) -> bool {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one step, each used once")]
-fn change_document(
-    connection: &Connection,
-    collection: &Collection,
-    environment: &dyn Environment,
-    modify: &Modify,
-    guard: Option<&dyn Guard>,
-    seq: i64,
-    before: &RawDocument,
-    outcome: &mut Outcome,
-) -> Result<Option<RawDocumentBuf>> {
-    match &modify.change {
-        Change::Delete => {
-            if let Some(guard) = guard {
-                guard.check_write(Some(before), None)?;
-            }
-            delete_document(connection, collection, seq, before)?;
-            outcome.deleted += 1;
-            Ok(None)
-        }
-        Change::Update { update, .. } => {
-            let after = update.apply(before, &modify.filter, environment)?;
-            if let Some(guard) = guard {
-                guard.check_write(Some(before), Some(&after))?;
-            }
-            if after.as_bytes() != before.as_bytes() {
-                connection
-                    .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", collection.id))?
-                    .execute((after.as_bytes(), seq))?;
-                for held in &collection.indexes {
-                    move_entries(connection, collection, held, seq, before, &after)?;
-                }
-                outcome.modified += 1;
-            }
-            Ok(Some(after))
-        }
-    }
+/// A collection whose documents are being changed, with their entries in its indexes and the record of it.
+struct Place<'s> {
+    connection: &'s Connection,
+    recorder: &'s Recorder,
+    collection: &'s Collection,
+    environment: &'s dyn Environment,
 }
 
-fn delete_document(connection: &Connection, collection: &Collection, seq: i64, before: &RawDocument) -> Result<()> {
-    connection.prepare_cached(&format!("DELETE FROM documents_{} WHERE seq = ?1", collection.id))?.execute([seq])?;
-    for held in &collection.indexes {
-        for key in held.index.keys_of(before)?.keys {
-            remove_entry(connection, held, &key.bytes, seq)?;
+impl Place<'_> {
+    fn change(
+        &self,
+        modify: &Modify,
+        guard: Option<&dyn Guard>,
+        seq: i64,
+        before: &RawDocument,
+        outcome: &mut Outcome,
+    ) -> Result<Option<RawDocumentBuf>> {
+        match &modify.change {
+            Change::Delete => {
+                if let Some(guard) = guard {
+                    guard.check_write(Some(before), None)?;
+                }
+                self.delete(seq, before)?;
+                outcome.deleted += 1;
+                Ok(None)
+            }
+            Change::Update { update, .. } => {
+                let after = update.apply(before, &modify.filter, self.environment)?;
+                if let Some(guard) = guard {
+                    guard.check_write(Some(before), Some(&after))?;
+                }
+                if after.as_bytes() != before.as_bytes() {
+                    self.replace(seq, before, &after)?;
+                    let kind = match update {
+                        Update::Replacement(_) => ChangeKind::Replace,
+                        _ => ChangeKind::Update,
+                    };
+                    self.record(kind, Some(before), &after)?;
+                    outcome.modified += 1;
+                }
+                Ok(Some(after))
+            }
         }
     }
-    Ok(())
+
+    fn replace(&self, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
+        self.connection
+            .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", self.collection.id))?
+            .execute((after.as_bytes(), seq))?;
+        self.collection.indexes.iter().try_for_each(|held| self.move_entries(held, seq, before, after))
+    }
+
+    fn delete(&self, seq: i64, before: &RawDocument) -> Result<()> {
+        let sql = format!("DELETE FROM documents_{} WHERE seq = ?1", self.collection.id);
+        self.connection.prepare_cached(&sql)?.execute([seq])?;
+        for held in &self.collection.indexes {
+            for key in held.index.keys_of(before)?.keys {
+                remove_entry(self.connection, held, &key.bytes, seq)?;
+            }
+        }
+        self.record(ChangeKind::Delete, None, before)
+    }
+
+    fn insert(&self, document: &RawDocument) -> Result<RawBson> {
+        let Self { connection, collection, .. } = self;
+        let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
+        let keys = collection.indexes.iter().map(|held| Ok((held, held.index.keys_of(document)?)));
+        let keys: Vec<(&HeldIndex, IndexKeys)> = keys.collect::<Result<_>>()?;
+        // Before anything is written: an ordered insert keeps what it wrote before it failed.
+        for (held, keys) in &keys {
+            check_unique(connection, collection, held, keys.keys.iter().map(|key| &*key.bytes), document)?;
+        }
+        let inserted = connection
+            .prepare_cached(&format!("INSERT INTO documents_{} (id, body) VALUES (?1, ?2)", collection.id))?
+            .execute((encode_key(id.as_raw_bson_ref()), document.as_bytes()));
+        match inserted {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                return Err(Error::DuplicateKey {
+                    namespace: collection.namespace.clone(),
+                    index: "_id_".into(),
+                    key: format!("{{ _id: {} }}", text(Some(id.as_raw_bson_ref()))),
+                });
+            }
+            other => other?,
+        };
+        let seq = connection.last_insert_rowid();
+        for (held, keys) in &keys {
+            mark_multikey(connection, held, keys)?;
+            keys.keys.iter().try_for_each(|key| add_entry(connection, held, &key.bytes, seq))?;
+        }
+        self.record(ChangeKind::Insert, None, document)?;
+        Ok(id)
+    }
+
+    fn move_entries(&self, held: &HeldIndex, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
+        let Self { connection, collection, .. } = self;
+        let (old, new) = (held.index.keys_of(before)?, held.index.keys_of(after)?);
+        let has = |keys: &IndexKeys, key: &[u8]| keys.keys.binary_search_by(|other| (*other.bytes).cmp(key)).is_ok();
+        for key in old.keys.iter().filter(|key| !has(&new, &key.bytes)) {
+            remove_entry(connection, held, &key.bytes, seq)?;
+        }
+        let added = || new.keys.iter().map(|key| &*key.bytes).filter(|key| !has(&old, key));
+        check_unique(connection, collection, held, added(), after)?;
+        mark_multikey(connection, held, &new)?;
+        added().try_for_each(|key| add_entry(connection, held, key, seq))
+    }
+
+    /// Writes down what has happened, for who follows the collection. `document` is what it is about: the new version, or
+    /// of a deletion the last one.
+    fn record(&self, kind: ChangeKind, before: Option<&RawDocument>, document: &RawDocument) -> Result<()> {
+        if !self.collection.is_watched {
+            return Ok(());
+        }
+        let description = match (kind, before) {
+            (ChangeKind::Update, Some(before)) => Some(query::difference(before, document)),
+            _ => None,
+        };
+        let description = description.as_ref().map(|description| description.as_bytes());
+        let now = self.environment.now();
+        self.recorder.record(self.connection, self.collection, now, kind, document.as_bytes(), description)
+    }
 }
 
 /// Removes documents whose time has come by an index that says so, no more than so many; how many there were.
-pub(super) fn sweep(session: &Session, now: DateTime, most: usize) -> Result<usize> {
+pub(super) fn sweep(session: &Session, environment: &dyn Environment, most: usize) -> Result<usize> {
     let mut swept = 0;
+    let now = environment.now();
     for collection in session.catalog.collections() {
+        let place = Place { connection: &session.connection, recorder: &session.recorder, collection, environment };
         for held in &collection.indexes {
             if let Some(seconds) = held.index.expire_after {
                 let expired =
                     DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
                 for (seq, document) in read::expired(&session.connection, collection, held, expired, most - swept)? {
-                    delete_document(&session.connection, collection, seq, &document)?;
+                    place.delete(seq, &document)?;
                     swept += 1;
                 }
             }
@@ -249,56 +329,8 @@ pub(super) fn sweep(session: &Session, now: DateTime, most: usize) -> Result<usi
     Ok(swept)
 }
 
-fn insert_document(connection: &Connection, collection: &Collection, document: &RawDocument) -> Result<RawBson> {
-    let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
-    let keys = collection.indexes.iter().map(|held| Ok((held, held.index.keys_of(document)?)));
-    let keys: Vec<(&HeldIndex, IndexKeys)> = keys.collect::<Result<_>>()?;
-    // Before anything is written: an ordered insert keeps what it wrote before it failed.
-    for (held, keys) in &keys {
-        check_unique(connection, collection, held, keys.keys.iter().map(|key| &*key.bytes), document)?;
-    }
-    let inserted = connection
-        .prepare_cached(&format!("INSERT INTO documents_{} (id, body) VALUES (?1, ?2)", collection.id))?
-        .execute((encode_key(id.as_raw_bson_ref()), document.as_bytes()));
-    match inserted {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-            return Err(Error::DuplicateKey {
-                namespace: collection.namespace.clone(),
-                index: "_id_".into(),
-                key: format!("{{ _id: {} }}", text(Some(id.as_raw_bson_ref()))),
-            });
-        }
-        other => other?,
-    };
-    let seq = connection.last_insert_rowid();
-    for (held, keys) in &keys {
-        mark_multikey(connection, held, keys)?;
-        keys.keys.iter().try_for_each(|key| add_entry(connection, held, &key.bytes, seq))?;
-    }
-    Ok(id)
-}
-
 fn mark_multikey(connection: &Connection, held: &HeldIndex, keys: &IndexKeys) -> Result<()> {
     if keys.is_multikey && !held.is_multikey { Catalog::mark_multikey(connection, held) } else { Ok(()) }
-}
-
-fn move_entries(
-    connection: &Connection,
-    collection: &Collection,
-    held: &HeldIndex,
-    seq: i64,
-    before: &RawDocument,
-    after: &RawDocument,
-) -> Result<()> {
-    let (old, new) = (held.index.keys_of(before)?, held.index.keys_of(after)?);
-    let has = |keys: &IndexKeys, key: &[u8]| keys.keys.binary_search_by(|other| (*other.bytes).cmp(key)).is_ok();
-    for key in old.keys.iter().filter(|key| !has(&new, &key.bytes)) {
-        remove_entry(connection, held, &key.bytes, seq)?;
-    }
-    let added = || new.keys.iter().map(|key| &*key.bytes).filter(|key| !has(&old, key));
-    check_unique(connection, collection, held, added(), after)?;
-    mark_multikey(connection, held, &new)?;
-    added().try_for_each(|key| add_entry(connection, held, key, seq))
 }
 
 fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {

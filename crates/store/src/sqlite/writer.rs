@@ -17,10 +17,10 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
-    Durability, Location, Shared,
-    catalog::Collection,
+    Durability, Location, Retention, Shared, changes,
     connection::Session,
     lock,
+    tail::Tail,
     write::{self, Failure},
 };
 use crate::{Error, Index, Namespace, Outcome, Result, Write};
@@ -30,6 +30,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many of them are removed in one commit: a few milliseconds' work.
 const SWEPT_AT_ONCE: usize = 100;
+
+/// The same for changes, which are rows without entries in indexes.
+const TRIMMED_AT_ONCE: usize = 500;
 
 /// How long others have the file between two such commits.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
@@ -58,21 +61,25 @@ impl Writer {
         // A store in memory is written through its one connection.
         let session = match &shared.memory {
             Some(_) => None,
-            None => Some(Session::open_for_writing(&shared.location, shared.durability)?),
+            None => Some(Session::open_for_writing(&shared.location, &shared.settings)?),
         };
-        let log = match (&shared.location, shared.durability) {
+        let log = match (&shared.location, shared.settings.durability) {
             (Location::File(path), Durability::Process) => Some(Log::of(path)),
             _ => None,
         };
         let (jobs, queue) = channel();
         let (done, finished) = oneshot::channel();
-        let environment = Arc::clone(&shared.environment);
+        let keeper = Keeper {
+            environment: Arc::clone(&shared.environment),
+            retention: shared.settings.retention,
+            tail: Arc::clone(&shared.tail),
+        };
         // The thread does not keep the store: it ends when the store, and with it the sender, is dropped.
         let memory = Arc::downgrade(shared);
         std::thread::Builder::new()
             .name("userkeep-writer".into())
             .spawn(move || {
-                run(session, log, &memory, &*environment, &queue);
+                run(session, log, &memory, &keeper, &queue);
                 let _ = done.send(());
             })
             .map_err(|error| Error::Engine(format!("cannot start the writer's thread: {error}")))?;
@@ -89,11 +96,18 @@ impl Writer {
     }
 }
 
+/// What the thread has of its store.
+pub(super) struct Keeper {
+    pub(super) environment: Arc<dyn Environment + Send + Sync>,
+    pub(super) retention: Retention,
+    pub(super) tail: Arc<Tail>,
+}
+
 fn run(
     mut session: Option<Session>,
     mut log: Option<Log>,
     shared: &Weak<Shared>,
-    environment: &dyn Environment,
+    keeper: &Keeper,
     queue: &Receiver<Job>,
 ) {
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
@@ -131,10 +145,10 @@ fn run(
         }
         let work = |session: &mut Session| {
             if !group.is_empty() {
-                commit(session, environment, group);
+                commit(session, keeper, group);
             }
             // What goes wrong with it is tried again the next time.
-            sweeps && sweep(session, environment).is_ok_and(|swept| swept == SWEPT_AT_ONCE)
+            sweeps && sweep(session, keeper).is_ok_and(|swept| swept.has_more)
         };
         let has_more = match &mut session {
             Some(session) => work(session),
@@ -212,27 +226,43 @@ impl Log {
     }
 }
 
-/// Removes some documents whose time has come, in a commit of its own; how many there were.
-pub(super) fn sweep(session: &mut Session, environment: &dyn Environment) -> Result<usize> {
-    session.catalog.refresh(&session.connection)?;
-    let expires = |collection: &Collection| collection.indexes.iter().any(|held| held.index.expire_after.is_some());
-    if !session.catalog.collections().any(expires) {
-        return Ok(0);
-    }
+/// What one sweep has removed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Swept {
+    pub(super) documents: usize,
+    /// Whether more of anything waits.
+    pub(super) has_more: bool,
+}
+
+/// Removes some documents and changes whose time has come, in a commit of its own.
+pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
     session.connection.execute_batch("BEGIN IMMEDIATE")?;
+    session.recorder.forget();
     let swept = session
         .catalog
         .refresh(&session.connection)
-        .and_then(|()| protected(|| write::sweep(session, environment.now(), SWEPT_AT_ONCE)))
+        .and_then(|()| {
+            protected(|| {
+                let documents = write::sweep(session, &*keeper.environment, SWEPT_AT_ONCE)?;
+                let trimmed = trim(session, keeper, TRIMMED_AT_ONCE)?;
+                Ok(Swept { documents, has_more: documents == SWEPT_AT_ONCE || trimmed })
+            })
+        })
         .and_then(|swept| session.connection.execute_batch("COMMIT").map(|()| swept).map_err(Error::from));
-    if swept.is_err() {
-        let _ = session.connection.execute_batch("ROLLBACK");
+    match swept {
+        Ok(_) => keeper.tail.committed(),
+        Err(_) => drop(session.connection.execute_batch("ROLLBACK")),
     }
     swept
 }
 
-fn commit(session: &mut Session, environment: &dyn Environment, group: Vec<Job>) {
+fn trim(session: &Session, keeper: &Keeper, most: usize) -> Result<bool> {
+    changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most as i64)
+}
+
+fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
     let mut done = Vec::with_capacity(group.len());
+    session.recorder.forget();
     let begun = session
         .connection
         .execute_batch("BEGIN IMMEDIATE")
@@ -243,17 +273,23 @@ fn commit(session: &mut Session, environment: &dyn Environment, group: Vec<Job>)
         return fail(group.into_iter().map(|job| job.into_reply()), &error);
     }
     for job in group {
-        done.push(run_job(session, environment, job));
+        done.push(run_job(session, &*keeper.environment, job));
     }
-    match session.connection.execute_batch("COMMIT") {
+    // As many old changes go as new ones come, and some more, so that the table never grows beyond what is kept.
+    let recorded = session.recorder.take_count();
+    let trimmed = if recorded > 0 { trim(session, keeper, 2 * recorded + 8).map(|_| ()) } else { Ok(()) };
+    match trimmed.and_then(|()| session.connection.execute_batch("COMMIT").map_err(Error::from)) {
         // Only now may anybody hear that it happened.
-        Ok(()) => done.into_iter().for_each(|(reply, answer)| {
-            let _ = reply.send(answer);
-        }),
+        Ok(()) => {
+            done.into_iter().for_each(|(reply, answer)| {
+                let _ = reply.send(answer);
+            });
+            keeper.tail.committed();
+        }
         Err(error) => {
             let _ = session.connection.execute_batch("ROLLBACK");
             session.catalog.forget();
-            fail(done.into_iter().map(|(reply, _)| reply), &error.into());
+            fail(done.into_iter().map(|(reply, _)| reply), &error);
         }
     }
 }
@@ -280,6 +316,7 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
         Err(Failure { error, keep: true }) => ("RELEASE job", Err(error)),
         Err(Failure { error, keep: false }) => {
             session.catalog.forget();
+            session.recorder.forget();
             ("ROLLBACK TO job; RELEASE job", Err(error))
         }
     };

@@ -1,0 +1,137 @@
+//! Change events, in the form that MongoDB gives them (<https://www.mongodb.com/docs/manual/reference/change-events/>).
+
+use std::{fmt, sync::Arc};
+
+use bson::{
+    Timestamp,
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use futures_util::future::BoxFuture;
+
+use crate::{Namespace, Result};
+
+/// Which changes to follow.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// The collection.
+    pub namespace: Namespace,
+    /// After which event; else from now on.
+    pub after: Option<ResumeToken>,
+}
+
+/// What happened to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was inserted, by an upsert too.
+    Insert,
+    /// It was updated by operators.
+    Update,
+    /// Another took its place.
+    Replace,
+    /// It was deleted, by an index that lets documents expire too.
+    Delete,
+}
+
+impl ChangeKind {
+    /// As in `operationType`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A place in the order of all changes of a store, as text that means nothing to anybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeToken(String);
+
+impl ResumeToken {
+    /// What an event's `_id` holds: `{ _data: text }`.
+    pub fn read(id: &RawDocument) -> Option<Self> {
+        id.get_str("_data").ok().map(Self::from)
+    }
+
+    /// As an event's `_id`.
+    pub fn to_document(&self) -> RawDocumentBuf {
+        rawdoc! { "_data": self.0.as_str() }
+    }
+
+    /// The text alone.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ResumeToken {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Display for ResumeToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct ChangeEvent {
+    /// Its place, after which a stream can be taken up again.
+    pub token: ResumeToken,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// When it was committed; never before an earlier one.
+    pub cluster_time: Timestamp,
+    /// Where.
+    pub namespace: Namespace,
+    /// The version that the event is about: the new one, or of a deletion the last one.
+    pub document: RawDocumentBuf,
+    /// What an update did: `{ updatedFields, removedFields }`.
+    pub description: Option<RawDocumentBuf>,
+}
+
+impl ChangeEvent {
+    /// The document's `_id`.
+    pub fn id(&self) -> RawBsonRef<'_> {
+        query::get(&self.document, "_id").unwrap_or(RawBsonRef::Null)
+    }
+
+    /// As a watcher gets it.
+    pub fn to_document(&self) -> RawDocumentBuf {
+        let Namespace { database, collection } = &self.namespace;
+        let mut event = rawdoc! {
+            "_id": self.token.to_document(),
+            "operationType": self.kind.name(),
+            "clusterTime": self.cluster_time,
+        };
+        if self.kind != ChangeKind::Delete {
+            query::append(&mut event, "fullDocument", &self.document);
+        }
+        query::append(&mut event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
+        let mut key = RawDocumentBuf::new();
+        query::append(&mut key, "_id", self.id());
+        query::append(&mut event, "documentKey", &key);
+        if let Some(description) = &self.description {
+            query::append(&mut event, "updateDescription", description);
+        }
+        event
+    }
+}
+
+/// The changes of a collection, in the order of their commits: each once, none left out.
+pub trait ChangeStream: Send + fmt::Debug {
+    /// Waits for the next changes, at least one. What is given up before it is done loses nothing.
+    ///
+    /// # Errors
+    /// `ChangeStreamHistoryLost` where it is so far behind that what comes next is not kept any more;
+    /// [`Error::Closed`](crate::Error::Closed) with the store.
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Arc<ChangeEvent>>>>;
+
+    /// The place after all that [`next`](Self::next) has answered with or passed over; none before anything was ever written.
+    fn position(&self) -> Option<ResumeToken>;
+}

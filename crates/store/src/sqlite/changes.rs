@@ -1,0 +1,259 @@
+//! The table of changes: written in the transaction that makes them, read in the order of their numbers, which is that of
+//! the commits, and kept for a while.
+
+use std::{cell::Cell, collections::HashMap, sync::Arc, time::Duration};
+
+use bson::{DateTime, Timestamp, raw::RawDocumentBuf};
+use query::ErrorCode;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{catalog::Collection, connection::Session};
+use crate::{ChangeEvent, ChangeKind, Error, Namespace, Result, ResumeToken};
+
+/// How much is read at once: so many changes, or so many bytes of them.
+const PAGE: usize = 1000;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The first byte of a token.
+const TOKEN_VERSION: u8 = 1;
+
+/// `time` is in seconds and never less than before it; `total` is how many bytes all changes have had up to it; `document` is the
+/// new version, or of a deletion the last one.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS changes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, kind INTEGER NOT NULL, time INTEGER NOT NULL,
+        total INTEGER NOT NULL, document BLOB NOT NULL, description BLOB) STRICT;
+    CREATE TABLE IF NOT EXISTS history (id INTEGER NOT NULL) STRICT;
+    INSERT INTO history SELECT random() WHERE NOT EXISTS (SELECT 1 FROM history);
+";
+
+/// How long changes are kept: until they are too old, or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Retention {
+    /// The age, to a second.
+    pub age: Duration,
+    /// The bytes of all that are kept.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    /// A day, and 256 MB.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(24 * 60 * 60), bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// Writes changes down. Knows the newest one while a transaction goes on.
+#[derive(Default)]
+pub(super) struct Recorder {
+    newest: Cell<Option<Newest>>,
+    recorded: Cell<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Newest {
+    id: i64,
+    time: i64,
+    total: i64,
+}
+
+impl Recorder {
+    /// Forgets what it knows, where others may have written or a job was undone.
+    pub(super) fn forget(&self) {
+        self.newest.set(None);
+    }
+
+    /// How many changes were written since it was asked.
+    pub(super) fn take_count(&self) -> usize {
+        self.recorded.take()
+    }
+
+    pub(super) fn record(
+        &self,
+        connection: &Connection,
+        collection: &Collection,
+        now: DateTime,
+        kind: ChangeKind,
+        document: &[u8],
+        description: Option<&[u8]>,
+    ) -> Result<()> {
+        let newest = match self.newest.get() {
+            Some(newest) => newest,
+            None => newest_in(connection)?.unwrap_or(Newest { id: 0, time: 0, total: 0 }),
+        };
+        let size = document.len() + description.map_or(0, <[u8]>::len);
+        let next = Newest {
+            id: newest.id + 1,
+            time: newest.time.max(now.timestamp_millis().div_euclid(1000)),
+            total: newest.total.saturating_add(i64::try_from(size).unwrap_or(i64::MAX)),
+        };
+        connection
+            .prepare_cached(
+                "INSERT INTO changes (id, collection, kind, time, total, document, description) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![next.id, collection.id, number(kind), next.time, next.total, document, description])?;
+        self.newest.set(Some(next));
+        self.recorded.set(self.recorded.get() + 1);
+        Ok(())
+    }
+}
+
+fn number(kind: ChangeKind) -> i64 {
+    match kind {
+        ChangeKind::Insert => 1,
+        ChangeKind::Update => 2,
+        ChangeKind::Replace => 3,
+        ChangeKind::Delete => 4,
+    }
+}
+
+fn kind(number: i64) -> Option<ChangeKind> {
+    [ChangeKind::Insert, ChangeKind::Update, ChangeKind::Replace, ChangeKind::Delete]
+        .into_iter()
+        .find(|kind| self::number(*kind) == number)
+}
+
+fn newest_in(connection: &Connection) -> Result<Option<Newest>> {
+    let mut statement = connection.prepare_cached("SELECT id, time, total FROM changes ORDER BY id DESC LIMIT 1")?;
+    let read = |row: &rusqlite::Row<'_>| Ok(Newest { id: row.get(0)?, time: row.get(1)?, total: row.get(2)? });
+    Ok(statement.query_row([], read).optional()?)
+}
+
+/// Removes the oldest changes that are not to be kept, no more than so many; whether there may be more. The newest one always
+/// stays, so that numbers and times go on from it.
+pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: i64) -> Result<bool> {
+    let Some(newest) = newest_in(connection)? else { return Ok(false) };
+    let seconds = i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX);
+    let too_old = now.timestamp_millis().div_euclid(1000).saturating_sub(seconds);
+    let too_many = newest.total.saturating_sub(i64::try_from(retention.bytes).unwrap_or(i64::MAX));
+    let goes = |id: i64| -> Result<bool> {
+        let mut statement = connection.prepare_cached("SELECT time < ?2 OR total <= ?3 FROM changes WHERE id = ?1")?;
+        Ok(statement.query_row([id, too_old, too_many], |row| row.get(0)).optional()?.unwrap_or(false))
+    };
+    let oldest = oldest_in(connection)?.unwrap_or(newest.id);
+    if oldest == newest.id || !goes(oldest)? {
+        return Ok(false);
+    }
+    // Numbers have no gaps, and times and totals grow with them: the first that stays is found by halving.
+    let end = newest.id.min(oldest.saturating_add(most));
+    let (mut from, mut to) = (oldest + 1, end);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if goes(middle)? { from = middle + 1 } else { to = middle }
+    }
+    connection.prepare_cached("DELETE FROM changes WHERE id < ?1")?.execute([from])?;
+    Ok(from == end && end < newest.id)
+}
+
+fn oldest_in(connection: &Connection) -> Result<Option<i64>> {
+    Ok(connection.prepare_cached("SELECT min(id) FROM changes")?.query_row([], |row| row.get(0))?)
+}
+
+/// Which history of changes the numbers belong to. A copy of a file goes on with another one.
+pub(super) fn history(connection: &Connection) -> Result<i64> {
+    Ok(connection.prepare_cached("SELECT id FROM history")?.query_row([], |row| row.get(0))?)
+}
+
+/// The number of the newest change; 0 before the first.
+pub(super) fn newest(connection: &Connection) -> Result<i64> {
+    Ok(newest_in(connection)?.map_or(0, |newest| newest.id))
+}
+
+/// The token of a change.
+pub(super) fn token(history: i64, id: i64) -> ResumeToken {
+    ResumeToken::from(&*format!("{TOKEN_VERSION:02x}{history:016x}{id:016x}"))
+}
+
+/// The number that a token stands for.
+///
+/// # Errors
+/// Where it is not a token, or of another history.
+pub(super) fn place(connection: &Connection, token: &ResumeToken) -> Result<i64> {
+    let wrong = |code, message: &str| Error::from(query::Error { code, message: message.into() });
+    let text = token.as_str();
+    let part = |range: std::ops::Range<usize>| u64::from_str_radix(text.get(range)?, 16).ok();
+    let parts = if text.len() == 34 { (part(0..2), part(2..18), part(18..34)) } else { (None, None, None) };
+    let (Some(version), Some(history), Some(id)) = parts else {
+        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token is not one"));
+    };
+    if version != u64::from(TOKEN_VERSION) {
+        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token is of another version of Userkeep"));
+    }
+    let id = i64::try_from(id).unwrap_or(i64::MAX);
+    if history.cast_signed() != self::history(connection)? || id > newest(connection)? {
+        return Err(wrong(ErrorCode::ChangeStreamHistoryLost, "the resume token is of another store"));
+    }
+    check_kept(connection, id)?;
+    Ok(id)
+}
+
+/// Whether all that came after a change is still there.
+fn check_kept(connection: &Connection, after: i64) -> Result<()> {
+    if oldest_in(connection)?.is_some_and(|oldest| oldest > after + 1) {
+        let message = "the events that come next are not kept any more: the stream was resumed, or read, too late";
+        return Err(query::Error { code: ErrorCode::ChangeStreamHistoryLost, message: message.into() }.into());
+    }
+    Ok(())
+}
+
+/// Some changes in their order.
+#[derive(Default)]
+pub(super) struct Page {
+    /// With their numbers.
+    pub(super) changes: Vec<(i64, Arc<ChangeEvent>)>,
+    /// The number up to which all is in it, or was not asked for.
+    pub(super) upto: i64,
+    /// Whether there may be more.
+    pub(super) is_full: bool,
+}
+
+/// The changes after one, of one collection or of all.
+///
+/// # Errors
+/// Where those that come next are not kept any more.
+pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace>) -> Result<Page> {
+    session.at_one_moment(|session| {
+        session.catalog.refresh(&session.connection)?;
+        check_kept(&session.connection, id)?;
+        let history = history(&session.connection)?;
+        let names: HashMap<i64, &Namespace> =
+            session.catalog.collections().map(|collection| (collection.id, &collection.namespace)).collect();
+        let mut page = Page { upto: id, ..Page::default() };
+        let (mut read, mut bytes) = (0, 0);
+        let mut statement = session.connection.prepare_cached(
+            "SELECT id, collection, kind, time, document, description FROM changes WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let mut rows = statement.query([id, PAGE as i64])?;
+        while let Some(row) = rows.next()? {
+            read += 1;
+            let id: i64 = row.get(0)?;
+            page.upto = id;
+            let name = names.get(&row.get(1)?);
+            if let Some(name) = name.filter(|name| namespace.is_none_or(|namespace| namespace == **name)) {
+                let event = read_event(row, history, id, name)?;
+                bytes += event.document.as_bytes().len();
+                page.changes.push((id, Arc::new(event)));
+            }
+            if bytes >= PAGE_BYTES {
+                page.is_full = true;
+                break;
+            }
+        }
+        page.is_full |= read == PAGE;
+        Ok(page)
+    })
+}
+
+pub(super) fn read_event(row: &rusqlite::Row<'_>, history: i64, id: i64, namespace: &Namespace) -> Result<ChangeEvent> {
+    let damaged = || Error::Engine(format!("the change {id} is damaged"));
+    let bytes = |blob: Vec<u8>| RawDocumentBuf::from_bytes(blob).map_err(|_| damaged());
+    let time = u32::try_from(row.get::<_, i64>(3)?).unwrap_or(u32::MAX);
+    Ok(ChangeEvent {
+        token: token(history, id),
+        kind: kind(row.get(2)?).ok_or_else(damaged)?,
+        // The low half of the number is enough to order what one second holds.
+        cluster_time: Timestamp { time, increment: id as u32 },
+        namespace: namespace.clone(),
+        document: bytes(row.get(4)?)?,
+        description: row.get::<_, Option<Vec<u8>>>(5)?.map(bytes).transpose()?,
+    })
+}

@@ -1,0 +1,339 @@
+//! Following the table of changes. One thread of the store looks for new ones, those of other processes too, while somebody
+//! watches, and keeps the latest in memory; a watcher takes them from there, or from the table if it is further behind. So a slow
+//! watcher costs nothing but its place, and is ended when what comes next for it is not kept any more.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
+
+use super::{
+    Shared, SqliteStore,
+    changes::{self, Page},
+    connection::Session,
+    lock,
+};
+use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken, Watch};
+
+/// How often is looked for what other processes have written.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What is kept in memory for watchers: so many changes, and so many bytes of them.
+const KEPT: usize = 4096;
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a watcher is answered with at once, about.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// How long the thread waits before it tries again what has failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What the store's watchers share.
+pub(super) struct Tail {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Counts on whenever there may be something new, and when the store is closed.
+    moved: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    watchers: usize,
+    is_running: bool,
+    /// Whether this process has written since the thread looked.
+    is_stale: bool,
+    recent: Option<Recent>,
+}
+
+/// The latest changes.
+struct Recent {
+    /// Those after this one are all here, up to the newest.
+    after: i64,
+    newest: i64,
+    changes: VecDeque<(i64, Arc<ChangeEvent>)>,
+    bytes: usize,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { state: Mutex::default(), wake: Condvar::new(), moved: watch::Sender::new(0) }
+    }
+}
+
+impl Tail {
+    /// Says that this process has committed something.
+    pub(super) fn committed(&self) {
+        let mut state = lock(&self.state);
+        if state.is_running {
+            state.is_stale = true;
+            self.wake.notify_all();
+        }
+    }
+
+    /// Says that the store is closed.
+    pub(super) fn closed(&self) {
+        lock(&self.state).is_stale = true;
+        self.wake.notify_all();
+        self.move_on();
+    }
+
+    fn move_on(&self) {
+        self.moved.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.watchers -= 1;
+        state.is_stale |= state.watchers == 0;
+        self.wake.notify_all();
+    }
+
+    /// Waits until this process has written, or it is time to see whether others have; none where nobody watches any more.
+    fn wait(&self, patience: Option<Duration>) -> Option<bool> {
+        let mut state = lock(&self.state);
+        if !state.is_stale && state.watchers > 0 {
+            state = match patience {
+                Some(patience) => self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        let is_stale = std::mem::take(&mut state.is_stale);
+        if state.watchers == 0 {
+            (state.is_running, state.recent) = (false, None);
+            return None;
+        }
+        Some(is_stale)
+    }
+
+    fn add(&self, page: Page) {
+        let mut state = lock(&self.state);
+        let recent = state.recent.get_or_insert_with(|| Recent {
+            after: page.upto,
+            newest: page.upto,
+            changes: VecDeque::new(),
+            bytes: 0,
+        });
+        recent.newest = page.upto;
+        for (id, event) in page.changes {
+            recent.bytes += event.document.as_bytes().len();
+            recent.changes.push_back((id, event));
+        }
+        while recent.changes.len() > KEPT || recent.bytes > KEPT_BYTES {
+            let Some((id, event)) = recent.changes.pop_front() else { break };
+            recent.bytes -= event.document.as_bytes().len();
+            recent.after = id;
+        }
+        drop(state);
+        self.move_on();
+    }
+
+    /// The number up to which the thread knows all changes; none before it has looked.
+    fn newest(&self) -> Option<i64> {
+        lock(&self.state).recent.as_ref().map(|recent| recent.newest)
+    }
+
+    /// What is in memory of a collection after a change; none where that is not all there is.
+    fn after(&self, id: i64, namespace: &Namespace) -> Option<Page> {
+        let state = lock(&self.state);
+        let recent = state.recent.as_ref().filter(|recent| id >= recent.after)?;
+        let mut page = Page { upto: recent.newest.max(id), ..Page::default() };
+        let from = recent.changes.partition_point(|(other, _)| *other <= id);
+        let mut bytes = 0;
+        for (id, event) in recent.changes.range(from..) {
+            if event.namespace != *namespace {
+                continue;
+            }
+            bytes += event.document.as_bytes().len();
+            page.changes.push((*id, Arc::clone(event)));
+            if page.changes.len() >= BATCH || bytes >= BATCH_BYTES {
+                (page.upto, page.is_full) = (*id, true);
+                break;
+            }
+        }
+        Some(page)
+    }
+}
+
+/// The thread: ends with the store, or with the last watcher.
+fn follow(tail: &Tail, store: &Weak<Shared>) {
+    let mut eye = Eye::default();
+    // Whatever is there at the beginning is looked at first.
+    let mut must_look = true;
+    loop {
+        let Some(shared) = store.upgrade() else { return };
+        let is_shared = shared.memory.is_none();
+        let patience = match eye.look(tail, &shared, must_look) {
+            Ok(Some(page)) => {
+                must_look = page.is_full;
+                tail.add(page);
+                if must_look {
+                    continue;
+                }
+                POLL
+            }
+            Ok(None) => {
+                must_look = false;
+                POLL
+            }
+            Err(Error::Closed) => {
+                lock(&tail.state).is_running = false;
+                return;
+            }
+            Err(_) => {
+                // Watchers look for themselves, and are told what is wrong; in memory there may be a gap.
+                lock(&tail.state).recent = None;
+                tail.move_on();
+                (eye, must_look) = (Eye::default(), true);
+                RETRY
+            }
+        };
+        drop(shared);
+        // Nobody else writes to what is in memory.
+        match tail.wait((is_shared || must_look).then_some(patience)) {
+            Some(is_stale) => must_look |= is_stale,
+            None => return,
+        }
+    }
+}
+
+/// What the thread sees the file with.
+#[derive(Default)]
+struct Eye {
+    session: Option<Session>,
+    /// Changes with each commit by another connection than the session's, of which there are none.
+    version: Option<i64>,
+}
+
+impl Eye {
+    /// The changes since it looked last; none where nothing was committed.
+    fn look(&mut self, tail: &Tail, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
+        if shared.memory.is_some() {
+            return shared.read(|session| session.map(|session| newer(tail, session)).transpose());
+        }
+        shared.check_open()?;
+        if self.session.is_none() {
+            self.session = Session::open_existing(&shared.location, &shared.settings)?;
+        }
+        let Some(session) = &mut self.session else { return Ok(None) };
+        let version =
+            session.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)).map(Some)?;
+        if !must_look && self.version == version {
+            return Ok(None);
+        }
+        let page = newer(tail, session)?;
+        self.version = version;
+        Ok(Some(page))
+    }
+}
+
+fn newer(tail: &Tail, session: &mut Session) -> Result<Page> {
+    match tail.newest() {
+        Some(newest) => changes::after(session, newest, None),
+        None => Ok(Page { upto: changes::newest(&session.connection)?, ..Page::default() }),
+    }
+}
+
+/// Begins to watch. What is committed after this function has returned is told.
+pub(super) fn watch(store: &SqliteStore, watch: Watch) -> Result<Stream> {
+    let shared = &store.shared;
+    let (place, history) = shared.read(|session| {
+        let Some(session) = session else { return Ok((0, None)) };
+        session.at_one_moment(|session| {
+            let place = match &watch.after {
+                Some(token) => changes::place(&session.connection, token)?,
+                None => changes::newest(&session.connection)?,
+            };
+            Ok((place, Some(changes::history(&session.connection)?)))
+        })
+    })?;
+    let tail = &shared.tail;
+    let mut state = lock(&tail.state);
+    state.watchers += 1;
+    let stream =
+        Stream { store: store.clone(), namespace: watch.namespace, place, history, moved: tail.moved.subscribe() };
+    if !state.is_running {
+        let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
+        let thread = std::thread::Builder::new().name("userkeep-changes".into());
+        let started = thread.spawn(move || follow(&tail, &store));
+        state.is_running = started.is_ok();
+        // The stream takes the same lock when it is dropped.
+        drop(state);
+        started.map_err(|error| Error::Engine(format!("cannot start the thread that follows changes: {error}")))?;
+    }
+    Ok(stream)
+}
+
+/// One watcher.
+pub(super) struct Stream {
+    store: SqliteStore,
+    namespace: Namespace,
+    /// The number of the last change that it need not be told of any more.
+    place: i64,
+    history: Option<i64>,
+    moved: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Stream")
+            .field("namespace", &self.namespace)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.store.shared.tail.leave();
+    }
+}
+
+impl Stream {
+    async fn advance(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
+        loop {
+            // Before it looks, so that what comes while it looks is not missed.
+            self.moved.borrow_and_update();
+            self.store.shared.check_open()?;
+            let page = match self.store.shared.tail.after(self.place, &self.namespace) {
+                Some(page) => page,
+                None => {
+                    let (place, namespace) = (self.place, self.namespace.clone());
+                    let read = self.store.on_a_thread(move |session| match session {
+                        Some(session) => changes::after(session, place, Some(&namespace)),
+                        None => Ok(Page::default()),
+                    });
+                    read.await?
+                }
+            };
+            self.place = page.upto;
+            if !page.changes.is_empty() {
+                return Ok(page.changes.into_iter().map(|(_, event)| event).collect());
+            }
+            if !page.is_full && self.moved.changed().await.is_err() {
+                return Err(Error::Closed);
+            }
+        }
+    }
+}
+
+impl ChangeStream for Stream {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Arc<ChangeEvent>>>> {
+        self.advance().boxed()
+    }
+
+    fn position(&self) -> Option<ResumeToken> {
+        let known = self.history.or_else(|| {
+            let read = |session: Option<&mut Session>| {
+                session.map(|session| changes::history(&session.connection)).transpose()
+            };
+            self.store.shared.read(read).ok().flatten()
+        });
+        known.map(|history| changes::token(history, self.place))
+    }
+}
