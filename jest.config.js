@@ -1,7 +1,7 @@
 "use strict";
 
 /** The suites of what works the same way wherever the backend is: they run in this process, and again over HTTP. */
-const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "other-methods"];
+const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 

@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { bridge, listenToLog, native, result } = require("./bridge.js");
+const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -19,11 +19,19 @@ class Backend {
   }
 
   collection(databaseName, collectionName, { service = "mongodb-atlas" } = {}) {
-    const call = (name, args) => {
-      this.#assertOpen();
-      return result(native.callAsSystem(bridge, this.#opened.handle, service, name, encode(args)));
+    const { handle } = this.#opened;
+    const source = {
+      call: (name, args) => {
+        this.#assertOpen();
+        return result(native.callAsSystem(bridge, handle, service, name, encode(args)));
+      },
+      watch: (args) => {
+        this.#assertOpen();
+        const stream = native.watchAsSystem(bridge, handle, service, encode(args));
+        return eventsOf(handle, stream, () => this.#closing !== null);
+      },
     };
-    return makeService(call, assert.string(service, "service"), AdministeredCollection)
+    return makeService(source, assert.string(service, "service"), AdministeredCollection)
       .db(databaseName)
       .collection(collectionName);
   }

@@ -79,4 +79,12 @@ function result(started) {
   });
 }
 
-module.exports = { native, bridge, result, beforeSettling, listenToLog };
+/** The events of a stream of an open app. It ends with the app, about which `isClosed` is asked. */
+function eventsOf(handle, stream, isClosed) {
+  return {
+    next: async () => (isClosed() ? undefined : result(native.nextEvents(bridge, handle, stream))),
+    end: () => native.stopWatching(bridge, handle, stream),
+  };
+}
+
+module.exports = { native, bridge, result, eventsOf, beforeSettling, listenToLog };

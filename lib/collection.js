@@ -1,18 +1,22 @@
 "use strict";
 
 const { assert } = require("./assert.js");
+const { ChangeStream } = require("./watch.js");
 
 /**
  * A collection of a data source.
  *
- * `call(name, arguments)` calls a function of the data source: for a user under the collection's rules, for the
- * operator under none.
+ * `source.call(name, arguments)` calls a function of the data source, and `source.watch(arguments)` begins to follow one of its
+ * collections: for a user under the collection's rules, for the operator under none.
  */
 class MongoDBCollection {
   #call;
+  #watch;
 
-  constructor(call, serviceName, databaseName, name) {
-    this.#call = (method, args) => call(method, { database: databaseName, collection: name, ...args });
+  constructor(source, serviceName, databaseName, name) {
+    const namespace = { database: databaseName, collection: name };
+    this.#call = (method, args) => source.call(method, { ...namespace, ...args });
+    this.#watch = (args) => source.watch({ ...namespace, ...args });
     this.serviceName = serviceName;
     this.databaseName = databaseName;
     Object.defineProperty(this, "name", { value: name, enumerable: true });
@@ -87,9 +91,18 @@ class MongoDBCollection {
     return this.#call("updateMany", { query: filter, update: checkUpdate(update), upsert, arrayFilters });
   }
 
-  async *watch(options = {}) {
-    const { ids, filter } = assert.options(options, "options") ?? {};
-    yield* await this.#call("watch", { ids, filter });
+  watch(options = {}) {
+    const { ids, filter, resumeAfter } = assert.options(options, "options") ?? {};
+    if (ids !== undefined) {
+      assert.array(ids, "ids");
+    }
+    if (filter !== undefined) {
+      assert.object(filter, "filter");
+    }
+    if (resumeAfter !== undefined) {
+      assert.object(resumeAfter, "resumeAfter");
+    }
+    return new ChangeStream(() => this.#watch({ ids, filter, resumeAfter }));
   }
 }
 
@@ -97,9 +110,9 @@ class MongoDBCollection {
 class AdministeredCollection extends MongoDBCollection {
   #call;
 
-  constructor(call, serviceName, databaseName, name) {
-    super(call, serviceName, databaseName, name);
-    this.#call = (method, args) => call(method, { database: databaseName, collection: name, ...args });
+  constructor(source, serviceName, databaseName, name) {
+    super(source, serviceName, databaseName, name);
+    this.#call = (method, args) => source.call(method, { database: databaseName, collection: name, ...args });
   }
 
   async createIndexes(indexes) {
@@ -129,13 +142,13 @@ function take(filter, options) {
 }
 
 /** A data source: `db(name).collection(name)`, each of a class. Asks nothing of the backend. */
-function makeService(call, serviceName, Collection = MongoDBCollection) {
+function makeService(source, serviceName, Collection = MongoDBCollection) {
   return {
     serviceName,
     db: (databaseName) => ({
       name: assert.string(databaseName, "databaseName"),
       collection: (collectionName) =>
-        new Collection(call, serviceName, databaseName, assert.string(collectionName, "collectionName")),
+        new Collection(source, serviceName, databaseName, assert.string(collectionName, "collectionName")),
     }),
   };
 }

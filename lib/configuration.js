@@ -27,10 +27,11 @@ const KNOWN_KEYS = new Set([
   "logger",
   "maxDocuments",
   "durability",
+  "changeRetention",
 ]);
 
 /** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability"]);
+const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability", "changeRetention"]);
 
 const KEY_LENGTH = 64;
 
@@ -55,6 +56,15 @@ function checkTypes(config) {
   }
   if (config.maxDocuments !== undefined && !(Number.isInteger(config.maxDocuments) && config.maxDocuments > 0)) {
     throw new TypeAssertionError("a positive whole number", config.maxDocuments, "maxDocuments");
+  }
+  if (config.changeRetention !== undefined) {
+    assert.object(config.changeRetention, "changeRetention");
+    for (const name of ["seconds", "bytes"]) {
+      const value = config.changeRetention[name];
+      if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0)) {
+        throw new TypeAssertionError("a whole number that is not negative", value, `changeRetention.${name}`);
+      }
+    }
   }
   if (config.durability !== undefined && !["process", "full"].includes(config.durability)) {
     throw new TypeAssertionError('"process" or "full"', config.durability, "durability");
@@ -154,6 +164,8 @@ function embedded(config, ownFile) {
     store: storeFile(config, ownFile),
     maxDocuments: config.maxDocuments,
     durable: config.durability === "full",
+    changeRetentionSeconds: config.changeRetention?.seconds,
+    changeRetentionBytes: config.changeRetention?.bytes,
   };
 }
 

@@ -1,6 +1,6 @@
 "use strict";
 
-const { beforeSettling, bridge, listenToLog, native, result } = require("./bridge.js");
+const { beforeSettling, bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { resolveConfiguration } = require("./configuration.js");
@@ -87,6 +87,13 @@ class Core {
   callFunction(user, service, name, args) {
     this.#assertOpen();
     return result(native.callFunction(bridge, this.handle, user, service, name, encode(args)));
+  }
+
+  /** Begins to follow a collection of a data source. */
+  watch(user, service, args) {
+    this.#assertOpen();
+    const stream = native.watch(bridge, this.handle, user, service, encode(args));
+    return eventsOf(this.handle, stream, () => this.isClosed);
   }
 
   /** Reads what the native side knows, without waiting. */

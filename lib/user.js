@@ -136,7 +136,11 @@ class User {
     if (serviceName === "") {
       throw new Error("Please provide the name of the MongoDB service to connect to.");
     }
-    return makeService((name, args) => this.#core.callFunction(this.#handle, serviceName, name, args), serviceName);
+    const source = {
+      call: (name, args) => this.#core.callFunction(this.#handle, serviceName, name, args),
+      watch: (args) => this.#core.watch(this.#handle, serviceName, args),
+    };
+    return makeService(source, serviceName);
   }
 
   addListener(callback) {

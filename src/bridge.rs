@@ -26,7 +26,12 @@ use napi_derive::napi;
 use server::Server;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{errors::ErrorObject, log, log::LogLine};
+use crate::{
+    errors::ErrorObject,
+    log,
+    log::LogLine,
+    watch::{Streams, Watched},
+};
 
 /// What an operation comes to: bytes (a BSON document), nothing, or an error.
 pub type Answer = Result<Option<Vec<u8>>, Error>;
@@ -50,11 +55,19 @@ pub struct Opened {
     at_once: Mutex<Vec<Event>>,
     /// The server that the backend is offered by, if it is.
     server: OnceLock<Arc<Server>>,
+    streams: Mutex<Streams>,
 }
 
 impl Opened {
     pub fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
-        Self { connection, embedded, app, at_once: Mutex::default(), server: OnceLock::new() }
+        Self {
+            connection,
+            embedded,
+            app,
+            at_once: Mutex::default(),
+            server: OnceLock::new(),
+            streams: Mutex::default(),
+        }
     }
 
     /// The backend of this process, for its operator.
@@ -72,6 +85,23 @@ impl Opened {
 
     pub fn server(&self) -> Option<Arc<Server>> {
         self.server.get().cloned()
+    }
+
+    pub fn add_watched(&self, watched: Watched) -> u32 {
+        lock(&self.streams).add(watched)
+    }
+
+    pub fn watched(&self, stream: u32) -> Option<Arc<Watched>> {
+        lock(&self.streams).get(stream)
+    }
+
+    pub fn remove_watched(&self, stream: u32) {
+        lock(&self.streams).remove(stream);
+    }
+
+    /// Ends all streams.
+    pub fn stop_watching(&self) {
+        lock(&self.streams).remove_all();
     }
 
     fn note_events(&self) {

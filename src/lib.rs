@@ -16,3 +16,4 @@ mod log;
 mod operations;
 mod reads;
 mod serve;
+mod watch;

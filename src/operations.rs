@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    Durability, Options, Secret,
+    Durability, Options, Retention, Secret,
     request::{Credentials, EmailPasswordRequest},
 };
 use bson::{
@@ -47,6 +47,9 @@ pub struct Configuration {
     pub max_documents: Option<u32>,
     /// Whether acknowledged writes survive a power cut at once, or only the death of the process.
     pub durable: Option<bool>,
+    /// How long change events are kept: so many seconds, and so many bytes of them.
+    pub change_retention_seconds: Option<f64>,
+    pub change_retention_bytes: Option<f64>,
     /// For the operator: a handle without users.
     pub operator: bool,
 }
@@ -90,9 +93,14 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
 fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
     let location = configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
     let definition = configuration.definition.as_ref().map(PathBuf::from);
+    let kept = Retention::default();
     let options = Options {
         max_documents: configuration.max_documents.map(|limit| limit as usize),
         durability: if configuration.durable == Some(true) { Durability::Full } else { Durability::Process },
+        change_retention: Retention {
+            age: configuration.change_retention_seconds.map_or(kept.age, |seconds| Duration::from_secs(seconds as u64)),
+            bytes: configuration.change_retention_bytes.map_or(kept.bytes, |bytes| bytes as u64),
+        },
     };
     Embedded::open(&configuration.app_id, definition.as_deref(), &location, &options)
 }
@@ -108,9 +116,13 @@ fn open_http(configuration: &Configuration) -> Result<Http, Error> {
 #[napi]
 pub fn close<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
-    let connection = Arc::clone(&opened.connection);
+    opened.stop_watching();
+    let closed = Arc::clone(&opened);
     let closing = async move {
-        connection.close().await;
+        match &closed.app {
+            Some(app) => app.close().await,
+            None => closed.connection.close().await,
+        }
         Ok(None)
     };
     bridge.start(env, &opened, closing.boxed(), false)
@@ -217,11 +229,11 @@ fn credentials(payload: &RawDocument) -> Result<Credentials, Error> {
     })
 }
 
-fn app(opened: &Opened) -> Result<&App, Error> {
+pub fn app(opened: &Opened) -> Result<&App, Error> {
     opened.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
 }
 
-fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
+pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
     RawDocumentBuf::from_bytes(bytes.to_vec())
         .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
 }

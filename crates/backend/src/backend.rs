@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
-use store::{Durability, Retention, Settings, SqliteStore, Store};
+use query::Variables;
+use store::{Durability, Namespace, Retention, Settings, SqliteStore, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Result, Secret, StoreLocation,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
-    data::{Access as DataAccess, Call, Collections, CustomData, OWN_DATABASES, no_rule},
+    data::{Access as DataAccess, Call, Collections, CustomData, OWN_DATABASES, Selection, Viewer, Watcher, no_rule},
     definition::Definition,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
-    rules::{RuleGuard, RuleUser},
+    rules::{RuleGuard, RuleSet, RuleUser},
 };
 
 /// How long passwords may be, in characters.
@@ -33,6 +34,7 @@ pub struct Backend {
     throttle: Throttle,
     custom_data: CustomData,
     collections: Collections,
+    environment: Environment,
     prepared: OnceCell<()>,
 }
 
@@ -73,12 +75,13 @@ impl Backend {
             users: Users::new(Arc::clone(&store), &database, environment.clone()),
             passwords: Passwords::shared(),
             throttle: Throttle::new(environment.clone()),
-            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment),
+            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment.clone()),
             custom_data: CustomData::new(Arc::clone(&store), definition.custom_user_data.clone()),
             collections: Collections::new(Arc::clone(&store), options.max_documents),
             definition,
             store,
             keys,
+            environment,
             prepared: OnceCell::new(),
         }
     }
@@ -347,10 +350,10 @@ impl Backend {
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
         let access = self.access_to(&claim, service.as_deref(), &name, &arguments).await;
         // What is wrong with a call is only told to who may make it.
-        let (call, access) = match access {
+        let (call, access, _) = match access {
             Ok(access) => access,
             Err(error) => {
-                claim.confirm(self.store.find(self.sessions.find(&claim)).await?)?;
+                self.confirm(&claim).await?;
                 return Err(error);
             }
         };
@@ -360,8 +363,44 @@ impl Backend {
             claim.confirm(session)?;
             return Ok(Collections::found(&call, documents));
         }
-        claim.confirm(self.store.find(self.sessions.find(&claim)).await?)?;
+        self.confirm(&claim).await?;
         self.collections.run(call, access).await
+    }
+
+    /// Begins to follow a collection for a user, for as long as the session is open: a data source's function `watch`.
+    ///
+    /// # Errors
+    /// As for a query, and where `resumeAfter` is not a place that the stream can be taken up again from.
+    pub async fn watch(self: &Arc<Self>, call: CallFunction) -> Result<Watcher> {
+        let CallFunction { access_token, service, name, arguments } = call;
+        let claim = self.sessions.claim_of_access_token(&access_token).await?;
+        self.confirm(&claim).await?;
+        if name != "watch" {
+            return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
+        }
+        let (call, access, rules) = self.access_to(&claim, service.as_deref(), &name, &arguments).await?;
+        let selection = Selection::read(&call, &access, &self.variables())?;
+        let viewer = Viewer::User { backend: Arc::clone(self), claim, rules: Arc::clone(rules) };
+        Watcher::begin(&*self.store, call, selection, viewer).await
+    }
+
+    /// Begins to follow a collection as the system user, under no rules. For the operator.
+    ///
+    /// # Errors
+    /// As for a user, but for what rules refuse.
+    pub async fn watch_as_system(&self, service: &str, arguments: &RawDocument) -> Result<Watcher> {
+        let call = self.collections.read(&self.definition, service, "watch", arguments)?;
+        let selection = Selection::read(&call, &DataAccess::System, &self.variables())?;
+        Watcher::begin(&*self.store, call, selection, Viewer::System).await
+    }
+
+    fn variables(&self) -> Variables {
+        Variables::at(query::Environment::now(&self.environment))
+    }
+
+    /// Whether the session that a token claims is open.
+    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Caller> {
+        claim.confirm(self.store.find(self.sessions.find(claim)).await?)
     }
 
     /// The collection that a call is for, and its rules for the user that a token claims.
@@ -371,7 +410,7 @@ impl Backend {
         service: Option<&str>,
         name: &'a str,
         arguments: &'a RawDocument,
-    ) -> Result<(Call<'a>, DataAccess)> {
+    ) -> Result<(Call<'a>, DataAccess, &Arc<RuleSet>)> {
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
         };
@@ -381,15 +420,25 @@ impl Backend {
             .get(service)
             .and_then(|service| service.rules(&call.namespace))
             .ok_or_else(|| no_rule(&call.namespace))?;
+        let access = self.guarded(claim, rules, &call.namespace).await?;
+        Ok((call, access, rules))
+    }
+
+    /// What a collection's rules allow the user that a token claims.
+    pub(crate) async fn guarded(
+        &self,
+        claim: &Claim,
+        rules: &Arc<RuleSet>,
+        namespace: &Namespace,
+    ) -> Result<DataAccess> {
         // As it is now, so that a privilege that was taken away is gone at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
-        let guard = RuleGuard {
+        Ok(DataAccess::Guarded(Arc::new(RuleGuard {
             rules: Arc::clone(rules),
             user: RuleUser { id: claim.user_id().to_hex(), custom_data },
-            namespace: call.namespace.clone(),
+            namespace: namespace.clone(),
             span: tracing::Span::current(),
-        };
-        Ok((call, DataAccess::Guarded(Arc::new(guard))))
+        })))
     }
 }
 

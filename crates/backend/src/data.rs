@@ -3,6 +3,9 @@
 mod arguments;
 mod collection;
 mod custom_data;
+mod watch;
 
 pub(crate) use collection::{Access, Call, Collections, OWN_DATABASES, no_rule};
 pub(crate) use custom_data::CustomData;
+pub use watch::Watcher;
+pub(crate) use watch::{Selection, Viewer};

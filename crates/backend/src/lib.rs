@@ -14,6 +14,7 @@ mod secret;
 
 pub use auth::{Origin, PublicKey};
 pub use backend::{Backend, Options};
+pub use data::Watcher;
 pub use definition::Definition;
 pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};

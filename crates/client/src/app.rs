@@ -7,6 +7,8 @@ use backend::{
     request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
 };
 use bson::{RawBson, raw::RawDocumentBuf};
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::{
     Error, Event, Handle, Metadata, Result, UserState, UserView,
@@ -227,12 +229,21 @@ impl App {
         self.keep(handle, false).await
     }
 
-    /// Sends a request with a user's access token. If the token is not accepted, gets another, once, and sends it again.
+    /// Sends a request with a user's access token.
     async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
+        self.with_access_token(handle, |token| self.connection.send(request(token))).await
+    }
+
+    /// Asks something with a user's access token. If the token is not accepted, gets another, once, and asks again.
+    pub(crate) async fn with_access_token<'a, T>(
+        &self,
+        handle: Handle,
+        ask: impl Fn(Secret) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<T> {
         let access_token =
             |app: &Self| app.state().get(handle).map(|user| (user.access_token.clone(), user.generation));
         let (token, used) = access_token(self)?;
-        let error = match self.connection.send(request(token)).await {
+        let error = match ask(token).await {
             Err(error) if error.unauthorized => error,
             answer => return answer,
         };
@@ -246,7 +257,25 @@ impl App {
                 return Err(error);
             }
         }
-        self.connection.send(request(access_token(self)?.0)).await
+        ask(access_token(self)?.0).await
+    }
+
+    pub(crate) fn connection(&self) -> &dyn Connection {
+        &*self.connection
+    }
+
+    /// Says something whenever a user leaves, and when the app is closed.
+    pub(crate) fn departed(&self) -> watch::Receiver<()> {
+        self.state().departed()
+    }
+
+    /// How often a user has left.
+    pub(crate) fn departures(&self, handle: Handle) -> Result<u64> {
+        Ok(self.state().get(handle)?.departures)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().is_closed()
     }
 
     /// Calls a function, or one of a data source's.
@@ -323,6 +352,7 @@ impl App {
 
     /// Lets go of the backend. What is called afterwards fails.
     pub async fn close(&self) {
+        self.state().close();
         self.connection.close().await;
     }
 

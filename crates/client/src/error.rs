@@ -21,6 +21,8 @@ pub struct Error {
     pub link: Option<String>,
     /// Whether the backend did not accept the access token.
     pub(crate) unauthorized: bool,
+    /// Whether it was the way to the backend that failed, and may be open again.
+    pub(crate) interrupted: bool,
 }
 
 impl Error {
@@ -34,6 +36,7 @@ impl Error {
             status: None,
             link: None,
             unauthorized: false,
+            interrupted: false,
         }
     }
 
@@ -59,6 +62,10 @@ impl Error {
 
     pub(crate) fn missing_json_key(key: &str) -> Self {
         Self::client(4202, "MissingJsonKey", format!("Missing JSON key: {key}"))
+    }
+
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self { interrupted: true, ..Self::custom(message) }
     }
 
     pub(crate) fn closed() -> Self {

@@ -6,8 +6,10 @@ pub mod connection;
 mod error;
 mod session_file;
 mod state;
+mod watch;
 
 pub use app::{App, Settings};
 pub use error::{Error, Result};
 pub use session_file::{Metadata, SessionFile};
 pub use state::{Event, Handle, UserState, UserView};
+pub use watch::Watching;

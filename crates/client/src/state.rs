@@ -7,6 +7,7 @@ use backend::{
     request::{Access, Identity, Profile, Session},
 };
 use bson::raw::RawDocumentBuf;
+use tokio::sync::watch;
 
 use crate::{Error, Result};
 
@@ -52,6 +53,8 @@ pub(crate) struct User {
     pub(crate) access_token: Secret,
     /// Counts the access tokens: two made in one second are the same text.
     pub(crate) generation: u64,
+    /// Counts how often he or she was logged out or removed.
+    pub(crate) departures: u64,
     pub(crate) refresh_token: Secret,
     pub(crate) device_id: String,
     pub(crate) identities: Vec<Identity>,
@@ -82,6 +85,8 @@ pub(crate) struct State {
     users: Vec<User>,
     current: Option<Handle>,
     events: VecDeque<Event>,
+    departed: watch::Sender<()>,
+    is_closed: bool,
 }
 
 impl User {
@@ -91,6 +96,7 @@ impl User {
             state: UserState::LoggedOut,
             access_token: Secret::from(String::new()),
             generation: 0,
+            departures: 0,
             refresh_token: Secret::from(String::new()),
             device_id: String::new(),
             identities: Vec::new(),
@@ -103,7 +109,8 @@ impl User {
         matches!(&self.identities[..], [identity] if identity.provider_type == "anon-user")
     }
 
-    fn clear_tokens(&mut self) {
+    fn leave(&mut self) {
+        self.departures += 1;
         self.access_token = Secret::from(String::new());
         self.refresh_token = Secret::from(String::new());
     }
@@ -130,7 +137,7 @@ impl State {
     pub(crate) fn restore(users: Vec<User>, current: Option<&str>) -> Self {
         let current =
             current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
-        let mut state = Self { users, current: current.map(|place| place as Handle), events: VecDeque::new() };
+        let mut state = Self { users, current: current.map(|place| place as Handle), ..Self::default() };
         state.fall_back();
         state
     }
@@ -223,7 +230,7 @@ impl State {
         }
         let refresh_token = user.refresh_token.clone();
         user.state = if user.is_anonymous() { UserState::Removed } else { UserState::LoggedOut };
-        user.clear_tokens();
+        user.leave();
         user.custom_data = None;
         self.left(handle);
         Ok(Some(refresh_token))
@@ -237,7 +244,7 @@ impl State {
         }
         let refresh_token = (user.state == UserState::LoggedIn).then(|| user.refresh_token.clone());
         user.state = UserState::Removed;
-        user.clear_tokens();
+        user.leave();
         self.left(handle);
         Ok(refresh_token)
     }
@@ -245,8 +252,9 @@ impl State {
     pub(crate) fn deleted(&mut self, handle: Handle) -> Result<()> {
         let user = self.get_mut(handle)?;
         user.state = UserState::Removed;
-        user.clear_tokens();
+        user.leave();
         self.fall_back();
+        self.departed.send_replace(());
         self.events.push_back(Event::App);
         Ok(())
     }
@@ -255,8 +263,23 @@ impl State {
         self.events.push_back(Event::App);
     }
 
+    /// Ends all that waits for what happens to users.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+        self.departed.send_replace(());
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub(crate) fn departed(&self) -> watch::Receiver<()> {
+        self.departed.subscribe()
+    }
+
     fn left(&mut self, handle: Handle) {
         self.fall_back();
+        self.departed.send_replace(());
         self.events.push_back(Event::User(handle));
     }
 

@@ -3,7 +3,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use backend::ErrorCode;
@@ -16,7 +16,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) enum Answer {
     Json(StatusCode, Vec<u8>),
     Nothing,
-    Error { status: StatusCode, error: backend::Error },
+    /// Server-sent events, for as long as they come.
+    Events(Body),
+    Error {
+        status: StatusCode,
+        error: backend::Error,
+    },
 }
 
 #[derive(Serialize)]
@@ -26,6 +31,12 @@ struct ErrorBody<'a> {
     /// MongoDB's own number, which our own client shows. Others do not look for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_code: Option<i32>,
+}
+
+/// An error as JSON.
+pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
+    let body = ErrorBody { error: &error.message, error_code: error.code.name(), server_code: error.server_code };
+    serde_json::to_vec(&body).unwrap_or_default()
 }
 
 impl Answer {
@@ -83,11 +94,16 @@ impl IntoResponse for Answer {
         let (status, body, retry_after) = match self {
             Self::Json(status, body) => (status, body, None),
             Self::Nothing => return StatusCode::NO_CONTENT.into_response(),
-            Self::Error { status, error } => {
-                let backend::Error { code, ref message, server_code, retry_after } = error;
-                let body = ErrorBody { error: message, error_code: code.name(), server_code };
-                (status, serde_json::to_vec(&body).unwrap_or_default(), retry_after)
+            Self::Events(body) => {
+                let headers = [
+                    (header::CONTENT_TYPE, "text/event-stream"),
+                    (header::CACHE_CONTROL, "no-store"),
+                    // Some proxies otherwise keep back what comes until it is a lot.
+                    (HeaderName::from_static("x-accel-buffering"), "no"),
+                ];
+                return (headers, body).into_response();
             }
+            Self::Error { status, error } => (status, error_body(&error), error.retry_after),
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;

@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod cors;
+mod events;
 mod listen;
 mod metrics;
 mod observe;

@@ -111,6 +111,7 @@ impl Server {
         let url = options.public_url.unwrap_or_else(|| url_of(if tls.is_some() { "https" } else { "http" }, bound));
         let url = url.trim_end_matches('/').to_owned();
         let metrics = Metrics::new(Arc::clone(&backend));
+        let (end, ending) = watch::channel(false);
         let site = Arc::new(Site {
             backend,
             url: url.clone(),
@@ -118,8 +119,8 @@ impl Server {
             patience: options.patience.unwrap_or(PATIENCE),
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
+            ending: ending.clone(),
         });
-        let (end, ending) = watch::channel(false);
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));
         let mut serving = Vec::new();

@@ -13,6 +13,7 @@ use backend::{
     ejson::{Canonical, Json},
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocumentBuf},
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::Answer,
     body::{self, bearer, document, object, text},
+    events,
     metrics::Metrics,
     observe,
     origin::Proxies,
@@ -40,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) patience: Duration,
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
+    /// Becomes true when the server is to end.
+    pub(crate) ending: tokio::sync::watch::Receiver<bool>,
 }
 
 /// What is asked of `local-userpass` but a log-in, by the ends of the routes.
@@ -55,7 +59,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route(&app("/location"), get(location))
         .route(&app("/auth/jwks"), get(public_keys))
         .route(&app("/auth/providers/{provider}/login"), post(log_in))
-        .route(&app("/functions/call"), post(call_function))
+        .route(&app("/functions/call"), post(call_function).get(watch))
         .route(&app("/push/providers/{service}/registration"), any(push))
         .route(&api("/auth/profile"), get(profile))
         .route(&api("/auth/session"), post(refresh_session).delete(end_session))
@@ -303,7 +307,40 @@ async fn call_function(
     site.check_app(&app)?;
     let access_token = bearer(&headers)?;
     let bytes = site.read(request).await?;
-    let mut body = object(&bytes)?;
+    let call = Request::CallFunction(function_call(&bytes, access_token)?);
+    let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
+    Ok(Answer::json(&Canonical(value.as_raw_bson_ref())))
+}
+
+/// The query of a call whose answer is a stream of events.
+#[derive(Deserialize)]
+struct WatchQuery {
+    baas_request: String,
+    baas_at: Option<String>,
+}
+
+async fn watch(
+    State(site): Shared,
+    Path(app): Path<String>,
+    Query(query): Query<WatchQuery>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    site.check_app(&app)?;
+    // In the query it is the SDK's, in the header realm-web's and ours.
+    let access_token = match query.baas_at {
+        Some(token) => Secret::from(token),
+        None => bearer(&headers)?,
+    };
+    // What forms make of a plus sign.
+    let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
+    let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
+    let watcher = site.backend.watch(function_call(&request, access_token)?).await?;
+    Ok(Answer::Events(events::body(watcher, site.ending.clone())))
+}
+
+/// A call as it is sent: `{ name, service, arguments }`.
+fn function_call(bytes: &[u8], access_token: Secret) -> Result<CallFunction, Answer> {
+    let mut body = object(bytes)?;
     let name = text(&body, "name")?;
     let service = body.get("service").map(|_| text(&body, "service")).transpose()?;
     let arguments = match body.remove("arguments") {
@@ -324,7 +361,5 @@ async fn call_function(
             all
         }
     };
-    let call = Request::CallFunction(CallFunction { access_token, service, name, arguments });
-    let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
-    Ok(Answer::json(&Canonical(value.as_raw_bson_ref())))
+    Ok(CallFunction { access_token, service, name, arguments })
 }

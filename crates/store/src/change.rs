@@ -132,6 +132,9 @@ pub trait ChangeStream: Send + fmt::Debug {
     /// [`Error::Closed`](crate::Error::Closed) with the store.
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Arc<ChangeEvent>>>>;
 
+    /// The collection.
+    fn namespace(&self) -> &Namespace;
+
     /// The place after all that [`next`](Self::next) has answered with or passed over; none before anything was ever written.
     fn position(&self) -> Option<ResumeToken>;
 }

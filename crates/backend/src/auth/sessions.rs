@@ -40,6 +40,7 @@ pub(crate) struct Caller {
 }
 
 /// Who a genuine token says that its bearer is.
+#[derive(Debug)]
 pub(crate) struct Claim(Verified);
 
 impl Claim {

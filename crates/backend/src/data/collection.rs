@@ -53,7 +53,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    fn guard(&self) -> Option<Arc<dyn Guard>> {
+    pub(super) fn guard(&self) -> Option<Arc<dyn Guard>> {
         match self {
             Self::System => None,
             Self::Guarded(guard) => Some(Arc::clone(guard)),
@@ -77,7 +77,7 @@ impl Access {
     }
 
     /// A filter that the caller may use.
-    fn filter(&self, arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
+    pub(super) fn filter(&self, arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
         let filter = arguments.document(key)?.map_or(Ok(Filter::all()), Filter::parse)?;
         self.check(|visit| filter.operators(visit))?;
         Ok(filter)
@@ -106,8 +106,8 @@ impl Access {
 /// A call that has been read, waiting for the rules of its collection.
 pub(crate) struct Call<'a> {
     pub(crate) namespace: Namespace,
-    name: &'a str,
-    arguments: &'a RawDocument,
+    pub(super) name: &'a str,
+    pub(super) arguments: &'a RawDocument,
 }
 
 impl Collections {
@@ -213,6 +213,7 @@ impl Collections {
                 Access::System => self.administer(name, namespace, &arguments).await,
                 Access::Guarded(_) => Err(no_function(name)),
             },
+            "watch" => Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
             "count" => {
                 let count =
                     Count { namespace, filter: access.filter(&arguments, "query")?, limit: arguments.limit()?, guard };
@@ -239,7 +240,7 @@ impl Collections {
 }
 
 /// The keys that each function takes beside the database and the collection.
-fn takes(name: &str) -> Result<&'static [&'static str]> {
+pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
     Ok(match name {
         "find" => &["query", "project", "sort", "limit"],
         "findOne" => &["query", "project", "sort"],
@@ -257,7 +258,7 @@ fn takes(name: &str) -> Result<&'static [&'static str]> {
         "indexes" => &[],
         "dropIndex" => &["name"],
         "explain" => &["query", "project", "sort", "limit"],
-        "watch" => return Err(Error::new(ErrorCode::FunctionExecutionError, "watch is not supported yet")),
+        "watch" => &["ids", "filter", "resumeAfter"],
         _ => return Err(no_function(name)),
     })
 }

@@ -9,7 +9,10 @@ use bson::{Document, doc};
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::*;
-use crate::connection::{Embedded, StoreLocation};
+use crate::{
+    Watching,
+    connection::{Embedded, EventStream, StoreLocation},
+};
 
 /// A backend in memory that can be told to be unreachable, or not to accept an access token.
 #[derive(Debug)]
@@ -19,6 +22,32 @@ struct Moody {
     rejects_access: AtomicBool,
     refreshes: AtomicUsize,
     requests: AtomicUsize,
+    /// Interrupts the streams that there are.
+    cut: tokio::sync::watch::Sender<()>,
+}
+
+/// A stream that can be interrupted.
+#[derive(Debug)]
+struct Cut {
+    stream: Box<dyn EventStream>,
+    cut: tokio::sync::watch::Receiver<()>,
+}
+
+impl EventStream for Cut {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        async move {
+            let next = std::pin::pin!(self.stream.next());
+            match futures_util::future::select(std::pin::pin!(self.cut.changed()), next).await {
+                futures_util::future::Either::Left(_) => Err(Error::interrupted("cut")),
+                futures_util::future::Either::Right((events, _)) => events,
+            }
+        }
+        .boxed()
+    }
+
+    fn position(&self) -> Option<RawDocumentBuf> {
+        self.stream.position()
+    }
 }
 
 impl Connection for Moody {
@@ -45,6 +74,20 @@ impl Connection for Moody {
         .boxed()
     }
 
+    fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
+        async move {
+            if self.unreachable.load(Ordering::SeqCst) {
+                return Err(Error::interrupted("unreachable"));
+            }
+            if self.rejects_access.load(Ordering::SeqCst) {
+                return Err(Error { unauthorized: true, ..Error::custom("expired") });
+            }
+            let stream = self.inner.watch(call).await?;
+            Ok(Box::new(Cut { stream, cut: self.cut.subscribe() }) as Box<dyn EventStream>)
+        }
+        .boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
     }
@@ -57,6 +100,7 @@ fn moody() -> Arc<Moody> {
         rejects_access: AtomicBool::new(false),
         refreshes: AtomicUsize::new(0),
         requests: AtomicUsize::new(0),
+        cut: tokio::sync::watch::Sender::default(),
     })
 }
 
@@ -68,6 +112,23 @@ async fn email_user(app: &App, email: &str) -> Handle {
     let password = || Secret::from("passw0rd".to_owned());
     app.email_password(EmailPasswordRequest::Register { email: email.into(), password: password() }).await.unwrap();
     app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
+}
+
+fn follow(user: Handle) -> Watching {
+    let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
+    Watching::new(user, "mongodb-atlas".into(), RawDocumentBuf::try_from(arguments).unwrap())
+}
+
+/// The numbers of the documents that the next events are about, so many; none once the stream has ended.
+async fn numbers(app: &App, watching: &mut Watching, count: usize) -> Option<Vec<i32>> {
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), app.next_events(watching)).await;
+        for event in next.expect("events come").unwrap()? {
+            numbers.push(event.get_document("fullDocument").unwrap().get_i32("n").unwrap());
+        }
+    }
+    Some(numbers)
 }
 
 async fn insert(app: &App, user: Handle, document: Document) -> Result<RawBson> {
@@ -262,4 +323,56 @@ async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "the file is left alone");
     }
     assert_eq!(open(&connection, Some(path), &Metadata::InMemory).unwrap().all_users().len(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_interrupted_is_taken_up_again_where_it_was() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = email_user(&app, "a@example.com").await;
+    let add = async |n: i32| insert(&app, user, doc! { "userId": app.user_id(user).unwrap(), "n": n }).await.unwrap();
+    let mut watching = follow(user);
+    assert!(futures_util::poll!(Box::pin(app.next_events(&mut watching))).is_pending());
+    add(1).await;
+    assert_eq!(numbers(&app, &mut watching, 1).await, Some(vec![1]));
+    // Nothing was told since, and the backend is away for a while.
+    connection.cut.send_replace(());
+    connection.unreachable.store(true, Ordering::SeqCst);
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(50), app.next_events(&mut watching)).await;
+    assert!(waiting.is_err(), "it goes on trying");
+    connection.unreachable.store(false, Ordering::SeqCst);
+    add(2).await;
+    add(3).await;
+    connection.rejects_access.store(true, Ordering::SeqCst);
+    assert_eq!(numbers(&app, &mut watching, 2).await, Some(vec![2, 3]));
+    assert!(connection.refreshes.load(Ordering::SeqCst) > 0, "a new access token was asked for");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = email_user(&app, "a@example.com").await;
+    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let (mut of_user, mut of_other) = (follow(user), follow(other));
+    let (ended, ()) = futures_util::future::join(app.next_events(&mut of_user), async {
+        assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
+        app.log_out(user).await.unwrap();
+        // Whoever comes back begins anew.
+        app.log_in(
+            Credentials::EmailPassword { email: "a@example.com".into(), password: Secret::from("passw0rd".to_owned()) },
+            true,
+        )
+        .await
+        .unwrap();
+    })
+    .await;
+    assert_eq!(ended, Ok(None));
+    assert_eq!(app.next_events(&mut of_user).await, Ok(None));
+    assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
+    app.log_out(user).await.unwrap();
+    let error = app.next_events(&mut follow(user)).await.unwrap_err();
+    assert_eq!(error.message, "Request failed: Unauthorized (401)");
+    let (ended, ()) = futures_util::future::join(app.next_events(&mut of_other), app.close()).await;
+    assert_eq!(ended, Ok(None));
 }

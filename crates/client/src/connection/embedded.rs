@@ -6,11 +6,17 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use backend::{Backend, Definition, Environment, Options, Request, Response, StoreLocation, definition::Problem};
-use bson::{RawBson, raw::RawDocument};
+use backend::{
+    Backend, Definition, Environment, Options, Request, Response, StoreLocation, Watcher, definition::Problem,
+    request::CallFunction,
+};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+};
 use futures_util::future::{BoxFuture, FutureExt};
 
-use super::Connection;
+use super::{Connection, EventStream};
 use crate::{Error, Result};
 
 /// What makes two connections share a backend.
@@ -93,6 +99,14 @@ impl Embedded {
         Ok(self.backend.call_as_system(service, name, arguments).await?)
     }
 
+    /// Begins to follow a collection under no rules, for the operator.
+    ///
+    /// # Errors
+    /// As the backend says.
+    pub async fn watch_as_system(&self, service: &str, arguments: &RawDocument) -> Result<Box<dyn EventStream>> {
+        Ok(Box::new(self.backend.watch_as_system(service, arguments).await?))
+    }
+
     /// Takes this connection out of the registry; whether it was the last one.
     fn leave(&self) -> bool {
         let Some(key) = self.key.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
@@ -139,6 +153,10 @@ impl Connection for Embedded {
         async move { Ok(self.backend.handle(request).await?) }.boxed()
     }
 
+    fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
+        async move { Ok(Box::new(self.backend.watch(call).await?) as Box<dyn EventStream>) }.boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             if self.leave() {
@@ -146,5 +164,15 @@ impl Connection for Embedded {
             }
         }
         .boxed()
+    }
+}
+
+impl EventStream for Watcher {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        async move { Ok(Self::next(self).await?) }.boxed()
+    }
+
+    fn position(&self) -> Option<RawDocumentBuf> {
+        Self::position(self)
     }
 }

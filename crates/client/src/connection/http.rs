@@ -1,15 +1,16 @@
 //! A backend elsewhere, over HTTP: the App Services client API, as `crates/server` speaks it.
 
+mod events;
 mod wire;
 
 use std::{pin::pin, time::Duration};
 
-use backend::{Request, Response};
+use backend::{Request, Response, request::CallFunction};
 use futures_util::future::{self, BoxFuture, Either, FutureExt};
 use reqwest::{Client, Url, header};
 use tokio::sync::{OnceCell, watch};
 
-use super::Connection;
+use super::{Connection, EventStream};
 use crate::{Error, Result};
 use wire::{Answer, Call};
 
@@ -27,6 +28,7 @@ pub struct Http {
     base_url: Url,
     /// Where the backend wants requests to go: asked once.
     host: OnceCell<Url>,
+    timeout: Duration,
     closed: watch::Sender<bool>,
 }
 
@@ -55,6 +57,7 @@ impl Http {
                 Error::custom("Expected 'baseUrl' to begin with http:// or https:// and to name a host, and no user")
             })?,
             host: OnceCell::new(),
+            timeout,
             closed: watch::Sender::new(false),
         })
     }
@@ -96,10 +99,30 @@ impl Http {
         call.expects.read(&self.exchange(sent, &url).await?)
     }
 
+    async fn begin_to_watch(&self, call: CallFunction) -> Result<Box<dyn EventStream>> {
+        let token = call.access_token.clone();
+        let query = wire::watch_query(&call)?;
+        let mut url = self.url(self.host().await?, &wire::functions(&self.app_id));
+        url.query_pairs_mut().append_pair("baas_request", &query);
+        let sent = self.client.get(url.clone()).header(header::ACCEPT, wire::EVENTS).bearer_auth(token.expose());
+        // An answer that goes on has no end to wait for; only its beginning has.
+        let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
+        let answer = match tokio::time::timeout(self.timeout, sent).await {
+            Ok(answer) => answer.map_err(|error| interrupted(&url, &cause(&error)))?,
+            Err(_) => return Err(interrupted(&url, TOO_LONG)),
+        };
+        if answer.status().is_success() {
+            return Ok(Box::new(events::Events::new(answer)));
+        }
+        Err(self.receive(answer, &url).await?.to_error())
+    }
+
     async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Answer> {
-        let failed =
-            |error: reqwest::Error| Error::custom(format!("request to {url} failed, reason: {}", cause(&error)));
-        let answer = request.send().await.map_err(failed)?;
+        let answer = request.send().await.map_err(|error| interrupted(url, &cause(&error)))?;
+        self.receive(answer, url).await
+    }
+
+    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<Answer> {
         let status = answer.status().as_u16();
         let is_json = answer
             .headers()
@@ -107,8 +130,22 @@ impl Http {
             .and_then(|kind| kind.to_str().ok())
             .is_some_and(|kind| kind.starts_with(wire::JSON));
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-        Ok(Answer { status, is_json, retry_after, body: answer.bytes().await.map_err(failed)? })
+        Ok(Answer {
+            status,
+            is_json,
+            retry_after,
+            body: answer.bytes().await.map_err(|error| interrupted(url, &cause(&error)))?,
+        })
     }
+}
+
+const TOO_LONG: &str = "the request took too long";
+
+/// A failure on the way, in the SDK's words. Without the query, which may be long and is the caller's business.
+fn interrupted(url: &Url, cause: &str) -> Error {
+    let mut url = url.clone();
+    url.set_query(None);
+    Error::interrupted(format!("request to {url} failed, reason: {cause}"))
 }
 
 /// A URL of HTTP, without what comes after its path.
@@ -123,7 +160,7 @@ fn parse_url(text: &str) -> Option<Url> {
 /// What is at the bottom of a failure, as the system says it.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "the request took too long".to_owned();
+        return TOO_LONG.to_owned();
     }
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
@@ -132,17 +169,25 @@ fn cause(error: &reqwest::Error) -> String {
     deepest.to_string()
 }
 
+impl Http {
+    /// Does something as long as the connection is not closed.
+    async fn unless_closed<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut closed = self.closed.subscribe();
+        let closing = pin!(closed.wait_for(|closed| *closed));
+        match future::select(closing, pin!(work)).await {
+            Either::Left(_) => Err(Error::closed()),
+            Either::Right((answer, _)) => answer,
+        }
+    }
+}
+
 impl Connection for Http {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        async move {
-            let mut closed = self.closed.subscribe();
-            let closing = pin!(closed.wait_for(|closed| *closed));
-            match future::select(closing, pin!(self.answer(request))).await {
-                Either::Left(_) => Err(Error::closed()),
-                Either::Right((answer, _)) => answer,
-            }
-        }
-        .boxed()
+        self.unless_closed(self.answer(request)).boxed()
+    }
+
+    fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
+        self.unless_closed(self.begin_to_watch(call)).boxed()
     }
 
     /// What is under way fails at once.

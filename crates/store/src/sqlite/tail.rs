@@ -327,6 +327,10 @@ impl ChangeStream for Stream {
         self.advance().boxed()
     }
 
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     fn position(&self) -> Option<ResumeToken> {
         let known = self.history.or_else(|| {
             let read = |session: Option<&mut Session>| {

@@ -8,7 +8,7 @@ use backend::{
 use base64::{
     Engine,
     alphabet::URL_SAFE,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 use bson::{
     RawBson,
@@ -22,6 +22,7 @@ use super::{API, parse_url};
 use crate::{Error, Result};
 
 pub(super) const JSON: &str = "application/json";
+pub(super) const EVENTS: &str = "text/event-stream";
 
 /// Asks for the custom data beside the token, of any size.
 pub(super) const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
@@ -59,6 +60,17 @@ pub(super) struct Answer {
     pub(super) body: bytes::Bytes,
 }
 
+pub(super) fn functions(app_id: &str) -> Vec<&str> {
+    [&API[..], &["app", app_id, "functions", "call"]].concat()
+}
+
+/// A call whose answer is a stream of events, as `baas_request` has it.
+pub(super) fn watch_query(call: &CallFunction) -> Result<String> {
+    let arguments = vec![ejson::Canonical(RawBsonRef::Document(&call.arguments))];
+    let call = FunctionCall { name: &call.name, service: call.service.as_deref(), arguments };
+    Ok(STANDARD.encode(written(&call)?))
+}
+
 pub(super) fn location(app_id: &str) -> Vec<&str> {
     [&API[..], &["app", app_id, "location"]].concat()
 }
@@ -76,6 +88,10 @@ struct FunctionCall<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
     arguments: Vec<ejson::Canonical<'a>>,
+}
+
+fn written(body: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| Error::custom(format!("the request cannot be written: {error}")))
 }
 
 impl Call {
@@ -153,9 +169,7 @@ impl Call {
     }
 
     fn with(self, body: &impl Serialize) -> Result<Self> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Error::custom(format!("the request cannot be written: {error}")))?;
-        Ok(Self { body: Some(body), ..self })
+        Ok(Self { body: Some(written(body)?), ..self })
     }
 
     fn expecting(self, expects: Expected) -> Self {
@@ -245,7 +259,7 @@ impl Answer {
     }
 
     /// The failure that an answer tells of, with the number that the SDK had for it.
-    fn to_error(&self) -> Error {
+    pub(super) fn to_error(&self) -> Error {
         let body = if self.is_json { self.json().ok() } else { None };
         let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
         let text = |key: &str| member(key).and_then(Json::as_str).filter(|text| !text.is_empty());
@@ -263,6 +277,7 @@ impl Answer {
             status: Some(self.status),
             link: text("link").map(str::to_owned),
             unauthorized: self.status == 401,
+            interrupted: matches!(self.status, 429 | 502..=504),
             ..backend::Error::new(code, message).into()
         }
     }

@@ -1,0 +1,152 @@
+//! Following a collection: its changes as change events, each of which passes the check that a read of the version that it carries
+//! would have to pass, at the time when it is told.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use bson::raw::RawDocumentBuf;
+use query::{Filter, Variables, encode_key};
+use store::{ChangeEvent, ChangeStream, ResumeToken, Store, Watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    arguments::{Arguments, invalid},
+    collection::{Access, Call},
+};
+use crate::{Backend, Result, auth::Claim, rules::RuleSet};
+
+/// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
+const SESSION_CHECK: Duration = Duration::from_secs(1);
+
+/// Somebody who follows a collection.
+#[derive(Debug)]
+pub struct Watcher {
+    stream: Box<dyn ChangeStream>,
+    /// What has come and has not been looked at.
+    changes: Vec<Arc<ChangeEvent>>,
+    /// The place after all that has been looked at.
+    position: Option<ResumeToken>,
+    selection: Selection,
+    viewer: Viewer,
+    check_at: Instant,
+}
+
+/// Which events are asked for.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// Those of documents with one of these `_id`s, as keys.
+    ids: Option<HashSet<Vec<u8>>>,
+    /// Those that match, as events.
+    filter: Option<Filter>,
+    after: Option<ResumeToken>,
+}
+
+/// For whom.
+#[derive(Debug)]
+pub(crate) enum Viewer {
+    /// The operator.
+    System,
+    /// A user, as long as the session is open.
+    User {
+        /// Where the session and the custom data are.
+        backend: Arc<Backend>,
+        /// Who it is.
+        claim: Claim,
+        /// What may be seen.
+        rules: Arc<RuleSet>,
+    },
+}
+
+impl Selection {
+    /// Reads `{ ids, filter, resumeAfter }` of a call.
+    pub(crate) fn read(call: &Call<'_>, access: &Access, variables: &Variables) -> Result<Self> {
+        let arguments = Arguments::new(call.name, call.arguments, super::collection::takes(call.name)?)?;
+        let ids = arguments.array("ids")?.map(|ids| {
+            let keys = ids.into_iter().map(|id| id.map(encode_key).map_err(|error| invalid(error.to_string())));
+            keys.collect::<Result<HashSet<_>>>()
+        });
+        let mut filter = match arguments.document("filter")? {
+            Some(_) => Some(access.filter(&arguments, "filter")?),
+            None => None,
+        };
+        if let Some(filter) = &mut filter {
+            filter.bind(variables)?;
+        }
+        let after = match arguments.document("resumeAfter")? {
+            // What is not a token is refused by the store, as one is that it cannot use.
+            Some(id) => Some(ResumeToken::read(id).unwrap_or_else(|| "".into())),
+            None => None,
+        };
+        Ok(Self { ids: ids.transpose()?, filter, after })
+    }
+
+    fn has(&self, event: &ChangeEvent) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&encode_key(event.id())))
+    }
+}
+
+impl Watcher {
+    /// Begins to follow the collection of a call.
+    pub(crate) async fn begin(
+        store: &dyn Store,
+        call: Call<'_>,
+        mut selection: Selection,
+        viewer: Viewer,
+    ) -> Result<Self> {
+        let watch = Watch { namespace: call.namespace, after: selection.after.take() };
+        let stream = store.watch(watch).await?;
+        let (changes, position) = (Vec::new(), stream.position());
+        Ok(Self { stream, changes, position, selection, viewer, check_at: Instant::now() + SESSION_CHECK })
+    }
+
+    /// Waits for the next events that the viewer may see, at least one. What is given up before it is done loses nothing.
+    ///
+    /// # Errors
+    /// `InvalidSession` once the session has ended; MongoDB's `ChangeStreamHistoryLost` where the watcher is so far behind that what
+    /// comes next is not kept any more.
+    pub async fn next(&mut self) -> Result<Vec<RawDocumentBuf>> {
+        loop {
+            if self.changes.is_empty() {
+                match &self.viewer {
+                    Viewer::System => self.changes = self.stream.next().await?,
+                    Viewer::User { .. } => match timeout_at(self.check_at, self.stream.next()).await {
+                        Ok(changes) => self.changes = changes?,
+                        Err(_) => {}
+                    },
+                }
+            }
+            // As both are now: whoever may not see any more, or is nobody any more, is told nothing more.
+            let access = self.access().await?;
+            let changes = std::mem::take(&mut self.changes);
+            self.position = self.stream.position();
+            let mut events = Vec::new();
+            for change in changes.iter().filter(|change| self.selection.has(change)) {
+                if access.guard().is_some_and(|guard| !guard.may_see(&change.document)) {
+                    continue;
+                }
+                let event = change.to_document();
+                if self.selection.filter.as_ref().map_or(Ok(true), |filter| filter.try_matches(&event))? {
+                    events.push(event);
+                }
+            }
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// The place after all that has been told or passed over, as an event's `_id`.
+    pub fn position(&self) -> Option<RawDocumentBuf> {
+        self.position.as_ref().map(ResumeToken::to_document)
+    }
+
+    async fn access(&mut self) -> Result<Access> {
+        self.check_at = Instant::now() + SESSION_CHECK;
+        match &self.viewer {
+            Viewer::System => Ok(Access::System),
+            Viewer::User { backend, claim, rules } => {
+                backend.confirm(claim).await?;
+                backend.guarded(claim, rules, self.stream.namespace()).await
+            }
+        }
+    }
+}

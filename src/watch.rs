@@ -1,0 +1,146 @@
+//! Following collections: JavaScript holds the number of a stream, and asks for the next events again and again.
+
+use std::sync::Arc;
+
+use bson::{
+    RawBson,
+    raw::{RawArrayBuf, RawDocumentBuf},
+};
+use client::{Error, Watching, connection::EventStream};
+use futures_util::future::{Either, select};
+use napi::{Env, bindgen_prelude::External};
+use napi_derive::napi;
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    bridge::{Bridge, Opened, Started},
+    operations::{app, document, wrap},
+};
+
+/// A collection that is followed.
+pub struct Watched {
+    source: Mutex<Source>,
+    stop: watch::Sender<bool>,
+}
+
+enum Source {
+    User(Box<Watching>),
+    /// The operator's, which is asked for when its first events are.
+    System {
+        service: String,
+        arguments: RawDocumentBuf,
+        stream: Option<Box<dyn EventStream>>,
+    },
+}
+
+impl Watched {
+    fn new(source: Source) -> Self {
+        Self { source: Mutex::new(source), stop: watch::Sender::new(false) }
+    }
+
+    /// Ends it, also for who waits.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    async fn next(&self, opened: &Opened) -> Result<Option<Vec<RawDocumentBuf>>, Error> {
+        let mut stopping = self.stop.subscribe();
+        let stopped = std::pin::pin!(stopping.wait_for(|stopped| *stopped));
+        let next = std::pin::pin!(async { self.source.lock().await.next(opened).await });
+        match select(stopped, next).await {
+            Either::Left(_) => Ok(None),
+            Either::Right((next, _)) => next,
+        }
+    }
+}
+
+impl Source {
+    async fn next(&mut self, opened: &Opened) -> Result<Option<Vec<RawDocumentBuf>>, Error> {
+        match self {
+            Self::User(watching) => app(opened)?.next_events(watching).await,
+            Self::System { service, arguments, stream } => {
+                let stream = match stream {
+                    Some(stream) => stream,
+                    None => stream.insert(opened.embedded()?.watch_as_system(service, arguments).await?),
+                };
+                stream.next().await.map(Some)
+            }
+        }
+    }
+}
+
+/// Begins to follow a collection for a user; the stream's number. Nothing is asked for yet.
+#[napi]
+pub fn watch(
+    bridge: &External<Bridge>,
+    handle: u32,
+    user: u32,
+    service: String,
+    arguments: &[u8],
+) -> napi::Result<u32> {
+    let watching = Box::new(Watching::new(user, service, document(arguments)?));
+    Ok(bridge.opened(handle)?.add_watched(Watched::new(Source::User(watching))))
+}
+
+/// The same as the system user, for the operator.
+#[napi]
+pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, arguments: &[u8]) -> napi::Result<u32> {
+    let source = Source::System { service, arguments: document(arguments)?, stream: None };
+    Ok(bridge.opened(handle)?.add_watched(Watched::new(source)))
+}
+
+/// Waits for the next events of a stream; nothing once it has ended. In the process it is followed when this function returns.
+#[napi]
+pub fn next_events<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    stream: u32,
+) -> napi::Result<Started<'env>> {
+    let inline = bridge.opened(handle)?.is_embedded();
+    bridge.run(env, handle, inline, |opened| async move {
+        let Some(watched) = opened.watched(stream) else { return Ok(None) };
+        let Some(events) = watched.next(&opened).await? else { return Ok(None) };
+        let mut all = RawArrayBuf::new();
+        events.into_iter().for_each(|event| all.push(event));
+        Ok(wrap(&RawBson::Array(all)))
+    })
+}
+
+/// Ends a stream.
+#[napi]
+pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
+    // Of an app that is closed there are none.
+    if let Ok(opened) = bridge.opened(handle) {
+        opened.remove_watched(stream);
+    }
+}
+
+/// All streams of an open app.
+#[derive(Default)]
+pub struct Streams {
+    last: u32,
+    watched: std::collections::HashMap<u32, Arc<Watched>>,
+}
+
+impl Streams {
+    pub fn add(&mut self, watched: Watched) -> u32 {
+        self.last += 1;
+        self.watched.insert(self.last, Arc::new(watched));
+        self.last
+    }
+
+    pub fn get(&self, stream: u32) -> Option<Arc<Watched>> {
+        self.watched.get(&stream).cloned()
+    }
+
+    pub fn remove(&mut self, stream: u32) {
+        if let Some(watched) = self.watched.remove(&stream) {
+            watched.stop();
+        }
+    }
+
+    pub fn remove_all(&mut self) {
+        self.watched.drain().for_each(|(_, watched)| watched.stop());
+    }
+}
