@@ -76,6 +76,18 @@ pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
     replaced
 }
 
+/// Gives a file that has been written under another name its own, once the disk has it; never in the place of another.
+///
+/// # Errors
+/// Where it cannot be synced, or there is one of the name already.
+pub fn finish(partial: &Path, path: &Path) -> io::Result<()> {
+    File::open(partial)?.sync_all()?;
+    // Unlike a renaming, it fails where there is one of the name.
+    fs::hard_link(partial, path)?;
+    fs::remove_file(partial)?;
+    sync_directory_of(path)
+}
+
 /// Sees to it that the directory of a file has the file after a power cut too.
 ///
 /// # Errors

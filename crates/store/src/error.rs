@@ -39,6 +39,22 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// The copy of the store cannot be made.
+    #[error("cannot write the backup {}: {reason}", path.display())]
+    Backup {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// A dump cannot be written, or not be read.
+    #[error("{}: {reason}", path.display())]
+    Dump {
+        /// Its file or directory.
+        path: PathBuf,
+        /// What is wrong there.
+        reason: String,
+    },
     /// The file was written by a newer version.
     #[error("the store {} has format {found}, and this version of Userkeep reads up to {supported}", path.display())]
     NewerFormat {

@@ -5,13 +5,17 @@
 //! check and what it allows are one.
 
 mod change;
+pub mod dump;
 mod error;
 mod guard;
 mod index;
+mod progress;
 mod request;
 mod sqlite;
 
 use futures_util::future::BoxFuture;
+
+use std::path::PathBuf;
 
 use bson::raw::RawDocumentBuf;
 
@@ -19,10 +23,31 @@ pub use change::{ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
 pub use error::{Error, Result};
 pub use guard::{Denied, Guard};
 pub use index::{Index, Partial};
+pub use progress::Progress;
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
 };
 pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore};
+
+/// Something that is wrong with a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What and where.
+    pub what: String,
+    /// Whether it is an index that does not agree with the documents, and so can be made anew.
+    pub is_of_index: bool,
+}
+
+/// Some documents of a collection.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// In the order of their insertion.
+    pub documents: Vec<RawDocumentBuf>,
+    /// After which place to go on; none where there are no more.
+    pub next: Option<i64>,
+    /// How much of the collection is before it, and how much there is about.
+    pub reached: (u64, u64),
+}
 
 /// A place for documents. Cheap to share; every method may be called from any thread.
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -69,6 +94,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `InvalidResumeToken` where the token is not one, `ChangeStreamHistoryLost` where what came after it is not kept any more.
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>>;
+
+    /// All collections.
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>>;
+
+    /// The documents of a collection after a place, so many as are read at once; 0 is before the first. Nothing is held between two
+    /// calls, so that a reader that takes its time is in nobody's way: what is written meanwhile may be there or not.
+    fn page(&self, namespace: Namespace, after: i64) -> BoxFuture<'_, Result<Page>>;
+
+    /// Makes a copy of all, as it is at one moment, that can be opened as a store.
+    ///
+    /// # Errors
+    /// Where there is a file of that name, or none can be written.
+    fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>>;
+
+    /// Looks for what is wrong, at one moment. With `repair`, indexes that do not agree with the documents are made anew
+    /// first, and what is still wrong is told.
+    fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>>;
 
     /// Finishes what is in flight and lets go of files and threads. Calls after it fail with [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;

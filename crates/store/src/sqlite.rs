@@ -1,8 +1,10 @@
 //! The embedded store: documents as BSON in SQLite (<https://sqlite.org/wal.html>), a table for each collection and one
 //! for each index. One thread writes, and puts what waits for it into one commit; readers have connections of their own.
 
+mod backup;
 mod catalog;
 mod changes;
+mod check;
 mod connection;
 mod plan;
 mod read;
@@ -22,8 +24,8 @@ use query::{Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
-    Aggregate, ChangeStream, Count, Error, Explanation, Find, Index, Namespace, Operation, Outcome, Result, Store,
-    Watch, Write,
+    Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
+    Progress, Result, Store, Watch, Write,
 };
 pub use changes::Retention;
 use connection::Session;
@@ -322,6 +324,41 @@ impl Store for SqliteStore {
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
         let stream = tail::watch(self, watch).map(|stream| Box::new(stream) as Box<dyn ChangeStream>);
         future::ready(stream).boxed()
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
+        self.on_a_thread(|session| session.map_or(Ok(Vec::new()), Session::namespaces))
+    }
+
+    fn page(&self, namespace: Namespace, after: i64) -> BoxFuture<'_, Result<Page>> {
+        self.on_a_thread(move |session| {
+            session.map_or(Ok(Page::default()), |session| read::page(session, &namespace, after))
+        })
+    }
+
+    fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>> {
+        self.on_a_thread(move |session| match session {
+            Some(session) => backup::backup(session, &file, &progress),
+            None => Err(Error::Backup { path: file, reason: "nothing has been written to the store yet".into() }),
+        })
+    }
+
+    fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
+        async move {
+            let seen = progress.clone();
+            let check = move |session: Option<&mut Session>| match session {
+                Some(session) => check::check(session, &seen),
+                None => Ok(Vec::new()),
+            };
+            let findings = self.on_a_thread(check.clone()).await?;
+            if !repair || !findings.iter().any(|finding| finding.is_of_index) {
+                return Ok(findings);
+            }
+            progress.begin("making indexes anew", 0);
+            self.submit(|reply| Job::Repair { reply }).await?;
+            self.on_a_thread(check).await
+        }
+        .boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -94,6 +94,10 @@ impl Catalog {
         self.collections.values().map(|collection| &**collection)
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Collection>> {
+        self.collections.values().cloned().collect()
+    }
+
     pub(super) fn collection(&self, namespace: &Namespace) -> Option<Arc<Collection>> {
         self.collections.get(namespace).cloned()
     }

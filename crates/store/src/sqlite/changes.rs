@@ -106,7 +106,7 @@ fn number(kind: ChangeKind) -> i64 {
     }
 }
 
-fn kind(number: i64) -> Option<ChangeKind> {
+pub(super) fn kind(number: i64) -> Option<ChangeKind> {
     [ChangeKind::Insert, ChangeKind::Update, ChangeKind::Replace, ChangeKind::Delete]
         .into_iter()
         .find(|kind| self::number(*kind) == number)

@@ -124,6 +124,14 @@ impl Session {
         answer
     }
 
+    pub(super) fn namespaces(&mut self) -> Result<Vec<Namespace>> {
+        self.catalog.refresh(&self.connection)?;
+        let mut names: Vec<_> =
+            self.catalog.collections().map(|collection| (collection.id, collection.namespace.clone())).collect();
+        names.sort_by_key(|(id, _)| *id);
+        Ok(names.into_iter().map(|(_, name)| name).collect())
+    }
+
     pub(super) fn indexes(&mut self, namespace: &Namespace) -> Result<Option<Vec<Index>>> {
         self.catalog.refresh(&self.connection)?;
         let collection = self.catalog.collection(namespace);

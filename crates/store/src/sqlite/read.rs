@@ -14,7 +14,7 @@ use super::{
     connection::Session,
     plan::{Access, Plan, Question, Source},
 };
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Result};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result};
 
 /// How many documents may be read where the event loop waits.
 const FEW: usize = 16;
@@ -335,6 +335,38 @@ pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> 
         check_count(answer.len(), at_most)?;
     }
     Ok(answer)
+}
+
+/// How much is read at once of a whole collection: so many documents, or so many bytes of them.
+const PAGE: usize = 1000;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The documents of a collection after a place.
+pub(super) fn page(session: &mut Session, namespace: &Namespace, after: i64) -> Result<Page> {
+    session.at_one_moment(|session| {
+        session.catalog.refresh(&session.connection)?;
+        let Some(collection) = session.catalog.collection(namespace) else { return Ok(Page::default()) };
+        let table = collection.id;
+        let mut page = Page::default();
+        let (mut bytes, mut last) = (0, after);
+        let sql = format!("SELECT seq, body FROM documents_{table} WHERE seq > ?1 ORDER BY seq");
+        let mut statement = session.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([after])?;
+        while let Some(row) = rows.next()? {
+            if page.documents.len() >= PAGE || bytes >= PAGE_BYTES {
+                page.next = Some(last);
+                break;
+            }
+            last = row.get(0)?;
+            let document = document(&collection, row.get_ref(1)?)?.to_owned();
+            bytes += document.as_bytes().len();
+            page.documents.push(document);
+        }
+        let sql = format!("SELECT max(seq) FROM documents_{table}");
+        let end: Option<i64> = session.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+        page.reached = (last.unsigned_abs(), end.unwrap_or(last).unsigned_abs());
+        Ok(page)
+    })
 }
 
 fn check_count(count: usize, at_most: Option<usize>) -> Result<()> {

@@ -340,7 +340,7 @@ fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64)
     Ok(())
 }
 
-fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
+pub(super) fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
     connection
         .prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?
         .execute((key, seq))?;

@@ -17,7 +17,7 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
-    Durability, Location, Retention, Shared, changes,
+    Durability, Location, Retention, Shared, changes, check,
     connection::Session,
     lock,
     tail::Tail,
@@ -46,9 +46,24 @@ const GROUP: usize = 256;
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>>>;
 
 pub(super) enum Job {
-    Write { writes: Vec<Write>, reply: Reply },
-    EnsureIndexes { namespace: Namespace, indexes: Vec<Index>, reply: Reply },
-    DropIndex { namespace: Namespace, name: String, reply: Reply },
+    Write {
+        writes: Vec<Write>,
+        reply: Reply,
+    },
+    EnsureIndexes {
+        namespace: Namespace,
+        indexes: Vec<Index>,
+        reply: Reply,
+    },
+    DropIndex {
+        namespace: Namespace,
+        name: String,
+        reply: Reply,
+    },
+    /// Makes all indexes anew.
+    Repair {
+        reply: Reply,
+    },
 }
 
 pub(super) struct Writer {
@@ -310,6 +325,9 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
             reply,
             protected(|| write::drop_index(session, &namespace, &name).map(|()| Vec::new()).map_err(Failure::from)),
         ),
+        Job::Repair { reply } => {
+            (reply, protected(|| check::repair(session).map(|()| Vec::new()).map_err(Failure::from)))
+        }
     };
     let (sql, answer) = match ran {
         Ok(outcomes) => ("RELEASE job", Ok(outcomes)),
@@ -343,13 +361,19 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 impl Job {
     fn reply(&self) -> &Reply {
         match self {
-            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } | Self::DropIndex { reply, .. } => reply,
+            Self::Write { reply, .. }
+            | Self::EnsureIndexes { reply, .. }
+            | Self::DropIndex { reply, .. }
+            | Self::Repair { reply } => reply,
         }
     }
 
     fn into_reply(self) -> Reply {
         match self {
-            Self::Write { reply, .. } | Self::EnsureIndexes { reply, .. } | Self::DropIndex { reply, .. } => reply,
+            Self::Write { reply, .. }
+            | Self::EnsureIndexes { reply, .. }
+            | Self::DropIndex { reply, .. }
+            | Self::Repair { reply } => reply,
         }
     }
 }

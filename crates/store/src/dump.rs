@@ -1,0 +1,23 @@
+//! Dumps, as mongodump writes and mongorestore reads them (<https://www.mongodb.com/docs/database-tools/mongodump/>): for each database
+//! a directory, and in it for each collection its documents one after the other (`.bson`) and its indexes as Extended JSON
+//! (`.metadata.json`).
+
+mod names;
+mod read;
+mod write;
+
+pub use read::{Import, Imported};
+pub use write::export;
+
+use std::path::Path;
+
+use crate::Error;
+
+/// What a collection's documents and its description are in.
+const DOCUMENTS: &str = ".bson";
+const METADATA: &str = ".metadata.json";
+
+/// What went wrong at a file.
+fn at(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::Dump { path: path.to_owned(), reason: reason.to_string() }
+}

@@ -1,0 +1,254 @@
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use bson::{
+    Bson, RawBson,
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use query::{Filter, MAX_DOCUMENT_SIZE, encode_key, get, validate};
+
+use super::{DOCUMENTS, METADATA, at, names::unescape};
+use crate::{Error, Find, Index, Namespace, Operation, Progress, Result, Store, Write};
+
+/// How much is written in one commit: so many documents, or so many bytes of them.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// A dump that has been looked through and can be read in.
+#[derive(Debug)]
+pub struct Import {
+    collections: Vec<Collection>,
+    /// What it has that is not carried over, and why.
+    pub reported: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Collection {
+    namespace: Namespace,
+    path: PathBuf,
+    indexes: Vec<Index>,
+}
+
+/// What reading a dump in has come to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// How many documents were written.
+    pub written: u64,
+    /// How many were there already, the same to the byte.
+    pub unchanged: u64,
+}
+
+impl Import {
+    /// Looks through the dump in a directory, all but the documents. With `ignore_indexes`, indexes of kinds that there are not here are
+    /// reported, and else are errors.
+    ///
+    /// # Errors
+    /// Everything that keeps it from being read in, each with its file; nothing has been written then.
+    pub fn open(directory: &Path, ignore_indexes: bool) -> Result<Self> {
+        let mut import = Self { collections: Vec::new(), reported: Vec::new() };
+        let mut wrong = Vec::new();
+        for database in sorted(directory)?.into_iter().filter(|path| path.is_dir()) {
+            let Some(name) = file_name(&database).and_then(unescape) else {
+                wrong.push(at(&database, "the name is not one of a database").to_string());
+                continue;
+            };
+            for path in sorted(&database)? {
+                match file_name(&path) {
+                    Some(file) if file.ends_with(".bson.gz") => {
+                        wrong.push(at(&path, "it is compressed: unpack it first, or dump without --gzip").to_string());
+                    }
+                    Some(file) if file.ends_with(DOCUMENTS) => match import.collection(&name, &path, ignore_indexes) {
+                        Ok(collection) => import.collections.push(collection),
+                        Err(error) => wrong.push(error.to_string()),
+                    },
+                    _ => {}
+                }
+            }
+        }
+        if !wrong.is_empty() {
+            let reason = format!("the dump cannot be read in, and nothing was written:\n  {}", wrong.join("\n  "));
+            return Err(at(directory, reason));
+        }
+        if import.collections.is_empty() {
+            return Err(at(directory, "there is no dump: no DATABASE/COLLECTION.bson"));
+        }
+        Ok(import)
+    }
+
+    fn collection(&mut self, database: &str, path: &Path, ignore_indexes: bool) -> Result<Collection> {
+        let stem = file_name(path).and_then(|name| name.strip_suffix(DOCUMENTS)).unwrap_or_default();
+        let described = path.with_file_name(format!("{stem}{METADATA}"));
+        let metadata = read_metadata(&described)?;
+        // A name that is too long for a file stands here alone.
+        let named = metadata.as_ref().and_then(|metadata| metadata.get_str("collectionName").ok());
+        let name = named.map(str::to_owned).or_else(|| unescape(stem));
+        let name = name.ok_or_else(|| at(path, "the name is not one of a collection"))?;
+        let mut collection =
+            Collection { namespace: Namespace::new(database, &name), path: path.to_owned(), indexes: Vec::new() };
+        let Some(metadata) = metadata else { return Ok(collection) };
+        if let Ok(options) = metadata.get_document("options") {
+            for (option, _) in query::elements(options) {
+                self.reported.push(at(&described, format!("the option {option} is not carried over")).to_string());
+            }
+        }
+        for index in metadata.get_array("indexes").ok().into_iter().flatten() {
+            let index = index.ok().and_then(|index| index.as_document());
+            let index = index.ok_or_else(|| at(&described, "an index is not a document"))?;
+            match Index::parse(index) {
+                Ok(index) => collection.indexes.push(index),
+                Err(error) => {
+                    let name = index.get_str("name").unwrap_or("without a name");
+                    let error = at(&described, format!("the index {name}: {error}"));
+                    if !ignore_indexes {
+                        return Err(error);
+                    }
+                    self.reported.push(error.to_string());
+                }
+            }
+        }
+        Ok(collection)
+    }
+
+    /// Writes the documents, and then makes the indexes. A document that is there already, the same to the byte, is left as it is, so
+    /// that what was interrupted can be begun again.
+    ///
+    /// # Errors
+    /// With file, number and place of the document that is none, or whose key is another one's already. What was written before stays.
+    pub async fn run(&self, store: &dyn Store, progress: &Progress) -> Result<Imported> {
+        let mut imported = Imported::default();
+        for collection in &self.collections {
+            collection.run(store, progress, &mut imported).await?;
+        }
+        Ok(imported)
+    }
+}
+
+impl Collection {
+    async fn run(&self, store: &dyn Store, progress: &Progress, imported: &mut Imported) -> Result<()> {
+        let file = File::open(&self.path).map_err(|error| at(&self.path, error))?;
+        let size = file.metadata().map_err(|error| at(&self.path, error))?.len();
+        progress.begin(self.namespace.to_string(), size);
+        let mut documents = Documents { path: &self.path, reader: BufReader::new(file), number: 0, offset: 0 };
+        loop {
+            let (first, begun) = (documents.number, documents.offset);
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while batch.len() < BATCH && bytes < BATCH_BYTES {
+                let Some(document) = documents.next()? else { break };
+                bytes += document.as_bytes().len();
+                batch.push(document);
+            }
+            if batch.is_empty() {
+                break;
+            }
+            self.insert(store, batch, imported).await.map_err(|error| {
+                let last = documents.number;
+                at(&self.path, format!("documents {} to {last}, from byte {begun} on: {error}", first + 1))
+            })?;
+            progress.reach(documents.offset);
+        }
+        // Also where there are no documents, so that the collection is there.
+        progress.begin(format!("{} indexes", self.namespace), 0);
+        store.ensure_indexes(self.namespace.clone(), self.indexes.clone()).await.map_err(|error| at(&self.path, error))
+    }
+
+    /// Inserts those documents that are not there yet.
+    async fn insert(&self, store: &dyn Store, batch: Vec<RawDocumentBuf>, imported: &mut Imported) -> Result<()> {
+        let mut ids = RawArrayBuf::new();
+        batch.iter().filter_map(|document| get(document, "_id")).for_each(|id| ids.push(id));
+        let filter = Filter::parse(&rawdoc! { "_id": { "$in": ids } })?;
+        let found = store.find(Find::new(self.namespace.clone(), filter)).await?;
+        let key = |document: &RawDocument| get(document, "_id").map(encode_key);
+        let there: HashMap<_, _> = found.iter().map(|document| (key(document), document)).collect();
+        let mut missing = Vec::new();
+        for document in batch {
+            match there.get(&key(&document)) {
+                Some(other) if other.as_bytes() == document.as_bytes() => imported.unchanged += 1,
+                Some(other) => {
+                    let id = get(other, "_id").map(|id| Bson::try_from(RawBson::from(id)));
+                    let id = id.and_then(Result::ok).unwrap_or(Bson::Null);
+                    return Err(Error::DuplicateKey {
+                        namespace: self.namespace.clone(),
+                        index: "_id_".into(),
+                        key: format!("{{ _id: {id} }}, whose document is another one"),
+                    });
+                }
+                None => missing.push(document),
+            }
+        }
+        let count = missing.len() as u64;
+        if count > 0 {
+            let operation = Operation::Insert(missing);
+            store.write(vec![Write { namespace: self.namespace.clone(), operation, guard: None }]).await?;
+        }
+        imported.written += count;
+        Ok(())
+    }
+}
+
+/// The documents of a file, one after the other.
+struct Documents<'a> {
+    path: &'a Path,
+    reader: BufReader<File>,
+    number: u64,
+    offset: u64,
+}
+
+impl Documents<'_> {
+    fn next(&mut self) -> Result<Option<RawDocumentBuf>> {
+        let (path, number, offset) = (self.path, self.number + 1, self.offset);
+        let wrong = |what: &dyn std::fmt::Display| at(path, format!("document {number}, at byte {offset}: {what}"));
+        let mut length = [0; 4];
+        match self.reader.read(&mut length[..1]) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(wrong(&error)),
+        }
+        let cut = |error: std::io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof => wrong(&"the file ends in the middle of it"),
+            _ => wrong(&error),
+        };
+        self.reader.read_exact(&mut length[1..]).map_err(cut)?;
+        let size = usize::try_from(i32::from_le_bytes(length)).unwrap_or(0);
+        if !(5..=MAX_DOCUMENT_SIZE).contains(&size) {
+            return Err(wrong(&format_args!("a document cannot have {} bytes", i32::from_le_bytes(length))));
+        }
+        let mut bytes = vec![0; size];
+        bytes[..4].copy_from_slice(&length);
+        self.reader.read_exact(&mut bytes[4..]).map_err(cut)?;
+        let document = RawDocumentBuf::from_bytes(bytes).map_err(|error| wrong(&error))?;
+        validate(&document).map_err(|error| wrong(&error))?;
+        (self.number, self.offset) = (number, offset + size as u64);
+        Ok(Some(document))
+    }
+}
+
+/// What is known of a collection beside its documents; nothing where there is no such file.
+fn read_metadata(path: &Path) -> Result<Option<RawDocumentBuf>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|error| at(path, error))?,
+    };
+    let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| at(path, error))?;
+    match Bson::try_from(json).map_err(|error| at(path, error))? {
+        Bson::Document(document) => RawDocumentBuf::try_from(document).map(Some).map_err(|error| at(path, error)),
+        _ => Err(at(path, "it is not a JSON object")),
+    }
+}
+
+fn sorted(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory).map_err(|error| at(directory, error))?;
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()).map_err(|error| at(directory, error)))
+        .collect::<Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}

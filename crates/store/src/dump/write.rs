@@ -1,0 +1,86 @@
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use bson::{Bson, Document, doc};
+
+use super::{DOCUMENTS, METADATA, at, names::escape};
+use crate::{Index, Namespace, Progress, Result, Store};
+
+/// Writes all collections into a directory that is empty or made; how many documents they had. The files are their owner's alone.
+///
+/// Each collection is read page by page, so what is written meanwhile may be in it or not; a backup is of one moment.
+///
+/// # Errors
+/// Where the directory is not empty or cannot be written, or the store not be read.
+pub async fn export(store: &dyn Store, directory: &Path, progress: &Progress) -> Result<u64> {
+    files::create_directory(directory).map_err(|error| at(directory, error))?;
+    let others = std::fs::read_dir(directory).map_err(|error| at(directory, error))?;
+    if others.flatten().any(|entry| entry.file_name() != ".gitignore") {
+        return Err(at(directory, "the directory is not empty; nothing was written"));
+    }
+    let mut count = 0;
+    for namespace in store.collections().await? {
+        count += export_collection(store, directory, &namespace, progress).await?;
+    }
+    Ok(count)
+}
+
+async fn export_collection(
+    store: &dyn Store,
+    directory: &Path,
+    namespace: &Namespace,
+    progress: &Progress,
+) -> Result<u64> {
+    let directory = directory.join(escape(&namespace.database));
+    std::fs::create_dir_all(&directory).map_err(|error| at(&directory, error))?;
+    let file = |suffix: &str| directory.join(format!("{}{suffix}", escape(&namespace.collection)));
+    progress.begin(namespace.to_string(), 0);
+
+    let path = file(DOCUMENTS);
+    let mut documents = BufWriter::new(create(&path)?);
+    let (mut count, mut place) = (0, Some(0));
+    while let Some(after) = place {
+        let page = store.page(namespace.clone(), after).await?;
+        for document in &page.documents {
+            documents.write_all(document.as_bytes()).map_err(|error| at(&path, error))?;
+        }
+        count += page.documents.len() as u64;
+        place = page.next;
+        let (reached, total) = page.reached;
+        progress.begin(namespace.to_string(), total);
+        progress.reach(reached);
+    }
+    finish(documents, &path)?;
+
+    let path = file(METADATA);
+    let indexes = store.indexes(namespace.clone()).await?.unwrap_or_default();
+    let mut metadata = BufWriter::new(create(&path)?);
+    let json = serde_json::to_vec(&metadata_of(namespace, &indexes).into_canonical_extjson());
+    metadata.write_all(&json.map_err(|error| at(&path, error))?).map_err(|error| at(&path, error))?;
+    finish(metadata, &path)?;
+    Ok(count)
+}
+
+fn metadata_of(namespace: &Namespace, indexes: &[Index]) -> Bson {
+    let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+    let others = indexes.iter().filter_map(|index| Document::try_from(index.to_document()).ok());
+    let indexes: Vec<Bson> = std::iter::once(id).chain(others).map(Bson::Document).collect();
+    Bson::Document(doc! {
+        "indexes": indexes,
+        "collectionName": &*namespace.collection,
+        "type": "collection",
+        "options": {},
+    })
+}
+
+fn create(path: &Path) -> Result<File> {
+    files::open_private(path).map_err(|error| at(path, error))
+}
+
+fn finish(writer: BufWriter<File>, path: &Path) -> Result<()> {
+    let file = writer.into_inner().map_err(|error| at(path, error.error()))?;
+    file.sync_all().map_err(|error| at(path, error))
+}

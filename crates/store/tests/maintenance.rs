@@ -1,0 +1,322 @@
+//! What an operator does to a store: checks and repairs it, copies it while it is written, writes dumps and reads them in.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bson::{
+    Bson, DateTime, Decimal128, Document, Timestamp, doc,
+    oid::ObjectId,
+    raw::{RawDocument, RawDocumentBuf},
+};
+use query::{Environment, Filter, Update};
+use store::{
+    Change, Error, Find, Finding, Index, Location, Modify, Namespace, Operation, Progress, SqliteStore, Store, Watch,
+    Write,
+    dump::{self, Import, Imported},
+};
+
+struct Real;
+
+impl Environment for Real {
+    fn now(&self) -> DateTime {
+        DateTime::now()
+    }
+
+    fn new_id(&self) -> ObjectId {
+        ObjectId::new()
+    }
+}
+
+fn people() -> Namespace {
+    Namespace::new("app", "people")
+}
+
+fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(Location::File(path.to_owned()), Arc::new(Real)).unwrap()
+}
+
+fn raw(document: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).unwrap()
+}
+
+async fn insert(store: &SqliteStore, namespace: &Namespace, documents: &[Document]) -> Result<(), Error> {
+    let operation = Operation::Insert(documents.iter().map(raw).collect());
+    store.write(vec![Write { namespace: namespace.clone(), operation, guard: None }]).await.map(|_| ())
+}
+
+async fn all(store: &SqliteStore, namespace: &Namespace) -> Vec<RawDocumentBuf> {
+    store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap()
+}
+
+fn index(description: Document) -> Index {
+    Index::parse(&raw(&description)).unwrap()
+}
+
+/// People with two indexes, some of whom have been changed and removed.
+async fn filled(path: &Path) -> SqliteStore {
+    let store = open(path);
+    let indexes =
+        vec![index(doc! { "key": { "name": 1 }, "unique": true }), index(doc! { "key": { "tags": 1, "n": -1 } })];
+    store.ensure_indexes(people(), indexes).await.unwrap();
+    let people: Vec<Document> = (0..300)
+        .map(|n| doc! { "_id": n, "name": format!("n{n}"), "n": n, "tags": ["a", format!("t{}", n % 7)] })
+        .collect();
+    insert(&store, &self::people(), &people).await.unwrap();
+    let change = |filter: Document, change| {
+        let modify = Modify::new(Filter::parse(&raw(&filter)).unwrap(), true, change);
+        store.write(vec![Write { namespace: self::people(), operation: Operation::modify(modify), guard: None }])
+    };
+    let update = Update::parse(&raw(&doc! { "$inc": { "n": 1000 }, "$pop": { "tags": 1 } })).unwrap();
+    change(doc! { "n": { "$lt": 100 } }, Change::Update { update, upsert: false }).await.unwrap();
+    change(doc! { "n": { "$gte": 200, "$lt": 250 } }, Change::Delete).await.unwrap();
+    store
+}
+
+async fn check(store: &SqliteStore, repair: bool) -> Vec<Finding> {
+    store.check(repair, Progress::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_store_that_is_whole_has_nothing_wrong_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("none.sqlite"));
+    assert_eq!(check(&store, true).await, []);
+    let store = filled(&directory.path().join("store.sqlite")).await;
+    let progress = Progress::default();
+    assert_eq!(store.check(false, progress.clone()).await.unwrap(), []);
+    assert_eq!(progress.read().0, "changes");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_and_indexes_are_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let damages = [
+        ("DELETE FROM entries_1 WHERE seq = 5", "app.people index name_1: the document 4 is missing", true),
+        (
+            "INSERT INTO entries_2 VALUES (x'00', 7)",
+            "app.people index tags_1_n_-1: 1 of its entries are of no document",
+            true,
+        ),
+        ("DROP TABLE multikey_2", "app.people index tags_1_n_-1: it is not marked", true),
+        ("UPDATE documents_1 SET body = x'00' WHERE seq = 9", "app.people: the document at 9 is not BSON", false),
+        (
+            "UPDATE documents_1 SET id = x'77' WHERE seq = 9",
+            "app.people: the document 8 stands under another _id",
+            false,
+        ),
+        ("DELETE FROM changes WHERE id = 40", "the change 41 does not follow the one before it", false),
+        ("UPDATE changes SET document = x'00' WHERE id = 40", "the change 40 is damaged", false),
+        ("UPDATE changes SET collection = 99 WHERE id = 300", "the change 300 is of no collection", false),
+        ("DELETE FROM documents_1 WHERE seq = 300", "the change 300 is not what has become of its document", false),
+    ];
+    for (number, (damage, told, is_of_index)) in damages.into_iter().enumerate() {
+        let path = directory.path().join(format!("{number}.sqlite"));
+        filled(&path).await.close().await;
+        rusqlite::Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let store = open(&path);
+        let findings = check(&store, false).await;
+        let found = findings.iter().find(|finding| finding.what.starts_with(told));
+        assert_eq!(found.unwrap_or_else(|| panic!("{damage}: {findings:?}")).is_of_index, is_of_index);
+        let left = check(&store, true).await;
+        assert!(left.iter().all(|finding| !finding.is_of_index), "{damage}: {left:?}");
+        assert_eq!(left.is_empty(), is_of_index, "{damage}: {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(&directory.path().join("store.sqlite")).await;
+    let target = directory.path().join("backup.sqlite");
+    let token = store.watch(Watch { namespace: people(), after: None }).await.unwrap().position().unwrap();
+    let done = AtomicBool::new(false);
+    let pairs = Namespace::new("app", "pairs");
+    let writing = async {
+        let mut number: i32 = 0;
+        while !done.load(Ordering::Relaxed) {
+            // Both or none, wherever the copy is cut.
+            insert(&store, &pairs, &[doc! { "n": number }, doc! { "n": number, "text": "x".repeat(5000) }])
+                .await
+                .unwrap();
+            number += 1;
+        }
+        number
+    };
+    let copying = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        store.backup(target.clone(), Progress::default()).await.unwrap();
+        done.store(true, Ordering::Relaxed);
+    };
+    let (written, ()) = tokio::join!(writing, copying);
+    assert!(written > 0);
+    let copy = open(&target);
+    assert_eq!(check(&copy, false).await, []);
+    assert_eq!(all(&copy, &people()).await, all(&store, &people()).await);
+    let copied = all(&copy, &pairs).await;
+    assert!(copied.len().is_multiple_of(2) && copied.len() <= 2 * written as usize, "{}", copied.len());
+    let error = copy.watch(Watch { namespace: people(), after: Some(token) }).await.unwrap_err();
+    assert!(error.to_string().contains("of another store"), "{error}");
+    let error = store.backup(target.clone(), Progress::default()).await.unwrap_err();
+    assert!(error.to_string().contains("there is a file of this name"), "{error}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    copy.close().await;
+    let names =
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.contains("partial")));
+}
+
+fn of_every_type() -> Document {
+    doc! {
+        "_id": { "a": 1, "b": [] },
+        "double": -0.0,
+        "nan": f64::NAN,
+        "decimal": "1.50".parse::<Decimal128>().unwrap(),
+        "int": 1,
+        "long": 1_i64,
+        "binary": bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] },
+        "regex": Bson::RegularExpression(bson::Regex { pattern: "^a".try_into().unwrap(), options: "i".try_into().unwrap() }),
+        "timestamp": Timestamp { time: 1, increment: 2 },
+        "date": DateTime::from_millis(-1),
+        "code": Bson::JavaScriptCode("f()".into()),
+        "null": Bson::Null,
+        "min": Bson::MinKey,
+        "undefined": Bson::Undefined,
+        "symbol": Bson::Symbol("s".into()),
+    }
+}
+
+#[tokio::test]
+async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(&directory.path().join("store.sqlite")).await;
+    let odd = Namespace::new("../db", "../../c/ö:*.");
+    insert(&store, &odd, &[of_every_type()]).await.unwrap();
+    store
+        .ensure_indexes(
+            Namespace::new("app", "empty"),
+            vec![index(doc! { "key": { "at": 1 }, "expireAfterSeconds": 7 })],
+        )
+        .await
+        .unwrap();
+    let dump = directory.path().join("dump");
+    assert_eq!(dump::export(&store, &dump, &Progress::default()).await.unwrap(), 251);
+    assert!(!directory.path().join("db").exists() && dump.join("%2E.%2Fdb").is_dir());
+    let error = dump::export(&store, &dump, &Progress::default()).await.unwrap_err();
+    assert!(error.to_string().contains("not empty"), "{error}");
+
+    let other = open(&directory.path().join("other.sqlite"));
+    let import = Import::open(&dump, false).unwrap();
+    assert_eq!(import.reported, [] as [String; 0]);
+    assert_eq!(import.run(&other, &Progress::default()).await.unwrap(), Imported { written: 251, unchanged: 0 });
+    let mut names = store.collections().await.unwrap();
+    let mut others = other.collections().await.unwrap();
+    names.sort_by_key(ToString::to_string);
+    others.sort_by_key(ToString::to_string);
+    assert_eq!(names, others);
+    for name in names {
+        let bytes =
+            |documents: Vec<RawDocumentBuf>| documents.into_iter().map(RawDocumentBuf::into_bytes).collect::<Vec<_>>();
+        assert_eq!(bytes(all(&store, &name).await), bytes(all(&other, &name).await), "{name}");
+        assert_eq!(store.indexes(name.clone()).await.unwrap(), other.indexes(name).await.unwrap());
+    }
+    assert_eq!(check(&other, false).await, []);
+    // Half of it is there.
+    let delete = Operation::modify(Modify::new(
+        Filter::parse(&raw(&doc! { "n": { "$gt": 260 } })).unwrap(),
+        true,
+        Change::Delete,
+    ));
+    other.write(vec![Write { namespace: people(), operation: delete, guard: None }]).await.unwrap();
+    let left = all(&other, &people()).await.len() as u64 + 1;
+    assert_eq!(
+        import.run(&other, &Progress::default()).await.unwrap(),
+        Imported { written: 251 - left, unchanged: left }
+    );
+}
+
+#[tokio::test]
+async fn a_dump_that_cannot_be_read_in_says_where_and_a_document_is_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = directory.path().join("dump/app");
+    std::fs::create_dir_all(&app).unwrap();
+    let dump = directory.path().join("dump");
+    let store = open(&directory.path().join("store.sqlite"));
+    assert!(Import::open(&dump, false).unwrap_err().to_string().contains("there is no dump"));
+    let good = raw(&doc! { "_id": 1, "a": 1 });
+    let write = |name: &str, bytes: &[u8]| std::fs::write(app.join(name), bytes).unwrap();
+    let run = async || Import::open(&dump, false)?.run(&store, &Progress::default()).await;
+    let bytes = good.as_bytes();
+    let cases: [(&[u8], &str); 5] = [
+        (&[bytes, &bytes[..3]].concat(), "people.bson: document 2, at byte 21: the file ends in the middle of it"),
+        (&[bytes, &bytes[..9]].concat(), "document 2, at byte 21: the file ends in the middle of it"),
+        (&[bytes, &[1, 0, 0, 0]].concat(), "document 2, at byte 21: a document cannot have 1 bytes"),
+        (&[bytes, &[255, 255, 255, 255]].concat(), "document 2, at byte 21: a document cannot have -1 bytes"),
+        (&[bytes, &[6, 0, 0, 0, 2, 0]].concat(), "document 2, at byte 21: "),
+    ];
+    for (file, expected) in cases {
+        write("people.bson", file);
+        let error = run().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(all(&store, &people()).await.len(), 0, "the batch that is not whole is not written");
+    insert(&store, &people(), &[doc! { "_id": 1, "a": 2 }]).await.unwrap();
+    write("people.bson", bytes);
+    let error = run().await.unwrap_err().to_string();
+    assert!(error.contains("documents 1 to 1, from byte 0 on: Duplicate key error"), "{error}");
+    assert_eq!(Document::try_from(all(&store, &people()).await.remove(0)).unwrap(), doc! { "_id": 1, "a": 2 });
+
+    write("other.bson.gz", b"");
+    write(
+        "people.metadata.json",
+        br#"{"indexes": [{"v": 2, "key": {"a": "text"}, "name": "a_text"}], "options": {"capped": true}}"#,
+    );
+    let error = Import::open(&dump, false).unwrap_err().to_string();
+    for expected in
+        ["nothing was written", "other.bson.gz: it is compressed", "people.metadata.json: the index a_text: "]
+    {
+        assert!(error.contains(expected), "{error}");
+    }
+    std::fs::remove_file(app.join("other.bson.gz")).unwrap();
+    let reported = Import::open(&dump, true).unwrap().reported;
+    assert!(
+        reported[0].contains("the option capped is not carried over") && reported[1].contains("a_text"),
+        "{reported:?}"
+    );
+    write("people.metadata.json", b"[");
+    assert!(Import::open(&dump, true).unwrap_err().to_string().contains("people.metadata.json: "));
+}
+
+/// Nothing is held between two pages, and each document that stays is in one of them.
+#[tokio::test]
+async fn a_reader_that_takes_its_time_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let store = open(&path);
+    let text = "x".repeat(2000);
+    let many: Vec<Document> = (0..5_000_i64).map(|n| doc! { "_id": n, "text": &text }).collect();
+    insert(&store, &people(), &many).await.unwrap();
+    let (mut seen, mut place) = (Vec::new(), Some(0));
+    while let Some(after) = place {
+        let page = store.page(people(), after).await.unwrap();
+        seen.extend(
+            page.documents.iter().map(|document: &RawDocumentBuf| RawDocument::get_i64(document, "_id").unwrap()),
+        );
+        place = page.next;
+        // What has been read already, and what has not, goes on being written; and the log can be put away.
+        insert(&store, &people(), &[doc! { "_id": 10_000 + after }]).await.unwrap();
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0);
+    }
+    assert!(seen.is_sorted() && seen.len() >= 5_000, "{}", seen.len());
+}
