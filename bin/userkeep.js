@@ -27,6 +27,13 @@ const USAGE = `Usage: userkeep <command> [options]
       --metrics-host HOST  and on this address (127.0.0.1)
       --log FORMAT         text or json (text)
       --log-level LEVEL    error, warn, info or debug (info)
+  backup FILE   copy the store into FILE, as it is at one moment, while it goes on being used
+  export DIR    write a dump into DIR, as mongodump does
+  import DIR    read such a dump in; documents that are there already are never overwritten
+  doctor        look for what is wrong with the store; exit status 1 if there is anything
+    for all four, --store and --app as above, and
+      --ignore-indexes     import: leave out indexes of kinds that Userkeep does not have
+      --repair             doctor: make indexes anew that do not agree with the documents
   init [DIR]    write a definition that runs the quickstart into DIR (./userkeep)
   check [DIR]   list every problem of the definition in DIR (./userkeep); exit status 1 if there is any
 `;
@@ -129,6 +136,84 @@ async function keys(args) {
   }
 }
 
+/** Opens the store that the options name, does something with it that takes long, and closes it. */
+async function withStore(args, options, { needs, mustExist }, work) {
+  const { values, positionals } = parse(args, { ...BACKEND_OPTIONS, ...options }, needs ? 1 : 0);
+  if (needs && positionals.length === 0) {
+    throw new UsageError(`the ${needs} is missing\n\n${USAGE}`);
+  }
+  const { openStore } = require("../lib/backend.js");
+  const { backend, store } = openStore(values, { mustExist });
+  const { onProgress, end } = progressBar();
+  try {
+    const answer = await work(backend, positionals[0], { ...values, onProgress });
+    end();
+    return { answer, store };
+  } finally {
+    end();
+    await backend.close();
+  }
+}
+
+const BAR = 30;
+
+/** Shows how far something is, to a person. */
+function progressBar() {
+  if (!process.stderr.isTTY) {
+    return { end: () => {} };
+  }
+  const clear = "\r\x1b[K";
+  const onProgress = ({ stage, done, total }) => {
+    const part = total > 0 ? Math.min(done / total, 1) : 0;
+    const bar = "#".repeat(Math.round(part * BAR)).padEnd(BAR, ".");
+    const percent = total > 0 ? `${Math.floor(part * 100)}%`.padStart(4) : "    ";
+    process.stderr.write(`${clear}[${bar}] ${percent} ${stage}`);
+  };
+  return { onProgress, end: () => process.stderr.write(clear) };
+}
+
+const say = (line) => process.stdout.write(`${line}\n`);
+
+async function backup(args) {
+  const work = (backend, file, options) => backend.backup(file, options);
+  const { store } = await withStore(args, {}, { needs: "file of the copy", mustExist: true }, work);
+  say(`copied ${store}`);
+}
+
+async function exportDump(args) {
+  const work = (backend, directory, options) => backend.export(directory, options);
+  const { answer, store } = await withStore(args, {}, { needs: "directory of the dump", mustExist: true }, work);
+  say(`wrote ${answer} documents of ${store}`);
+}
+
+async function importDump(args) {
+  const flags = { "ignore-indexes": { type: "boolean" } };
+  const work = (backend, directory, options) =>
+    backend.import(directory, { ...options, ignoreIndexes: options["ignore-indexes"] });
+  const { answer, store } = await withStore(args, flags, { needs: "directory of the dump", mustExist: false }, work);
+  for (const line of answer.reported) {
+    say(`warning: ${line}`);
+  }
+  say(`read ${answer.written} documents into ${store}; ${answer.unchanged} were there already`);
+}
+
+async function doctor(args) {
+  const flags = { repair: { type: "boolean" } };
+  const work = (backend, _nothing, options) => backend.check(options);
+  const { answer, store } = await withStore(args, flags, { mustExist: true }, work);
+  for (const { what } of answer) {
+    say(what);
+  }
+  if (answer.length === 0) {
+    say(`${store}: nothing is wrong`);
+    return;
+  }
+  process.exitCode = 1;
+  if (answer.some(({ isOfIndex }) => isOfIndex)) {
+    say("`userkeep doctor --repair` makes the indexes anew");
+  }
+}
+
 function init(args) {
   const [directory = "userkeep"] = parse(args).positionals;
   if (fs.existsSync(directory) && fs.readdirSync(directory).length > 0) {
@@ -164,7 +249,7 @@ async function check(args) {
   }
 }
 
-const COMMANDS = { serve, keys, init, check };
+const COMMANDS = { serve, keys, backup, export: exportDump, import: importDump, doctor, init, check };
 
 async function main([name, ...args]) {
   if (name === undefined || name === "help" || name === "--help") {

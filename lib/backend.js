@@ -5,9 +5,13 @@ const path = require("node:path");
 const { assert } = require("./assert.js");
 const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
+const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
 const { resolveConfiguration } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
+
+/** How often is told how far something is, in milliseconds. */
+const PROGRESS_INTERVAL = 100;
 
 /** The operator's handle: the system user, under no rules. */
 class Backend {
@@ -41,6 +45,44 @@ class Backend {
     return result(native.rotateKeys(bridge, this.#opened.handle));
   }
 
+  async backup(file, options = {}) {
+    assert.string(file, "file");
+    await this.#long(options, (handle) => native.backup(bridge, handle, path.resolve(file)));
+  }
+
+  async export(directory, options = {}) {
+    assert.string(directory, "directory");
+    return this.#long(options, (handle) => native.exportDump(bridge, handle, path.resolve(directory)));
+  }
+
+  async import(directory, options = {}) {
+    assert.string(directory, "directory");
+    const { ignoreIndexes = false } = options;
+    return this.#long(options, (handle) =>
+      native.importDump(bridge, handle, path.resolve(directory), Boolean(ignoreIndexes)),
+    );
+  }
+
+  async check(options = {}) {
+    return this.#long(options, (handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
+  }
+
+  /** Does what takes long, and says now and then how far it is. */
+  async #long({ onProgress }, begin) {
+    if (onProgress !== undefined) {
+      assert.function(onProgress, "onProgress");
+    }
+    this.#assertOpen();
+    const { handle } = this.#opened;
+    const tell = () => callBack(onProgress, native.progress(bridge, handle));
+    const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
+    try {
+      return await result(begin(handle));
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
   #assertOpen() {
     if (this.#closing) {
       throw new Error("The backend has been closed");
@@ -72,14 +114,13 @@ function definedId(directory) {
  * Opens a backend as its operator: the native handle, what there is to say about it, and how to let go of it. `idOption` is how the caller
  * names the option for the app's id.
  */
-function openNative(options, idOption) {
-  assert.object(options, "options");
+function openNative({ isStoreAlone = false, ...options }, idOption) {
   const directory = options.definition ?? process.env.USERKEEP_DEFINITION ?? "userkeep";
   const id = options.id ?? definedId(directory);
   if (id === undefined) {
     throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
   }
-  const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true });
+  const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used`);
@@ -99,7 +140,20 @@ function openNative(options, idOption) {
 
 /** Opens a backend as its operator. */
 async function openBackend(options) {
+  assert.object(options, "options");
   return new Backend(openNative(options, "id"));
 }
 
-module.exports = { openBackend, openNative };
+/** Opens a store for what needs no definition; its file and the handle. `mustExist` asks for a store that is there. */
+function openStore({ app, store, definition }, { mustExist = true } = {}) {
+  // Nothing is asked of the app, so any id will do where it does not name the file.
+  const id = app ?? (store === undefined ? undefined : "store");
+  const opened = openNative({ id, store, definition, isStoreAlone: true }, "--app");
+  if (mustExist && opened.store !== "memory" && !fs.existsSync(opened.store)) {
+    opened.close();
+    throw new Error(`there is no store at ${opened.store}`);
+  }
+  return { backend: new Backend(opened), store: opened.store };
+}
+
+module.exports = { openBackend, openNative, openStore };

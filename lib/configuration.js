@@ -158,9 +158,9 @@ function remote(config, baseUrl) {
 }
 
 /** What an app needs whose backend is in this process. */
-function embedded(config, ownFile) {
+function embedded(config, ownFile, isStoreAlone) {
   return {
-    definition: definitionDirectory(config),
+    definition: isStoreAlone ? undefined : definitionDirectory(config),
     store: storeFile(config, ownFile),
     maxDocuments: config.maxDocuments,
     durable: config.durability === "full",
@@ -172,10 +172,10 @@ function embedded(config, ownFile) {
 /**
  * What an app is opened with, from its configuration, the environment and the defaults, in this order.
  *
- * `operator` asks for the backend itself, which is in this process. `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
+ * `operator` asks for the backend itself, which is in this process, and `isStoreAlone` for no more of it than its store. `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
  * nobody knows.
  */
-function resolveConfiguration(config, { operator = false } = {}) {
+function resolveConfiguration(config, { operator = false, isStoreAlone = false } = {}) {
   checkTypes(config);
   if (operator && config.baseUrl !== undefined) {
     throw new Error("'baseUrl' names a backend elsewhere, and this one runs in this process");
@@ -187,7 +187,7 @@ function resolveConfiguration(config, { operator = false } = {}) {
   const isEmbedded = operator || (!names("baseUrl") && (names("store") || names("definition")));
   const baseUrl = isEmbedded ? undefined : setting(config, "baseUrl", "USERKEEP_BASE_URL");
   const { inMemory, key } = encryptionKey(config.metadata);
-  const backend = baseUrl === undefined ? embedded(config, ownFile) : remote(config, baseUrl);
+  const backend = baseUrl === undefined ? embedded(config, ownFile, isStoreAlone) : remote(config, baseUrl);
   const isInMemory = baseUrl === undefined && backend.store === undefined;
   const sessionFile = isInMemory || inMemory ? undefined : ownFile("session");
   const settings = JSON.stringify([backend, sessionFile, key?.toString("hex")]);

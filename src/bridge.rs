@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use backend::Progress;
 use client::{
     App, Error, Event,
     connection::{Connection, Embedded},
@@ -56,6 +57,7 @@ pub struct Opened {
     /// The server that the backend is offered by, if it is.
     server: OnceLock<Arc<Server>>,
     streams: Mutex<Streams>,
+    progress: Progress,
 }
 
 impl Opened {
@@ -67,6 +69,7 @@ impl Opened {
             at_once: Mutex::default(),
             server: OnceLock::new(),
             streams: Mutex::default(),
+            progress: Progress::default(),
         }
     }
 
@@ -85,6 +88,11 @@ impl Opened {
 
     pub fn server(&self) -> Option<Arc<Server>> {
         self.server.get().cloned()
+    }
+
+    /// How far what takes long is.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     pub fn add_watched(&self, watched: Watched) -> u32 {

@@ -13,6 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod bridge;
 mod errors;
 mod log;
+mod maintenance;
 mod operations;
 mod reads;
 mod serve;

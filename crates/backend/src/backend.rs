@@ -153,6 +153,11 @@ impl Backend {
         &self.definition
     }
 
+    /// The store, for its operator.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Lets go of the store.
     pub async fn close(&self) {
         self.store.close().await;

@@ -20,4 +20,4 @@ pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use request::{Request, Response};
 pub use secret::Secret;
-pub use store::{Durability, Location as StoreLocation, Retention};
+pub use store::{Durability, Location as StoreLocation, Progress, Retention, Store, dump};

@@ -1,0 +1,105 @@
+//! What an operator does to a store: copies, dumps, checks. All of it takes long, and can be asked how far it is.
+
+use std::{path::PathBuf, sync::Arc};
+
+use backend::dump::{self, Import};
+use bson::{RawBson, raw::RawArrayBuf, rawdoc};
+use client::Error;
+use napi::{Env, bindgen_prelude::External};
+use napi_derive::napi;
+
+use crate::{
+    bridge::{Bridge, Opened, Started},
+    operations::wrap,
+};
+
+/// How far the work of a handle is.
+#[napi(object)]
+pub struct ProgressObject {
+    pub stage: String,
+    pub done: f64,
+    pub total: f64,
+}
+
+/// How far the work is that was begun last.
+#[napi]
+pub fn progress(bridge: &External<Bridge>, handle: u32) -> napi::Result<ProgressObject> {
+    let (stage, done, total) = bridge.opened(handle)?.progress().read();
+    Ok(ProgressObject { stage, done: done as f64, total: total as f64 })
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::custom(error.to_string())
+}
+
+/// Copies the store into a file.
+#[napi]
+pub fn backup<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    file: String,
+) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, |opened| async move {
+        store(&opened)?.backup(PathBuf::from(file), opened.progress().clone()).await.map_err(failed)?;
+        Ok(None)
+    })
+}
+
+/// Writes a dump into a directory; answers with how many documents it has.
+#[napi]
+pub fn export_dump<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    directory: String,
+) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, |opened| async move {
+        let count = dump::export(&*store(&opened)?, &PathBuf::from(directory), opened.progress()).await;
+        Ok(wrap(&RawBson::Int64(count.map_err(failed)?.cast_signed())))
+    })
+}
+
+/// Reads a dump in; answers with `{ written, unchanged, reported }`.
+#[napi]
+pub fn import_dump<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    directory: String,
+    ignore_indexes: bool,
+) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, |opened| async move {
+        let import = Import::open(&PathBuf::from(directory), ignore_indexes).map_err(failed)?;
+        let imported = import.run(&*store(&opened)?, opened.progress()).await.map_err(failed)?;
+        let mut reported = RawArrayBuf::new();
+        import.reported.iter().for_each(|line| reported.push(line.as_str()));
+        Ok(wrap(&RawBson::Document(rawdoc! {
+            "written": imported.written.cast_signed(),
+            "unchanged": imported.unchanged.cast_signed(),
+            "reported": reported,
+        })))
+    })
+}
+
+/// Looks for what is wrong with a store; answers with `{ what, isOfIndex }` for each thing that is.
+#[napi]
+pub fn check_store<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    repair: bool,
+) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, |opened| async move {
+        let findings = store(&opened)?.check(repair, opened.progress().clone()).await.map_err(failed)?;
+        let mut all = RawArrayBuf::new();
+        for finding in findings {
+            all.push(rawdoc! { "what": finding.what.as_str(), "isOfIndex": finding.is_of_index });
+        }
+        Ok(wrap(&RawBson::Array(all)))
+    })
+}
+
+fn store(opened: &Opened) -> Result<Arc<dyn backend::Store>, Error> {
+    Ok(opened.embedded()?.backend().store())
+}
