@@ -102,6 +102,7 @@ impl Backend {
             retention: options.change_retention,
             // Who logs in and out is nobody's to watch.
             unwatched: Some(OWN_DATABASES),
+            sync: None,
         };
         let store = SqliteStore::open_with(location, Arc::new(environment.clone()), settings)?;
         Ok(Self::new(app_id, definition, Arc::new(store), environment, options))

@@ -27,7 +27,7 @@ pub use progress::Progress;
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
 };
-pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore};
+pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore, SyncLog};
 
 /// Something that is wrong with a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod write;
 mod writer;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -67,6 +67,27 @@ pub struct Settings {
     pub retention: Retention,
     /// Databases whose names begin so are nobody's to watch: their changes are not kept.
     pub unwatched: Option<&'static str>,
+    /// How the log is synced; by the system if not said.
+    pub sync: Option<SyncLog>,
+}
+
+/// Another way to sync the file of the log: for tests, which take the power away.
+#[derive(Clone)]
+pub struct SyncLog(Arc<SyncFn>);
+
+type SyncFn = dyn Fn(&Path) -> std::io::Result<()> + Send + Sync;
+
+impl SyncLog {
+    /// What is called with the path of the log, instead of syncing it.
+    pub fn new(sync: impl Fn(&Path) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sync))
+    }
+}
+
+impl std::fmt::Debug for SyncLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SyncLog")
+    }
 }
 
 impl Settings {

@@ -17,7 +17,7 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
-    Durability, Location, Retention, Shared, changes, check,
+    Durability, Location, Retention, Shared, SyncLog, changes, check,
     connection::Session,
     lock,
     tail::Tail,
@@ -79,7 +79,7 @@ impl Writer {
             None => Some(Session::open_for_writing(&shared.location, &shared.settings)?),
         };
         let log = match (&shared.location, shared.settings.durability) {
-            (Location::File(path), Durability::Process) => Some(Log::of(path)),
+            (Location::File(path), Durability::Process) => Some(Log::of(path, shared.settings.sync.clone())),
             _ => None,
         };
         let (jobs, queue) = channel();
@@ -187,13 +187,15 @@ struct Log {
     /// Why it could not be synced, until it can. What is written meanwhile would not survive what it must.
     failure: Option<String>,
     is_new: bool,
+    /// How it is synced, if not by the system.
+    other: Option<SyncLog>,
 }
 
 impl Log {
-    fn of(store: &Path) -> Self {
+    fn of(store: &Path, other: Option<SyncLog>) -> Self {
         let mut path = store.as_os_str().to_owned();
         path.push("-wal");
-        Self { path: path.into(), unsynced_since: None, failure: None, is_new: true }
+        Self { path: path.into(), unsynced_since: None, failure: None, is_new: true, other }
     }
 
     /// When it is to be synced.
@@ -226,6 +228,9 @@ impl Log {
 
     /// The log, and the first time that there is one.
     fn sync(&mut self) -> std::io::Result<()> {
+        if let Some(SyncLog(sync)) = &self.other {
+            return sync(&self.path);
+        }
         // The log has no locks that closing it could let go of.
         match File::open(&self.path) {
             Ok(log) => log.sync_data()?,
