@@ -1,0 +1,93 @@
+//! What `tests/crash.rs` starts and kills: a process that writes under load and watches, and says on its standard output what was
+//! acknowledged and what it was told. `crash-child FILE NAME`
+//!
+//! `R`: it watches and begins to write. `A pair version`: acknowledged. `E token id version`: an event, where `-` is a deletion.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a program for tests, which may stop at once")]
+
+use std::{io::Write as _, path::PathBuf, sync::Arc};
+
+use bson::{DateTime, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
+use futures_util::future::join_all;
+use query::{Environment, Filter, Update};
+use store::{Change, ChangeKind, Index, Location, Modify, Namespace, Operation, SqliteStore, Store, Watch, Write};
+
+struct Real;
+
+impl Environment for Real {
+    fn now(&self) -> DateTime {
+        DateTime::now()
+    }
+
+    fn new_id(&self) -> ObjectId {
+        ObjectId::new()
+    }
+}
+
+/// One line, written at once.
+fn say(line: String) {
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+fn pairs() -> Namespace {
+    Namespace::new("app", "pairs")
+}
+
+/// The write that makes a pair of documents what it is in a version: every fifth time nothing.
+fn write_of(pair: &str, version: i32) -> Vec<Write> {
+    let exists = (version - 1) % 5 != 0;
+    let one = |half: &str| {
+        let id = format!("{pair}{half}");
+        let filter = Filter::equals("_id", bson::RawBson::String(id.clone()));
+        let text = "x".repeat(50 + (version as usize * 7919) % 3000);
+        let operation = if version % 5 == 0 {
+            Operation::modify(Modify::new(filter, false, Change::Delete))
+        } else if exists {
+            let set = rawdoc! { "$set": { "version": version, "key": format!("{id}-{version}"), "text": text }, "$push": { "tags": version } };
+            let update = Update::parse(&set).unwrap();
+            Operation::modify(Modify::new(filter, false, Change::Update { update, upsert: false }))
+        } else {
+            let document: RawDocumentBuf = rawdoc! { "_id": id.as_str(), "version": version, "key": format!("{id}-{version}"), "text": text, "tags": [version] };
+            Operation::Insert(vec![document])
+        };
+        Write { namespace: pairs(), operation, guard: None }
+    };
+    vec![one("a"), one("b")]
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (file, name) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
+    let store = SqliteStore::open(Location::File(file), Arc::new(Real)).unwrap();
+    let index = |index: RawDocumentBuf| Index::parse(&index).unwrap();
+    let indexes = vec![
+        index(rawdoc! { "key": { "key": 1 }, "unique": true }),
+        index(rawdoc! { "key": { "tags": 1 } }),
+        index(rawdoc! { "key": { "version": -1, "_id": 1 } }),
+    ];
+    store.ensure_indexes(pairs(), indexes).await.unwrap();
+    let mut stream = store.watch(Watch { namespace: pairs(), after: None }).await.unwrap();
+    say("R".into());
+    let watching = async {
+        loop {
+            for event in stream.next().await.unwrap() {
+                let id = event.document.get_str("_id").unwrap();
+                let version = match event.kind {
+                    ChangeKind::Delete => "-".into(),
+                    _ => event.document.get_i32("version").unwrap().to_string(),
+                };
+                say(format!("E {} {id} {version}", event.token));
+            }
+        }
+    };
+    let writing = join_all((0..8).map(async |task| {
+        for round in 0.. {
+            for pair in 0..4 {
+                let pair = format!("{name}-{task}-{pair}");
+                store.write(write_of(&pair, round + 1)).await.unwrap();
+                say(format!("A {pair} {}", round + 1));
+            }
+        }
+    }));
+    tokio::join!(watching, writing);
+}
