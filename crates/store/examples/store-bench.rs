@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use query::{Environment, Filter, Path, Sort, Update};
 use rusqlite::{Connection, params};
 use store::{
-    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store, Write,
+    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store, Watch, Write,
 };
 
 struct Real;
@@ -72,7 +72,7 @@ async fn filled(directory: &std::path::Path, name: &str, count: i64, durability:
     store
 }
 
-/// The same rows, by hand.
+/// The same rows, by hand: documents, entries of indexes, changes.
 struct Plain(Connection);
 
 impl Plain {
@@ -86,7 +86,9 @@ impl Plain {
             .execute_batch(
                 "CREATE TABLE documents (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;
                  CREATE TABLE n (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID;
-                 CREATE TABLE name (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID;",
+                 CREATE TABLE name (key BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) STRICT, WITHOUT ROWID;
+                 CREATE TABLE changes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, kind INTEGER NOT NULL, time INTEGER NOT NULL,
+                     total INTEGER NOT NULL, document BLOB NOT NULL, description BLOB) STRICT;",
             )
             .unwrap();
         let plain = Self(connection);
@@ -109,6 +111,18 @@ impl Plain {
             let sql = format!("INSERT INTO {name} (key, seq) VALUES (?1, ?2)");
             self.0.prepare_cached(&sql).unwrap().execute(params![key(name), seq]).unwrap();
         }
+        self.note(1, document.as_bytes(), None);
+    }
+
+    /// The change, as a row.
+    fn note(&self, kind: i64, document: &[u8], description: Option<&[u8]>) {
+        self.0
+            .prepare_cached(
+                "INSERT INTO changes (collection, kind, time, total, document, description) VALUES (1, ?1, 1700000000, 0, ?2, ?3)",
+            )
+            .unwrap()
+            .execute(params![kind, document, description])
+            .unwrap();
     }
 
     fn insert_alone(&self, number: i64) {
@@ -143,6 +157,11 @@ impl Plain {
             let insert = format!("INSERT INTO {name} (key, seq) VALUES (?1, ?2)");
             self.0.prepare_cached(&insert).unwrap().execute(params![key(&after), seq]).unwrap();
         }
+        let description = rawdoc! {
+            "updatedFields": { "n": -number, "name": format!("new-{number:012}") },
+            "removedFields": [],
+        };
+        self.note(2, after.as_bytes(), Some(description.as_bytes()));
         self.0.prepare_cached("COMMIT").unwrap().execute([]).unwrap();
     }
 
@@ -227,6 +246,18 @@ async fn main() {
     plain.0.pragma_update(None, "synchronous", "FULL").unwrap();
     let ours = timed!(few, |number| synced.write(insert(vec![document(count + number)])).await.unwrap());
     report("durable insert", ours, timed!(few, |number| plain.insert_alone(5 * count + number)));
+
+    println!("\n{:<34} {:>9} {:>9}", "from a write to its event", "p50", "p99");
+    let elsewhere = SqliteStore::open(Location::File(path.join("store.sqlite")), Arc::new(Real)).unwrap();
+    for (name, writer) in [("in the process", &store), ("from another store of the file", &elsewhere)] {
+        let mut stream = store.watch(Watch { namespace: namespace(), after: None }).await.unwrap();
+        let base = if name == "in the process" { 6 * count } else { 7 * count };
+        let mut times = timed!(rounds.min(500), |number| {
+            writer.write(insert(vec![document(base + number)])).await.unwrap();
+            stream.next().await.unwrap()
+        });
+        println!("{name:<34} {:>9.1} {:>9.1}", times.at(0.5), times.at(0.99));
+    }
 
     println!(
         "\n{:<34} {:>9} {:>9} {:>11} {:>9}",

@@ -251,7 +251,7 @@ impl Store for SqliteStore {
         if let Err(error) = find.bind(&self.variables()) {
             return failed(error);
         }
-        if read::is_point_read(&find) {
+        if read::may_be_few(&find) {
             let few = |session: Option<&mut Session>| match session {
                 Some(session) => read::find_few(session, &find),
                 None => Ok(Some(Vec::new())),
@@ -269,7 +269,7 @@ impl Store for SqliteStore {
         if let Err(error) = finds.iter_mut().try_for_each(|find| find.bind(&variables)) {
             return failed(error);
         }
-        if finds.iter().all(read::is_point_read) {
+        if finds.iter().all(read::may_be_few) {
             let few = |session: Option<&mut Session>| match session {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),

@@ -93,6 +93,12 @@ impl Session {
         Ok(Self::new(connection, settings))
     }
 
+    /// Runs a statement that has no answer, prepared once.
+    pub(super) fn run(&self, sql: &str) -> Result<()> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
     /// Runs several reads on one snapshot. A write that goes on in the same connection, as in memory, is never in the
     /// middle of this: its transaction is over when the connection is free.
     pub(super) fn at_one_moment<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -100,9 +106,9 @@ impl Session {
             // Within another such read.
             return read(self);
         }
-        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        self.run("BEGIN")?;
         let answer = read(self);
-        let ended = self.connection.prepare_cached("COMMIT")?.execute([]);
+        let ended = self.run("COMMIT");
         let answer = answer?;
         ended?;
         Ok(answer)

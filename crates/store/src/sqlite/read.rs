@@ -6,7 +6,7 @@ use bson::{
     DateTime, RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::{Filter, PathFilter, Predicate};
+use query::{Filter, KeyRange, PathFilter, Predicate};
 use rusqlite::{Connection, types::ValueRef};
 
 use super::{
@@ -16,11 +16,13 @@ use super::{
 };
 use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result};
 
-/// How many documents may be read where the event loop waits.
-const FEW: usize = 16;
+/// How much may be read where the event loop waits: so many documents, or so many bytes if it is more than one. Another thread would
+/// take longer to wake.
+const FEW: usize = 128;
+const FEW_BYTES: usize = 64 * 1024;
 
-/// Visits what a plan finds, by its place in the collection: in the order of insertion, unless the plan has another. Of what stands
-/// under more keys than `most` nothing is visited; whether it was so.
+/// Visits what a plan finds, by its place in the collection: in the order of insertion, unless the plan has another. If it is found
+/// in ranges and more than `most`, nothing is visited; whether all was.
 fn visit_plan(
     connection: &Connection,
     collection: &Collection,
@@ -40,17 +42,47 @@ fn visit_plan(
             ),
             Some(key),
         ),
+        Access::Ranges(ranges) if most <= FEW => {
+            // Few documents are read with their keys, and put in order here.
+            let mut found: Vec<(i64, RawDocumentBuf)> = Vec::new();
+            let mut bytes = 0;
+            for (source, (from, to)) in each(ranges) {
+                let sql = match source {
+                    Source::Id => format!("SELECT seq, body FROM documents_{table} WHERE id >= ?1 AND id < ?2"),
+                    Source::Index(held) => format!(
+                        "SELECT entry.seq, document.body FROM entries_{} AS entry CROSS JOIN documents_{table} AS document
+                         ON document.seq = entry.seq WHERE entry.key >= ?1 AND entry.key < ?2",
+                        held.id
+                    ),
+                };
+                let mut statement = connection.prepare_cached(&sql)?;
+                let mut rows = statement.query([from, to])?;
+                while let Some(row) = rows.next()? {
+                    let document = document(collection, row.get_ref(1)?)?;
+                    bytes += document.as_bytes().len();
+                    if found.len() == most || bytes > FEW_BYTES {
+                        return Ok(false);
+                    }
+                    found.push((row.get(0)?, document.to_owned()));
+                }
+            }
+            found.sort_unstable_by_key(|(seq, _)| *seq);
+            found.dedup_by_key(|(seq, _)| *seq);
+            for (seq, document) in &found {
+                if visit(*seq, document)?.is_break() {
+                    break;
+                }
+            }
+            return Ok(true);
+        }
         Access::Ranges(ranges) => {
             let mut places = Vec::new();
-            for (source, (from, to)) in ranges.iter().flat_map(|(source, all)| all.iter().map(move |one| (source, one))) {
+            for (source, (from, to)) in each(ranges) {
                 let sql = format!("SELECT seq FROM {} WHERE key >= ?1 AND key < ?2", keys_of(*source, table));
                 let mut statement = connection.prepare_cached(&sql)?;
                 let mut rows = statement.query([from, to])?;
                 while let Some(row) = rows.next()? {
                     places.push(row.get(0)?);
-                    if places.len() > most {
-                        return Ok(false);
-                    }
                 }
             }
             places.sort_unstable();
@@ -83,6 +115,11 @@ fn visit_plan(
         }
     }
     Ok(true)
+}
+
+/// Each range, with where its keys stand.
+fn each<'a, 'c>(ranges: &'a [(Source<'c>, Vec<KeyRange>)]) -> impl Iterator<Item = (&'a Source<'c>, &'a KeyRange)> {
+    ranges.iter().flat_map(|(source, all)| all.iter().map(move |one| (source, one)))
 }
 
 /// The table of a source's keys, as `key` and `seq`.
@@ -166,16 +203,30 @@ fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> R
     })
 }
 
-/// Whether a query asks for what one key holds, without a sort that would need all of it.
-pub(super) fn is_point_read(find: &Find) -> bool {
-    find.sort.is_none()
-        && find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
+/// Whether a query may ask for a few documents that an index leads to, without a sort that would need all of them.
+pub(super) fn may_be_few(find: &Find) -> bool {
+    find.sort.is_none() && !find.filter.conditions().0.is_empty()
 }
 
-/// The answer to a point read, `None` where it turns out to be more than a few documents or a scan.
+/// Whether a query asks for what one key holds.
+fn has_one_key(find: &Find) -> bool {
+    find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
+}
+
+/// The answer to a query for a few documents, `None` where it turns out to be more, or a scan.
 pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
+    if !has_one_key(find) {
+        // Both ends of a range count only where an index is known to hold no items of arrays.
+        return session.at_one_moment(|session| {
+            session.catalog.refresh(&session.connection)?;
+            match session.catalog.collection(&find.namespace) {
+                Some(collection) => few(&session.connection, &collection, find, false, || Ok(())),
+                None => Ok(Some(Vec::new())),
+            }
+        });
+    }
     let answer = match session.catalog.known(&session.connection, &find.namespace)? {
-        Some(collection) => few(&session.connection, &collection, find, || Ok(())),
+        Some(collection) => few(&session.connection, &collection, find, true, || Ok(())),
         None => Ok(Some(Vec::new())),
     };
     or_anew(session, answer)
@@ -192,9 +243,15 @@ fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option
     }
 }
 
-/// The answers to two point reads at one moment. The second is asked while the first one's row is open, which keeps
+/// The answers to two such queries at one moment. The second is asked while the first one's row is open, which keeps
 /// SQLite on its snapshot without the price of a transaction; without a row there is nothing to be at one moment with.
 pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+    if !finds.iter().all(has_one_key) {
+        return session.at_one_moment(|session| {
+            let [first, second] = finds;
+            Ok(find_few(session, first)?.zip(find_few(session, second)?).map(|(first, second)| [first, second]))
+        });
+    }
     let answer = few_both(session, finds);
     or_anew(session, answer)
 }
@@ -207,11 +264,12 @@ fn few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawD
     let other = session.catalog.known(&session.connection, &second.namespace)?;
     let connection = &session.connection;
     let ask = || match &other {
-        Some(other) => few(connection, other, second, || Ok(())),
+        Some(other) => few(connection, other, second, true, || Ok(())),
         None => Ok(Some(Vec::new())),
     };
     let mut answer = None;
-    let found = few(connection, &collection, first, || {
+    // What is known of the indexes may be old.
+    let found = few(connection, &collection, first, true, || {
         if answer.is_none() {
             answer = Some(ask()?);
         }
@@ -228,19 +286,23 @@ fn few(
     connection: &Connection,
     collection: &Collection,
     find: &Find,
+    all_multikey: bool,
     mut at_each: impl FnMut() -> Result<()>,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
-    // What is known of the indexes may be old.
-    let question = Question { filter: &find.filter, sort: None, limit: find.limit, all_multikey: true };
+    let question = Question { filter: &find.filter, sort: None, limit: find.limit, all_multikey };
     let plan = Plan::choose(question, collection);
     if matches!(plan.access, Access::Scan) {
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
-    let mut visited = 0;
+    let (mut visited, mut bytes) = (0, 0);
     let mut found = Vec::new();
     let all = visit_plan(connection, collection, &plan, FEW, |_, document| {
         visited += 1;
+        bytes += document.as_bytes().len();
+        if bytes > FEW_BYTES && visited > 1 {
+            visited = FEW + 1;
+        }
         at_each()?;
         if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document)? {
             found.push(project(find, document)?);

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
     },
     time::{Duration, Instant},
 };
@@ -39,6 +39,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long after a commit the disk may not have it, where it need not have it at once.
 const SYNC_DELAY: Duration = Duration::from_millis(80);
+
+/// How long after its work the thread looks out for more before it sleeps.
+const LOOK_OUT: Duration = Duration::from_micros(50);
 
 /// How many jobs go into one commit at most.
 const GROUP: usize = 256;
@@ -126,10 +129,11 @@ fn run(
     queue: &Receiver<Job>,
 ) {
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
+    let mut is_busy = false;
     loop {
         let mut group = Vec::new();
         let next = log.as_ref().and_then(Log::due).map_or(next_sweep, |due| due.min(next_sweep));
-        match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
+        match receive(queue, next, is_busy) {
             Ok(first) => group.push(first),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -155,6 +159,7 @@ fn run(
             fail(group.drain(..).map(Job::into_reply), &error);
         }
         let sweeps = Instant::now() >= next_sweep;
+        is_busy = !group.is_empty();
         if let Some(log) = log.as_mut().filter(|_| sweeps || !group.is_empty()) {
             log.note();
         }
@@ -177,6 +182,19 @@ fn run(
             next_sweep = Instant::now() + if has_more { SWEEP_PAUSE } else { SWEEP_INTERVAL };
         }
     }
+}
+
+/// Waits for a job until a time. After work more is likely to come at once: to be woken would take longer than to look for it.
+fn receive(queue: &Receiver<Job>, until: Instant, is_busy: bool) -> Result<Job, RecvTimeoutError> {
+    let begun = Instant::now();
+    while is_busy && begun.elapsed() < LOOK_OUT {
+        match queue.try_recv() {
+            Ok(job) => return Ok(job),
+            Err(TryRecvError::Empty) => std::thread::yield_now(),
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+        }
+    }
+    queue.recv_timeout(until.saturating_duration_since(Instant::now()))
 }
 
 /// The write-ahead log, as far as the disk may not have it yet.
@@ -256,7 +274,7 @@ pub(super) struct Swept {
 
 /// Removes some documents and changes whose time has come, in a commit of its own.
 pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
-    session.connection.execute_batch("BEGIN IMMEDIATE")?;
+    session.run("BEGIN IMMEDIATE")?;
     session.recorder.forget();
     let swept = session
         .catalog
@@ -268,10 +286,10 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
                 Ok(Swept { documents, has_more: documents == SWEPT_AT_ONCE || trimmed })
             })
         })
-        .and_then(|swept| session.connection.execute_batch("COMMIT").map(|()| swept).map_err(Error::from));
+        .and_then(|swept| session.run("COMMIT").map(|()| swept));
     match swept {
         Ok(_) => keeper.tail.committed(),
-        Err(_) => drop(session.connection.execute_batch("ROLLBACK")),
+        Err(_) => drop(session.run("ROLLBACK")),
     }
     swept
 }
@@ -283,13 +301,9 @@ fn trim(session: &Session, keeper: &Keeper, most: usize) -> Result<bool> {
 fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
     let mut done = Vec::with_capacity(group.len());
     session.recorder.forget();
-    let begun = session
-        .connection
-        .execute_batch("BEGIN IMMEDIATE")
-        .map_err(Error::from)
-        .and_then(|()| session.catalog.refresh(&session.connection));
+    let begun = session.run("BEGIN IMMEDIATE").and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
-        let _ = session.connection.execute_batch("ROLLBACK");
+        let _ = session.run("ROLLBACK");
         return fail(group.into_iter().map(|job| job.into_reply()), &error);
     }
     for job in group {
@@ -298,7 +312,7 @@ fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
     // As many old changes go as new ones come, and some more, so that the table never grows beyond what is kept.
     let recorded = session.recorder.take_count();
     let trimmed = if recorded > 0 { trim(session, keeper, 2 * recorded + 8).map(|_| ()) } else { Ok(()) };
-    match trimmed.and_then(|()| session.connection.execute_batch("COMMIT").map_err(Error::from)) {
+    match trimmed.and_then(|()| session.run("COMMIT")) {
         // Only now may anybody hear that it happened.
         Ok(()) => {
             done.into_iter().for_each(|(reply, answer)| {
@@ -307,7 +321,7 @@ fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
             keeper.tail.committed();
         }
         Err(error) => {
-            let _ = session.connection.execute_batch("ROLLBACK");
+            let _ = session.run("ROLLBACK");
             session.catalog.forget();
             fail(done.into_iter().map(|(reply, _)| reply), &error);
         }
@@ -315,8 +329,8 @@ fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
 }
 
 fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (Reply, Result<Vec<Outcome>>) {
-    if let Err(error) = session.connection.execute_batch("SAVEPOINT job") {
-        return (job.into_reply(), Err(error.into()));
+    if let Err(error) = session.run("SAVEPOINT job") {
+        return (job.into_reply(), Err(error));
     }
     let (reply, ran) = match job {
         Job::Write { writes, reply } => (reply, protected(|| write::all(session, environment, writes))),
@@ -334,20 +348,17 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
             (reply, protected(|| check::repair(session).map(|()| Vec::new()).map_err(Failure::from)))
         }
     };
-    let (sql, answer) = match ran {
-        Ok(outcomes) => ("RELEASE job", Ok(outcomes)),
-        Err(Failure { error, keep: true }) => ("RELEASE job", Err(error)),
+    let (undone, answer) = match ran {
+        Ok(outcomes) => (Ok(()), Ok(outcomes)),
+        Err(Failure { error, keep: true }) => (Ok(()), Err(error)),
         Err(Failure { error, keep: false }) => {
             session.catalog.forget();
             session.recorder.forget();
-            ("ROLLBACK TO job; RELEASE job", Err(error))
+            (session.run("ROLLBACK TO job"), Err(error))
         }
     };
-    let ended = session
-        .connection
-        .execute_batch(sql)
-        .map_err(Error::from)
-        .and_then(|()| session.catalog.refresh(&session.connection));
+    let ended =
+        undone.and_then(|()| session.run("RELEASE job")).and_then(|()| session.catalog.refresh(&session.connection));
     (reply, ended.and(answer))
 }
 
