@@ -35,6 +35,9 @@ use writer::{Job, Writer};
 /// How many idle reading connections are kept.
 const IDLE_READERS: usize = 4;
 
+/// How large the log may become before the writer waits for readers to let go of it, in bytes.
+const LOG_LIMIT: i64 = 32 * 1024 * 1024;
+
 /// How long one process waits for another's commit.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -413,6 +416,8 @@ fn configure(connection: &Connection) -> Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Commits reach the file at once and survive the process; the disk is synced at checkpoints.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // What a log may keep of its size when it begins anew.
+    connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -16_384)?;
     connection.pragma_update(None, "mmap_size", 268_435_456i64)?;
     Ok(())

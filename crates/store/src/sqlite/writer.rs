@@ -17,7 +17,7 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
-    Durability, Location, Retention, Shared, SyncLog, changes, check,
+    BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog, changes, check,
     connection::Session,
     lock,
     tail::Tail,
@@ -42,6 +42,12 @@ const SYNC_DELAY: Duration = Duration::from_millis(80);
 
 /// How long after its work the thread looks out for more before it sleeps.
 const LOOK_OUT: Duration = Duration::from_micros(50);
+
+/// After how many commits is looked how long the log is.
+const LOOKED_AT_EVERY: u32 = 64;
+
+/// How long those who write wait for readers, where it is too long.
+const LOG_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How many jobs go into one commit at most.
 const GROUP: usize = 256;
@@ -81,9 +87,9 @@ impl Writer {
             Some(_) => None,
             None => Some(Session::open_for_writing(&shared.location, &shared.settings)?),
         };
-        let log = match (&shared.location, shared.settings.durability) {
-            (Location::File(path), Durability::Process) => Some(Log::of(path, shared.settings.sync.clone())),
-            _ => None,
+        let log = match &shared.location {
+            Location::File(path) => Some(Log::of(path, &shared.settings)),
+            Location::Memory => None,
         };
         let (jobs, queue) = channel();
         let (done, finished) = oneshot::channel();
@@ -163,9 +169,13 @@ fn run(
         if let Some(log) = log.as_mut().filter(|_| sweeps || !group.is_empty()) {
             log.note();
         }
+        let log = &mut log;
         let work = |session: &mut Session| {
             if !group.is_empty() {
                 commit(session, keeper, group);
+                if let Some(log) = log {
+                    log.keep_short(session);
+                }
             }
             // What goes wrong with it is tried again the next time.
             sweeps && sweep(session, keeper).is_ok_and(|swept| swept.has_more)
@@ -197,9 +207,12 @@ fn receive(queue: &Receiver<Job>, until: Instant, is_busy: bool) -> Result<Job, 
     queue.recv_timeout(until.saturating_duration_since(Instant::now()))
 }
 
-/// The write-ahead log, as far as the disk may not have it yet.
+/// The write-ahead log: as far as the disk may not have it yet, and how long it is.
 struct Log {
     path: PathBuf,
+    /// Whether each commit is synced by SQLite.
+    is_synced: bool,
+    commits: u32,
     /// When the first commit was begun that has not been synced.
     unsynced_since: Option<Instant>,
     /// Why it could not be synced, until it can. What is written meanwhile would not survive what it must.
@@ -210,10 +223,12 @@ struct Log {
 }
 
 impl Log {
-    fn of(store: &Path, other: Option<SyncLog>) -> Self {
+    fn of(store: &Path, settings: &Settings) -> Self {
         let mut path = store.as_os_str().to_owned();
         path.push("-wal");
-        Self { path: path.into(), unsynced_since: None, failure: None, is_new: true, other }
+        let is_synced = settings.durability == Durability::Full;
+        let other = settings.sync.clone();
+        Self { path: path.into(), is_synced, commits: 0, unsynced_since: None, failure: None, is_new: true, other }
     }
 
     /// When it is to be synced.
@@ -223,7 +238,26 @@ impl Log {
 
     /// Notes that something is about to be committed.
     fn note(&mut self) {
-        self.unsynced_since.get_or_insert_with(Instant::now);
+        if !self.is_synced {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Lets the log begin anew when it is too long. By itself it does only when nobody reads, which among many readers may be
+    /// never; so now and then those who come wait a moment for those who are there.
+    fn keep_short(&mut self, session: &Session) {
+        self.commits = self.commits.wrapping_add(1);
+        let is_long = || std::fs::metadata(&self.path).is_ok_and(|log| log.len() > LOG_LIMIT.unsigned_abs());
+        if self.commits.is_multiple_of(LOOKED_AT_EVERY) && is_long() {
+            let begin_anew = || -> rusqlite::Result<()> {
+                session.connection.busy_timeout(LOG_PATIENCE)?;
+                session.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+                Ok(())
+            };
+            // What is not done now is tried again soon.
+            let _ = begin_anew();
+            let _ = session.connection.busy_timeout(BUSY_TIMEOUT);
+        }
     }
 
     fn sync_if(&mut self, is_time: impl FnOnce(Instant) -> bool, shared: &Weak<Shared>) {

@@ -1,0 +1,5 @@
+// The embedded store at full load for ten minutes, or so many seconds: `npm run soak:store [-- SECONDS]`.
+import { hostTriple, run } from "../scripts/run.mjs";
+
+const example = ["--package", "userkeep-store", "--example", "store-soak"];
+run("cargo", ["run", "--quiet", "--release", ...example, "--target", hostTriple(), "--", ...process.argv.slice(2)]);
