@@ -128,6 +128,11 @@ declare namespace Realm {
      */
     durability?: "full" | "process";
     /**
+     * How long change events are kept, to be taken up again by `watch({ resumeAfter })`: no longer than so many seconds, and no more
+     * than so many bytes. @default { seconds: 86400, bytes: 268435456 }
+     */
+    changeRetention?: { seconds?: number; bytes?: number };
+    /**
      * The URL of a backend elsewhere, as `userkeep serve` offers it. Else `USERKEEP_BASE_URL`, unless `store` or `definition`
      * name a backend in this process. Certificates of `NODE_EXTRA_CA_CERTS` are trusted beside the system's.
      */
@@ -473,8 +478,10 @@ declare namespace Realm {
       | RenameEvent
       | DropDatabaseEvent
       | InvalidateEvent;
-    type WatchOptionsIds<T extends Document> = { ids: T["_id"][]; filter?: never };
-    type WatchOptionsFilter = { ids?: never; filter: Filter };
+    /** After which event to go on: an event's `_id`. Not of the SDK. */
+    type WatchOptionsResume = { resumeAfter?: ChangeEventId };
+    type WatchOptionsIds<T extends Document> = { ids: T["_id"][]; filter?: never } & WatchOptionsResume;
+    type WatchOptionsFilter = { ids?: never; filter: Filter } & WatchOptionsResume;
 
     /**
      * A collection, under the rules of the app.
@@ -518,8 +525,23 @@ declare namespace Realm {
       updateOne(filter: Filter, update: Update, options?: UpdateOptions): Promise<UpdateResult<T["_id"]>>;
       /** Updates all documents that match. */
       updateMany(filter: Filter, update: Update, options?: UpdateOptions): Promise<UpdateResult<T["_id"]>>;
-      /** The changes of the collection. Not supported yet: the first iteration rejects. */
-      watch(): AsyncGenerator<ChangeEvent<T>>;
+      /**
+       * The changes of the collection as MongoDB's change events, in the order in which they were committed
+       * (https://www.mongodb.com/docs/manual/reference/change-events/): `insert`, `update`, `replace` and `delete`. `fullDocument` is the
+       * version that the change has made.
+       *
+       * It is followed from when the first event is asked for. An event is told if the user may read the version that it
+       * carries, of a deletion the last one, at the time when it is told; what is left out says nothing. The generator ends on
+       * `return()`, also while an event is waited for, when the user logs out and when the app is closed. Over HTTP it goes on by
+       * itself after an interruption.
+       *
+       * @param options.ids - only of documents with one of these `_id`s
+       * @param options.filter - only events that match, as `{ operationType: "insert", "fullDocument.type": "perennial" }`
+       * @param options.resumeAfter - all events after one, as long as they are kept (`changeRetention`)
+       * @throws code 4301 when the session ends elsewhere; `serverCode` 286 where the events that come next are not kept any
+       * more, 260 where `resumeAfter` is none
+       */
+      watch(options?: WatchOptionsResume): AsyncGenerator<ChangeEvent<T>>;
       watch(options: WatchOptionsIds<T>): AsyncGenerator<ChangeEvent<T>>;
       watch(options: WatchOptionsFilter): AsyncGenerator<ChangeEvent<T>>;
     }
@@ -562,7 +584,7 @@ declare namespace Realm {
   /** What a backend is opened with, as its operator. */
   type BackendConfiguration = Pick<
     AppConfiguration,
-    "baseFilePath" | "definition" | "durability" | "logger" | "maxDocuments" | "store"
+    "baseFilePath" | "changeRetention" | "definition" | "durability" | "logger" | "maxDocuments" | "store"
   > & {
     /** The app's id, if the definition does not have it. */
     id?: string;
@@ -630,6 +652,21 @@ declare namespace Realm {
     explain(filter?: MongoDB.Filter, options?: MongoDB.FindOptions): Promise<Explanation>;
   }
 
+  /** How far something is that takes long. */
+  interface Progress {
+    /** What is being done: the name of a collection, of an index. */
+    stage: string;
+    /** How many of the steps of it are done; about. */
+    done: number;
+    /** How many there are; 0 where nobody knows. */
+    total: number;
+  }
+
+  /** Is told ten times a second how far something is. */
+  interface ProgressOptions {
+    onProgress?: (progress: Progress) => void;
+  }
+
   /** A backend as its operator has it: as the system user, under no rules. */
   interface Backend {
     /**
@@ -648,6 +685,39 @@ declare namespace Realm {
      * token has expired.
      */
     rotateKeys(): Promise<string>;
+    /**
+     * Copies the store into a file, with users and sessions, as it is at one moment, while it goes on being written. The copy can
+     * be opened as a store; it has a history of its own, so that `resumeAfter` of the original means nothing to it.
+     *
+     * @throws where there is a file of that name already
+     */
+    backup(file: string, options?: ProgressOptions): Promise<void>;
+    /**
+     * Writes a dump into an empty directory, as mongodump does: `DATABASE/COLLECTION.bson` and `.metadata.json`
+     * (https://www.mongodb.com/docs/database-tools/mongodump/). What is written meanwhile may be in it or not.
+     *
+     * @returns how many documents it has
+     */
+    export(directory: string, options?: ProgressOptions): Promise<number>;
+    /**
+     * Reads such a dump in. A document that is there already, the same to the byte, is left as it is, so that what was interrupted can
+     * be begun again; one that is another is never overwritten.
+     *
+     * @param options.ignoreIndexes - leaves out indexes of kinds that there are not here, and reports them
+     * @throws with the file, and with the place in it, where a document is none or another one has its key; what was written
+     * before stays. What can be told beforehand is, and then nothing is written.
+     */
+    import(
+      directory: string,
+      options?: ProgressOptions & { ignoreIndexes?: boolean },
+    ): Promise<{ written: number; unchanged: number; reported: string[] }>;
+    /**
+     * Looks for what is wrong with the store: damage, indexes that do not agree with the documents, change events that do not
+     * agree with what has become of them.
+     *
+     * @param options.repair - makes indexes anew first, and answers with what is still wrong
+     */
+    check(options?: ProgressOptions & { repair?: boolean }): Promise<{ what: string; isOfIndex: boolean }[]>;
     /** Lets go of the backend. */
     close(): Promise<void>;
   }

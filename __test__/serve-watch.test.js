@@ -192,6 +192,23 @@ test("a stream is taken up again where it was when the server is started again",
   expect(seen.filter((_id) => _id < 0).at(-1)).toBe(last);
 }, 60_000);
 
+test("a stream lives longer than a request may take", async () => {
+  const server = await serve({ definition: openDefinition() });
+  const user = await logInNew(open(server.url, { timeout: 400 }));
+  const stream = collectionOf(user).watch();
+  const first = stream.next();
+  await beginToFollow(first, (number) => collectionOf(user).insertOne({ _id: number }));
+  await first;
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  const next = stream.next();
+  await collectionOf(user).insertOne({ _id: 1 });
+  let event = await next;
+  while (event.value.documentKey._id < 0) {
+    event = await soon(stream.next());
+  }
+  expect(event.value.documentKey).toEqual({ _id: 1 });
+});
+
 test("who does not read is let go of", async () => {
   const server = await serve({ definition: openDefinition(), clientTimeout: 500 });
   const user = await logInNew(open(server.url));

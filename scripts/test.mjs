@@ -59,6 +59,10 @@ function examples() {
       /after the user was deleted: \{\s+_id/,
       /linked: \{ matchedCount: 1, modifiedCount: 1 \}/,
     ],
+    "watch-for-changes/index.mjs": [
+      /insert pink \nupdate blue \{ favoriteColor: 'blue' \}\ntaken up again: update green/,
+      /update pink \{ favoriteColor: 'pink' \}\nupdate blue .*\ntaken up again: update green/,
+    ],
   };
   for (const [example, expected] of Object.entries(expectations)) {
     fs.rmSync(path.join(ROOT, "examples", path.dirname(example), ".userkeep"), { recursive: true, force: true });

@@ -59,6 +59,13 @@ await plants.insertOne({ colour: "green" });
 // @ts-expect-error: there is no skip
 await plants.find({}, { skip: 1 });
 
+let last: unknown;
+for await (const { _id } of plants.watch({ ids: [new BSON.ObjectId()], resumeAfter: last })) {
+  last = _id;
+}
+plants.watch({ resumeAfter: last });
+// @ts-expect-error: one or the other
+plants.watch({ ids: [], filter: {} });
 for await (const change of plants.watch({ filter: { operationType: "insert" } })) {
   if (change.operationType === "insert") {
     same<Equal<typeof change.fullDocument, Plant>>();
@@ -71,7 +78,14 @@ same<Equal<typeof withNew, typeof without>>();
 const decimal: BSON.Decimal128 = BSON.Decimal128.fromString("1.5");
 BSON.EJSON.stringify({ decimal, count, state, byId });
 
-const backend = await openBackend({ definition: "userkeep", store: "memory:" });
+const backend = await openBackend({ definition: "userkeep", store: "memory:", changeRetention: { bytes: 1000 } });
+await backend.backup("copy.sqlite", { onProgress: ({ stage, done, total }) => console.log(stage, done / total) });
+const exported: number = await backend.export("dump");
+const { written, reported }: { written: number; reported: string[] } = await backend.import("dump", {
+  ignoreIndexes: true,
+});
+const [{ what, isOfIndex }] = await backend.check({ repair: true });
+console.log(exported, written, reported, what, isOfIndex);
 const administered = backend.collection<{ _id: number; n: number }>("app", "things");
 const made: string[] = await administered.createIndexes([{ key: { n: -1 }, unique: true, expireAfterSeconds: 60 }]);
 const [{ name, key }] = await administered.indexes();

@@ -192,6 +192,10 @@ impl Backend {
             }
             Request::RefreshSession { refresh_token } => {
                 let caller = self.sessions.by_refresh_token(&refresh_token).await?;
+                if caller.is_to_be_noted {
+                    let both = vec![self.users.prolong(caller.user_id)?, self.sessions.prolong(&caller)?];
+                    self.store.write(both).await?;
+                }
                 self.access(&caller).await.map(Response::Access)
             }
             Request::EndSession { refresh_token } => {

@@ -1,5 +1,9 @@
 //! Files that only their owner may read, in directories that version control leaves alone, written whole or not at all.
 
+mod place;
+
+pub use place::{refuse_network, refuse_read_only};
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},

@@ -149,7 +149,11 @@ impl SqliteStore {
     ) -> Result<Self> {
         let memory = match &location {
             Location::Memory => Some(Mutex::new(Session::memory(&settings)?)),
-            Location::File(_) => None,
+            Location::File(path) => {
+                let failed = |error: std::io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
+                files::refuse_network(directory_of(path)).map_err(failed)?;
+                None
+            }
         };
         let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
         let store = Self {
@@ -397,6 +401,11 @@ impl Store for SqliteStore {
         }
         .boxed()
     }
+}
+
+/// The directory that a file is in, or is to be made in.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The answer to a request that cannot be carried out.

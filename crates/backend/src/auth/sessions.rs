@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype};
-use query::{Filter, Path};
+use query::{Filter, Path, Update};
 use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
@@ -21,8 +21,13 @@ const ACCESS_LIFETIME: i64 = 30 * 60;
 /// How long a refresh token lives, in seconds, unless it is an anonymous user's.
 const REFRESH_LIFETIME: i64 = 60 * 24 * 60 * 60;
 
-/// Anonymous users cannot log in again, so their refresh tokens say a time that does not come (50 years).
+/// Anonymous users cannot log in again, so their refresh tokens say a time that does not come (50 years); the session ends with the user.
 const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
+
+/// How long a user without any other identity is kept unused, in seconds
+/// (<https://www.mongodb.com/docs/atlas/app-services/users/sessions/>), and how exactly that is noted.
+const ANONYMOUS_UNUSED: i64 = 90 * 24 * 60 * 60;
+const NOTED_EVERY: i64 = 24 * 60 * 60;
 
 pub(crate) struct Sessions {
     store: Arc<dyn Store>,
@@ -37,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) user_id: ObjectId,
     pub(crate) session_id: ObjectId,
     pub(crate) device_id: String,
+    /// Whether it is time to note that an anonymous user is still there.
+    pub(crate) is_to_be_noted: bool,
 }
 
 /// Who a genuine token says that its bearer is.
@@ -59,8 +66,13 @@ impl Claim {
             });
         };
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
-        Ok(Caller { user_id, session_id, device_id })
+        Ok(Caller { user_id, session_id, device_id, is_to_be_noted: false })
     }
+}
+
+/// When an anonymous user who was there at a time, in seconds, is gone if he or she does not come back.
+pub(super) fn anonymous_end(now: i64) -> DateTime {
+    DateTime::from_millis((now + ANONYMOUS_UNUSED) * 1000)
 }
 
 impl Sessions {
@@ -82,7 +94,8 @@ impl Sessions {
 
     /// Opens a session for a user who has shown who he or she is.
     pub(crate) async fn open(&self, user: &User, users: &Users, device_id: String) -> Result<(Caller, Secret)> {
-        let caller = Caller { user_id: user.id, session_id: ObjectId::new(), device_id };
+        let session_id = ObjectId::new();
+        let caller = Caller { user_id: user.id, session_id, device_id, is_to_be_noted: false };
         let now = self.environment.unix_seconds();
         let anonymous = user.identity.provider_type == "anon-user";
         let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
@@ -96,7 +109,7 @@ impl Sessions {
             "device_id": caller.device_id.as_str(),
             "refresh_token_hash": hash(&refresh_token),
             "created_at": DateTime::from_millis(now * 1000),
-            "expires_at": DateTime::from_millis(expires * 1000),
+            "expires_at": if anonymous { anonymous_end(now) } else { DateTime::from_millis(expires * 1000) },
         };
         let insert =
             Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
@@ -152,13 +165,31 @@ impl Sessions {
     pub(crate) async fn by_refresh_token(&self, token: &Secret) -> Result<Caller> {
         let claim = self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
         let session = self.store.find(self.find(&claim)).await?;
+        let mut is_to_be_noted = false;
         if let Some(session) = session.first() {
+            let now = self.environment.unix_seconds();
+            let left = session.get_datetime("expires_at").map_err(Error::internal)?.timestamp_millis() / 1000 - now;
+            // It may not have been swept away yet.
+            if left <= 0 {
+                return Err(Error::invalid_session("failed to find refresh token"));
+            }
+            let is_anonymous = session.get_str("provider_type").is_ok_and(|provider| provider == "anon-user");
+            is_to_be_noted = is_anonymous && left < ANONYMOUS_UNUSED - NOTED_EVERY;
             let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
             if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
                 return Err(Error::invalid_session("failed to find refresh token"));
             }
         }
-        claim.confirm(session)
+        Ok(Caller { is_to_be_noted, ..claim.confirm(session)? })
+    }
+
+    /// The write that keeps an anonymous user's session for as long again as it may be unused.
+    pub(crate) fn prolong(&self, caller: &Caller) -> Result<Write> {
+        let filter = Filter::equals("_id", RawBson::ObjectId(caller.session_id));
+        let end = anonymous_end(self.environment.unix_seconds());
+        let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
+        let modify = Modify::new(filter, false, Change::Update { update, upsert: false });
+        Ok(Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None })
     }
 
     /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].

@@ -11,6 +11,7 @@ use bson::{
 use query::{Filter, Path};
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
+use super::sessions::anonymous_end;
 use crate::{
     Environment, Error, ErrorCode, Result,
     request::{Identity, Profile},
@@ -40,7 +41,8 @@ impl Users {
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         let login = Index::on(Path::new(LOGIN_KEY)).unique();
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login]).await?)
+        let expired = Index::on(Path::new("expires_at")).expiring(0);
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login, expired]).await?)
     }
 
     pub(crate) async fn by_email(&self, email: &str) -> Result<Option<User>> {
@@ -67,7 +69,8 @@ impl Users {
 
     pub(crate) async fn create_anonymous(&self) -> Result<User> {
         let unique = ObjectId::new().to_hex();
-        let document = self.document("anon-user", &login_key("anon-user", &unique), RawDocumentBuf::new(), None);
+        let mut document = self.document("anon-user", &login_key("anon-user", &unique), RawDocumentBuf::new(), None);
+        query::append(&mut document, "expires_at", anonymous_end(self.environment.unix_seconds()));
         let user = User::read(&document, "anon-user").map_err(Error::internal)?;
         self.insert(document).await?;
         Ok(user)
@@ -112,6 +115,15 @@ impl Users {
         let update = query::Update::parse(
             &rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } },
         )?;
+        Ok(self.modify(filter, Change::Update { update, upsert: false }))
+    }
+
+    /// The write that keeps an anonymous user for as long again as he or she may be away.
+    pub(crate) fn prolong(&self, id: ObjectId) -> Result<Write> {
+        // Who has another identity by now stays in any case.
+        let filter = Filter::parse(&rawdoc! { "_id": id, "expires_at": { "$exists": true } })?;
+        let end = anonymous_end(self.environment.unix_seconds());
+        let update = query::Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
         Ok(self.modify(filter, Change::Update { update, upsert: false }))
     }
 

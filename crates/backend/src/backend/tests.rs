@@ -6,12 +6,12 @@ use std::{
 };
 
 use bson::{DateTime, Document, doc, raw::RawDocumentBuf};
-use store::{Location, SqliteStore};
+use store::{Find, Location, SqliteStore};
 
 use super::*;
 
 struct World {
-    backend: Backend,
+    backend: Arc<Backend>,
     clock: Arc<AtomicI64>,
 }
 
@@ -25,7 +25,8 @@ impl World {
         let hands = Arc::clone(&clock);
         let environment = Environment::with_clock(move || DateTime::from_millis(hands.load(Ordering::SeqCst)));
         let store = SqliteStore::open(Location::Memory, Arc::new(environment.clone())).unwrap();
-        Self { backend: Backend::new("test-app", definition, Arc::new(store), environment, &Options::default()), clock }
+        let backend = Backend::new("test-app", definition, Arc::new(store), environment, &Options::default());
+        Self { backend: Arc::new(backend), clock }
     }
 
     fn pass(&self, seconds: i64) {
@@ -371,4 +372,73 @@ async fn tokens_of_keys_that_nobody_made_do_not_have_the_keys_read_each_time() {
         reads.insert(read_at());
     }
     assert!((9..=11).contains(&reads.len()), "{}", reads.len());
+}
+
+#[tokio::test]
+async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety_days() {
+    const DAY: i64 = 24 * 60 * 60;
+    let world = World::new();
+    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let ends = async |collection: &str| {
+        let find = Find::new(Namespace::new("userkeep_test-app", collection), query::Filter::all());
+        let found = world.backend.store().find(find).await.unwrap();
+        let end = found[0].get_datetime("expires_at").unwrap().timestamp_millis() / 1000;
+        (end - world.clock.load(Ordering::SeqCst) / 1000) / DAY
+    };
+    assert_eq!((ends("users").await, ends("sessions").await), (90, 90));
+    // Not noted more than once a day.
+    world.pass(DAY / 2);
+    world.refresh(&session).await.unwrap();
+    assert_eq!((ends("users").await, ends("sessions").await), (89, 89));
+    for _ in 0..3 {
+        world.pass(80 * DAY);
+        world.refresh(&session).await.unwrap();
+        assert_eq!((ends("users").await, ends("sessions").await), (90, 90));
+    }
+    world.pass(91 * DAY);
+    let error = world.refresh(&session).await.unwrap_err();
+    assert_eq!(error.message, "invalid session: failed to find refresh token");
+}
+
+/// What is given up before it is done loses nothing, whatever it was waiting for: the store, the session, the custom data.
+#[tokio::test]
+async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
+    let world = World::new();
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    let (token, user) = (&session.access.access_token, session.user_id.as_str());
+    let watch = CallFunction {
+        access_token: token.clone(),
+        service: Some("mongodb-atlas".into()),
+        name: "watch".into(),
+        arguments: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+    };
+    let mut watcher = world.backend.watch(watch).await.unwrap();
+    let mut seen = Vec::new();
+    let mut position = watcher.position();
+    let telling = async {
+        while seen.len() < 200 {
+            let patience = std::time::Duration::from_micros(seen.len() as u64 % 7 * 40);
+            if let Ok(events) = tokio::time::timeout(patience, watcher.next()).await {
+                seen.extend(
+                    events
+                        .unwrap()
+                        .iter()
+                        .map(|event| event.get_document("fullDocument").unwrap().get_i32("n").unwrap()),
+                );
+                assert_ne!(watcher.position(), position, "it has moved on");
+                position = watcher.position();
+            }
+        }
+    };
+    let writing = async {
+        for n in 0..200 {
+            world.call(token, "insertOne", doc! { "document": { "userId": user, "n": n } }).await.unwrap();
+        }
+    };
+    tokio::join!(telling, writing);
+    assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token }).await.unwrap();
+    let error = watcher.next().await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidSession);
 }

@@ -1,6 +1,7 @@
 //! One connection to the file, with what it knows of the catalog.
 
 use std::{
+    path::Path,
     sync::{Mutex, Weak},
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use super::{
     BUSY_TIMEOUT, Durability, Location, Settings,
     catalog::Catalog,
     changes::{self, Recorder},
-    configure, lock,
+    configure, directory_of, lock,
 };
 use crate::{Error, Index, Namespace, Result};
 
@@ -56,6 +57,7 @@ impl Session {
             Err(error) => return Err(Error::Open { path: path.clone(), reason: error.to_string() }),
         }
         let failed = |error: rusqlite::Error| Error::Open { path: path.clone(), reason: error.to_string() };
+        refuse_read_only(path)?;
         let _opening = lock(&OPENING);
         // Not read-only: a reader may be the one that recovers the log after a crash.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -72,8 +74,8 @@ impl Session {
     pub(super) fn open_for_writing(location: &Location, settings: &Settings) -> Result<Self> {
         let Location::File(path) = location else { return Err(Error::Closed) };
         let failed = |reason: String| Error::Open { path: path.clone(), reason };
-        let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
-        files::create_directory(parent).map_err(|error| failed(error.to_string()))?;
+        refuse_read_only(path)?;
+        files::create_directory(directory_of(path)).map_err(|error| failed(error.to_string()))?;
         // SQLite gives its log files the permissions of the file that it finds. Nobody else of this process may open the
         // file while it is made: the locks of POSIX end when any descriptor of the file is closed.
         let _opening = lock(&OPENING);
@@ -151,6 +153,12 @@ impl Session {
             indexes.iter().all(|index| collection.indexes.iter().any(|held| held.index == *index))
         }))
     }
+}
+
+/// Refuses a store in a directory that nothing can be written to: the log and what readers share stand beside the file.
+fn refuse_read_only(path: &Path) -> Result<()> {
+    files::refuse_read_only(directory_of(path))
+        .map_err(|error| Error::Open { path: path.to_owned(), reason: error.to_string() })
 }
 
 /// What makes a file of an older format one of this: the first had indexes of another kind, which whoever wants them makes again.

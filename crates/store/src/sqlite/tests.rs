@@ -585,3 +585,36 @@ async fn an_upsert_does_not_double_a_hidden_document_whatever_index_there_is() {
         assert_eq!(all(&store, doc! {}).await.len(), 1);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let allow = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let path = directory.path().join("app.sqlite");
+    let open = || SqliteStore::open(Location::File(path.clone()), Arc::new(Real));
+    runtime.block_on(async {
+        let store = open().unwrap();
+        store.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+        store.close().await;
+    });
+    allow(&path, 0o666);
+    allow(directory.path(), 0o555);
+    let refused = std::thread::scope(|scope| {
+        // To its owner, and to nobody in particular, it is read-only; to the superuser nothing is.
+        let as_nobody = scope.spawn(|| {
+            if rustix::process::geteuid().is_root() {
+                rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
+            }
+            open().map(|_| ()).unwrap_err().to_string()
+        });
+        as_nobody.join().unwrap()
+    });
+    let expected = format!("the directory {} is read-only", directory.path().canonicalize().unwrap().display());
+    assert!(refused.contains(&expected) && refused.contains("\"memory:\""), "{refused}");
+    allow(directory.path(), 0o700);
+}
