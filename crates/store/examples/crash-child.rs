@@ -6,22 +6,13 @@
 
 use std::{io::Write as _, path::PathBuf, sync::Arc};
 
-use bson::{DateTime, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
+use bson::{raw::RawDocumentBuf, rawdoc};
 use futures_util::future::join_all;
-use query::{Environment, Filter, Update};
-use store::{Change, ChangeKind, Index, Location, Modify, Namespace, Operation, SqliteStore, Store, Watch, Write};
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
+use query::{Filter, Update};
+use store::{
+    Change, ChangeKind, Index, Location, Modify, Namespace, Operation, SqliteStore, Store, SystemEnvironment, Watch,
+    Write,
+};
 
 /// One line, written at once.
 fn say(line: String) {
@@ -58,7 +49,7 @@ fn write_of(pair: &str, version: i32) -> Vec<Write> {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (file, name) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
-    let store = SqliteStore::open(Location::File(file), Arc::new(Real)).unwrap();
+    let store = SqliteStore::open(Location::File(file), Arc::new(SystemEnvironment)).unwrap();
     let index = |index: RawDocumentBuf| Index::parse(&index).unwrap();
     let indexes = vec![
         index(rawdoc! { "key": { "key": 1 }, "unique": true }),

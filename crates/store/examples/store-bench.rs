@@ -9,25 +9,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bson::{DateTime, Document, doc, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
+use bson::{DateTime, Document, doc, raw::RawDocumentBuf, rawdoc};
 use futures_util::future::join_all;
-use query::{Environment, Filter, Path, Sort, Update};
+use query::{Filter, Path, Sort, Update};
 use rusqlite::{Connection, params};
 use store::{
-    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store, Watch, Write,
+    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store,
+    SystemEnvironment, Watch, Write,
 };
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
 
 fn namespace() -> Namespace {
     Namespace::new("app", "things")
@@ -63,7 +52,8 @@ fn update(number: i64) -> Vec<Write> {
 async fn filled(directory: &std::path::Path, name: &str, count: i64, durability: Durability) -> SqliteStore {
     let location = Location::File(directory.join(name));
     let store =
-        SqliteStore::open_with(location, Arc::new(Real), Settings { durability, ..Settings::default() }).unwrap();
+        SqliteStore::open_with(location, Arc::new(SystemEnvironment), Settings { durability, ..Settings::default() })
+            .unwrap();
     let indexes = vec![Index::on(Path::new("n")), Index::on(Path::new("name"))];
     store.ensure_indexes(namespace(), indexes).await.unwrap();
     for from in (0..count).step_by(10_000) {
@@ -248,7 +238,7 @@ async fn main() {
     report("durable insert", ours, timed!(few, |number| plain.insert_alone(5 * count + number)));
 
     println!("\n{:<34} {:>9} {:>9}", "from a write to its event", "p50", "p99");
-    let elsewhere = SqliteStore::open(Location::File(path.join("store.sqlite")), Arc::new(Real)).unwrap();
+    let elsewhere = SqliteStore::open(Location::File(path.join("store.sqlite")), Arc::new(SystemEnvironment)).unwrap();
     for (name, writer) in [("in the process", &store), ("from another store of the file", &elsewhere)] {
         let mut stream = store.watch(Watch { namespace: namespace(), after: None }).await.unwrap();
         let base = if name == "in the process" { 6 * count } else { 7 * count };

@@ -16,23 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::{DateTime, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
-use query::{Environment, Filter, Update};
+use bson::{DateTime, raw::RawDocumentBuf, rawdoc};
+use query::{Filter, Update};
 use store::{
-    Change, Find, Index, Location, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store, Watch, Write,
+    Change, Find, Index, Location, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store,
+    SystemEnvironment, Watch, Write,
 };
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
 
 /// How many documents each writer goes round through.
 const DOCUMENTS: i64 = 5_000;
@@ -71,7 +60,8 @@ async fn main() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.sqlite");
     let log = directory.path().join("store.sqlite-wal");
-    let store = SqliteStore::open_with(Location::File(path.clone()), Arc::new(Real), Settings::default()).unwrap();
+    let store =
+        SqliteStore::open_with(Location::File(path.clone()), Arc::new(SystemEnvironment), Settings::default()).unwrap();
     let index = |index: RawDocumentBuf| Index::parse(&index).unwrap();
     let indexes = vec![
         index(rawdoc! { "key": { "writer": 1, "n": 1 } }),

@@ -6,6 +6,7 @@
 
 mod change;
 pub mod dump;
+mod environment;
 mod error;
 mod guard;
 mod index;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use bson::raw::RawDocumentBuf;
 
 pub use change::{ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
+pub use environment::SystemEnvironment;
 pub use error::{Error, Result};
 pub use guard::{Denied, Guard};
 pub use index::{Index, Partial};

@@ -1,7 +1,7 @@
 //! Processes that write under load and are killed at random: afterwards every acknowledged write is there and whole, no half of any
 //! other, indexes agree with documents, and events with commits. `CRASH_ROUNDS=500 cargo test -p userkeep-store --test crash` runs
 //! for longer; the processes are `examples/crash-child.rs`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::{
     collections::BTreeMap,
@@ -13,23 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::{DateTime, oid::ObjectId};
-use query::{Environment, Filter};
+use query::Filter;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use store::{ChangeKind, Find, Location, Namespace, Progress, ResumeToken, SqliteStore, Store, Watch};
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
+use store::{
+    ChangeKind, Find, Location, Namespace, Progress, ResumeToken, SqliteStore, Store, SystemEnvironment, Watch,
+};
 
 fn pairs() -> Namespace {
     Namespace::new("app", "pairs")
@@ -83,7 +72,7 @@ fn state(version: i32) -> Option<i32> {
 }
 
 async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
-    let store = SqliteStore::open(Location::File(file.to_owned()), Arc::new(Real)).unwrap();
+    let store = SqliteStore::open(Location::File(file.to_owned()), Arc::new(SystemEnvironment)).unwrap();
     assert_eq!(store.check(false, Progress::default()).await.unwrap(), [], "{context}");
     let documents = store.find(Find::new(pairs(), Filter::all())).await.unwrap();
     let found: BTreeMap<String, i32> = documents

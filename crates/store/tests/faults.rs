@@ -14,27 +14,15 @@ use std::{
     },
 };
 
-use bson::{DateTime, doc, oid::ObjectId, raw::RawDocumentBuf, rawdoc};
-use query::{Environment, Filter, Update};
+use bson::{doc, raw::RawDocumentBuf, rawdoc};
+use query::{Filter, Update};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use store::{
     Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store,
-    Write,
+    SystemEnvironment, Write,
 };
 use vfs::{Failure, disk};
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
 
 /// The disk is one for the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -140,7 +128,7 @@ fn open(
         Ok(())
     };
     let settings = Settings { durability, sync: Some(store::SyncLog::new(sync)), ..Settings::default() };
-    SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(Real), settings)
+    SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(SystemEnvironment), settings)
 }
 
 /// Runs the workload as far as the disk lets it. `each` is called after each step with how many were acknowledged by then.
@@ -177,7 +165,8 @@ async fn run(directory: &Path, durability: Durability, scale: usize, mut each: i
 /// Opens what is left, and compares it with what may be.
 async fn verify(directory: &Path, history: &History, context: &str) -> Vec<(i32, Version)> {
     let settings = Settings::default();
-    let store = SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(Real), settings);
+    let store =
+        SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(SystemEnvironment), settings);
     let store = store.unwrap_or_else(|error| panic!("{context}: {error}"));
     let findings = store.check(false, Progress::default()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
     assert_eq!(findings, [], "{context}");

@@ -11,34 +11,21 @@ use std::{
 
 use bson::{
     Bson, DateTime, Decimal128, Document, Timestamp, doc,
-    oid::ObjectId,
     raw::{RawDocument, RawDocumentBuf},
 };
-use query::{Environment, Filter, Update};
+use query::{Filter, Update};
 use store::{
-    Change, Error, Find, Finding, Index, Location, Modify, Namespace, Operation, Progress, SqliteStore, Store, Watch,
-    Write,
+    Change, Error, Find, Finding, Index, Location, Modify, Namespace, Operation, Progress, SqliteStore, Store,
+    SystemEnvironment, Watch, Write,
     dump::{self, Import, Imported},
 };
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
 
 fn people() -> Namespace {
     Namespace::new("app", "people")
 }
 
 fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(Location::File(path.to_owned()), Arc::new(Real)).unwrap()
+    SqliteStore::open(Location::File(path.to_owned()), Arc::new(SystemEnvironment)).unwrap()
 }
 
 fn raw(document: &Document) -> RawDocumentBuf {

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use query::{Filter, Variables, encode_key};
 use store::{ChangeEvent, ChangeStream, ResumeToken, Store, Watch};
 use tokio::time::{Instant, timeout_at};
@@ -71,11 +71,9 @@ impl Selection {
         if let Some(filter) = &mut filter {
             filter.bind(variables)?;
         }
-        let after = match arguments.document("resumeAfter")? {
-            // What is not a token is refused by the store, as one is that it cannot use.
-            Some(id) => Some(ResumeToken::read(id).unwrap_or_else(|| "".into())),
-            None => None,
-        };
+        // What is not a token is refused by the store, as one is that it cannot use.
+        let token = |id: &RawDocument| ResumeToken::read(id).unwrap_or_else(|| "".into());
+        let after = arguments.document("resumeAfter")?.map(token);
         Ok(Self { ids: ids.transpose()?, filter, after })
     }
 
@@ -108,10 +106,11 @@ impl Watcher {
             if self.changes.is_empty() {
                 match &self.viewer {
                     Viewer::System => self.changes = self.stream.next().await?,
-                    Viewer::User { .. } => match timeout_at(self.check_at, self.stream.next()).await {
-                        Ok(changes) => self.changes = changes?,
-                        Err(_) => {}
-                    },
+                    Viewer::User { .. } => {
+                        if let Ok(changes) = timeout_at(self.check_at, self.stream.next()).await {
+                            self.changes = changes?;
+                        }
+                    }
                 }
             }
             // As both are now: whoever may not see any more, or is nobody any more, is told nothing more.

@@ -124,7 +124,7 @@ async fn numbers(app: &App, watching: &mut Watching, count: usize) -> Option<Vec
     let mut numbers = Vec::new();
     while numbers.len() < count {
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), app.next_events(watching)).await;
-        for event in next.expect("events come").unwrap()? {
+        for event in next.unwrap().unwrap()? {
             numbers.push(event.get_document("fullDocument").unwrap().get_i32("n").unwrap());
         }
     }

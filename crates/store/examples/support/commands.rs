@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use bson::{
-    Bson, DateTime, Document, doc,
-    oid::ObjectId,
+    Bson, Document, doc,
     raw::{RawBsonRef, RawDocumentBuf},
 };
 use query::{Environment, Filter, Pipeline, Projection, Sort, Update, Variables};
 use store::{
     Aggregate, Change, Count, Error, Find, Index, Location, Modify, Namespace, Operation, Outcome, Returning,
-    SqliteStore, Store, Write,
+    SqliteStore, Store, SystemEnvironment, Write,
 };
 
 use super::{expect::integer, options};
@@ -54,18 +53,6 @@ pub fn refused(what: impl std::fmt::Display) -> Failure {
     failure(REFUSED, format!("{what} is not supported by Userkeep"))
 }
 
-struct Real;
-
-impl query::Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
-
 /// A store of a vector's own.
 pub struct Database {
     store: SqliteStore,
@@ -73,7 +60,7 @@ pub struct Database {
 
 impl Database {
     pub fn new() -> Self {
-        Self { store: SqliteStore::open(Location::Memory, Arc::new(Real)).unwrap() }
+        Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
     }
 
     pub async fn run(&self, command: &Document) -> Answer {
@@ -451,7 +438,7 @@ fn part(value: &Bson) -> Result<RawDocumentBuf, Failure> {
 
 /// The variables that a command brings with it.
 fn variables(command: &Document) -> Result<Variables, Failure> {
-    let variables = Variables::at(Real.now());
+    let variables = Variables::at(SystemEnvironment.now());
     match command.get("let") {
         Some(named) => Ok(variables.with_let(&part(named)?)?),
         None => Ok(variables),

@@ -118,10 +118,21 @@ fn newest_in(connection: &Connection) -> Result<Option<Newest>> {
     Ok(statement.query_row([], read).optional()?)
 }
 
-/// Removes the oldest changes that are not to be kept, no more than so many; whether there may be more. The newest one always
-/// stays, so that numbers and times go on from it.
-pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: i64) -> Result<bool> {
-    let Some(newest) = newest_in(connection)? else { return Ok(false) };
+/// What letting go of old changes has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trimmed {
+    /// There are none that are too old.
+    Nothing,
+    /// So many as were allowed, and more wait.
+    Some,
+    /// All that were too old.
+    All,
+}
+
+/// Removes the oldest changes that are not to be kept, no more than so many. The newest one always stays, so that numbers and times
+/// go on from it.
+pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: i64) -> Result<Trimmed> {
+    let Some(newest) = newest_in(connection)? else { return Ok(Trimmed::Nothing) };
     let seconds = i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX);
     let too_old = now.timestamp_millis().div_euclid(1000).saturating_sub(seconds);
     let too_many = newest.total.saturating_sub(i64::try_from(retention.bytes).unwrap_or(i64::MAX));
@@ -131,7 +142,7 @@ pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime,
     };
     let oldest = oldest_in(connection)?.unwrap_or(newest.id);
     if oldest == newest.id || !goes(oldest)? {
-        return Ok(false);
+        return Ok(Trimmed::Nothing);
     }
     // Numbers have no gaps, and times and totals grow with them: the first that stays is found by halving.
     let end = newest.id.min(oldest.saturating_add(most));
@@ -141,7 +152,7 @@ pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime,
         if goes(middle)? { from = middle + 1 } else { to = middle }
     }
     connection.prepare_cached("DELETE FROM changes WHERE id < ?1")?.execute([from])?;
-    Ok(from == end && end < newest.id)
+    Ok(if from == end && end < newest.id { Trimmed::Some } else { Trimmed::All })
 }
 
 fn oldest_in(connection: &Connection) -> Result<Option<i64>> {

@@ -4,19 +4,7 @@ use bson::{DateTime, Document, RawBson, doc, oid::ObjectId, raw::RawDocument, ra
 use query::{Path, Sort, Update};
 
 use super::*;
-use crate::{Change, Denied, Guard, Modify, Operation, Returning};
-
-struct Real;
-
-impl Environment for Real {
-    fn now(&self) -> DateTime {
-        DateTime::now()
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::new()
-    }
-}
+use crate::{Change, Denied, Guard, Modify, Operation, Returning, SystemEnvironment};
 
 fn namespace() -> Namespace {
     Namespace::new("app", "people")
@@ -43,11 +31,11 @@ async fn all(store: &SqliteStore, find: Document) -> Vec<Document> {
 }
 
 fn file_store(directory: &tempfile::TempDir) -> SqliteStore {
-    SqliteStore::open(Location::File(directory.path().join("sub/app.sqlite")), Arc::new(Real)).unwrap()
+    SqliteStore::open(Location::File(directory.path().join("sub/app.sqlite")), Arc::new(SystemEnvironment)).unwrap()
 }
 
 fn memory_store() -> SqliteStore {
-    SqliteStore::open(Location::Memory, Arc::new(Real)).unwrap()
+    SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap()
 }
 
 #[tokio::test]
@@ -342,7 +330,10 @@ async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
     )
     .unwrap();
     let before = std::fs::read(&path).unwrap();
-    assert!(matches!(SqliteStore::open(Location::File(path.clone()), Arc::new(Real)), Err(Error::NotAStore { .. })));
+    assert!(matches!(
+        SqliteStore::open(Location::File(path.clone()), Arc::new(SystemEnvironment)),
+        Err(Error::NotAStore { .. })
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let store = file_store(&directory);
@@ -350,11 +341,11 @@ async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
     store.close().await;
     let path = directory.path().join("sub/app.sqlite");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let error = SqliteStore::open(Location::File(path), Arc::new(Real)).unwrap_err();
+    let error = SqliteStore::open(Location::File(path), Arc::new(SystemEnvironment)).unwrap_err();
     assert!(matches!(error, Error::NewerFormat { found: 99, .. }), "{error}");
 
     let blocked = directory.path().join("other/app.sqlite");
-    let store = SqliteStore::open(Location::File(blocked), Arc::new(Real));
+    let store = SqliteStore::open(Location::File(blocked), Arc::new(SystemEnvironment));
     let error = match store {
         Err(error) => error,
         Ok(store) => store.write(vec![insert(vec![doc! {}])]).await.unwrap_err(),
@@ -561,7 +552,7 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
     }
     let store = SqliteStore::open_with(
         location,
-        Arc::new(Real),
+        Arc::new(SystemEnvironment),
         Settings { durability: Durability::Full, ..Settings::default() },
     )
     .unwrap();
@@ -596,7 +587,7 @@ fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let path = directory.path().join("app.sqlite");
-    let open = || SqliteStore::open(Location::File(path.clone()), Arc::new(Real));
+    let open = || SqliteStore::open(Location::File(path.clone()), Arc::new(SystemEnvironment));
     runtime.block_on(async {
         let store = open().unwrap();
         store.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();

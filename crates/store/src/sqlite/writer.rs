@@ -17,7 +17,9 @@ use query::Environment;
 use tokio::sync::oneshot;
 
 use super::{
-    BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog, changes, check,
+    BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog,
+    changes::{self, Trimmed},
+    check,
     connection::Session,
     lock,
     tail::Tail,
@@ -166,19 +168,23 @@ fn run(
         }
         let sweeps = Instant::now() >= next_sweep;
         is_busy = !group.is_empty();
-        if let Some(log) = log.as_mut().filter(|_| sweeps || !group.is_empty()) {
+        if let Some(log) = log.as_mut().filter(|_| is_busy) {
             log.note();
         }
         let log = &mut log;
         let work = |session: &mut Session| {
-            if !group.is_empty() {
+            if is_busy {
                 commit(session, keeper, group);
                 if let Some(log) = log {
                     log.keep_short(session);
                 }
             }
             // What goes wrong with it is tried again the next time.
-            sweeps && sweep(session, keeper).is_ok_and(|swept| swept.has_more)
+            let Some(swept) = sweeps.then(|| sweep(session, keeper).ok()).flatten() else { return false };
+            if let (Some(log), true) = (log, swept.is_any()) {
+                log.note();
+            }
+            swept.has_more
         };
         let has_more = match &mut session {
             Some(session) => work(session),
@@ -302,8 +308,15 @@ impl Log {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Swept {
     pub(super) documents: usize,
+    changes: bool,
     /// Whether more of anything waits.
-    pub(super) has_more: bool,
+    has_more: bool,
+}
+
+impl Swept {
+    fn is_any(&self) -> bool {
+        self.documents > 0 || self.changes
+    }
 }
 
 /// Removes some documents and changes whose time has come, in a commit of its own.
@@ -317,18 +330,20 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
             protected(|| {
                 let documents = write::sweep(session, &*keeper.environment, SWEPT_AT_ONCE)?;
                 let trimmed = trim(session, keeper, TRIMMED_AT_ONCE)?;
-                Ok(Swept { documents, has_more: documents == SWEPT_AT_ONCE || trimmed })
+                let has_more = documents == SWEPT_AT_ONCE || trimmed == Trimmed::Some;
+                Ok(Swept { documents, changes: trimmed != Trimmed::Nothing, has_more })
             })
         })
         .and_then(|swept| session.run("COMMIT").map(|()| swept));
-    match swept {
-        Ok(_) => keeper.tail.committed(),
+    match &swept {
+        Ok(swept) if swept.is_any() => keeper.tail.committed(),
+        Ok(_) => {}
         Err(_) => drop(session.run("ROLLBACK")),
     }
     swept
 }
 
-fn trim(session: &Session, keeper: &Keeper, most: usize) -> Result<bool> {
+fn trim(session: &Session, keeper: &Keeper, most: usize) -> Result<Trimmed> {
     changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most as i64)
 }
 
