@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     bridge::{Bridge, Opened, Started},
+    errors::thrown,
     operations::{app, document, wrap},
 };
 
@@ -78,8 +79,9 @@ pub fn watch(
     service: String,
     arguments: &[u8],
 ) -> napi::Result<u32> {
-    let watching = Box::new(Watching::new(user, service, document(arguments)?));
-    Ok(bridge.opened(handle)?.add_watched(Watched::new(Source::User(watching))))
+    let opened = bridge.opened(handle)?;
+    let watching = app(&opened).map_err(|error| thrown(&error))?.watching(user, service, document(arguments)?);
+    Ok(opened.add_watched(Watched::new(Source::User(Box::new(watching)))))
 }
 
 /// The same as the system user, for the operator.

@@ -26,17 +26,12 @@ pub struct Watching {
     stream: Option<Box<dyn EventStream>>,
     /// The place after all that was told.
     position: Option<RawDocumentBuf>,
-    /// How often the user had left when it was asked for.
+    /// How often the user had left when it was begun; none where he or she was not there.
     departures: Option<u64>,
     pause: Duration,
 }
 
 impl Watching {
-    /// What `handle` follows: `arguments` are those of the data source's function `watch`.
-    pub fn new(handle: Handle, service: String, arguments: RawDocumentBuf) -> Self {
-        Self { handle, service, arguments, stream: None, position: None, departures: None, pause: FIRST_PAUSE }
-    }
-
     /// What to ask for: what was given, from the place on that was reached.
     fn call(&self) -> impl Fn(Secret) -> CallFunction + use<> {
         let mut arguments = RawDocumentBuf::new();
@@ -60,6 +55,13 @@ impl Watching {
 }
 
 impl App {
+    /// What a user is to follow: `arguments` are those of the data source's function `watch`. It ends when the user leaves after this.
+    pub fn watching(&self, handle: Handle, service: String, arguments: RawDocumentBuf) -> Watching {
+        let is_there = self.user_state(handle).is_ok_and(|state| state == UserState::LoggedIn);
+        let departures = is_there.then(|| self.departures(handle).ok()).flatten();
+        Watching { handle, service, arguments, stream: None, position: None, departures, pause: FIRST_PAUSE }
+    }
+
     /// Waits for the next events, at least one; none once the user has left or the app is closed. What is given up before it is
     /// done loses nothing.
     ///
@@ -67,16 +69,9 @@ impl App {
     /// What the backend says; nothing that is over when it is asked again.
     pub async fn next_events(&self, watching: &mut Watching) -> Result<Option<Vec<RawDocumentBuf>>> {
         let mut departed = self.departed();
-        let departures = match watching.departures {
-            Some(departures) => departures,
-            None => {
-                if self.user_state(watching.handle)? != UserState::LoggedIn {
-                    // In the words of the SDK, which its users' tests ask for.
-                    return Err(Error::not_logged_in("Request failed: Unauthorized (401)"));
-                }
-                *watching.departures.insert(self.departures(watching.handle)?)
-            }
-        };
+        // In the words of the SDK, which its users' tests ask for.
+        let refused = || Error::not_logged_in("Request failed: Unauthorized (401)");
+        let departures = watching.departures.ok_or_else(refused)?;
         let handle = watching.handle;
         let leaving = async {
             // A sender that is gone has closed.

@@ -114,9 +114,9 @@ async fn email_user(app: &App, email: &str) -> Handle {
     app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
 }
 
-fn follow(user: Handle) -> Watching {
+fn follow(app: &App, user: Handle) -> Watching {
     let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
-    Watching::new(user, "mongodb-atlas".into(), RawDocumentBuf::try_from(arguments).unwrap())
+    app.watching(user, "mongodb-atlas".into(), RawDocumentBuf::try_from(arguments).unwrap())
 }
 
 /// The numbers of the documents that the next events are about, so many; none once the stream has ended.
@@ -331,7 +331,7 @@ async fn a_stream_that_is_interrupted_is_taken_up_again_where_it_was() {
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
     let add = async |n: i32| insert(&app, user, doc! { "userId": app.user_id(user).unwrap(), "n": n }).await.unwrap();
-    let mut watching = follow(user);
+    let mut watching = follow(&app, user);
     assert!(futures_util::poll!(Box::pin(app.next_events(&mut watching))).is_pending());
     add(1).await;
     assert_eq!(numbers(&app, &mut watching, 1).await, Some(vec![1]));
@@ -354,7 +354,7 @@ async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
     let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
-    let (mut of_user, mut of_other) = (follow(user), follow(other));
+    let (mut of_user, mut of_other) = (follow(&app, user), follow(&app, other));
     let (ended, ()) = futures_util::future::join(app.next_events(&mut of_user), async {
         assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
         app.log_out(user).await.unwrap();
@@ -371,7 +371,7 @@ async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
     assert_eq!(app.next_events(&mut of_user).await, Ok(None));
     assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
     app.log_out(user).await.unwrap();
-    let error = app.next_events(&mut follow(user)).await.unwrap_err();
+    let error = app.next_events(&mut follow(&app, user)).await.unwrap_err();
     assert_eq!(error.message, "Request failed: Unauthorized (401)");
     let (ended, ()) = futures_util::future::join(app.next_events(&mut of_other), app.close()).await;
     assert_eq!(ended, Ok(None));
