@@ -16,9 +16,9 @@ class ChangeStream {
   #stream;
   #events = [];
   #isDone = false;
-  /** The request before, after which the next one has its turn. */
+  /** The request before, after which the next one has its turn, and how many wait. */
   #turn = Promise.resolve();
-  #hasWaiting = 0;
+  #waiting = 0;
 
   constructor(begin) {
     this.#begin = begin;
@@ -26,12 +26,12 @@ class ChangeStream {
 
   next() {
     // What is there is given at once, and what is not is asked for before this function returns.
-    const first = this.#hasWaiting === 0 ? this.#advance() : this.#turn.then(() => this.#advance());
-    this.#hasWaiting += 1;
+    const first = this.#waiting === 0 ? this.#advance() : this.#turn.then(() => this.#advance());
+    this.#waiting += 1;
     this.#turn = first
       .catch(() => {})
       .finally(() => {
-        this.#hasWaiting -= 1;
+        this.#waiting -= 1;
       });
     return first;
   }

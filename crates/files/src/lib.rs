@@ -87,8 +87,12 @@ pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
 pub fn finish(partial: &Path, path: &Path) -> io::Result<()> {
     File::open(partial)?.sync_all()?;
     // Unlike a renaming, it fails where there is one of the name.
-    fs::hard_link(partial, path)?;
-    fs::remove_file(partial)?;
+    match fs::hard_link(partial, path) {
+        Ok(()) => fs::remove_file(partial)?,
+        // Not every file system has links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => fs::rename(partial, path)?,
+        Err(error) => return Err(error),
+    }
     sync_directory_of(path)
 }
 

@@ -13,26 +13,29 @@ use futures_util::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::{answer::error_body, listen::ended};
+use crate::{answer::error_body, listen::ended, streams::Held};
 
 /// How often something is said, so that both ends and what is between them see that the other is still there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The body of an answer: what a watcher is told, until it fails, the client goes away or the server ends. Nothing is asked of the
 /// watcher before the client has taken what it was told.
-pub(crate) fn body(watcher: Watcher, ending: watch::Receiver<bool>) -> Body {
-    let first = Some(State { watcher, ending, is_new: true });
+pub(crate) fn body(watcher: Watcher, held: Held, ending: watch::Receiver<bool>) -> Body {
+    let first = Some(State { watcher, ending, is_new: true, _held: held });
     Body::from_stream(stream::unfold(first, |state| async {
-        let State { mut watcher, ending, is_new } = state?;
+        let mut state = state?;
         let mut text = Vec::new();
-        if is_new {
+        if std::mem::take(&mut state.is_new) {
             // Lets the client know at once that it hears, and from where on.
-            write_position(&mut text, &watcher);
-            return Some((Ok::<_, Infallible>(Bytes::from(text)), Some(State { watcher, ending, is_new: false })));
+            write_position(&mut text, &state.watcher);
+            return Some((Ok::<_, Infallible>(Bytes::from(text)), Some(state)));
         }
-        let next = match select(pin!(ended(ending.clone())), pin!(timeout(HEARTBEAT, watcher.next()))).await {
-            Either::Left(_) => return None,
-            Either::Right((next, _)) => next,
+        let next = {
+            let next = pin!(timeout(HEARTBEAT, state.watcher.next()));
+            match select(pin!(ended(state.ending.clone())), next).await {
+                Either::Left(_) => return None,
+                Either::Right((next, _)) => next,
+            }
         };
         match next {
             Ok(Ok(events)) => events.iter().for_each(|event| write_document(&mut text, event)),
@@ -42,9 +45,9 @@ pub(crate) fn body(watcher: Watcher, ending: watch::Receiver<bool>) -> Body {
                 return Some((Ok(text.into()), None));
             }
             // Others pass over events of this name, which is all that is said then.
-            Err(_) => write_position(&mut text, &watcher),
+            Err(_) => write_position(&mut text, &state.watcher),
         }
-        Some((Ok(text.into()), Some(State { watcher, ending, is_new: false })))
+        Some((Ok(text.into()), Some(state)))
     }))
 }
 
@@ -52,6 +55,7 @@ struct State {
     watcher: Watcher,
     ending: watch::Receiver<bool>,
     is_new: bool,
+    _held: Held,
 }
 
 fn write_position(text: &mut Vec<u8>, watcher: &Watcher) {

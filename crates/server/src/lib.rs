@@ -10,6 +10,7 @@ mod metrics;
 mod observe;
 mod origin;
 mod routes;
+mod streams;
 mod threads;
 mod tls;
 

@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     origin::Proxies,
     routes::{self, Site},
+    streams::Streams,
     threads::{Door, Threads},
     tls::Tls,
 };
@@ -33,7 +34,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many connections are held at once; further ones wait to be accepted.
-const CONNECTIONS: usize = 10_000;
+pub(crate) const CONNECTIONS: usize = 10_000;
 
 /// How long to wait where the system has no more sockets to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -120,6 +121,7 @@ impl Server {
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
             ending: ending.clone(),
+            streams: Streams::default(),
         });
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));

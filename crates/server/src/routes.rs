@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     observe,
     origin::Proxies,
+    streams::Streams,
 };
 
 /// Asks for the custom data beside the token, of any size; a token alone carries what fits into it.
@@ -44,6 +45,7 @@ pub(crate) struct Site {
     pub(crate) metrics: Metrics,
     /// Becomes true when the server is to end.
     pub(crate) ending: tokio::sync::watch::Receiver<bool>,
+    pub(crate) streams: Streams,
 }
 
 /// What is asked of `local-userpass` but a log-in, by the ends of the routes.
@@ -321,6 +323,7 @@ struct WatchQuery {
 
 async fn watch(
     State(site): Shared,
+    Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     Query(query): Query<WatchQuery>,
     headers: HeaderMap,
@@ -334,8 +337,9 @@ async fn watch(
     // What forms make of a plus sign.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
+    let held = site.streams.enter(&origin)?;
     let watcher = site.backend.watch(function_call(&request, access_token)?).await?;
-    Ok(Answer::Events(events::body(watcher, site.ending.clone())))
+    Ok(Answer::Events(events::body(watcher, held, site.ending.clone())))
 }
 
 /// A call as it is sent: `{ name, service, arguments }`.

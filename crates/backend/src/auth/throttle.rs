@@ -64,6 +64,13 @@ pub struct Origin {
     pub is_shared: bool,
 }
 
+impl Origin {
+    /// The address as far as one client cannot have many of it: of IPv6 the /64.
+    pub fn place(&self) -> IpAddr {
+        Place::from(self.address).0
+    }
+}
+
 /// An address as far as one client cannot have many of it: of IPv6 the /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Place(IpAddr);

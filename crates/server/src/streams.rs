@@ -1,0 +1,98 @@
+//! How many streams of events are open. Each keeps a connection, of which there is a bounded number, for as long as it likes; so no
+//! place may have more than a share of them, and all together leave some for requests.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use backend::{Error, ErrorCode, Origin};
+
+use crate::listen::CONNECTIONS;
+
+/// How many there may be from one place, unless many people make their requests from there.
+const FROM_ONE_PLACE: usize = 200;
+
+/// How many there may be at all.
+const AT_ALL: usize = CONNECTIONS * 4 / 5;
+
+/// After how many seconds it is worth asking again.
+const RETRY_AFTER: u64 = 10;
+
+/// The streams that are open, by the places that they are from.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Streams(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_place: HashMap<IpAddr, usize>,
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+pub(crate) struct Held {
+    streams: Streams,
+    place: IpAddr,
+}
+
+impl Streams {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets one more in.
+    ///
+    /// # Errors
+    /// Where there are too many.
+    pub(crate) fn enter(&self, origin: &Origin) -> Result<Held, Error> {
+        let place = origin.place();
+        let mut open = self.open();
+        let from_here = open.by_place.get(&place).copied().unwrap_or_default();
+        if open.all >= AT_ALL || (from_here >= FROM_ONE_PLACE && !origin.is_shared) {
+            let message = "too many streams of events are open; end some";
+            return Err(Error { retry_after: Some(RETRY_AFTER), ..Error::new(ErrorCode::AppServerError, message) });
+        }
+        open.all += 1;
+        open.by_place.insert(place, from_here + 1);
+        Ok(Held { streams: self.clone(), place })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut open = self.streams.open();
+        open.all -= 1;
+        if let Some(count) = open.by_place.get_mut(&self.place) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_place.remove(&self.place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_its_share_and_gets_it_back() {
+        let streams = Streams::default();
+        let from = |address: &str, is_shared| Origin { address: address.parse().unwrap(), is_shared };
+        let held: Vec<Held> =
+            (0..FROM_ONE_PLACE).map(|n| streams.enter(&from(&format!("2001:db8::{n:x}"), false)).unwrap()).collect();
+        let error = streams.enter(&from("2001:db8::ffff", false)).unwrap_err();
+        assert_eq!((error.code.status(), error.retry_after), (429, Some(RETRY_AFTER)));
+        let others: Vec<Held> =
+            (0..AT_ALL - FROM_ONE_PLACE).map(|_| streams.enter(&from("192.0.2.1", true)).unwrap()).collect();
+        assert!(streams.enter(&from("198.51.100.1", false)).is_err(), "some connections are left for requests");
+        drop(others);
+        assert!(streams.enter(&from("198.51.100.1", false)).is_ok());
+        drop(held);
+        assert!(streams.enter(&from("2001:db8::ffff", false)).is_ok());
+        assert!(streams.open().by_place.is_empty());
+    }
+}
