@@ -253,8 +253,9 @@ impl App {
         {
             let _one_at_a_time = self.refreshing.lock().await;
             let is_stale = access_token(self)?.1 == used;
-            if is_stale && self.refresh(handle).await.is_err() {
-                return Err(error);
+            if is_stale && let Err(failed) = self.refresh(handle).await {
+                // The caller's own error, but whether the session has ended nobody has said then.
+                return Err(Error { interrupted: failed.interrupted, ..error });
             }
         }
         ask(access_token(self)?.0).await

@@ -21,6 +21,8 @@ struct Moody {
     unreachable: AtomicBool,
     rejects_access: AtomicBool,
     refreshes: AtomicUsize,
+    /// How many refreshes come to nothing on their way.
+    loses_refreshes: AtomicUsize,
     requests: AtomicUsize,
     /// Interrupts the streams that there are.
     cut: tokio::sync::watch::Sender<()>,
@@ -58,6 +60,10 @@ impl Connection for Moody {
                 return Err(Error::custom("unreachable"));
             }
             match &request {
+                Request::RefreshSession { .. } if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
+                    self.loses_refreshes.fetch_sub(1, Ordering::SeqCst);
+                    return Err(Error::interrupted("unreachable"));
+                }
                 Request::RefreshSession { .. } => {
                     self.refreshes.fetch_add(1, Ordering::SeqCst);
                     self.rejects_access.store(false, Ordering::SeqCst);
@@ -99,6 +105,7 @@ fn moody() -> Arc<Moody> {
         unreachable: AtomicBool::new(false),
         rejects_access: AtomicBool::new(false),
         refreshes: AtomicUsize::new(0),
+        loses_refreshes: AtomicUsize::new(0),
         requests: AtomicUsize::new(0),
         cut: tokio::sync::watch::Sender::default(),
     })
@@ -344,6 +351,7 @@ async fn a_stream_that_is_interrupted_is_taken_up_again_where_it_was() {
     add(2).await;
     add(3).await;
     connection.rejects_access.store(true, Ordering::SeqCst);
+    connection.loses_refreshes.store(1, Ordering::SeqCst);
     assert_eq!(numbers(&app, &mut watching, 2).await, Some(vec![2, 3]));
     assert!(connection.refreshes.load(Ordering::SeqCst) > 0, "a new access token was asked for");
 }
