@@ -14,7 +14,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, TryLockError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -233,6 +233,17 @@ impl Shared {
         answer
     }
 
+    /// Runs a read where the event loop waits; without an answer where that would have to wait for another.
+    fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
+        let Some(memory) = &self.memory else { return self.read(read) };
+        self.check_open()?;
+        match memory.try_lock() {
+            Ok(mut session) => read(Some(&mut session)),
+            Err(TryLockError::Poisoned(poisoned)) => read(Some(&mut poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+        }
+    }
+
     fn check_open(&self) -> Result<()> {
         match &*lock(&self.state) {
             State::Open { .. } => Ok(()),
@@ -264,7 +275,7 @@ impl Store for SqliteStore {
                 None => Ok(Some(Vec::new())),
             };
             // Without an answer there are more than a few, which are not read where the event loop waits.
-            if let Some(answer) = self.shared.read(few).transpose() {
+            if let Some(answer) = self.shared.read_at_once(few).transpose() {
                 return future::ready(answer).boxed();
             }
         }
@@ -281,7 +292,7 @@ impl Store for SqliteStore {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
-            if let Some(answer) = self.shared.read(few).transpose() {
+            if let Some(answer) = self.shared.read_at_once(few).transpose() {
                 return future::ready(answer).boxed();
             }
         }

@@ -295,6 +295,9 @@ fn few(
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
+    if limit == 0 {
+        return Ok(Some(Vec::new()));
+    }
     let (mut visited, mut bytes) = (0, 0);
     let mut found = Vec::new();
     let all = visit_plan(connection, collection, &plan, FEW, |_, document| {

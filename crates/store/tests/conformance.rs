@@ -1,0 +1,319 @@
+//! What every store must do: one list, run on each of them.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use bson::{
+    Document, RawBson, doc,
+    raw::{RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use query::{Filter, Path, Sort, Update};
+use store::{
+    Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, Namespace, Operation, Outcome, Result,
+    Returning, SqliteStore, Store, SystemEnvironment, Write,
+};
+
+/// Where a test gets its stores.
+struct World(Box<dyn Fn() -> Arc<dyn Store>>);
+
+impl World {
+    /// A store with nothing in it.
+    fn store(&self) -> Arc<dyn Store> {
+        (self.0)()
+    }
+
+    fn in_memory() -> Self {
+        Self(Box::new(|| Arc::new(SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap())))
+    }
+
+    fn in_files() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let count = std::cell::Cell::new(0);
+        Self(Box::new(move || {
+            count.set(count.get() + 1);
+            let path = directory.path().join(format!("{}.sqlite", count.get()));
+            Arc::new(SqliteStore::open(Location::File(path), Arc::new(SystemEnvironment)).unwrap())
+        }))
+    }
+}
+
+/// Makes of each function a test for each kind of store.
+macro_rules! on_every_store {
+    ($($test:ident,)*) => {
+        mod in_memory {
+            $(#[tokio::test] async fn $test() { super::$test(&super::World::in_memory()).await; })*
+        }
+        mod in_files {
+            $(#[tokio::test] async fn $test() { super::$test(&super::World::in_files()).await; })*
+        }
+    };
+}
+
+on_every_store! {
+    an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_are_all_or_nothing,
+    an_index_finds_what_a_scan_finds_and_keeps_what_is_unique,
+    updates_deletes_and_returns_what_it_is_asked_for,
+    what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing,
+    two_queries_are_answered_at_one_moment_whatever_they_ask_for,
+    too_many_documents_are_an_error_and_never_cut_short,
+    the_first_of_equals_is_the_first_inserted,
+    an_index_holds_a_document_under_each_item_of_an_array,
+    an_upsert_does_not_double_a_hidden_document_whatever_index_there_is,
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("app", "people")
+}
+
+fn filter(filter: Document) -> Filter {
+    Filter::parse(&RawDocumentBuf::try_from(filter).unwrap()).unwrap()
+}
+
+fn insert(documents: Vec<Document>) -> Write {
+    let documents = documents.into_iter().map(|document| RawDocumentBuf::try_from(document).unwrap()).collect();
+    Write { namespace: namespace(), operation: Operation::Insert(documents), guard: None }
+}
+
+fn update(find: Document, update: Document, multi: bool, upsert: bool) -> Write {
+    let update = Update::parse(&RawDocumentBuf::try_from(update).unwrap()).unwrap();
+    let modify = Modify::new(filter(find), multi, Change::Update { update, upsert });
+    Write { namespace: namespace(), operation: Operation::modify(modify), guard: None }
+}
+
+async fn all(store: &dyn Store, find: Document) -> Vec<Document> {
+    let found = store.find(Find::new(namespace(), filter(find))).await.unwrap();
+    found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
+}
+
+/// Lets somebody see and write what he or she owns.
+struct Owner(&'static str);
+
+impl Guard for Owner {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        document.get_str("owner").is_ok_and(|owner| owner == self.0)
+    }
+
+    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+        let allowed = [before, after].into_iter().flatten().all(|document| self.may_see(document));
+        if allowed { Ok(()) } else { Err(Denied("write not permitted".into())) }
+    }
+}
+
+async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_are_all_or_nothing(world: &World) {
+    let store = world.store();
+    let error =
+        store.write(vec![insert(vec![doc! { "_id": 1 }, doc! { "_id": 1.0 }, doc! { "_id": 2 }])]).await.unwrap_err();
+    assert!(error.to_string().contains("Duplicate key error"), "{error}");
+    assert_eq!(all(&*store, doc! {}).await, [doc! { "_id": 1 }]);
+
+    let error = store.write(vec![insert(vec![doc! { "_id": 5 }]), insert(vec![doc! { "_id": 1 }])]).await.unwrap_err();
+    assert!(matches!(error, Error::DuplicateKey { .. }));
+    assert_eq!(all(&*store, doc! {}).await, [doc! { "_id": 1 }]);
+}
+
+async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique(world: &World) {
+    let store = world.store();
+    let index = Index::on(Path::new("login.key")).unique();
+    store
+        .write(vec![insert(vec![
+            doc! { "_id": 1, "login": [{ "key": "a" }, { "key": "b" }] },
+            doc! { "_id": 2, "login": { "key": "c" } },
+        ])])
+        .await
+        .unwrap();
+    store.ensure_indexes(namespace(), vec![index.clone()]).await.unwrap();
+    store.ensure_indexes(namespace(), vec![index.clone()]).await.unwrap();
+
+    assert_eq!(all(&*store, doc! { "login.key": "b" }).await.len(), 1);
+    assert_eq!(all(&*store, doc! { "login.key": "d" }).await.len(), 0);
+    let error = store.write(vec![insert(vec![doc! { "_id": 3, "login": { "key": "b" } }])]).await.unwrap_err();
+    assert!(error.to_string().contains("login.key"), "{error}");
+    store
+        .write(vec![update(doc! { "_id": 1 }, doc! { "$set": { "login": [{ "key": "d" }] } }, false, false)])
+        .await
+        .unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 3, "login": { "key": "b" } }])]).await.unwrap();
+    assert_eq!(all(&*store, doc! { "login.key": "b" }).await[0].get_i32("_id").unwrap(), 3);
+    assert_eq!(all(&*store, doc! { "login.key": "d" }).await[0].get_i32("_id").unwrap(), 1);
+
+    let twice = Index::on(Path::new("n")).unique();
+    assert!(
+        matches!(store.ensure_indexes(namespace(), vec![twice]).await, Err(Error::DuplicateKey { .. })),
+        "two documents lack the field"
+    );
+}
+
+async fn updates_deletes_and_returns_what_it_is_asked_for(world: &World) {
+    let store = world.store();
+    store.write(vec![insert((1..=4).map(|n| doc! { "_id": n, "n": n % 2, "x": 10 - n }).collect())]).await.unwrap();
+    let outcome =
+        &store.write(vec![update(doc! { "n": 1 }, doc! { "$max": { "x": 9 } }, true, false)]).await.unwrap()[0];
+    assert_eq!((outcome.matched, outcome.modified), (2, 1));
+    let outcome = &store
+        .write(vec![update(doc! { "name": "new", "n": 7 }, doc! { "$set": { "x": 1 } }, false, true)])
+        .await
+        .unwrap()[0];
+    let id = outcome.upserted_id.clone().unwrap();
+    assert_eq!(
+        all(&*store, doc! { "n": 7 }).await,
+        [doc! { "_id": id.as_object_id().unwrap(), "name": "new", "n": 7, "x": 1 }]
+    );
+
+    let modify = |change, returning| Write {
+        namespace: namespace(),
+        guard: None,
+        operation: Operation::modify(Modify {
+            sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()),
+            returning,
+            ..Modify::new(Filter::all(), false, change)
+        }),
+    };
+    let outcome = store.write(vec![modify(Change::Delete, Returning::Before)]).await.unwrap().remove(0);
+    assert_eq!(outcome.document.unwrap().get_str("name").unwrap(), "new");
+    let set = Update::parse(&rawdoc! { "$set": { "x": 100 } }).unwrap();
+    let outcome = store
+        .write(vec![modify(Change::Update { update: set, upsert: false }, Returning::After)])
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!(Document::try_from(outcome.document.unwrap()).unwrap(), doc! { "_id": 4, "n": 0, "x": 100 });
+    assert_eq!(
+        store
+            .count(Count { namespace: namespace(), filter: filter(doc! { "n": 0 }), limit: None, guard: None })
+            .await
+            .unwrap(),
+        2
+    );
+}
+
+async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing(world: &World) {
+    let store = world.store();
+    store
+        .write(vec![insert(vec![
+            doc! { "_id": 1, "owner": "a", "n": 1 },
+            doc! { "_id": 2, "owner": "b", "n": 2, "email": "b@x" },
+            doc! { "_id": 3, "owner": "a", "n": 3 },
+        ])])
+        .await
+        .unwrap();
+    let before = all(&*store, doc! {}).await;
+    let as_a = |mut write: Write| {
+        write.guard = Some(Arc::new(Owner("a")));
+        write
+    };
+    let denied = |answer: Result<Vec<Outcome>>| assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
+
+    // A filter on a hidden field tells nothing, whichever way it is asked.
+    for probe in [
+        doc! { "email": "b@x" },
+        doc! { "email": { "$gt": "a" } },
+        doc! { "_id": 2, "n": 2 },
+        doc! { "_id": { "$in": [2, 99] } },
+    ] {
+        let outcome =
+            &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
+        assert_eq!(outcome.matched, 0, "{probe}");
+    }
+    // By its _id alone a hidden document is denied, which an insert would tell as well; so is its double by upsert.
+    denied(store.write(vec![as_a(update(doc! { "_id": 2 }, doc! { "$set": { "owner": "a" } }, false, false))]).await);
+    denied(
+        store
+            .write(vec![as_a(update(
+                doc! { "email": "b@x", "n": { "$gt": 5 } },
+                doc! { "$set": { "owner": "a" } },
+                false,
+                true,
+            ))])
+            .await,
+    );
+    // One document that may not become what it would be keeps all of them as they were.
+    denied(
+        store
+            .write(vec![as_a(update(doc! { "n": { "$gt": 0 } }, doc! { "$set": { "owner": "b" } }, true, false))])
+            .await,
+    );
+    denied(
+        store.write(vec![as_a(insert(vec![doc! { "_id": 8, "owner": "a" }, doc! { "_id": 9, "owner": "b" }]))]).await,
+    );
+    assert_eq!(all(&*store, doc! {}).await, before);
+
+    let delete = Modify::new(Filter::all(), true, Change::Delete);
+    let outcome = &store
+        .write(vec![as_a(Write { namespace: namespace(), operation: Operation::modify(delete), guard: None })])
+        .await
+        .unwrap()[0];
+    assert_eq!(outcome.deleted, 2);
+    assert_eq!(all(&*store, doc! {}).await.len(), 1, "the hidden document is still there");
+}
+
+async fn two_queries_are_answered_at_one_moment_whatever_they_ask_for(world: &World) {
+    let store = world.store();
+    let find = |filter_document| Find::new(namespace(), filter(filter_document));
+    let other = || Find::new(Namespace::new("app", "none"), filter(doc! { "_id": 1 }));
+    let lengths = |answers: [Vec<RawDocumentBuf>; 2]| answers.map(|answer| answer.len());
+    assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [0, 0]);
+    store.write(vec![insert((0..40).map(|n| doc! { "_id": n, "n": n % 2 }).collect())]).await.unwrap();
+    for (first, second, expected) in [
+        (doc! { "_id": 1 }, doc! { "_id": 2 }, [1, 1]),
+        (doc! { "_id": 99 }, doc! { "_id": 2 }, [0, 1]),
+        (doc! { "_id": 1 }, doc! { "_id": 99 }, [1, 0]),
+        (doc! { "_id": 1 }, doc! { "n": 1 }, [1, 20]),
+        (doc! { "n": 0 }, doc! {}, [20, 40]),
+    ] {
+        assert_eq!(lengths(store.find_both([find(first), find(second)]).await.unwrap()), expected);
+    }
+    assert_eq!(lengths(store.find_both([other(), find(doc! { "_id": 1 })]).await.unwrap()), [0, 1]);
+    assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [1, 0]);
+}
+
+async fn too_many_documents_are_an_error_and_never_cut_short(world: &World) {
+    let store = world.store();
+    store.write(vec![insert((0..10).map(|n| doc! { "_id": n }).collect())]).await.unwrap();
+    let find =
+        |limit, sort: Option<Sort>| Find { limit, sort, at_most: Some(5), ..Find::new(namespace(), Filter::all()) };
+    let by_id = || Some(Sort::parse(&rawdoc! { "_id": -1 }).unwrap());
+    assert!(matches!(store.find(find(None, None)).await, Err(Error::TooManyDocuments { limit: 5 })));
+    assert!(matches!(store.find(find(None, by_id())).await, Err(Error::TooManyDocuments { limit: 5 })));
+    assert_eq!(store.find(find(Some(5), by_id())).await.unwrap()[0].get_i32("_id").unwrap(), 9);
+    assert_eq!(store.find(find(Some(0), None)).await.unwrap().len(), 0);
+    let none = Find { limit: Some(0), ..Find::new(namespace(), filter(doc! { "_id": 1 })) };
+    assert_eq!(store.find(none).await.unwrap().len(), 0);
+}
+
+async fn the_first_of_equals_is_the_first_inserted(world: &World) {
+    let store = world.store();
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("user"))]).await.unwrap();
+    for id in [3, 1, 2] {
+        store.write(vec![insert(vec![doc! { "_id": id, "user": "u" }])]).await.unwrap();
+    }
+    let found = store
+        .find(Find { limit: Some(1), ..Find::new(namespace(), Filter::equals("user", RawBson::String("u".into()))) })
+        .await
+        .unwrap();
+    assert_eq!(found[0].get_i32("_id").unwrap(), 3);
+}
+
+async fn an_index_holds_a_document_under_each_item_of_an_array(world: &World) {
+    let store = world.store();
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("a.key")).unique()]).await.unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 1, "a": [{ "key": "x" }, { "key": "y" }] }])]).await.unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 2, "a": [{ "key": "z" }] }])]).await.unwrap();
+    assert_eq!(all(&*store, doc! { "a.key": "y" }).await.len(), 1);
+    let twice = store.write(vec![insert(vec![doc! { "_id": 3, "a": [{ "key": "y" }] }])]).await.unwrap_err();
+    assert!(twice.to_string().contains("index: a.key_1 dup key: { a.key:"), "{twice}");
+}
+
+async fn an_upsert_does_not_double_a_hidden_document_whatever_index_there_is(world: &World) {
+    for index in [None, Some(rawdoc! { "key": { "n": 1, "rank": 1 } })] {
+        let store = world.store();
+        if let Some(index) = index {
+            store.ensure_indexes(namespace(), vec![Index::parse(&index).unwrap()]).await.unwrap();
+        }
+        store.write(vec![insert(vec![doc! { "_id": 1, "owner": "b", "n": 7, "rank": 1 }])]).await.unwrap();
+        let mut upsert = update(doc! { "n": 7, "rank": { "$gt": 5 } }, doc! { "$set": { "owner": "a" } }, false, true);
+        upsert.guard = Some(Arc::new(Owner("a")));
+        assert!(matches!(store.write(vec![upsert]).await, Err(Error::Denied(_))));
+        assert_eq!(all(&*store, doc! {}).await.len(), 1);
+    }
+}
