@@ -51,6 +51,9 @@ const LOOKED_AT_EVERY: u32 = 64;
 /// How long those who write wait for readers, where it is too long.
 const LOG_PATIENCE: Duration = Duration::from_millis(50);
 
+/// And how long not, after they have waited for nothing.
+const LOG_RETRY: Duration = Duration::from_secs(2);
+
 /// How many jobs go into one commit at most.
 const GROUP: usize = 256;
 
@@ -219,6 +222,8 @@ struct Log {
     /// Whether each commit is synced by SQLite.
     is_synced: bool,
     commits: u32,
+    /// Until when it may be long.
+    patient_until: Instant,
     /// When the first commit was begun that has not been synced.
     unsynced_since: Option<Instant>,
     /// Why it could not be synced, until it can. What is written meanwhile would not survive what it must.
@@ -234,7 +239,17 @@ impl Log {
         path.push("-wal");
         let is_synced = settings.durability == Durability::Full;
         let other = settings.sync.clone();
-        Self { path: path.into(), is_synced, commits: 0, unsynced_since: None, failure: None, is_new: true, other }
+        let patient_until = Instant::now();
+        Self {
+            path: path.into(),
+            is_synced,
+            commits: 0,
+            patient_until,
+            unsynced_since: None,
+            failure: None,
+            is_new: true,
+            other,
+        }
     }
 
     /// When it is to be synced.
@@ -250,19 +265,22 @@ impl Log {
     }
 
     /// Lets the log begin anew when it is too long. By itself it does only when nobody reads, which among many readers may be
-    /// never; so now and then those who come wait a moment for those who are there.
+    /// never; so now and then those who come wait a moment for those who are there. Where somebody reads for long, as a backup does,
+    /// they do so seldom.
     fn keep_short(&mut self, session: &Session) {
         self.commits = self.commits.wrapping_add(1);
         let is_long = || std::fs::metadata(&self.path).is_ok_and(|log| log.len() > LOG_LIMIT.unsigned_abs());
-        if self.commits.is_multiple_of(LOOKED_AT_EVERY) && is_long() {
-            let begin_anew = || -> rusqlite::Result<()> {
-                session.connection.busy_timeout(LOG_PATIENCE)?;
-                session.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
-                Ok(())
-            };
-            // What is not done now is tried again soon.
-            let _ = begin_anew();
-            let _ = session.connection.busy_timeout(BUSY_TIMEOUT);
+        if !self.commits.is_multiple_of(LOOKED_AT_EVERY) || self.patient_until > Instant::now() || !is_long() {
+            return;
+        }
+        let begin_anew = || -> rusqlite::Result<bool> {
+            session.connection.busy_timeout(LOG_PATIENCE)?;
+            session.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))
+        };
+        let is_held = begin_anew().unwrap_or(true);
+        let _ = session.connection.busy_timeout(BUSY_TIMEOUT);
+        if is_held {
+            self.patient_until = Instant::now() + LOG_RETRY;
         }
     }
 
