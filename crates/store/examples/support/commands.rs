@@ -63,6 +63,11 @@ impl Database {
         Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
     }
 
+    /// The store itself, for what there is no command for.
+    pub fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
     pub async fn run(&self, command: &Document) -> Answer {
         let command = &options::checked(command)?;
         check_time(command)?;

@@ -1,0 +1,120 @@
+//! Who does what the change events say has what the store has: over random documents and updates. `MIRROR_BATCHES=2000 cargo test -p
+//! userkeep-store --test mirror` runs for longer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../examples/differential/generate.rs"]
+#[allow(dead_code, reason = "some of it is for the comparison with another server")]
+mod generate;
+#[path = "../examples/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+
+use bson::{
+    Bson, Document, doc,
+    raw::{RawDocument, RawDocumentBuf},
+};
+use generate::Generator;
+use query::{Filter, Update, encode_key};
+use store::{ChangeKind, ChangeStream, Find, Namespace, Store, SystemEnvironment, Watch};
+use support::{
+    case::{COLLECTION, text},
+    commands::Database,
+};
+
+/// What a watcher has, by the keys of the `_id`s.
+type Mirror = BTreeMap<Vec<u8>, RawDocumentBuf>;
+
+/// A document as text, whatever the order of its fields.
+fn unordered(document: &RawDocument) -> String {
+    fn sorted(value: Bson) -> Bson {
+        match value {
+            Bson::Document(document) => {
+                let fields: BTreeMap<String, Bson> = document.into_iter().collect();
+                Bson::Document(fields.into_iter().map(|(name, value)| (name, sorted(value))).collect())
+            }
+            Bson::Array(items) => Bson::Array(items.into_iter().map(sorted).collect()),
+            value => value,
+        }
+    }
+    let Bson::Document(document) = sorted(Bson::Document(Document::try_from(document).unwrap())) else {
+        unreachable!()
+    };
+    text(&document)
+}
+
+/// Assigns what was set, and removes what was removed, as MongoDB's own operators do.
+fn follow(before: &RawDocument, description: &RawDocument) -> RawDocumentBuf {
+    let set = Document::try_from(description.get_document("updatedFields").unwrap()).unwrap();
+    let removed = description.get_array("removedFields").unwrap().into_iter();
+    let unset: Document = removed.map(|path| (path.unwrap().as_str().unwrap().to_owned(), Bson::Int32(1))).collect();
+    let mut update = Document::new();
+    for (operator, fields) in [("$set", set), ("$unset", unset)] {
+        if !fields.is_empty() {
+            update.insert(operator, fields);
+        }
+    }
+    if update.is_empty() {
+        return before.to_owned();
+    }
+    let update = Update::parse(&RawDocumentBuf::try_from(&update).unwrap()).unwrap();
+    update.apply(before, &Filter::all(), &SystemEnvironment).unwrap()
+}
+
+async fn read_events(stream: &mut Box<dyn ChangeStream>, mirror: &mut Mirror) -> usize {
+    let mut updates = 0;
+    // What has been committed is told at once, so that silence is the end.
+    let soon = std::time::Duration::from_millis(50);
+    while let Ok(events) = tokio::time::timeout(soon, stream.next()).await {
+        for event in events.unwrap() {
+            let key = encode_key(event.id());
+            match event.kind {
+                ChangeKind::Delete => drop(mirror.remove(&key).expect("what is deleted was there")),
+                ChangeKind::Update => {
+                    let before = &mirror[&key];
+                    let description = event.description.as_ref().unwrap();
+                    let after = follow(before, description);
+                    assert_eq!(
+                        unordered(&after),
+                        unordered(&event.document),
+                        "from {} by {}",
+                        text(&Document::try_from(before.clone()).unwrap()),
+                        text(&Document::try_from(description.clone()).unwrap())
+                    );
+                    updates += 1;
+                    mirror.insert(key, event.document.clone());
+                }
+                _ => drop(mirror.insert(key, event.document.clone())),
+            }
+        }
+    }
+    updates
+}
+
+#[tokio::test]
+async fn who_does_what_the_events_say_has_what_the_store_has() {
+    let batches = std::env::var("MIRROR_BATCHES").ok().and_then(|batches| batches.parse().ok()).unwrap_or(40);
+    let seed = std::env::var("MIRROR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
+    let mut updates = 0;
+    for batch in 0..batches {
+        let mut generator = Generator::new(seed, batch);
+        let database = Database::new();
+        let namespace = Namespace::new("ns1", COLLECTION);
+        let mut stream = database.store().watch(Watch { namespace: namespace.clone(), after: None }).await.unwrap();
+        let mut mirror = Mirror::new();
+        let mut cases = generator.updates(60);
+        let documents: Vec<Document> = cases.iter().flat_map(|case| case.documents.clone()).collect();
+        database.run(&doc! { "insert": COLLECTION, "documents": documents }).await.unwrap();
+        cases.extend(generator.changes(20));
+        for case in &cases {
+            // Some are refused, and then nothing is told.
+            let _ = database.run(&case.command).await;
+        }
+        updates += read_events(&mut stream, &mut mirror).await;
+        let stored = database.store().find(Find::new(namespace, Filter::all())).await.unwrap();
+        let stored: Mirror =
+            stored.into_iter().map(|document| (encode_key(query::get(&document, "_id").unwrap()), document)).collect();
+        assert_eq!(mirror, stored, "batch {batch}");
+    }
+    assert!(updates > batches as usize * 8, "{updates} updates in {batches} batches");
+}
