@@ -8,7 +8,7 @@ mod generate;
 #[path = "../examples/support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bson::{
     Bson, Document, doc,
@@ -16,7 +16,7 @@ use bson::{
 };
 use generate::Generator;
 use query::{Filter, Update, encode_key};
-use store::{ChangeKind, ChangeStream, Find, Namespace, Store, SystemEnvironment, Watch};
+use store::{ChangeKind, ChangeStream, Find, Namespace, ResumeToken, Store, SystemEnvironment, Watch};
 use support::{
     case::{COLLECTION, text},
     commands::Database,
@@ -61,11 +61,11 @@ fn follow(before: &RawDocument, description: &RawDocument) -> RawDocumentBuf {
     update.apply(before, &Filter::all(), &SystemEnvironment).unwrap()
 }
 
-async fn read_events(stream: &mut Box<dyn ChangeStream>, mirror: &mut Mirror) -> usize {
+/// Does what the events up to a place say; how many were updates.
+async fn follow_events(stream: &mut Box<dyn ChangeStream>, end: &ResumeToken, mirror: &mut Mirror) -> usize {
     let mut updates = 0;
-    // What has been committed is told at once, so that silence is the end.
-    let soon = std::time::Duration::from_millis(50);
-    while let Ok(events) = tokio::time::timeout(soon, stream.next()).await {
+    while stream.position().as_ref() != Some(end) {
+        let events = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("events come");
         for event in events.unwrap() {
             let key = encode_key(event.id());
             match event.kind {
@@ -100,7 +100,8 @@ async fn who_does_what_the_events_say_has_what_the_store_has() {
         let mut generator = Generator::new(seed, batch);
         let database = Database::new();
         let namespace = Namespace::new("ns1", COLLECTION);
-        let mut stream = database.store().watch(Watch { namespace: namespace.clone(), after: None }).await.unwrap();
+        let watch = || Watch { namespace: namespace.clone(), after: None };
+        let mut stream = database.store().watch(watch()).await.unwrap();
         let mut mirror = Mirror::new();
         let mut cases = generator.updates(60);
         let documents: Vec<Document> = cases.iter().flat_map(|case| case.documents.clone()).collect();
@@ -110,8 +111,9 @@ async fn who_does_what_the_events_say_has_what_the_store_has() {
             // Some are refused, and then nothing is told.
             let _ = database.run(&case.command).await;
         }
-        updates += read_events(&mut stream, &mut mirror).await;
-        let stored = database.store().find(Find::new(namespace, Filter::all())).await.unwrap();
+        let end = database.store().watch(watch()).await.unwrap().position().unwrap();
+        updates += follow_events(&mut stream, &end, &mut mirror).await;
+        let stored = database.store().find(Find::new(namespace.clone(), Filter::all())).await.unwrap();
         let stored: Mirror =
             stored.into_iter().map(|document| (encode_key(query::get(&document, "_id").unwrap()), document)).collect();
         assert_eq!(mirror, stored, "batch {batch}");
