@@ -231,11 +231,23 @@ async fn main() {
     let each = Times(ours.0.iter().map(|time| time / 32.0).collect());
     report("insert, 32 in flight, each", each, timed!(rounds, |number| plain.insert_alone(3 * count + number)));
 
+    let ours = timed!(rounds / 32, |number| {
+        join_all((0..32).map(|each| store.write(update(some(number * 32 + each))))).await
+    });
+    let each = Times(ours.0.iter().map(|time| time / 32.0).collect());
+    report("update, 32 in flight, each", each, timed!(rounds, |number| plain.update(some(number))));
+
     let synced = filled(path, "synced.sqlite", 1_000, Durability::Full).await;
     let few = rounds.min(200);
     plain.0.pragma_update(None, "synchronous", "FULL").unwrap();
     let ours = timed!(few, |number| synced.write(insert(vec![document(count + number)])).await.unwrap());
     report("durable insert", ours, timed!(few, |number| plain.insert_alone(5 * count + number)));
+    let ours = timed!(few / 8, |number| {
+        let first = 2 * count + number * 32;
+        join_all((first..first + 32).map(|number| synced.write(insert(vec![document(number)])))).await
+    });
+    let each = Times(ours.0.iter().map(|time| time / 32.0).collect());
+    report("durable insert, 32 in flight, each", each, timed!(few, |number| plain.insert_alone(8 * count + number)));
 
     println!("\n{:<34} {:>9} {:>9}", "from a write to its event", "p50", "p99");
     let elsewhere = SqliteStore::open(Location::File(path.join("store.sqlite")), Arc::new(SystemEnvironment)).unwrap();

@@ -46,7 +46,14 @@ impl Default for Retention {
 #[derive(Default)]
 pub(super) struct Recorder {
     newest: Cell<Option<Newest>>,
-    recorded: Cell<usize>,
+    recorded: Cell<Amount>,
+}
+
+/// So many changes, of so many bytes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) changes: i64,
+    pub(super) bytes: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -62,8 +69,8 @@ impl Recorder {
         self.newest.set(None);
     }
 
-    /// How many changes were written since it was asked.
-    pub(super) fn take_count(&self) -> usize {
+    /// How much was written since this was asked.
+    pub(super) fn take_recorded(&self) -> Amount {
         self.recorded.take()
     }
 
@@ -81,10 +88,11 @@ impl Recorder {
             None => newest_in(connection)?.unwrap_or(Newest { id: 0, time: 0, total: 0 }),
         };
         let size = document.len() + description.map_or(0, <[u8]>::len);
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
         let next = Newest {
             id: newest.id + 1,
             time: newest.time.max(now.timestamp_millis().div_euclid(1000)),
-            total: newest.total.saturating_add(i64::try_from(size).unwrap_or(i64::MAX)),
+            total: newest.total.saturating_add(size),
         };
         connection
             .prepare_cached(
@@ -92,7 +100,8 @@ impl Recorder {
             )?
             .execute(params![next.id, collection.id, number(kind), next.time, next.total, document, description])?;
         self.newest.set(Some(next));
-        self.recorded.set(self.recorded.get() + 1);
+        let Amount { changes, bytes } = self.recorded.get();
+        self.recorded.set(Amount { changes: changes + 1, bytes: bytes.saturating_add(size) });
         Ok(())
     }
 }
@@ -123,36 +132,41 @@ fn newest_in(connection: &Connection) -> Result<Option<Newest>> {
 pub(super) enum Trimmed {
     /// There are none that are too old.
     Nothing,
-    /// So many as were allowed, and more wait.
+    /// As much as was allowed, and more waits.
     Some,
     /// All that were too old.
     All,
 }
 
-/// Removes the oldest changes that are not to be kept, no more than so many. The newest one always stays, so that numbers and times
-/// go on from it.
-pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: i64) -> Result<Trimmed> {
+/// Removes the oldest changes that are not to be kept, no more than an amount or the one that is larger. The newest one always
+/// stays, so that numbers and times go on from it.
+pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: Amount) -> Result<Trimmed> {
     let Some(newest) = newest_in(connection)? else { return Ok(Trimmed::Nothing) };
     let seconds = i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX);
     let too_old = now.timestamp_millis().div_euclid(1000).saturating_sub(seconds);
     let too_many = newest.total.saturating_sub(i64::try_from(retention.bytes).unwrap_or(i64::MAX));
-    let goes = |id: i64| -> Result<bool> {
-        let mut statement = connection.prepare_cached("SELECT time < ?2 OR total <= ?3 FROM changes WHERE id = ?1")?;
-        Ok(statement.query_row([id, too_old, too_many], |row| row.get(0)).optional()?.unwrap_or(false))
+    let goes = |id: i64, upto: i64| -> Result<bool> {
+        let sql = "SELECT (time < ?2 OR total <= ?3) AND total <= ?4 FROM changes WHERE id = ?1";
+        let mut statement = connection.prepare_cached(sql)?;
+        let goes = statement.query_row([id, too_old, too_many, upto], |row| row.get(0)).optional()?;
+        Ok(id < newest.id && goes.unwrap_or(false))
     };
     let oldest = oldest_in(connection)?.unwrap_or(newest.id);
-    if oldest == newest.id || !goes(oldest)? {
+    if !goes(oldest, i64::MAX)? {
         return Ok(Trimmed::Nothing);
     }
+    let first = connection
+        .prepare_cached("SELECT total FROM changes WHERE id = ?1")?
+        .query_row([oldest], |row| row.get::<_, i64>(0))?;
+    let upto = first.saturating_add(most.bytes);
     // Numbers have no gaps, and times and totals grow with them: the first that stays is found by halving.
-    let end = newest.id.min(oldest.saturating_add(most));
-    let (mut from, mut to) = (oldest + 1, end);
+    let (mut from, mut to) = (oldest + 1, newest.id.min(oldest.saturating_add(most.changes)));
     while from < to {
         let middle = from + (to - from) / 2;
-        if goes(middle)? { from = middle + 1 } else { to = middle }
+        if goes(middle, upto)? { from = middle + 1 } else { to = middle }
     }
     connection.prepare_cached("DELETE FROM changes WHERE id < ?1")?.execute([from])?;
-    Ok(if from == end && end < newest.id { Trimmed::Some } else { Trimmed::All })
+    Ok(if goes(from, i64::MAX)? { Trimmed::Some } else { Trimmed::All })
 }
 
 fn oldest_in(connection: &Connection) -> Result<Option<i64>> {

@@ -156,26 +156,29 @@ fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<&'r RawDo
         .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))
 }
 
-/// Documents that an index holds under a time that is not after another, no more than so many.
+/// Documents that an index holds under a time that is not after another, no more than so many, and none more once they have so many
+/// bytes.
 pub(super) fn expired(
     connection: &Connection,
     collection: &Collection,
     held: &HeldIndex,
     time: DateTime,
-    most: usize,
+    (most, most_bytes): (usize, usize),
 ) -> Result<Vec<(i64, RawDocumentBuf)>> {
     let Some((path, _)) = held.index.keys.fields().first() else { return Ok(Vec::new()) };
     let predicate = Predicate::Lte(RawBson::DateTime(time));
     let filter = Filter::Path(PathFilter { path: path.clone(), predicate });
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for range in held.index.keys.bounds(&filter, true).map(|bounds| bounds.ranges).unwrap_or_default() {
         let access = Access::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
         let plan = Plan { access, is_sorted: true };
         visit_plan(connection, collection, &plan, usize::MAX, |seq, document| {
-            if found.len() < most && found.iter().all(|(other, _)| *other != seq) {
+            let is_enough = |count: usize, bytes: usize| count >= most || bytes >= most_bytes;
+            if !is_enough(found.len(), bytes) && found.iter().all(|(other, _)| *other != seq) {
+                bytes += document.as_bytes().len();
                 found.push((seq, document.to_owned()));
             }
-            Ok(if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if is_enough(found.len(), bytes) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
     }
     Ok(found)

@@ -219,6 +219,10 @@ async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
     assert_eq!(sweep(11_000), 0);
     let left: Vec<_> = all(&store, doc! {}).await.iter().map(|left| left.get_i32("n").unwrap()).collect();
     assert_eq!(left, [200, 201, 202, 204]);
+    // Large ones go by their size, so that nobody waits long.
+    let large = (300..304).map(|n| doc! { "n": n, "at": at(1), "text": "x".repeat(700_000) }).collect();
+    store.write(vec![insert(large)]).await.unwrap();
+    assert_eq!((sweep(11_000), sweep(11_000), sweep(11_000)), (2, 2, 0));
     // Its keys are free again.
     store.write(vec![insert(vec![doc! { "n": 3 }])]).await.unwrap();
     assert_eq!(sweep(15_000), 1);

@@ -309,24 +309,33 @@ impl Place<'_> {
     }
 }
 
-/// Removes documents whose time has come by an index that says so, no more than so many; how many there were.
-pub(super) fn sweep(session: &Session, environment: &dyn Environment, most: usize) -> Result<usize> {
-    let mut swept = 0;
+/// Removes documents whose time has come by an index that says so, no more than so many, or so many bytes of them if it is more than
+/// one; how many there were, and whether there may be more.
+pub(super) fn sweep(
+    session: &Session,
+    environment: &dyn Environment,
+    most: usize,
+    most_bytes: usize,
+) -> Result<(usize, bool)> {
+    let (mut swept, mut bytes) = (0, 0);
     let now = environment.now();
     for collection in session.catalog.collections() {
         let place = Place { connection: &session.connection, recorder: &session.recorder, collection, environment };
         for held in &collection.indexes {
-            if let Some(seconds) = held.index.expire_after {
-                let expired =
-                    DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
-                for (seq, document) in read::expired(&session.connection, collection, held, expired, most - swept)? {
-                    place.delete(seq, &document)?;
-                    swept += 1;
-                }
+            let Some(seconds) = held.index.expire_after else { continue };
+            let expired = DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
+            let left = (most - swept, most_bytes - bytes);
+            for (seq, document) in read::expired(&session.connection, collection, held, expired, left)? {
+                place.delete(seq, &document)?;
+                swept += 1;
+                bytes += document.as_bytes().len();
+            }
+            if swept >= most || bytes >= most_bytes {
+                return Ok((swept, true));
             }
         }
     }
-    Ok(swept)
+    Ok((swept, false))
 }
 
 fn mark_multikey(connection: &Connection, held: &HeldIndex, keys: &IndexKeys) -> Result<()> {

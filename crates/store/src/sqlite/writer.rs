@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog,
-    changes::{self, Trimmed},
+    changes::{self, Amount, Trimmed},
     check,
     connection::Session,
     lock,
@@ -33,8 +33,14 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How many of them are removed in one commit: a few milliseconds' work.
 const SWEPT_AT_ONCE: usize = 100;
 
+/// And how many bytes of them, or one that has more.
+const SWEPT_BYTES: i64 = 1024 * 1024;
+
 /// The same for changes, which are rows without entries in indexes.
-const TRIMMED_AT_ONCE: usize = 500;
+const TRIMMED_AT_ONCE: Amount = Amount { changes: 500, bytes: SWEPT_BYTES };
+
+/// How many of them go with a commit beside as many as it brings.
+const TRIMMED_BESIDE: Amount = Amount { changes: 8, bytes: 128 * 1024 };
 
 /// How long others have the file between two such commits.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
@@ -346,9 +352,10 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
         .refresh(&session.connection)
         .and_then(|()| {
             protected(|| {
-                let documents = write::sweep(session, &*keeper.environment, SWEPT_AT_ONCE)?;
+                let (documents, are_more) =
+                    write::sweep(session, &*keeper.environment, SWEPT_AT_ONCE, SWEPT_BYTES as usize)?;
                 let trimmed = trim(session, keeper, TRIMMED_AT_ONCE)?;
-                let has_more = documents == SWEPT_AT_ONCE || trimmed == Trimmed::Some;
+                let has_more = are_more || trimmed == Trimmed::Some;
                 Ok(Swept { documents, changes: trimmed != Trimmed::Nothing, has_more })
             })
         })
@@ -361,8 +368,8 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
     swept
 }
 
-fn trim(session: &Session, keeper: &Keeper, most: usize) -> Result<Trimmed> {
-    changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most as i64)
+fn trim(session: &Session, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
+    changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most)
 }
 
 fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
@@ -376,9 +383,10 @@ fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
     for job in group {
         done.push(run_job(session, &*keeper.environment, job));
     }
-    // As many old changes go as new ones come, and some more, so that the table never grows beyond what is kept.
-    let recorded = session.recorder.take_count();
-    let trimmed = if recorded > 0 { trim(session, keeper, 2 * recorded + 8).map(|_| ()) } else { Ok(()) };
+    // More old changes go than new ones come, so that the table never grows beyond what is kept.
+    let Amount { changes, bytes } = session.recorder.take_recorded();
+    let most = Amount { changes: 2 * changes + TRIMMED_BESIDE.changes, bytes: 2 * bytes + TRIMMED_BESIDE.bytes };
+    let trimmed = if changes > 0 { trim(session, keeper, most).map(|_| ()) } else { Ok(()) };
     match trimmed.and_then(|()| session.run("COMMIT")) {
         // Only now may anybody hear that it happened.
         Ok(()) => {
