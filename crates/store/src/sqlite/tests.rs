@@ -322,6 +322,33 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
     assert_eq!(syncs(&store), 0);
 }
 
+#[tokio::test]
+async fn nothing_is_acknowledged_while_the_disk_cannot_be_synced() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let directory = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let sync = SyncLog::new(move |_| match failing.load(Ordering::SeqCst) {
+        true => Err(std::io::Error::other("no more disk")),
+        false => Ok(()),
+    });
+    let settings = Settings { sync: Some(sync), ..Settings::default() };
+    let location = Location::File(directory.path().join("app.sqlite"));
+    let store = SqliteStore::open_with(location, Arc::new(SystemEnvironment), settings).unwrap();
+    let write = async |id: i32| store.write(vec![insert(vec![doc! { "_id": id }])]).await;
+    fails.store(true, Ordering::SeqCst);
+    // Acknowledged for what it survives then: the process. That the disk does not have it shows later.
+    write(1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let error = write(2).await.unwrap_err();
+    assert!(error.to_string().contains("the disk cannot be synced: no more disk"), "{error}");
+    assert_eq!(all(&store, doc! {}).await.len(), 1, "reads go on, and what was refused is not there");
+    fails.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    write(3).await.unwrap();
+    assert_eq!(all(&store, doc! {}).await, [doc! { "_id": 1 }, doc! { "_id": 3 }]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
