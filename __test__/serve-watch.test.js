@@ -192,6 +192,27 @@ test("a stream is taken up again where it was when the server is started again",
   expect(seen.filter((_id) => _id < 0).at(-1)).toBe(last);
 }, 60_000);
 
+test("what is asked for may be long, and the operator sees how many streams there are", async () => {
+  const server = await serve({ definition: openDefinition(), metricsPort: 0 });
+  const user = await logInNew(open(server.url));
+  const ids = Array.from({ length: 20_000 }, (_, number) => `not there ${number}`);
+  const stream = collectionOf(user).watch({ ids: [...ids, "here"] });
+  const next = stream.next();
+  await beginToFollow(next, async () => {
+    await collectionOf(user).deleteOne({ _id: "here" });
+    await collectionOf(user).insertOne({ _id: "here" });
+  });
+  expect((await next).value.documentKey).toEqual({ _id: "here" });
+  const streams = async () =>
+    (await (await fetch(`${server.metricsUrl}/metrics`)).text()).match(/^userkeep_event_streams .*$/m)[0];
+  expect(await streams()).toBe("userkeep_event_streams 1");
+  await stream.return();
+  for (let tries = 0; tries < 100 && (await streams()) !== "userkeep_event_streams 0"; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  expect(await streams()).toBe("userkeep_event_streams 0");
+});
+
 test("a stream lives longer than a request may take", async () => {
   const server = await serve({ definition: openDefinition() });
   const user = await logInNew(open(server.url, { timeout: 400 }));

@@ -11,6 +11,9 @@ use serde::Serialize;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// The type of a stream of events.
+pub(crate) const EVENTS: &str = "text/event-stream";
+
 /// What a request is answered with.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -96,7 +99,7 @@ impl IntoResponse for Answer {
             Self::Nothing => return StatusCode::NO_CONTENT.into_response(),
             Self::Events(body) => {
                 let headers = [
-                    (header::CONTENT_TYPE, "text/event-stream"),
+                    (header::CONTENT_TYPE, EVENTS),
                     (header::CACHE_CONTROL, "no-store"),
                     // Some proxies otherwise keep back what comes until it is a lot.
                     (HeaderName::from_static("x-accel-buffering"), "no"),

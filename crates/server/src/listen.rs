@@ -121,7 +121,7 @@ impl Server {
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
             ending: ending.clone(),
-            streams: Streams::default(),
+            streams: Streams::new(metrics.streams.clone()),
         });
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));

@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     connections: Gauge,
+    /// How many streams of events are open.
+    pub(crate) streams: Gauge,
 }
 
 /// A request that is under way, or a connection that is open.
@@ -73,7 +75,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = Family::default();
         let durations: Family<_, _, fn() -> Histogram> = Family::new_with_constructor(|| Histogram::new(BOUNDS));
-        let (in_flight, connections) = (Gauge::default(), Gauge::default());
+        let (in_flight, connections, streams) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("userkeep_http_requests", "Requests that were answered", requests.clone());
         registry.register_with_unit(
             "userkeep_http_request_duration",
@@ -83,8 +85,9 @@ impl Metrics {
         );
         registry.register("userkeep_http_requests_in_flight", "Requests that are under way", in_flight.clone());
         registry.register("userkeep_http_connections", "Connections that are open", connections.clone());
+        registry.register("userkeep_event_streams", "Streams of change events that are open", streams.clone());
         registry.register_collector(Box::new(OfBackend(backend)));
-        Self { registry: Arc::new(Mutex::new(registry)), requests, durations, in_flight, connections }
+        Self { registry: Arc::new(Mutex::new(registry)), requests, durations, in_flight, connections, streams }
     }
 
     /// A request begins.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Extension, Path, Query, Request as HttpRequest, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     routing::{any, delete, get, post},
 };
 use backend::{
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    answer::Answer,
+    answer::{Answer, EVENTS},
     body::{self, bearer, document, object, text},
     events,
     metrics::Metrics,
@@ -309,7 +309,12 @@ async fn call_function(
     site.check_app(&app)?;
     let access_token = bearer(&headers)?;
     let bytes = site.read(request).await?;
-    let call = Request::CallFunction(function_call(&bytes, access_token)?);
+    let call = function_call(&bytes, access_token)?;
+    // Our own client asks so for a stream: what it asks may be long, and is not for the logs of those in between.
+    if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
+        return stream(&site, &origin, call).await;
+    }
+    let call = Request::CallFunction(call);
     let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
     Ok(Answer::json(&Canonical(value.as_raw_bson_ref())))
 }
@@ -329,7 +334,7 @@ async fn watch(
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    // In the query it is the SDK's, in the header realm-web's and ours.
+    // In the query it is the SDK's, in the header realm-web's.
     let access_token = match query.baas_at {
         Some(token) => Secret::from(token),
         None => bearer(&headers)?,
@@ -337,8 +342,13 @@ async fn watch(
     // What forms make of a plus sign.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
-    let held = site.streams.enter(&origin)?;
-    let watcher = site.backend.watch(function_call(&request, access_token)?).await?;
+    stream(&site, &origin, function_call(&request, access_token)?).await
+}
+
+/// Begins to answer with events.
+async fn stream(site: &Site, origin: &Origin, call: CallFunction) -> Result<Answer, Answer> {
+    let held = site.streams.enter(origin)?;
+    let watcher = site.backend.watch(call).await?;
     Ok(Answer::Events(events::body(watcher, held, site.ending.clone())))
 }
 

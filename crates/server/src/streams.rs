@@ -8,6 +8,7 @@ use std::{
 };
 
 use backend::{Error, ErrorCode, Origin};
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::listen::CONNECTIONS;
 
@@ -22,7 +23,10 @@ const RETRY_AFTER: u64 = 10;
 
 /// The streams that are open, by the places that they are from.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Streams(Arc<Mutex<Open>>);
+pub(crate) struct Streams {
+    open: Arc<Mutex<Open>>,
+    gauge: Gauge,
+}
 
 #[derive(Debug, Default)]
 struct Open {
@@ -38,8 +42,13 @@ pub(crate) struct Held {
 }
 
 impl Streams {
+    /// None yet; a gauge shows how many there are.
+    pub(crate) fn new(gauge: Gauge) -> Self {
+        Self { open: Arc::default(), gauge }
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets one more in.
@@ -56,6 +65,7 @@ impl Streams {
         }
         open.all += 1;
         open.by_place.insert(place, from_here + 1);
+        self.gauge.inc();
         Ok(Held { streams: self.clone(), place })
     }
 }
@@ -64,6 +74,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut open = self.streams.open();
         open.all -= 1;
+        self.streams.gauge.dec();
         if let Some(count) = open.by_place.get_mut(&self.place) {
             *count -= 1;
             if *count == 0 {

@@ -86,25 +86,28 @@ impl Http {
         let call = Call::new(&self.app_id, request)?;
         let mut url = self.url(self.host().await?, &call.segments());
         url.set_query(call.query);
-        let mut sent = self.client.request(call.method.clone(), url.clone()).header(header::ACCEPT, wire::JSON);
-        if let Some(token) = &call.token {
-            sent = sent.bearer_auth(token.expose());
-        }
-        if let Some(body) = &call.body {
-            sent = sent.header(header::CONTENT_TYPE, wire::JSON).body(body.clone());
-        }
+        let mut sent = self.request(&call, &url, wire::JSON);
         if call.expects.carries_custom_data() {
             sent = sent.header(wire::CUSTOM_DATA_HEADER, wire::CUSTOM_DATA_BESIDE);
         }
         call.expects.read(&self.exchange(sent, &url).await?)
     }
 
+    fn request(&self, call: &Call, url: &Url, accept: &str) -> reqwest::RequestBuilder {
+        let mut sent = self.client.request(call.method.clone(), url.clone()).header(header::ACCEPT, accept);
+        if let Some(token) = &call.token {
+            sent = sent.bearer_auth(token.expose());
+        }
+        if let Some(body) = &call.body {
+            sent = sent.header(header::CONTENT_TYPE, wire::JSON).body(body.clone());
+        }
+        sent
+    }
+
     async fn begin_to_watch(&self, call: CallFunction) -> Result<Box<dyn EventStream>> {
-        let token = call.access_token.clone();
-        let query = wire::watch_query(&call)?;
-        let mut url = self.url(self.host().await?, &wire::functions(&self.app_id));
-        url.query_pairs_mut().append_pair("baas_request", &query);
-        let sent = self.client.get(url.clone()).header(header::ACCEPT, wire::EVENTS).bearer_auth(token.expose());
+        let call = Call::new(&self.app_id, Request::CallFunction(call))?;
+        let url = self.url(self.host().await?, &call.segments());
+        let sent = self.request(&call, &url, wire::EVENTS);
         // An answer that goes on has no end to wait for; only its beginning has.
         let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
@@ -141,10 +144,8 @@ impl Http {
 
 const TOO_LONG: &str = "the request took too long";
 
-/// A failure on the way, in the SDK's words. Without the query, which may be long and is the caller's business.
+/// A failure on the way, in the SDK's words.
 fn interrupted(url: &Url, cause: &str) -> Error {
-    let mut url = url.clone();
-    url.set_query(None);
     Error::interrupted(format!("request to {url} failed, reason: {cause}"))
 }
 

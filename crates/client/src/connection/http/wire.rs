@@ -8,7 +8,7 @@ use backend::{
 use base64::{
     Engine,
     alphabet::URL_SAFE,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bson::{
     RawBson,
@@ -58,17 +58,6 @@ pub(super) struct Answer {
     pub(super) is_json: bool,
     pub(super) retry_after: Option<u64>,
     pub(super) body: bytes::Bytes,
-}
-
-pub(super) fn functions(app_id: &str) -> Vec<&str> {
-    [&API[..], &["app", app_id, "functions", "call"]].concat()
-}
-
-/// A call whose answer is a stream of events, as `baas_request` has it.
-pub(super) fn watch_query(call: &CallFunction) -> Result<String> {
-    let arguments = vec![ejson::Canonical(RawBsonRef::Document(&call.arguments))];
-    let call = FunctionCall { name: &call.name, service: call.service.as_deref(), arguments };
-    Ok(STANDARD.encode(written(&call)?))
 }
 
 pub(super) fn location(app_id: &str) -> Vec<&str> {
