@@ -208,7 +208,17 @@ fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> R
 
 /// Whether a query may ask for a few documents that an index leads to, without a sort that would need all of them.
 pub(super) fn may_be_few(find: &Find) -> bool {
-    find.sort.is_none() && !find.filter.conditions().0.is_empty()
+    find.sort.is_none() && !find.filter.conditions().0.is_empty() && is_cheap(find)
+}
+
+/// Whether looking at a document takes no longer than reading it: what computes may take a thousand times as long.
+fn is_cheap(find: &Find) -> bool {
+    let mut is_cheap = true;
+    find.filter.operators(&mut |name| is_cheap &= !matches!(name, "$expr" | "$jsonSchema" | "$regex"));
+    if let Some(projection) = &find.projection {
+        projection.operators(&mut |_| is_cheap = false);
+    }
+    is_cheap
 }
 
 /// Whether a query asks for what one key holds.

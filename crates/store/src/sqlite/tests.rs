@@ -323,6 +323,24 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
 }
 
 #[tokio::test]
+async fn what_computes_is_never_answered_where_the_event_loop_waits() {
+    let store = memory_store();
+    store.write(vec![insert((0..10).map(|id| doc! { "_id": id, "n": 1 }).collect())]).await.unwrap();
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("n"))]).await.unwrap();
+    let at_once = |find: Find| store.find(find).now_or_never().is_some();
+    let find = |document: Document| Find::new(namespace(), filter(document));
+    let projected = |projection: Document| {
+        let projection = query::Projection::parse(&RawDocumentBuf::try_from(projection).unwrap()).unwrap();
+        Find { projection: Some(projection), ..find(doc! { "n": 1 }) }
+    };
+    assert!(at_once(find(doc! { "n": 1 })) && at_once(find(doc! { "n": { "$gt": 0, "$lt": 5 } })));
+    assert!(at_once(projected(doc! { "n": 1 })));
+    assert!(!at_once(find(doc! { "n": 1, "a": { "$regex": "^a" } })));
+    assert!(!at_once(find(doc! { "n": 1, "$expr": { "$gt": [{ "$size": { "$range": [0, 9] } }, 3] } })));
+    assert!(!at_once(projected(doc! { "m": { "$size": { "$range": [0, 9] } } })));
+}
+
+#[tokio::test]
 async fn nothing_is_acknowledged_while_the_disk_cannot_be_synced() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let directory = tempfile::tempdir().unwrap();
