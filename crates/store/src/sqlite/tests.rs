@@ -323,10 +323,29 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
 }
 
 #[tokio::test]
+async fn an_insert_that_fails_in_its_middle_leaves_nothing_of_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = file_store(&directory);
+    store.ensure_indexes(namespace(), vec![Index::on(Path::new("n"))]).await.unwrap();
+    // As a disk that fails between the document and its entry.
+    let connection = Connection::open(directory.path().join("sub/app.sqlite")).unwrap();
+    connection.execute_batch("ALTER TABLE entries_1 RENAME TO elsewhere").unwrap();
+    let error =
+        store.write(vec![insert(vec![doc! { "_id": 1, "n": 1 }, doc! { "_id": 2, "n": 1 }])]).await.unwrap_err();
+    assert!(matches!(error, Error::Engine(_)), "{error}");
+    connection.execute_batch("ALTER TABLE elsewhere RENAME TO entries_1").unwrap();
+    assert_eq!(all(&store, doc! {}).await, [] as [Document; 0]);
+    assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn what_computes_is_never_answered_where_the_event_loop_waits() {
-    let store = memory_store();
+    let directory = tempfile::tempdir().unwrap();
+    let store = file_store(&directory);
     store.write(vec![insert((0..10).map(|id| doc! { "_id": id, "n": 1 }).collect())]).await.unwrap();
     store.ensure_indexes(namespace(), vec![Index::on(Path::new("n"))]).await.unwrap();
+    // The first who asks hears of the index.
+    assert_eq!(all(&store, doc! { "n": 1 }).await.len(), 10);
     let at_once = |find: Find| store.find(find).now_or_never().is_some();
     let find = |document: Document| Find::new(namespace(), filter(document));
     let projected = |projection: Document| {

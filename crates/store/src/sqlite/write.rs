@@ -63,13 +63,16 @@ fn insert(
         documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
     }
     let collection = session.catalog.make_collection(&session.connection, namespace)?;
-    let place =
-        Place { connection: &session.connection, recorder: &session.recorder, collection: &collection, environment };
+    let place = Place::new(session, &collection, environment);
     let mut outcome = Outcome::default();
     for document in &documents {
         match place.insert(document) {
             Ok(id) => outcome.inserted_ids.push(id),
-            Err(error) => return Err(Failure { error, keep: keep_before_failure }),
+            Err(error) => {
+                // Only what is refused before it is written leaves what came before it whole.
+                let is_refused = matches!(error, Error::DuplicateKey { .. } | Error::Query(_));
+                return Err(Failure { error, keep: keep_before_failure && is_refused });
+            }
         }
     }
     Ok(outcome)
@@ -86,12 +89,7 @@ fn change(
     if let Some(collection) = session.catalog.collection(namespace) {
         let targets = targets(&session.connection, &collection, modify, guard)?;
         outcome.matched = targets.len() as u64;
-        let place = Place {
-            connection: &session.connection,
-            recorder: &session.recorder,
-            collection: &collection,
-            environment,
-        };
+        let place = Place::new(session, &collection, environment);
         for (seq, before) in targets {
             let after = place.change(modify, guard, seq, &before, &mut outcome)?;
             outcome.document = match modify.returning {
@@ -110,12 +108,7 @@ fn change(
             guard.check_write(None, Some(&document))?;
         }
         let collection = session.catalog.make_collection(&session.connection, namespace)?;
-        let place = Place {
-            connection: &session.connection,
-            recorder: &session.recorder,
-            collection: &collection,
-            environment,
-        };
+        let place = Place::new(session, &collection, environment);
         outcome.upserted_id = Some(place.insert(&document)?);
         if modify.returning == Returning::After {
             outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
@@ -194,7 +187,11 @@ struct Place<'s> {
     environment: &'s dyn Environment,
 }
 
-impl Place<'_> {
+impl<'s> Place<'s> {
+    fn new(session: &'s Session, collection: &'s Collection, environment: &'s dyn Environment) -> Self {
+        Self { connection: &session.connection, recorder: &session.recorder, collection, environment }
+    }
+
     fn change(
         &self,
         modify: &Modify,
@@ -320,7 +317,7 @@ pub(super) fn sweep(
     let (mut swept, mut bytes) = (0, 0);
     let now = environment.now();
     for collection in session.catalog.collections() {
-        let place = Place { connection: &session.connection, recorder: &session.recorder, collection, environment };
+        let place = Place::new(session, collection, environment);
         for held in &collection.indexes {
             let Some(seconds) = held.index.expire_after else { continue };
             let expired = DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
