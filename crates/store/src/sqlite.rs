@@ -15,7 +15,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, TryLockError, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bson::raw::RawDocumentBuf;
@@ -37,9 +37,6 @@ const IDLE_READERS: usize = 4;
 
 /// How large the log may become before the writer waits for readers to let go of it, in bytes.
 const LOG_LIMIT: i64 = 32 * 1024 * 1024;
-
-/// How long the event loop waits for who is at the one connection of a store in memory.
-const MEMORY_PATIENCE: Duration = Duration::from_millis(1);
 
 /// How long one process waits for another's commit.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -236,19 +233,23 @@ impl Shared {
         answer
     }
 
-    /// Runs a read where the event loop waits; without an answer where that would have to wait long for another.
-    fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
-        let Some(memory) = &self.memory else { return self.read(read) };
-        self.check_open()?;
-        let begun = Instant::now();
-        loop {
-            match memory.try_lock() {
-                Ok(mut session) => return read(Some(&mut session)),
-                Err(TryLockError::Poisoned(poisoned)) => return read(Some(&mut poisoned.into_inner())),
-                // Mostly it is the writer, who has just answered.
-                Err(TryLockError::WouldBlock) if begun.elapsed() < MEMORY_PATIENCE => std::thread::yield_now(),
-                Err(TryLockError::WouldBlock) => return Ok(None),
+    /// Runs a read where the event loop waits. In memory, where there is one connection, it waits for whoever is at it only if it is
+    /// itself done at once; else it is without an answer.
+    fn read_at_once<T>(
+        &self,
+        is_short: bool,
+        read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        match &self.memory {
+            Some(memory) if !is_short => {
+                self.check_open()?;
+                match memory.try_lock() {
+                    Ok(mut session) => read(Some(&mut session)),
+                    Err(TryLockError::Poisoned(poisoned)) => read(Some(&mut poisoned.into_inner())),
+                    Err(TryLockError::WouldBlock) => Ok(None),
+                }
             }
+            _ => self.read(read),
         }
     }
 
@@ -283,7 +284,7 @@ impl Store for SqliteStore {
                 None => Ok(Some(Vec::new())),
             };
             // Without an answer there are more than a few, which are not read where the event loop waits.
-            if let Some(answer) = self.shared.read_at_once(few).transpose() {
+            if let Some(answer) = self.shared.read_at_once(read::has_one_key(&find), few).transpose() {
                 return future::ready(answer).boxed();
             }
         }
@@ -300,7 +301,7 @@ impl Store for SqliteStore {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
-            if let Some(answer) = self.shared.read_at_once(few).transpose() {
+            if let Some(answer) = self.shared.read_at_once(finds.iter().all(read::has_one_key), few).transpose() {
                 return future::ready(answer).boxed();
             }
         }

@@ -222,7 +222,7 @@ fn is_cheap(find: &Find) -> bool {
 }
 
 /// Whether a query asks for what one key holds.
-fn has_one_key(find: &Find) -> bool {
+pub(super) fn has_one_key(find: &Find) -> bool {
     find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
 }
 
