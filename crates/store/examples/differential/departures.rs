@@ -36,9 +36,10 @@ pub const KNOWN: &[Departure] = &[
             let of_expression =
                 |outcome: &Outcome| outcome.failure.is_some_and(|code| matches!(code, 14 | 241) || code > 10_000);
             let has_condition = case.command.to_string().contains("$expr");
-            let paths = case.command.get_array("updates").ok().and_then(|updates| updates.first()).map(paths_of_update);
             (of_expression(ours) && of_expression(theirs))
-                || ((has_condition || paths > Some(1)) && ours.failure.is_some() && theirs.failure.is_some())
+                || ((has_condition || paths_of_update(&case.command) > 1)
+                    && ours.failure.is_some()
+                    && theirs.failure.is_some())
         },
         without: None,
     },
@@ -64,6 +65,13 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
+        page: "reference/operator/aggregation/subtract: no number can be taken from a date",
+        shows: |case, ours, theirs| {
+            ours.failure.is_none() && theirs.failure == Some(2) && case.command.to_string().contains("$subtract")
+        },
+        without: None,
+    },
+    Departure {
         page: "reference/operator/aggregation/abs: that of the least int64 is a double",
         shows: |_, ours, theirs| ours.failure == Some(28680) && theirs.failure.is_none(),
         without: None,
@@ -80,10 +88,11 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/method/cursor.sort: an array without items is not less than null, and items that are no documents count for nothing",
+        page: "reference/method/cursor.sort: an array without items is not less than null, and items that are no documents, or that a \
+               longer path does not lead into, count for nothing",
         shows: |case, _, _| case.command.contains_key("sort"),
         without: Some(|case| Case {
-            documents: case.documents.iter().map(with_full_arrays).collect(),
+            documents: case.documents.iter().map(|document| with_sorted_items(document, &case.command)).collect(),
             command: case.command.clone(),
         }),
     },
@@ -322,10 +331,15 @@ fn mentions(value: &Bson, is: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// How many paths the operators of an update change.
-fn paths_of_update(update: &Bson) -> usize {
-    let operators = update.as_document().and_then(|update| update.get_document("u").ok());
-    operators.map_or(0, |operators| operators.values().filter_map(Bson::as_document).map(Document::len).sum())
+/// How many paths the operators of a command's update change.
+fn paths_of_update(command: &Document) -> usize {
+    let statement = command.get_array("updates").ok().and_then(|updates| updates.first()?.as_document());
+    let operators = match statement {
+        Some(statement) => statement.get_document("u"),
+        None => command.get_document("update"),
+    };
+    let operators = operators.into_iter().flat_map(Document::values);
+    operators.filter_map(Bson::as_document).map(Document::len).sum()
 }
 
 /// Whether a path anywhere in a command names an item by its place.
@@ -444,6 +458,33 @@ fn with_full_arrays(document: &Document) -> Document {
         let documents: Vec<Bson> = documents.map(|item| Bson::Document(with_full_arrays(item))).collect();
         (!documents.is_empty()).then_some(Bson::Array(documents))
     })
+}
+
+/// The same, and where a sort leads through an array and further, with only those of its items that it leads into.
+fn with_sorted_items(document: &Document, command: &Document) -> Document {
+    let mut document = with_full_arrays(document);
+    for path in command.get_document("sort").into_iter().flat_map(Document::keys) {
+        let parts: Vec<&str> = path.split('.').collect();
+        if let [array, rest @ ..] = &parts[..]
+            && rest.len() > 1
+            && let Ok(items) = document.get_array_mut(array)
+            && items.iter().any(|item| leads_into(item, rest))
+        {
+            items.retain(|item| leads_into(item, rest));
+        }
+    }
+    document
+}
+
+/// Whether a path has a value there, or may have several.
+fn leads_into(value: &Bson, path: &[&str]) -> bool {
+    match (path, value) {
+        ([], _) | (_, Bson::Array(_)) => true,
+        ([field, rest @ ..], Bson::Document(document)) => {
+            document.get(field).is_some_and(|value| leads_into(value, rest))
+        }
+        _ => false,
+    }
 }
 
 /// A find whose projection has no `$slice`.
