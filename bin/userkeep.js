@@ -146,9 +146,7 @@ async function withStore(args, options, { needs, mustExist }, work) {
   const { backend, store } = openStore(values, { mustExist });
   const { onProgress, end } = progressBar();
   try {
-    const answer = await work(backend, positionals[0], { ...values, onProgress });
-    end();
-    return { answer, store };
+    return { answer: await work(backend, positionals[0], { ...values, onProgress }), store };
   } finally {
     end();
     await backend.close();

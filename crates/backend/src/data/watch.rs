@@ -36,7 +36,7 @@ pub(crate) struct Selection {
     /// Those of documents with one of these `_id`s, as keys.
     ids: Option<HashSet<Vec<u8>>>,
     /// Those that match, as events.
-    filter: Option<Filter>,
+    filter: Filter,
     after: Option<ResumeToken>,
 }
 
@@ -64,13 +64,8 @@ impl Selection {
             let keys = ids.into_iter().map(|id| id.map(encode_key).map_err(|error| invalid(error.to_string())));
             keys.collect::<Result<HashSet<_>>>()
         });
-        let mut filter = match arguments.document("filter")? {
-            Some(_) => Some(access.filter(&arguments, "filter")?),
-            None => None,
-        };
-        if let Some(filter) = &mut filter {
-            filter.bind(variables)?;
-        }
+        let mut filter = access.filter(&arguments, "filter")?;
+        filter.bind(variables)?;
         // What is not a token is refused by the store, as one is that it cannot use.
         let token = |id: &RawDocument| ResumeToken::read(id).unwrap_or_else(|| "".into());
         let after = arguments.document("resumeAfter")?.map(token);
@@ -123,7 +118,7 @@ impl Watcher {
                     continue;
                 }
                 let event = change.to_document();
-                if self.selection.filter.as_ref().map_or(Ok(true), |filter| filter.try_matches(&event))? {
+                if self.selection.filter.try_matches(&event)? {
                     events.push(event);
                 }
             }
