@@ -20,6 +20,8 @@ pub(crate) use stage::is_stage;
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     stages: Vec<Stage>,
+    /// What each was parsed from.
+    sources: Vec<RawDocumentBuf>,
 }
 
 type Documents<'a> = Box<dyn Iterator<Item = Result<RawDocumentBuf>> + 'a>;
@@ -43,11 +45,12 @@ impl Pipeline {
     /// # Errors
     /// As [`parse`](Self::parse), and where `$documents` comes later.
     pub fn parse_of_nothing(stages: &bson::raw::RawArray) -> Result<Self> {
+        let sources = items(stages).filter_map(|stage| stage.as_document()).map(RawDocument::to_owned).collect();
         let stages: Vec<_> = Self::parse_stages(stages)?;
         if stages.iter().skip(1).any(|stage| matches!(stage, Stage::Documents(_))) {
             return Err(Error::location(40602, "$documents is only valid as the first stage in a pipeline"));
         }
-        Ok(Self { stages })
+        Ok(Self { stages, sources })
     }
 
     fn parse_stages(stages: &bson::raw::RawArray) -> Result<Vec<Stage>> {
@@ -57,6 +60,11 @@ impl Pipeline {
                 _ => Err(Error::type_mismatch("Each element of the 'pipeline' array must be an object")),
             })
             .collect()
+    }
+
+    /// What its stages were parsed from.
+    pub fn stages(&self) -> &[RawDocumentBuf] {
+        &self.sources
     }
 
     /// Names each operator of a filter or an expression in it.
@@ -78,6 +86,7 @@ impl Pipeline {
             Some(Stage::Match(filter)) => {
                 let filter = std::mem::replace(filter, Filter::all());
                 self.stages.remove(0);
+                self.sources.remove(0);
                 (filter, self)
             }
             _ => (Filter::all(), self),

@@ -3,10 +3,11 @@
 mod bits;
 mod parse;
 mod schema;
+mod write;
 
 use bson::{
     RawBson,
-    raw::{RawBsonRef, RawDocument},
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use crate::{
@@ -35,10 +36,10 @@ pub enum Filter {
     Not(Box<Filter>),
     /// What a path reaches must satisfy a predicate.
     Path(PathFilter),
-    /// An expression must be true (`$expr`).
-    Expression(Box<Expression>),
-    /// The document must be of a form (`$jsonSchema`).
-    Schema(Box<Schema>),
+    /// An expression must be true (`$expr`), with what it was parsed from.
+    Expression(Box<Expression>, RawBson),
+    /// The document must be of a form (`$jsonSchema`), with what that was parsed from.
+    Schema(Box<Schema>, RawDocumentBuf),
     /// Matches always, or never.
     Always(bool),
 }
@@ -81,8 +82,8 @@ pub enum Predicate {
     Size(i64),
     /// An array with a document (or an array) that matches.
     ElemMatch(Box<Filter>),
-    /// An array with an item of which all of this is true; the paths in it mean the item itself.
-    ElemMatchValue(Box<Filter>),
+    /// An array with an item of which all of this is true; the paths in it mean the item itself. With what it was parsed from.
+    ElemMatchValue(Box<Filter>, RawDocumentBuf),
 }
 
 impl Filter {
@@ -142,8 +143,8 @@ impl Filter {
             }
             Self::Not(filter) => !filter.try_matches(document)?,
             Self::Path(filter) => filter.matches(document, &mut None),
-            Self::Expression(expression) => expression.holds(document)?,
-            Self::Schema(schema) => schema.matches(document),
+            Self::Expression(expression, _) => expression.holds(document)?,
+            Self::Schema(schema, _) => schema.matches(document),
             Self::Always(always) => *always,
         })
     }
@@ -153,7 +154,7 @@ impl Filter {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => filters.iter().any(Self::is_fallible),
             Self::Not(filter) => filter.is_fallible(),
-            Self::Expression(_) => true,
+            Self::Expression(..) => true,
             _ => false,
         }
     }
@@ -197,11 +198,11 @@ impl Filter {
             Self::Or(_) => (1, ""),
             Self::Not(_) => (15, ""),
             Self::Nor(_) => (16, ""),
-            Self::Schema(_) | Self::Expression(_) | Self::Always(_) => (18, ""),
+            Self::Schema(..) | Self::Expression(..) | Self::Always(_) => (18, ""),
             Self::Path(PathFilter { path, predicate }) => {
                 let rank = match predicate {
                     Predicate::ElemMatch(_) => 2,
-                    Predicate::ElemMatchValue(_) => 3,
+                    Predicate::ElemMatchValue(..) => 3,
                     Predicate::Size(_) => 4,
                     Predicate::Eq(_) => 5,
                     Predicate::Lte(_) => 6,
@@ -303,9 +304,9 @@ impl Filter {
                 filters.iter_mut().try_for_each(|filter| filter.bind(variables))
             }
             Self::Not(filter) => filter.bind(variables),
-            Self::Expression(expression) => expression.bind(variables),
+            Self::Expression(expression, _) => expression.bind(variables),
             // No condition on a path has an expression.
-            Self::Path(_) | Self::Schema(_) | Self::Always(_) => Ok(()),
+            Self::Path(_) | Self::Schema(..) | Self::Always(_) => Ok(()),
         }
     }
 
@@ -335,17 +336,17 @@ impl Filter {
                 filters.iter().for_each(|filter| filter.operators(visit));
             }
             Self::Not(filter) => filter.operators(visit),
-            Self::Expression(expression) => {
+            Self::Expression(expression, _) => {
                 visit("$expr");
                 expression.operators(visit);
             }
-            Self::Schema(_) => visit("$jsonSchema"),
+            Self::Schema(..) => visit("$jsonSchema"),
             Self::Always(_) => {}
             Self::Path(filter) => match &filter.predicate {
                 Predicate::Regex(_) => visit("$regex"),
                 Predicate::In(_, patterns) if !patterns.is_empty() => visit("$regex"),
                 Predicate::Bits(bits) => visit(bits.name()),
-                Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter) => filter.operators(visit),
+                Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter, _) => filter.operators(visit),
                 _ => {}
             },
         }
@@ -383,7 +384,7 @@ impl PathFilter {
 impl Predicate {
     /// Whether it is asked of an array itself, and not of its items.
     fn is_of_arrays(&self) -> bool {
-        matches!(self, Self::Size(_) | Self::ElemMatch(_) | Self::ElemMatchValue(_))
+        matches!(self, Self::Size(_) | Self::ElemMatch(_) | Self::ElemMatchValue(..))
     }
 
     /// Whether a value, or a missing one, satisfies the condition.
@@ -424,7 +425,7 @@ impl Predicate {
                 RawBsonRef::Array(array) => filter.matches(as_document(array)),
                 _ => false,
             }),
-            Self::ElemMatchValue(filter) => any_item(&|item| filter.matches_item(item)),
+            Self::ElemMatchValue(filter, _) => any_item(&|item| filter.matches_item(item)),
         }
     }
 }

@@ -403,7 +403,7 @@ fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
         Predicate::Lt(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), false))],
         Predicate::Lte(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), true))],
         // All of it is about one item.
-        Predicate::ElemMatchValue(filter) => {
+        Predicate::ElemMatchValue(filter, _) => {
             let (conditions, _) = filter.conditions();
             return intervals(conditions.iter().map(|condition| &condition.predicate), false);
         }

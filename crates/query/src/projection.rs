@@ -21,6 +21,7 @@ pub struct Projection {
     with_id: bool,
     parts: Vec<(Path, Part)>,
     computed: Vec<(Path, Expression)>,
+    source: RawDocumentBuf,
 }
 
 /// Which items stay of an array.
@@ -74,6 +75,7 @@ impl Projection {
             with_id: id.unwrap_or(true),
             parts: Vec::new(),
             computed: Vec::new(),
+            source: projection.to_owned(),
         };
         check_positional(&leaves)?;
         check_collisions(leaves.iter().map(|(path, _)| path))?;
@@ -115,10 +117,20 @@ impl Projection {
         Ok(parsed)
     }
 
+    /// What it was parsed from.
+    pub fn to_document(&self) -> &RawDocument {
+        &self.source
+    }
+
+    /// Whether it keeps of an array the item by which the document matched (`$`), which depends on the whole filter.
+    pub fn is_positional(&self) -> bool {
+        self.parts.iter().any(|(_, part)| matches!(part, Part::Positional))
+    }
+
     /// Names each operator of a filter or an expression in it.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         for (_, part) in &self.parts {
-            if let Part::ElemMatch(Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter)) = part {
+            if let Part::ElemMatch(Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter, _)) = part {
                 filter.operators(visit);
             }
         }
@@ -138,7 +150,7 @@ impl Projection {
     /// # Errors
     /// `QueryFeatureNotAllowed` where an expression matched what a positional projection needs the place of.
     pub fn check_filter(&self, filter: &Filter) -> Result<()> {
-        match self.parts.iter().any(|(_, part)| matches!(part, Part::Positional)) {
+        match self.is_positional() {
             true => filter.refuse(&["$expr"], "the query predicate used with the positional operator"),
             false => Ok(()),
         }
@@ -149,8 +161,13 @@ impl Projection {
         let mut root = Branch::default();
         let paths: Vec<&Path> = paths.into_iter().collect();
         check_collisions(paths.iter().copied())?;
-        paths.iter().for_each(|path| root.insert(path.parts()));
-        Ok(Self { including: true, root, with_id, parts: Vec::new(), computed: Vec::new() })
+        let mut source = RawDocumentBuf::new();
+        for path in paths {
+            root.insert(path.parts());
+            crate::append(&mut source, path.as_str(), true);
+        }
+        crate::append(&mut source, "_id", with_id);
+        Ok(Self { including: true, root, with_id, parts: Vec::new(), computed: Vec::new(), source })
     }
 
     /// What is asked for of a document that `filter` matched.

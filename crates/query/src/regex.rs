@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::raw::RawBsonRef;
+use bson::raw::{RawBsonRef, cstr};
 
 use crate::{Error, Result};
 
@@ -63,6 +63,13 @@ impl Regex {
     /// Compiles a BSON regular expression.
     pub(crate) fn of(value: bson::raw::RawRegexRef<'_>) -> Result<Self> {
         Self::new(value.pattern.as_str(), value.options.as_str())
+    }
+
+    /// As a BSON value.
+    pub(crate) fn to_bson(&self) -> bson::Regex {
+        // Neither can have a null byte, which is all that could be wrong.
+        let text = |text: &str| text.try_into().unwrap_or_else(|_| cstr!("").into());
+        bson::Regex { pattern: text(&self.pattern), options: text(&self.options) }
     }
 
     /// Whether text matches. What would cost more than the limits does not.

@@ -1,6 +1,6 @@
 //! Sorts: by several paths, with arrays standing for their least (or, descending, greatest) item.
 
-use bson::raw::{RawBsonRef, RawDocument};
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
     Error, ErrorCode, Path, Result,
@@ -40,6 +40,15 @@ impl Sort {
             })
             .collect::<Result<_>>()
             .map(Self)
+    }
+
+    /// As [`parse`](Self::parse) takes it.
+    pub fn to_document(&self) -> RawDocumentBuf {
+        let mut document = RawDocumentBuf::new();
+        for (path, descending) in &self.0 {
+            crate::append(&mut document, path.as_str(), if *descending { -1 } else { 1 });
+        }
+        document
     }
 
     /// The paths, and whether each descends.

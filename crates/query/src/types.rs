@@ -1,7 +1,7 @@
 //! The names and numbers of BSON types, as `$type` takes them
 //! (<https://www.mongodb.com/docs/manual/reference/operator/query/type/>).
 
-use bson::raw::RawBsonRef;
+use bson::raw::{RawArrayBuf, RawBsonRef};
 
 use crate::{Error, Number, Result, document::items, type_name};
 
@@ -82,6 +82,13 @@ impl TypeSet {
             .ok_or_else(|| Error::bad_value(format!("Unknown type name alias: {name}")))?;
         self.names.push(known);
         Ok(())
+    }
+
+    /// The names, as an operand of `$type`.
+    pub(crate) fn to_array(&self) -> RawArrayBuf {
+        let mut names = RawArrayBuf::new();
+        self.names.iter().for_each(|name| names.push(*name));
+        names
     }
 
     /// Whether a value is of one of the types.

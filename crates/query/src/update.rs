@@ -46,6 +46,20 @@ pub enum Update {
 pub struct Operators {
     actions: Vec<(Path, Action)>,
     array_filters: Vec<ArrayFilter>,
+    source: RawDocumentBuf,
+    filters_source: Vec<RawDocumentBuf>,
+}
+
+impl Operators {
+    /// The document that they were parsed from.
+    pub fn to_document(&self) -> &RawDocument {
+        &self.source
+    }
+
+    /// The array filters that they were parsed with.
+    pub fn array_filters(&self) -> &[RawDocumentBuf] {
+        &self.filters_source
+    }
 }
 
 /// The stages that an update may have.
@@ -64,7 +78,13 @@ impl Update {
                 match elements(update).next() {
                     Some((name, _)) if name.starts_with('$') => {
                         let actions = parse::operators(update, &array_filters)?;
-                        Ok(Self::Operators(Operators { actions, array_filters }))
+                        let filters = filters.into_iter().flat_map(items).filter_map(|filter| filter.as_document());
+                        Ok(Self::Operators(Operators {
+                            actions,
+                            array_filters,
+                            source: update.to_owned(),
+                            filters_source: filters.map(RawDocument::to_owned).collect(),
+                        }))
                     }
                     _ if array_filters.is_empty() => Self::replacement(update),
                     _ => Err(Error::parse("Cannot specify arrayFilters and a replacement document")),
@@ -103,6 +123,22 @@ impl Update {
             }
             Self::Pipeline(pipeline) => pipeline.operators(visit),
             Self::Replacement(_) => {}
+        }
+    }
+
+    /// The paths within which it changes a document at most; `None` where it may change anything.
+    pub fn paths(&self) -> Option<Vec<Path>> {
+        match self {
+            Self::Operators(operators) => Some(operators.actions.iter().flat_map(parse::touched).collect()),
+            Self::Pipeline(_) | Self::Replacement(_) => None,
+        }
+    }
+
+    /// Whether it changes the item by which the document matched (`$`), which depends on the whole filter.
+    pub fn is_positional(&self) -> bool {
+        match self {
+            Self::Operators(operators) => operators.actions.iter().any(|(path, _)| positional::needs_match(path)),
+            Self::Pipeline(_) | Self::Replacement(_) => false,
         }
     }
 

@@ -1,6 +1,9 @@
 //! `$bitsAllSet` and its kin: numbers and binary data as bits, the lowest first.
 
-use bson::{raw::RawBsonRef, spec::BinarySubtype};
+use bson::{
+    raw::{RawArrayBuf, RawBsonRef},
+    spec::BinarySubtype,
+};
 
 use crate::{Error, Number, Result, document::items, type_name};
 
@@ -80,6 +83,15 @@ impl Bits {
             },
             _ => false,
         }
+    }
+
+    /// The positions, as an operand of the operator.
+    pub(super) fn to_array(&self) -> RawArrayBuf {
+        let mut positions = RawArrayBuf::new();
+        for bit in &self.positions {
+            positions.push(i64::try_from(*bit).unwrap_or(i64::MAX));
+        }
+        positions
     }
 
     fn holds(&self, is_set: impl Fn(u64) -> bool) -> bool {

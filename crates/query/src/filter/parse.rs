@@ -32,9 +32,9 @@ fn filter_document(document: &RawDocument) -> Result<Filter> {
                 "or" => Filter::Or(branches(value)?),
                 "nor" => Filter::Nor(branches(value)?),
                 "comment" => continue,
-                "expr" => Filter::Expression(Box::new(Expression::parse(value)?)),
+                "expr" => Filter::Expression(Box::new(Expression::parse(value)?), value.into()),
                 "jsonSchema" => match value {
-                    RawBsonRef::Document(schema) => Filter::Schema(Box::new(Schema::parse(schema)?)),
+                    RawBsonRef::Document(schema) => Filter::Schema(Box::new(Schema::parse(schema)?), schema.to_owned()),
                     _ => return Err(Error::type_mismatch("$jsonSchema must be an object")),
                 },
                 "alwaysTrue" | "alwaysFalse" => match crate::integer(value) {
@@ -258,7 +258,7 @@ fn elem_match(value: RawBsonRef<'_>) -> Result<Predicate> {
         is_operators(document) && !matches!(name, "$and" | "$or" | "$nor" | "$where" | "$expr" | "$jsonSchema")
     });
     if is_of_values {
-        return conditions(document).map(|filter| Predicate::ElemMatchValue(Box::new(filter)));
+        return conditions(document).map(|filter| Predicate::ElemMatchValue(Box::new(filter), document.to_owned()));
     }
     for operator in ["$expr", "$where"] {
         if get(document, operator).is_some() {

@@ -9,7 +9,12 @@ fn raw(document: Document) -> RawDocumentBuf {
 }
 
 fn matches(filter: Document, document: Document) -> bool {
-    Filter::parse(&raw(filter)).unwrap().matches(&raw(document))
+    let (parsed, document) = (Filter::parse(&raw(filter)).unwrap(), raw(document));
+    let matches = parsed.matches(&document);
+    // What is written for another server asks the same.
+    let written = parsed.to_document();
+    assert_eq!(Filter::parse(&written).unwrap().matches(&document), matches, "{parsed:?} was written as {written:?}");
+    matches
 }
 
 #[test]

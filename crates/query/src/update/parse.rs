@@ -68,6 +68,16 @@ fn written((path, action): &(Path, Action)) -> &Path {
     if let Action::Rename(to) = action { to } else { path }
 }
 
+/// The paths within which an action changes a document: up to where it leads through the items of an array.
+pub(super) fn touched((path, action): &(Path, Action)) -> Vec<Path> {
+    let target = if let Action::Rename(to) = action { Some(to) } else { None };
+    let up_to_items = |path: &Path| {
+        let named: Vec<_> = path.parts().iter().take_while(|part| !part.starts_with('$')).map(String::as_str).collect();
+        Path::new(&named.join("."))
+    };
+    std::iter::once(path).chain(target).map(up_to_items).collect()
+}
+
 fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
     let part = |a: &String, b: &String| match (array_index(a), array_index(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
