@@ -34,6 +34,14 @@ macro_rules! codes {
                 }
             }
 
+            /// The code of a number.
+            pub fn by_number(number: i32) -> Self {
+                match number {
+                    $($number => Self::$name,)*
+                    other => Self::Location(other),
+                }
+            }
+
             /// The number that goes over the wire.
             pub fn number(self) -> i32 {
                 match self {

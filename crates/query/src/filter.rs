@@ -282,6 +282,25 @@ impl Filter {
         }
     }
 
+    /// The filter for no more than the values that this one demands of fields by equality.
+    pub fn demanded(&self) -> Self {
+        Self::And(
+            self.equalities().into_iter().map(|(path, value)| Self::equals(path.as_str(), value.clone())).collect(),
+        )
+    }
+
+    /// Whether it asks for one `_id`, and for nothing else.
+    pub fn is_of_id_alone(&self) -> bool {
+        match self {
+            Self::Path(PathFilter { path, predicate: Predicate::Eq(_) }) => path.as_str() == "_id",
+            Self::Path(PathFilter { path, predicate: Predicate::In(values, patterns) }) => {
+                path.as_str() == "_id" && values.len() == 1 && patterns.is_empty()
+            }
+            Self::And(filters) => matches!(&filters[..], [filter] if filter.is_of_id_alone()),
+            _ => false,
+        }
+    }
+
     /// The first parts of all its paths.
     pub(crate) fn top_level_names(&self, names: &mut Vec<String>) {
         match self {

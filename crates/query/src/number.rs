@@ -50,7 +50,7 @@ impl Number {
     }
 
     /// Whether it is none.
-    pub(crate) fn is_nan(self) -> bool {
+    pub fn is_nan(self) -> bool {
         match self {
             Self::Double(value) => value.is_nan(),
             Self::Decimal(value) => matches!(Parts::of(value), Parts::NaN),

@@ -75,7 +75,7 @@ impl Path {
     }
 
     /// Whether this path is the other one or leads through it.
-    pub(crate) fn starts_with(&self, other: &Self) -> bool {
+    pub fn starts_with(&self, other: &Self) -> bool {
         self.parts.starts_with(&other.parts)
     }
 

@@ -230,7 +230,10 @@ fn try_all(specification: &RawDocumentBuf, array: &Bson, target: &RawDocumentBuf
         filter.operators(&mut |_| {});
         let written = filter.to_document();
         let again = Filter::parse(&written);
-        assert!(again.as_ref().is_ok_and(|again| again.matches(target) == filter.matches(target)), "{filter:?}: {again:?}");
+        assert!(
+            again.as_ref().is_ok_and(|again| again.matches(target) == filter.matches(target)),
+            "{filter:?}: {again:?}"
+        );
         matched = filter;
     }
     let holder = RawDocumentBuf::try_from(bson::doc! { "array": array.clone() }).unwrap();

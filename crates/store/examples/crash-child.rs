@@ -62,10 +62,10 @@ async fn main() {
     let watching = async {
         loop {
             for event in stream.next().await.unwrap() {
-                let id = event.document.get_str("_id").unwrap();
+                let id = event.known().get_str("_id").unwrap();
                 let version = match event.kind {
                     ChangeKind::Delete => "-".into(),
-                    _ => event.document.get_i32("version").unwrap().to_string(),
+                    _ => event.known().get_i32("version").unwrap().to_string(),
                 };
                 say(format!("E {} {id} {version}", event.token));
             }

@@ -89,8 +89,12 @@ pub struct ChangeEvent {
     pub cluster_time: Timestamp,
     /// Where.
     pub namespace: Namespace,
-    /// The version that the event is about: the new one, or of a deletion the last one.
-    pub document: RawDocumentBuf,
+    /// The document's `_id`, in a document, with what else tells it from others where they are spread over shards.
+    pub key: RawDocumentBuf,
+    /// The version that the event is about: the new one, or of a deletion the last one. On MongoDB that of an update is the one
+    /// that was found when the event was told, and it may be missing: where the document was gone by then, and of deletions in
+    /// collections without pre-images.
+    pub document: Option<RawDocumentBuf>,
     /// What an update did: `{ updatedFields, removedFields }`.
     pub description: Option<RawDocumentBuf>,
 }
@@ -98,7 +102,17 @@ pub struct ChangeEvent {
 impl ChangeEvent {
     /// The document's `_id`.
     pub fn id(&self) -> RawBsonRef<'_> {
-        query::get(&self.document, "_id").unwrap_or(RawBsonRef::Null)
+        query::get(&self.key, "_id").unwrap_or(RawBsonRef::Null)
+    }
+
+    /// What is known of the document: itself, or its key alone.
+    pub fn known(&self) -> &RawDocument {
+        self.document.as_deref().unwrap_or(&self.key)
+    }
+
+    /// How much it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.known().as_bytes().len() + self.description.as_ref().map_or(0, |description| description.as_bytes().len())
     }
 
     /// As a watcher gets it.
@@ -110,12 +124,14 @@ impl ChangeEvent {
             "clusterTime": self.cluster_time,
         };
         if self.kind != ChangeKind::Delete {
-            query::append(&mut event, "fullDocument", &self.document);
+            match &self.document {
+                Some(document) => query::append(&mut event, "fullDocument", document),
+                // As a lookup that found nothing tells it.
+                None => query::append(&mut event, "fullDocument", RawBsonRef::Null),
+            }
         }
         query::append(&mut event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
-        let mut key = RawDocumentBuf::new();
-        query::append(&mut key, "_id", self.id());
-        query::append(&mut event, "documentKey", &key);
+        query::append(&mut event, "documentKey", &self.key);
         if let Some(description) = &self.description {
             query::append(&mut event, "updateDescription", description);
         }

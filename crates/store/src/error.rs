@@ -71,6 +71,28 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The connection string of a server cannot be used.
+    #[error("the connection string of the store is not valid: {reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server cannot be reached, or did not answer in time.
+    #[error("the database is not available: {reason}{}", if *maybe_written { "; what was to be written may have been written, or not" } else { "; nothing was written" })]
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// Whether the write may have been carried out all the same.
+        maybe_written: bool,
+    },
+    /// Something that is only possible where there are transactions.
+    #[error(
+        "this needs a transaction, which the database does not have: it is a server alone, and not a replica set. Nothing was written"
+    )]
+    NeedsTransaction,
+    /// Something that this kind of store leaves to its own tools.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

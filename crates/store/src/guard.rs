@@ -1,9 +1,23 @@
 use bson::raw::RawDocument;
+use query::{Filter, Path};
 
 /// A refusal, in the words that the caller may read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Denied(pub String);
+
+/// What a guard says, as filters that match neither more nor less.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuardFilters {
+    /// The documents that may be seen.
+    pub seen: Filter,
+    /// The documents that may be updated, where the update changes nothing at `paths`.
+    pub updatable: Filter,
+    /// The documents that may be deleted.
+    pub deletable: Filter,
+    /// What the guard looks at.
+    pub paths: Vec<Path>,
+}
 
 /// What somebody may see and change, asked about each document.
 pub trait Guard: Send + Sync {
@@ -15,4 +29,9 @@ pub trait Guard: Send + Sync {
     /// # Errors
     /// The refusal.
     fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied>;
+
+    /// What it says of documents as filters, for a store whose documents are elsewhere; none where no filters say the same.
+    fn filters(&self) -> Option<&GuardFilters> {
+        None
+    }
 }

@@ -1,4 +1,4 @@
-//! Where documents live. One [`Store`] trait; behind it, an SQLite file or memory.
+//! Where documents live. One [`Store`] trait; behind it, an SQLite file, memory, or MongoDB.
 //!
 //! A store knows documents, filters and indexes. It does not know users: what a caller may see and change reaches it
 //! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod guard;
 mod index;
+mod mongo;
 mod progress;
 mod request;
 mod sqlite;
@@ -18,13 +19,14 @@ use futures_util::future::BoxFuture;
 
 use std::path::PathBuf;
 
-use bson::raw::RawDocumentBuf;
+use bson::{RawBson, raw::RawDocumentBuf};
 
 pub use change::{ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
 pub use environment::SystemEnvironment;
 pub use error::{Error, Result};
-pub use guard::{Denied, Guard};
+pub use guard::{Denied, Guard, GuardFilters};
 pub use index::{Index, Partial};
+pub use mongo::{MongoStore, ReadPreference};
 pub use progress::Progress;
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
@@ -43,10 +45,10 @@ pub struct Finding {
 /// Some documents of a collection.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// In the order of their insertion.
+    /// In the order of their insertion or, on MongoDB, of their `_id`s.
     pub documents: Vec<RawDocumentBuf>,
-    /// After which place to go on; none where there are no more.
-    pub next: Option<i64>,
+    /// After which place to go on, which means nothing to anybody else; none where there are no more.
+    pub next: Option<RawBson>,
     /// How much of the collection is before it, and how much there is about.
     pub reached: (u64, u64),
 }
@@ -71,6 +73,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The one exception is [`Operation::Insert`] alone, whose documents before a duplicate stay, as in MongoDB's
     /// ordered `insertMany`. An outcome is only returned once it survives the death of the process.
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>>;
+
+    /// Carries out writes one after the other, up to the first that fails: for those that are right in their order, whatever comes
+    /// between. A store that loses nothing by it carries them out as one.
+    fn write_in_order(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        self.write(writes)
+    }
+
+    /// Whether it is another process's: each call is a trip over a network, and others may write at the same time.
+    fn is_remote(&self) -> bool {
+        false
+    }
 
     /// Makes indexes that do not exist yet, over what the collection holds: all of them, or none.
     ///
@@ -100,9 +113,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// All collections.
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>>;
 
-    /// The documents of a collection after a place, so many as are read at once; 0 is before the first. Nothing is held between two
+    /// The documents of a collection after a place or from the first on, so many as are read at once. Nothing is held between two
     /// calls, so that a reader that takes its time is in nobody's way: what is written meanwhile may be there or not.
-    fn page(&self, namespace: Namespace, after: i64) -> BoxFuture<'_, Result<Page>>;
+    fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>>;
 
     /// Makes a copy of all, as it is at one moment, that can be opened as a store.
     ///

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use bson::raw::RawDocumentBuf;
+use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{self, BoxFuture, FutureExt};
 use query::{Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
@@ -378,7 +378,8 @@ impl Store for SqliteStore {
         self.on_a_thread(|session| session.map_or(Ok(Vec::new()), Session::namespaces))
     }
 
-    fn page(&self, namespace: Namespace, after: i64) -> BoxFuture<'_, Result<Page>> {
+    fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
+        let after = after.and_then(|place| place.as_i64()).unwrap_or(0);
         self.on_a_thread(move |session| {
             session.map_or(Ok(Page::default()), |session| read::page(session, &namespace, after))
         })

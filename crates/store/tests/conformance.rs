@@ -1,7 +1,9 @@
 //! What every store must do: one list, run on each of them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::sync::Arc;
+mod support;
+
+use std::{cell::RefCell, sync::Arc};
 
 use bson::{
     Document, RawBson, doc,
@@ -10,8 +12,8 @@ use bson::{
 };
 use query::{Filter, Path, Sort, Update};
 use store::{
-    Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, Namespace, Operation, Outcome, Result,
-    Returning, SqliteStore, Store, SystemEnvironment, Write,
+    Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, MongoStore, Namespace, Operation, Outcome,
+    Result, Returning, SqliteStore, Store, SystemEnvironment, Write,
 };
 
 /// Where a test gets its stores.
@@ -36,6 +38,19 @@ impl World {
             Arc::new(SqliteStore::open(Location::File(path), Arc::new(SystemEnvironment)).unwrap())
         }))
     }
+
+    /// All tests share a server, so each store of each of them has a database of its own.
+    fn on_mongodb() -> Self {
+        Self(Box::new(|| {
+            DATABASE.set(support::fresh_database());
+            Arc::new(MongoStore::open(&support::server(), Arc::new(SystemEnvironment), None).unwrap())
+        }))
+    }
+}
+
+thread_local! {
+    /// Where the test of this thread has its documents.
+    static DATABASE: RefCell<String> = RefCell::new("app".to_owned());
 }
 
 /// Makes of each function a test for each kind of store.
@@ -46,6 +61,9 @@ macro_rules! on_every_store {
         }
         mod in_files {
             $(#[tokio::test] async fn $test() { super::$test(&super::World::in_files()).await; })*
+        }
+        mod on_mongodb {
+            $(#[tokio::test] async fn $test() { super::$test(&super::World::on_mongodb()).await; })*
         }
     };
 }
@@ -63,7 +81,7 @@ on_every_store! {
 }
 
 fn namespace() -> Namespace {
-    Namespace::new("app", "people")
+    DATABASE.with_borrow(|database| Namespace::new(database, "people"))
 }
 
 fn filter(filter: Document) -> Filter {
@@ -250,7 +268,8 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
 async fn two_queries_are_answered_at_one_moment_whatever_they_ask_for(world: &World) {
     let store = world.store();
     let find = |filter_document| Find::new(namespace(), filter(filter_document));
-    let other = || Find::new(Namespace::new("app", "none"), filter(doc! { "_id": 1 }));
+    let other =
+        || Find::new(DATABASE.with_borrow(|database| Namespace::new(database, "none")), filter(doc! { "_id": 1 }));
     let lengths = |answers: [Vec<RawDocumentBuf>; 2]| answers.map(|answer| answer.len());
     assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [0, 0]);
     store.write(vec![insert((0..40).map(|n| doc! { "_id": n, "n": n % 2 }).collect())]).await.unwrap();

@@ -104,10 +104,10 @@ async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
     while tokens.last() != Some(&now.to_string()) && now.as_str() != beginning {
         for event in stream.next().await.unwrap() {
             tokens.push(event.token.to_string());
-            let id = event.document.get_str("_id").unwrap().to_owned();
+            let id = event.known().get_str("_id").unwrap().to_owned();
             match event.kind {
                 ChangeKind::Delete => made.remove(&id),
-                _ => made.insert(id, event.document.get_i32("version").unwrap()),
+                _ => made.insert(id, event.known().get_i32("version").unwrap()),
             };
         }
     }

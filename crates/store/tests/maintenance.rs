@@ -292,18 +292,21 @@ async fn a_reader_that_takes_its_time_is_in_nobodys_way() {
     let text = "x".repeat(2000);
     let many: Vec<Document> = (0..5_000_i64).map(|n| doc! { "_id": n, "text": &text }).collect();
     insert(&store, &people(), &many).await.unwrap();
-    let (mut seen, mut place) = (Vec::new(), Some(0));
-    while let Some(after) = place {
-        let page = store.page(people(), after).await.unwrap();
+    let (mut seen, mut place) = (Vec::new(), None);
+    for number in 0.. {
+        let page = store.page(people(), place).await.unwrap();
         seen.extend(
             page.documents.iter().map(|document: &RawDocumentBuf| RawDocument::get_i64(document, "_id").unwrap()),
         );
-        place = page.next;
         // What has been read already, and what has not, goes on being written; and the log can be put away.
-        insert(&store, &people(), &[doc! { "_id": 10_000 + after }]).await.unwrap();
+        insert(&store, &people(), &[doc! { "_id": 10_000_i64 + number }]).await.unwrap();
         let connection = rusqlite::Connection::open(&path).unwrap();
         let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
         assert_eq!(busy, 0);
+        place = page.next;
+        if place.is_none() {
+            break;
+        }
     }
     assert!(seen.is_sorted() && seen.len() >= 5_000, "{}", seen.len());
 }

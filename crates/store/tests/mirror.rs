@@ -76,15 +76,15 @@ async fn follow_events(stream: &mut Box<dyn ChangeStream>, end: &ResumeToken, mi
                     let after = follow(before, description);
                     assert_eq!(
                         unordered(&after),
-                        unordered(&event.document),
+                        unordered(event.known()),
                         "from {} by {}",
                         text(&Document::try_from(before.clone()).unwrap()),
                         text(&Document::try_from(description.clone()).unwrap())
                     );
                     updates += 1;
-                    mirror.insert(key, event.document.clone());
+                    mirror.insert(key, event.known().to_owned());
                 }
-                _ => drop(mirror.insert(key, event.document.clone())),
+                _ => drop(mirror.insert(key, event.known().to_owned())),
             }
         }
     }

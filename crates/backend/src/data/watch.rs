@@ -114,7 +114,7 @@ impl Watcher {
             self.position = self.stream.position();
             let mut events = Vec::new();
             for change in changes.iter().filter(|change| self.selection.has(change)) {
-                if access.guard().is_some_and(|guard| !guard.may_see(&change.document)) {
+                if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
                     continue;
                 }
                 let event = change.to_document();

@@ -41,17 +41,20 @@ async fn export_collection(
 
     let path = file(DOCUMENTS);
     let mut documents = BufWriter::new(create(&path)?);
-    let (mut count, mut place) = (0, Some(0));
-    while let Some(after) = place {
+    let (mut count, mut after) = (0, None);
+    loop {
         let page = store.page(namespace.clone(), after).await?;
         for document in &page.documents {
             documents.write_all(document.as_bytes()).map_err(|error| at(&path, error))?;
         }
         count += page.documents.len() as u64;
-        place = page.next;
         let (reached, total) = page.reached;
         progress.begin(namespace.to_string(), total);
         progress.reach(reached);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
     finish(documents, &path)?;
 

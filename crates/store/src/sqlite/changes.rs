@@ -3,7 +3,10 @@
 
 use std::{cell::Cell, collections::HashMap, sync::Arc, time::Duration};
 
-use bson::{DateTime, Timestamp, raw::RawDocumentBuf};
+use bson::{
+    DateTime, Timestamp,
+    raw::{RawBsonRef, RawDocumentBuf},
+};
 use query::ErrorCode;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -255,7 +258,7 @@ pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace
             let name = names.get(&row.get(1)?);
             if let Some(name) = name.filter(|name| namespace.is_none_or(|namespace| namespace == **name)) {
                 let event = read_event(row, history, id, name)?;
-                bytes += event.document.as_bytes().len();
+                bytes += event.size();
                 page.changes.push((id, Arc::new(event)));
             }
             if bytes >= PAGE_BYTES {
@@ -272,13 +275,17 @@ pub(super) fn read_event(row: &rusqlite::Row<'_>, history: i64, id: i64, namespa
     let damaged = || Error::Engine(format!("the change {id} is damaged"));
     let bytes = |blob: Vec<u8>| RawDocumentBuf::from_bytes(blob).map_err(|_| damaged());
     let time = u32::try_from(row.get::<_, i64>(3)?).unwrap_or(u32::MAX);
+    let document = bytes(row.get(4)?)?;
+    let mut key = RawDocumentBuf::new();
+    query::append(&mut key, "_id", query::get(&document, "_id").unwrap_or(RawBsonRef::Null));
     Ok(ChangeEvent {
         token: token(history, id),
         kind: kind(row.get(2)?).ok_or_else(damaged)?,
         // The low half of the number is enough to order what one second holds.
         cluster_time: Timestamp { time, increment: id as u32 },
         namespace: namespace.clone(),
-        document: bytes(row.get(4)?)?,
+        key,
+        document: Some(document),
         description: row.get::<_, Option<Vec<u8>>>(5)?.map(bytes).transpose()?,
     })
 }

@@ -214,7 +214,7 @@ fn check_changes(
             continue;
         };
         match changes::read_event(row, 0, id, &collection.namespace) {
-            Ok(event) if validate(&event.document).is_ok() => {
+            Ok(event) if validate(event.known()).is_ok() => {
                 last.insert((collection.id, encode_key(event.id())), id);
             }
             _ => findings.add(false, || format!("the change {id} is damaged")),

@@ -432,7 +432,7 @@ pub(super) fn page(session: &mut Session, namespace: &Namespace, after: i64) -> 
         let mut rows = statement.query([after])?;
         while let Some(row) = rows.next()? {
             if page.documents.len() >= PAGE || bytes >= PAGE_BYTES {
-                page.next = Some(last);
+                page.next = Some(RawBson::Int64(last));
                 break;
             }
             last = row.get(0)?;

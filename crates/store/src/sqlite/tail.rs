@@ -120,12 +120,12 @@ impl Tail {
         });
         recent.newest = page.upto;
         for (id, event) in page.changes {
-            recent.bytes += event.document.as_bytes().len();
+            recent.bytes += event.size();
             recent.changes.push_back((id, event));
         }
         while recent.changes.len() > KEPT || recent.bytes > KEPT_BYTES {
             let Some((id, event)) = recent.changes.pop_front() else { break };
-            recent.bytes -= event.document.as_bytes().len();
+            recent.bytes -= event.size();
             recent.after = id;
         }
         drop(state);
@@ -148,7 +148,7 @@ impl Tail {
             if event.namespace != *namespace {
                 continue;
             }
-            bytes += event.document.as_bytes().len();
+            bytes += event.size();
             page.changes.push((*id, Arc::clone(event)));
             if page.changes.len() >= BATCH || bytes >= BATCH_BYTES {
                 (page.upto, page.is_full) = (*id, true);

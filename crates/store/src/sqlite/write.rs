@@ -130,26 +130,15 @@ fn targets(
     guard: Option<&dyn Guard>,
 ) -> Result<Vec<(i64, RawDocumentBuf)>> {
     let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-    let only_id = matches!(modify.filter.equalities()[..], [(path, _)] if path.as_str() == "_id" && is_one_equality(&modify.filter));
+    let only_id = modify.filter.is_of_id_alone();
     let first = !modify.multi && modify.sort.is_none();
     let mut targets = Vec::new();
     let mut hidden = None;
     // One that is hidden counts by the values that are demanded of it alone: no index may leave it out for another condition.
-    let demanded = || {
-        let equal = |(path, value): (&query::Path, &RawBson)| Filter::equals(path.as_str(), value.clone());
-        Filter::And(modify.filter.equalities().into_iter().map(equal).collect())
-    };
-    let demanded = (upsert && guard.is_some()).then(demanded);
+    let demanded = (guard.is_some() && (upsert || only_id)).then(|| modify.filter.demanded());
     visit(connection, collection, demanded.as_ref().unwrap_or(&modify.filter), |seq, document| {
         if guard.is_some_and(|guard| !guard.may_see(document)) {
-            let equal = || {
-                modify
-                    .filter
-                    .equalities()
-                    .iter()
-                    .all(|(path, value)| Filter::equals(path.as_str(), RawBson::clone(value)).matches(document))
-            };
-            if (upsert || only_id) && hidden.is_none() && equal() {
+            if hidden.is_none() && demanded.as_ref().is_some_and(|demanded| demanded.matches(document)) {
                 hidden = Some(document.to_owned());
             }
         } else if modify.filter.try_matches(document)? {
@@ -169,14 +158,6 @@ fn targets(
         targets.truncate(1);
     }
     Ok(targets)
-}
-
-fn is_one_equality(filter: &Filter) -> bool {
-    match filter {
-        Filter::Path(_) => true,
-        Filter::And(filters) => matches!(&filters[..], [filter] if is_one_equality(filter)),
-        _ => false,
-    }
 }
 
 /// A collection whose documents are being changed, with their entries in its indexes and the record of it.

@@ -1,0 +1,195 @@
+//! MongoDB as a store, over the official driver (<https://docs.rs/mongodb>): a server, a replica set or a cluster.
+//!
+//! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
+
+mod connect;
+mod errors;
+mod guarded;
+mod indexes;
+mod preference;
+mod read;
+mod watch;
+mod write;
+
+use std::{path::PathBuf, sync::Arc};
+
+use bson::{RawBson, raw::RawDocumentBuf};
+use futures_util::future::{self, BoxFuture, FutureExt};
+use mongodb::options::SelectionCriteria;
+use query::{Environment, Variables};
+
+use crate::{
+    Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
+    Progress, Result, Store, Watch, Write,
+};
+use connect::Shared;
+pub use preference::ReadPreference;
+
+/// A store on MongoDB. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct MongoStore {
+    shared: Arc<Shared>,
+    /// From which members queries are answered; as the connection string says if not said.
+    criteria: Option<SelectionCriteria>,
+}
+
+impl MongoStore {
+    /// The store at an address, `mongodb://…` or `mongodb+srv://…`. Connects with the first call.
+    ///
+    /// Databases whose names begin with `own` are read from the primary and written with write concern `majority`.
+    /// `socketTimeoutMS` in the address is how long an operation may take (30 s), `serverSelectionTimeoutMS` how long to look
+    /// for a member that can carry it out (10 s).
+    ///
+    /// # Errors
+    /// [`Error::Address`] where the address is not one.
+    pub fn open(
+        address: &str,
+        environment: Arc<dyn Environment + Send + Sync>,
+        own: Option<&'static str>,
+    ) -> Result<Self> {
+        Ok(Self { shared: Arc::new(Shared::new(address, environment, own)?), criteria: None })
+    }
+
+    /// The same store, with queries answered by other members. They are never older than what was written through this store.
+    ///
+    /// # Errors
+    /// Where the preference is not one.
+    pub fn reading_from(&self, preference: &ReadPreference) -> Result<Self> {
+        let criteria = preference.criteria()?;
+        self.shared.will_read_elsewhere();
+        Ok(Self { shared: Arc::clone(&self.shared), criteria: Some(criteria) })
+    }
+
+    fn variables(&self) -> Variables {
+        Variables::at(self.shared.environment.now())
+    }
+}
+
+/// The answer to a request that cannot be carried out.
+fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T>> {
+    future::ready(Err(error.into())).boxed()
+}
+
+impl Store for MongoStore {
+    fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        match find.bind(&self.variables()) {
+            Ok(()) => self.find_documents(find).boxed(),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn find_both(&self, mut finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
+        let variables = self.variables();
+        if let Err(error) = finds.iter_mut().try_for_each(|find| find.bind(&variables)) {
+            return failed(error);
+        }
+        let [one, other] = finds;
+        let both = future::try_join(self.find_documents(one), self.find_documents(other));
+        async move { both.await.map(<[_; 2]>::from) }.boxed()
+    }
+
+    fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
+        match count.filter.bind(&self.variables()) {
+            Ok(()) => self.count_documents(count).boxed(),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
+        match aggregate.pipeline.bind(&self.variables()) {
+            Ok(()) => self.run_pipeline(aggregate).boxed(),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn write(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        if let Err(error) = bind(&mut writes, &self.variables()) {
+            return failed(error);
+        }
+        async move {
+            match &writes[..] {
+                [] => Ok(Vec::new()),
+                [write] => Ok(vec![self.write_one(write).await?]),
+                writes => self.together(writes).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn write_in_order(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        if let Err(error) = bind(&mut writes, &self.variables()) {
+            return failed(error);
+        }
+        async move {
+            let mut outcomes = Vec::with_capacity(writes.len());
+            for write in &writes {
+                outcomes.push(self.write_one(write).await?);
+            }
+            Ok(outcomes)
+        }
+        .boxed()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
+        async move { self.create_indexes(&namespace, &indexes).await }.boxed()
+    }
+
+    fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
+        async move {
+            let mut odd = |index: &bson::raw::RawDocument, error: Error| {
+                let name = index.get_str("name").unwrap_or_default();
+                tracing::debug!(%namespace, name, %error, "an index is of a kind that Userkeep does not have");
+            };
+            self.list_indexes(&namespace, &mut odd).await
+        }
+        .boxed()
+    }
+
+    fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {
+        async move { self.remove_index(&namespace, &name).await }.boxed()
+    }
+
+    fn explain(&self, mut find: Find) -> BoxFuture<'_, Result<Explanation>> {
+        match find.bind(&self.variables()) {
+            Ok(()) => self.explain_find(find).boxed(),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
+        async move { self.follow(watch).await.map(|watcher| Box::new(watcher) as Box<dyn ChangeStream>) }.boxed()
+    }
+
+    fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
+        self.list_collections().boxed()
+    }
+
+    fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
+        async move { self.page_after(&namespace, after).await }.boxed()
+    }
+
+    fn backup(&self, _: PathBuf, _: Progress) -> BoxFuture<'_, Result<()>> {
+        future::ready(Err(Error::Unsupported("a store on MongoDB is backed up with MongoDB's own tools, as mongodump")))
+            .boxed()
+    }
+
+    fn check(&self, _: bool, _: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
+        future::ready(Err(Error::Unsupported("a store on MongoDB is checked with MongoDB's own command `validate`")))
+            .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.shared.close().boxed()
+    }
+}
+
+fn bind(writes: &mut [Write], variables: &Variables) -> query::Result<()> {
+    writes.iter_mut().try_for_each(|write| match &mut write.operation {
+        Operation::Modify(modify) => modify.bind(variables),
+        Operation::Insert(_) => Ok(()),
+    })
+}

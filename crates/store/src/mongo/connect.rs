@@ -1,0 +1,258 @@
+//! The way to the server: its address, one client for all collections, how long to wait for it, and what kind it is.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bson::{Document, Timestamp, doc, raw::RawDocumentBuf};
+use mongodb::{
+    Client, ClientSession, Collection,
+    options::{
+        Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, DriverInfo, ReadConcern, ReadPreference,
+        SelectionCriteria, WriteConcern,
+    },
+};
+use query::Environment;
+use tokio::sync::OnceCell;
+
+use super::{errors, watch::Hub};
+use crate::{Error, Namespace, Result};
+
+/// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to look for a server that can be asked, unless the connection string says another `serverSelectionTimeoutMS`.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many connections there may be, unless the connection string says another `maxPoolSize`: as many as Node's driver has.
+const CONNECTIONS: u32 = 100;
+
+/// What servers can do beyond single documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Members of a replica set and routers of a cluster have transactions and change streams.
+    Replicated,
+    /// A server alone has neither.
+    Standalone,
+}
+
+/// What all handles of a store share.
+pub(super) struct Shared {
+    /// Has the password in it.
+    address: ConnectionString,
+    pub(super) environment: Arc<dyn Environment + Send + Sync>,
+    own: Option<&'static str>,
+    timeout: Duration,
+    client: OnceCell<Client>,
+    kind: OnceCell<Kind>,
+    is_closed: AtomicBool,
+    /// The time of the latest write, which reads from other members than the primary must not be before.
+    written: Mutex<Option<Timestamp>>,
+    reads_elsewhere: AtomicBool,
+    pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MongoStore").field("hosts", &self.address.host_info).finish_non_exhaustive()
+    }
+}
+
+/// What the parser says of an address, without what somebody logs in with.
+fn told(address: &str, message: &str) -> String {
+    let Some((credentials, _)) = address.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')) else {
+        return message.to_owned();
+    };
+    let is_told = credentials.split(':').any(|part| !part.is_empty() && message.contains(part));
+    if is_told { "it cannot be read".to_owned() } else { message.to_owned() }
+}
+
+impl Shared {
+    pub(super) fn new(
+        address: &str,
+        environment: Arc<dyn Environment + Send + Sync>,
+        own: Option<&'static str>,
+    ) -> Result<Self> {
+        let parsed = ConnectionString::parse(address).map_err(|error| {
+            let message = match *error.kind {
+                mongodb::error::ErrorKind::InvalidArgument { message, .. } => message,
+                other => other.to_string(),
+            };
+            Error::Address { reason: told(address, &message) }
+        })?;
+        #[allow(
+            deprecated,
+            reason = "the driver has no time limit of its own for an operation; this is what people set"
+        )]
+        let timeout = parsed.socket_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
+        let elsewhere =
+            parsed.read_preference.as_ref().is_some_and(|preference| *preference != ReadPreference::Primary);
+        Ok(Self {
+            address: parsed,
+            environment,
+            own,
+            timeout,
+            client: OnceCell::new(),
+            kind: OnceCell::new(),
+            is_closed: AtomicBool::new(false),
+            written: Mutex::new(None),
+            reads_elsewhere: AtomicBool::new(elsewhere),
+            hubs: Mutex::default(),
+        })
+    }
+
+    /// The client, made by whoever needs it first.
+    pub(super) async fn client(&self) -> Result<&Client> {
+        self.check_open()?;
+        self.client.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Client> {
+        let connect = async {
+            let mut options = ClientOptions::parse(self.address.clone()).await?;
+            options.app_name.get_or_insert_with(|| "userkeep".to_owned());
+            options.driver_info.get_or_insert_with(|| DriverInfo::builder().name("Userkeep").build());
+            options.max_pool_size.get_or_insert(CONNECTIONS);
+            options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT.min(self.timeout));
+            options.connect_timeout.get_or_insert(SELECTION_TIMEOUT.min(self.timeout));
+            Client::with_options(options)
+        };
+        self.within(false, connect).await
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Lets go of the connections; what is under way fails.
+    pub(super) async fn close(&self) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let hubs = std::mem::take(&mut *lock(&self.hubs));
+        hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
+        if let Some(client) = self.client.get() {
+            client.clone().shutdown().immediate(true).await;
+        }
+    }
+
+    /// Waits for the server, but not for ever. `writes` says whether it may have done something that cannot be taken back.
+    pub(super) async fn within<T>(
+        &self,
+        writes: bool,
+        operation: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.timeout, operation).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(errors::read(error, writes)),
+            Err(_) => Err(Error::Unavailable {
+                reason: format!("it did not answer within {} s", self.timeout.as_secs_f32()),
+                maybe_written: writes,
+            }),
+        }
+    }
+
+    /// The same for something whole, which does not end with one command.
+    pub(super) async fn within_all<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        let all = self.timeout * 2;
+        tokio::time::timeout(all, operation).await.unwrap_or_else(|_| {
+            let reason = format!("it did not answer within {} s", all.as_secs_f32());
+            Err(Error::Unavailable { reason, maybe_written: true })
+        })
+    }
+
+    /// What the server is.
+    pub(super) async fn kind(&self) -> Result<Kind> {
+        let ask = || async {
+            let database = self.client().await?.database("admin");
+            let hello: Document = self.within(false, async { database.run_command(doc! { "hello": 1 }).await }).await?;
+            let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+            Ok(if is_router || hello.contains_key("setName") { Kind::Replicated } else { Kind::Standalone })
+        };
+        self.kind.get_or_try_init(ask).await.copied()
+    }
+
+    /// Whether a database is the backend's own.
+    fn is_own(&self, database: &str) -> bool {
+        self.own.is_some_and(|prefix| database.to_ascii_lowercase().starts_with(prefix))
+    }
+
+    /// A collection to write to, or to read what a write depends on.
+    pub(super) async fn collection(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
+        let mut options = CollectionOptions::builder()
+            .selection_criteria(Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
+            .build();
+        if self.is_own(&namespace.database) {
+            options.write_concern = Some(majority());
+        }
+        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
+    }
+
+    /// A collection for somebody's queries.
+    pub(super) async fn to_read(
+        &self,
+        namespace: &Namespace,
+        criteria: Option<&SelectionCriteria>,
+    ) -> Result<Collection<RawDocumentBuf>> {
+        if self.is_own(&namespace.database) {
+            return self.collection(namespace).await;
+        }
+        let options = CollectionOptions::builder().selection_criteria(criteria.cloned()).build();
+        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
+    }
+
+    /// From now on there may be reads from other members than the primary.
+    pub(super) fn will_read_elsewhere(&self) {
+        self.reads_elsewhere.store(true, Ordering::Relaxed);
+    }
+
+    /// A session that reads nothing older than what was written here; none where all is read from the primary, where nothing is
+    /// older.
+    pub(super) async fn causal_session(&self) -> Result<Option<ClientSession>> {
+        if !self.reads_elsewhere.load(Ordering::Relaxed) || self.kind().await? == Kind::Standalone {
+            return Ok(None);
+        }
+        let mut session = self.session().await?;
+        if let Some(written) = *lock(&self.written) {
+            session.advance_operation_time(written);
+        }
+        Ok(Some(session))
+    }
+
+    /// Notes when a session has written.
+    pub(super) fn note_written(&self, session: Option<&ClientSession>) {
+        if let Some(time) = session.and_then(ClientSession::operation_time) {
+            let mut written = lock(&self.written);
+            let order = |time: &Timestamp| (time.time, time.increment);
+            if written.as_ref().is_none_or(|before| order(before) < order(&time)) {
+                *written = Some(time);
+            }
+        }
+    }
+
+    pub(super) async fn session(&self) -> Result<ClientSession> {
+        let start = self.client().await?.start_session().causal_consistency(true);
+        self.within(false, async { start.await }).await
+    }
+}
+
+/// What survives the loss of any minority of the members.
+pub(super) fn majority() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).build()
+}
+
+/// What a transaction reads.
+pub(super) fn snapshot() -> ReadConcern {
+    ReadConcern::snapshot()
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,95 @@
+//! Indexes and collections.
+
+use bson::{
+    raw::{RawArrayBuf, RawBsonRef, RawDocument},
+    rawdoc,
+};
+use futures_util::StreamExt;
+
+use super::{MongoStore, errors};
+use crate::{Error, Index, Namespace, Result};
+
+/// That a collection, or its database, does not exist.
+const NAMESPACE_NOT_FOUND: i32 = 26;
+
+/// How often something is asked for again that does no harm when it is done twice.
+const ATTEMPTS: usize = 3;
+
+/// Databases that are the server's.
+const OF_THE_SERVER: [&str; 3] = ["admin", "config", "local"];
+
+impl MongoStore {
+    /// Has the server make indexes, all or none; those that are there do no harm, and several nodes may ask at once.
+    pub(super) async fn create_indexes(&self, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let mut specifications = RawArrayBuf::new();
+        indexes.iter().for_each(|index| specifications.push(index.to_document()));
+        let command = rawdoc! {
+            "createIndexes": &*namespace.collection,
+            "indexes": specifications,
+            "writeConcern": { "w": "majority" },
+        };
+        let database = self.shared.client().await?.database(&namespace.database);
+        let mut attempt = 1;
+        loop {
+            let create = database.run_raw_command(command.clone());
+            match self.shared.within(false, async { create.await }).await {
+                Err(Error::Unavailable { .. }) if attempt < ATTEMPTS => attempt += 1,
+                answer => return answer.map(|_| ()),
+            }
+        }
+    }
+
+    /// The indexes but for that on `_id`, as far as Userkeep has their kinds; each other one is handed to `odd`.
+    pub(super) async fn list_indexes(
+        &self,
+        namespace: &Namespace,
+        odd: &mut (dyn FnMut(&RawDocument, Error) + Send),
+    ) -> Result<Option<Vec<Index>>> {
+        let collection = self.shared.collection(namespace).await?;
+        let list = async {
+            let mut batches = match collection.list_indexes().batch().await {
+                Err(error) if errors::code(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(None),
+                batches => batches?,
+            };
+            let mut indexes = Vec::new();
+            while let Some(batch) = batches.next().await {
+                let batch = batch?;
+                for item in batch.doc_slices()? {
+                    let RawBsonRef::Document(specification) = item? else { continue };
+                    if specification.get_str("name").is_ok_and(|name| name == "_id_") {
+                        continue;
+                    }
+                    match Index::parse(specification) {
+                        Ok(index) => indexes.push(index),
+                        Err(error) => odd(specification, error),
+                    }
+                }
+            }
+            Ok(Some(indexes))
+        };
+        self.shared.within(false, list).await
+    }
+
+    pub(super) async fn remove_index(&self, namespace: &Namespace, name: &str) -> Result<()> {
+        let collection = self.shared.collection(namespace).await?;
+        self.shared.within(true, async { collection.drop_index(name).await }).await
+    }
+
+    /// All collections but the server's own.
+    pub(super) async fn list_collections(&self) -> Result<Vec<Namespace>> {
+        let client = self.shared.client().await?;
+        let databases = self.shared.within(false, async { client.list_database_names().await }).await?;
+        let mut namespaces = Vec::new();
+        for database in databases.into_iter().filter(|database| !OF_THE_SERVER.contains(&&**database)) {
+            let list = async { client.database(&database).list_collection_names().await };
+            let names = self.shared.within(false, list).await?;
+            let names = names.into_iter().filter(|name| !name.starts_with("system."));
+            namespaces.extend(names.map(|name| Namespace::new(&database, &name)));
+        }
+        namespaces.sort_by(|one, other| (&one.database, &one.collection).cmp(&(&other.database, &other.collection)));
+        Ok(namespaces)
+    }
+}

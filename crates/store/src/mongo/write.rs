@@ -1,0 +1,211 @@
+//! Writes that nobody has to be asked about: each is one command of the server's.
+
+use bson::{
+    Bson, Document, RawBson, doc,
+    raw::{RawDocument, RawDocumentBuf},
+};
+use mongodb::{
+    ClientSession,
+    action::Action,
+    error::Result as DriverResult,
+    options::{ReturnDocument, UpdateModifications},
+};
+use query::{Filter, Update, prepare_insert};
+
+use super::{
+    MongoStore,
+    errors::Failure,
+    read::{document, sort_document, unreadable},
+};
+use crate::{Change, Modify, Namespace, Outcome, Result, Returning};
+
+/// An update, as the driver takes it.
+enum Form {
+    Modifications(UpdateModifications),
+    Replacement(RawDocumentBuf),
+}
+
+fn form(update: &Update, multi: bool) -> Result<Form> {
+    Ok(match update {
+        Update::Operators(operators) => {
+            Form::Modifications(UpdateModifications::Document(document(operators.to_document())?))
+        }
+        Update::Pipeline(pipeline) => {
+            let stages = pipeline.stages().iter().map(|stage| document(stage)).collect::<Result<_>>()?;
+            Form::Modifications(UpdateModifications::Pipeline(stages))
+        }
+        // The server replaces one document at a time; App Services replaced all that matched.
+        Update::Replacement(replacement) if multi => {
+            let kept = doc! { "$cond": [{ "$eq": [{ "$type": "$_id" }, "missing"] }, {}, { "_id": "$_id" }] };
+            let whole = doc! { "$mergeObjects": [kept, { "$literal": document(replacement)? }] };
+            Form::Modifications(UpdateModifications::Pipeline(vec![doc! { "$replaceWith": whole }]))
+        }
+        Update::Replacement(replacement) => Form::Replacement(replacement.clone()),
+    })
+}
+
+fn array_filters(update: &Update) -> Result<Option<Vec<Document>>> {
+    match update {
+        Update::Operators(operators) if !operators.array_filters().is_empty() => {
+            operators.array_filters().iter().map(|filter| document(filter)).collect::<Result<_>>().map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn raw(value: Bson) -> Result<RawBson> {
+    RawBson::try_from(value).map_err(unreadable)
+}
+
+/// What one command needs to know.
+pub(super) struct Command<'a> {
+    pub(super) modify: &'a Modify,
+    /// Instead of the filter of the caller, where more is asked.
+    pub(super) filter: Document,
+    pub(super) upsert: bool,
+}
+
+impl MongoStore {
+    /// Inserts documents as they are.
+    pub(super) async fn insert(
+        &self,
+        namespace: &Namespace,
+        documents: &[RawDocumentBuf],
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let collection = self.shared.collection(namespace).await?;
+        let ids = documents.iter().map(|document| query::get(document, "_id").map_or(RawBson::Null, RawBson::from));
+        let outcome = Outcome { inserted_ids: ids.collect(), ..Outcome::default() };
+        let insert = async {
+            match documents {
+                [document] => {
+                    let insert = collection.insert_one(document);
+                    insert.optional(session, |insert, session| insert.session(session)).await.map(|_| ())
+                }
+                _ => {
+                    let insert = collection.insert_many(documents);
+                    insert.optional(session, |insert, session| insert.session(session)).await.map(|_| ())
+                }
+            }
+        };
+        insert.await?;
+        Ok(outcome)
+    }
+
+    /// The documents as they are stored.
+    pub(super) fn prepared(&self, documents: &[RawDocumentBuf]) -> Result<Vec<RawDocumentBuf>> {
+        let environment = &*self.shared.environment;
+        Ok(documents.iter().map(|document| prepare_insert(document, environment)).collect::<query::Result<_>>()?)
+    }
+
+    /// Changes or deletes what a filter matches.
+    pub(super) async fn modify(
+        &self,
+        namespace: &Namespace,
+        command: Command<'_>,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, upsert } = command;
+        // Only one of these sorts, and answers with the document.
+        if modify.returning != Returning::Nothing || (modify.sort.is_some() && !modify.multi) {
+            return self.find_one_and(namespace, Command { modify, filter, upsert }, session).await;
+        }
+        let collection = self.shared.collection(namespace).await?;
+        match &modify.change {
+            Change::Delete => {
+                let delete = if modify.multi { collection.delete_many(filter) } else { collection.delete_one(filter) };
+                let deleted = delete.optional(session, |delete, session| delete.session(session)).await?.deleted_count;
+                Ok(Outcome { matched: deleted, deleted, ..Outcome::default() })
+            }
+            Change::Update { update, .. } => {
+                let filters = array_filters(update)?;
+                let done = match form(update, modify.multi)? {
+                    Form::Modifications(change) => {
+                        let update = match modify.multi {
+                            true => collection.update_many(filter, change),
+                            false => collection.update_one(filter, change),
+                        };
+                        let update =
+                            update.upsert(upsert).optional(filters, |update, filters| update.array_filters(filters));
+                        update.optional(session, |update, session| update.session(session)).await
+                    }
+                    Form::Replacement(replacement) => {
+                        let replace = collection.replace_one(filter, replacement).upsert(upsert);
+                        replace.optional(session, |replace, session| replace.session(session)).await
+                    }
+                }?;
+                Ok(Outcome {
+                    matched: done.matched_count,
+                    modified: done.modified_count,
+                    upserted_id: done.upserted_id.map(raw).transpose()?,
+                    ..Outcome::default()
+                })
+            }
+        }
+    }
+
+    async fn find_one_and(
+        &self,
+        namespace: &Namespace,
+        command: Command<'_>,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, upsert } = command;
+        let collection = self.shared.collection(namespace).await?;
+        let sort = sort_document(modify.sort.as_ref())?;
+        // What `$` stands for depends on all that the server is asked: it is told here, of what the caller asks.
+        let is_here = |projection: &&query::Projection| projection.is_positional();
+        let there = modify.projection.as_ref().filter(|projection| !is_here(projection));
+        let projection = there.map(|projection| document(projection.to_document())).transpose()?;
+        let after = match modify.returning {
+            Returning::After => ReturnDocument::After,
+            Returning::Before | Returning::Nothing => ReturnDocument::Before,
+        };
+        let document: DriverResult<Option<RawDocumentBuf>> = match &modify.change {
+            Change::Delete => {
+                let delete = collection.find_one_and_delete(filter);
+                let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
+                let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
+                delete.optional(session, |delete, session| delete.session(session)).await
+            }
+            Change::Update { update, .. } => {
+                let filters = array_filters(update)?;
+                match form(update, false)? {
+                    Form::Modifications(change) => {
+                        let update =
+                            collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
+                        let update = update.optional(filters, |update, filters| update.array_filters(filters));
+                        let update = update.optional(sort, |update, sort| update.sort(sort));
+                        let update = update.optional(projection, |update, projection| update.projection(projection));
+                        update.optional(session, |update, session| update.session(session)).await
+                    }
+                    Form::Replacement(replacement) => {
+                        let replace = collection.find_one_and_replace(filter, replacement);
+                        let replace = replace.upsert(upsert).return_document(after);
+                        let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
+                        let replace =
+                            replace.optional(projection, |replace, projection| replace.projection(projection));
+                        replace.optional(session, |replace, session| replace.session(session)).await
+                    }
+                }
+            }
+        };
+        let document = document?;
+        let found = u64::from(document.is_some());
+        let mut outcome = Outcome { matched: found, ..Outcome::default() };
+        match &modify.change {
+            Change::Delete => outcome.deleted = found,
+            Change::Update { .. } => outcome.modified = found,
+        }
+        outcome.document = match (document, modify.projection.as_ref().filter(is_here)) {
+            (Some(document), Some(projection)) => Some(projection.apply(&document, &modify.filter)?),
+            (document, _) => document.filter(|_| modify.returning != Returning::Nothing),
+        };
+        Ok(outcome)
+    }
+}
+
+/// The filter for one document by its `_id`.
+pub(super) fn by_id(stored: &RawDocument) -> Filter {
+    Filter::equals("_id", query::get(stored, "_id").map_or(RawBson::Null, RawBson::from))
+}

@@ -1,0 +1,120 @@
+// A MongoDB-compatible server for the tests: the one that MONGODB_URI names, or one of our own.
+//
+//     node scripts/test-server.mjs install            builds it, once per machine; minutes
+//     node scripts/test-server.mjs start DIR [FLAG…]  starts it on what is in DIR, and prints its address
+//     node scripts/test-server.mjs stop DIR           ends it; what it keeps stays
+//
+// Our own is SecantusDB (crates.io, `secantus-mdb`), which speaks MongoDB's wire protocol. It is a program beside the tests and no
+// part of Userkeep.
+import { spawn, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+
+const VERSION = "0.5.3-beta.196";
+const HOME = process.env.MONGO_TEST_SERVER_HOME ?? path.join(os.homedir(), ".cache", "mongo-test-server");
+const ROOT = path.join(HOME, `rust-${VERSION}`);
+const PROGRAM = path.join(ROOT, "bin", "secantusd-rs");
+
+/** How long the server may take to listen, and to end, in milliseconds. */
+const PATIENCE = 30_000;
+
+/** Builds the server where it is not there yet. */
+export function install() {
+  if (fs.existsSync(PROGRAM)) {
+    return;
+  }
+  if (spawnSync("cmake", ["--version"]).error) {
+    throw new Error("cmake is needed to build the test server");
+  }
+  const { CARGO_TARGET_DIR, CARGO_BUILD_TARGET, RUSTFLAGS, ...environment } = process.env;
+  // It asks for a newer Rust than it needs.
+  const args = ["install", "secantus-mdb", "--version", `=${VERSION}`, "--locked", "--ignore-rust-version"];
+  const { status } = spawnSync("cargo", [...args, "--root", ROOT, "--quiet"], {
+    cwd: "/",
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...environment, CARGO_PROFILE_RELEASE_LTO: "off", CARGO_PROFILE_RELEASE_CODEGEN_UNITS: "16" },
+  });
+  if (status !== 0) {
+    throw new Error("the test server could not be built; name another one by MONGODB_URI");
+  }
+}
+
+function listens(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: "127.0.0.1", port });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+/** Starts the server on what a directory holds; its address. Of a directory whose server has ended it listens where it did before. */
+export async function start(directory, flags = []) {
+  if (!fs.existsSync(PROGRAM)) {
+    throw new Error(
+      "there is no MongoDB-compatible server: name one by MONGODB_URI, or `node scripts/test-server.mjs install`",
+    );
+  }
+  fs.mkdirSync(directory, { recursive: true });
+  const log = path.join(directory, "server.log");
+  const portFile = path.join(directory, "server.port");
+  const before = fs.existsSync(portFile) ? fs.readFileSync(portFile, "utf8") : "0";
+  const output = fs.openSync(log, "w");
+  const args = ["--host", "127.0.0.1", "--port", before, "--storage-path", path.join(directory, "db")];
+  const child = spawn(PROGRAM, [...args, "--cache-size", "256M", "--enable-test-commands", ...flags], {
+    detached: true,
+    stdio: ["ignore", output, output],
+  });
+  child.unref();
+  fs.writeFileSync(path.join(directory, "server.pid"), `${child.pid}`);
+  for (const end = Date.now() + PATIENCE; Date.now() < end && child.exitCode === null; await sleep(50)) {
+    const port = /listening on [^ ]*:(\d+)/.exec(fs.readFileSync(log, "utf8"))?.[1];
+    if (port && (await listens(Number(port)))) {
+      fs.writeFileSync(portFile, port);
+      return `mongodb://127.0.0.1:${port}/?directConnection=true`;
+    }
+  }
+  throw new Error(`the test server did not start:\n${fs.readFileSync(log, "utf8").slice(-2000)}`);
+}
+
+function isRunning(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Ends the server of a directory. */
+export async function stop(directory) {
+  const file = path.join(directory, "server.pid");
+  if (!fs.existsSync(file)) {
+    return;
+  }
+  const pid = Number(fs.readFileSync(file, "utf8"));
+  for (const end = Date.now() + PATIENCE; isRunning(pid); await sleep(20)) {
+    process.kill(pid, Date.now() < end ? "SIGTERM" : "SIGKILL");
+  }
+  fs.rmSync(file);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [command, directory, ...flags] = process.argv.slice(2);
+  if (command === "install") {
+    install();
+  } else if (command === "start" && directory) {
+    process.stdout.write(`${await start(directory, flags)}\n`);
+  } else if (command === "stop" && directory) {
+    await stop(directory);
+  } else {
+    process.stderr.write("Usage: node scripts/test-server.mjs install | start DIR [FLAG…] | stop DIR\n");
+    process.exitCode = 2;
+  }
+}
