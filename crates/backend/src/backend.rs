@@ -443,12 +443,11 @@ impl Backend {
     ) -> Result<DataAccess> {
         // As it is now, so that a privilege that was taken away is gone at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
-        Ok(DataAccess::Guarded(Arc::new(RuleGuard {
-            rules: Arc::clone(rules),
-            user: RuleUser { id: claim.user_id().to_hex(), custom_data },
-            namespace: namespace.clone(),
-            span: tracing::Span::current(),
-        })))
+        Ok(DataAccess::Guarded(Arc::new(RuleGuard::new(
+            Arc::clone(rules),
+            RuleUser { id: claim.user_id().to_hex(), custom_data },
+            namespace.clone(),
+        ))))
     }
 }
 

@@ -3,7 +3,9 @@
 mod expression;
 mod guard;
 
-use bson::raw::RawDocument;
+use bson::raw::{RawDocument, RawDocumentBuf};
+use query::{Filter, Path};
+use store::GuardFilters;
 
 pub use expression::{Context, Expression, ExpressionError, Truth};
 pub use guard::{RuleGuard, RuleUser};
@@ -55,6 +57,27 @@ impl RuleSet {
         self.needs_custom_data
     }
 
+    /// What the rules allow a user, as filters; none where no filters say exactly that.
+    fn filters(&self, user: &RuleUser) -> Option<GuardFilters> {
+        let nothing = RawDocumentBuf::new();
+        let context = context(user, &nothing);
+        let (mut before, mut seen, mut updatable, mut deletable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut paths: Vec<Path> = Vec::new();
+        for role in &self.roles {
+            let applies = role.apply_when.filter(&context, true)?;
+            // A document has the first role that applies to it.
+            let is_its = Filter::all_of([Filter::none_of(before.clone()), applies.clone()]);
+            let and = |allowed: Filter| Filter::all_of([is_its.clone(), allowed]);
+            seen.push(and(role.readable(&context)?));
+            updatable.push(and(role.writable(&context)?));
+            deletable.push(and(Filter::all_of([role.writable(&context)?, role.deletable(&context)?])));
+            before.push(applies);
+            paths.extend(role.expressions().flat_map(Expression::fields).cloned());
+        }
+        let any = |filters: Vec<Filter>| Filter::any_of(filters);
+        Some(GuardFilters { seen: any(seen), updatable: any(updatable), deletable: any(deletable), paths })
+    }
+
     /// The first role that applies to a document.
     fn role(&self, context: &Context<'_>) -> Option<&Role> {
         self.roles.iter().find(|role| role.apply_when.allows(context))
@@ -69,6 +92,35 @@ impl Role {
             .chain(filters)
             .flatten()
             .chain(std::iter::once(&self.apply_when))
+    }
+
+    /// [`may_read`](Self::may_read) as a filter.
+    fn readable(&self, context: &Context<'_>) -> Option<Filter> {
+        let either = |read: &Option<Expression>, write: &Option<Expression>| {
+            Some(Filter::any_of([allowed(read, context)?, allowed(write, context)?]))
+        };
+        let filtered = match &self.document_filters {
+            Some(filters) => either(&filters.read, &filters.write)?,
+            None => Filter::Always(true),
+        };
+        Some(Filter::all_of([filtered, either(&self.read, &self.write)?]))
+    }
+
+    /// [`may_write`](Self::may_write) as a filter.
+    fn writable(&self, context: &Context<'_>) -> Option<Filter> {
+        let filtered = match &self.document_filters {
+            Some(filters) => allowed(&filters.write, context)?,
+            None => Filter::Always(true),
+        };
+        Some(Filter::all_of([filtered, allowed(&self.write, context)?]))
+    }
+
+    /// What `delete` adds to it, as a filter.
+    fn deletable(&self, context: &Context<'_>) -> Option<Filter> {
+        match &self.delete {
+            Some(expression) => expression.filter(context, true),
+            None => Some(Filter::Always(true)),
+        }
     }
 
     /// The read flow: the document filters, then the role's `read`, with `write` implying it.
@@ -89,6 +141,11 @@ impl Role {
         }
         if allows(&self.write) { Ok(()) } else { Err("write is not true") }
     }
+}
+
+/// The filter for what an expression allows, which is nothing where there is none.
+fn allowed(expression: &Option<Expression>, context: &Context<'_>) -> Option<Filter> {
+    expression.as_ref().map_or(Some(Filter::Always(false)), |expression| expression.filter(context, true))
 }
 
 /// A version of a document as rules see it.

@@ -101,6 +101,53 @@ impl Filter {
         Self::And(Vec::new())
     }
 
+    /// The filter for what all of these match, without what does not matter.
+    pub fn all_of(filters: impl IntoIterator<Item = Self>) -> Self {
+        let mut all: Vec<Self> = Vec::new();
+        for filter in filters {
+            match filter {
+                Self::Always(true) => {}
+                Self::Always(false) => return filter,
+                Self::And(filters) => all.extend(filters),
+                filter if all.contains(&filter) => {}
+                filter => all.push(filter),
+            }
+        }
+        match all.len() {
+            0 => Self::Always(true),
+            1 => all.remove(0),
+            _ => Self::And(all),
+        }
+    }
+
+    /// The filter for what any of these matches, without what does not matter.
+    pub fn any_of(filters: impl IntoIterator<Item = Self>) -> Self {
+        let mut any: Vec<Self> = Vec::new();
+        for filter in filters {
+            match filter {
+                Self::Always(false) => {}
+                Self::Always(true) => return filter,
+                Self::Or(filters) => any.extend(filters),
+                filter if any.contains(&filter) => {}
+                filter => any.push(filter),
+            }
+        }
+        match any.len() {
+            0 => Self::Always(false),
+            1 => any.remove(0),
+            _ => Self::Or(any),
+        }
+    }
+
+    /// The filter for what none of these matches, without what does not matter.
+    pub fn none_of(filters: impl IntoIterator<Item = Self>) -> Self {
+        match Self::any_of(filters) {
+            Self::Always(any) => Self::Always(!any),
+            Self::Or(filters) => Self::Nor(filters),
+            filter => Self::Nor(vec![filter]),
+        }
+    }
+
     /// A filter for equality of one field.
     pub fn equals(path: &str, value: impl Into<RawBson>) -> Self {
         Self::Path(PathFilter { path: Path::new(path), predicate: Predicate::Eq(value.into()) })

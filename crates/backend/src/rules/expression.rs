@@ -6,7 +6,7 @@ use bson::{
     Bson, RawBson,
     raw::{RawBsonRef, RawDocument},
 };
-use query::{Path, elements};
+use query::{Filter, Path, PathFilter, Predicate, elements};
 use serde_json::Value;
 
 /// What an expression comes to. An expansion or a field that is not there, or values that cannot be compared, leave
@@ -121,6 +121,43 @@ impl Expression {
         }
     }
 
+    /// The filter for the documents for which it comes to a certain truth, whatever `context` has for a document; none where no
+    /// filter says exactly that.
+    pub fn filter(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
+        let each = |parts: &[Self]| parts.iter().map(|part| part.filter(context, truth)).collect::<Option<Vec<_>>>();
+        match self {
+            Self::Constant(value) => Some(Filter::Always(*value == truth)),
+            // One that is decisive decides, whatever the others are.
+            Self::All(parts) if truth => each(parts).map(Filter::all_of),
+            Self::All(parts) => each(parts).map(Filter::any_of),
+            Self::Any(parts) if truth => each(parts).map(Filter::any_of),
+            Self::Any(parts) => each(parts).map(Filter::all_of),
+            Self::Asserts(expected, inner) => inner.filter(context, *expected == truth),
+            Self::Equal(left, right) => match (left, right) {
+                (Operand::Field(_), Operand::Field(_)) => None,
+                (Operand::Field(path), other) | (other, Operand::Field(path)) => {
+                    field_filter(path, &other.values(context), truth)
+                }
+                (left, right) => {
+                    Some(Filter::Always(compare(&left.values(context), &right.values(context)) == Truth::from(truth)))
+                }
+            },
+        }
+    }
+
+    /// The fields of the document that it asks about.
+    pub fn fields<'e>(&'e self) -> Vec<&'e Path> {
+        match self {
+            Self::Constant(_) => Vec::new(),
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::fields).collect(),
+            Self::Asserts(_, inner) => inner.fields(),
+            Self::Equal(left, right) => {
+                let field = |operand: &'e Operand| if let Operand::Field(path) = operand { Some(path) } else { None };
+                [field(left), field(right)].into_iter().flatten().collect()
+            }
+        }
+    }
+
     /// Whether it asks for the user's custom data.
     pub fn needs_custom_data(&self) -> bool {
         match self {
@@ -157,7 +194,7 @@ impl Operand {
     /// What it reaches: nothing where it is missing, and several values through the documents in arrays.
     fn values<'a>(&'a self, context: &Context<'a>) -> Vec<RawBsonRef<'a>> {
         match self {
-            Self::Literal(value) => vec![value.as_raw_bson_ref()],
+            Self::Literal(value) => with_items(value.as_raw_bson_ref()),
             Self::Field(path) => path.values_in(context.document),
             Self::UserId => vec![RawBsonRef::String(context.user_id)],
             Self::CustomData(None) => context.custom_data.map(RawBsonRef::Document).into_iter().collect(),
@@ -166,13 +203,35 @@ impl Operand {
     }
 }
 
-/// Equality with arrays on either side: an array equals what one of its items equals, and itself.
+/// The filter for the documents in which a field is equal to one of the values, or is there and is not.
+fn field_filter(path: &Path, values: &[RawBsonRef<'_>], truth: bool) -> Option<Filter> {
+    // To a filter, null is what is not there, too, and a regular expression is a pattern.
+    let is_plain = |value: &RawBsonRef<'_>| {
+        !matches!(value, RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::RegularExpression(_))
+    };
+    if values.is_empty() {
+        return Some(Filter::Always(false));
+    }
+    if !values.iter().all(is_plain) {
+        return None;
+    }
+    let on_path = |predicate| Filter::Path(PathFilter { path: path.clone(), predicate });
+    let equal = match values {
+        [value] => Predicate::Eq((*value).into()),
+        values => Predicate::In(values.iter().map(|value| (*value).into()).collect(), Vec::new()),
+    };
+    Some(match truth {
+        true => on_path(equal),
+        false => Filter::all_of([on_path(Predicate::Exists), Filter::none_of([on_path(equal)])]),
+    })
+}
+
+/// Equality with arrays on either side, of which all items are there beside them: an array equals what one of its items equals,
+/// and itself.
 fn compare(left: &[RawBsonRef<'_>], right: &[RawBsonRef<'_>]) -> Truth {
     if left.is_empty() || right.is_empty() {
         return Truth::Unresolved;
     }
-    let left: Vec<_> = left.iter().flat_map(|value| with_items(*value)).collect();
-    let right: Vec<_> = right.iter().flat_map(|value| with_items(*value)).collect();
     Truth::from(left.iter().any(|a| right.iter().any(|b| query::equal(*a, *b))))
 }
 

@@ -1,9 +1,9 @@
 //! Rules as the guard that a store asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use store::{Denied, Guard, Namespace};
+use store::{Denied, Guard, GuardFilters, Namespace};
 
 use super::{RuleSet, context};
 
@@ -19,17 +19,20 @@ pub struct RuleUser {
 /// The rules of a collection for one user.
 #[derive(Debug)]
 pub struct RuleGuard {
-    /// The rules.
-    pub rules: Arc<RuleSet>,
-    /// The user.
-    pub user: RuleUser,
-    /// The collection, for the operator's log.
-    pub namespace: Namespace,
-    /// The request, for the same: a write is checked on another thread than the one that it came by.
-    pub span: tracing::Span,
+    rules: Arc<RuleSet>,
+    user: RuleUser,
+    namespace: Namespace,
+    /// A write is checked on another thread than the one that its request came by.
+    span: tracing::Span,
+    filters: OnceLock<Option<GuardFilters>>,
 }
 
 impl RuleGuard {
+    /// The rules of a collection for a user. The collection and the request that is under way are for the operator's log.
+    pub fn new(rules: Arc<RuleSet>, user: RuleUser, namespace: Namespace) -> Self {
+        Self { rules, user, namespace, span: tracing::Span::current(), filters: OnceLock::new() }
+    }
+
     /// The refusal that the caller reads, and the reason that only the operator does.
     fn deny(&self, action: &'static str, role: Option<&str>, reason: &str) -> Denied {
         let _in_request = self.span.enter();
@@ -39,6 +42,10 @@ impl RuleGuard {
 }
 
 impl Guard for RuleGuard {
+    fn filters(&self) -> Option<&GuardFilters> {
+        self.filters.get_or_init(|| self.rules.filters(&self.user)).as_ref()
+    }
+
     fn may_see(&self, document: &RawDocument) -> bool {
         let context = context(&self.user, document);
         self.rules.role(&context).is_some_and(|role| role.may_read(&context))

@@ -15,7 +15,7 @@ fn evaluate(expression: Value, document: &RawDocumentBuf, custom_data: Option<&R
 
 #[test]
 fn expressions_come_to_true_false_or_unresolved() {
-    let document = rawdoc! { "owner": "u1", "team": ["u2", "u1"], "n": 1_i64, "deep": { "x": true }, "nothing": null };
+    let document = rawdoc! { "owner": "u1", "team": ["u2", "u1"], "nested": [["u1"]], "n": 1_i64, "deep": { "x": true }, "nothing": null };
     let admin = rawdoc! { "role": "admin", "manages": ["a@x", "b@x"], "owner": "u1" };
     let cases = [
         (json!(true), Truth::True),
@@ -24,6 +24,9 @@ fn expressions_come_to_true_false_or_unresolved() {
         (json!({ "owner": "%%user.id%%" }), Truth::True),
         (json!({ "team": "%%user.id" }), Truth::True),
         (json!({ "%%user.id": "u1" }), Truth::True),
+        (json!({ "nested": "%%user.id" }), Truth::False),
+        (json!({ "nested": ["u1"] }), Truth::True),
+        (json!({ "owner": ["u2", "u1"] }), Truth::True),
         (json!({ "n": 1, "deep.x": true }), Truth::True),
         (json!({ "deep.x": "%%true" }), Truth::True),
         (json!({ "owner": "u2" }), Truth::False),
@@ -45,6 +48,17 @@ fn expressions_come_to_true_false_or_unresolved() {
     ];
     for (expression, truth) in cases {
         assert_eq!(evaluate(expression.clone(), &document, Some(&admin)), truth, "{expression}");
+        // A store that is asked by a filter is told neither more nor less.
+        let parsed = Expression::parse(&expression).unwrap();
+        let context = Context { user_id: "u1", custom_data: Some(&admin), document: &RawDocumentBuf::new() };
+        for wanted in [true, false] {
+            match parsed.filter(&context, wanted) {
+                Some(filter) => {
+                    assert_eq!(filter.matches(&document), truth == Truth::from(wanted), "{expression}: {filter:?}")
+                }
+                None => assert!(expression.to_string().contains("null"), "{expression} is not a filter"),
+            }
+        }
     }
     assert_eq!(evaluate(json!({ "%%user.custom_data.role": "admin" }), &document, None), Truth::Unresolved);
 }
@@ -93,12 +107,12 @@ fn role(role: Value) -> Role {
 }
 
 fn guard(roles: Vec<Value>) -> RuleGuard {
-    RuleGuard {
-        rules: Arc::new(RuleSet::new(roles.into_iter().map(role).collect())),
-        user: RuleUser { id: "u1".into(), custom_data: None },
-        namespace: Namespace::new("db", "c"),
-        span: tracing::Span::none(),
-    }
+    guard_of(roles, None)
+}
+
+fn guard_of(roles: Vec<Value>, custom_data: Option<RawDocumentBuf>) -> RuleGuard {
+    let rules = Arc::new(RuleSet::new(roles.into_iter().map(role).collect()));
+    RuleGuard::new(rules, RuleUser { id: "u1".into(), custom_data }, Namespace::new("db", "c"))
 }
 
 #[test]
@@ -153,4 +167,67 @@ fn writing_must_be_allowed_before_and_after() {
     assert_eq!(denied(&read_only, None, Some(&mine)).unwrap(), "insert not permitted");
     assert_eq!(denied(&read_only, Some(&mine), None).unwrap(), "delete not permitted");
     assert_eq!(denied(&guard(vec![]), Some(&mine), Some(&mine)).unwrap(), "update not permitted");
+}
+
+/// Whatever the roles are, the filters match what the rules allow of a document as it is.
+#[test]
+fn filters_say_what_the_rules_say() {
+    let admin = rawdoc! { "role": "admin", "teams": ["red", "blue"] };
+    let expressions = [
+        json!(true),
+        json!(false),
+        json!({ "owner": "%%user.id" }),
+        json!({ "owner": "u2", "public": true }),
+        json!({ "team": "%%user.custom_data.teams" }),
+        json!({ "%%user.custom_data.role": "admin" }),
+        json!({ "%%user.custom_data.role": "guest" }),
+        json!({ "%or": [{ "public": true }, { "owner": "%%user.id" }] }),
+        json!({ "%%false": { "public": true } }),
+        json!({ "deep.list.x": 1 }),
+    ];
+    let documents = [
+        rawdoc! {},
+        rawdoc! { "owner": "u1" },
+        rawdoc! { "owner": ["u2", "u1"], "public": false },
+        rawdoc! { "owner": "u2", "public": true, "team": "red" },
+        rawdoc! { "owner": null, "team": ["green", "blue"] },
+        rawdoc! { "deep": [{ "list": [{ "x": 1.0 }] }], "public": "yes" },
+        rawdoc! { "deep": { "list": { "x": [1, 2] } }, "team": [["red"]] },
+    ];
+    let mut told = 0;
+    for a in &expressions {
+        for b in &expressions {
+            for roles in [
+                vec![json!({ "apply_when": a, "read": b, "write": a })],
+                vec![
+                    json!({ "apply_when": a, "read": true, "write": b, "delete": a }),
+                    json!({ "read": b, "write": false }),
+                ],
+                vec![json!({ "document_filters": { "read": a, "write": b }, "read": true, "write": true })],
+            ] {
+                let guard = guard_of(roles.clone(), Some(admin.clone()));
+                let filters = guard.filters().unwrap();
+                for document in &documents {
+                    let asked =
+                        |filter: &query::Filter| query::Filter::parse(&filter.to_document()).unwrap().matches(document);
+                    let written =
+                        |after: Option<&bson::raw::RawDocument>| guard.check_write(Some(document), after).is_ok();
+                    assert_eq!(asked(&filters.seen), guard.may_see(document), "{roles:?} {document:?}");
+                    assert_eq!(asked(&filters.updatable), written(Some(document)), "{roles:?} {document:?}");
+                    assert_eq!(asked(&filters.deletable), written(None), "{roles:?} {document:?}");
+                    told += usize::from(guard.may_see(document));
+                }
+            }
+        }
+    }
+    assert!(told > 100, "{told}");
+}
+
+#[test]
+fn what_no_filter_says_is_left_to_the_guard() {
+    for expression in [json!({ "a": null }), json!({ "owner": "%%user.custom_data.pattern" })] {
+        let pattern = bson::Regex { pattern: "u".try_into().unwrap(), options: "".try_into().unwrap() };
+        let custom_data = rawdoc! { "pattern": pattern };
+        assert_eq!(guard_of(vec![json!({ "read": expression })], Some(custom_data)).filters(), None, "{expression}");
+    }
 }
