@@ -1,7 +1,10 @@
 "use strict";
 
-/** The suites of what works the same way wherever the backend is: they run in this process, and again over HTTP. */
+/** The suites of what works the same way wherever the backend is: they run in this process, over HTTP, and on MongoDB. */
 const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
+
+/** Those that run on MongoDB too, of what is in this process alone. */
+const ON_MONGODB = ["realm-web", "serve", "serve-watch", "abuse", "indexes"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 
@@ -14,6 +17,12 @@ module.exports = {
       testEnvironment: "node",
       testMatch: suites(EVERYWHERE),
       globals: { USERKEEP_TEST_MODE: "remote" },
+    },
+    {
+      displayName: "mongodb",
+      testEnvironment: "<rootDir>/__test__/mongodb-environment.js",
+      testMatch: suites([...EVERYWHERE, ...ON_MONGODB]),
+      globals: { USERKEEP_TEST_MODE: "mongodb" },
     },
   ],
 };

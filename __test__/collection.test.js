@@ -1,7 +1,7 @@
 "use strict";
 
 const { BSON } = require("..");
-const { logInNew, openApp, openBackend, openDefinition } = require("./helpers.js");
+const { STORE, logInNew, openApp, openBackend, openDefinition } = require("./helpers.js");
 
 let plants;
 
@@ -299,7 +299,7 @@ test("what users may not use is refused to them at any depth, and not to the ope
   // A value stays a value.
   expect(await plants.find({ a: { $eq: regex } })).toEqual([]);
 
-  const backend = await openBackend({ definition: openDefinition(), store: "memory:" });
+  const backend = await openBackend({ definition: openDefinition(), store: STORE });
   const all = backend.collection("db", "c");
   await all.insertMany([
     { _id: 1, name: "venus", n: 6 },

@@ -60,12 +60,37 @@ function openDefinition() {
   });
 }
 
-/** Where the backend of the suites is: "embedded" or "remote" (see jest.config.js). */
+/** Where the backend of the suites is: "embedded", "remote", or "mongodb" for embedded on that store (see jest.config.js). */
 const MODE = globalThis.USERKEEP_TEST_MODE ?? "embedded";
+
+/** The store of tests that keep nothing but for themselves. */
+const STORE = MODE === "mongodb" ? process.env.MONGODB_URI : "memory:";
+
+/** The store of tests that find again what they kept, and so name a directory. */
+const OWN_STORE = MODE === "mongodb" ? STORE : undefined;
+
+/** The databases that were there before a test; those that it made are dropped after it. */
+let before;
+
+async function dropNewDatabases() {
+  for (const name of await globalThis.databases.names()) {
+    if (!before.includes(name)) {
+      await globalThis.databases.drop(name);
+    }
+  }
+}
 
 /** An app in this process, closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
 function openEmbedded(options = {}) {
-  const app = new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", logger: null, ...options });
+  const app = new Realm.App({
+    id: "test-app",
+    definition: QUICKSTART,
+    store: STORE,
+    logger: null,
+    // As with a store in memory, nobody is logged in from before.
+    ...(MODE === "mongodb" && options.baseFilePath === undefined && { metadata: { mode: Realm.MetadataMode.InMemory } }),
+    ...options,
+  });
   opened.push(app);
   return app;
 }
@@ -75,7 +100,7 @@ async function serve(options = {}) {
   const server = await Realm.serve({
     app: "test-app",
     definition: QUICKSTART,
-    store: "memory:",
+    store: STORE,
     port: 0,
     logger: null,
     ...options,
@@ -119,11 +144,11 @@ async function openApp(options) {
 
 /** An app that keeps its users and documents in a directory. */
 async function openKept(directory, options = {}) {
-  return openApp({ store: undefined, baseFilePath: directory, ...options });
+  return openApp({ store: OWN_STORE, baseFilePath: directory, ...options });
 }
 
 async function openBackend(options) {
-  const backend = await Realm.openBackend({ id: "test-app", logger: null, ...options });
+  const backend = await Realm.openBackend({ id: "test-app", store: OWN_STORE, logger: null, ...options });
   opened.push(backend);
   return backend;
 }
@@ -155,6 +180,12 @@ async function eventually(check) {
 /** The collection of the quickstart's custom data. */
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
+if (MODE === "mongodb") {
+  beforeEach(async () => {
+    before = await globalThis.databases.names();
+  });
+}
+
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((app) => app.close()));
   await Promise.all(servers.splice(0).map((server) => server.close()));
@@ -163,15 +194,21 @@ afterEach(async () => {
   for (const directory of directories.splice(0)) {
     fs.rmSync(directory, { recursive: true, force: true });
   }
+  if (MODE === "mongodb") {
+    await dropNewDatabases();
+  }
 });
 
 module.exports = {
   COLLECTION,
   DATABASE,
+  MODE,
+  OWN_STORE,
   PASSWORD,
   QUICKSTART,
   ROOT,
   Realm,
+  STORE,
   customDataOf,
   eventually,
   logInNew,

@@ -5,6 +5,7 @@ const {
   COLLECTION,
   DATABASE,
   QUICKSTART,
+  STORE,
   logInNew,
   openApp,
   openBackend,
@@ -15,7 +16,7 @@ const {
 
 /** A backend, and its collection `things`. */
 async function things(options = {}) {
-  const backend = await openBackend({ definition: openDefinition(), store: "memory:", ...options });
+  const backend = await openBackend({ definition: openDefinition(), store: STORE, ...options });
   return { backend, collection: backend.collection("app", "things") };
 }
 

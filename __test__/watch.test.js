@@ -1,7 +1,9 @@
 "use strict";
 
 const {
+  MODE,
   Realm,
+  STORE,
   customDataOf,
   logInNew,
   openApp,
@@ -282,7 +284,10 @@ test("a stream is taken up again after any event", async () => {
   }
 }, 60_000);
 
-describe("in this process", () => {
+// What the store itself does: on MongoDB a stream is followed a moment later, and the server says how long it keeps events.
+const ofEmbeddedStores = MODE === "mongodb" ? () => {} : describe;
+
+ofEmbeddedStores("in this process", () => {
   test("it is followed from when the first event is asked for", async () => {
     const app = openEmbedded({ definition: openDefinition() });
     const collection = collectionOf(await logInNew(app));
@@ -297,7 +302,7 @@ describe("in this process", () => {
     const backend = await Realm.openBackend({
       id: "test-app",
       definition: openDefinition(),
-      store: "memory:",
+      store: STORE,
       logger: null,
     });
     const collection = backend.collection("app", "things");

@@ -7,7 +7,7 @@ const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js")
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
-const { resolveConfiguration } = require("./configuration.js");
+const { resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 
 /** How often is told how far something is, in milliseconds. */
@@ -135,7 +135,7 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
     await result(native.close(bridge, handle));
     stopLogging();
   };
-  return { handle, id, origin, reported, log, store: configuration.store ?? "memory", close };
+  return { handle, id, origin, reported, log, store: withoutPassword(configuration.store || "memory"), close };
 }
 
 /** Opens a backend as its operator. */
@@ -149,7 +149,8 @@ function openStore({ app, store, definition }, { mustExist = true } = {}) {
   // Nothing is asked of the app, so any id will do where it does not name the file.
   const id = app ?? (store === undefined ? undefined : "store");
   const opened = openNative({ id, store, definition, isStoreAlone: true }, "--app");
-  if (mustExist && opened.store !== "memory" && !fs.existsSync(opened.store)) {
+  const isFile = opened.store !== "memory" && !opened.store.startsWith("mongodb");
+  if (mustExist && isFile && !fs.existsSync(opened.store)) {
     opened.close();
     throw new Error(`there is no store at ${opened.store}`);
   }

@@ -28,10 +28,14 @@ const KNOWN_KEYS = new Set([
   "maxDocuments",
   "durability",
   "changeRetention",
+  "dataSources",
 ]);
 
 /** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability", "changeRetention"]);
+const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability", "changeRetention", "dataSources"]);
+
+/** What the variables that name the store of a data source begin with. */
+const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
 
 const KEY_LENGTH = 64;
 
@@ -117,22 +121,44 @@ function definitionDirectory(config) {
   return undefined;
 }
 
-/** The file of the store, or undefined for memory. */
-function storeFile(config, ownFile) {
-  const store = setting(config, "store", "USERKEEP_STORE");
-  if (store === undefined) {
-    return ownFile("sqlite");
-  }
+/** What a store's address means to the native side: a file, a connection string, or nothing for memory. `name` is what people call it. */
+function storeAddress(store, name) {
   if (store === "memory:") {
-    return undefined;
+    return "";
   }
   if (store.startsWith("sqlite:") && store.length > "sqlite:".length) {
     return path.resolve(store.slice("sqlite:".length));
   }
   if (/^mongodb(\+srv)?:\/\//.test(store)) {
-    throw new Error('A store on MongoDB is not supported yet: use "sqlite:PATH" or "memory:"');
+    return store;
   }
-  throw new Error(`The store must be "sqlite:PATH" or "memory:", got ${JSON.stringify(store)}`);
+  throw new Error(
+    `${name} must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got ${JSON.stringify(withoutPassword(store))}`,
+  );
+}
+
+/** A store's address as it may be shown: without what somebody logs in with. */
+function withoutPassword(store) {
+  return store.replace(/^([a-z+]+:\/\/)[^/]*@/, "$1***@");
+}
+
+/** The stores of data sources that are not in the app's own: those of the option, and those of the environment. */
+function dataSources(config) {
+  const named = {};
+  if (config.dataSources !== undefined) {
+    assert.object(config.dataSources, "dataSources");
+    for (const [service, store] of Object.entries(config.dataSources)) {
+      const name = `dataSources[${JSON.stringify(service)}]`;
+      named[service] = storeAddress(assert.string(store, name), name);
+    }
+  }
+  const variables = {};
+  for (const [variable, store] of Object.entries(process.env)) {
+    if (variable.startsWith(DATA_SOURCE_VARIABLE) && store !== "") {
+      variables[variable] = storeAddress(store, variable);
+    }
+  }
+  return { dataSources: named, dataSourceVariables: variables };
 }
 
 /** What is trusted beside the system's certificates, as Node itself is told. */
@@ -159,9 +185,11 @@ function remote(config, baseUrl) {
 
 /** What an app needs whose backend is in this process. */
 function embedded(config, ownFile, isStoreAlone) {
+  const store = setting(config, "store", "USERKEEP_STORE");
   return {
     definition: isStoreAlone ? undefined : definitionDirectory(config),
-    store: storeFile(config, ownFile),
+    store: store === undefined ? ownFile("sqlite") : storeAddress(store, "The store"),
+    ...(isStoreAlone ? {} : dataSources(config)),
     maxDocuments: config.maxDocuments,
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
@@ -188,7 +216,7 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   const baseUrl = isEmbedded ? undefined : setting(config, "baseUrl", "USERKEEP_BASE_URL");
   const { inMemory, key } = encryptionKey(config.metadata);
   const backend = baseUrl === undefined ? embedded(config, ownFile, isStoreAlone) : remote(config, baseUrl);
-  const isInMemory = baseUrl === undefined && backend.store === undefined;
+  const isInMemory = baseUrl === undefined && backend.store === "";
   const sessionFile = isInMemory || inMemory ? undefined : ownFile("session");
   const settings = JSON.stringify([backend, sessionFile, key?.toString("hex")]);
   // Apps elsewhere that keep nothing here have nothing in common but what they ask.
@@ -200,4 +228,4 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   };
 }
 
-module.exports = { MetadataMode, resolveConfiguration };
+module.exports = { MetadataMode, resolveConfiguration, withoutPassword };

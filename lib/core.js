@@ -3,7 +3,7 @@
 const { beforeSettling, bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
-const { resolveConfiguration } = require("./configuration.js");
+const { resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 
 const NO_PARAMETERS = Buffer.from(encode({}));
@@ -32,11 +32,11 @@ class Core {
     this.handle = opened.handle;
     this.id = config.id;
     this.#shared = shared;
-    const { baseUrl, store = "memory" } = configuration;
+    const { baseUrl, store } = configuration;
     log(
       "info",
       baseUrl === undefined
-        ? `app '${config.id}' runs ${opened.origin} on the store ${store}`
+        ? `app '${config.id}' runs ${opened.origin} on the store ${withoutPassword(store || "memory")}`
         : `app '${config.id}' uses the backend at ${baseUrl}`,
     );
     if (opened.definitionAppId && opened.definitionAppId !== config.id) {

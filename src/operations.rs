@@ -1,9 +1,9 @@
 //! What JavaScript asks, from bytes to the client's operations.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    Durability, Options, Retention, Secret,
+    DataSources, Durability, Options, Retention, Secret,
     request::{Credentials, EmailPasswordRequest},
 };
 use bson::{
@@ -12,7 +12,7 @@ use bson::{
 };
 use client::{
     App, Error, Handle, Metadata, Settings,
-    connection::{Connection, Embedded, Http, StoreLocation},
+    connection::{Connection, Embedded, Http, StoreAddress},
 };
 use futures_util::future::FutureExt;
 use napi::{
@@ -38,8 +38,12 @@ pub struct Configuration {
     pub certificates: Option<Buffer>,
     /// The definition's directory; the development definition if missing.
     pub definition: Option<String>,
-    /// The file of the store; memory if missing.
+    /// The file of the store, or a connection string of MongoDB; memory if missing.
     pub store: Option<String>,
+    /// The same for data sources whose documents are elsewhere, by their names, and by the names of environment variables;
+    /// memory if empty.
+    pub data_sources: Option<HashMap<String, String>>,
+    pub data_source_variables: Option<HashMap<String, String>>,
     /// The file of the users; they are not kept if missing.
     pub session_file: Option<String>,
     /// 64 bytes to encrypt that file with.
@@ -91,7 +95,10 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
 }
 
 fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
-    let location = configuration.store.as_ref().map_or(StoreLocation::Memory, |path| StoreLocation::File(path.into()));
+    let address = address(configuration.store.as_deref().unwrap_or_default());
+    let addresses = |sources: &Option<HashMap<String, String>>| {
+        sources.iter().flatten().map(|(name, store)| (name.clone(), crate::operations::address(store))).collect()
+    };
     let definition = configuration.definition.as_ref().map(PathBuf::from);
     let kept = Retention::default();
     let options = Options {
@@ -101,8 +108,23 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
             age: configuration.change_retention_seconds.map_or(kept.age, |seconds| Duration::from_secs(seconds as u64)),
             bytes: configuration.change_retention_bytes.map_or(kept.bytes, |bytes| bytes as u64),
         },
+        data_sources: DataSources {
+            named: addresses(&configuration.data_sources),
+            variables: addresses(&configuration.data_source_variables),
+        },
     };
-    Embedded::open(&configuration.app_id, definition.as_deref(), &location, &options)
+    Embedded::open(&configuration.app_id, definition.as_deref(), &address, &options)
+}
+
+/// Where a store is, as JavaScript has resolved it.
+pub fn address(store: &str) -> StoreAddress {
+    match store {
+        "" => StoreAddress::Memory,
+        address if address.starts_with("mongodb://") || address.starts_with("mongodb+srv://") => {
+            StoreAddress::MongoDb(address.to_owned().into())
+        }
+        path => StoreAddress::File(path.into()),
+    }
 }
 
 fn open_http(configuration: &Configuration) -> Result<Http, Error> {

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
 use query::Variables;
-use store::{Durability, Namespace, Retention, Settings, SqliteStore, Store};
+use store::{Durability, Namespace, Retention, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Environment, Error, ErrorCode, Result, Secret, StoreLocation,
+    Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
-    data::{Access as DataAccess, Call, Collections, CustomData, OWN_DATABASES, Selection, Viewer, Watcher, no_rule},
-    definition::Definition,
+    data::{Access as DataAccess, Call, Collections, CustomData, Selection, Viewer, Watcher, no_rule},
+    definition::{Definition, Service},
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleSet, RuleUser},
+    stores::{DataSources, Keeping, Stores},
 };
 
 /// How long passwords may be, in characters.
@@ -26,7 +27,7 @@ const EMAIL_LENGTH: usize = 128;
 pub struct Backend {
     app_id: String,
     definition: Definition,
-    store: Arc<dyn Store>,
+    stores: Stores,
     keys: Arc<KeyRing>,
     users: Users,
     sessions: Sessions,
@@ -47,6 +48,8 @@ pub struct Options {
     pub max_documents: Option<usize>,
     /// How long change events are kept, to be taken up again; a day or 256 MB if not said.
     pub change_retention: Retention,
+    /// Where the documents of data sources are that are not in the app's own store.
+    pub data_sources: DataSources,
 }
 
 impl std::fmt::Debug for Backend {
@@ -54,7 +57,7 @@ impl std::fmt::Debug for Backend {
         formatter
             .debug_struct("Backend")
             .field("app_id", &self.app_id)
-            .field("store", &self.store)
+            .field("stores", &self.stores)
             .finish_non_exhaustive()
     }
 }
@@ -68,44 +71,43 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Self {
+        Self::on(app_id, definition, Stores::of_one(store), environment, options)
+    }
+
+    fn on(app_id: &str, definition: Definition, stores: Stores, environment: Environment, options: &Options) -> Self {
+        let store = Arc::clone(stores.main());
         let database = format!("userkeep_{app_id}");
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
         Self {
             app_id: app_id.to_owned(),
             users: Users::new(Arc::clone(&store), &database, environment.clone()),
             passwords: Passwords::shared(),
-            throttle: Throttle::new(environment.clone()),
+            throttle: Throttle::new(environment.clone(), &store, &database),
             sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment.clone()),
-            custom_data: CustomData::new(Arc::clone(&store), definition.custom_user_data.clone()),
-            collections: Collections::new(Arc::clone(&store), options.max_documents),
+            custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
+            collections: Collections::new(options.max_documents),
             definition,
-            store,
+            stores,
             keys,
             environment,
             prepared: OnceCell::new(),
         }
     }
 
-    /// The backend of the app `app_id` on an embedded store.
+    /// The backend of the app `app_id` on the stores at its addresses.
     ///
     /// # Errors
-    /// Where the store cannot be opened.
+    /// Where a store cannot be opened.
     pub fn open(
         app_id: &str,
         definition: Definition,
-        location: StoreLocation,
+        address: &StoreAddress,
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
-        let settings = Settings {
-            durability: options.durability,
-            retention: options.change_retention,
-            // Who logs in and out is nobody's to watch.
-            unwatched: Some(OWN_DATABASES),
-            sync: None,
-        };
-        let store = SqliteStore::open_with(location, Arc::new(environment.clone()), settings)?;
-        Ok(Self::new(app_id, definition, Arc::new(store), environment, options))
+        let keeping = Keeping { durability: options.durability, retention: options.change_retention };
+        let stores = Stores::open(address, &options.data_sources, &definition, &environment, keeping)?;
+        Ok(Self::on(app_id, definition, stores, environment, options))
     }
 
     /// The app's id.
@@ -154,14 +156,14 @@ impl Backend {
         &self.definition
     }
 
-    /// The store, for its operator.
+    /// The store of users and sessions, for its operator.
     pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store)
+        Arc::clone(self.stores.main())
     }
 
-    /// Lets go of the store.
+    /// Lets go of the stores.
     pub async fn close(&self) {
-        self.store.close().await;
+        self.stores.close().await;
     }
 
     /// Answers a request that comes over a network: who fails too often has to wait.
@@ -170,7 +172,7 @@ impl Backend {
     /// What the client is to be told.
     pub async fn handle_from(&self, request: Request, origin: Origin) -> Result<Response> {
         match self.throttle.begin(&request, origin).await? {
-            Some(attempt) => attempt.settle(self.handle(request).await),
+            Some(attempt) => attempt.settle(self.handle(request).await).await,
             None => self.handle(request).await,
         }
     }
@@ -194,7 +196,7 @@ impl Backend {
                 let caller = self.sessions.by_refresh_token(&refresh_token).await?;
                 if caller.is_to_be_noted {
                     let both = vec![self.users.prolong(caller.user_id)?, self.sessions.prolong(&caller)?];
-                    self.store.write(both).await?;
+                    self.stores.main().write_in_order(both).await?;
                 }
                 self.access(&caller).await.map(Response::Access)
             }
@@ -204,10 +206,8 @@ impl Backend {
             }
             Request::DeleteUser { access_token } => {
                 let caller = self.sessions.by_access_token(&access_token).await?;
-                // Together, so that no session outlives its user. The custom data stays: it is the application's.
-                self.store
-                    .write(vec![self.users.delete(caller.user_id), self.sessions.end_all(caller.user_id)])
-                    .await?;
+                // The custom data stays: it is the application's.
+                self.sessions.end_with(&caller, self.users.delete(caller.user_id)).await?;
                 Ok(Response::Done)
             }
             Request::EmailPassword(request) => self.email_password(request).await.map(|()| Response::Done),
@@ -230,7 +230,7 @@ impl Backend {
     pub async fn call_as_system(&self, service: &str, name: &str, arguments: &RawDocument) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
-        self.collections.run(call, DataAccess::System).await
+        self.collections.run(&**self.stores.of(service), call, DataAccess::System).await
     }
 
     /// Makes, before the first write, what everything later relies on: the indexes and the signing key.
@@ -240,6 +240,7 @@ impl Backend {
                 self.passwords.warm_up();
                 self.users.prepare().await?;
                 self.sessions.prepare().await?;
+                self.throttle.prepare().await?;
                 self.prepare_indexes().await?;
                 self.custom_data.prepare().await?;
                 self.keys.prepare().await
@@ -250,8 +251,11 @@ impl Backend {
 
     /// Makes the indexes that the definition has.
     async fn prepare_indexes(&self) -> Result<()> {
-        for (namespace, indexes) in self.definition.services.values().flat_map(|service| &service.indexes) {
-            self.store.ensure_indexes(namespace.clone(), indexes.clone()).await.map_err(|error| {
+        let of_service = |(name, service): (&'_ String, &'_ Service)| {
+            service.indexes.iter().map(|indexes| (name.clone(), indexes.clone())).collect::<Vec<_>>()
+        };
+        for (service, (namespace, indexes)) in self.definition.services.iter().flat_map(of_service) {
+            self.stores.of(&service).ensure_indexes(namespace.clone(), indexes).await.map_err(|error| {
                 let error = Error::from(error);
                 let message = format!("the indexes.json of {namespace} cannot be applied: {}", error.message);
                 Error { message: message.into(), ..error }
@@ -360,21 +364,25 @@ impl Backend {
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
         let access = self.access_to(&claim, service.as_deref(), &name, &arguments).await;
         // What is wrong with a call is only told to who may make it.
-        let (call, access, _) = match access {
+        let (call, access, _, store) = match access {
             Ok(access) => access,
             Err(error) => {
                 self.confirm(&claim).await?;
                 return Err(error);
             }
         };
-        if let Ok(Some(find)) = self.collections.find(&call, &access) {
+        let main = self.stores.main();
+        if Arc::ptr_eq(store, main)
+            && !self.sessions.is_confirmed(&claim)
+            && let Ok(Some(find)) = self.collections.find(&call, &access)
+        {
             // The session and what is asked for are read together: a query is one trip to the store.
-            let [session, documents] = self.store.find_both([self.sessions.find(&claim), find]).await?;
-            claim.confirm(session)?;
+            let [session, documents] = main.find_both([self.sessions.find(&claim), find]).await?;
+            self.sessions.note_confirmed(&claim.confirm(session)?);
             return Ok(Collections::found(&call, documents));
         }
         self.confirm(&claim).await?;
-        self.collections.run(call, access).await
+        self.collections.run(&**store, call, access).await
     }
 
     /// Begins to follow a collection for a user, for as long as the session is open: a data source's function `watch`.
@@ -388,10 +396,10 @@ impl Backend {
         if name != "watch" {
             return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
         }
-        let (call, access, rules) = self.access_to(&claim, service.as_deref(), &name, &arguments).await?;
+        let (call, access, rules, store) = self.access_to(&claim, service.as_deref(), &name, &arguments).await?;
         let selection = Selection::read(&call, &access, &self.variables())?;
         let viewer = Viewer::User { backend: Arc::clone(self), claim, rules: Arc::clone(rules) };
-        Watcher::begin(&*self.store, call, selection, viewer).await
+        Watcher::begin(&**store, call, selection, viewer).await
     }
 
     /// Begins to follow a collection as the system user, under no rules. For the operator.
@@ -401,7 +409,7 @@ impl Backend {
     pub async fn watch_as_system(&self, service: &str, arguments: &RawDocument) -> Result<Watcher> {
         let call = self.collections.read(&self.definition, service, "watch", arguments)?;
         let selection = Selection::read(&call, &DataAccess::System, &self.variables())?;
-        Watcher::begin(&*self.store, call, selection, Viewer::System).await
+        Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System).await
     }
 
     fn variables(&self) -> Variables {
@@ -410,17 +418,17 @@ impl Backend {
 
     /// Whether the session that a token claims is open.
     pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Caller> {
-        claim.confirm(self.store.find(self.sessions.find(claim)).await?)
+        self.sessions.confirm(claim).await
     }
 
-    /// The collection that a call is for, and its rules for the user that a token claims.
+    /// The collection that a call is for, its rules for the user that a token claims, and where it is.
     async fn access_to<'a>(
         &self,
         claim: &Claim,
         service: Option<&str>,
         name: &'a str,
         arguments: &'a RawDocument,
-    ) -> Result<(Call<'a>, DataAccess, &Arc<RuleSet>)> {
+    ) -> Result<(Call<'a>, DataAccess, &Arc<RuleSet>, &Arc<dyn Store>)> {
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
         };
@@ -431,7 +439,7 @@ impl Backend {
             .and_then(|service| service.rules(&call.namespace))
             .ok_or_else(|| no_rule(&call.namespace))?;
         let access = self.guarded(claim, rules, &call.namespace).await?;
-        Ok((call, access, rules))
+        Ok((call, access, rules, self.stores.of(service)))
     }
 
     /// What a collection's rules allow the user that a token claims.

@@ -17,7 +17,7 @@ use std::{
 
 use query::Path;
 use serde_json::Value;
-use store::{Index, Namespace};
+use store::{Index, Namespace, ReadPreference};
 
 pub use providers::{EmailPassword, Providers};
 pub use report::{DefinitionError, Problem, Severity};
@@ -68,6 +68,8 @@ pub struct Service {
     pub collections: HashMap<Namespace, Arc<RuleSet>>,
     /// The indexes of collections, in `indexes.json` beside their rules.
     pub indexes: Vec<(Namespace, Vec<Index>)>,
+    /// From which members of a replica set it reads, if it says so.
+    pub read_preference: Option<ReadPreference>,
 }
 
 impl Service {
@@ -145,8 +147,8 @@ impl Definition {
                 self.custom_user_data = read_custom_user_data(&mut Reader::new(path, value, report))
             }
             ["data_sources", service, "config.json"] => {
-                self.services.entry(service.to_owned()).or_default();
-                read_service(service, &mut Reader::new(path, value, report));
+                let read_preference = read_service(service, &mut Reader::new(path, value, report));
+                self.services.entry(service.to_owned()).or_default().read_preference = read_preference;
             }
             ["data_sources", service, "default_rule.json"] => {
                 let rules = rules::read(&mut Reader::new(path, value, report));
@@ -293,15 +295,62 @@ fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
     Some(CustomUserData { service: service?, namespace: Namespace::new(&database?, &collection?), user_id_field })
 }
 
-fn read_service(directory: &str, reader: &mut Reader<'_>) {
+/// `config.json` of a data source; what of it is of use is the read preference.
+fn read_service(directory: &str, reader: &mut Reader<'_>) -> Option<ReadPreference> {
     if reader.text("name").is_some_and(|name| name != directory) {
         reader.note("name", "differs from the name of its directory, which is the one that counts");
     }
     if reader.text("type").is_some_and(|kind| kind != "mongodb" && kind != "mongodb-atlas") {
         reader.note("type", "is not MongoDB; its collections are kept like any other");
     }
-    reader.known(&["version", "config", "secret_config", "id"]);
+    reader.known(&["version", "secret_config", "id"]);
+    let read_preference =
+        reader.get("config").and_then(|config| read_preference(&mut reader.inside(".config", config)));
     reader.finish();
+    read_preference
+}
+
+fn read_preference(reader: &mut Reader<'_>) -> Option<ReadPreference> {
+    reader.known(&[
+        "clusterName",
+        "clusterType",
+        "dataLakeName",
+        "wireProtocolEnabled",
+        "groupId",
+        "orgId",
+        "hostname",
+    ]);
+    let mode = reader.text("readPreference").filter(|mode| !mode.is_empty());
+    let mut tag_sets = Vec::new();
+    for (index, tags) in reader.array("readPreferenceTagSets").iter().enumerate() {
+        let at = format!("readPreferenceTagSets[{index}]");
+        match read_tags(tags) {
+            Some(tags) => tag_sets.push(tags),
+            None => reader.refuse(&at, "expected an object of texts, or a list of { \"name\", \"value\" }"),
+        }
+    }
+    reader.finish();
+    // One set that asks for nothing is what an export has where nobody has said anything.
+    if tag_sets.iter().all(HashMap::is_empty) {
+        tag_sets.clear();
+    }
+    let preference = ReadPreference { mode: mode.clone().unwrap_or_else(|| "primary".to_owned()), tag_sets };
+    if let Err(error) = preference.check() {
+        reader.refuse("readPreference", &error);
+        return None;
+    }
+    mode.map(|_| preference)
+}
+
+fn read_tags(tags: &Value) -> Option<HashMap<String, String>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match tags {
+        Value::Object(tags) => tags.iter().map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
+        Value::Array(tags) => {
+            tags.iter().map(|tag| Some((text(tag.get("name")?)?, text(tag.get("value")?)?))).collect()
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

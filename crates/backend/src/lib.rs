@@ -11,6 +11,7 @@ mod error;
 pub mod request;
 pub mod rules;
 mod secret;
+mod stores;
 
 pub use auth::{Origin, PublicKey};
 pub use backend::{Backend, Options};
@@ -20,4 +21,5 @@ pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use request::{Request, Response};
 pub use secret::Secret;
-pub use store::{Durability, Location as StoreLocation, Progress, Retention, Store, dump};
+pub use store::{Durability, Progress, Retention, Store, dump};
+pub use stores::{DataSources, StoreAddress};

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 /// Text that no log, error or `Debug` shows: a password or a token.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Arc<str>);
 
 impl Secret {

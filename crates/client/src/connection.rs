@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use crate::Result;
 
-pub use backend::StoreLocation;
+pub use backend::StoreAddress;
 pub use embedded::Embedded;
 pub use http::Http;
 

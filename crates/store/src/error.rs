@@ -77,6 +77,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Data sources and their stores do not go together.
+    #[error("{reason}")]
+    DataSource {
+        /// What does not.
+        reason: String,
+    },
     /// The server cannot be reached, or did not answer in time.
     #[error("the database is not available: {reason}{}", if *maybe_written { "; what was to be written may have been written, or not" } else { "; nothing was written" })]
     Unavailable {

@@ -55,7 +55,7 @@ impl MongoStore {
     /// # Errors
     /// Where the preference is not one.
     pub fn reading_from(&self, preference: &ReadPreference) -> Result<Self> {
-        let criteria = preference.criteria()?;
+        let criteria = preference.criteria().map_err(|reason| Error::DataSource { reason })?;
         self.shared.will_read_elsewhere();
         Ok(Self { shared: Arc::clone(&self.shared), criteria: Some(criteria) })
     }

@@ -177,7 +177,8 @@ impl KeyRing {
             writes.push(self.retire(key, &keys)?);
         }
         writes.extend(unused.iter().map(|&number| self.modify(number, Change::Delete)));
-        match self.store.write(writes).await {
+        // The new one is there before an older one loses its private half.
+        match self.store.write_in_order(writes).await {
             Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are being rotated already")),
             Err(error) => Err(error.into()),
             Ok(_) => self.reload().await.map(|_| id),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use query::{Filter, Path, Update};
+use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
@@ -29,11 +30,27 @@ const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
 const ANONYMOUS_UNUSED: i64 = 90 * 24 * 60 * 60;
 const NOTED_EVERY: i64 = 24 * 60 * 60;
 
+/// How long, in milliseconds, what was read of a session is good for, where reading it is a trip over a network; another node's
+/// revocation is heard of within 5 s.
+const CONFIRMED_FOR: i64 = 4_000;
+
+/// Of how many sessions it is remembered.
+const REMEMBERED: usize = 50_000;
+
 pub(crate) struct Sessions {
     store: Arc<dyn Store>,
     namespace: Namespace,
     environment: Environment,
     tokens: Tokens,
+    /// The sessions that were open a moment ago.
+    confirmed: Cache<ObjectId, Confirmed>,
+}
+
+/// What was read of a session, and when, in milliseconds since the Unix epoch.
+#[derive(Clone)]
+struct Confirmed {
+    caller: Caller,
+    at: i64,
 }
 
 /// Who makes a request.
@@ -83,7 +100,9 @@ impl Sessions {
         keys: Arc<KeyRing>,
         environment: Environment,
     ) -> Self {
-        Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens: Tokens::new(keys, app_id) }
+        let tokens = Tokens::new(keys, app_id);
+        let confirmed = Cache::new(REMEMBERED);
+        Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens, confirmed }
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
@@ -113,9 +132,9 @@ impl Sessions {
         };
         let insert =
             Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
-        let outcomes = self.store.write(vec![users.note_log_in(user.id)?, insert]).await?;
+        let outcomes = self.store.write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
         // Deleted or disabled since the password was checked: the session must not outlive the user.
-        if outcomes.first().is_none_or(|noted| noted.matched == 0) {
+        if outcomes.last().is_none_or(|noted| noted.matched == 0) {
             self.store.write(vec![self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)))]).await?;
             return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
         }
@@ -157,8 +176,39 @@ impl Sessions {
     /// Who an access token stands for, if its session is open.
     pub(crate) async fn by_access_token(&self, token: &Secret) -> Result<Caller> {
         let claim = self.claim_of_access_token(token).await?;
-        let session = self.store.find(self.find(&claim)).await?;
-        claim.confirm(session)
+        self.confirm(&claim).await
+    }
+
+    /// The caller, if the session that a token claims is open, or was a moment ago.
+    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Caller> {
+        if let Some(caller) = self.recent(claim) {
+            return Ok(caller);
+        }
+        let caller = claim.confirm(self.store.find(self.find(claim)).await?)?;
+        self.note_confirmed(&caller);
+        Ok(caller)
+    }
+
+    /// Whether it was open a moment ago.
+    pub(crate) fn is_confirmed(&self, claim: &Claim) -> bool {
+        self.recent(claim).is_some()
+    }
+
+    fn recent(&self, claim: &Claim) -> Option<Caller> {
+        let confirmed = self.confirmed.get(&claim.0.session_id)?;
+        let age = self.now() - confirmed.at;
+        ((0..CONFIRMED_FOR).contains(&age)).then_some(confirmed.caller)
+    }
+
+    /// Notes that a session is open, where it is worth it.
+    pub(crate) fn note_confirmed(&self, caller: &Caller) {
+        if self.store.is_remote() {
+            self.confirmed.insert(caller.session_id, Confirmed { caller: caller.clone(), at: self.now() });
+        }
+    }
+
+    fn now(&self) -> i64 {
+        query::Environment::now(&self.environment).timestamp_millis()
     }
 
     /// Who a refresh token stands for, if its session is open.
@@ -216,13 +266,21 @@ impl Sessions {
 
     /// Ends one session.
     pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
-        self.store.write(vec![self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)))]).await?;
-        Ok(())
+        self.confirmed.remove(&caller.session_id);
+        let end = self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
+        let ended = self.store.write(vec![end]).await;
+        // Whoever has read it meanwhile has read that it was open.
+        self.confirmed.remove(&caller.session_id);
+        Ok(ended.map(|_| ())?)
     }
 
-    /// The write that ends all sessions of a user.
-    pub(crate) fn end_all(&self, user_id: ObjectId) -> Write {
-        self.end(Filter::equals("user_id", RawBson::ObjectId(user_id)))
+    /// Ends all sessions of a user who goes by a write.
+    pub(crate) async fn end_with(&self, caller: &Caller, user_goes: Write) -> Result<()> {
+        let end_all = || self.end(Filter::equals("user_id", RawBson::ObjectId(caller.user_id)));
+        // Also afterwards: a log-in that found the user still there has noted it between.
+        let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
+        self.confirmed.retain(|_, confirmed| confirmed.caller.user_id != caller.user_id);
+        Ok(ended.map(|_| ())?)
     }
 
     fn end(&self, filter: Filter) -> Write {

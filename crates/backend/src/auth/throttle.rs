@@ -3,29 +3,30 @@
 //! anywhere, and a place. A place from which an account has logged in before is not held up by what others do to that
 //! account, or from that place, so that an attack locks nobody out.
 //!
-//! Kept in memory, bounded: each node counts for itself.
+//! On MongoDB it is counted by all nodes together.
+
+mod levels;
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use futures_util::future::FutureExt;
 use query::Environment as _;
 use quick_cache::sync::Cache;
+use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Environment, Error, ErrorCode, Result,
     request::{Credentials, EmailPasswordRequest, LogIn, Request, Response},
 };
-
-/// How many accounts and places are remembered; beyond it, those that were not seen for longest are forgotten.
-const REMEMBERED: usize = 100_000;
+use levels::{Level, Levels, REMEMBERED};
 
 /// How many passwords of one account are checked at the same time for one place; further ones wait for what those come to.
 const AT_ONCE: usize = 4;
@@ -84,8 +85,8 @@ impl From<IpAddr> for Place {
     }
 }
 
-/// An account, by a hash that nobody outside can make.
-type Account = u64;
+/// An account, by a digest of its name.
+type Account = [u8; 32];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
@@ -93,64 +94,35 @@ enum Key {
     Account(Account),
     Place(Place),
     NewUsers(Place),
+    /// That an account has logged in from a place.
+    Known(Account, Place),
 }
 
 impl Key {
     fn limit(self) -> &'static Limit {
         match self {
-            Self::AccountHere(..) => &ACCOUNT_HERE,
+            Self::AccountHere(..) | Self::Known(..) => &ACCOUNT_HERE,
             Self::Account(_) => &ACCOUNT,
             Self::Place(_) => &PLACE,
             Self::NewUsers(_) => &NEW_USERS,
         }
     }
-}
 
-/// What one key has come to.
-#[derive(Debug, Clone, Copy, Default)]
-struct Level {
-    counted: f64,
-    /// Milliseconds since the Unix epoch.
-    at: i64,
-    wait_until: i64,
-}
-
-impl Level {
-    /// How long to wait still, in milliseconds.
-    fn wait(&self, limit: &Limit, now: i64) -> i64 {
-        // A clock that was set back makes nobody wait longer than the longest.
-        (self.wait_until - now).clamp(0, (limit.longest_wait * 1000.0) as i64)
-    }
-
-    fn count(&mut self, limit: &Limit, now: i64) {
-        let elapsed = (now - self.at).max(0) as f64 / 1000.0;
-        self.counted = (self.counted - elapsed / limit.forgotten_each).max(0.0) + 1.0;
-        self.at = now;
-        let beyond = (self.counted - limit.free).ceil();
-        if beyond > 0.0 {
-            let wait = (limit.first_wait * (beyond - 1.0).min(32.0).exp2()).min(limit.longest_wait);
-            self.wait_until = now + (wait * 1000.0) as i64;
+    fn parts(self) -> (&'static str, Option<Account>, Option<Place>) {
+        match self {
+            Self::AccountHere(account, place) => ("account here", Some(account), Some(place)),
+            Self::Account(account) => ("account", Some(account), None),
+            Self::Place(place) => ("place", None, Some(place)),
+            Self::NewUsers(place) => ("new users", None, Some(place)),
+            Self::Known(account, place) => ("known", Some(account), Some(place)),
         }
-    }
-}
-
-struct Entry {
-    level: Mutex<Level>,
-    gate: Arc<Semaphore>,
-}
-
-impl Entry {
-    fn level(&self) -> std::sync::MutexGuard<'_, Level> {
-        self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What is counted, and who has to wait.
 pub(crate) struct Throttle {
-    entries: Cache<Key, Arc<Entry>>,
-    /// From where an account has logged in.
-    known: Cache<(Account, Place), ()>,
-    hasher: RandomState,
+    levels: Arc<Levels>,
+    gates: Cache<Key, Arc<Semaphore>>,
     environment: Environment,
     /// How many requests were refused.
     refused: AtomicU64,
@@ -169,19 +141,21 @@ pub(crate) struct Attempt<'a> {
     throttle: &'a Throttle,
     origin: Origin,
     counted: Counted,
+    /// What there was when it began, if that was asked.
+    recalled: HashMap<Key, Level>,
     settled: bool,
     _gate: Option<OwnedSemaphorePermit>,
 }
 
 impl Throttle {
-    pub(crate) fn new(environment: Environment) -> Self {
-        Self {
-            entries: Cache::new(REMEMBERED),
-            known: Cache::new(REMEMBERED),
-            hasher: RandomState::new(),
-            environment,
-            refused: AtomicU64::new(0),
-        }
+    /// Counts in memory or, where nodes share a store, in a database there.
+    pub(crate) fn new(environment: Environment, store: &Arc<dyn Store>, database: &str) -> Self {
+        let levels = Arc::new(Levels::new(store, database));
+        Self { levels, gates: Cache::new(REMEMBERED), environment, refused: AtomicU64::new(0) }
+    }
+
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        self.levels.prepare().await
     }
 
     /// How many requests were refused since the start.
@@ -193,20 +167,22 @@ impl Throttle {
         self.environment.now().timestamp_millis()
     }
 
-    fn entry(&self, key: Key) -> Arc<Entry> {
-        let make = || Ok(Arc::new(Entry { level: Mutex::default(), gate: Arc::new(Semaphore::new(AT_ONCE)) }));
-        self.entries.get_or_insert_with(&key, make).unwrap_or_else(|never: std::convert::Infallible| match never {})
+    fn gate(&self, key: Key) -> Arc<Semaphore> {
+        let make = || Ok(Arc::new(Semaphore::new(AT_ONCE)));
+        self.gates.get_or_insert_with(&key, make).unwrap_or_else(|never: std::convert::Infallible| match never {})
     }
 
     /// Lets a request begin, or says how long to wait. `None` for a request that is not limited.
     pub(crate) async fn begin(&self, request: &Request, origin: Origin) -> Result<Option<Attempt<'_>>> {
         let Some(counted) = self.counted(request) else { return Ok(None) };
-        let mut attempt = Attempt { throttle: self, origin, counted, settled: true, _gate: None };
+        let recalled = HashMap::new();
+        let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, _gate: None };
         if attempt.counted.refuse_first {
             if let Some(account) = attempt.counted.account {
-                let gate = Arc::clone(&self.entry(Key::AccountHere(account, origin.address.into())).gate);
+                let gate = self.gate(Key::AccountHere(account, origin.address.into()));
                 attempt._gate = gate.acquire_owned().await.ok();
             }
+            attempt.recall().await?;
             attempt.check()?;
         }
         attempt.settled = false;
@@ -214,7 +190,7 @@ impl Throttle {
     }
 
     fn counted(&self, request: &Request) -> Option<Counted> {
-        let account = |name: &str| Some(self.hasher.hash_one(name));
+        let account = |name: &str| Some(digest(name));
         let (account, makes_user, refuse_first) = match request {
             Request::LogIn(LogIn { credentials: Credentials::Anonymous, .. }) => (None, true, true),
             Request::LogIn(LogIn { credentials: Credentials::EmailPassword { email, .. }, .. }) => {
@@ -242,69 +218,121 @@ impl Throttle {
     }
 }
 
+fn digest(name: &str) -> Account {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let mut account = Account::default();
+    account.copy_from_slice(digest.as_ref());
+    account
+}
+
 impl Attempt<'_> {
-    /// What has to be free for the request, and what a failure is counted for.
-    fn failures(&self) -> impl Iterator<Item = Key> {
-        let place = Place::from(self.origin.address);
+    fn place(&self) -> Place {
+        self.origin.address.into()
+    }
+
+    fn known(&self) -> Option<Key> {
+        self.counted.account.map(|account| Key::Known(account, self.place()))
+    }
+
+    /// Asks for all that may matter, at once.
+    async fn recall(&mut self) -> Result<()> {
         let account = self.counted.account;
-        let is_known = account.is_some_and(|account| self.throttle.known.get(&(account, place)).is_some());
-        let here = account.map(|account| Key::AccountHere(account, place));
-        let anywhere = account.filter(|_| !is_known).map(Key::Account);
-        let place = (!is_known && !self.origin.is_shared).then_some(Key::Place(place));
-        [here, anywhere, place].into_iter().flatten()
+        let here = account.map(|account| Key::AccountHere(account, self.place()));
+        let of_place = (!self.origin.is_shared).then(|| Key::Place(self.place()));
+        let keys = [here, account.map(Key::Account), of_place, self.new_users(), self.known()];
+        let keys: Vec<Key> = keys.into_iter().flatten().collect();
+        self.recalled = self.throttle.levels.recall(&keys).await?;
+        Ok(())
+    }
+
+    /// What has to be free for the request, and what a failure is counted for.
+    fn failures(&self) -> Vec<Key> {
+        let is_known = self.known().is_some_and(|known| self.recalled.contains_key(&known));
+        let here = self.counted.account.map(|account| Key::AccountHere(account, self.place()));
+        let anywhere = self.counted.account.filter(|_| !is_known).map(Key::Account);
+        let of_place = (!is_known && !self.origin.is_shared).then(|| Key::Place(self.place()));
+        [here, anywhere, of_place].into_iter().flatten().collect()
     }
 
     fn new_users(&self) -> Option<Key> {
-        (self.counted.makes_user && !self.origin.is_shared).then(|| Key::NewUsers(self.origin.address.into()))
+        (self.counted.makes_user && !self.origin.is_shared).then(|| Key::NewUsers(self.place()))
     }
 
     fn check(&self) -> Result<()> {
         let now = self.throttle.now();
-        let wait = |key: Key| match self.throttle.entries.get(&key) {
-            Some(entry) => entry.level().wait(key.limit(), now),
-            None => 0,
-        };
-        match self.failures().chain(self.new_users()).map(wait).max() {
+        let wait = |key: Key| self.recalled.get(&key).map_or(0, |level| level.wait(key.limit(), now));
+        match self.failures().into_iter().chain(self.new_users()).map(wait).max() {
             Some(wait) if wait > 0 => Err(self.throttle.refuse(wait)),
             _ => Ok(()),
         }
     }
 
-    fn count(&self, keys: impl Iterator<Item = Key>) {
-        let now = self.throttle.now();
-        for key in keys {
-            self.throttle.entry(key).level().count(key.limit(), now);
-        }
+    async fn count(&self, keys: &[Key]) -> Result<()> {
+        self.throttle.levels.count(keys, self.throttle.now()).await
     }
 
     /// Counts what the request came to. A failed refresh of who has failed too often is told to wait.
-    pub(crate) fn settle(mut self, answer: Result<Response>) -> Result<Response> {
-        self.settled = true;
-        match &answer {
-            Ok(_) => {
-                self.count(self.new_users().into_iter());
-                if let (Some(account), Ok(Response::Session(_))) = (self.counted.account, &answer) {
-                    let place = Place::from(self.origin.address);
-                    self.throttle.known.insert((account, place), ());
-                    self.throttle.entries.remove(&Key::AccountHere(account, place));
-                }
+    pub(crate) async fn settle(mut self, answer: Result<Response>) -> Result<Response> {
+        let levels = &self.throttle.levels;
+        let noted = match &answer {
+            Ok(response) => {
+                self.settled = true;
+                self.succeeded(response).await
             }
             // Not the client's doing.
-            Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {}
-            Err(_) => {
-                let refused = if self.counted.refuse_first { Ok(()) } else { self.check() };
-                self.count(self.failures());
-                refused?;
+            Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
+                self.settled = true;
+                Ok(())
             }
+            Err(_) => {
+                let refused = if self.counted.refuse_first {
+                    Ok(())
+                } else {
+                    self.recall().await?;
+                    self.check()
+                };
+                // It is counted, or, if this is given up in the middle, being dropped counts it.
+                let counted = levels.count(&self.failures(), self.throttle.now()).await;
+                self.settled = true;
+                refused?;
+                counted
+            }
+        };
+        // What the client is told does not depend on whether it could be counted.
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what a request came to cannot be noted");
         }
         answer
+    }
+
+    async fn succeeded(&self, response: &Response) -> Result<()> {
+        if let Some(new_users) = self.new_users() {
+            self.count(&[new_users]).await?;
+        }
+        let (Some(account), Response::Session(_)) = (self.counted.account, response) else { return Ok(()) };
+        let levels = &self.throttle.levels;
+        levels.note_known(Key::Known(account, self.place()), self.throttle.now()).await?;
+        let here = Key::AccountHere(account, self.place());
+        // Whatever was counted while this was under way, too; most of the time there is nothing.
+        if self.recalled.contains_key(&here) { levels.forget(here).await } else { Ok(()) }
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if !self.settled {
-            self.count(self.failures());
+        if self.settled {
+            return;
+        }
+        let (levels, keys, now) = (Arc::clone(&self.throttle.levels), self.failures(), self.throttle.now());
+        let count = async move {
+            if let Err(error) = levels.count(&keys, now).await {
+                tracing::warn!(%error, "a request that was given up cannot be noted");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if self.throttle.levels.is_shared() => drop(runtime.spawn(count)),
+            // In memory it is done at once.
+            _ => drop(count.now_or_never()),
         }
     }
 }

@@ -316,7 +316,7 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let hands = Arc::clone(&world.clock);
     let environment = Environment::with_clock(move || DateTime::from_millis(hands.load(Ordering::SeqCst)));
     let definition = Definition::development().unwrap();
-    let store = Arc::clone(&world.backend.store);
+    let store = Arc::clone(&world.backend.store());
     let other = Backend::new("test-app", definition, store, environment, &Options::default());
 
     world.register("a@example.com", "passw0rd").await.unwrap();
@@ -329,11 +329,10 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
 
     let second = world.backend.rotate_keys().await.unwrap();
     assert_ne!(first, second);
-    let keys = world
-        .backend
-        .store
-        .find(store::Find::new(store::Namespace::new("userkeep_test-app", "keys"), query::Filter::all()));
-    let kept: Vec<bool> = keys.await.unwrap().iter().map(|key| key.get_binary("private").is_ok()).collect();
+    let store = world.backend.store();
+    let keys =
+        store.find(store::Find::new(store::Namespace::new("userkeep_test-app", "keys"), query::Filter::all())).await;
+    let kept: Vec<bool> = keys.unwrap().iter().map(|key| key.get_binary("private").is_ok()).collect();
     assert_eq!(kept, [false, true], "of a key that no longer signs the private half is gone");
     let access = world.refresh(&before).await.unwrap();
     assert_eq!(key_id(&access.access_token), second);

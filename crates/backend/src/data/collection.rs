@@ -40,7 +40,6 @@ pub(crate) const OWN_DATABASES: &str = "userkeep";
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
 pub(crate) struct Collections {
-    store: Arc<dyn Store>,
     max_documents: usize,
 }
 
@@ -111,8 +110,8 @@ pub(crate) struct Call<'a> {
 }
 
 impl Collections {
-    pub(crate) fn new(store: Arc<dyn Store>, max_documents: Option<usize>) -> Self {
-        Self { store, max_documents: max_documents.unwrap_or(MAX_DOCUMENTS) }
+    pub(crate) fn new(max_documents: Option<usize>) -> Self {
+        Self { max_documents: max_documents.unwrap_or(MAX_DOCUMENTS) }
     }
 
     /// Reads which collection a call is for.
@@ -166,7 +165,13 @@ impl Collections {
     }
 
     /// Carries out what is for the operator alone.
-    async fn administer(&self, name: &str, namespace: Namespace, arguments: &Arguments<'_>) -> Result<RawBson> {
+    async fn administer(
+        &self,
+        store: &dyn Store,
+        name: &str,
+        namespace: Namespace,
+        arguments: &Arguments<'_>,
+    ) -> Result<RawBson> {
         match name {
             "createIndexes" => {
                 let indexes = documents(arguments, "indexes")?;
@@ -174,23 +179,23 @@ impl Collections {
                     indexes.iter().map(|index| Index::parse(index)).collect::<Result<_, store::Error>>()?;
                 let mut names = RawArrayBuf::new();
                 indexes.iter().for_each(|index| names.push(index.name.as_str()));
-                self.store.ensure_indexes(namespace, indexes).await?;
+                store.ensure_indexes(namespace, indexes).await?;
                 Ok(RawBson::Array(names))
             }
             "indexes" => {
                 let id = rawdoc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
-                let indexes = self.store.indexes(namespace).await?;
+                let indexes = store.indexes(namespace).await?;
                 Ok(array(indexes.map_or_else(Vec::new, |indexes| {
                     std::iter::once(id).chain(indexes.iter().map(Index::to_document)).collect()
                 })))
             }
             "dropIndex" => {
-                self.store.drop_index(namespace, arguments.text("name")?.to_owned()).await?;
+                store.drop_index(namespace, arguments.text("name")?.to_owned()).await?;
                 Ok(RawBson::Null)
             }
             _ => {
                 let find = self.query(&namespace, false, arguments, &Access::System)?;
-                Ok(RawBson::Document(explained(&self.store.explain(find).await?)))
+                Ok(RawBson::Document(explained(&store.explain(find).await?)))
             }
         }
     }
@@ -201,23 +206,23 @@ impl Collections {
     }
 
     /// Carries a call out.
-    pub(crate) async fn run(&self, call: Call<'_>, access: Access) -> Result<RawBson> {
+    pub(crate) async fn run(&self, store: &dyn Store, call: Call<'_>, access: Access) -> Result<RawBson> {
         if let Some(find) = self.find(&call, &access)? {
-            return Ok(Self::found(&call, self.store.find(find).await?));
+            return Ok(Self::found(&call, store.find(find).await?));
         }
         let Call { namespace, name, arguments } = call;
         let guard = access.guard();
         let arguments = Arguments::new(name, arguments, takes(name)?)?;
         match name {
             "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
-                Access::System => self.administer(name, namespace, &arguments).await,
+                Access::System => self.administer(store, name, namespace, &arguments).await,
                 Access::Guarded(_) => Err(no_function(name)),
             },
             "watch" => Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
             "count" => {
                 let count =
                     Count { namespace, filter: access.filter(&arguments, "query")?, limit: arguments.limit()?, guard };
-                let counted = self.store.count(count).await?;
+                let counted = store.count(count).await?;
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
             "aggregate" => {
@@ -227,12 +232,11 @@ impl Collections {
                 let pipeline = Pipeline::parse(stages)?;
                 access.check(|visit| pipeline.operators(visit))?;
                 let aggregate = Aggregate { namespace, pipeline, at_most: Some(self.max_documents), guard };
-                Ok(array(self.store.aggregate(aggregate).await?))
+                Ok(array(store.aggregate(aggregate).await?))
             }
             _ => {
                 let operation = write(name, &arguments, &access)?;
-                let outcome =
-                    self.store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
+                let outcome = store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
                 Ok(answer(name, outcome))
             }
         }

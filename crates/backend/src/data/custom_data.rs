@@ -15,7 +15,7 @@ use query::Filter;
 use serde_json::value::RawValue;
 use store::{Find, Index, Store};
 
-use crate::{Error, Result, definition, ejson::Canonical};
+use crate::{Error, Result, definition, ejson::Canonical, stores::Stores};
 
 /// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -28,12 +28,27 @@ pub(crate) struct CustomData {
 }
 
 impl CustomData {
-    pub(crate) fn new(store: Arc<dyn Store>, configuration: Option<definition::CustomUserData>) -> Self {
+    pub(crate) fn new(stores: &Stores, configuration: Option<definition::CustomUserData>) -> Self {
+        let service = configuration.as_ref().map(|configuration| configuration.service.as_str());
+        let store = Arc::clone(service.map_or(stores.main(), |service| stores.of(service)));
         Self { store, configuration, left_out: AtomicU64::new(0) }
     }
 
+    /// Makes an index on the field with the user's id, where there is none that is of use.
     pub(crate) async fn prepare(&self) -> Result<()> {
         let Some(configuration) = &self.configuration else { return Ok(()) };
+        let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
+        match self.make_index(configuration).await {
+            // What stands in the way is the operator's to clear, and no reason to turn users away; not to reach it at all is.
+            Err(error @ (store::Error::Query(_) | store::Error::DuplicateKey { .. } | store::Error::Engine(_))) => {
+                tracing::warn!(%namespace, field, %error, "there is no index on the user id field of the custom user data, and none can be made: each log-in reads the whole collection");
+                Ok(())
+            }
+            done => Ok(done?),
+        }
+    }
+
+    async fn make_index(&self, configuration: &definition::CustomUserData) -> store::Result<()> {
         // Any index of the operator's that begins with the field does as well.
         let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
         let is_of_field = |index: &Index| {
@@ -44,7 +59,7 @@ impl CustomData {
             return Ok(());
         }
         let index = Index::on(configuration.user_id_field.clone());
-        Ok(self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await?)
+        self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await
     }
 
     /// The document of a user as it is now: the one that has the id as a string, else as an ObjectId; of several the

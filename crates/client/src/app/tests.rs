@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::*;
 use crate::{
     Watching,
-    connection::{Embedded, EventStream, StoreLocation},
+    connection::{Embedded, EventStream, StoreAddress},
 };
 
 /// A backend in memory that can be told to be unreachable, or not to accept an access token.
@@ -101,7 +101,7 @@ impl Connection for Moody {
 
 fn moody() -> Arc<Moody> {
     Arc::new(Moody {
-        inner: Embedded::open("test-app", None, &StoreLocation::Memory, &backend::Options::default()).unwrap(),
+        inner: Embedded::open("test-app", None, &StoreAddress::Memory, &backend::Options::default()).unwrap(),
         unreachable: AtomicBool::new(false),
         rejects_access: AtomicBool::new(false),
         refreshes: AtomicUsize::new(0),

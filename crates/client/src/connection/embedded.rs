@@ -7,7 +7,7 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, StoreLocation, Watcher, definition::Problem,
+    Backend, Definition, Environment, Options, Request, Response, StoreAddress, Watcher, definition::Problem,
     request::CallFunction,
 };
 use bson::{
@@ -24,7 +24,7 @@ use crate::{Error, Result};
 struct Key {
     app_id: String,
     definition: Option<PathBuf>,
-    store: PathBuf,
+    store: StoreAddress,
     options: Options,
 }
 
@@ -53,22 +53,24 @@ impl Embedded {
     ///
     /// # Errors
     /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
-    pub fn open(app_id: &str, definition: Option<&Path>, location: &StoreLocation, options: &Options) -> Result<Self> {
-        let key = match location {
-            StoreLocation::Memory => None,
-            StoreLocation::File(path) => Some(Key {
-                app_id: app_id.to_owned(),
-                definition: definition.map(absolute),
-                store: absolute(path),
-                options: options.clone(),
-            }),
+    pub fn open(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Self> {
+        let store = match address {
+            StoreAddress::Memory => None,
+            StoreAddress::File(path) => Some(StoreAddress::File(absolute(path))),
+            StoreAddress::MongoDb(_) => Some(address.clone()),
         };
+        let key = store.map(|store| Key {
+            app_id: app_id.to_owned(),
+            definition: definition.map(absolute),
+            store,
+            options: options.clone(),
+        });
         let mut registry = registry();
         if let Some(shared) = key.as_ref().and_then(|key| registry.get_mut(key)) {
             shared.users += 1;
             return Ok(Self { backend: Arc::clone(&shared.backend), key: Mutex::new(key) });
         }
-        let backend = Arc::new(open_backend(app_id, definition, location, options)?);
+        let backend = Arc::new(open_backend(app_id, definition, address, options)?);
         if let Some(key) = &key {
             registry.insert(key.clone(), Shared { backend: Arc::clone(&backend), users: 1 });
         }
@@ -133,18 +135,13 @@ fn absolute(path: &Path) -> PathBuf {
     made.canonicalize().unwrap_or(made)
 }
 
-fn open_backend(
-    app_id: &str,
-    definition: Option<&Path>,
-    location: &StoreLocation,
-    options: &Options,
-) -> Result<Backend> {
+fn open_backend(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Backend> {
     let definition = match definition {
         Some(directory) => Definition::load(directory),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
-    Backend::open(app_id, definition, location.clone(), Environment::system(), options)
+    Backend::open(app_id, definition, address, Environment::system(), options)
         .map_err(|error| Error::custom(error.to_string()))
 }
 

@@ -2,8 +2,6 @@ use std::{collections::HashMap, time::Duration};
 
 use mongodb::options::{ReadPreference as DriverPreference, ReadPreferenceOptions, SelectionCriteria};
 
-use crate::{Error, Result};
-
 /// From which members of a replica set queries are answered
 /// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,23 +17,22 @@ impl ReadPreference {
     ///
     /// # Errors
     /// Where the mode does not exist, or does not go with tags.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<(), String> {
         self.criteria().map(|_| ())
     }
 
-    pub(super) fn criteria(&self) -> Result<SelectionCriteria> {
-        let invalid = |reason: String| Error::Address { reason };
+    pub(super) fn criteria(&self) -> Result<SelectionCriteria, String> {
         let tag_sets = (!self.tag_sets.is_empty()).then(|| self.tag_sets.clone());
         let options =
             ReadPreferenceOptions::builder().tag_sets(tag_sets.clone()).max_staleness(None::<Duration>).build();
         Ok(SelectionCriteria::ReadPreference(match &*self.mode {
             "primary" if tag_sets.iter().flatten().all(HashMap::is_empty) => DriverPreference::Primary,
-            "primary" => return Err(invalid("the read preference 'primary' does not go with tag sets".to_owned())),
+            "primary" => return Err("the read preference 'primary' does not go with tag sets".to_owned()),
             "primaryPreferred" => DriverPreference::PrimaryPreferred { options: Some(options) },
             "secondary" => DriverPreference::Secondary { options: Some(options) },
             "secondaryPreferred" => DriverPreference::SecondaryPreferred { options: Some(options) },
             "nearest" => DriverPreference::Nearest { options: Some(options) },
-            other => return Err(invalid(format!("'{other}' is not a read preference"))),
+            other => return Err(format!("'{other}' is not a read preference")),
         }))
     }
 }

@@ -1,5 +1,5 @@
 //! The MongoDB-compatible server that the tests are run against.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, clippy::expect_used, reason = "each test uses a part of it, and none goes on without a server")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

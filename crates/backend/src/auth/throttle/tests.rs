@@ -9,7 +9,9 @@ fn throttle() -> (Throttle, Arc<AtomicI64>) {
     let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
     let now = Arc::clone(&clock);
     let environment = Environment::with_clock(move || DateTime::from_millis(now.load(Ordering::SeqCst)));
-    (Throttle::new(environment), clock)
+    let store = store::SqliteStore::open(store::Location::Memory, Arc::new(environment.clone())).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    (Throttle::new(environment, &store, "userkeep_test"), clock)
 }
 
 fn from(address: &str) -> Origin {
@@ -42,7 +44,7 @@ fn right() -> Result<Response> {
 /// Asks once; the seconds to wait if it is refused.
 async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer: Result<Response>) -> Option<u64> {
     match throttle.begin(request, origin).await {
-        Ok(attempt) => attempt.unwrap().settle(answer).err().and_then(|error| error.retry_after),
+        Ok(attempt) => attempt.unwrap().settle(answer).await.err().and_then(|error| error.retry_after),
         Err(error) => {
             assert_eq!(error.code.status(), 429);
             error.retry_after

@@ -1,0 +1,261 @@
+//! What has been counted: in memory, or in the store where several nodes share one, so that an attack gains nothing by going
+//! from node to node.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bson::{
+    Binary, DateTime, RawBson,
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc,
+    spec::BinarySubtype,
+};
+use query::{Filter, Path, Update};
+use quick_cache::sync::Cache;
+use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+
+use super::{Key, Limit};
+use crate::Result;
+
+/// How many accounts and places are remembered in memory; beyond it, those that were not seen for longest are forgotten.
+pub(super) const REMEMBERED: usize = 100_000;
+
+/// How long it is remembered from where an account has logged in, where nodes share it, in milliseconds.
+const KNOWN_FOR: i64 = 90 * 24 * 60 * 60 * 1000;
+
+/// How often a count is begun anew because another node was faster.
+const ATTEMPTS: usize = 8;
+
+/// What one key has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Level {
+    counted: f64,
+    /// Milliseconds since the Unix epoch.
+    at: i64,
+    wait_until: i64,
+}
+
+impl Level {
+    /// How long to wait still, in milliseconds.
+    pub(super) fn wait(&self, limit: &Limit, now: i64) -> i64 {
+        // A clock that was set back makes nobody wait longer than the longest.
+        (self.wait_until - now).clamp(0, (limit.longest_wait * 1000.0) as i64)
+    }
+
+    fn count(&mut self, limit: &Limit, now: i64) {
+        let elapsed = (now - self.at).max(0) as f64 / 1000.0;
+        self.counted = (self.counted - elapsed / limit.forgotten_each).max(0.0) + 1.0;
+        self.at = now;
+        let beyond = (self.counted - limit.free).ceil();
+        if beyond > 0.0 {
+            let wait = (limit.first_wait * (beyond - 1.0).min(32.0).exp2()).min(limit.longest_wait);
+            self.wait_until = now + (wait * 1000.0) as i64;
+        }
+    }
+
+    /// When nothing of it is left, in milliseconds since the Unix epoch.
+    fn end(&self, limit: &Limit) -> i64 {
+        let forgotten = self.at + (self.counted * limit.forgotten_each * 1000.0) as i64;
+        forgotten.max(self.wait_until)
+    }
+
+    fn read(document: &RawDocument) -> Option<Self> {
+        Some(Self {
+            counted: document.get_f64("counted").ok()?,
+            at: document.get_i64("at").ok()?,
+            wait_until: document.get_i64("wait_until").ok()?,
+        })
+    }
+
+    fn write(&self) -> RawDocumentBuf {
+        rawdoc! { "counted": self.counted, "at": self.at, "wait_until": self.wait_until }
+    }
+}
+
+/// Where it is counted.
+pub(super) enum Levels {
+    /// By this node, for itself.
+    Here { levels: Cache<Key, Arc<Mutex<Level>>>, known: Cache<Key, ()> },
+    /// By all nodes together.
+    Shared(Shared),
+}
+
+pub(super) struct Shared {
+    store: Arc<dyn Store>,
+    namespace: Namespace,
+    /// What is noted already.
+    known: Cache<Key, ()>,
+}
+
+impl Levels {
+    pub(super) fn new(store: &Arc<dyn Store>, database: &str) -> Self {
+        let known = Cache::new(REMEMBERED);
+        match store.is_remote() {
+            true => {
+                let namespace = Namespace::new(database, "attempts");
+                Self::Shared(Shared { store: Arc::clone(store), namespace, known })
+            }
+            false => Self::Here { levels: Cache::new(REMEMBERED), known },
+        }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
+    pub(super) async fn prepare(&self) -> Result<()> {
+        let Self::Shared(shared) = self else { return Ok(()) };
+        let expired = Index::on(Path::new("expires_at")).expiring(0);
+        Ok(shared.store.ensure_indexes(shared.namespace.clone(), vec![expired]).await?)
+    }
+
+    /// What some keys have come to, of those that there is anything of.
+    pub(super) async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Level>> {
+        match self {
+            Self::Here { levels, known } => Ok(keys
+                .iter()
+                .filter_map(|key| match key {
+                    Key::Known(..) => known.get(key).map(|()| (*key, Level::default())),
+                    _ => levels.get(key).map(|level| (*key, *lock(&level))),
+                })
+                .collect()),
+            Self::Shared(shared) => shared.recall(keys).await,
+        }
+    }
+
+    /// Counts one for each of some keys.
+    pub(super) async fn count(&self, keys: &[Key], now: i64) -> Result<()> {
+        for key in keys {
+            match self {
+                Self::Here { levels, .. } => {
+                    let make = || Ok(Arc::new(Mutex::new(Level::default())));
+                    let level = levels.get_or_insert_with(key, make);
+                    let level = level.unwrap_or_else(|never: std::convert::Infallible| match never {});
+                    lock(&level).count(key.limit(), now);
+                }
+                Self::Shared(shared) => shared.count(*key, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes from where an account has logged in.
+    pub(super) async fn note_known(&self, key: Key, now: i64) -> Result<()> {
+        match self {
+            Self::Here { known, .. } => known.insert(key, ()),
+            Self::Shared(shared) => shared.note_known(key, now).await?,
+        }
+        Ok(())
+    }
+
+    /// Forgets what a key has come to.
+    pub(super) async fn forget(&self, key: Key) -> Result<()> {
+        match self {
+            Self::Here { levels, .. } => {
+                levels.remove(&key);
+                Ok(())
+            }
+            Self::Shared(shared) => {
+                let forget = Modify::new(by_id(key), false, Change::Delete);
+                Ok(shared.write(Operation::modify(forget)).await.map(|_| ())?)
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn find(&self, keys: &[Key]) -> Result<Find> {
+        let mut ids = RawArrayBuf::new();
+        keys.iter().for_each(|key| ids.push(id(*key)));
+        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
+    }
+
+    async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Level>> {
+        let found = self.store.find(self.find(keys)?).await?;
+        let mut recalled = HashMap::new();
+        for document in &found {
+            let key =
+                keys.iter().find(|key| document.get_binary("_id").is_ok_and(|stored| stored.bytes == id(**key).bytes));
+            let Some(key) = key else { continue };
+            if matches!(key, Key::Known(..)) {
+                self.known.insert(*key, ());
+            }
+            recalled.insert(*key, Level::read(document).unwrap_or_default());
+        }
+        Ok(recalled)
+    }
+
+    async fn count(&self, key: Key, now: i64) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let found = self.store.find(self.find(&[key])?).await?;
+            let before = found.first().and_then(|document| Level::read(document));
+            let mut level = before.unwrap_or_default();
+            level.count(key.limit(), now);
+            let mut written = level.write();
+            query::append(&mut written, "expires_at", DateTime::from_millis(level.end(key.limit())));
+            let done = match before {
+                None => {
+                    let mut document = rawdoc! { "_id": id(key) };
+                    query::elements(&written).for_each(|(name, value)| query::append(&mut document, name, value));
+                    self.write(Operation::Insert(vec![document])).await
+                }
+                // Only if no other node has counted meanwhile.
+                Some(before) => {
+                    let mut filter = rawdoc! { "_id": id(key) };
+                    query::elements(&before.write()).for_each(|(name, value)| query::append(&mut filter, name, value));
+                    let update = Update::parse(&rawdoc! { "$set": written })?;
+                    let change = Change::Update { update, upsert: false };
+                    self.write(Operation::modify(Modify::new(Filter::parse(&filter)?, false, change))).await
+                }
+            };
+            match done {
+                Ok(outcome) if before.is_none() || outcome.matched > 0 => return Ok(()),
+                Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Others count at the same time, so that it is counted all the same, if not as often.
+        Ok(())
+    }
+
+    async fn note_known(&self, key: Key, now: i64) -> Result<()> {
+        if self.known.get(&key).is_some() {
+            return Ok(());
+        }
+        let update = Update::parse(&rawdoc! { "$set": { "expires_at": DateTime::from_millis(now + KNOWN_FOR) } })?;
+        let note = Modify::new(by_id(key), false, Change::Update { update, upsert: true });
+        match self.write(Operation::modify(note)).await {
+            // Of two at once, one is enough.
+            Ok(_) | Err(store::Error::DuplicateKey { .. }) => {
+                self.known.insert(key, ());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(&self, operation: Operation) -> store::Result<store::Outcome> {
+        let write = Write { namespace: self.namespace.clone(), operation, guard: None };
+        Ok(self.store.write(vec![write]).await?.pop().unwrap_or_default())
+    }
+}
+
+fn by_id(key: Key) -> Filter {
+    Filter::equals("_id", RawBson::Binary(id(key)))
+}
+
+/// A key as it is stored: nobody can read from it who has tried, or from where.
+fn id(key: Key) -> Binary {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let (kind, account, place) = key.parts();
+    context.update(kind.as_bytes());
+    context.update(account.as_ref().map_or(&[], |account| &account[..]));
+    context.update(place.map(|place| place.0.to_string()).unwrap_or_default().as_bytes());
+    Binary { subtype: BinarySubtype::Generic, bytes: context.finish().as_ref().to_vec() }
+}
+
+fn lock(level: &Mutex<Level>) -> std::sync::MutexGuard<'_, Level> {
+    level.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,175 @@
+//! Where an app's documents live: its own store, and that of each data source, which is the same unless it is said otherwise.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use store::{Durability, MongoStore, ReadPreference, Retention, Settings, SqliteStore, Store};
+
+use crate::{Environment, Secret, data::OWN_DATABASES, definition::Definition};
+
+/// What the variables that name the store of a data source begin with.
+const VARIABLE: &str = "USERKEEP_DATA_SOURCE_";
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum StoreAddress {
+    /// Nowhere: what is in it is gone with it.
+    Memory,
+    /// In a file.
+    File(PathBuf),
+    /// On MongoDB; the connection string may have a password in it.
+    MongoDb(Secret),
+}
+
+/// The stores of the data sources that are not in the app's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct DataSources {
+    /// By the names of the data sources.
+    pub named: BTreeMap<String, StoreAddress>,
+    /// By the names of environment variables, `USERKEEP_DATA_SOURCE_` and the name of the data source in upper case, where each
+    /// character that is not a letter or a digit is an underscore.
+    pub variables: BTreeMap<String, StoreAddress>,
+}
+
+impl DataSources {
+    /// Which address each data source of a definition has of its own.
+    fn resolve<'a>(&'a self, definition: &'a Definition) -> Result<HashMap<&'a str, &'a StoreAddress>, String> {
+        let services = || definition.services.keys().map(String::as_str);
+        if let Some(unknown) = self.named.keys().find(|name| !definition.services.contains_key(*name)) {
+            let known = services().collect::<Vec<_>>().join("', '");
+            return Err(format!("the definition has no data source '{unknown}': it has '{known}'"));
+        }
+        let mut addresses: HashMap<&str, &StoreAddress> = HashMap::new();
+        let mut used = BTreeMap::new();
+        for service in services() {
+            let variable = variable(service);
+            if let Some(address) = self.variables.get(&variable) {
+                if let Some(other) = used.insert(variable.clone(), service) {
+                    return Err(format!(
+                        "{variable} stands for two data sources, '{other}' and '{service}': say where they are by the option 'dataSources'"
+                    ));
+                }
+                addresses.insert(service, address);
+            }
+        }
+        if let Some(unknown) = self.variables.keys().find(|name| !used.contains_key(*name)) {
+            return Err(format!("{unknown} stands for none of the definition's data sources"));
+        }
+        addresses.extend(self.named.iter().map(|(name, address)| (name.as_str(), address)));
+        Ok(addresses)
+    }
+}
+
+fn variable(service: &str) -> String {
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+    format!("{VARIABLE}{}", service.chars().map(letter).collect::<String>())
+}
+
+/// How embedded stores keep what they are given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keeping {
+    pub(crate) durability: Durability,
+    pub(crate) retention: Retention,
+}
+
+/// An app's stores.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    /// Users, sessions, and what has no other place.
+    main: Arc<dyn Store>,
+    services: HashMap<String, Arc<dyn Store>>,
+    /// Each once, to be closed.
+    all: Vec<Arc<dyn Store>>,
+}
+
+/// A store that is open.
+enum Opened {
+    Embedded(Arc<dyn Store>),
+    MongoDb(MongoStore),
+}
+
+impl Opened {
+    fn open(address: &StoreAddress, environment: &Environment, keeping: Keeping) -> store::Result<Self> {
+        let environment = Arc::new(environment.clone());
+        let location = match address {
+            StoreAddress::Memory => store::Location::Memory,
+            StoreAddress::File(path) => store::Location::File(path.clone()),
+            StoreAddress::MongoDb(address) => {
+                return MongoStore::open(address.expose(), environment, Some(OWN_DATABASES)).map(Self::MongoDb);
+            }
+        };
+        let settings = Settings {
+            durability: keeping.durability,
+            retention: keeping.retention,
+            // Who logs in and out is nobody's to watch.
+            unwatched: Some(OWN_DATABASES),
+            sync: None,
+        };
+        Ok(Self::Embedded(Arc::new(SqliteStore::open_with(location, environment, settings)?)))
+    }
+
+    /// As a data source with a read preference sees it.
+    fn view(&self, preference: Option<&ReadPreference>) -> store::Result<Arc<dyn Store>> {
+        Ok(match (self, preference) {
+            (Self::Embedded(store), _) => Arc::clone(store),
+            (Self::MongoDb(store), None) => Arc::new(store.clone()),
+            (Self::MongoDb(store), Some(preference)) => Arc::new(store.reading_from(preference)?),
+        })
+    }
+}
+
+impl Stores {
+    /// One store for all.
+    pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
+        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store] }
+    }
+
+    /// Opens the stores of an app, each address once.
+    pub(crate) fn open(
+        main: &StoreAddress,
+        sources: &DataSources,
+        definition: &Definition,
+        environment: &Environment,
+        keeping: Keeping,
+    ) -> store::Result<Self> {
+        let addresses = sources.resolve(definition).map_err(|reason| store::Error::DataSource { reason })?;
+        let mut opened = HashMap::from([(main, Opened::open(main, environment, keeping)?)]);
+        for address in addresses.values() {
+            if !opened.contains_key(*address) {
+                opened.insert(address, Opened::open(address, environment, keeping)?);
+            }
+        }
+        let mut services = HashMap::new();
+        for (name, service) in &definition.services {
+            let address = addresses.get(name.as_str()).copied().unwrap_or(main);
+            // Where nothing is said of it, what is said of the store itself.
+            if let Some(opened) = opened.get(address)
+                && (address != main || service.read_preference.is_some())
+            {
+                services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
+            }
+        }
+        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<_>>()?;
+        let main = opened[main].view(None)?;
+        Ok(Self { main, services, all })
+    }
+
+    /// The store of users, sessions, and whatever has no other place.
+    pub(crate) fn main(&self) -> &Arc<dyn Store> {
+        &self.main
+    }
+
+    /// The store of a data source.
+    pub(crate) fn of(&self, service: &str) -> &Arc<dyn Store> {
+        self.services.get(service).unwrap_or(&self.main)
+    }
+
+    pub(crate) async fn close(&self) {
+        for store in &self.all {
+            store.close().await;
+        }
+    }
+}
