@@ -80,17 +80,19 @@ async function dropNewDatabases() {
   }
 }
 
+/** The store and the id of an app that has nothing in common with the others of its test, unless it names a directory. */
+function ofItsOwn({ baseFilePath }) {
+  if (MODE !== "mongodb" || baseFilePath !== undefined) {
+    return { id: "test-app", store: STORE };
+  }
+  const count = opened.filter((app) => app instanceof Realm.App).length;
+  const metadata = { mode: Realm.MetadataMode.InMemory };
+  return { id: count === 0 ? "test-app" : `test-app-${count + 1}`, store: STORE, metadata };
+}
+
 /** An app in this process, closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
 function openEmbedded(options = {}) {
-  const app = new Realm.App({
-    id: "test-app",
-    definition: QUICKSTART,
-    store: STORE,
-    logger: null,
-    // As with a store in memory, nobody is logged in from before.
-    ...(MODE === "mongodb" && options.baseFilePath === undefined && { metadata: { mode: Realm.MetadataMode.InMemory } }),
-    ...options,
-  });
+  const app = new Realm.App({ ...ofItsOwn(options), definition: QUICKSTART, logger: null, ...options });
   opened.push(app);
   return app;
 }

@@ -18,6 +18,8 @@ pub struct Watch {
     pub namespace: Namespace,
     /// After which event; else from now on.
     pub after: Option<ResumeToken>,
+    /// Whether events are judged by the version that they are about, so that each should carry it.
+    pub is_judged: bool,
 }
 
 /// What happened to a document.

@@ -66,11 +66,11 @@ fn in_file(directory: &tempfile::TempDir) -> SqliteStore {
 }
 
 async fn watch(store: &SqliteStore) -> Box<dyn ChangeStream> {
-    store.watch(Watch { namespace: people(), after: None }).await.unwrap()
+    store.watch(Watch { namespace: people(), after: None, is_judged: false }).await.unwrap()
 }
 
 async fn watch_after(store: &SqliteStore, token: &ResumeToken) -> Result<Box<dyn ChangeStream>, Error> {
-    store.watch(Watch { namespace: people(), after: Some(token.clone()) }).await
+    store.watch(Watch { namespace: people(), after: Some(token.clone()), is_judged: false }).await
 }
 
 /// The next events, so many.

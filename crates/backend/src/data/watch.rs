@@ -85,7 +85,8 @@ impl Watcher {
         mut selection: Selection,
         viewer: Viewer,
     ) -> Result<Self> {
-        let watch = Watch { namespace: call.namespace, after: selection.after.take() };
+        let is_judged = matches!(viewer, Viewer::User { .. });
+        let watch = Watch { namespace: call.namespace, after: selection.after.take(), is_judged };
         let stream = store.watch(watch).await?;
         let (changes, position) = (Vec::new(), stream.position());
         Ok(Self { stream, changes, position, selection, viewer, check_at: Instant::now() + SESSION_CHECK })

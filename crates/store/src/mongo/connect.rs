@@ -1,7 +1,7 @@
 //! The way to the server: its address, one client for all collections, how long to wait for it, and what kind it is.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     future::Future,
     sync::{
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     written: Mutex<Option<Timestamp>>,
     reads_elsewhere: AtomicBool,
     pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
+    /// Of which collections the server has been told to keep the versions before changes.
+    pub(super) versioned: Mutex<HashSet<Namespace>>,
 }
 
 impl fmt::Debug for Shared {
@@ -105,6 +107,7 @@ impl Shared {
             written: Mutex::new(None),
             reads_elsewhere: AtomicBool::new(elsewhere),
             hubs: Mutex::default(),
+            versioned: Mutex::default(),
         })
     }
 

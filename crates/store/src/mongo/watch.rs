@@ -1,6 +1,10 @@
 //! Change streams. One of the server's is shared by all who follow a collection: a task reads it, begins it anew where it
 //! was when the connection or the primary is lost, and keeps the last events for those who are slower. Who comes with a resume
 //! token, or is too slow for what is kept, has a stream alone until it has caught up with the others.
+//!
+//! An event carries the version that the change made where the server has kept the one before it: without it, an update comes with
+//! what is found when it is told, and a deletion with nothing but the key
+//! (<https://www.mongodb.com/docs/manual/changeStreams/#change-streams-with-document-pre--and-post-images>).
 
 use std::{
     collections::VecDeque,
@@ -11,7 +15,7 @@ use std::{
 
 use bson::{
     Document, Timestamp, doc,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
+    raw::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -19,15 +23,16 @@ use mongodb::{
     change_stream::{ChangeStream as DriverStream, event::ResumeToken as DriverToken},
     options::{FullDocumentBeforeChangeType, FullDocumentType},
 };
-use query::{Path, append, elements, get};
+use query::{Filter, Path, Update, append, elements, get};
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
     MongoStore,
     connect::{Kind, Shared, lock},
     errors,
+    read::has_odd_names,
 };
-use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, ResumeToken, Watch};
+use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, ResumeToken, SystemEnvironment, Watch};
 
 /// How many events are kept for who is slower, and how many bytes of them.
 const KEPT: usize = 4096;
@@ -42,6 +47,12 @@ const NOT_ON_STANDALONE: i32 = 40573;
 
 /// The server's numbers for what a new attempt would not mend: no history, a token that is none, no rights, no change streams.
 const FATAL: [i32; 9] = [286, 260, 280, 222, 13, 18, 20, 73, NOT_ON_STANDALONE];
+
+/// The server's numbers for the many ways in which a token is none.
+const NO_TOKEN: [i32; 8] = [260, 9, 14, 40647, 40648, 40649, 50811, 50795];
+
+const NAMESPACE_NOT_FOUND: i32 = 26;
+const NAMESPACE_EXISTS: i32 = 48;
 
 /// Why a stream has ended.
 #[derive(Debug, Clone)]
@@ -296,9 +307,12 @@ pub(super) struct Watcher {
 
 impl MongoStore {
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
-        let Watch { namespace, after } = watch;
+        let Watch { namespace, after, is_judged } = watch;
         if self.shared.kind().await? == Kind::Standalone {
             return Err(no_change_streams());
+        }
+        if is_judged {
+            self.keep_versions(&namespace).await?;
         }
         if let Some(token) = after {
             let hub = self.private_hub(&namespace, token.clone()).await?;
@@ -328,8 +342,44 @@ impl MongoStore {
 
     async fn private_hub(&self, namespace: &Namespace, after: ResumeToken) -> Result<Arc<Hub>> {
         let hub = Arc::new(Hub::new(namespace.clone(), false));
-        hub.start(&self.shared, Start::After(after)).await?;
-        Ok(hub)
+        match hub.start(&self.shared, Start::After(after)).await {
+            Err(Error::Query(error)) if NO_TOKEN.contains(&error.number()) => {
+                Err(Error::Query(query::Error { code: query::ErrorCode::InvalidResumeToken, ..error }))
+            }
+            started => started.map(|()| hub),
+        }
+    }
+
+    /// Has the server keep the versions before changes, from now on, if it can and may be told.
+    async fn keep_versions(&self, namespace: &Namespace) -> Result<()> {
+        if !lock(&self.shared.versioned).insert(namespace.clone()) {
+            return Ok(());
+        }
+        let database = self.shared.client().await?.database(&namespace.database);
+        let images = || doc! { "enabled": true };
+        let modify = doc! { "collMod": &*namespace.collection, "changeStreamPreAndPostImages": images() };
+        let create = doc! { "create": &*namespace.collection, "changeStreamPreAndPostImages": images() };
+        let run =
+            async |command: Document| self.shared.within(false, async { database.run_command(command).await }).await;
+        let kept = match run(modify.clone()).await {
+            Err(Error::Query(error)) if error.number() == NAMESPACE_NOT_FOUND => match run(create).await {
+                // Somebody has made it meanwhile.
+                Err(Error::Query(error)) if error.number() == NAMESPACE_EXISTS => run(modify).await,
+                created => created,
+            },
+            modified => modified,
+        };
+        match kept {
+            Ok(_) => Ok(()),
+            Err(error @ (Error::Query(_) | Error::Engine(_))) => {
+                tracing::warn!(%namespace, %error, "the database does not keep the versions before changes: users are told of no deletion that a rule would have to see the document of");
+                Ok(())
+            }
+            Err(error) => {
+                lock(&self.shared.versioned).remove(namespace);
+                Err(error)
+            }
+        }
     }
 
     /// What time it is on the server's clock.
@@ -469,8 +519,13 @@ fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
         _ => return None,
     };
     let part = |name: &str| raw.get_document(name).ok().map(RawDocument::to_owned);
-    let document = part(if kind == ChangeKind::Delete { "fullDocumentBeforeChange" } else { "fullDocument" });
+    let before = part("fullDocumentBeforeChange");
     let description = raw.get_document("updateDescription").ok().filter(|_| kind == ChangeKind::Update);
+    let document = match (kind, &before, description) {
+        (ChangeKind::Delete, ..) => before,
+        (_, Some(before), Some(description)) => after(before, description).or_else(|| part("fullDocument")),
+        _ => part("fullDocument"),
+    };
     Some(ChangeEvent {
         token: ResumeToken::read(raw.get_document("_id").ok()?)?,
         kind,
@@ -480,6 +535,50 @@ fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
         description: description.map(|told| describe(told, document.as_deref())),
         document,
     })
+}
+
+/// The version that an update has made of the one before it; none where a name in it could mean another path.
+fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentBuf> {
+    let mut set = RawDocumentBuf::new();
+    let mut unset = RawDocumentBuf::new();
+    for array in array(description, "truncatedArrays").into_iter().flatten().flatten() {
+        let (field, size) = (array.as_document()?.get_str("field").ok()?, get(array.as_document()?, "newSize")?);
+        let RawBsonRef::Array(items) = Path::new(field).value_in(before)? else { return None };
+        let mut shorter = RawArrayBuf::new();
+        let size = usize::try_from(query::integer(size)?).ok()?;
+        items.into_iter().flatten().take(size).for_each(|item| shorter.push(item));
+        append(&mut set, field, &shorter);
+    }
+    // What goes on within an array that became shorter cannot be told in one step.
+    if set.is_empty() {
+        elements(description.get_document("updatedFields").ok()?)
+            .for_each(|(path, value)| append(&mut set, path, value));
+    } else if !description.get_document("updatedFields").is_ok_and(RawDocument::is_empty) {
+        return None;
+    }
+    for path in array(description, "removedFields").into_iter().flatten().flatten().filter_map(|path| path.as_str()) {
+        append(&mut unset, path, true);
+    }
+    if has_odd_names(before)
+        || get(description, "disambiguatedPaths")
+            .is_some_and(|paths| paths.as_document().is_some_and(|paths| !paths.is_empty()))
+    {
+        return None;
+    }
+    let mut update = RawDocumentBuf::new();
+    for (operator, fields) in [("$set", &set), ("$unset", &unset)] {
+        if !fields.is_empty() {
+            append(&mut update, operator, fields);
+        }
+    }
+    if update.is_empty() {
+        return Some(before.to_owned());
+    }
+    Update::parse(&update).ok()?.apply(before, &Filter::all(), &SystemEnvironment).ok()
+}
+
+fn array<'a>(document: &'a RawDocument, name: &str) -> Option<&'a RawArray> {
+    document.get_array(name).ok()
 }
 
 /// `updateDescription` with its two members alone; an array that has become shorter is told whole, as far as it is known.
