@@ -712,6 +712,20 @@ declare namespace Realm {
       options?: ProgressOptions & { ignoreIndexes?: boolean },
     ): Promise<{ written: number; unchanged: number; reported: string[] }>;
     /**
+     * Carries all that the store has, users and sessions too, to another store: documents to the byte, and indexes. Compares both by
+     * count and hash. What is there already, the same to the byte, is left as it is, so that what was interrupted can be begun again.
+     * Nobody else should write to either meanwhile.
+     *
+     * @param to - `sqlite:PATH` or `mongodb://…`
+     * @param options.databases - of these databases alone
+     * @param options.ignoreIndexes - leaves out indexes of kinds that Userkeep does not have, and reports them
+     * @throws where the other store has another document of an `_id`, or documents of its own in one of the collections
+     */
+    migrate(
+      to: string,
+      options?: ProgressOptions & { databases?: string[]; ignoreIndexes?: boolean },
+    ): Promise<{ collections: number; written: number; unchanged: number; reported: string[] }>;
+    /**
      * Looks for what is wrong with the store: damage, indexes that do not agree with the documents, change events that do not
      * agree with what has become of them.
      *

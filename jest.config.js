@@ -4,14 +4,19 @@
 const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
 
 /** Those that run on MongoDB too, of what is in this process alone. */
-const ON_MONGODB = ["realm-web", "serve", "serve-watch", "abuse", "indexes"];
+const ON_MONGODB = ["realm-web", "serve", "serve-watch", "abuse", "mongodb"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 
 module.exports = {
   testTimeout: 60_000,
   projects: [
-    { displayName: "embedded", testEnvironment: "node", testMatch: suites(["*"]) },
+    {
+      displayName: "embedded",
+      testEnvironment: "node",
+      testMatch: suites(["*"]),
+      testPathIgnorePatterns: ["/mongodb.test.js$"],
+    },
     {
       displayName: "remote",
       testEnvironment: "node",

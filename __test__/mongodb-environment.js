@@ -12,7 +12,9 @@ class MongoEnvironment extends TestEnvironment {
     await super.setup();
     const uri = process.env.MONGODB_URI;
     if (!uri) {
-      throw new Error("MONGODB_URI names no MongoDB-compatible server: `npm test` starts one, or scripts/test-server.mjs");
+      throw new Error(
+        "MONGODB_URI names no MongoDB-compatible server: `npm test` starts one, or scripts/test-server.mjs",
+      );
     }
     this.client = new MongoClient(uri, { serverSelectionTimeoutMS: 5000 });
     this.global.databases = {

@@ -11,7 +11,7 @@ const USAGE = `Usage: userkeep <command> [options]
   keys rotate   make a new key to sign tokens with; the old ones verify until their last token has expired
     for both:
       --definition DIR     the definition's directory (else USERKEEP_DEFINITION, else ./userkeep)
-      --store URI          sqlite:PATH or memory: (else USERKEEP_STORE, else a file in .userkeep)
+      --store URI          sqlite:PATH, memory: or mongodb://… (else USERKEEP_STORE, else a file in .userkeep)
       --app ID             the app's id, if the definition does not have it
     for serve:
       --host HOST          the address to listen on (127.0.0.1)
@@ -30,9 +30,13 @@ const USAGE = `Usage: userkeep <command> [options]
   backup FILE   copy the store into FILE, as it is at one moment, while it goes on being used
   export DIR    write a dump into DIR, as mongodump does
   import DIR    read such a dump in; documents that are there already are never overwritten
+  migrate       carry a store to another one, with users and sessions, documents and indexes, and compare both
+      --from URI           sqlite:PATH, or mongodb://…
+      --to URI             the same
+      --database NAME      of this database alone; may be repeated
   doctor        look for what is wrong with the store; exit status 1 if there is anything
-    for all four, --store and --app as above, and
-      --ignore-indexes     import: leave out indexes of kinds that Userkeep does not have
+    for these, but for migrate, --store and --app as above, and
+      --ignore-indexes     import, migrate: leave out indexes of kinds that Userkeep does not have
       --repair             doctor: make indexes anew that do not agree with the documents
   init [DIR]    write a definition that runs the quickstart into DIR (./userkeep)
   check [DIR]   list every problem of the definition in DIR (./userkeep); exit status 1 if there is any
@@ -195,6 +199,32 @@ async function importDump(args) {
   say(`read ${answer.written} documents into ${store}; ${answer.unchanged} were there already`);
 }
 
+async function migrate(args) {
+  const flags = { from: text, to: text, database: list, "ignore-indexes": { type: "boolean" } };
+  const { from, to, database, "ignore-indexes": ignoreIndexes } = parse(args, flags, 0).values;
+  for (const [name, value] of Object.entries({ from, to })) {
+    if (value === undefined) {
+      throw new UsageError(`--${name} is missing\n\n${USAGE}`);
+    }
+  }
+  const { openStore } = require("../lib/backend.js");
+  const { backend, store } = openStore({ store: from });
+  const { onProgress, end } = progressBar();
+  try {
+    const answer = await backend.migrate(to, { databases: database, ignoreIndexes, onProgress });
+    end();
+    for (const line of answer.reported) {
+      say(`warning: ${line}`);
+    }
+    const { collections, written, unchanged } = answer;
+    say(`carried ${written} documents of ${collections} collections over from ${store}; ${unchanged} were there already`);
+    say("both have the same documents, by count and hash");
+  } finally {
+    end();
+    await backend.close();
+  }
+}
+
 async function doctor(args) {
   const flags = { repair: { type: "boolean" } };
   const work = (backend, _nothing, options) => backend.check(options);
@@ -247,7 +277,7 @@ async function check(args) {
   }
 }
 
-const COMMANDS = { serve, keys, backup, export: exportDump, import: importDump, doctor, init, check };
+const COMMANDS = { serve, keys, backup, export: exportDump, import: importDump, migrate, doctor, init, check };
 
 async function main([name, ...args]) {
   if (name === undefined || name === "help" || name === "--help") {

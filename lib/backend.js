@@ -7,7 +7,7 @@ const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js")
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
-const { resolveConfiguration, withoutPassword } = require("./configuration.js");
+const { resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 
 /** How often is told how far something is, in milliseconds. */
@@ -60,6 +60,18 @@ class Backend {
     const { ignoreIndexes = false } = options;
     return this.#long(options, (handle) =>
       native.importDump(bridge, handle, path.resolve(directory), Boolean(ignoreIndexes)),
+    );
+  }
+
+  async migrate(to, options = {}) {
+    const { ignoreIndexes = false, databases = [] } = options;
+    const names = assert.array(databases, "databases").map((name) => assert.string(name, "databases"));
+    const address = storeAddress(assert.string(to, "to"), "The other store");
+    if (address === "") {
+      throw new Error("What is carried to a store in memory would be gone at once");
+    }
+    return this.#long(options, (handle) =>
+      native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
     );
   }
 

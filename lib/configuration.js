@@ -228,4 +228,4 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   };
 }
 
-module.exports = { MetadataMode, resolveConfiguration, withoutPassword };
+module.exports = { MetadataMode, resolveConfiguration, storeAddress, withoutPassword };

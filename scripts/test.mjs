@@ -8,6 +8,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { hostTriple } from "./run.mjs";
+import { start } from "./test-server.mjs";
 
 const { values: options } = parseArgs({ options: { shared: { type: "string" }, only: { type: "string" } } });
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -39,9 +40,10 @@ function cargoTest() {
   return { passed: sum(1), failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
-function jest() {
+/** One run of jest: the suites on MongoDB share a server, and so run one after the other. */
+function jestRun(args) {
   const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-jest-")), "report.json");
-  const { ok, output } = command("npx", ["jest", "--ci", "--json", `--outputFile=${report}`]);
+  const { ok, output } = command("npx", ["jest", "--ci", "--json", `--outputFile=${report}`, ...args]);
   if (!fs.existsSync(report)) {
     return { ...FAILED, output };
   }
@@ -82,7 +84,8 @@ const checks = {
   "cargo test": cargoTest,
   biome: () => single("npx", ["biome", "check", "--error-on-warnings", "."]),
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
-  jest,
+  jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
+  "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   examples,
 };
 /** How many cases of each seed are compared with the other server. */
@@ -94,16 +97,10 @@ const CASES = 20_000;
  * faults tries other seeds: `npm run differential -- --seed …`.
  */
 function differential() {
-  let uri;
-  try {
-    uri = testServer();
-  } catch (error) {
-    return { ...FAILED, output: error.message };
-  }
   const counts = { passed: 0, failed: 0, output: "" };
   for (const seed of [1, 2]) {
     // `cargo test` has built it.
-    const arguments_ = ["--seed", `${seed}`, "--cases", `${CASES}`, "--against", uri];
+    const arguments_ = ["--seed", `${seed}`, "--cases", `${CASES}`, "--against", process.env.MONGODB_URI ?? ""];
     const { ok, output } = command(`target/${TARGET}/debug/examples/differential`, arguments_);
     counts[ok ? "passed" : "failed"] += 1;
     counts.output += ok ? "" : output;
@@ -111,26 +108,23 @@ function differential() {
   return counts;
 }
 
-/** A MongoDB-compatible server: the one that `MONGODB_URI` names, or one of our own for as long as the tests run. */
-function testServer() {
+/** Has `MONGODB_URI` name a MongoDB-compatible server: where it does not yet, one of our own for as long as the tests run. */
+async function startServer() {
   if (process.env.MONGODB_URI) {
-    return process.env.MONGODB_URI;
+    return;
   }
-  const script = path.resolve(options.shared, "bin/mongo-test-server.sh");
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-server-"));
-  const { status, stdout, stderr } = spawnSync(script, ["start", directory], {
-    encoding: "utf8",
-    env: { ...process.env, MONGO_TEST_SERVER_FLAGS: "--cache-size 256M" },
-  });
-  if (status !== 0) {
-    throw new Error(`no MongoDB-compatible server: name one by MONGODB_URI, or \`${script} install rust\`\n${stderr}`);
+  try {
+    process.env.MONGODB_URI = await start(directory);
+  } catch (error) {
+    // What needs it fails, and says so.
+    console.error(error.message);
+    return;
   }
   process.on("exit", () => {
-    spawnSync(script, ["stop", directory]);
+    spawnSync(process.execPath, ["scripts/test-server.mjs", "stop", directory], { cwd: ROOT });
     fs.rmSync(directory, { recursive: true, force: true });
   });
-  process.env.MONGODB_URI = stdout.trim();
-  return process.env.MONGODB_URI;
 }
 
 if (options.shared) {
@@ -141,6 +135,7 @@ if (options.shared) {
     single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
 }
 
+await startServer();
 const total = { passed: 0, failed: 0 };
 for (const [name, run] of Object.entries(checks)) {
   if (options.only && options.only !== name) {

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use backend::dump::{self, Import};
+use backend::{
+    dump::{self, Import},
+    migrate,
+};
 use bson::{RawBson, raw::RawArrayBuf, rawdoc};
 use client::Error;
 use napi::{Env, bindgen_prelude::External};
@@ -10,7 +13,7 @@ use napi_derive::napi;
 
 use crate::{
     bridge::{Bridge, Opened, Started},
-    operations::wrap,
+    operations::{address, wrap},
 };
 
 /// How far the work of a handle is.
@@ -77,6 +80,33 @@ pub fn import_dump<'env>(
         Ok(wrap(&RawBson::Document(rawdoc! {
             "written": imported.written.cast_signed(),
             "unchanged": imported.unchanged.cast_signed(),
+            "reported": reported,
+        })))
+    })
+}
+
+/// Carries what a store has to another one; answers with `{ collections, written, unchanged, reported }`.
+#[napi]
+pub fn migrate_store<'env>(
+    env: &'env Env,
+    bridge: &External<Bridge>,
+    handle: u32,
+    to: String,
+    databases: Vec<String>,
+    ignore_indexes: bool,
+) -> napi::Result<Started<'env>> {
+    bridge.run(env, handle, false, move |opened| async move {
+        let to = backend::open_store(&address(&to)).map_err(failed)?;
+        let selection = migrate::Selection { databases, ignore_indexes };
+        let migrated = migrate::migrate(&*store(&opened)?, &*to, &selection, opened.progress()).await;
+        to.close().await;
+        let migrated = migrated.map_err(failed)?;
+        let mut reported = RawArrayBuf::new();
+        migrated.reported.iter().for_each(|line| reported.push(line.as_str()));
+        Ok(wrap(&RawBson::Document(rawdoc! {
+            "collections": migrated.collections.cast_signed(),
+            "written": migrated.documents.written.cast_signed(),
+            "unchanged": migrated.documents.unchanged.cast_signed(),
             "reported": reported,
         })))
     })

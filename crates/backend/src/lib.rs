@@ -21,5 +21,5 @@ pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use request::{Request, Response};
 pub use secret::Secret;
-pub use store::{Durability, Progress, Retention, Store, dump};
-pub use stores::{DataSources, StoreAddress};
+pub use store::{Durability, Progress, Retention, Store, dump, migrate};
+pub use stores::{DataSources, StoreAddress, open_store};

@@ -121,6 +121,15 @@ impl Opened {
     }
 }
 
+/// Opens a store alone, without an app.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
+    let keeping = Keeping { durability: Durability::default(), retention: Retention::default() };
+    Opened::open(address, &Environment::system(), keeping)?.view(None)
+}
+
 impl Stores {
     /// One store for all.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {

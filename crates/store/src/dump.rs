@@ -6,7 +6,8 @@ mod names;
 mod read;
 mod write;
 
-pub use read::{Import, Imported};
+pub use crate::copy::Imported;
+pub use read::Import;
 pub use write::export;
 
 use std::path::Path;

@@ -96,6 +96,12 @@ pub enum Error {
         "this needs a transaction, which the database does not have: it is a server alone, and not a replica set. Nothing was written"
     )]
     NeedsTransaction,
+    /// A migration cannot be carried out, or has not been.
+    #[error("{reason}")]
+    Migration {
+        /// What is in the way.
+        reason: String,
+    },
     /// Something that this kind of store leaves to its own tools.
     #[error("{0}")]
     Unsupported(&'static str),

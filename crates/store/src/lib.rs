@@ -5,11 +5,13 @@
 //! check and what it allows are one.
 
 mod change;
+mod copy;
 pub mod dump;
 mod environment;
 mod error;
 mod guard;
 mod index;
+pub mod migrate;
 mod mongo;
 mod progress;
 mod request;
@@ -93,6 +95,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The indexes of a collection, but for that on `_id`, which every collection has; `None` where there is no such collection.
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>>;
+
+    /// The names of indexes of kinds that Userkeep does not have, and what is in the way.
+    fn unknown_indexes(&self, _namespace: Namespace) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Removes an index by its name.
     ///

@@ -139,12 +139,17 @@ impl Store for MongoStore {
     }
 
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
+        async move { self.list_indexes(&namespace, &mut |_, _| {}).await }.boxed()
+    }
+
+    fn unknown_indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
         async move {
+            let mut unknown = Vec::new();
             let mut odd = |index: &bson::raw::RawDocument, error: Error| {
-                let name = index.get_str("name").unwrap_or_default();
-                tracing::debug!(%namespace, name, %error, "an index is of a kind that Userkeep does not have");
+                unknown.push((index.get_str("name").unwrap_or_default().to_owned(), error.to_string()));
             };
-            self.list_indexes(&namespace, &mut odd).await
+            self.list_indexes(&namespace, &mut odd).await?;
+            Ok(unknown)
         }
         .boxed()
     }

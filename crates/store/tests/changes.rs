@@ -156,7 +156,7 @@ async fn what_expires_is_told_as_deleted_and_nothing_of_what_is_nobodys_to_watch
     let settings = Settings { unwatched: Some("userkeep"), ..Settings::default() };
     let store = open(Location::File(directory.path().join("store.sqlite")), settings);
     let sessions = Namespace::new("Userkeep_app", "sessions");
-    let mut stream = store.watch(Watch { namespace: sessions.clone(), after: None }).await.unwrap();
+    let mut stream = store.watch(Watch { namespace: sessions.clone(), after: None, is_judged: false }).await.unwrap();
     store.ensure_indexes(people(), vec![Index::on(query::Path::new("at")).expiring(0)]).await.unwrap();
     store.write(insert_into(sessions, vec![doc! { "_id": 1 }])).await.unwrap();
     assert!(is_silent(&mut stream).await);

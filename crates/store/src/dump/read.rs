@@ -1,19 +1,17 @@
 use std::{
-    collections::HashMap,
     fs::File,
     io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
-use bson::{
-    Bson, RawBson,
-    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
-    rawdoc,
-};
-use query::{Filter, MAX_DOCUMENT_SIZE, encode_key, get, validate};
+use bson::{Bson, raw::RawDocumentBuf};
+use query::{MAX_DOCUMENT_SIZE, validate};
 
 use super::{DOCUMENTS, METADATA, at, names::unescape};
-use crate::{Error, Find, Index, Namespace, Operation, Progress, Result, Store, Write};
+use crate::{
+    Index, Namespace, Progress, Result, Store,
+    copy::{self, Imported},
+};
 
 /// How much is written in one commit: so many documents, or so many bytes of them.
 const BATCH: usize = 500;
@@ -32,15 +30,6 @@ struct Collection {
     namespace: Namespace,
     path: PathBuf,
     indexes: Vec<Index>,
-}
-
-/// What reading a dump in has come to.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Imported {
-    /// How many documents were written.
-    pub written: u64,
-    /// How many were there already, the same to the byte.
-    pub unchanged: u64,
 }
 
 impl Import {
@@ -145,7 +134,7 @@ impl Collection {
             if batch.is_empty() {
                 break;
             }
-            self.insert(store, batch, imported).await.map_err(|error| {
+            copy::insert_missing(store, &self.namespace, batch, imported).await.map_err(|error| {
                 let last = documents.number;
                 at(&self.path, format!("documents {} to {last}, from byte {begun} on: {error}", first + 1))
             })?;
@@ -154,39 +143,6 @@ impl Collection {
         // Also where there are no documents, so that the collection is there.
         progress.begin(format!("{} indexes", self.namespace), 0);
         store.ensure_indexes(self.namespace.clone(), self.indexes.clone()).await.map_err(|error| at(&self.path, error))
-    }
-
-    /// Inserts those documents that are not there yet.
-    async fn insert(&self, store: &dyn Store, batch: Vec<RawDocumentBuf>, imported: &mut Imported) -> Result<()> {
-        let mut ids = RawArrayBuf::new();
-        batch.iter().filter_map(|document| get(document, "_id")).for_each(|id| ids.push(id));
-        let filter = Filter::parse(&rawdoc! { "_id": { "$in": ids } })?;
-        let found = store.find(Find::new(self.namespace.clone(), filter)).await?;
-        let key = |document: &RawDocument| get(document, "_id").map(encode_key);
-        let there: HashMap<_, _> = found.iter().map(|document| (key(document), document)).collect();
-        let mut missing = Vec::new();
-        for document in batch {
-            match there.get(&key(&document)) {
-                Some(other) if other.as_bytes() == document.as_bytes() => imported.unchanged += 1,
-                Some(other) => {
-                    let id = get(other, "_id").map(|id| Bson::try_from(RawBson::from(id)));
-                    let id = id.and_then(Result::ok).unwrap_or(Bson::Null);
-                    return Err(Error::DuplicateKey {
-                        namespace: self.namespace.clone(),
-                        index: "_id_".into(),
-                        key: format!("{{ _id: {id} }}, whose document is another one"),
-                    });
-                }
-                None => missing.push(document),
-            }
-        }
-        let count = missing.len() as u64;
-        if count > 0 {
-            let operation = Operation::Insert(missing);
-            store.write(vec![Write { namespace: self.namespace.clone(), operation, guard: None }]).await?;
-        }
-        imported.written += count;
-        Ok(())
     }
 }
 

@@ -82,18 +82,16 @@ impl Shared {
         environment: Arc<dyn Environment + Send + Sync>,
         own: Option<&'static str>,
     ) -> Result<Self> {
-        let parsed = ConnectionString::parse(address).map_err(|error| {
+        let mut parsed = ConnectionString::parse(address).map_err(|error| {
             let message = match *error.kind {
                 mongodb::error::ErrorKind::InvalidArgument { message, .. } => message,
                 other => other.to_string(),
             };
             Error::Address { reason: told(address, &message) }
         })?;
-        #[allow(
-            deprecated,
-            reason = "the driver has no time limit of its own for an operation; this is what people set"
-        )]
-        let timeout = parsed.socket_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
+        // The driver has no time limit for an operation, and refuses the one that others have.
+        #[allow(deprecated, reason = "it is deprecated because the driver does nothing about it")]
+        let timeout = parsed.socket_timeout.take().filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
         let elsewhere =
             parsed.read_preference.as_ref().is_some_and(|preference| *preference != ReadPreference::Primary);
         Ok(Self {

@@ -278,7 +278,9 @@ impl MongoStore {
         let Find { namespace, filter, sort, projection, limit, guard, .. } = find;
         let question = Question::new(&filter, guard.as_deref())?;
         let mut command = doc! { "find": &*namespace.collection, "filter": question.filter };
-        if let Some(sort) = sort_document(sort.as_ref())? {
+        let sort = sort_document(sort.as_ref())?;
+        let is_sorted = sort.is_some();
+        if let Some(sort) = sort {
             command.insert("sort", sort);
         }
         if let Some(projection) = projection {
@@ -290,7 +292,9 @@ impl MongoStore {
         let database = self.shared.client().await?.database(&namespace.database);
         let explain = database.run_command(doc! { "explain": command, "verbosity": "executionStats" });
         let told = self.shared.within(false, async { explain.await }).await?;
-        Ok(explanation(&told))
+        let mut explanation = explanation(&told);
+        explanation.sorted_by_index &= is_sorted && explanation.index.is_some();
+        Ok(explanation)
     }
 }
 

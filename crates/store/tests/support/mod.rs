@@ -1,7 +1,18 @@
 //! The MongoDB-compatible server that the tests are run against.
-#![allow(dead_code, clippy::expect_used, reason = "each test uses a part of it, and none goes on without a server")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "each test uses a part of it, and none goes on without a server"
+)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+pub mod proxy;
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// Its address. Without one the tests fail: what they check would not have been checked.
 pub fn server() -> String {
@@ -14,4 +25,58 @@ pub fn server() -> String {
 pub fn fresh_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A server of a test's own, that it can stop and start again.
+pub struct OwnServer {
+    directory: tempfile::TempDir,
+    flags: Vec<String>,
+    pub uri: String,
+}
+
+impl OwnServer {
+    /// Starts one, with flags of its own beside those of all.
+    pub fn start(flags: &[&str]) -> Self {
+        let mut server = Self {
+            directory: tempfile::tempdir().unwrap(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            uri: String::new(),
+        };
+        server.uri = server.run("start");
+        server
+    }
+
+    /// Stops it, and starts it again on what it has kept, at the same address.
+    pub fn restart(&self) {
+        self.stop();
+        assert_eq!(self.run("start"), self.uri);
+    }
+
+    /// Stops it.
+    pub fn stop(&self) {
+        self.run("stop");
+    }
+
+    /// Starts it again.
+    pub fn go_on(&self) {
+        assert_eq!(self.run("start"), self.uri);
+    }
+
+    fn run(&self, command: &str) -> String {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-server.mjs");
+        let mut run = Command::new("node");
+        run.arg(script).arg(command).arg(self.directory.path());
+        if command == "start" {
+            run.args(&self.flags);
+        }
+        let output = run.output().expect("node runs the server of the tests");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }

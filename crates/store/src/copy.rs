@@ -1,0 +1,62 @@
+//! Documents that come from elsewhere: only those are written that are not there yet, so that what was interrupted can be begun again.
+
+use std::collections::HashMap;
+
+use bson::{
+    Bson, RawBson,
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use query::{Filter, encode_key, get};
+
+use crate::{Error, Find, Namespace, Operation, Result, Store, Write};
+
+/// What reading documents in has come to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// How many documents were written.
+    pub written: u64,
+    /// How many were there already, the same to the byte.
+    pub unchanged: u64,
+}
+
+/// Inserts those documents that are not there yet.
+///
+/// # Errors
+/// `DuplicateKey` where another document has the `_id` of one.
+pub(crate) async fn insert_missing(
+    store: &dyn Store,
+    namespace: &Namespace,
+    batch: Vec<RawDocumentBuf>,
+    imported: &mut Imported,
+) -> Result<()> {
+    let mut ids = RawArrayBuf::new();
+    batch.iter().filter_map(|document| get(document, "_id")).for_each(|id| ids.push(id));
+    let filter = Filter::parse(&rawdoc! { "_id": { "$in": ids } })?;
+    let found = store.find(Find::new(namespace.clone(), filter)).await?;
+    let key = |document: &RawDocument| get(document, "_id").map(encode_key);
+    let there: HashMap<_, _> = found.iter().map(|document| (key(document), document)).collect();
+    let mut missing = Vec::new();
+    for document in batch {
+        match there.get(&key(&document)) {
+            Some(other) if other.as_bytes() == document.as_bytes() => imported.unchanged += 1,
+            Some(other) => {
+                let id = get(other, "_id").map(|id| Bson::try_from(RawBson::from(id)));
+                let id = id.and_then(Result::ok).unwrap_or(Bson::Null);
+                return Err(Error::DuplicateKey {
+                    namespace: namespace.clone(),
+                    index: "_id_".into(),
+                    key: format!("{{ _id: {id} }}, whose document is another one"),
+                });
+            }
+            None => missing.push(document),
+        }
+    }
+    let count = missing.len() as u64;
+    if count > 0 {
+        let operation = Operation::Insert(missing);
+        store.write(vec![Write { namespace: namespace.clone(), operation, guard: None }]).await?;
+    }
+    imported.written += count;
+    Ok(())
+}

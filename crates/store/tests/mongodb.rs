@@ -1,0 +1,608 @@
+//! What a store on MongoDB does beyond what every store does: several nodes at once, a way to the server that is bad, and servers
+//! that cannot do everything.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bson::{
+    Document, RawBson, doc,
+    raw::{RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use query::{Filter, Path, Update};
+use store::{
+    Change, ChangeKind, ChangeStream, Denied, Error, Find, Guard, GuardFilters, Index, Modify, MongoStore, Namespace,
+    Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment, Watch, Write,
+};
+use support::{
+    OwnServer, fresh_database,
+    proxy::{Cut, Member, Proxy},
+    server,
+};
+
+fn open(uri: &str) -> Arc<MongoStore> {
+    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
+}
+
+fn fresh() -> Namespace {
+    Namespace::new(&fresh_database(), "things")
+}
+
+fn raw(document: Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).unwrap()
+}
+
+fn filter(filter: Document) -> Filter {
+    Filter::parse(&raw(filter)).unwrap()
+}
+
+fn insert(namespace: &Namespace, documents: Vec<Document>) -> Write {
+    let documents = documents.into_iter().map(raw).collect();
+    Write { namespace: namespace.clone(), operation: Operation::Insert(documents), guard: None }
+}
+
+fn modify(namespace: &Namespace, modify: Modify, guard: Option<Arc<dyn Guard>>) -> Write {
+    Write { namespace: namespace.clone(), operation: Operation::modify(modify), guard }
+}
+
+fn update(find: Document, update: Document) -> Modify {
+    let update = Update::parse(&raw(update)).unwrap();
+    Modify::new(filter(find), false, Change::Update { update, upsert: false })
+}
+
+async fn write(store: &dyn Store, write: Write) -> Result<Outcome> {
+    Ok(store.write(vec![write]).await?.remove(0))
+}
+
+async fn all(store: &dyn Store, namespace: &Namespace) -> Vec<Document> {
+    let found = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap();
+    found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
+}
+
+/// Lets somebody see and write what he or she owns; says so in filters, or does not.
+struct Owner {
+    name: &'static str,
+    filters: Option<GuardFilters>,
+}
+
+impl Owner {
+    fn judging(name: &'static str) -> Arc<dyn Guard> {
+        Arc::new(Self { name, filters: None })
+    }
+
+    fn by_filter(name: &'static str) -> Arc<dyn Guard> {
+        let own = Filter::equals("owner", RawBson::String(name.to_owned()));
+        let paths = vec![Path::new("owner")];
+        let filters = GuardFilters { seen: own.clone(), updatable: own.clone(), deletable: own, paths };
+        Arc::new(Self { name, filters: Some(filters) })
+    }
+}
+
+impl Guard for Owner {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        document.get_str("owner").is_ok_and(|owner| owner == self.name)
+    }
+
+    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+        let allowed = [before, after].into_iter().flatten().all(|document| self.may_see(document));
+        if allowed { Ok(()) } else { Err(Denied("write not permitted".into())) }
+    }
+
+    fn filters(&self) -> Option<&GuardFilters> {
+        self.filters.as_ref()
+    }
+}
+
+fn is_unavailable(error: &Error, maybe: bool) -> bool {
+    matches!(error, Error::Unavailable { maybe_written, .. } if *maybe_written == maybe)
+}
+
+/// One node gives a document away and takes it back all the time; another writes to it as one of its owners.
+async fn race(guard: Arc<dyn Guard>, sets: Document) {
+    let (one, other) = (open(&server()), open(&server()));
+    let namespace = fresh();
+    write(&*one, insert(&namespace, vec![doc! { "_id": 1, "owner": "a", "by_a": 0, "n": 0 }])).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let giving = {
+        let (namespace, is_over) = (namespace.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut given = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let owner = if given % 2 == 0 { "b" } else { "a" };
+                let give = Modify {
+                    returning: Returning::Before,
+                    ..update(doc! { "_id": 1 }, doc! { "$set": { "owner": owner, "by_a": 0 } })
+                };
+                let before = write(&*one, modify(&namespace, give, None)).await.unwrap().document.unwrap();
+                // While it was the other's, nobody has written to it as this one.
+                if before.get_str("owner").unwrap() == "b" {
+                    assert_eq!(before.get_i32("by_a").unwrap(), 0, "{before:?}");
+                }
+                given += 1;
+            }
+            given
+        })
+    };
+    let (mut written, mut refused) = (0, 0);
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end || written < 5 || refused < 5 {
+        let change = modify(&namespace, update(doc! { "n": { "$gte": 0 } }, sets.clone()), Some(Arc::clone(&guard)));
+        match write(&*other, change).await {
+            Ok(outcome) if outcome.matched == 1 => written += 1,
+            Ok(_) | Err(Error::Denied(_)) => refused += 1,
+            Err(error) => assert!(error.to_string().contains("again and again"), "{error}"),
+        }
+    }
+    is_over.store(true, Ordering::SeqCst);
+    assert!(giving.await.unwrap() > 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_filter_can_ask_is_asked_with_the_write() {
+    race(Owner::by_filter("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1 } }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_judged_is_written_only_while_it_is_the_same() {
+    race(Owner::judging("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1 } }).await;
+    // An update of what the guard asks about is judged, too, whatever filters there are.
+    race(Owner::by_filter("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1, "owner": "a" } }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_documents_under_a_guard_change_together_or_not_at_all() {
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, (0..5).map(|n| doc! { "_id": n, "owner": "a", "n": 0 }).collect()))
+        .await
+        .unwrap();
+    let increment = || {
+        let Modify { filter, change, .. } = update(doc! { "owner": "a" }, doc! { "$inc": { "n": 1 } });
+        modify(&namespace, Modify::new(filter, true, change), Some(Owner::judging("a")))
+    };
+    // Of several at once none loses what another has written.
+    let tasks: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, writes) = (Arc::clone(&store), [increment(), increment()]);
+            tokio::spawn(async move {
+                for increment in writes {
+                    assert_eq!(write(&*store, increment).await.unwrap().modified, 5);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(all(&*store, &namespace).await.iter().all(|document| document.get_i32("n").unwrap() == 8));
+
+    let give = Update::parse(&rawdoc! { "$set": { "owner": "b" } }).unwrap();
+    let give = Modify::new(filter(doc! { "_id": { "$gt": 2 } }), true, Change::Update { update: give, upsert: false });
+    let denied = write(&*store, modify(&namespace, give, Some(Owner::by_filter("a")))).await.unwrap_err();
+    assert!(matches!(denied, Error::Denied(_)), "{denied}");
+    assert!(all(&*store, &namespace).await.iter().all(|document| document.get_str("owner").unwrap() == "a"));
+}
+
+/// What becomes of a document is told alike, whether the server was asked or the document judged.
+#[tokio::test]
+async fn a_guard_says_the_same_by_filters_and_without() {
+    let store = open(&server());
+    let documents = || {
+        vec![
+            doc! { "_id": 1, "owner": "a", "n": 1, "tags": ["x", "y"], "deep": { "a": 1 } },
+            doc! { "_id": 2, "owner": "b", "n": 2 },
+            doc! { "_id": 3, "owner": "a", "n": 3, "tags": [] },
+        ]
+    };
+    let updates = [
+        doc! { "$set": { "n": 10, "deep.b.c": true }, "$push": { "tags": "z" } },
+        doc! { "$unset": { "tags": 1, "deep": 1 }, "$rename": { "n": "m" } },
+        doc! { "$set": { "owner": "b" } },
+        doc! { "$set": { "owner": "a", "x.$y": 1 } },
+        doc! { "$pop": { "tags": 1 }, "$mul": { "n": 2.5 } },
+        doc! { "owner": "a", "whole": true },
+        doc! { "owner": "b" },
+        doc! { "$currentDate": { "at": { "$type": "date" } } },
+    ];
+    let mut changed = 0;
+    for change in updates {
+        let Ok(update) = Update::parse(&raw(change.clone())) else { continue };
+        for find in [doc! { "n": { "$gte": 0 } }, doc! { "_id": 2 }, doc! { "_id": 3 }, doc! { "n": 7, "owner": "a" }] {
+            for (upsert, returning) in
+                [(false, Returning::Nothing), (true, Returning::After), (false, Returning::Before)]
+            {
+                let mut told = Vec::new();
+                for guard in [Owner::judging("a"), Owner::by_filter("a")] {
+                    let namespace = fresh();
+                    write(&*store, insert(&namespace, documents())).await.unwrap();
+                    let change = Change::Update { update: update.clone(), upsert };
+                    let modify_ = Modify { returning, ..Modify::new(filter(find.clone()), false, change) };
+                    let outcome = write(&*store, modify(&namespace, modify_, Some(guard))).await;
+                    changed += usize::from(outcome.as_ref().is_ok_and(|outcome| outcome.modified > 0));
+                    let answer = outcome.map_err(|error| error.to_string()).map(|outcome| {
+                        let document = outcome.document.map(|document| without_time(document.try_into().unwrap()));
+                        // Of who asks for the document, nobody asks for the counts.
+                        let counts = (returning == Returning::Nothing).then_some((outcome.matched, outcome.modified));
+                        (counts, outcome.upserted_id.is_some() && returning == Returning::Nothing, document)
+                    });
+                    let now: Vec<_> = all(&*store, &namespace).await.into_iter().map(without_time).collect();
+                    told.push((answer, now));
+                }
+                assert_eq!(told[0], told[1], "{find} {change} upsert {upsert}");
+            }
+        }
+    }
+    assert!(changed > 20, "{changed}");
+}
+
+/// A document without what differs from one attempt to the next.
+fn without_time(mut document: Document) -> Document {
+    if document.contains_key("at") {
+        document.insert("at", "some time");
+    }
+    if document.get_object_id("_id").is_ok() {
+        document.insert("_id", "new");
+    }
+    document
+}
+
+#[tokio::test]
+async fn of_two_who_want_a_name_one_has_it() {
+    let (one, other) = (open(&server()), open(&server()));
+    for round in 0..10 {
+        let namespace = fresh();
+        let index = || vec![Index::on(Path::new("name")).unique()];
+        let (made, also) = tokio::join!(
+            one.ensure_indexes(namespace.clone(), index()),
+            other.ensure_indexes(namespace.clone(), index())
+        );
+        made.and(also).unwrap();
+        let new = |id: i32| insert(&namespace, vec![doc! { "_id": id, "name": "ada" }]);
+        let (first, second) = tokio::join!(write(&*one, new(1)), write(&*other, new(2)));
+        assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "round {round}");
+        let refused = first.and(second).unwrap_err();
+        assert!(refused.to_string().contains("index: name_1 dup key: { name: \"ada\" }"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
+    let server = OwnServer::start(&["--standalone"]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    let two = vec![insert(&namespace, vec![doc! { "_id": 1 }]), insert(&namespace, vec![doc! { "_id": 2 }])];
+    let error = store.write(two).await.unwrap_err();
+    assert!(matches!(error, Error::NeedsTransaction), "{error}");
+    assert!(error.to_string().contains("Nothing was written"), "{error}");
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1, "owner": "a" }, doc! { "_id": 2, "owner": "a" }]))
+        .await
+        .unwrap();
+    // One document can be written on a condition; several that each must be judged cannot.
+    let mark = || update(doc! { "owner": "a" }, doc! { "$set": { "marked": true } });
+    assert_eq!(write(&*store, modify(&namespace, mark(), Some(Owner::judging("a")))).await.unwrap().modified, 1);
+    let many = |modify: Modify| Modify { multi: true, ..modify };
+    let error = write(&*store, modify(&namespace, many(mark()), Some(Owner::judging("a")))).await.unwrap_err();
+    assert!(matches!(error, Error::NeedsTransaction), "{error}");
+    assert_eq!(write(&*store, modify(&namespace, many(mark()), Some(Owner::by_filter("a")))).await.unwrap().matched, 2);
+    let error = store.watch(Watch { namespace, after: None, is_judged: false }).await.unwrap_err();
+    assert!(error.to_string().contains("a replica set or a sharded cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn queries_go_to_the_members_that_are_asked_for_and_are_not_older_than_what_was_written() {
+    let uri = server();
+    let (primary, near, far) = tokio::join!(Proxy::to(&uri), Proxy::to(&uri), Proxy::to(&uri));
+    let hosts = || [&primary, &near, &far].map(Proxy::host).to_vec();
+    for (proxy, region) in [(&primary, "us"), (&near, "eu"), (&far, "us")] {
+        let is_primary = proxy.host() == primary.host();
+        proxy.introduce(Member { hosts: hosts(), is_primary, tags: doc! { "region": region, "disk": "ssd" } });
+    }
+    let store = open(&format!("mongodb://{}/?replicaSet=tests", primary.host()));
+    let tags = HashMap::from([("region".to_owned(), "eu".to_owned()), ("disk".to_owned(), "ssd".to_owned())]);
+    let preference = ReadPreference { mode: "secondary".to_owned(), tag_sets: vec![tags] };
+    let reading = store.reading_from(&preference).unwrap();
+    let namespace = fresh();
+    write(&reading, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    assert_eq!(all(&reading, &namespace).await, [doc! { "_id": 1 }]);
+    let finds = |proxy: &Proxy| proxy.commands("find").len();
+    assert_eq!([&primary, &near, &far].map(finds), [0, 1, 0], "it is asked who has the tags");
+    let find = near.commands("find").pop().unwrap();
+    assert_eq!(find.get_document("$readPreference").unwrap().get_str("mode").unwrap(), "secondary");
+    assert_eq!([&primary, &near, &far].map(|proxy| proxy.commands("insert").len()), [1, 0, 0]);
+    let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
+    assert!(after.time > 0);
+    // Users and sessions come from the primary, and what is written of them is written to the majority.
+    let own = Namespace::new(&format!("userkeep_{}", fresh_database()), "users");
+    write(&reading, insert(&own, vec![doc! { "_id": 1 }])).await.unwrap();
+    all(&reading, &own).await;
+    assert_eq!([&primary, &near, &far].map(finds), [1, 1, 0]);
+    let insert = primary.commands("insert").pop().unwrap();
+    assert_eq!(insert.get_document("writeConcern").unwrap().get_str("w").unwrap(), "majority");
+
+    let wrong = |mode: &str| ReadPreference { mode: mode.to_owned(), ..preference.clone() };
+    assert!(store.reading_from(&wrong("primary")).unwrap_err().to_string().contains("does not go with tag sets"));
+    assert!(
+        store.reading_from(&wrong("nearby")).unwrap_err().to_string().contains("'nearby' is not a read preference")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_asked_for_again_and_nothing_is_written_twice() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri("serverSelectionTimeoutMS=3000"));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0, "owner": "a", "n": 0 }])).await.unwrap();
+    let increment = || update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
+    let mut expected = 0;
+    for cut in [Cut::BeforeCommand, Cut::BeforeAnswer] {
+        for guard in [None, Some(Owner::by_filter("a")), Some(Owner::judging("a"))] {
+            proxy.cut_at("update", cut, 1);
+            let outcome = write(&*store, modify(&namespace, increment(), guard)).await.unwrap();
+            assert_eq!((outcome.matched, outcome.modified), (1, 1));
+            expected += 1;
+            assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected);
+        }
+        proxy.cut_at("find", cut, 1);
+        assert!(!all(&*store, &namespace).await.is_empty());
+        // As an insert, as an upsert, and in a transaction.
+        proxy.cut_at("insert", cut, 1);
+        let id = format!("{}", expected);
+        write(&*store, insert(&namespace, vec![doc! { "_id": &id }])).await.unwrap();
+        proxy.cut_at("commitTransaction", cut, 1);
+        let two = ["x", "y"].map(|name| insert(&namespace, vec![doc! { "_id": format!("{name}{id}") }]));
+        store.write(two.into()).await.unwrap();
+        assert_eq!(all(&*store, &namespace).await.len(), if cut == Cut::BeforeCommand { 4 } else { 7 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700&socketTimeoutMS=1500"));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0, "owner": "a" }])).await.unwrap();
+    proxy.delay(Duration::from_millis(150));
+    assert_eq!(all(&*store, &namespace).await.len(), 1);
+
+    proxy.silence(true);
+    let begun = Instant::now();
+    let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+    assert!(is_unavailable(&error, false), "{error}");
+    let error = write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap_err();
+    assert!(
+        error.to_string().contains("did not answer within 1.5 s; what was to be written may have been written"),
+        "{error}"
+    );
+    let set = update(doc! { "_id": 0 }, doc! { "$set": { "n": 1 } });
+    let error = write(&*store, modify(&namespace, set, Some(Owner::by_filter("a")))).await.unwrap_err();
+    assert!(is_unavailable(&error, true), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+
+    proxy.silence(false);
+    proxy.close(true);
+    let begun = Instant::now();
+    // Whatever the driver has tried before, it is told that nobody can be reached, and in time.
+    let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+    assert!(error.to_string().contains("none of its members can be reached; nothing was written"), "{error}");
+    assert!(!error.to_string().contains("127.0.0.1"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    proxy.close(false);
+    proxy.delay(Duration::ZERO);
+    let back = async { while store.find(Find::new(namespace.clone(), Filter::all())).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
+}
+
+/// Has the server fail at commands, as it does where its primary changes.
+async fn fail(uri: &str, commands: &[&str], code: i32, times: i32) {
+    let client = mongodb::Client::with_uri_str(uri).await.unwrap();
+    let point = doc! {
+        "configureFailPoint": "failCommand",
+        "mode": if times == 0 { bson::Bson::from("off") } else { bson::bson!({ "times": times }) },
+        "data": { "failCommands": commands.to_vec(), "errorCode": code, "errorLabels": ["RetryableWriteError"] },
+    };
+    client.database("admin").run_command(point).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_changes_is_waited_for_and_else_told() {
+    // Fail points are for all who use a server.
+    let server = OwnServer::start(&[]);
+    let store = open(&format!("{}&serverSelectionTimeoutMS=2000", server.uri));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0, "n": 0 }])).await.unwrap();
+    let mut expected = 0;
+    for code in [10107, 189, 91] {
+        fail(&server.uri, &["update"], code, 1).await;
+        let increment = update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
+        assert_eq!(write(&*store, modify(&namespace, increment, None)).await.unwrap().modified, 1, "{code}");
+        expected += 1;
+        fail(&server.uri, &["find"], code, 1).await;
+        assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected);
+
+        fail(&server.uri, &["update", "find"], code, 10).await;
+        let increment = update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
+        let error = write(&*store, modify(&namespace, increment, None)).await.unwrap_err();
+        assert!(error.to_string().contains("its primary is changing; what was to be written may"), "{code}: {error}");
+        let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+        assert!(error.to_string().contains("its primary is changing; nothing was written"), "{code}: {error}");
+        fail(&server.uri, &[], code, 0).await;
+    }
+}
+
+/// Reads until a number of events have come.
+async fn read(stream: &mut dyn ChangeStream, count: usize) -> Vec<(ChangeKind, i32)> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(30), stream.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("{} of {count} events have come", events.len())).unwrap();
+        events.extend(next.iter().map(|event| (event.kind, event.id().as_i32().unwrap())));
+    }
+    events
+}
+
+async fn watch(store: &MongoStore, namespace: &Namespace) -> Box<dyn ChangeStream> {
+    store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: false }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(watch(&store, &namespace).await);
+    }
+    assert_eq!(proxy.commands("aggregate").len(), 1);
+    let writing = {
+        let (writer, namespace) = (open(&server()), namespace.clone());
+        tokio::spawn(async move {
+            for id in 0..60 {
+                write(&*writer, insert(&namespace, vec![doc! { "_id": id }])).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    };
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.cut();
+    }
+    proxy.close(true);
+    writing.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.close(false);
+    let expected: Vec<_> = (0..60).map(|id| (ChangeKind::Insert, id)).collect();
+    let mut tokens = Vec::new();
+    for stream in &mut streams {
+        assert_eq!(read(&mut **stream, 60).await, expected);
+        tokens.push(stream.position().unwrap());
+    }
+    // Somebody comes back later, is told what he or she has missed, and goes on with the others.
+    let after = Some(tokens.remove(0));
+    let mut back = store.watch(Watch { namespace: namespace.clone(), after, is_judged: false }).await.unwrap();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 100 }, doc! { "_id": 101 }])).await.unwrap();
+    assert_eq!(read(&mut *back, 2).await, [(ChangeKind::Insert, 100), (ChangeKind::Insert, 101)]);
+    let none = store.watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), is_judged: false }).await;
+    assert!(matches!(none, Err(Error::Query(error)) if error.number() == 260));
+    // Whoever waits is not told a thing while there is nothing.
+    assert!(tokio::time::timeout(Duration::from_millis(300), back.next()).await.is_err());
+    store.close().await;
+    let end = tokio::time::timeout(Duration::from_secs(5), back.next()).await.unwrap();
+    assert!(matches!(end, Err(Error::Closed)));
+}
+
+/// Whoever is slower than the events that are kept loses none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_watcher_catches_up() {
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let (mut slow, mut fast) = (watch(&store, &namespace).await, watch(&store, &namespace).await);
+    assert!(tokio::time::timeout(Duration::from_millis(100), slow.next()).await.is_err());
+    let count = 9000;
+    let writer = Arc::clone(&store);
+    let documents: Vec<_> = (0..count).map(|id| doc! { "_id": id }).collect();
+    write(&*writer, insert(&namespace, documents)).await.unwrap();
+    let expected: Vec<_> = (0..count).map(|id| (ChangeKind::Insert, id)).collect();
+    assert_eq!(read(&mut *fast, count as usize).await, expected);
+    assert_eq!(read(&mut *slow, count as usize).await, expected);
+    write(&*writer, insert(&namespace, vec![doc! { "_id": count }])).await.unwrap();
+    assert_eq!(read(&mut *slow, 1).await, [(ChangeKind::Insert, count)]);
+}
+
+/// The version that a change made, whatever has become of the document since.
+#[tokio::test]
+async fn an_event_carries_the_version_that_it_is_about() {
+    let store = open(&server());
+    let namespace = fresh();
+    let mut stream = store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true }).await.unwrap();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1, "list": [1, 2, 3], "deep": { "a": 1 } }])).await.unwrap();
+    for change in [
+        doc! { "$set": { "deep.b": 2 }, "$unset": { "deep.a": 1 } },
+        doc! { "$push": { "list": 4 } },
+        doc! { "$pop": { "list": -1 } },
+        doc! { "whole": true },
+    ] {
+        write(&*store, modify(&namespace, update(doc! { "_id": 1 }, change), None)).await.unwrap();
+    }
+    write(&*store, modify(&namespace, Modify::new(filter(doc! { "_id": 1 }), false, Change::Delete), None))
+        .await
+        .unwrap();
+    let mut versions = Vec::new();
+    while versions.len() < 6 {
+        let next = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap();
+        versions.extend(next.iter().map(|event| Document::try_from(event.known()).unwrap()));
+    }
+    assert_eq!(
+        versions,
+        [
+            doc! { "_id": 1, "list": [1, 2, 3], "deep": { "a": 1 } },
+            doc! { "_id": 1, "list": [1, 2, 3], "deep": { "b": 2 } },
+            doc! { "_id": 1, "list": [1, 2, 3, 4], "deep": { "b": 2 } },
+            doc! { "_id": 1, "list": [2, 3, 4], "deep": { "b": 2 } },
+            doc! { "_id": 1, "whole": true },
+            doc! { "_id": 1, "whole": true },
+        ]
+    );
+}
+
+#[tokio::test]
+async fn pages_hold_every_document_whatever_its_id_is() {
+    let store = open(&server());
+    let namespace = fresh();
+    let mut documents: Vec<_> = (0..1500).map(|n| doc! { "_id": n }).collect();
+    documents.extend((0..1200).map(|n| doc! { "_id": format!("{n}") }));
+    let others = [
+        doc! { "_id": f64::NAN },
+        doc! { "_id": f64::NEG_INFINITY },
+        doc! { "_id": bson::Bson::MinKey },
+        doc! { "_id": bson::Bson::MaxKey },
+        doc! { "_id": null },
+        doc! { "_id": { "a": 1 } },
+        doc! { "_id": bson::oid::ObjectId::new() },
+        doc! { "_id": true },
+        doc! { "_id": bson::DateTime::now() },
+        doc! { "_id": bson::Timestamp { time: 1, increment: 1 } },
+    ];
+    documents.extend(others);
+    let count = documents.len();
+    write(&*store, insert(&namespace, documents)).await.unwrap();
+    let mut seen = std::collections::HashSet::new();
+    let mut after = None;
+    loop {
+        let page = store.page(namespace.clone(), after).await.unwrap();
+        for document in page.documents {
+            assert!(seen.insert(document.into_bytes()));
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), count);
+}
+
+#[test]
+fn an_address_that_is_none_is_told_without_what_is_secret_in_it() {
+    for address in
+        ["mongodb://", "mongodb://ada:gr8@secret@host/?x=y", "mongodb://ada:secret%@host", "mongodb://h/?w=-1"]
+    {
+        let error = MongoStore::open(address, Arc::new(SystemEnvironment), None).unwrap_err().to_string();
+        assert!(error.starts_with("the connection string of the store is not valid: "), "{error}");
+        assert!(!error.contains("secret") && !error.contains("gr8"), "{error}");
+    }
+    let store = MongoStore::open("mongodb://ada:secret@host", Arc::new(SystemEnvironment), None).unwrap();
+    assert!(!format!("{store:?}").contains("secret"));
+}

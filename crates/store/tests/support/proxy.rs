@@ -1,0 +1,254 @@
+//! A way to a server that can be made bad: slow, cut, closed, silent. Remembers which commands have gone by it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bson::Document;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+#[derive(Default)]
+struct State {
+    commands: Mutex<Vec<Document>>,
+    latency: AtomicU64,
+    is_closed: AtomicBool,
+    is_silent: AtomicBool,
+    /// A command's name, before or after whose next answers the connection is cut, and how often.
+    cut_at: Mutex<Option<(String, Cut)>>,
+    cuts: AtomicUsize,
+    /// As which member of a replica set the server introduces itself.
+    member: Mutex<Option<Member>>,
+}
+
+/// A member of a replica set.
+#[derive(Clone)]
+pub struct Member {
+    /// The addresses of all members.
+    pub hosts: Vec<String>,
+    /// Whether it is the primary.
+    pub is_primary: bool,
+    /// Its tags.
+    pub tags: Document,
+}
+
+/// Where a connection is cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The server never hears of the command.
+    BeforeCommand,
+    /// The server has carried it out, and its answer is lost.
+    BeforeAnswer,
+}
+
+/// A proxy, for as long as it is kept.
+pub struct Proxy {
+    state: Arc<State>,
+    address: SocketAddr,
+    cut: watch::Sender<u64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// To the server of a connection string.
+    pub async fn to(uri: &str) -> Self {
+        let server = uri.trim_start_matches("mongodb://").split(['/', '?']).next().unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let cut = watch::Sender::new(0);
+        let (shared, cutter) = (Arc::clone(&state), cut.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if shared.is_closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let (shared, server, cut) = (Arc::clone(&shared), server.clone(), cutter.clone());
+                tokio::spawn(async move {
+                    let mut is_cut = cut.subscribe();
+                    let Ok(server) = TcpStream::connect(&server).await else { return };
+                    tokio::select! {
+                        () = pass(client, server, &shared, address.to_string()) => {}
+                        _ = is_cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { state, address, cut, task }
+    }
+
+    /// The connection string of the way through it, with options.
+    pub fn uri(&self, options: &str) -> String {
+        let and = if options.is_empty() { "" } else { "&" };
+        format!("mongodb://{}/?directConnection=true{and}{options}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Has the server introduce itself as a member of a replica set.
+    pub fn introduce(&self, member: Member) {
+        *self.state.member.lock().unwrap() = Some(member);
+    }
+
+    /// Cuts all connections.
+    pub fn cut(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Takes no connections any more, or again.
+    pub fn close(&self, is_closed: bool) {
+        self.state.is_closed.store(is_closed, Ordering::SeqCst);
+        if is_closed {
+            self.cut();
+        }
+    }
+
+    /// Lets nothing through any more, or again.
+    pub fn silence(&self, is_silent: bool) {
+        self.state.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Holds back each answer for so long.
+    pub fn delay(&self, latency: Duration) {
+        self.state.latency.store(latency.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// Cuts the connection at the next commands of a name, so many times.
+    pub fn cut_at(&self, command: &str, cut: Cut, times: usize) {
+        *self.state.cut_at.lock().unwrap() = Some((command.to_owned(), cut));
+        self.state.cuts.store(times, Ordering::SeqCst);
+    }
+
+    /// The commands of a name that have gone by, the driver's own excepted.
+    pub fn commands(&self, name: &str) -> Vec<Document> {
+        let commands = self.state.commands.lock().unwrap();
+        commands.iter().filter(|command| command.keys().next().is_some_and(|first| first == name)).cloned().collect()
+    }
+
+    /// The names of all of them since it was asked last.
+    pub fn take_names(&self) -> Vec<String> {
+        let commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
+        let names = commands.iter().filter_map(|command| command.keys().next().cloned());
+        names.filter(|name| !["hello", "isMaster", "ismaster", "endSessions", "ping"].contains(&&**name)).collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut();
+    }
+}
+
+async fn pass(client: TcpStream, server: TcpStream, state: &State, address: String) {
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let answer_is_lost = AtomicBool::new(false);
+    let there = async {
+        while let Some(message) = read_message(&mut from_client).await {
+            if let Some(command) = command(&message) {
+                let name = command.keys().next().cloned().unwrap_or_default();
+                state.commands.lock().unwrap().push(command);
+                let cut = state.cut_at.lock().unwrap().clone();
+                if let Some((_, cut)) = cut.filter(|(at, _)| *at == name)
+                    && state.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+                {
+                    match cut {
+                        Cut::BeforeCommand => return,
+                        Cut::BeforeAnswer => answer_is_lost.store(true, Ordering::SeqCst),
+                    }
+                }
+            }
+            if state.is_silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            if to_server.write_all(&message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let back = async {
+        while let Some(mut message) = read_message(&mut from_server).await {
+            let member = state.member.lock().unwrap().clone();
+            if let Some(member) = member {
+                introduced(&mut message, &member, &address);
+            }
+            if answer_is_lost.load(Ordering::SeqCst) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(state.latency.load(Ordering::SeqCst))).await;
+            if state.is_silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            if to_client.write_all(&message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = there => {}
+        () = back => {}
+    }
+}
+
+async fn read_message(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).await.ok()?;
+    let mut message = vec![0; u32::from_le_bytes(length) as usize];
+    message[..4].copy_from_slice(&length);
+    from.read_exact(&mut message[4..]).await.ok()?;
+    Some(message)
+}
+
+/// Puts a member of a replica set in the answer to a greeting.
+fn introduced(message: &mut Vec<u8>, member: &Member, address: &str) {
+    const OP_REPLY: u32 = 1;
+    let number = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());
+    let at = if number(12) == OP_REPLY { 36 } else { 21 };
+    let length = number(at) as usize;
+    let Ok(body) = bson::RawDocument::from_bytes(&message[at..at + length]) else { return };
+    let mut body = Document::try_from(body).unwrap();
+    if !body.contains_key("maxWireVersion") {
+        return;
+    }
+    for (name, value) in [("isWritablePrimary", member.is_primary), ("ismaster", member.is_primary)] {
+        body.insert(name, value);
+    }
+    body.insert("secondary", !member.is_primary);
+    body.insert("setName", "tests");
+    body.insert("hosts", member.hosts.clone());
+    body.insert("me", address);
+    body.insert("tags", member.tags.clone());
+    for name in ["primary", "topologyVersion", "electionId", "setVersion"] {
+        body.remove(name);
+    }
+    let body = bson::RawDocumentBuf::try_from(body).unwrap();
+    let mut answer = message[..at].to_vec();
+    answer.extend(body.as_bytes());
+    let size = (answer.len() as u32).to_le_bytes();
+    answer[..4].copy_from_slice(&size);
+    *message = answer;
+}
+
+/// What an OP_MSG asks; nothing of the driver's first greeting, which is in an older form.
+fn command(message: &[u8]) -> Option<Document> {
+    const OP_MSG: u32 = 2013;
+    let number = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());
+    if number(12) != OP_MSG || message[20] != 0 {
+        return None;
+    }
+    let length = number(21) as usize;
+    bson::RawDocument::from_bytes(&message[21..21 + length]).ok()?.try_into().ok()
+}
