@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocument};
 use query::Variables;
-use store::{Durability, Namespace, Retention, Store};
+use store::{Durability, Explanation, Namespace, Retention, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Environment, Error, ErrorCode, Result, Secret, StoreAddress,
+    DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, Selection, Viewer, Watcher, no_rule},
     definition::{Definition, Service},
@@ -154,6 +154,23 @@ impl Backend {
     /// The definition that it runs.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// How each query that the backend makes on its own is answered, in MongoDB's terms.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn explain_queries(&self) -> Result<Vec<(DeclaredQuery, Explanation)>> {
+        self.prepare().await?;
+        let main = self.stores.main();
+        let own = [self.users.declared(), self.sessions.declared()?, self.keys.declared()?, self.throttle.declared()?];
+        let own = own.into_iter().flatten().map(|query| (query, Arc::clone(main)));
+        let mut explained = Vec::new();
+        for (query, store) in own.chain(self.custom_data.declared()) {
+            let explanation = store.explain(query.find.clone()).await?;
+            explained.push((query, explanation));
+        }
+        Ok(explained)
     }
 
     /// The store of users and sessions, for its operator.

@@ -209,6 +209,11 @@ impl From<store::Error> for Error {
                 ErrorCode::ReadSizeLimitExceeded,
                 format!("the query returns more than {limit} documents; narrow the filter or set a limit"),
             ),
+            // Whoever asks must know whether it may have been done, and what there is to do about it. No host, no path is told.
+            store::Error::Unavailable { .. } | store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
+                tracing::warn!(%error, "a request failed for the sake of the database");
+                Self::new(ErrorCode::InternalServerError, error.to_string())
+            }
             // The operator of an embedded store is its user: these say what to do about it.
             store::Error::Open { .. }
             | store::Error::NewerFormat { .. }

@@ -38,7 +38,7 @@ impl MongoStore {
     ///
     /// Databases whose names begin with `own` are read from the primary and written with write concern `majority`.
     /// `socketTimeoutMS` in the address is how long an operation may take (30 s), `serverSelectionTimeoutMS` how long to look
-    /// for a member that can carry it out (10 s).
+    /// for a member that can carry it out (15 s).
     ///
     /// # Errors
     /// [`Error::Address`] where the address is not one.

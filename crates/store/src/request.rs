@@ -38,6 +38,7 @@ fn bind_projection(projection: Option<&mut Projection>, filter: &Filter, variabl
 type MaybeGuard = Option<Arc<dyn Guard>>;
 
 /// A query.
+#[derive(Clone)]
 pub struct Find {
     /// Where to look.
     pub namespace: Namespace,

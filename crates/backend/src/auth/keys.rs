@@ -17,7 +17,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
 use store::{Change, Find, Modify, Namespace, Operation, Store, Write};
 
-use crate::{Environment, Error, Result};
+use crate::{DeclaredQuery, Environment, Error, Result};
 
 /// How old what a node knows of the keys may be, in milliseconds, before it signs with one.
 pub(super) const MAX_AGE: i64 = 60_000;
@@ -98,9 +98,26 @@ impl KeyRing {
         if keys.verifying.contains_key(id) || self.age(&keys) < MIN_AGE { Ok(keys) } else { self.reload().await }
     }
 
+    /// What is asked of the keys.
+    pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
+        Ok(vec![
+            DeclaredQuery::new("all signing keys", self.find_all()?, "_id_"),
+            DeclaredQuery::new("a signing key", self.find_one(1), "_id_"),
+        ])
+    }
+
+    fn find_all(&self) -> Result<Find> {
+        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$gte": 1 } })?))
+    }
+
+    fn find_one(&self, number: i64) -> Find {
+        let filter = Filter::equals("_id", RawBson::Int64(number));
+        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+    }
+
     /// Reads the keys from the store.
     async fn reload(&self) -> Result<Arc<Keys>> {
-        let mut documents = self.store.find(Find::new(self.namespace.clone(), Filter::all())).await?;
+        let mut documents = self.store.find(self.find_all()?).await?;
         documents.sort_by_key(|document| number(document).unwrap_or_default());
         let mut keys = Keys { read_at: self.now().timestamp_millis(), ..Keys::default() };
         for document in &documents {
@@ -123,8 +140,7 @@ impl KeyRing {
 
     /// Reads one key, to see whether the store can be read.
     pub(crate) async fn check_readable(&self) -> Result<()> {
-        let filter = Filter::equals("_id", RawBson::Int64(1));
-        Ok(self.store.find(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }).await.map(|_| ())?)
+        Ok(self.store.find(self.find_one(1)).await.map(|_| ())?)
     }
 
     /// Makes the first key if there is none yet.

@@ -14,7 +14,7 @@ use super::{
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users},
 };
-use crate::{Environment, Error, ErrorCode, Result, Secret};
+use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret};
 
 /// How long an access token lives, in seconds.
 const ACCESS_LIFETIME: i64 = 30 * 60;
@@ -106,9 +106,19 @@ impl Sessions {
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
-        let by_user = Index::on(Path::new("user_id"));
-        let expired = Index::on(Path::new("expires_at")).expiring(0);
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![by_user, expired]).await?)
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![user_index(), expiry_index()]).await?)
+    }
+
+    /// What is asked of the sessions.
+    pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
+        let claim = Verified { kind: Kind::Access, user_id: ObjectId::new(), session_id: ObjectId::new(), expires: 0 };
+        let of_user = Find::new(self.namespace.clone(), of_user(claim.user_id));
+        let signed = self.find_signed_until(self.now())?;
+        Ok(vec![
+            DeclaredQuery::new("a session by id", self.find(&Claim(claim)), "_id_"),
+            DeclaredQuery::new("the sessions of a user", of_user, user_index().name),
+            DeclaredQuery::new("a session that a key may have signed", signed, expiry_index().name),
+        ])
     }
 
     /// Opens a session for a user who has shown who he or she is.
@@ -165,12 +175,16 @@ impl Sessions {
         if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
             return Ok(true);
         }
+        Ok(!self.store.find(self.find_signed_until(last_signed)?).await?.is_empty())
+    }
+
+    /// The query for a session that was opened by a time, in milliseconds, and may still be there.
+    fn find_signed_until(&self, last_signed: i64) -> Result<Find> {
         let filter = Filter::parse(&rawdoc! {
             "created_at": { "$lte": DateTime::from_millis(last_signed) },
-            "expires_at": { "$gt": now },
+            "expires_at": { "$gt": query::Environment::now(&self.environment) },
         })?;
-        let find = Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) };
-        Ok(!self.store.find(find).await?.is_empty())
+        Ok(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) })
     }
 
     /// Who an access token stands for, if its session is open.
@@ -276,7 +290,7 @@ impl Sessions {
 
     /// Ends all sessions of a user who goes by a write.
     pub(crate) async fn end_with(&self, caller: &Caller, user_goes: Write) -> Result<()> {
-        let end_all = || self.end(Filter::equals("user_id", RawBson::ObjectId(caller.user_id)));
+        let end_all = || self.end(of_user(caller.user_id));
         // Also afterwards: a log-in that found the user still there has noted it between.
         let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.confirmed.retain(|_, confirmed| confirmed.caller.user_id != caller.user_id);
@@ -293,6 +307,18 @@ impl Caller {
     fn subject(&self) -> Subject<'_> {
         Subject { user_id: self.user_id, session_id: self.session_id, device_id: &self.device_id }
     }
+}
+
+fn user_index() -> Index {
+    Index::on(Path::new("user_id"))
+}
+
+fn expiry_index() -> Index {
+    Index::on(Path::new("expires_at")).expiring(0)
+}
+
+fn of_user(user_id: ObjectId) -> Filter {
+    Filter::equals("user_id", RawBson::ObjectId(user_id))
 }
 
 fn hash(token: &Secret) -> Binary {

@@ -23,7 +23,7 @@ use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    Environment, Error, ErrorCode, Result,
+    DeclaredQuery, Environment, Error, ErrorCode, Result,
     request::{Credentials, EmailPasswordRequest, LogIn, Request, Response},
 };
 use levels::{Level, Levels, REMEMBERED};
@@ -156,6 +156,12 @@ impl Throttle {
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         self.levels.prepare().await
+    }
+
+    /// What is asked of what has been counted.
+    pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
+        let (account, place) = (digest("nobody"), Place(Ipv6Addr::LOCALHOST.into()));
+        self.levels.declared(&[Key::AccountHere(account, place), Key::Account(account), Key::Place(place)])
     }
 
     /// How many requests were refused since the start.

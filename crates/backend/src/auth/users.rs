@@ -13,7 +13,7 @@ use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::sessions::anonymous_end;
 use crate::{
-    Environment, Error, ErrorCode, Result,
+    DeclaredQuery, Environment, Error, ErrorCode, Result,
     request::{Identity, Profile},
 };
 
@@ -40,14 +40,30 @@ impl Users {
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
-        let login = Index::on(Path::new(LOGIN_KEY)).unique();
         let expired = Index::on(Path::new("expires_at")).expiring(0);
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login, expired]).await?)
+        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login_index(), expired]).await?)
+    }
+
+    /// What is asked of the users.
+    pub(crate) fn declared(&self) -> Vec<DeclaredQuery> {
+        let by_key = self.find_by_key(&login_key("local-userpass", "nobody@example.com"));
+        vec![
+            DeclaredQuery::new("a user by what he or she logs in with", by_key, login_index().name),
+            DeclaredQuery::new("a user by id", self.find_by_id(ObjectId::new()), "_id_"),
+        ]
+    }
+
+    fn find_by_key(&self, key: &str) -> Find {
+        let filter = Filter::equals(LOGIN_KEY, RawBson::String(key.to_owned()));
+        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+    }
+
+    fn find_by_id(&self, id: ObjectId) -> Find {
+        Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(id)))
     }
 
     pub(crate) async fn by_email(&self, email: &str) -> Result<Option<User>> {
-        let filter = Filter::equals(LOGIN_KEY, RawBson::String(login_key("local-userpass", email)));
-        let found = self.store.find(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }).await?;
+        let found = self.store.find(self.find_by_key(&login_key("local-userpass", email))).await?;
         found.first().map(|document| User::read(document, "local-userpass").map_err(Error::internal)).transpose()
     }
 
@@ -98,8 +114,7 @@ impl Users {
     }
 
     pub(crate) async fn profile(&self, id: ObjectId) -> Result<Profile> {
-        let filter = Filter::equals("_id", RawBson::ObjectId(id));
-        let found = self.store.find(Find::new(self.namespace.clone(), filter)).await?;
+        let found = self.store.find(self.find_by_id(id)).await?;
         let document = found
             .first()
             .ok_or_else(|| Error::invalid_session(&format!("No user found for session for user id {id}")))?;
@@ -149,6 +164,10 @@ impl User {
             identity: identity.unwrap_or_else(|| Identity { id: String::new(), provider_type: provider.to_owned() }),
         })
     }
+}
+
+fn login_index() -> Index {
+    Index::on(Path::new(LOGIN_KEY)).unique()
 }
 
 fn login_key(provider: &str, name: &str) -> String {

@@ -15,7 +15,7 @@ use query::Filter;
 use serde_json::value::RawValue;
 use store::{Find, Index, Store};
 
-use crate::{Error, Result, definition, ejson::Canonical, stores::Stores};
+use crate::{DeclaredQuery, Error, Result, definition, ejson::Canonical, stores::Stores};
 
 /// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -67,8 +67,7 @@ impl CustomData {
     pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<RawDocumentBuf>> {
         let Some(configuration) = &self.configuration else { return Ok(None) };
         for id in [RawBson::String(user_id.to_hex()), RawBson::ObjectId(user_id)] {
-            let filter = Filter::equals(configuration.user_id_field.as_str(), id.clone());
-            let found = self.store.find(Find::new(configuration.namespace.clone(), filter)).await?;
+            let found = self.store.find(find_of(configuration, id.clone())).await?;
             let is_own = |document: &RawDocumentBuf| {
                 let held = configuration.user_id_field.value_in(document);
                 held.is_some_and(|held| {
@@ -80,6 +79,14 @@ impl CustomData {
             }
         }
         Ok(None)
+    }
+
+    /// What is asked of the custom data, and of which index if it is ours; its store.
+    pub(crate) fn declared(&self) -> Option<(DeclaredQuery, Arc<dyn Store>)> {
+        let configuration = self.configuration.as_ref()?;
+        let find = find_of(configuration, RawBson::String("nobody".to_owned()));
+        let index = Index::on(configuration.user_id_field.clone()).name;
+        Some((DeclaredQuery::new("the custom data of a user", find, index), Arc::clone(&self.store)))
     }
 
     /// How many tokens went without the data since the start, because it did not fit.
@@ -103,4 +110,10 @@ impl CustomData {
         tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token, which goes without it");
         Ok(None)
     }
+}
+
+/// The query for the documents that have a user's id.
+fn find_of(configuration: &definition::CustomUserData, id: RawBson) -> Find {
+    let filter = Filter::equals(configuration.user_id_field.as_str(), id);
+    Find::new(configuration.namespace.clone(), filter)
 }

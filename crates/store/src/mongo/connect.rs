@@ -28,8 +28,9 @@ use crate::{Error, Namespace, Result};
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to look for a server that can be asked, unless the connection string says another `serverSelectionTimeoutMS`.
-const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to look for a server that can be asked, unless the connection string says another `serverSelectionTimeoutMS`: longer than
+/// the driver waits between two looks at a server.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many connections there may be, unless the connection string says another `maxPoolSize`: as many as Node's driver has.
 const CONNECTIONS: u32 = 100;

@@ -17,7 +17,7 @@ use quick_cache::sync::Cache;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{Key, Limit};
-use crate::Result;
+use crate::{DeclaredQuery, Result};
 
 /// How many accounts and places are remembered in memory; beyond it, those that were not seen for longest are forgotten.
 pub(super) const REMEMBERED: usize = 100_000;
@@ -109,6 +109,12 @@ impl Levels {
         let Self::Shared(shared) = self else { return Ok(()) };
         let expired = Index::on(Path::new("expires_at")).expiring(0);
         Ok(shared.store.ensure_indexes(shared.namespace.clone(), vec![expired]).await?)
+    }
+
+    /// What is asked of what has been counted.
+    pub(super) fn declared(&self, keys: &[Key]) -> Result<Vec<DeclaredQuery>> {
+        let Self::Shared(shared) = self else { return Ok(Vec::new()) };
+        Ok(vec![DeclaredQuery::new("what attempts have come to", shared.find(keys)?, "_id_")])
     }
 
     /// What some keys have come to, of those that there is anything of.

@@ -1,0 +1,342 @@
+//! Several nodes of one app on one MongoDB, and what becomes of them when it is away for a while.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+#[path = "../../store/tests/support/mod.rs"]
+mod support;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use backend::{
+    Backend, Definition, Environment, Error, ErrorCode, Options, Origin, Request, Response, Result, Secret,
+    StoreAddress,
+    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+};
+use bson::{Bson, Document, doc, raw::RawDocumentBuf};
+use support::{OwnServer, fresh_database, proxy::Proxy, server};
+
+/// How soon a session that ended at one node must have ended at all others.
+const HEARD_OF: Duration = Duration::from_secs(5);
+
+struct Node(Arc<Backend>);
+
+/// A name for an app that nobody else has. Its custom data is in a database of that name.
+fn fresh_app() -> String {
+    fresh_database()
+}
+
+impl Node {
+    fn open(app: &str, uri: &str) -> Self {
+        let mut definition = Definition::development().unwrap();
+        // All tests share a server.
+        let custom_data = definition.custom_user_data.as_mut().unwrap();
+        custom_data.namespace = store::Namespace::new(app, "custom-user-data");
+        let service = definition.services.get_mut("mongodb-atlas").unwrap();
+        service.collections =
+            service.collections.drain().map(|(_, rules)| (custom_data.namespace.clone(), rules)).collect();
+        let address = StoreAddress::MongoDb(uri.to_owned().into());
+        let opened = Backend::open(app, definition, &address, Environment::system(), &Options::default());
+        Self(Arc::new(opened.unwrap()))
+    }
+
+    fn several(count: usize) -> (String, Vec<Self>) {
+        let app = fresh_app();
+        let nodes = (0..count).map(|_| Self::open(&app, &server())).collect();
+        (app, nodes)
+    }
+
+    async fn register(&self, email: &str) -> Result<()> {
+        let request = EmailPasswordRequest::Register { email: email.into(), password: "passw0rd".to_owned().into() };
+        self.0.handle(Request::EmailPassword(request)).await.map(|_| ())
+    }
+
+    async fn log_in(&self, email: &str) -> Result<Session> {
+        match self.0.handle(log_in(email, "passw0rd")).await? {
+            Response::Session(session) => Ok(session),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn refresh(&self, session: &Session) -> Result<Access> {
+        match self.0.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+            Response::Access(access) => Ok(access),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn call(&self, token: &Secret, name: &str, arguments: Document) -> Result<Bson> {
+        let mut all = doc! { "database": self.0.app_id(), "collection": "custom-user-data" };
+        all.extend(arguments);
+        let call = CallFunction {
+            access_token: token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: name.into(),
+            arguments: RawDocumentBuf::try_from(all).unwrap(),
+        };
+        match self.0.handle(Request::CallFunction(call)).await? {
+            Response::Value(value) => Ok(Bson::try_from(value).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether a token is accepted.
+    async fn accepts(&self, token: &Secret) -> bool {
+        match self.call(token, "count", doc! {}).await {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::InvalidSession, "{error}");
+                false
+            }
+        }
+    }
+
+    /// Writes the custom data of a session's user.
+    async fn save(&self, session: &Session, n: i32) -> Result<Bson> {
+        let query = doc! { "userId": &session.user_id };
+        let update = doc! { "$set": { "userId": &session.user_id, "n": n } };
+        self.call(&session.access.access_token, "updateOne", doc! { "query": query, "update": update, "upsert": true })
+            .await
+    }
+}
+
+fn log_in(email: &str, password: &str) -> Request {
+    let credentials = Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() };
+    Request::LogIn(LogIn { credentials, device_id: None })
+}
+
+/// Whatever has become of the database, this is what is told of it.
+fn is_of_the_database(error: &Error) -> bool {
+    error.code == ErrorCode::InternalServerError && error.message.starts_with("the database is not available: ")
+}
+
+async fn nodes_know_each_others_sessions(count: usize) {
+    let (_, nodes) = Node::several(count);
+    // All begin at once: there is one key to sign with, and one user of a name.
+    let registered = futures_util::future::join_all(nodes.iter().map(|node| node.register("ada@example.com"))).await;
+    assert_eq!(registered.iter().filter(|registered| registered.is_ok()).count(), 1, "{registered:?}");
+    let refused = registered.into_iter().filter_map(Result::err);
+    assert!(refused.into_iter().all(|error| error.code == ErrorCode::AccountNameInUse));
+    let mut keys = HashSet::new();
+    for node in &nodes {
+        keys.extend(node.0.public_keys().await.unwrap().into_iter().map(|key| key.id));
+    }
+    assert_eq!(keys.len(), 1);
+
+    let mut sessions = Vec::new();
+    for node in &nodes {
+        sessions.push(node.log_in("ada@example.com").await.unwrap());
+    }
+    for node in &nodes {
+        for session in &sessions {
+            assert!(node.accepts(&session.access.access_token).await);
+        }
+    }
+    // What one writes another reads, in the token too.
+    nodes[0].save(&sessions[0], 7).await.unwrap();
+    let access = nodes[1].refresh(&sessions[0]).await.unwrap();
+    assert_eq!(access.custom_data.unwrap().get_i32("n").unwrap(), 7);
+
+    // A new key signs, and nobody is logged out.
+    let key = nodes[0].0.rotate_keys().await.unwrap();
+    for node in &nodes {
+        assert!(node.0.public_keys().await.unwrap().iter().any(|public| public.id == key));
+        let session = node.log_in("ada@example.com").await.unwrap();
+        for other in &nodes {
+            assert!(other.accepts(&session.access.access_token).await);
+            other.refresh(&sessions[0]).await.unwrap();
+        }
+    }
+
+    // A session that ends at one node ends at once there, and soon at all others.
+    let ended = sessions.remove(0);
+    nodes[1].0.handle(Request::EndSession { refresh_token: ended.refresh_token.clone() }).await.unwrap();
+    let begun = Instant::now();
+    assert!(!nodes[1].accepts(&ended.access.access_token).await);
+    for node in &nodes {
+        assert_eq!(node.refresh(&ended).await.unwrap_err().code, ErrorCode::InvalidSession);
+        while node.accepts(&ended.access.access_token).await {
+            assert!(begun.elapsed() < HEARD_OF);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // A user who is deleted takes all sessions along.
+    let token = sessions[0].access.access_token.clone();
+    nodes[0].0.handle(Request::DeleteUser { access_token: token }).await.unwrap();
+    let begun = Instant::now();
+    for (node, session) in nodes.iter().flat_map(|node| sessions.iter().map(move |session| (node, session))) {
+        assert_eq!(node.refresh(session).await.unwrap_err().code, ErrorCode::InvalidSession);
+        while node.accepts(&session.access.access_token).await {
+            assert!(begun.elapsed() < HEARD_OF);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!(nodes[1].log_in("ada@example.com").await.unwrap_err().code, ErrorCode::InvalidPassword);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_know_each_others_sessions() {
+    nodes_know_each_others_sessions(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_know_each_others_sessions() {
+    nodes_know_each_others_sessions(4).await;
+}
+
+/// Whoever guesses at one node after the other gets no more guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_count_failures_together() {
+    let (_, nodes) = Node::several(3);
+    nodes[0].register("ada@example.com").await.unwrap();
+    let home = Origin { address: "192.0.2.1".parse().unwrap(), is_shared: false };
+    let attacker = Origin { address: "192.0.2.2".parse().unwrap(), is_shared: false };
+    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+    let mut guesses = 0;
+    let refused = loop {
+        let node = &nodes[guesses % nodes.len()];
+        let error = node.0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
+        if error.code != ErrorCode::InvalidPassword {
+            break error;
+        }
+        guesses += 1;
+        assert!(guesses < 20);
+    };
+    assert_eq!((guesses, refused.code.status()), (6, 429), "{refused}");
+    assert!(refused.retry_after.is_some());
+    for node in &nodes {
+        let error = node.0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap_err();
+        assert_eq!(error.code.status(), 429, "even the right password has to wait");
+        // From where she has logged in before, nobody holds her up, at whichever node.
+        node.0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(refused.retry_after.unwrap() + 1)).await;
+    nodes[1].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
+    nodes[2].0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
+    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
+}
+
+/// Every query of the backend's own has its index, on both stores.
+#[tokio::test]
+async fn no_query_of_the_backend_reads_a_whole_collection() {
+    let on_mongodb = Node::open(&fresh_app(), &server());
+    let definition = Definition::development().unwrap();
+    let in_memory =
+        Backend::open("app", definition, &StoreAddress::Memory, Environment::system(), &Options::default()).unwrap();
+    for (backend, least) in [(&*on_mongodb.0, 9), (&in_memory, 8)] {
+        // An index is chosen where there is something to choose from.
+        for number in 0..20 {
+            let email = format!("user{number}@example.com");
+            let password = "passw0rd".to_owned().into();
+            let register = EmailPasswordRequest::Register { email, password };
+            backend.handle(Request::EmailPassword(register)).await.unwrap();
+        }
+        backend.handle(log_in("user1@example.com", "passw0rd")).await.unwrap();
+        let explained = backend.explain_queries().await.unwrap();
+        assert!(explained.len() >= least);
+        for (query, explanation) in explained {
+            assert!(["IXSCAN", "IDHACK"].contains(&explanation.stage), "{}: {explanation:?}", query.name);
+            let index = explanation.index.clone().unwrap_or_else(|| "_id_".to_owned());
+            assert_eq!(index, query.index, "{}: {explanation:?}", query.name);
+        }
+    }
+}
+
+/// What a log-in, a refresh, a call and a revocation come to, command by command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_is_a_few_commands() {
+    let proxy = Proxy::to(&server()).await;
+    let node = Node::open(&fresh_app(), &proxy.uri(""));
+    node.register("ada@example.com").await.unwrap();
+    let session = node.log_in("ada@example.com").await.unwrap();
+    node.save(&session, 1).await.unwrap();
+    proxy.take_names();
+
+    let session = node.log_in("ada@example.com").await.unwrap();
+    // The user, the session, the note that the user was there; and the custom data.
+    assert_eq!(proxy.take_names(), ["find", "insert", "update", "find"]);
+    node.refresh(&session).await.unwrap();
+    assert_eq!(proxy.take_names(), ["find", "find"]);
+    let token = &session.access.access_token;
+    node.call(token, "findOne", doc! { "query": {} }).await.unwrap();
+    assert_eq!(proxy.take_names(), ["find", "find"]);
+    for name in ["findOne", "count"] {
+        node.call(token, name, doc! { "query": {} }).await.unwrap();
+    }
+    assert_eq!(proxy.take_names(), ["find", "aggregate"], "that the session is open is known for a moment");
+    let change = doc! { "query": { "userId": &session.user_id }, "update": { "$set": { "n": 2 } } };
+    node.call(token, "updateOne", change).await.unwrap();
+    assert_eq!(proxy.take_names(), ["update"]);
+    node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    assert_eq!(proxy.take_names(), ["find", "delete"]);
+}
+
+/// The server goes away and comes back, in the middle of everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
+    let server = OwnServer::start(&["--sync-on-commit"]);
+    let uri = format!("{}&serverSelectionTimeoutMS=1000&connectTimeoutMS=1000&heartbeatFrequencyMS=500", server.uri);
+    let node = Arc::new(Node::open(&fresh_app(), &uri));
+    node.register("ada@example.com").await.unwrap();
+    let first = node.log_in("ada@example.com").await.unwrap();
+    node.save(&first, 0).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let working: Vec<_> = (0..3)
+        .map(|worker| {
+            let (node, is_over, first) = (Arc::clone(&node), Arc::clone(&is_over), first.clone());
+            tokio::spawn(async move {
+                let (mut done, mut failed, mut saved, mut sessions) = (0, 0, 0, Vec::new());
+                while !is_over.load(Ordering::SeqCst) {
+                    let begun = Instant::now();
+                    let answer = match worker {
+                        0 => node.log_in("ada@example.com").await.map(|session| sessions.push(session)),
+                        1 => node.refresh(&first).await.map(|_| ()),
+                        _ => node.save(&first, saved + 1).await.map(|_| saved += 1),
+                    };
+                    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+                    match answer {
+                        Ok(()) => done += 1,
+                        Err(error) => {
+                            assert!(is_of_the_database(&error), "{error:?}");
+                            failed += 1;
+                            // It may have been saved all the same.
+                            saved += i32::from(worker == 2);
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                (done, failed, saved, sessions)
+            })
+        })
+        .collect();
+    for away in [0, 1500, 0] {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.stop();
+        tokio::time::sleep(Duration::from_millis(away)).await;
+        server.go_on();
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    is_over.store(true, Ordering::SeqCst);
+    let mut failures = 0;
+    for (worker, working) in working.into_iter().enumerate() {
+        let (done, failed, saved, sessions) = working.await.unwrap();
+        assert!(done > 5, "worker {worker} was answered {done} times");
+        failures += failed;
+        for session in &sessions {
+            node.refresh(session).await.unwrap();
+        }
+        if worker == 2 {
+            let found = node.call(&first.access.access_token, "find", doc! { "query": {} }).await.unwrap();
+            let found = found.as_array().unwrap().clone();
+            assert_eq!(found.len(), 1, "no upsert has made a second document: {found:?}");
+            let n = found[0].as_document().unwrap().get_i32("n").unwrap();
+            assert!(n == saved || n == saved - 1 || failed > 0, "{n} was found and {saved} saved");
+        }
+    }
+    assert!(failures > 0, "while the server was away for longer than anybody waits, somebody was told so");
+}
