@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -22,8 +23,8 @@ use crate::{DeclaredQuery, Environment, Error, Result};
 /// How old what a node knows of the keys may be, in milliseconds, before it signs with one.
 pub(super) const MAX_AGE: i64 = 60_000;
 
-/// How long ago the keys must have been read, in milliseconds, before a token of a key that is not known has them read
-/// again: anybody can make such a token.
+/// How long ago the keys must have been read, in milliseconds, before they are read again for a token of a key that is not known:
+/// anybody can make such a token.
 const MIN_AGE: i64 = 1_000;
 
 pub(crate) struct KeyRing {
@@ -31,6 +32,7 @@ pub(crate) struct KeyRing {
     namespace: Namespace,
     environment: Environment,
     loaded: RwLock<Arc<Keys>>,
+    reloading: tokio::sync::Mutex<()>,
 }
 
 /// A key that verifies tokens, as a JWKS has it (RFC 8037).
@@ -69,7 +71,13 @@ pub(super) struct SigningKey {
 
 impl KeyRing {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
-        Self { store, namespace: Namespace::new(database, "keys"), environment, loaded: RwLock::default() }
+        Self {
+            store,
+            namespace: Namespace::new(database, "keys"),
+            environment,
+            loaded: RwLock::default(),
+            reloading: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(super) fn loaded(&self) -> Arc<Keys> {
@@ -92,10 +100,23 @@ impl KeyRing {
         if keys.signing.is_some() && self.age(&keys) < MAX_AGE { Ok(keys) } else { self.reload().await }
     }
 
-    /// The keys, read again if the one with this id is not known.
+    /// The keys, read again if the one with this id is not known: another node may have made it a moment ago.
     pub(super) async fn for_verifying(&self, id: &str) -> Result<Arc<Keys>> {
         let keys = self.loaded();
-        if keys.verifying.contains_key(id) || self.age(&keys) < MIN_AGE { Ok(keys) } else { self.reload().await }
+        if keys.verifying.contains_key(id) {
+            return Ok(keys);
+        }
+        let asked_at = self.now().timestamp_millis();
+        let _alone = self.reloading.lock().await;
+        let keys = self.loaded();
+        // Read since then for somebody else: all who wait are answered by one read.
+        if keys.verifying.contains_key(id) || keys.read_at >= asked_at {
+            return Ok(keys);
+        }
+        if let Ok(early) = u64::try_from(MIN_AGE - self.age(&keys)) {
+            tokio::time::sleep(Duration::from_millis(early)).await;
+        }
+        self.reload().await
     }
 
     /// What is asked of the keys.

@@ -363,14 +363,21 @@ async fn tokens_of_keys_that_nobody_made_do_not_have_the_keys_read_each_time() {
     let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
     let forged = Secret::from(format!("{header}.{rest}"));
     let read_at = || world.backend.keys.last_read();
-    let mut reads = std::collections::HashSet::new();
-    for _ in 0..100 {
-        world.clock.fetch_add(100, Ordering::SeqCst);
+    let ask = async || {
         let refused = world.backend.handle(Request::Profile { access_token: forged.clone() }).await;
         assert!(refused.unwrap_err().is_invalid_session());
-        reads.insert(read_at());
-    }
-    assert!((9..=11).contains(&reads.len()), "{}", reads.len());
+    };
+    let before = read_at();
+    world.clock.fetch_add(5000, Ordering::SeqCst);
+    ask().await;
+    assert_eq!(read_at(), before + 5000);
+    // All that come at once wait for one read, which is not made before it is time for it.
+    world.clock.fetch_add(400, Ordering::SeqCst);
+    let begun = Instant::now();
+    futures_util::future::join_all((0..50).map(|_| ask())).await;
+    assert_eq!(read_at(), before + 5400);
+    let took = begun.elapsed().as_millis();
+    assert!((590..3000).contains(&took), "{took}");
 }
 
 #[tokio::test]

@@ -328,9 +328,13 @@ fn number(value: &bson::Bson) -> Option<u64> {
 fn visit_plan(stage: &Document, explanation: &mut Explanation, indexes: &mut Vec<String>) {
     match stage.get_str("stage") {
         Ok("SORT") => explanation.sorted_by_index = false,
-        Ok("IDHACK" | "EXPRESS_IXSCAN" | "CLUSTERED_IXSCAN") => explanation.stage = "IDHACK",
+        Ok("IDHACK" | "CLUSTERED_IXSCAN" | "EXPRESS_CLUSTERED_IXSCAN") => explanation.stage = "IDHACK",
+        // One key of one index, which most of the time is that of `_id`.
+        Ok("EXPRESS_IXSCAN") if stage.get_str("indexName").is_ok_and(|name| name == "_id_") => {
+            explanation.stage = "IDHACK"
+        }
         Ok("EOF") => explanation.stage = "EOF",
-        Ok("IXSCAN") => {
+        Ok("IXSCAN" | "EXPRESS_IXSCAN") => {
             explanation.stage = "IXSCAN";
             explanation.ranges += 1;
             indexes.extend(stage.get_str("indexName").ok().map(str::to_owned));
