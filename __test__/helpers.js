@@ -69,12 +69,12 @@ const STORE = MODE === "mongodb" ? process.env.MONGODB_URI : "memory:";
 /** The store of tests that find again what they kept, and so name a directory. */
 const OWN_STORE = MODE === "mongodb" ? STORE : undefined;
 
-/** The databases that were there before a test; those that it made are dropped after it. */
-let before;
+/** The databases of the suites and of the backends in them; the server is one for tests. */
+const OF_TESTS = [DATABASE, "app", "d", "db", "example"];
 
-async function dropNewDatabases() {
+async function dropDatabases() {
   for (const name of await globalThis.databases.names()) {
-    if (!before.includes(name)) {
+    if (OF_TESTS.includes(name) || name.startsWith("userkeep_")) {
       await globalThis.databases.drop(name);
     }
   }
@@ -183,9 +183,7 @@ async function eventually(check) {
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
 if (MODE === "mongodb") {
-  beforeEach(async () => {
-    before = await globalThis.databases.names();
-  });
+  beforeEach(dropDatabases);
 }
 
 afterEach(async () => {
@@ -195,9 +193,6 @@ afterEach(async () => {
   await Realm.shutdown();
   for (const directory of directories.splice(0)) {
     fs.rmSync(directory, { recursive: true, force: true });
-  }
-  if (MODE === "mongodb") {
-    await dropNewDatabases();
   }
 });
 

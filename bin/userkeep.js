@@ -217,7 +217,9 @@ async function migrate(args) {
       say(`warning: ${line}`);
     }
     const { collections, written, unchanged } = answer;
-    say(`carried ${written} documents of ${collections} collections over from ${store}; ${unchanged} were there already`);
+    say(
+      `carried ${written} documents of ${collections} collections over from ${store}; ${unchanged} were there already`,
+    );
     say("both have the same documents, by count and hash");
   } finally {
     end();

@@ -70,9 +70,7 @@ class Backend {
     if (address === "") {
       throw new Error("What is carried to a store in memory would be gone at once");
     }
-    return this.#long(options, (handle) =>
-      native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
-    );
+    return this.#long(options, (handle) => native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)));
   }
 
   async check(options = {}) {
