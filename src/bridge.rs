@@ -78,8 +78,9 @@ impl Opened {
         self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
     }
 
-    pub fn is_embedded(&self) -> bool {
-        self.embedded.is_some()
+    /// Whether some answers are there at once, so that it is worth to look on the environment's own thread.
+    pub fn may_answer_at_once(&self) -> bool {
+        self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())
     }
 
     pub fn set_server(&self, server: Server) {

@@ -163,7 +163,7 @@ pub fn call_function<'env>(
 ) -> napi::Result<Started<'env>> {
     let arguments = document(arguments)?;
     // What goes over HTTP is written elsewhere than where the event loop waits.
-    let inline = bridge.opened(handle)?.is_embedded();
+    let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
     })

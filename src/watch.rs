@@ -99,7 +99,7 @@ pub fn next_events<'env>(
     handle: u32,
     stream: u32,
 ) -> napi::Result<Started<'env>> {
-    let inline = bridge.opened(handle)?.is_embedded();
+    let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         let Some(watched) = opened.watched(stream) else { return Ok(None) };
         let Some(events) = watched.next(&opened).await? else { return Ok(None) };

@@ -82,6 +82,11 @@ impl Embedded {
         Arc::clone(&self.backend)
     }
 
+    /// Whether there are requests that are answered without waiting for another process.
+    pub fn may_answer_at_once(&self) -> bool {
+        !self.backend.store().is_remote()
+    }
+
     /// What was found in the definition and is not used.
     pub fn reported(&self) -> &[Problem] {
         &self.backend.definition().reported

@@ -1,0 +1,143 @@
+// A user's collection, under rules, on MongoDB, beside the official Node driver on the same server: one run, rounds that take turns.
+//
+//   npm run bench:mongodb [-- --rounds 5 --canned]
+//
+// Against the server that MONGODB_URI names, or the one of the tests. With --canned it is a server of the benchmark's own that
+// answers without doing anything, so that what is measured is the way to it and back.
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { MongoClient } from "mongodb";
+import Realm, { BSON } from "userkeep";
+import { hostTriple, run as runCommand } from "../scripts/run.mjs";
+import { start, stop } from "../scripts/test-server.mjs";
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "1" },
+    canned: { type: "boolean", default: false },
+  },
+});
+const ROUNDS = Number(values.rounds);
+const SECONDS = Number(values.seconds);
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const DATABASE = "custom-user-data-database";
+const MANY = 1000;
+const AT_ONCE = [1, 32];
+const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-bench-"));
+
+/** The server; its address, what it is called, and how to let go of it. */
+async function server() {
+  if (values.canned) {
+    const cargo = ["build", "--release", "--quiet", "--package", "userkeep-store", "--example", "canned-server"];
+    runCommand("cargo", [...cargo, "--target", hostTriple()]);
+    const program = path.join(ROOT, "target", hostTriple(), "release", "examples", "canned-server");
+    const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"] });
+    const [uri] = await new Promise((resolve) => createInterface(child.stdout).once("line", (line) => resolve([line])));
+    return { uri, name: "a canned server", end: () => child.kill() };
+  }
+  if (process.env.MONGODB_URI) {
+    return { uri: process.env.MONGODB_URI, name: "the server of MONGODB_URI", end: () => {} };
+  }
+  return { uri: await start(directory), name: "secantusd-rs", end: () => stop(directory) };
+}
+
+/** The CPU time of this thread in nanoseconds. */
+function mainThreadTime() {
+  const [time] = fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ");
+  return Number(time);
+}
+
+const document = (index, userId) => ({
+  _id: new BSON.ObjectId(),
+  userId,
+  index,
+  favoriteColor: "pink",
+  name: "Ada Lovelace",
+  email: `user${index}@example.com`,
+  visits: index * 3,
+  joined: new Date(1_700_000_000_000 + index),
+  address: { street: "12 Example Street", city: "London", zip: "N1 9GU" },
+  tags: ["alpha", "beta", "gamma"],
+});
+
+const { uri, name, end } = await server();
+const definition = path.join(directory, "definition");
+fs.cpSync(path.join(ROOT, "examples/quickstart/userkeep"), definition, { recursive: true });
+const app = new Realm.App({ id: "bench", definition, store: uri, logger: null, metadata: { mode: "inMemory" } });
+const user = await app.logIn(Realm.Credentials.anonymous());
+const ours = user.mongoClient("mongodb-atlas").db(DATABASE).collection("custom-user-data");
+const client = new MongoClient(uri, { maxPoolSize: 100 });
+// The same documents: what the rules allow this user is what is his or her own.
+const theirs = client.db(DATABASE).collection("custom-user-data");
+
+const ids = [];
+for (let index = 0; index < MANY; index++) {
+  const { insertedId } = await ours.insertOne(document(index, user.id));
+  ids.push(insertedId);
+}
+const idAt = (index) => ids[(index * 7919) % ids.length];
+const sides = {
+  userkeep: {
+    insertOne: (index) => ours.insertOne(document(index, user.id)),
+    findOne: (index) => ours.findOne({ _id: idAt(index) }),
+    [`find of ${MANY}`]: () => ours.find({ userId: user.id }, { limit: MANY }),
+    updateOne: (index) => ours.updateOne({ _id: idAt(index) }, { $set: { visits: index } }),
+  },
+  driver: {
+    insertOne: (index) => theirs.insertOne(document(index, user.id)),
+    findOne: (index) => theirs.findOne({ _id: idAt(index) }),
+    [`find of ${MANY}`]: () => theirs.find({ userId: user.id }, { limit: MANY }).toArray(),
+    updateOne: (index) => theirs.updateOne({ _id: idAt(index) }, { $set: { visits: index } }),
+  },
+};
+
+/** Runs something for a while, so many at once; microseconds of the main thread for each, and how many a second. */
+async function measure(operation, atOnce) {
+  let done = 0;
+  let next = 0;
+  const [cpu, begun] = [mainThreadTime(), process.hrtime.bigint()];
+  const until = performance.now() + SECONDS * 1000;
+  const work = async () => {
+    while (performance.now() < until) {
+      await operation(next++);
+      done += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  const wall = Number(process.hrtime.bigint() - begun);
+  return { cpu: (mainThreadTime() - cpu) / done / 1000, rate: done / (wall / 1e9) };
+}
+
+const median = (numbers) => numbers.sort((one, other) => one - other)[Math.floor(numbers.length / 2)];
+
+console.log(`${MANY} documents of ${BSON.calculateObjectSize(document(0, user.id))} bytes on ${name}, ${ROUNDS} rounds\n`);
+console.log("                             main thread, µs each                 operations a second");
+console.log("operation     in flight    userkeep     driver   ratio        userkeep     driver   ratio");
+for (const operation of Object.keys(sides.userkeep)) {
+  for (const atOnce of AT_ONCE) {
+    const rounds = { userkeep: [], driver: [] };
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const side of Object.keys(sides)) {
+        rounds[side].push(await measure(sides[side][operation], atOnce));
+      }
+    }
+    const of = (side, what) => median(rounds[side].map((round) => round[what]));
+    const row = (what, digits) => {
+      const [one, other] = [of("userkeep", what), of("driver", what)];
+      return `${one.toFixed(digits).padStart(10)} ${other.toFixed(digits).padStart(10)}   ${(one / other).toFixed(2).padStart(5)}`;
+    };
+    console.log(`${operation.padEnd(14)}${`${atOnce}`.padStart(9)}  ${row("cpu", 1)}      ${row("rate", 0)}`);
+  }
+}
+await app.deleteUser(user);
+await app.close();
+await client.db(DATABASE).collection("custom-user-data").deleteMany({});
+await client.close();
+await end();
+fs.rmSync(directory, { recursive: true, force: true });
