@@ -110,10 +110,19 @@ declare namespace Realm {
      */
     definition?: string;
     /**
-     * Where users and documents are kept: `"sqlite:PATH"`, or `"memory:"` for nowhere. Else `USERKEEP_STORE`, else the
+     * Where users and documents are kept: `"sqlite:PATH"`, a connection string of MongoDB (`"mongodb://…"`, `"mongodb+srv://…"`,
+     * https://www.mongodb.com/docs/manual/reference/connection-string/), or `"memory:"` for nowhere. Else `USERKEEP_STORE`, else the
      * file `.userkeep/<id>.sqlite` under `baseFilePath`.
+     *
+     * `socketTimeoutMS` in a connection string is how long an operation may take (30 s), `serverSelectionTimeoutMS` how long to look for a
+     * server (15 s).
      */
     store?: string;
+    /**
+     * Where the documents of data sources are that are not in the store, by the names that `mongoClient` takes; each as `store`. Else
+     * `USERKEEP_DATA_SOURCE_<NAME>`, with the name in upper case and other characters than letters and digits as `_`.
+     */
+    dataSources?: Record<string, string>;
     /** Where the directory `.userkeep` is; the working directory if missing. */
     baseFilePath?: string;
     /** How the logged-in users are kept between runs. */
@@ -584,7 +593,14 @@ declare namespace Realm {
   /** What a backend is opened with, as its operator. */
   type BackendConfiguration = Pick<
     AppConfiguration,
-    "baseFilePath" | "changeRetention" | "definition" | "durability" | "logger" | "maxDocuments" | "store"
+    | "baseFilePath"
+    | "changeRetention"
+    | "dataSources"
+    | "definition"
+    | "durability"
+    | "logger"
+    | "maxDocuments"
+    | "store"
   > & {
     /** The app's id, if the definition does not have it. */
     id?: string;

@@ -116,7 +116,9 @@ async function measure(operation, atOnce) {
 
 const median = (numbers) => numbers.sort((one, other) => one - other)[Math.floor(numbers.length / 2)];
 
-console.log(`${MANY} documents of ${BSON.calculateObjectSize(document(0, user.id))} bytes on ${name}, ${ROUNDS} rounds\n`);
+console.log(
+  `${MANY} documents of ${BSON.calculateObjectSize(document(0, user.id))} bytes on ${name}, ${ROUNDS} rounds\n`,
+);
 console.log("                             main thread, µs each                 operations a second");
 console.log("operation     in flight    userkeep     driver   ratio        userkeep     driver   ratio");
 for (const operation of Object.keys(sides.userkeep)) {

@@ -1,6 +1,6 @@
 //! What a store on MongoDB does beyond what every store does: several nodes at once, a way to the server that is bad, and servers
 //! that cannot do everything.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod support;
 

@@ -163,3 +163,28 @@ fn values_of_the_environment_take_the_place_of_their_templates() {
 fn the_development_definition_loads_without_a_remark() {
     assert_eq!(Definition::development().unwrap().reported, []);
 }
+
+#[test]
+fn a_data_source_says_which_members_answer_its_queries() {
+    let preference = |config: &str| {
+        let config = format!(r#"{{ "name": "mongodb-atlas", "type": "mongodb-atlas", "config": {config} }}"#);
+        let definition = load(&[PROVIDERS, ("data_sources/mongodb-atlas/config.json", &config)])?;
+        Ok::<_, DefinitionError>(definition.services["mongodb-atlas"].read_preference.clone())
+    };
+    assert_eq!(preference(r#"{ "clusterName": "Cluster0", "wireProtocolEnabled": false }"#).unwrap(), None);
+    // What an export says where nobody has said anything.
+    let usual = preference(r#"{ "readPreference": "primary", "readPreferenceTagSets": [{}] }"#).unwrap().unwrap();
+    assert_eq!((usual.mode.as_str(), usual.tag_sets.len()), ("primary", 0));
+    let near = r#"{ "readPreference": "nearest", "readPreferenceTagSets": [{ "region": "eu" }, [{ "name": "disk", "value": "ssd" }], {}] }"#;
+    let near = preference(near).unwrap().unwrap();
+    assert_eq!(near.mode, "nearest");
+    assert_eq!((near.tag_sets[0]["region"].as_str(), near.tag_sets[1]["disk"].as_str()), ("eu", "ssd"));
+    for (config, expected) in [
+        (r#"{ "readPreference": "nearby" }"#, "'nearby' is not a read preference"),
+        (r#"{ "readPreference": "primary", "readPreferenceTagSets": [{ "a": "b" }] }"#, "does not go with tag sets"),
+        (r#"{ "readPreference": "nearest", "readPreferenceTagSets": ["eu"] }"#, "$.config.readPreferenceTagSets[0]"),
+    ] {
+        let error = preference(config).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,16 @@
+// A log-in among a million sessions: `npm run bench:scale [-- --users 100000 --sessions 1000000]`, on the server that MONGODB_URI
+// names, or one of our own.
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { hostTriple, run } from "../scripts/run.mjs";
+import { start, stop } from "../scripts/test-server.mjs";
+
+const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-scale-"));
+const uri = process.env.MONGODB_URI ?? (await start(directory));
+const cargo = ["run", "--release", "--quiet", "--package", "userkeep-backend", "--example", "scale"];
+run("cargo", [...cargo, "--target", hostTriple(), "--", ...process.argv.slice(2)], {
+  env: { ...process.env, MONGODB_URI: uri },
+});
+await stop(directory);
+fs.rmSync(directory, { recursive: true, force: true });
