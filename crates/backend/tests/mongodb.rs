@@ -276,6 +276,22 @@ async fn each_request_is_a_few_commands() {
     assert_eq!(proxy.take_names(), ["find", "delete"]);
 }
 
+/// Users and sessions need no transactions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_alone_is_enough_for_users() {
+    let server = OwnServer::start(&["--standalone"]);
+    let nodes = [Node::open("alone", &server.uri), Node::open("alone", &server.uri)];
+    nodes[0].register("ada@example.com").await.unwrap();
+    assert_eq!(nodes[1].register("ada@example.com").await.unwrap_err().code, ErrorCode::AccountNameInUse);
+    let session = nodes[1].log_in("ada@example.com").await.unwrap();
+    nodes[0].save(&session, 3).await.unwrap();
+    assert_eq!(nodes[0].refresh(&session).await.unwrap().custom_data.unwrap().get_i32("n").unwrap(), 3);
+    nodes[0].0.rotate_keys().await.unwrap();
+    nodes[1].refresh(&session).await.unwrap();
+    nodes[0].0.handle(Request::DeleteUser { access_token: session.access.access_token.clone() }).await.unwrap();
+    assert_eq!(nodes[1].refresh(&session).await.unwrap_err().code, ErrorCode::InvalidSession);
+}
+
 /// The server goes away and comes back, in the middle of everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {

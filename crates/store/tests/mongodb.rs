@@ -244,6 +244,85 @@ async fn a_guard_says_the_same_by_filters_and_without() {
     assert!(changed > 20, "{changed}");
 }
 
+/// What a guard asks about may be reached by more than one path.
+#[tokio::test]
+async fn an_index_in_a_path_does_not_lead_around_the_guard() {
+    struct Member;
+    impl Guard for Member {
+        fn may_see(&self, document: &RawDocument) -> bool {
+            filter(doc! { "members.id": "a" }).matches(document)
+        }
+
+        fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+            let allowed = [before, after].into_iter().flatten().all(|document| self.may_see(document));
+            if allowed { Ok(()) } else { Err(Denied("write not permitted".into())) }
+        }
+
+        fn filters(&self) -> Option<&GuardFilters> {
+            static FILTERS: std::sync::LazyLock<GuardFilters> = std::sync::LazyLock::new(|| {
+                let own = filter(doc! { "members.id": "a" });
+                let paths = vec![Path::new("members.id")];
+                GuardFilters { seen: own.clone(), updatable: own.clone(), deletable: own, paths }
+            });
+            Some(&FILTERS)
+        }
+    }
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1, "members": [{ "id": "a" }], "n": 0 }])).await.unwrap();
+    for change in [
+        doc! { "$set": { "members.0.id": "b" } },
+        doc! { "$set": { "members.$[].id": "b" } },
+        doc! { "$set": { "members.0": {} } },
+        doc! { "$pop": { "members": 1 } },
+        doc! { "$unset": { "members": 1 } },
+        doc! { "$rename": { "members": "others" } },
+        doc! { "$rename": { "n": "members" } },
+    ] {
+        let denied =
+            write(&*store, modify(&namespace, update(doc! { "_id": 1 }, change.clone()), Some(Arc::new(Member)))).await;
+        assert!(matches!(denied, Err(Error::Denied(_))), "{change}: {denied:?}");
+    }
+    let allowed = update(doc! { "_id": 1 }, doc! { "$set": { "members.0.name": "x" }, "$inc": { "n": 1 } });
+    assert_eq!(write(&*store, modify(&namespace, allowed, Some(Arc::new(Member)))).await.unwrap().modified, 1);
+}
+
+/// Whatever an operator has said of how a collection compares, a guard compares as it always does.
+#[tokio::test]
+async fn a_collection_that_takes_texts_for_the_same_does_not_widen_what_a_guard_allows() {
+    let store = open(&server());
+    let namespace = fresh();
+    let client = mongodb::Client::with_uri_str(server()).await.unwrap();
+    let create = doc! { "create": &*namespace.collection, "collation": { "locale": "en", "strength": 1 } };
+    client.database(&namespace.database).run_command(create).await.unwrap();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1, "owner": "A", "n": 0 }])).await.unwrap();
+    for guard in [Owner::by_filter("a"), Owner::judging("a")] {
+        let seen = Find { guard: Some(Arc::clone(&guard)), ..Find::new(namespace.clone(), Filter::all()) };
+        assert!(store.find(seen).await.unwrap().is_empty());
+        let count = store::Count {
+            namespace: namespace.clone(),
+            filter: Filter::all(),
+            limit: None,
+            guard: Some(Arc::clone(&guard)),
+        };
+        assert_eq!(store.count(count).await.unwrap(), 0);
+        for change in [
+            Change::Delete,
+            Change::Update { update: Update::parse(&rawdoc! { "$inc": { "n": 1 } }).unwrap(), upsert: false },
+        ] {
+            for returning in [Returning::Nothing, Returning::Before] {
+                let change = match &change {
+                    Change::Delete => Change::Delete,
+                    Change::Update { update, .. } => Change::Update { update: update.clone(), upsert: false },
+                };
+                let change = Modify { returning, ..Modify::new(filter(doc! { "n": 0 }), false, change) };
+                let outcome = write(&*store, modify(&namespace, change, Some(Arc::clone(&guard)))).await.unwrap();
+                assert_eq!(outcome.matched, 0);
+            }
+        }
+    }
+}
+
 /// A document without what differs from one attempt to the next.
 fn without_time(mut document: Document) -> Document {
     if document.contains_key("at") {

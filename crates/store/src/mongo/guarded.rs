@@ -56,7 +56,6 @@ fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
         Change::Update { .. } => &filters.updatable,
     };
     let leaves_alone = |update: &Update| {
-        let overlap = |one: &Path, other: &Path| one.starts_with(other) || other.starts_with(one);
         let touched = update.paths();
         touched
             .is_some_and(|touched| !touched.iter().any(|path| filters.paths.iter().any(|asked| overlap(path, asked))))
@@ -67,6 +66,17 @@ fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
         Change::Update { update, .. } => !update.is_positional() && leaves_alone(update),
     };
     (filters.seen == *rule && is_apart).then_some(rule)
+}
+
+/// Whether what one path leads to may hold, or be in, what another leads to. An index in a path is one of several items to a path
+/// without it.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let names = |path: &Path| {
+        let is_name = |part: &&String| !part.bytes().all(|byte| byte.is_ascii_digit());
+        path.parts().iter().filter(is_name).cloned().collect::<Vec<_>>()
+    };
+    let (one, other) = (names(one), names(other));
+    one.starts_with(&other) || other.starts_with(&one)
 }
 
 impl MongoStore {
@@ -120,7 +130,8 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-        let command = Command { modify, filter: document(&modify.filter.to_document())?, upsert };
+        let filter = document(&modify.filter.to_document())?;
+        let command = Command { modify, filter, upsert, is_judged: false };
         self.modify(namespace, command, session).await
     }
 
@@ -152,7 +163,7 @@ impl MongoStore {
     ) -> Result<Option<Outcome>> {
         let filter = both(&modify.filter, rule)?;
         let send = async |session: Option<&mut ClientSession>| {
-            self.modify(namespace, Command { modify, filter, upsert: false }, session).await
+            self.modify(namespace, Command { modify, filter, upsert: false, is_judged: true }, session).await
         };
         let outcome = self.alone(send).await?;
         if outcome.matched > 0 {
@@ -235,7 +246,7 @@ impl MongoStore {
             Plan::Become(after) => Change::Update { update: assignment(modify, before, after)?, upsert: false },
         };
         let modify = Modify::new(Filter::all(), false, change);
-        self.modify(namespace, Command { modify: &modify, filter, upsert: false }, session).await
+        self.modify(namespace, Command { modify: &modify, filter, upsert: false, is_judged: true }, session).await
     }
 
     /// Where nothing that the caller may see matches: what hidden documents there are, and an upsert. Without an answer something
@@ -395,7 +406,7 @@ impl MongoStore {
                 ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
                 let delete = Modify::new(Filter::all(), true, Change::Delete);
                 let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
-                let command = Command { modify: &delete, filter, upsert: false };
+                let command = Command { modify: &delete, filter, upsert: false, is_judged: true };
                 outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
             }
         } else {
@@ -433,7 +444,8 @@ impl MongoStore {
                 Update::Replacement(replacement) => replacement,
                 Update::Pipeline(_) => continue,
             };
-            updates.push(rawdoc! { "q": by_id(before).to_document(), "u": update });
+            updates
+                .push(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } });
         }
         let command = rawdoc! { "update": &*namespace.collection, "updates": updates };
         let database = self.shared.client().await?.database(&namespace.database);

@@ -10,7 +10,10 @@ use super::{MongoStore, errors};
 use crate::{Error, Index, Namespace, Result};
 
 /// That a collection, or its database, does not exist.
-const NAMESPACE_NOT_FOUND: i32 = 26;
+pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
+
+/// That it does.
+pub(super) const NAMESPACE_EXISTS: i32 = 48;
 
 /// How often something is asked for again that does no harm when it is done twice.
 const ATTEMPTS: usize = 3;
@@ -22,7 +25,7 @@ impl MongoStore {
     /// Has the server make indexes, all or none; those that are there do no harm, and several nodes may ask at once.
     pub(super) async fn create_indexes(&self, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
         if indexes.is_empty() {
-            return Ok(());
+            return self.create_collection(namespace).await;
         }
         let mut specifications = RawArrayBuf::new();
         indexes.iter().for_each(|index| specifications.push(index.to_document()));
@@ -39,6 +42,16 @@ impl MongoStore {
                 Err(Error::Unavailable { .. }) if attempt < ATTEMPTS => attempt += 1,
                 answer => return answer.map(|_| ()),
             }
+        }
+    }
+
+    /// Makes a collection where there is none.
+    async fn create_collection(&self, namespace: &Namespace) -> Result<()> {
+        let database = self.shared.client().await?.database(&namespace.database);
+        let create = rawdoc! { "create": &*namespace.collection };
+        match self.shared.within(false, async { database.run_raw_command(create).await }).await {
+            Err(Error::Query(error)) if error.number() == NAMESPACE_EXISTS => Ok(()),
+            made => made.map(|_| ()),
         }
     }
 

@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 use mongodb::{ClientSession, raw_batch_cursor::RawBatch};
 use query::{Filter, Projection, Sort, elements, get};
 
-use super::{MongoStore, errors::Failure};
+use super::{MongoStore, errors::Failure, write::simple};
 use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result};
 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
@@ -56,6 +56,8 @@ struct Ask {
     sort: Option<Document>,
     projection: Option<Document>,
     limit: Option<usize>,
+    /// Whether a guard has a say.
+    is_judged: bool,
 }
 
 /// Hands over documents as they arrive, until it is enough.
@@ -97,6 +99,9 @@ impl MongoStore {
         if let Some(limit) = limit {
             find = find.limit(limit);
         }
+        if ask.is_judged {
+            find = find.collation(simple());
+        }
         match self.shared.causal_session().await? {
             None => self.shared.within(false, async { each(find.batch().await?, take).await }).await?,
             Some(mut session) => {
@@ -128,6 +133,7 @@ impl MongoStore {
             sort: sort_document(sort.as_ref())?,
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
             limit: Some(most).filter(|most| *most < usize::MAX && question.judge.is_none()),
+            is_judged: guard.is_some(),
         };
         let mut found = Vec::new();
         let judge = question.judge;
@@ -150,11 +156,15 @@ impl MongoStore {
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
         let Count { namespace, filter, limit, guard } = count;
         let question = Question::new(&filter, guard.as_deref())?;
+        let is_judged = guard.is_some();
         let Some(guard) = question.judge else {
             let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
             let mut count = collection.count_documents(question.filter);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
+            }
+            if is_judged {
+                count = count.collation(simple());
             }
             let mut session = self.shared.causal_session().await?;
             if let Some(session) = &mut session {
@@ -163,7 +173,7 @@ impl MongoStore {
             return self.shared.within(false, async { count.await }).await;
         };
         let mut counted = 0;
-        let ask = Ask { filter: question.filter, sort: None, projection: None, limit: None };
+        let ask = Ask { filter: question.filter, sort: None, projection: None, limit: None, is_judged };
         let mut take = |document: &RawDocument| {
             counted += usize::from(guard.may_see(document));
             Ok(if Some(counted) == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -201,7 +211,10 @@ impl MongoStore {
             stages.push(doc! { "$limit": i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1) });
         }
         let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
-        let aggregate = collection.aggregate(stages).batch_size(BATCH);
+        let mut aggregate = collection.aggregate(stages).batch_size(BATCH);
+        if filters.is_some() {
+            aggregate = aggregate.collation(simple());
+        }
         let mut found = Vec::new();
         let mut take = |document: &RawDocument| {
             found.push(document.to_owned());
@@ -230,7 +243,7 @@ impl MongoStore {
         take: &mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
     ) -> Result<(), Failure> {
         let collection = self.shared.collection(namespace).await?;
-        let mut find = collection.find(filter);
+        let mut find = collection.find(filter).collation(simple());
         if let Some(sort) = sort_document(sort)? {
             find = find.sort(sort);
         }
@@ -259,7 +272,8 @@ impl MongoStore {
             documents.push(document.to_owned());
             Ok(ControlFlow::Continue(()))
         };
-        self.ask(namespace, Ask { filter, sort, projection: None, limit: Some(PAGE) }, &mut take).await?;
+        self.ask(namespace, Ask { filter, sort, projection: None, limit: Some(PAGE), is_judged: false }, &mut take)
+            .await?;
         let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
         let estimate = collection.estimated_document_count();
         let total = self.shared.within(false, async { estimate.await }).await?;

@@ -30,6 +30,7 @@ use super::{
     MongoStore,
     connect::{Kind, Shared, lock},
     errors,
+    indexes::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND},
     read::has_odd_names,
 };
 use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, ResumeToken, SystemEnvironment, Watch};
@@ -50,9 +51,6 @@ const FATAL: [i32; 9] = [286, 260, 280, 222, 13, 18, 20, 73, NOT_ON_STANDALONE];
 
 /// The server's numbers for the many ways in which a token is none.
 const NO_TOKEN: [i32; 8] = [260, 9, 14, 40647, 40648, 40649, 50811, 50795];
-
-const NAMESPACE_NOT_FOUND: i32 = 26;
-const NAMESPACE_EXISTS: i32 = 48;
 
 /// Why a stream has ended.
 #[derive(Debug, Clone)]

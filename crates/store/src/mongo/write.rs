@@ -8,7 +8,7 @@ use mongodb::{
     ClientSession,
     action::Action,
     error::Result as DriverResult,
-    options::{ReturnDocument, UpdateModifications},
+    options::{Collation, ReturnDocument, UpdateModifications},
 };
 use query::{Filter, Update, prepare_insert};
 
@@ -63,6 +63,8 @@ pub(super) struct Command<'a> {
     /// Instead of the filter of the caller, where more is asked.
     pub(super) filter: Document,
     pub(super) upsert: bool,
+    /// Whether a guard has a say, to whom texts are equal only if they are the same.
+    pub(super) is_judged: bool,
 }
 
 impl MongoStore {
@@ -105,15 +107,17 @@ impl MongoStore {
         command: Command<'_>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert } = command;
+        let Command { modify, filter, upsert, is_judged } = command;
         // Only one of these sorts, and answers with the document.
         if modify.returning != Returning::Nothing || (modify.sort.is_some() && !modify.multi) {
-            return self.find_one_and(namespace, Command { modify, filter, upsert }, session).await;
+            return self.find_one_and(namespace, Command { modify, filter, upsert, is_judged }, session).await;
         }
         let collection = self.shared.collection(namespace).await?;
+        let collation = is_judged.then(simple);
         match &modify.change {
             Change::Delete => {
                 let delete = if modify.multi { collection.delete_many(filter) } else { collection.delete_one(filter) };
+                let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
                 let deleted = delete.optional(session, |delete, session| delete.session(session)).await?.deleted_count;
                 Ok(Outcome { matched: deleted, deleted, ..Outcome::default() })
             }
@@ -127,10 +131,12 @@ impl MongoStore {
                         };
                         let update =
                             update.upsert(upsert).optional(filters, |update, filters| update.array_filters(filters));
+                        let update = update.optional(collation, |update, collation| update.collation(collation));
                         update.optional(session, |update, session| update.session(session)).await
                     }
                     Form::Replacement(replacement) => {
                         let replace = collection.replace_one(filter, replacement).upsert(upsert);
+                        let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         replace.optional(session, |replace, session| replace.session(session)).await
                     }
                 }?;
@@ -150,8 +156,9 @@ impl MongoStore {
         command: Command<'_>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert } = command;
+        let Command { modify, filter, upsert, is_judged } = command;
         let collection = self.shared.collection(namespace).await?;
+        let collation = is_judged.then(simple);
         let sort = sort_document(modify.sort.as_ref())?;
         // What `$` stands for depends on all that the server is asked: it is told here, of what the caller asks.
         let is_here = |projection: &&query::Projection| projection.is_positional();
@@ -165,6 +172,7 @@ impl MongoStore {
             Change::Delete => {
                 let delete = collection.find_one_and_delete(filter);
                 let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
+                let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
                 let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
                 delete.optional(session, |delete, session| delete.session(session)).await
             }
@@ -176,6 +184,7 @@ impl MongoStore {
                             collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
                         let update = update.optional(filters, |update, filters| update.array_filters(filters));
                         let update = update.optional(sort, |update, sort| update.sort(sort));
+                        let update = update.optional(collation, |update, collation| update.collation(collation));
                         let update = update.optional(projection, |update, projection| update.projection(projection));
                         update.optional(session, |update, session| update.session(session)).await
                     }
@@ -183,6 +192,7 @@ impl MongoStore {
                         let replace = collection.find_one_and_replace(filter, replacement);
                         let replace = replace.upsert(upsert).return_document(after);
                         let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
+                        let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         let replace =
                             replace.optional(projection, |replace, projection| replace.projection(projection));
                         replace.optional(session, |replace, session| replace.session(session)).await
@@ -203,6 +213,11 @@ impl MongoStore {
         };
         Ok(outcome)
     }
+}
+
+/// Compares as the guard does, whatever the operator has said of a collection: texts are equal only if they are the same.
+pub(super) fn simple() -> Collation {
+    Collation::builder().locale("simple").build()
 }
 
 /// The filter for one document by its `_id`.
