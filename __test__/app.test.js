@@ -45,7 +45,7 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   expect(() => new App("")).toThrow("empty string");
   expect(() => openEmbedded({ timeout: "1" })).toThrow("Expected 'timeout' to be a number, got a string");
   expect(() => openEmbedded({ store: "postgres://x" })).toThrow(
-    'The store must be "sqlite:PATH" or "memory:", got "postgres://x"',
+    'The store must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got "postgres://x"',
   );
   expect(() => openEmbedded({ store: "mongodb://localhost" })).toThrow("not supported yet");
   expect(() => openEmbedded({ maxDocuments: -1 })).toThrow(

@@ -1,9 +1,13 @@
 "use strict";
 
+const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
+const { promisify } = require("node:util");
 const Realm = require("..");
+
+const run = promisify(execFile);
 
 const ROOT = path.resolve(__dirname, "..");
 const QUICKSTART = path.join(ROOT, "examples/quickstart/userkeep");
@@ -179,6 +183,17 @@ async function eventually(check) {
   }
 }
 
+/** Runs the command line; its exit status and what it has printed. */
+async function userkeep(...args) {
+  const env = { ...process.env, NODE_ENV: "production", USERKEEP_STORE: "" };
+  try {
+    const { stdout, stderr } = await run(process.execPath, [path.join(ROOT, "bin/userkeep.js"), ...args], { env });
+    return { status: 0, stdout, stderr };
+  } catch ({ code, stdout, stderr }) {
+    return { status: code, stdout, stderr };
+  }
+}
+
 /** The collection of the quickstart's custom data. */
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
@@ -218,5 +233,6 @@ module.exports = {
   rulesFile,
   serve,
   temporaryDirectory,
+  userkeep,
   writeDefinition,
 };

@@ -2,13 +2,10 @@
 
 // What an operator does to a store: backup, dumps, doctor; by JavaScript and by the commands.
 
-const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
-const { promisify } = require("node:util");
 const independent = [require("bson4"), require("bson5"), require("bson6")];
 const {
-  ROOT,
   Realm,
   customDataOf,
   logInNew,
@@ -16,20 +13,10 @@ const {
   openDefinition,
   openKept,
   temporaryDirectory,
+  userkeep,
 } = require("./helpers.js");
 
 const { ObjectId, Decimal128, UUID } = Realm.BSON;
-const run = promisify(execFile);
-
-async function userkeep(...args) {
-  const env = { ...process.env, NODE_ENV: "production", USERKEEP_STORE: "" };
-  try {
-    const { stdout, stderr } = await run(process.execPath, [path.join(ROOT, "bin/userkeep.js"), ...args], { env });
-    return { status: 0, stdout, stderr };
-  } catch ({ code, stdout, stderr }) {
-    return { status: code, stdout, stderr };
-  }
-}
 
 const people = [
   { _id: new ObjectId(), name: "ä", at: new Date(-1), n: 1, long: 2 ** 40, double: 1.5, tags: ["a", { b: null }] },

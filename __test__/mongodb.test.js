@@ -2,16 +2,13 @@
 
 // What is said of stores on MongoDB: where they are, what is in which, and how a store gets from one to another.
 
-const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
-const { promisify } = require("node:util");
 const {
   COLLECTION,
   DATABASE,
   PASSWORD,
   QUICKSTART,
-  ROOT,
   Realm,
   STORE,
   customDataOf,
@@ -22,21 +19,11 @@ const {
   openEmbedded,
   readAndWriteAll,
   temporaryDirectory,
+  userkeep,
   writeDefinition,
 } = require("./helpers.js");
 
 const { ObjectId, Decimal128 } = Realm.BSON;
-const run = promisify(execFile);
-
-async function userkeep(...args) {
-  const env = { ...process.env, NODE_ENV: "production", USERKEEP_STORE: "" };
-  try {
-    const { stdout, stderr } = await run(process.execPath, [path.join(ROOT, "bin/userkeep.js"), ...args], { env });
-    return { status: 0, stdout, stderr };
-  } catch ({ code, stdout, stderr }) {
-    return { status: code, stdout, stderr };
-  }
-}
 
 /** What an app logs, as one text. */
 function logOf() {

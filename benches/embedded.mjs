@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import Realm, { BSON } from "userkeep";
 import { hostTriple } from "../scripts/run.mjs";
+import { document, mainThreadTime } from "./support.mjs";
 
 const { values } = parseArgs({
   options: { documents: { type: "string", default: "100000" }, rounds: { type: "string", default: "5" } },
@@ -24,16 +25,6 @@ const settings = {
   logger: null,
 };
 
-/** The CPU time of this thread in nanoseconds; where the system does not tell, the time that its loop was not idle. */
-function mainThreadTime() {
-  try {
-    const [time] = fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ");
-    return Number(time);
-  } catch {
-    return performance.eventLoopUtilization().active * 1e6;
-  }
-}
-
 async function measure(iterations, run) {
   const [cpu, wall] = [mainThreadTime(), process.hrtime.bigint()];
   for (let index = 0; index < iterations; index++) {
@@ -44,19 +35,6 @@ async function measure(iterations, run) {
     wall: Number(process.hrtime.bigint() - wall) / iterations,
   };
 }
-
-const document = (index, userId) => ({
-  _id: new BSON.ObjectId(),
-  userId,
-  index,
-  favoriteColor: "pink",
-  name: "Ada Lovelace",
-  email: `user${index}@example.com`,
-  visits: index * 3,
-  joined: new Date(1_700_000_000_000 + index),
-  address: { street: "12 Example Street", city: "London", zip: "N1 9GU" },
-  tags: ["alpha", "beta", "gamma"],
-});
 
 const backend = await Realm.openBackend(settings);
 const seeded = backend.collection("custom-user-data-database", "custom-user-data");

@@ -15,6 +15,7 @@ import { MongoClient } from "mongodb";
 import Realm, { BSON } from "userkeep";
 import { hostTriple, run as runCommand } from "../scripts/run.mjs";
 import { start, stop } from "../scripts/test-server.mjs";
+import { document, mainThreadTime } from "./support.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -46,25 +47,6 @@ async function server() {
   }
   return { uri: await start(directory), name: "secantusd-rs", end: () => stop(directory) };
 }
-
-/** The CPU time of this thread in nanoseconds. */
-function mainThreadTime() {
-  const [time] = fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ");
-  return Number(time);
-}
-
-const document = (index, userId) => ({
-  _id: new BSON.ObjectId(),
-  userId,
-  index,
-  favoriteColor: "pink",
-  name: "Ada Lovelace",
-  email: `user${index}@example.com`,
-  visits: index * 3,
-  joined: new Date(1_700_000_000_000 + index),
-  address: { street: "12 Example Street", city: "London", zip: "N1 9GU" },
-  tags: ["alpha", "beta", "gamma"],
-});
 
 const { uri, name, end } = await server();
 const definition = path.join(directory, "definition");

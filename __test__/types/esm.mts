@@ -78,7 +78,16 @@ same<Equal<typeof withNew, typeof without>>();
 const decimal: BSON.Decimal128 = BSON.Decimal128.fromString("1.5");
 BSON.EJSON.stringify({ decimal, count, state, byId });
 
-const backend = await openBackend({ definition: "userkeep", store: "memory:", changeRetention: { bytes: 1000 } });
+const backend = await openBackend({
+  definition: "userkeep",
+  store: "memory:",
+  changeRetention: { bytes: 1000 },
+  dataSources: { near: "mongodb://localhost" },
+});
+const carried: { collections: number; written: number } = await backend.migrate("mongodb://localhost", {
+  databases: ["app"],
+});
+void carried;
 await backend.backup("copy.sqlite", { onProgress: ({ stage, done, total }) => console.log(stage, done / total) });
 const exported: number = await backend.export("dump");
 const { written, reported }: { written: number; reported: string[] } = await backend.import("dump", {
