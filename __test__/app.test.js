@@ -47,7 +47,6 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   expect(() => openEmbedded({ store: "postgres://x" })).toThrow(
     'The store must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got "postgres://x"',
   );
-  expect(() => openEmbedded({ store: "mongodb://localhost" })).toThrow("not supported yet");
   expect(() => openEmbedded({ maxDocuments: -1 })).toThrow(
     "Expected 'maxDocuments' to be a positive whole number, got a number",
   );
