@@ -602,6 +602,40 @@ async fn a_slow_watcher_catches_up() {
     assert_eq!(read(&mut *slow, 1).await, [(ChangeKind::Insert, count)]);
 }
 
+/// Streams keep no connection from those who ask and write, however few there are, and those who come back do not keep one each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_watches_keeps_nobody_waiting() {
+    let store = open(&format!("{}&maxPoolSize=2", server()));
+    let namespace = fresh();
+    let mut streams = Vec::new();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0 }])).await.unwrap();
+    let mut first = watch(&store, &namespace).await;
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    read(&mut *first, 1).await;
+    for _ in 0..20 {
+        let after = first.position();
+        streams.push(store.watch(Watch { namespace: namespace.clone(), after, is_judged: false }).await.unwrap());
+    }
+    for number in 0..5 {
+        let other = Namespace::new(&namespace.database, &format!("other{number}"));
+        streams.push(watch(&store, &other).await);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        all(&*store, &namespace).await;
+    }
+    assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+    for round in 2..4 {
+        write(&*store, insert(&namespace, vec![doc! { "_id": round }])).await.unwrap();
+        for stream in &mut streams[..20] {
+            assert_eq!(read(&mut **stream, 1).await, [(ChangeKind::Insert, round)]);
+        }
+    }
+    let none = open(&format!("{}&maxPoolSize=0", server()));
+    assert_eq!(all(&*none, &namespace).await.len(), 4);
+}
+
 /// The version that a change made, whatever has become of the document since.
 #[tokio::test]
 async fn an_event_carries_the_version_that_it_is_about() {

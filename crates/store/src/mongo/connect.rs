@@ -52,6 +52,8 @@ pub(super) struct Shared {
     own: Option<&'static str>,
     timeout: Duration,
     client: OnceCell<Client>,
+    /// For change streams, each of which has a connection for itself most of the time: not one of those that others wait for.
+    streaming: OnceCell<Client>,
     kind: OnceCell<Kind>,
     is_closed: AtomicBool,
     /// The time of the latest write, which reads from other members than the primary must not be before.
@@ -90,6 +92,10 @@ impl Shared {
             };
             Error::Address { reason: told(address, &message) }
         })?;
+        // To other drivers it is no limit; this one refuses it.
+        if parsed.max_pool_size == Some(0) {
+            parsed.max_pool_size = Some(u32::MAX);
+        }
         // The driver has no time limit for an operation, and refuses the one that others have.
         #[allow(deprecated, reason = "it is deprecated because the driver does nothing about it")]
         let timeout = parsed.socket_timeout.take().filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
@@ -101,6 +107,7 @@ impl Shared {
             own,
             timeout,
             client: OnceCell::new(),
+            streaming: OnceCell::new(),
             kind: OnceCell::new(),
             is_closed: AtomicBool::new(false),
             written: Mutex::new(None),
@@ -113,15 +120,23 @@ impl Shared {
     /// The client, made by whoever needs it first.
     pub(super) async fn client(&self) -> Result<&Client> {
         self.check_open()?;
-        self.client.get_or_try_init(|| self.connect()).await
+        self.client.get_or_try_init(|| self.connect(None)).await
     }
 
-    async fn connect(&self) -> Result<Client> {
+    /// A collection to follow.
+    pub(super) async fn to_follow(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
+        self.check_open()?;
+        // As many connections as there are streams.
+        let client = self.streaming.get_or_try_init(|| self.connect(Some(u32::MAX))).await?;
+        Ok(client.database(&namespace.database).collection(&namespace.collection))
+    }
+
+    async fn connect(&self, connections: Option<u32>) -> Result<Client> {
         let connect = async {
             let mut options = ClientOptions::parse(self.address.clone()).await?;
             options.app_name.get_or_insert_with(|| "userkeep".to_owned());
             options.driver_info.get_or_insert_with(|| DriverInfo::builder().name("Userkeep").build());
-            options.max_pool_size.get_or_insert(CONNECTIONS);
+            options.max_pool_size = connections.or(options.max_pool_size).or(Some(CONNECTIONS));
             options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT.min(self.timeout));
             options.connect_timeout.get_or_insert(SELECTION_TIMEOUT.min(self.timeout));
             Client::with_options(options)
@@ -140,7 +155,7 @@ impl Shared {
         }
         let hubs = std::mem::take(&mut *lock(&self.hubs));
         hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
-        if let Some(client) = self.client.get() {
+        for client in [&self.client, &self.streaming].into_iter().filter_map(OnceCell::get) {
             client.clone().shutdown().immediate(true).await;
         }
     }

@@ -43,6 +43,10 @@ const KEPT_BYTES: usize = 16 * 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long the server waits for an event where a stream is one watcher's alone, and how long that then waits before it asks again.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+const LONG_PAUSE: Duration = Duration::from_millis(150);
+
 /// That a server alone has no change streams.
 const NOT_ON_STANDALONE: i32 = 40573;
 
@@ -155,7 +159,8 @@ impl Hub {
 
     /// Opens the stream, and begins to read it.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>, start: Start) -> Result<()> {
-        let reader = Reader { shared: Arc::clone(shared), namespace: self.namespace.clone(), start, with_before: true };
+        let (shared_by, namespace, is_shared) = (Arc::clone(shared), self.namespace.clone(), self.is_shared);
+        let reader = Reader { shared: shared_by, namespace, start, is_shared, with_before: true };
         let begin = async {
             let mut reader = reader;
             let stream = shared.within_all(reader.open()).await?;
@@ -197,6 +202,8 @@ struct Reader {
     shared: Arc<Shared>,
     namespace: Namespace,
     start: Start,
+    /// Who has a stream alone does not keep a connection for it.
+    is_shared: bool,
     /// Whether the server is asked for the version before a change, which older ones do not know of.
     with_before: bool,
 }
@@ -215,8 +222,11 @@ impl Reader {
     }
 
     async fn try_open(&self) -> mongodb::error::Result<RawStream> {
-        let collection = self.shared.collection(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
+        let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
         let mut watch = collection.watch().full_document(FullDocumentType::UpdateLookup);
+        if !self.is_shared {
+            watch = watch.max_await_time(SHORT_WAIT);
+        }
         if self.with_before {
             watch = watch.full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable);
         }
@@ -259,6 +269,10 @@ impl Reader {
         } else if let Some(token) = stream.resume_token().and_then(|token| token_of(&token)) {
             self.start = Start::After(token.clone());
             lock(&hub.state).position = Some(token);
+            drop(hub);
+            if !self.is_shared {
+                tokio::time::sleep(LONG_PAUSE).await;
+            }
         }
         // The collection was dropped or renamed: the stream goes on with the next one of its name.
         if !stream.is_alive() {
