@@ -218,6 +218,7 @@ impl From<store::Error> for Error {
             store::Error::Open { .. }
             | store::Error::NewerFormat { .. }
             | store::Error::NotAStore { .. }
+            | store::Error::Address { .. }
             | store::Error::Closed => Self::new(ErrorCode::InternalServerError, error.to_string()),
             error => Self::internal(error),
         }

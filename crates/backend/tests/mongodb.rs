@@ -19,7 +19,7 @@ use backend::{
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
-use support::{OwnServer, fresh_database, proxy::Proxy, server};
+use support::{OwnServer, fresh_database, proxy::Proxy, server, with_options};
 
 /// How soon a session that ended at one node must have ended at all others.
 const HEARD_OF: Duration = Duration::from_secs(5);
@@ -296,7 +296,7 @@ async fn a_server_alone_is_enough_for_users() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
     let server = OwnServer::start(&["--sync-on-commit"]);
-    let uri = format!("{}&serverSelectionTimeoutMS=1000&connectTimeoutMS=1000&heartbeatFrequencyMS=500", server.uri);
+    let uri = with_options(&server.uri, "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000&heartbeatFrequencyMS=500");
     let node = Arc::new(Node::open(&fresh_app(), &uri));
     node.register("ada@example.com").await.unwrap();
     let first = node.log_in("ada@example.com").await.unwrap();

@@ -26,7 +26,7 @@ use store::{
 use support::{
     OwnServer, fresh_database,
     proxy::{Cut, Member, Proxy},
-    server,
+    server, with_options,
 };
 
 fn open(uri: &str) -> Arc<MongoStore> {
@@ -497,7 +497,7 @@ async fn fail(uri: &str, commands: &[&str], code: i32, times: i32) {
 async fn a_primary_that_changes_is_waited_for_and_else_told() {
     // Fail points are for all who use a server.
     let server = OwnServer::start(&[]);
-    let store = open(&format!("{}&serverSelectionTimeoutMS=3000&heartbeatFrequencyMS=500", server.uri));
+    let store = open(&with_options(&server.uri, "serverSelectionTimeoutMS=3000&heartbeatFrequencyMS=500"));
     let namespace = fresh();
     write(&*store, insert(&namespace, vec![doc! { "_id": 0, "n": 0 }])).await.unwrap();
     let mut expected = 0;
@@ -583,6 +583,59 @@ async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once
     assert!(matches!(end, Err(Error::Closed)));
 }
 
+/// Pairs that are written in transactions are there whole or not at all, and told of once, whatever becomes of the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_in_a_transaction_and_a_watch_loses_and_doubles_nothing() {
+    let server = OwnServer::start(&["--sync-on-commit"]);
+    let options = "serverSelectionTimeoutMS=1500&connectTimeoutMS=1500&heartbeatFrequencyMS=500";
+    let store = open(&with_options(&server.uri, options));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let mut stream = watch(&store, &namespace).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writing = {
+        let (store, namespace, is_over) = (Arc::clone(&store), namespace.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let (mut acknowledged, mut failed, mut pair) = (Vec::new(), 0, 0);
+            while !is_over.load(Ordering::SeqCst) {
+                let half = |number: i32| insert(&namespace, vec![doc! { "_id": 2 * pair + number }]);
+                match store.write(vec![half(0), half(1)]).await {
+                    Ok(_) => acknowledged.push(pair),
+                    Err(error) => {
+                        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+                        failed += 1;
+                    }
+                }
+                pair += 1;
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            (acknowledged, failed)
+        })
+    };
+    for away in [0, 2500] {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.stop();
+        tokio::time::sleep(Duration::from_millis(away)).await;
+        server.go_on();
+    }
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    is_over.store(true, Ordering::SeqCst);
+    let (acknowledged, failed) = writing.await.unwrap();
+    // Begun anew, most of them get through.
+    assert!(acknowledged.len() > 20, "{} were written and {failed} not", acknowledged.len());
+    let there: Vec<i32> =
+        all(&*store, &namespace).await.iter().map(|document| document.get_i32("_id").unwrap()).collect();
+    let there: std::collections::BTreeSet<i32> = there.into_iter().filter(|id| *id >= 0).collect();
+    for pair in acknowledged {
+        assert!(there.contains(&(2 * pair)), "the acknowledged pair {pair} is not there");
+    }
+    assert!(there.iter().all(|id| there.contains(&(id ^ 1))), "half of a pair is there");
+    let mut told: Vec<i32> = read(&mut *stream, there.len()).await.into_iter().map(|(_, id)| id).collect();
+    assert!(tokio::time::timeout(Duration::from_millis(500), stream.next()).await.is_err(), "something is told twice");
+    told.sort_unstable();
+    assert_eq!(told, there.into_iter().collect::<Vec<_>>());
+}
+
 /// Whoever is slower than the events that are kept loses none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_watcher_catches_up() {
@@ -605,7 +658,7 @@ async fn a_slow_watcher_catches_up() {
 /// Streams keep no connection from those who ask and write, however few there are, and those who come back do not keep one each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_watches_keeps_nobody_waiting() {
-    let store = open(&format!("{}&maxPoolSize=2", server()));
+    let store = open(&with_options(&server(), "maxPoolSize=2"));
     let namespace = fresh();
     let mut streams = Vec::new();
     write(&*store, insert(&namespace, vec![doc! { "_id": 0 }])).await.unwrap();
@@ -632,7 +685,7 @@ async fn whoever_watches_keeps_nobody_waiting() {
             assert_eq!(read(&mut **stream, 1).await, [(ChangeKind::Insert, round)]);
         }
     }
-    let none = open(&format!("{}&maxPoolSize=0", server()));
+    let none = open(&with_options(&server(), "maxPoolSize=0"));
     assert_eq!(all(&*none, &namespace).await.len(), 4);
 }
 
@@ -719,4 +772,11 @@ fn an_address_that_is_none_is_told_without_what_is_secret_in_it() {
     }
     let store = MongoStore::open("mongodb://ada:secret@host", Arc::new(SystemEnvironment), None).unwrap();
     assert!(!format!("{store:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn options_that_do_not_go_together_are_told() {
+    let store = open("mongodb://one,other/?directConnection=true");
+    let error = store.find(Find::new(fresh(), Filter::all())).await.unwrap_err();
+    assert!(matches!(error, Error::Address { .. }), "{error:?}");
 }

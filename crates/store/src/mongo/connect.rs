@@ -85,12 +85,9 @@ impl Shared {
         environment: Arc<dyn Environment + Send + Sync>,
         own: Option<&'static str>,
     ) -> Result<Self> {
-        let mut parsed = ConnectionString::parse(address).map_err(|error| {
-            let message = match *error.kind {
-                mongodb::error::ErrorKind::InvalidArgument { message, .. } => message,
-                other => other.to_string(),
-            };
-            Error::Address { reason: told(address, &message) }
+        let mut parsed = ConnectionString::parse(address).map_err(|error| match errors::invalid(&error) {
+            Some(message) => Error::Address { reason: told(address, message) },
+            None => Error::Address { reason: "it cannot be read".to_owned() },
         })?;
         // To other drivers it is no limit; this one refuses it.
         if parsed.max_pool_size == Some(0) {
@@ -141,7 +138,16 @@ impl Shared {
             options.connect_timeout.get_or_insert(SELECTION_TIMEOUT.min(self.timeout));
             Client::with_options(options)
         };
-        self.within(false, connect).await
+        match tokio::time::timeout(self.timeout, connect).await {
+            Ok(Err(error)) => Err(match errors::invalid(&error) {
+                Some(message) => Error::Address { reason: message.to_owned() },
+                None => errors::read(error, false),
+            }),
+            Ok(Ok(client)) => Ok(client),
+            Err(_) => {
+                Err(Error::Unavailable { reason: "its name cannot be resolved".to_owned(), maybe_written: false })
+            }
+        }
     }
 
     pub(super) fn check_open(&self) -> Result<()> {

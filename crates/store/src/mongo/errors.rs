@@ -73,6 +73,14 @@ fn duplicate_key(message: &str) -> Error {
     }
 }
 
+/// What is wrong with options, if that is what it is.
+pub(super) fn invalid(error: &DriverError) -> Option<&str> {
+    match &*error.kind {
+        ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => Some(message),
+        _ => None,
+    }
+}
+
 /// The server's number for what went wrong.
 pub(super) fn code(error: &DriverError) -> Option<i32> {
     match &*error.kind {

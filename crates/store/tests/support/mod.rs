@@ -21,6 +21,14 @@ pub fn server() -> String {
     )
 }
 
+/// A connection string with more options.
+pub fn with_options(uri: &str, options: &str) -> String {
+    let (address, said) = uri.split_once('?').unwrap_or((uri, ""));
+    let slash = if address.matches('/').count() < 3 { "/" } else { "" };
+    let all: Vec<&str> = [said, options].into_iter().filter(|options| !options.is_empty()).collect();
+    format!("{address}{slash}?{}", all.join("&"))
+}
+
 /// The name of a database that nobody else has.
 pub fn fresh_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -52,6 +52,8 @@ pub enum Cut {
 /// A proxy, for as long as it is kept.
 pub struct Proxy {
     state: Arc<State>,
+    /// What somebody logs in with, if that has to be.
+    credentials: String,
     address: SocketAddr,
     cut: watch::Sender<u64>,
     task: tokio::task::JoinHandle<()>,
@@ -60,7 +62,10 @@ pub struct Proxy {
 impl Proxy {
     /// To the server of a connection string.
     pub async fn to(uri: &str) -> Self {
-        let server = uri.trim_start_matches("mongodb://").split(['/', '?']).next().unwrap().to_owned();
+        let address = uri.trim_start_matches("mongodb://").split(['/', '?']).next().unwrap();
+        let (credentials, hosts) = address.rsplit_once('@').map_or(("", address), |(who, hosts)| (who, hosts));
+        let credentials = if credentials.is_empty() { String::new() } else { format!("{credentials}@") };
+        let server = hosts.split(',').next().unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
@@ -82,13 +87,13 @@ impl Proxy {
                 });
             }
         });
-        Self { state, address, cut, task }
+        Self { state, credentials, address, cut, task }
     }
 
     /// The connection string of the way through it, with options.
     pub fn uri(&self, options: &str) -> String {
-        let and = if options.is_empty() { "" } else { "&" };
-        format!("mongodb://{}/?directConnection=true{and}{options}", self.address)
+        let uri = format!("mongodb://{}{}/?directConnection=true", self.credentials, self.address);
+        super::with_options(&uri, options)
     }
 
     /// Where it listens.
