@@ -678,7 +678,7 @@ declare namespace Realm {
     total: number;
   }
 
-  /** Is told ten times a second how far something is. */
+  /** Is told at the beginning, and then ten times a second, how far something is. */
   interface ProgressOptions {
     onProgress?: (progress: Progress) => void;
   }

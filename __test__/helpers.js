@@ -96,7 +96,7 @@ function ofItsOwn({ baseFilePath }) {
 
 /** An app in this process, closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
 function openEmbedded(options = {}) {
-  const app = new Realm.App({ ...ofItsOwn(options), definition: QUICKSTART, logger: null, ...options });
+  const app = new Realm.App({ definition: QUICKSTART, ...ofItsOwn(options), logger: null, ...options });
   opened.push(app);
   return app;
 }

@@ -87,7 +87,12 @@ class Backend {
     const tell = () => callBack(onProgress, native.progress(bridge, handle));
     const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
     try {
-      return await result(begin(handle));
+      const done = result(begin(handle));
+      // Also of what is done before it would be told of for the first time.
+      if (onProgress) {
+        tell();
+      }
+      return await done;
     } finally {
       clearInterval(timer);
     }
