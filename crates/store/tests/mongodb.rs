@@ -480,6 +480,11 @@ async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written(
     proxy.delay(Duration::ZERO);
     let back = async { while store.find(Find::new(namespace.clone(), Filter::all())).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
+    // Nor does whoever leaves.
+    proxy.silence(true);
+    let begun = Instant::now();
+    store.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Has the server fail at commands, as it does where its primary changes.

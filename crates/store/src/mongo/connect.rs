@@ -35,6 +35,9 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many connections there may be, unless the connection string says another `maxPoolSize`: as many as Node's driver has.
 const CONNECTIONS: u32 = 100;
 
+/// How long to wait for the driver to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// What servers can do beyond single documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -162,7 +165,8 @@ impl Shared {
         let hubs = std::mem::take(&mut *lock(&self.hubs));
         hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
         for client in [&self.client, &self.streaming].into_iter().filter_map(OnceCell::get) {
-            client.clone().shutdown().immediate(true).await;
+            // The driver takes leave of the server, which may not be listening.
+            let _ = tokio::time::timeout(FAREWELL, async { client.clone().shutdown().immediate(true).await }).await;
         }
     }
 

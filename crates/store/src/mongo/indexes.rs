@@ -1,5 +1,7 @@
 //! Indexes and collections.
 
+use std::time::Duration;
+
 use bson::{
     raw::{RawArrayBuf, RawBsonRef, RawDocument},
     rawdoc,
@@ -15,8 +17,11 @@ pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
 /// That it does.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
 
+/// The server's numbers for an index that is being made, or of which the making was given up, for somebody else.
+const IN_PROGRESS: [i32; 3] = [errors::WRITE_CONFLICT, 117, 276];
+
 /// How often something is asked for again that does no harm when it is done twice.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 5;
 
 /// Databases that are the server's.
 const OF_THE_SERVER: [&str; 3] = ["admin", "config", "local"];
@@ -40,6 +45,11 @@ impl MongoStore {
             let create = database.run_raw_command(command.clone());
             match self.shared.within(false, async { create.await }).await {
                 Err(Error::Unavailable { .. }) if attempt < ATTEMPTS => attempt += 1,
+                // Another node is about the same.
+                Err(Error::Query(error)) if attempt < ATTEMPTS && IN_PROGRESS.contains(&error.number()) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    attempt += 1;
+                }
                 answer => return answer.map(|_| ()),
             }
         }
