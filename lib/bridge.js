@@ -15,7 +15,7 @@ const beforeSettling = new Set();
 /** Take the lines that the native side logs. */
 const loggers = new Set();
 
-const bridge = native.createBridge((ids, answers, lines) => {
+const bridge = native.createBridge((ids, answers, together, lines) => {
   for (const { level, message, fields } of lines) {
     for (const log of loggers) {
       callBack(log, level, { message, ...(fields && JSON.parse(fields)) });
@@ -24,10 +24,16 @@ const bridge = native.createBridge((ids, answers, lines) => {
   for (const notify of beforeSettling) {
     notify();
   }
+  let at = 0;
   ids.forEach((id, index) => {
     const { resolve, reject } = pending.get(id);
     pending.delete(id);
-    settle(answers[index], resolve, reject);
+    let answer = answers[index];
+    if (typeof answer === "number") {
+      answer = together.subarray(at, at + answer);
+      at += answer.length;
+    }
+    settle(answer, resolve, reject);
   });
 });
 

@@ -19,7 +19,7 @@ use client::{
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env, Status,
-    bindgen_prelude::{Buffer, BufferSlice, Either3, Either4, External, FnArgs, Function},
+    bindgen_prelude::{Buffer, BufferSlice, Either4, External, FnArgs, Function},
     sys,
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
@@ -37,11 +37,12 @@ use crate::{
 /// What an operation comes to: bytes (a BSON document), nothing, or an error.
 pub type Answer = Result<Option<Vec<u8>>, Error>;
 
-/// The same on its way to JavaScript.
-type Delivered = Either3<Buffer, ErrorObject, ()>;
+/// The same on its way to JavaScript. A number stands for so many of the bytes that go along for all of them.
+type Delivered = Either4<Buffer, ErrorObject, (), u32>;
 
-/// The arguments of the JavaScript function that takes what is done: ids, their answers, and lines for the log.
-type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Vec<LogLine>)>;
+/// The arguments of the JavaScript function that takes what is done: ids, their answers, the bytes of the small ones one after the
+/// other, and lines for the log.
+type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Buffer, Vec<LogLine>)>;
 
 /// Called from any thread; weak, so that it keeps the process alive only while something is pending.
 type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
@@ -178,7 +179,10 @@ pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<B
     let wake: Wake =
         deliver.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build_callback(
             move |context| {
-                Ok(inbox.upgrade().map_or_else(|| (vec![], vec![], vec![]).into(), |outbox| outbox.take(&context.env)))
+                Ok(inbox.upgrade().map_or_else(
+                    || (vec![], vec![], Buffer::from(vec![]), vec![]).into(),
+                    |outbox| outbox.take(&context.env),
+                ))
             },
         )?;
     outbox.raw.store(wake.raw(), Ordering::Release);
@@ -211,8 +215,9 @@ impl Outbox {
         if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
             self.keep_alive(env, false);
         }
-        let (ids, answers) = answers.into_iter().map(|(id, answer)| (id, deliver(answer))).unzip();
-        (ids, answers, lines).into()
+        let mut together = Vec::new();
+        let (ids, answers) = answers.into_iter().map(|(id, answer)| (id, deliver(answer, &mut together))).unzip();
+        (ids, answers, Buffer::from(together), lines).into()
     }
 
     /// Keeps the process alive, or no longer. Only on the environment's thread.
@@ -234,11 +239,16 @@ impl Outbox {
     }
 }
 
-fn deliver(answer: Answer) -> Delivered {
+/// A piece of memory of ours costs Node more to keep account of than a small answer is worth, so these share one.
+fn deliver(answer: Answer, together: &mut Vec<u8>) -> Delivered {
     match answer {
-        Ok(Some(bytes)) => Either3::A(bytes.into()),
-        Ok(None) => Either3::C(()),
-        Err(error) => Either3::B(error.into()),
+        Ok(Some(bytes)) if bytes.len() <= COPIED => {
+            together.extend(&bytes);
+            Either4::D(bytes.len() as u32)
+        }
+        Ok(Some(bytes)) => Either4::A(bytes.into()),
+        Ok(None) => Either4::C(()),
+        Err(error) => Either4::B(error.into()),
     }
 }
 
