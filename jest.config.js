@@ -3,8 +3,21 @@
 /** The suites of what works the same way wherever the backend is: they run in this process, over HTTP, and on MongoDB. */
 const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
 
-/** Those that run on MongoDB too, of what is in this process alone. */
-const ON_MONGODB = ["realm-web", "serve", "serve-watch", "abuse", "mongodb"];
+/** Those that run on MongoDB too, of what is in this process alone: all but what is about files. */
+const ON_MONGODB = [
+  "abuse",
+  "app",
+  "browser",
+  "bson",
+  "indexes",
+  "mongodb",
+  "operation",
+  "process",
+  "realm-web",
+  "remote",
+  "serve",
+  "serve-watch",
+];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 

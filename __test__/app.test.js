@@ -85,7 +85,7 @@ test("the log tells what is run, and what is not used", () => {
   const definition = writeDefinition({ "triggers/t.json": {}, "root_config.json": { app_id: "other-abcde" } });
   openEmbedded({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
   expect(lines).toEqual([
-    expect.stringMatching(/^info: app 'test-app' runs .*definition on the store memory$/),
+    expect.stringMatching(/^info: app 'test-app' runs .*definition on the store (memory|mongodb:.*)$/),
     expect.stringMatching(/^warn: the definition is of the app 'other-abcde'/),
     "warn: the configuration's key 'colour' is not known and not used",
     "warn: triggers/t.json: triggers do not run yet",

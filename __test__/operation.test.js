@@ -8,6 +8,7 @@ const { promisify } = require("node:util");
 const {
   COLLECTION,
   DATABASE,
+  OWN_STORE,
   PASSWORD,
   QUICKSTART,
   ROOT,
@@ -155,7 +156,7 @@ test("the log may be JSON, with the request's id in each of its lines, and tells
 
 test("keys are rotated by the handle and by the command, and what they signed stays good", async () => {
   const baseFilePath = temporaryDirectory();
-  const server = await serve({ store: undefined, baseFilePath });
+  const server = await serve({ store: OWN_STORE, baseFilePath });
   const before = await logIn(server.url);
   const backend = await openBackend({ definition: QUICKSTART, baseFilePath });
   const second = await backend.rotateKeys();
@@ -163,7 +164,7 @@ test("keys are rotated by the handle and by the command, and what they signed st
   const after = await logIn(server.url);
   expect(header(after.refresh_token).kid).toBe(second);
 
-  const store = `sqlite:${path.join(baseFilePath, ".userkeep/test-app.sqlite")}`;
+  const store = OWN_STORE ?? `sqlite:${path.join(baseFilePath, ".userkeep/test-app.sqlite")}`;
   const options = ["--definition", QUICKSTART, "--store", store, "--app", "test-app"];
   const { stdout } = await run(process.execPath, [CLI, "keys", "rotate", ...options]);
   const [, third] = /^The key that signs now: (\w+)$/m.exec(stdout);

@@ -9,6 +9,7 @@ const { promisify } = require("node:util");
 const {
   COLLECTION,
   DATABASE,
+  OWN_STORE,
   QUICKSTART,
   ROOT,
   Realm,
@@ -21,7 +22,7 @@ const {
 const run = promisify(execFile);
 
 const options = (directory) =>
-  JSON.stringify({ id: "test-app", definition: QUICKSTART, baseFilePath: directory, logger: null });
+  JSON.stringify({ id: "test-app", definition: QUICKSTART, store: OWN_STORE, baseFilePath: directory, logger: null });
 
 /** Runs a program that has `Realm` and `options`, and waits for it to end by itself. */
 async function program(directory, body, { module = false, timeout = 20_000 } = {}) {
