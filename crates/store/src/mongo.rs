@@ -63,6 +63,17 @@ impl MongoStore {
     fn variables(&self) -> Variables {
         Variables::at(self.shared.environment.now())
     }
+
+    /// Does something to its end, even if nobody waits for it any more: an operation that the driver is stopped in the middle of costs
+    /// its connection, and many of them make everybody wait for new ones.
+    fn whole<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        run: impl FnOnce(Self) -> F,
+    ) -> BoxFuture<'static, Result<T>> {
+        let operation = run(self.clone());
+        let failed = |error| Err(Error::Engine(format!("an operation was given up: {error}")));
+        async move { tokio::spawn(operation).await.unwrap_or_else(failed) }.boxed()
+    }
 }
 
 /// The answer to a request that cannot be carried out.
@@ -73,7 +84,7 @@ fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T
 impl Store for MongoStore {
     fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         match find.bind(&self.variables()) {
-            Ok(()) => self.find_documents(find).boxed(),
+            Ok(()) => self.whole(|store| async move { store.find_documents(find).await }),
             Err(error) => failed(error),
         }
     }
@@ -84,20 +95,22 @@ impl Store for MongoStore {
             return failed(error);
         }
         let [one, other] = finds;
-        let both = future::try_join(self.find_documents(one), self.find_documents(other));
-        async move { both.await.map(<[_; 2]>::from) }.boxed()
+        self.whole(|store| async move {
+            let both = future::try_join(store.find_documents(one), store.find_documents(other));
+            both.await.map(<[_; 2]>::from)
+        })
     }
 
     fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
         match count.filter.bind(&self.variables()) {
-            Ok(()) => self.count_documents(count).boxed(),
+            Ok(()) => self.whole(|store| async move { store.count_documents(count).await }),
             Err(error) => failed(error),
         }
     }
 
     fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         match aggregate.pipeline.bind(&self.variables()) {
-            Ok(()) => self.run_pipeline(aggregate).boxed(),
+            Ok(()) => self.whole(|store| async move { store.run_pipeline(aggregate).await }),
             Err(error) => failed(error),
         }
     }
@@ -106,28 +119,26 @@ impl Store for MongoStore {
         if let Err(error) = bind(&mut writes, &self.variables()) {
             return failed(error);
         }
-        async move {
+        self.whole(|store| async move {
             match &writes[..] {
                 [] => Ok(Vec::new()),
-                [write] => Ok(vec![self.write_one(write).await?]),
-                writes => self.together(writes).await,
+                [write] => Ok(vec![store.write_one(write).await?]),
+                writes => store.together(writes).await,
             }
-        }
-        .boxed()
+        })
     }
 
     fn write_in_order(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
         if let Err(error) = bind(&mut writes, &self.variables()) {
             return failed(error);
         }
-        async move {
+        self.whole(|store| async move {
             let mut outcomes = Vec::with_capacity(writes.len());
             for write in &writes {
-                outcomes.push(self.write_one(write).await?);
+                outcomes.push(store.write_one(write).await?);
             }
             Ok(outcomes)
-        }
-        .boxed()
+        })
     }
 
     fn is_remote(&self) -> bool {
@@ -135,7 +146,7 @@ impl Store for MongoStore {
     }
 
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
-        async move { self.create_indexes(&namespace, &indexes).await }.boxed()
+        self.whole(|store| async move { store.create_indexes(&namespace, &indexes).await })
     }
 
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
@@ -155,26 +166,28 @@ impl Store for MongoStore {
     }
 
     fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {
-        async move { self.remove_index(&namespace, &name).await }.boxed()
+        self.whole(|store| async move { store.remove_index(&namespace, &name).await })
     }
 
     fn explain(&self, mut find: Find) -> BoxFuture<'_, Result<Explanation>> {
         match find.bind(&self.variables()) {
-            Ok(()) => self.explain_find(find).boxed(),
+            Ok(()) => self.whole(|store| async move { store.explain_find(find).await }),
             Err(error) => failed(error),
         }
     }
 
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
-        async move { self.follow(watch).await.map(|watcher| Box::new(watcher) as Box<dyn ChangeStream>) }.boxed()
+        self.whole(|store| async move {
+            store.follow(watch).await.map(|watcher| Box::new(watcher) as Box<dyn ChangeStream>)
+        })
     }
 
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
-        self.list_collections().boxed()
+        self.whole(|store| async move { store.list_collections().await })
     }
 
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
-        async move { self.page_after(&namespace, after).await }.boxed()
+        self.whole(|store| async move { store.page_after(&namespace, after).await })
     }
 
     fn backup(&self, _: PathBuf, _: Progress) -> BoxFuture<'_, Result<()>> {

@@ -660,6 +660,32 @@ async fn a_slow_watcher_catches_up() {
     assert_eq!(read(&mut *slow, 1).await, [(ChangeKind::Insert, count)]);
 }
 
+/// The driver gives up a connection with an operation, and many new ones take their time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_that_are_given_up_make_nobody_wait() {
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0 }])).await.unwrap();
+    for round in 0..15 {
+        let given_up: Vec<_> = (0..60)
+            .map(|number| {
+                let (store, namespace) = (Arc::clone(&store), namespace.clone());
+                tokio::spawn(async move {
+                    all(&*store, &namespace).await;
+                    let id = format!("{round} {number}");
+                    write(&*store, insert(&namespace, vec![doc! { "_id": id }])).await.unwrap();
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        given_up.iter().for_each(tokio::task::JoinHandle::abort);
+        let begun = Instant::now();
+        let find = Find::new(namespace.clone(), filter(doc! { "_id": 0 }));
+        assert_eq!(store.find(find).await.unwrap().len(), 1);
+        assert!(begun.elapsed() < Duration::from_secs(2), "round {round}: {:?}", begun.elapsed());
+    }
+}
+
 /// Streams keep no connection from those who ask and write, however few there are, and those who come back do not keep one each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_watches_keeps_nobody_waiting() {
