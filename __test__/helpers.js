@@ -73,17 +73,6 @@ const STORE = MODE === "mongodb" ? process.env.MONGODB_URI : "memory:";
 /** The store of tests that find again what they kept, and so name a directory. */
 const OWN_STORE = MODE === "mongodb" ? STORE : undefined;
 
-/** The databases of the suites and of the backends in them; the server is one for tests. */
-const OF_TESTS = [DATABASE, "app", "d", "db", "example"];
-
-async function dropDatabases() {
-  for (const name of await globalThis.databases.names()) {
-    if (OF_TESTS.includes(name) || name.startsWith("userkeep_")) {
-      await globalThis.databases.drop(name);
-    }
-  }
-}
-
 /** The store and the id of an app that has nothing in common with the others of its test, unless it names a directory. */
 function ofItsOwn({ baseFilePath }) {
   if (MODE !== "mongodb" || baseFilePath !== undefined) {
@@ -198,7 +187,7 @@ async function userkeep(...args) {
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
 if (MODE === "mongodb") {
-  beforeEach(dropDatabases);
+  beforeEach(() => globalThis.databases.dropOwn());
 }
 
 afterEach(async () => {

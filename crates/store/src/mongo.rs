@@ -150,19 +150,18 @@ impl Store for MongoStore {
     }
 
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
-        async move { self.list_indexes(&namespace, &mut |_, _| {}).await }.boxed()
+        self.whole(|store| async move { store.list_indexes(&namespace, &mut |_, _| {}).await })
     }
 
     fn unknown_indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
-        async move {
+        self.whole(|store| async move {
             let mut unknown = Vec::new();
             let mut odd = |index: &bson::raw::RawDocument, error: Error| {
                 unknown.push((index.get_str("name").unwrap_or_default().to_owned(), error.to_string()));
             };
-            self.list_indexes(&namespace, &mut odd).await?;
+            store.list_indexes(&namespace, &mut odd).await?;
             Ok(unknown)
-        }
-        .boxed()
+        })
     }
 
     fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {

@@ -335,10 +335,11 @@ impl Drop for Attempt<'_> {
                 tracing::warn!(%error, "a request that was given up cannot be noted");
             }
         };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if self.throttle.levels.is_shared() => drop(runtime.spawn(count)),
+        if !self.throttle.levels.is_shared() {
             // In memory it is done at once.
-            _ => drop(count.now_or_never()),
+            let _ = count.now_or_never();
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(count);
         }
     }
 }

@@ -39,6 +39,10 @@ use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, Res
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
+/// The same of a stream that is one watcher's alone, of whom there may be thousands that do not read.
+const KEPT_ALONE: usize = 64;
+const KEPT_ALONE_BYTES: usize = 256 * 1024;
+
 /// How long to wait before a stream is begun anew, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -96,8 +100,9 @@ impl State {
         self.first + self.events.len() as u64
     }
 
-    fn is_full(&self) -> bool {
-        self.events.len() >= KEPT || self.bytes >= KEPT_BYTES
+    fn is_full(&self, is_shared: bool) -> bool {
+        let (most, most_bytes) = if is_shared { (KEPT, KEPT_BYTES) } else { (KEPT_ALONE, KEPT_ALONE_BYTES) };
+        self.events.len() >= most || self.bytes >= most_bytes
     }
 
     fn push(&mut self, event: ChangeEvent) {
@@ -177,10 +182,10 @@ impl Hub {
             let drained = self.drained.notified();
             {
                 let mut state = lock(&self.state);
-                while self.is_shared && state.is_full() {
+                while self.is_shared && state.is_full(true) {
                     state.drop_first();
                 }
-                if !state.is_full() || state.end.is_some() {
+                if !state.is_full(self.is_shared) || state.end.is_some() {
                     state.push(event);
                     break;
                 }
@@ -225,7 +230,7 @@ impl Reader {
         let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
         let mut watch = collection.watch().full_document(FullDocumentType::UpdateLookup);
         if !self.is_shared {
-            watch = watch.max_await_time(SHORT_WAIT);
+            watch = watch.max_await_time(SHORT_WAIT).batch_size(KEPT_ALONE as u32);
         }
         if self.with_before {
             watch = watch.full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable);
@@ -255,10 +260,7 @@ impl Reader {
     }
 
     async fn read(&mut self, stream: &mut RawStream, hub: &Weak<Hub>) -> mongodb::error::Result<ControlFlow<()>> {
-        let raw = match stream.next_if_any().await {
-            Ok(raw) => raw,
-            Err(error) => return Err(error),
-        };
+        let raw = stream.next_if_any().await?;
         let Some(hub) = hub.upgrade() else { return Ok(ControlFlow::Break(())) };
         if lock(&hub.state).end.is_some() {
             return Ok(ControlFlow::Break(()));
