@@ -71,6 +71,7 @@ export async function start(directory, flags = []) {
     detached: true,
     stdio: ["ignore", output, output],
   });
+  fs.closeSync(output);
   child.unref();
   fs.writeFileSync(path.join(directory, "server.pid"), `${child.pid}`);
   for (const end = Date.now() + PATIENCE; Date.now() < end && child.exitCode === null; await sleep(50)) {
@@ -83,26 +84,49 @@ export async function start(directory, flags = []) {
   throw new Error(`the test server did not start:\n${fs.readFileSync(log, "utf8").slice(-2000)}`);
 }
 
-function isRunning(pid) {
+function signal(pid, name) {
   try {
-    process.kill(pid, 0);
+    process.kill(pid, name);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    if (error.code === "ESRCH") {
+      return false;
+    }
+    throw error;
   }
 }
 
-/** Ends the server of a directory. */
+/** Whether a process goes on. One that has ended, but which its parent has not asked after yet, still takes signals on Linux. */
+function isRunning(pid) {
+  if (!signal(pid, 0)) {
+    return false;
+  }
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat[stat.lastIndexOf(")") + 2] !== "Z";
+  } catch {
+    // No Linux, or ended since.
+    return signal(pid, 0);
+  }
+}
+
+/** Ends the server of a directory, and throws where it cannot be ended. */
 export async function stop(directory) {
   const file = path.join(directory, "server.pid");
   if (!fs.existsSync(file)) {
     return;
   }
   const pid = Number(fs.readFileSync(file, "utf8"));
-  for (const end = Date.now() + PATIENCE; isRunning(pid); await sleep(20)) {
-    process.kill(pid, Date.now() < end ? "SIGTERM" : "SIGKILL");
+  for (const name of ["SIGTERM", "SIGKILL"]) {
+    signal(pid, name);
+    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(20)) {
+      if (!isRunning(pid)) {
+        fs.rmSync(file);
+        return;
+      }
+    }
   }
-  fs.rmSync(file);
+  throw new Error(`the test server, process ${pid}, did not end`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

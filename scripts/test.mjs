@@ -8,7 +8,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { hostTriple } from "./run.mjs";
-import { start } from "./test-server.mjs";
+import { start, stop } from "./test-server.mjs";
 
 const { values: options } = parseArgs({ options: { shared: { type: "string" }, only: { type: "string" } } });
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -42,12 +42,14 @@ function cargoTest() {
 
 /** One run of jest: the suites on MongoDB share a server, and so run one after the other. */
 function jestRun(args) {
-  const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-jest-")), "report.json");
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-jest-"));
+  const report = path.join(directory, "report.json");
   const { ok, output } = command("npx", ["jest", "--ci", "--json", `--outputFile=${report}`, ...args]);
   if (!fs.existsSync(report)) {
     return { ...FAILED, output };
   }
   const result = JSON.parse(fs.readFileSync(report, "utf8"));
+  fs.rmSync(directory, { recursive: true });
   const failed = result.numFailedTests + result.numPendingTests + result.numRuntimeErrorTestSuites;
   return { passed: result.numPassedTests, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
@@ -108,10 +110,10 @@ function differential() {
   return counts;
 }
 
-/** Has `MONGODB_URI` name a MongoDB-compatible server: where it does not yet, one of our own for as long as the tests run. */
-async function startServer() {
+/** Does something while `MONGODB_URI` names a MongoDB-compatible server: where it does not yet, one of our own for so long. */
+async function withServer(work) {
   if (process.env.MONGODB_URI) {
-    return;
+    return work();
   }
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-server-"));
   try {
@@ -119,12 +121,33 @@ async function startServer() {
   } catch (error) {
     // What needs it fails, and says so.
     console.error(error.message);
-    return;
   }
-  process.on("exit", () => {
-    spawnSync(process.execPath, ["scripts/test-server.mjs", "stop", directory], { cwd: ROOT });
+  try {
+    return await work();
+  } finally {
+    await stop(directory);
     fs.rmSync(directory, { recursive: true, force: true });
-  });
+  }
+}
+
+/** Runs the checks one after the other; the sums of what they counted. */
+function runChecks() {
+  const total = { passed: 0, failed: 0 };
+  for (const [name, run] of Object.entries(checks)) {
+    if (options.only && options.only !== name) {
+      continue;
+    }
+    const start = Date.now();
+    const { passed, failed, output } = run();
+    if (output) {
+      console.log(output);
+    }
+    const seconds = ((Date.now() - start) / 1000).toFixed(0);
+    console.log(`${failed ? "FAILED" : "ok"}  ${name}: ${passed} of ${passed + failed} (${seconds} s)`);
+    total.passed += passed;
+    total.failed += failed;
+  }
+  return total;
 }
 
 if (options.shared) {
@@ -135,21 +158,6 @@ if (options.shared) {
     single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
 }
 
-await startServer();
-const total = { passed: 0, failed: 0 };
-for (const [name, run] of Object.entries(checks)) {
-  if (options.only && options.only !== name) {
-    continue;
-  }
-  const start = Date.now();
-  const { passed, failed, output } = run();
-  if (output) {
-    console.log(output);
-  }
-  const seconds = ((Date.now() - start) / 1000).toFixed(0);
-  console.log(`${failed ? "FAILED" : "ok"}  ${name}: ${passed} of ${passed + failed} (${seconds} s)`);
-  total.passed += passed;
-  total.failed += failed;
-}
+const total = await withServer(runChecks);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed || !total.passed ? 1 : 0;
