@@ -19,6 +19,7 @@ function randomValue(next, depth) {
     () => next(2 ** 31) - 2 ** 30,
     () => (next(1000) + 1) / 7,
     () => "aé€😀".repeat(next(4)),
+    () => "abcdefghijklmnop".slice(next(16)) + "é".repeat(next(2)),
     () => next(2) === 1,
     () => null,
     () => new Date(next(2 ** 31) * 1000 - 2 ** 40),
@@ -47,10 +48,25 @@ function randomValue(next, depth) {
   return randomDocument(next, depth - 1);
 }
 
+/** Names that begin alike, have the same places among the kept names ("Aa" and "BB"), or are too long to be kept. */
+const NAMES = [
+  "_id",
+  "k",
+  "key",
+  "keys",
+  "é",
+  "Aa",
+  "BB",
+  "AaBB",
+  "BBAa",
+  "x".repeat(63),
+  "x".repeat(64),
+  "y".repeat(200),
+];
+
 function randomDocument(next, depth) {
-  return Object.fromEntries(
-    Array.from({ length: next(5) }, (_, index) => [`${"ké"[next(2)]}${index}`, randomValue(next, depth)]),
-  );
+  const name = () => NAMES[next(2 * NAMES.length)] ?? `field${next(2000)}`;
+  return Object.fromEntries(Array.from({ length: next(6) }, () => [name(), randomValue(next, depth)]));
 }
 
 test("what is written is what the bson package writes", () => {
@@ -93,6 +109,12 @@ test("whole numbers are integers, and what has no value is left out or null", ()
   const read = (document) => bson.deserialize(encode(document), { promoteValues: false });
   expect(read({ n: 2 ** 31 }).n).toEqual(bson.Long.fromNumber(2 ** 31));
   expect(read({ n: -(2 ** 53) }).n).toEqual(bson.Long.fromNumber(-(2 ** 53)));
+  for (const whole of [2 ** 31, -(2 ** 31) - 1, 2 ** 32, -(2 ** 32), 2 ** 62 + 2 ** 40, -(2 ** 63)]) {
+    expect(read({ n: whole }).n).toEqual(bson.Long.fromBigInt(BigInt(whole)));
+    if (Math.abs(whole) < 2 ** 52) {
+      expect(read({ at: new Date(whole) }).at).toEqual(new Date(whole));
+    }
+  }
   expect(read({ n: 2 ** 63 }).n).toEqual(new bson.Double(2 ** 63));
   expect(read({ n: -0 }).n.value).toBe(-0);
   expect(read({ n: 1 }).n).toEqual(new bson.Int32(1));

@@ -14,23 +14,39 @@ const {
   Timestamp,
   UUID,
 } = require("bson");
+const { nameAt, root } = require("./names.js");
 
 // Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread
 // is here. The native side has validated what it sends.
 
 const UUID_SUBTYPE = 4;
 const OLD_BINARY_SUBTYPE = 2;
-/** Names and texts up to this length are put together here; longer ones are faster in Node's own decoder. */
-const SHORT = 24;
+/** Texts up to this length are put together here: longer ones would be made of pieces, and are faster in Node's own decoder. */
+const SHORT = 12;
+/** Bytes up to this length are copied here. */
+const FEW = 24;
 
 let buffer = Buffer.alloc(0);
 let position = 0;
+/** The name of the field that is read. */
+let field = root;
 
 /** The text from here to `end`, without moving. */
 function textTo(end) {
   if (end - position <= SHORT) {
     let text = "";
-    for (let index = position; index < end; index++) {
+    let index = position;
+    for (; index + 4 <= end; index += 4) {
+      const one = buffer[index];
+      const two = buffer[index + 1];
+      const three = buffer[index + 2];
+      const four = buffer[index + 3];
+      if ((one | two | three | four) > 0x7f) {
+        return buffer.utf8Slice(position, end);
+      }
+      text += String.fromCharCode(one, two, three, four);
+    }
+    for (; index < end; index++) {
       const code = buffer[index];
       if (code > 0x7f) {
         return buffer.utf8Slice(position, end);
@@ -43,17 +59,10 @@ function textTo(end) {
 }
 
 function cstring() {
-  const start = position;
-  let name = "";
-  for (let code = buffer[position++]; code !== 0; code = buffer[position++]) {
-    if (code > 0x7f) {
-      const end = buffer.indexOf(0, position);
-      position = end + 1;
-      return buffer.utf8Slice(start, end);
-    }
-    name += String.fromCharCode(code);
-  }
-  return name;
+  const end = buffer.indexOf(0, position);
+  const value = textTo(end);
+  position = end + 1;
+  return value;
 }
 
 function int32() {
@@ -73,7 +82,7 @@ function text() {
 /** Bytes of their own: what is read next into this memory must not show through. */
 function copy(length) {
   const bytes = Buffer.allocUnsafe(length);
-  if (length <= SHORT) {
+  if (length <= FEW) {
     for (let index = 0; index < length; index++) {
       bytes[index] = buffer[position + index];
     }
@@ -183,16 +192,22 @@ function value(type) {
 function document() {
   position += 4;
   const fields = {};
+  const outer = field;
+  let before = null;
   for (let type = buffer[position++]; type !== 0; type = buffer[position++]) {
-    const name = cstring();
-    const field = value(type);
-    if (name === "__proto__") {
+    const name = nameAt(buffer, position, outer, before);
+    position += name.bytes.length;
+    field = name;
+    const item = value(type);
+    if (name.text === "__proto__") {
       // A field like any other, and not the object's prototype.
-      Object.defineProperty(fields, name, { value: field, writable: true, enumerable: true, configurable: true });
+      Object.defineProperty(fields, "__proto__", { value: item, writable: true, enumerable: true, configurable: true });
     } else {
-      fields[name] = field;
+      fields[name.text] = item;
     }
+    before = name;
   }
+  field = outer;
   return fields;
 }
 
@@ -224,6 +239,7 @@ function dereferenced(fields) {
 function decode(bytes) {
   buffer = bytes;
   position = 0;
+  field = root;
   return document();
 }
 

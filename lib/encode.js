@@ -29,6 +29,8 @@ const TYPE = {
 
 const MAX_DEPTH = 200;
 const INT64_LIMIT = 2 ** 63;
+/** Bytes, and texts of ASCII, up to this length are copied here: a call of Node's own takes longer than that. */
+const SHORT = 32;
 
 let buffer = Buffer.allocUnsafe(16 * 1024);
 let length = 0;
@@ -46,14 +48,24 @@ function byte(value) {
   buffer[length++] = value;
 }
 
-function int32(value) {
-  reserve(4);
-  length = buffer.writeInt32LE(value, length);
+/** Puts the lowest 32 bits of a whole number somewhere; an element of a buffer takes the lowest eight of what it is given. */
+function put32(value, position) {
+  buffer[position] = value;
+  buffer[position + 1] = value >>> 8;
+  buffer[position + 2] = value >>> 16;
+  buffer[position + 3] = value >>> 24;
 }
 
+function int32(value) {
+  reserve(4);
+  put32(value, length);
+  length += 4;
+}
+
+/** Writes a whole number of the range of an int64. */
 function int64(value) {
-  reserve(8);
-  length = buffer.writeBigInt64LE(value, length);
+  int32(value);
+  int32(Math.floor(value / 2 ** 32));
 }
 
 function double(value) {
@@ -63,16 +75,43 @@ function double(value) {
 
 function bytes(value) {
   reserve(value.length);
-  buffer.set(value, length);
+  if (value.length <= SHORT) {
+    for (let index = 0; index < value.length; index++) {
+      buffer[length + index] = value[index];
+    }
+  } else {
+    buffer.set(value, length);
+  }
   length += value.length;
+}
+
+/** Writes a text and a zero after it. There is room for it. */
+function characters(value) {
+  if (value.length <= SHORT) {
+    let index = 0;
+    for (; index < value.length; index++) {
+      const code = value.charCodeAt(index);
+      if (code > 0x7f) {
+        break;
+      }
+      buffer[length + index] = code;
+    }
+    if (index === value.length) {
+      length += index;
+      buffer[length++] = 0;
+      return;
+    }
+  }
+  length += buffer.write(value, length, "utf8");
+  buffer[length++] = 0;
 }
 
 function text(value) {
   reserve(5 + value.length * 3);
-  const written = buffer.write(value, length + 4, "utf8");
-  buffer.writeInt32LE(written + 1, length);
-  length += 4 + written;
-  buffer[length++] = 0;
+  const start = length;
+  length += 4;
+  characters(value);
+  put32(length - start - 4, start);
 }
 
 function cstring(value, what) {
@@ -80,8 +119,7 @@ function cstring(value, what) {
     throw new TypeError(`${what} ${JSON.stringify(value)} must not contain null bytes`);
   }
   reserve(1 + value.length * 3);
-  length += buffer.write(value, length, "utf8");
-  buffer[length++] = 0;
+  characters(value);
 }
 
 /** Writes the type and the name of an element. */
@@ -90,38 +128,53 @@ function head(type, name) {
   cstring(name, "the key");
 }
 
-function frame(write) {
+/** Makes room for the length of what begins here; where that is. */
+function begin() {
   const start = length;
-  int32(0);
-  write();
+  reserve(4);
+  length += 4;
+  return start;
+}
+
+/** Ends what began at `start`. */
+function end(start) {
   byte(0);
-  buffer.writeInt32LE(length - start, start);
+  put32(length - start, start);
+}
+
+/** Writes a field, which is left out where it has no value, as if it had not been written. */
+function writeField(name, field, depth) {
+  if (field !== undefined && typeof field !== "function" && typeof field !== "symbol") {
+    writeElement(name, field, depth);
+  }
 }
 
 function writeDocument(value, depth) {
   if (depth > MAX_DEPTH) {
     throw new TypeError(`the document is nested more than ${MAX_DEPTH} levels deep, or contains itself`);
   }
-  frame(() => {
-    const entries = types.isMap(value) ? value : Object.entries(value);
-    for (const [name, field] of entries) {
-      // A field without a value is left out, as if it had not been written.
-      if (field !== undefined && typeof field !== "function" && typeof field !== "symbol") {
-        writeElement(String(name), field, depth);
-      }
+  const start = begin();
+  if (types.isMap(value)) {
+    for (const [name, field] of value) {
+      writeField(String(name), field, depth);
     }
-  });
+  } else {
+    for (const name of Object.keys(value)) {
+      writeField(name, value[name], depth);
+    }
+  }
+  end(start);
 }
 
 function writeArray(value, depth) {
   if (depth > MAX_DEPTH) {
     throw new TypeError(`the array is nested more than ${MAX_DEPTH} levels deep, or contains itself`);
   }
-  frame(() => {
-    for (let index = 0; index < value.length; index++) {
-      writeElement(String(index), value[index], depth);
-    }
-  });
+  const start = begin();
+  for (let index = 0; index < value.length; index++) {
+    writeElement(String(index), value[index], depth);
+  }
+  end(start);
 }
 
 function writeNumber(name, value) {
@@ -132,7 +185,7 @@ function writeNumber(name, value) {
     }
     if (value >= -INT64_LIMIT && value < INT64_LIMIT) {
       head(TYPE.int64, name);
-      return int64(BigInt(value));
+      return int64(value);
     }
   }
   head(TYPE.double, name);
@@ -144,7 +197,8 @@ function writeBigInt(name, value) {
     throw new RangeError(`${value}n at '${name}' does not fit into a 64-bit integer`);
   }
   head(TYPE.int64, name);
-  int64(value);
+  reserve(8);
+  length = buffer.writeBigInt64LE(value, length);
 }
 
 function writeBinary(name, value, subtype) {
@@ -195,7 +249,7 @@ function writeObject(name, value, depth) {
       throw new TypeError(`the date at '${name}' is invalid`);
     }
     head(TYPE.date, name);
-    return int64(BigInt(time));
+    return int64(time);
   }
   if (types.isRegExp(value)) {
     head(TYPE.regex, name);
@@ -215,13 +269,19 @@ function writeObject(name, value, depth) {
   writeDocument(value, depth + 1);
 }
 
+/** The bytes of an `ObjectId`: some versions hold them, all can write them down. */
+function objectIdBytes(value) {
+  const { id } = value;
+  return ArrayBuffer.isView(id) && id.length === 12 ? id : Buffer.from(value.toHexString(), "hex");
+}
+
 /** Values of the classes of `bson`, whichever its version: what is read here has been the same in all of them. */
 function writeClass(name, value, depth) {
   switch (value._bsontype) {
     case "ObjectId":
     case "ObjectID":
       head(TYPE.objectId, name);
-      return bytes(Buffer.from(value.toHexString(), "hex"));
+      return bytes(objectIdBytes(value));
     case "Decimal128":
       head(TYPE.decimal128, name);
       return bytes(value.bytes);
@@ -274,11 +334,10 @@ function writeCode(name, value, depth) {
     return text(String(value.code));
   }
   head(TYPE.codeWithScope, name);
-  const start = length;
-  int32(0);
+  const start = begin();
   text(String(value.code));
   writeDocument(value.scope, depth + 1);
-  buffer.writeInt32LE(length - start, start);
+  put32(length - start, start);
 }
 
 /**
