@@ -756,6 +756,22 @@ async fn an_event_carries_the_version_that_it_is_about() {
     );
 }
 
+/// Who follows a collection is told of what comes after the moment at which the versions are kept, whoever had that done.
+#[tokio::test]
+async fn whoever_follows_waits_until_versions_are_kept() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    proxy.delay(Duration::from_millis(50));
+    // Both have a connection.
+    tokio::join!(all(&*store, &namespace), all(&*store, &namespace));
+    proxy.take_names();
+    let watch = || store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true });
+    let _streams = tokio::try_join!(watch(), watch()).unwrap();
+    let names = proxy.take_names().into_iter().filter(|name| ["collMod", "create", "ping"].contains(&&**name));
+    assert_eq!(names.collect::<Vec<_>>(), ["collMod", "create", "ping", "ping"]);
+}
+
 #[tokio::test]
 async fn pages_hold_every_document_whatever_its_id_is() {
     let store = open(&server());

@@ -1,7 +1,7 @@
 //! The way to the server: its address, one client for all collections, how long to wait for it, and what kind it is.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     future::Future,
     sync::{
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     written: Mutex<Option<Timestamp>>,
     reads_elsewhere: AtomicBool,
     pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
-    /// Of which collections the server has been told to keep the versions before changes.
-    pub(super) versioned: Mutex<HashSet<Namespace>>,
+    /// Of which collections the server has been told to keep the versions before changes, or is being told.
+    pub(super) versioned: Mutex<HashMap<Namespace, Arc<OnceCell<()>>>>,
 }
 
 impl fmt::Debug for Shared {

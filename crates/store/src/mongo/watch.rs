@@ -364,11 +364,14 @@ impl MongoStore {
         }
     }
 
-    /// Has the server keep the versions before changes, from now on, if it can and may be told.
+    /// Has the server keep the versions before changes, from now on, if it can and may be told. It is told once, and all who need them
+    /// wait for that.
     async fn keep_versions(&self, namespace: &Namespace) -> Result<()> {
-        if !lock(&self.shared.versioned).insert(namespace.clone()) {
-            return Ok(());
-        }
+        let told = Arc::clone(lock(&self.shared.versioned).entry(namespace.clone()).or_default());
+        told.get_or_try_init(|| self.ask_for_versions(namespace)).await.copied()
+    }
+
+    async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
         let database = self.shared.client().await?.database(&namespace.database);
         let images = || doc! { "enabled": true };
         let modify = doc! { "collMod": &*namespace.collection, "changeStreamPreAndPostImages": images() };
@@ -389,10 +392,7 @@ impl MongoStore {
                 tracing::warn!(%namespace, %error, "the database does not keep the versions before changes: users are told of no deletion that a rule would have to see the document of");
                 Ok(())
             }
-            Err(error) => {
-                lock(&self.shared.versioned).remove(namespace);
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 

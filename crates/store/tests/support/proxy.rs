@@ -145,7 +145,7 @@ impl Proxy {
     pub fn take_names(&self) -> Vec<String> {
         let commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
         let names = commands.iter().filter_map(|command| command.keys().next().cloned());
-        names.filter(|name| !["hello", "isMaster", "ismaster", "endSessions", "ping"].contains(&&**name)).collect()
+        names.filter(|name| !["hello", "isMaster", "ismaster", "endSessions"].contains(&&**name)).collect()
     }
 }
 
