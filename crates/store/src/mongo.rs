@@ -9,6 +9,7 @@ mod indexes;
 mod preference;
 mod read;
 mod watch;
+mod whole;
 mod write;
 
 use std::{path::PathBuf, sync::Arc};
@@ -24,6 +25,7 @@ use crate::{
 };
 use connect::Shared;
 pub use preference::ReadPreference;
+use whole::Whole;
 
 /// A store on MongoDB. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -64,15 +66,12 @@ impl MongoStore {
         Variables::at(self.shared.environment.now())
     }
 
-    /// Does something to its end, even if nobody waits for it any more: an operation that the driver is stopped in the middle of costs
-    /// its connection, and many of them make everybody wait for new ones.
+    /// Does something to its end, even if nobody waits for it any more.
     fn whole<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
         run: impl FnOnce(Self) -> F,
     ) -> BoxFuture<'static, Result<T>> {
-        let operation = run(self.clone());
-        let failed = |error| Err(Error::Engine(format!("an operation was given up: {error}")));
-        async move { tokio::spawn(operation).await.unwrap_or_else(failed) }.boxed()
+        Whole::new(run(self.clone())).boxed()
     }
 }
 
