@@ -14,9 +14,8 @@ class MongoDBCollection {
   #watch;
 
   constructor(source, serviceName, databaseName, name) {
-    const namespace = { database: databaseName, collection: name };
-    this.#call = (method, args) => source.call(method, { ...namespace, ...args });
-    this.#watch = (args) => source.watch({ ...namespace, ...args });
+    this.#call = (method, args) => source.call(method, within(databaseName, name, args));
+    this.#watch = (args) => source.watch(within(databaseName, name, args));
     this.serviceName = serviceName;
     this.databaseName = databaseName;
     Object.defineProperty(this, "name", { value: name, enumerable: true });
@@ -112,7 +111,7 @@ class AdministeredCollection extends MongoDBCollection {
 
   constructor(source, serviceName, databaseName, name) {
     super(source, serviceName, databaseName, name);
-    this.#call = (method, args) => source.call(method, { database: databaseName, collection: name, ...args });
+    this.#call = (method, args) => source.call(method, within(databaseName, name, args));
   }
 
   async createIndexes(indexes) {
@@ -131,6 +130,13 @@ class AdministeredCollection extends MongoDBCollection {
     const { projection, sort, limit } = take(filter, options);
     return this.#call("explain", { query: filter, project: projection, sort, limit });
   }
+}
+
+/** Adds to arguments, which are nobody else's yet, which collection they are about: a copy with both would cost more than the rest. */
+function within(databaseName, name, args) {
+  args.database = databaseName;
+  args.collection = name;
+  return args;
 }
 
 /** An update is a document, or a pipeline. */

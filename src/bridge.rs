@@ -19,7 +19,7 @@ use client::{
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env, Status,
-    bindgen_prelude::{Buffer, BufferSlice, Either4, External, FnArgs, Function},
+    bindgen_prelude::{BufferSlice, Either4, External, FnArgs, Function, ToNapiValue},
     sys,
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
@@ -38,11 +38,32 @@ use crate::{
 pub type Answer = Result<Option<Vec<u8>>, Error>;
 
 /// The same on its way to JavaScript. A number stands for so many of the bytes that go along for all of them.
-type Delivered = Either4<Buffer, ErrorObject, (), u32>;
+type Delivered = Either4<Bytes, ErrorObject, (), u32>;
 
 /// The arguments of the JavaScript function that takes what is done: ids, their answers, the bytes of the small ones one after the
 /// other, and lines for the log.
-type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Buffer, Vec<LogLine>)>;
+type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
+
+/// Up to this many bytes are copied into memory of Node's own, which costs less than handing over ours.
+const COPIED: usize = 64 * 1024;
+
+/// Bytes that become a `Buffer`.
+pub struct Bytes(Vec<u8>);
+
+impl ToNapiValue for Bytes {
+    #[allow(unsafe_code, reason = "the conversion to a value is an unsafe function of napi-rs")]
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let environment = Env::from_raw(env);
+        let Self(bytes) = value;
+        let slice = if bytes.len() <= COPIED {
+            BufferSlice::copy_from(&environment, bytes)
+        } else {
+            BufferSlice::from_data(&environment, bytes)
+        }?;
+        // SAFETY: `env` is the environment that this was called with, and the slice was made in it.
+        unsafe { BufferSlice::to_napi_value(env, slice) }
+    }
+}
 
 /// Called from any thread; weak, so that it keeps the process alive only while something is pending.
 type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
@@ -179,10 +200,9 @@ pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<B
     let wake: Wake =
         deliver.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build_callback(
             move |context| {
-                Ok(inbox.upgrade().map_or_else(
-                    || (vec![], vec![], Buffer::from(vec![]), vec![]).into(),
-                    |outbox| outbox.take(&context.env),
-                ))
+                Ok(inbox
+                    .upgrade()
+                    .map_or_else(|| (vec![], vec![], Bytes(vec![]), vec![]).into(), |outbox| outbox.take(&context.env)))
             },
         )?;
     outbox.raw.store(wake.raw(), Ordering::Release);
@@ -217,7 +237,7 @@ impl Outbox {
         }
         let mut together = Vec::new();
         let (ids, answers) = answers.into_iter().map(|(id, answer)| (id, deliver(answer, &mut together))).unzip();
-        (ids, answers, Buffer::from(together), lines).into()
+        (ids, answers, Bytes(together), lines).into()
     }
 
     /// Keeps the process alive, or no longer. Only on the environment's thread.
@@ -246,21 +266,14 @@ fn deliver(answer: Answer, together: &mut Vec<u8>) -> Delivered {
             together.extend(&bytes);
             Either4::D(bytes.len() as u32)
         }
-        Ok(Some(bytes)) => Either4::A(bytes.into()),
+        Ok(Some(bytes)) => Either4::A(Bytes(bytes)),
         Ok(None) => Either4::C(()),
         Err(error) => Either4::B(error.into()),
     }
 }
 
 /// What a call returns: the id under which its answer will be delivered, or the answer itself.
-pub type Started<'env> = Either4<u32, BufferSlice<'env>, ErrorObject, ()>;
-
-/// Up to this many bytes are copied into memory of Node's own, which costs less than handing over ours.
-const COPIED: usize = 64 * 1024;
-
-fn hand_over<'env>(env: &'env Env, bytes: Vec<u8>) -> napi::Result<BufferSlice<'env>> {
-    if bytes.len() <= COPIED { BufferSlice::copy_from(env, bytes) } else { BufferSlice::from_data(env, bytes) }
-}
+pub type Started = Either4<u32, Bytes, ErrorObject, ()>;
 
 impl Bridge {
     pub fn outbox(&self) -> &Outbox {
@@ -283,25 +296,25 @@ impl Bridge {
     }
 
     /// Starts an operation on an open app: makes it with `make`, and goes on as [`start`](Self::start).
-    pub fn run<'env, F: Future<Output = Answer> + Send + 'static>(
+    pub fn run<F: Future<Output = Answer> + Send + 'static>(
         &self,
-        env: &'env Env,
+        env: &Env,
         handle: u32,
         inline: bool,
         make: impl FnOnce(Arc<Opened>) -> F,
-    ) -> napi::Result<Started<'env>> {
+    ) -> napi::Result<Started> {
         let opened = self.opened(handle)?;
         self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
     }
 
     /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
-    pub fn start<'env>(
+    pub fn start(
         &self,
-        env: &'env Env,
+        env: &Env,
         opened: &Opened,
         mut operation: BoxFuture<'static, Answer>,
         inline: bool,
-    ) -> napi::Result<Started<'env>> {
+    ) -> napi::Result<Started> {
         let runtime = runtime()?;
         if inline {
             let _entered = runtime.enter();
@@ -312,7 +325,7 @@ impl Bridge {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(answer)) => {
                     return Ok(match answer {
-                        Ok(Some(bytes)) => Either4::B(hand_over(env, bytes)?),
+                        Ok(Some(bytes)) => Either4::B(Bytes(bytes)),
                         Ok(None) => Either4::D(()),
                         Err(error) => Either4::C(error.into()),
                     });

@@ -37,12 +37,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
 
 /// Copies the store into a file.
 #[napi]
-pub fn backup<'env>(
-    env: &'env Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    file: String,
-) -> napi::Result<Started<'env>> {
+pub fn backup(env: &Env, bridge: &External<Bridge>, handle: u32, file: String) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         store(&opened)?.backup(PathBuf::from(file), opened.progress().clone()).await.map_err(failed)?;
         Ok(None)
@@ -51,12 +46,7 @@ pub fn backup<'env>(
 
 /// Writes a dump into a directory; answers with how many documents it has.
 #[napi]
-pub fn export_dump<'env>(
-    env: &'env Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    directory: String,
-) -> napi::Result<Started<'env>> {
+pub fn export_dump(env: &Env, bridge: &External<Bridge>, handle: u32, directory: String) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         let count = dump::export(&*store(&opened)?, &PathBuf::from(directory), opened.progress()).await;
         Ok(wrap(&RawBson::Int64(count.map_err(failed)?.cast_signed())))
@@ -65,13 +55,13 @@ pub fn export_dump<'env>(
 
 /// Reads a dump in; answers with `{ written, unchanged, reported }`.
 #[napi]
-pub fn import_dump<'env>(
-    env: &'env Env,
+pub fn import_dump(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     directory: String,
     ignore_indexes: bool,
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         let import = Import::open(&PathBuf::from(directory), ignore_indexes).map_err(failed)?;
         let imported = import.run(&*store(&opened)?, opened.progress()).await.map_err(failed)?;
@@ -87,14 +77,14 @@ pub fn import_dump<'env>(
 
 /// Carries what a store has to another one; answers with `{ collections, written, unchanged, reported }`.
 #[napi]
-pub fn migrate_store<'env>(
-    env: &'env Env,
+pub fn migrate_store(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     to: String,
     databases: Vec<String>,
     ignore_indexes: bool,
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     bridge.run(env, handle, false, move |opened| async move {
         let to = backend::open_store(&address(&to)).map_err(failed)?;
         let selection = migrate::Selection { databases, ignore_indexes };
@@ -114,12 +104,7 @@ pub fn migrate_store<'env>(
 
 /// Looks for what is wrong with a store; answers with `{ what, isOfIndex }` for each thing that is.
 #[napi]
-pub fn check_store<'env>(
-    env: &'env Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    repair: bool,
-) -> napi::Result<Started<'env>> {
+pub fn check_store(env: &Env, bridge: &External<Bridge>, handle: u32, repair: bool) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         let findings = store(&opened)?.check(repair, opened.progress().clone()).await.map_err(failed)?;
         let mut all = RawArrayBuf::new();

@@ -136,7 +136,7 @@ fn open_http(configuration: &Configuration) -> Result<Http, Error> {
 
 /// Closes an app. Calls that are under way may fail; no new ones are taken.
 #[napi]
-pub fn close<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
+pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
     opened.stop_watching();
     let closed = Arc::clone(&opened);
@@ -152,15 +152,15 @@ pub fn close<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> na
 
 /// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
 #[napi]
-pub fn call_function<'env>(
-    env: &'env Env,
+pub fn call_function(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     user: u32,
     service: Option<String>,
     name: String,
     arguments: &[u8],
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     let arguments = document(arguments)?;
     // What goes over HTTP is written elsewhere than where the event loop waits.
     let inline = bridge.opened(handle)?.may_answer_at_once();
@@ -171,14 +171,14 @@ pub fn call_function<'env>(
 
 /// Calls a function of a data source as the system user, for the operator.
 #[napi]
-pub fn call_as_system<'env>(
-    env: &'env Env,
+pub fn call_as_system(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     service: String,
     name: String,
     arguments: &[u8],
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     let arguments = document(arguments)?;
     bridge.run(env, handle, true, |opened| async move {
         opened.embedded()?.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value))
@@ -187,14 +187,14 @@ pub fn call_as_system<'env>(
 
 /// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
 #[napi]
-pub fn request<'env>(
-    env: &'env Env,
+pub fn request(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     operation: String,
     user: u32,
     payload: &[u8],
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     let payload = document(payload)?;
     // What is to be done on this device before the request must be done when this function returns.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");

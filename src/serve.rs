@@ -61,12 +61,12 @@ fn networks(all: &[String]) -> Result<Vec<IpNet>, Error> {
 
 /// Begins to listen for an operator's handle; answers with the URLs.
 #[napi]
-pub fn listen<'env>(
-    env: &'env Env,
+pub fn listen(
+    env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
     configuration: ServerConfiguration,
-) -> napi::Result<Started<'env>> {
+) -> napi::Result<Started> {
     let options = configuration.options().map_err(|error| thrown(&error))?;
     bridge.run(env, handle, false, |opened| async move {
         let server = Server::listen(opened.embedded()?.backend(), options).await;
@@ -82,7 +82,7 @@ pub fn listen<'env>(
 
 /// Makes a new signing key for an operator's handle; answers with its id.
 #[napi]
-pub fn rotate_keys<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
+pub fn rotate_keys(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         let id = opened.embedded()?.backend().rotate_keys().await?;
         Ok(wrap(&RawBson::String(id)))
@@ -91,7 +91,7 @@ pub fn rotate_keys<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32)
 
 /// Is answered when the server is told to end: until then it keeps the process alive.
 #[napi]
-pub fn serving<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
+pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         if let Some(server) = opened.server() {
             server.ended().await;
@@ -102,7 +102,7 @@ pub fn serving<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> 
 
 /// Ends the server, with what is under way.
 #[napi]
-pub fn stop_serving<'env>(env: &'env Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started<'env>> {
+pub fn stop_serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         if let Some(server) = opened.server() {
             server.close().await;

@@ -93,12 +93,7 @@ pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, 
 
 /// Waits for the next events of a stream; nothing once it has ended. In the process it is followed when this function returns.
 #[napi]
-pub fn next_events<'env>(
-    env: &'env Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    stream: u32,
-) -> napi::Result<Started<'env>> {
+pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
     let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         let Some(watched) = opened.watched(stream) else { return Ok(None) };
