@@ -30,7 +30,8 @@ pub trait Guard: Send + Sync {
     /// The refusal.
     fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied>;
 
-    /// What it says of documents as filters, for a store whose documents are elsewhere; none where no filters say the same.
+    /// What it says of documents as filters, for a store whose documents are elsewhere, and for one that looks for an index; none
+    /// where no filters say the same.
     fn filters(&self) -> Option<&GuardFilters> {
         None
     }

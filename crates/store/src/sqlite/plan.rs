@@ -3,7 +3,7 @@
 use query::{Bounds, Filter, KeyPattern, KeyRange, Path, Sort};
 
 use super::catalog::{Collection, HeldIndex};
-use crate::Explanation;
+use crate::{Explanation, Guard};
 
 /// A way to what a filter can match, and perhaps to more.
 pub(super) struct Plan<'c> {
@@ -35,6 +35,8 @@ pub(super) enum Source<'c> {
 #[derive(Clone, Copy)]
 pub(super) struct Question<'q> {
     pub(super) filter: &'q Filter,
+    /// Whose documents alone are of use.
+    pub(super) guard: Option<&'q dyn Guard>,
     pub(super) sort: Option<&'q Sort>,
     pub(super) limit: Option<usize>,
     /// Whether every index is to be taken for one that holds documents under keys of an array's items, as it may by now.
@@ -52,7 +54,30 @@ struct Candidate<'c> {
 }
 
 impl<'c> Plan<'c> {
+    /// The best way to what the filter can match and the guard can let be seen.
     pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
+        let plan = Self::by_filter(question, collection);
+        // What finds one document at most is not made better by asking the guard for its filters.
+        let filters = if plan.finds_one() { None } else { question.guard.and_then(Guard::filters) };
+        match filters.map(|filters| &filters.seen) {
+            None | Some(Filter::Always(true)) => plan,
+            Some(Filter::Always(false)) => Self { access: Access::Ranges(Vec::new()), is_sorted: false },
+            Some(seen) => {
+                let filter = &Filter::all_of([question.filter.clone(), seen.clone()]);
+                Self::by_filter(Question { filter, ..question }, collection)
+            }
+        }
+    }
+
+    fn finds_one(&self) -> bool {
+        match &self.access {
+            Access::Point(Source::Id, _) => true,
+            Access::Point(Source::Index(held), _) => held.index.unique,
+            _ => false,
+        }
+    }
+
+    fn by_filter(question: Question<'_>, collection: &'c Collection) -> Self {
         // What most reads ask for needs no comparing.
         let equalities = question.filter.equalities();
         if let Some((_, id)) = equalities.iter().find(|(path, _)| path.as_str() == "_id") {
@@ -104,6 +129,7 @@ impl Plan<'_> {
             Access::Scan => ("COLLSCAN", Vec::new(), 0),
             Access::Point(Source::Id, _) => ("IDHACK", vec![Source::Id.name()], 1),
             Access::Point(source, _) => ("IXSCAN", vec![source.name()], 1),
+            Access::Ranges(places) if places.is_empty() => ("EOF", Vec::new(), 0),
             Access::Ranges(places) => {
                 let names = places.iter().map(|(source, _)| source.name()).collect();
                 ("IXSCAN", names, places.iter().map(|(_, ranges)| ranges.len()).sum())

@@ -184,14 +184,16 @@ pub(super) fn expired(
     Ok(found)
 }
 
-/// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection.
+/// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection; with a guard, of
+/// those that it does not let be seen only some, or none.
 pub(super) fn visit(
     connection: &Connection,
     collection: &Collection,
     filter: &Filter,
+    guard: Option<&dyn Guard>,
     visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let question = Question { filter, sort: None, limit: None, all_multikey: false };
+    let question = Question { filter, guard, sort: None, limit: None, all_multikey: false };
     visit_plan(connection, collection, &Plan::choose(question, collection), usize::MAX, visit).map(|_| ())
 }
 
@@ -208,7 +210,13 @@ fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> R
 
 /// Whether a query may ask for a few documents that an index leads to, without a sort that would need all of them.
 pub(super) fn may_be_few(find: &Find) -> bool {
-    find.sort.is_none() && !find.filter.conditions().0.is_empty() && is_cheap(find)
+    find.sort.is_none() && demands(find, |filter| !filter.conditions().0.is_empty()) && is_cheap(find)
+}
+
+/// Whether something is true of the filter of a query, or of the one that its guard's answers are.
+fn demands(find: &Find, is_true: impl Fn(&Filter) -> bool) -> bool {
+    let seen = || find.guard.as_ref().and_then(|guard| guard.filters()).map(|filters| &filters.seen);
+    is_true(&find.filter) || seen().is_some_and(is_true)
 }
 
 /// Whether looking at a document takes no longer than reading it: what computes may take a thousand times as long.
@@ -223,7 +231,8 @@ fn is_cheap(find: &Find) -> bool {
 
 /// Whether a query asks for what one key holds.
 pub(super) fn has_one_key(find: &Find) -> bool {
-    find.filter.equalities().iter().any(|(_, value)| !matches!(value, RawBson::Null | RawBson::Array(_)))
+    let is_one = |value: &RawBson| !matches!(value, RawBson::Null | RawBson::Array(_));
+    demands(find, |filter| filter.equalities().iter().any(|(_, value)| is_one(value)))
 }
 
 /// The answer to a query for a few documents, `None` where it turns out to be more, or a scan.
@@ -302,7 +311,8 @@ fn few(
     all_multikey: bool,
     mut at_each: impl FnMut() -> Result<()>,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
-    let question = Question { filter: &find.filter, sort: None, limit: find.limit, all_multikey };
+    let guard = find.guard.as_deref();
+    let question = Question { filter: &find.filter, guard, sort: None, limit: find.limit, all_multikey };
     let plan = Plan::choose(question, collection);
     if matches!(plan.access, Access::Scan) {
         return Ok(None);
@@ -320,7 +330,7 @@ fn few(
             visited = FEW + 1;
         }
         at_each()?;
-        if visited <= FEW && sees(find.guard.as_deref(), &find.filter, document)? {
+        if visited <= FEW && sees(guard, &find.filter, document)? {
             found.push(project(find, document)?);
             check_count(found.len(), find.at_most)?;
         }
@@ -349,10 +359,11 @@ fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentB
         return Ok((found, Explanation::default()));
     };
     let limit = find.limit.unwrap_or(usize::MAX);
-    let question = Question { filter: &find.filter, sort: find.sort.as_ref(), limit: find.limit, all_multikey: false };
+    let (guard, sort) = (find.guard.as_deref(), find.sort.as_ref());
+    let question = Question { filter: &find.filter, guard, sort, limit: find.limit, all_multikey: false };
     let plan = Plan::choose(question, &collection);
     let mut explanation = plan.explain();
-    let sort = find.sort.as_ref().filter(|sort| !sort.is_empty() && !plan.is_sorted);
+    let sort = sort.filter(|sort| !sort.is_empty() && !plan.is_sorted);
     // A sort needs all that matches before it knows which come first; the limit is applied after it.
     let stop_at = if sort.is_some() { usize::MAX } else { limit };
     if limit == 0 {
@@ -360,7 +371,7 @@ fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentB
     }
     visit_plan(&session.connection, &collection, &plan, usize::MAX, |_, document| {
         explanation.examined += 1;
-        if sees(find.guard.as_deref(), &find.filter, document)? {
+        if sees(guard, &find.filter, document)? {
             found.push(if sort.is_some() { document.to_owned() } else { project(find, document)? });
             check_count(found.len().min(limit), find.at_most)?;
         }
@@ -384,8 +395,9 @@ fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
     let Some(collection) = session.catalog.collection(&count.namespace) else { return Ok(0) };
     let limit = count.limit.map_or(u64::MAX, |limit| limit as u64);
     let mut counted = 0;
-    visit(&session.connection, &collection, &count.filter, |_, document| {
-        counted += u64::from(sees(count.guard.as_deref(), &count.filter, document)?);
+    let guard = count.guard.as_deref();
+    visit(&session.connection, &collection, &count.filter, guard, |_, document| {
+        counted += u64::from(sees(guard, &count.filter, document)?);
         Ok(if counted >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(counted)
@@ -399,7 +411,7 @@ pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> 
         session.at_one_moment(|session| {
             session.catalog.refresh(&session.connection)?;
             let Some(collection) = session.catalog.collection(&namespace) else { return Ok(()) };
-            visit(&session.connection, &collection, &filter, |_, document| {
+            visit(&session.connection, &collection, &filter, guard.as_deref(), |_, document| {
                 if sees(guard.as_deref(), &filter, document)? {
                     input.push(document.to_owned());
                 }

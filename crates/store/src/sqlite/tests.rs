@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use bson::{DateTime, Document, doc, oid::ObjectId, raw::RawDocument, rawdoc};
+use bson::{DateTime, Document, bson, doc, oid::ObjectId, raw::RawDocument, rawdoc};
 use query::Path;
 
 use super::*;
-use crate::{Denied, Guard, Operation, SystemEnvironment};
+use crate::{Change, Denied, Guard, GuardFilters, Modify, Operation, SystemEnvironment};
 
 fn namespace() -> Namespace {
     Namespace::new("app", "people")
@@ -336,6 +336,122 @@ async fn an_insert_that_fails_in_its_middle_leaves_nothing_of_the_document() {
     connection.execute_batch("ALTER TABLE elsewhere RENAME TO entries_1").unwrap();
     assert_eq!(all(&store, doc! {}).await, [] as [Document; 0]);
     assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);
+}
+
+/// Lets be seen, and changed, what filters match.
+struct Filtered(GuardFilters);
+
+impl Guard for Filtered {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        self.0.seen.matches(document)
+    }
+
+    fn check_write(&self, _: Option<&RawDocument>, _: Option<&RawDocument>) -> Result<(), Denied> {
+        Ok(())
+    }
+
+    fn filters(&self) -> Option<&GuardFilters> {
+        Some(&self.0)
+    }
+}
+
+fn guard(seen: &query::Filter) -> Option<Arc<dyn Guard>> {
+    let (updatable, deletable) = (seen.clone(), seen.clone());
+    Some(Arc::new(Filtered(GuardFilters { seen: seen.clone(), updatable, deletable, paths: Vec::new() })))
+}
+
+/// Documents of owners: of one, of two, of nobody, and some without the field.
+async fn fill_with_owned(store: &SqliteStore) {
+    let owners = [bson!("u1"), bson!("u2"), bson!(["u1", "u2"]), bson!(null), bson!("u3"), bson!("u4"), bson!("u5")];
+    let document = |id: usize| {
+        let mut document = doc! { "_id": id as i32, "n": (id % 50) as i32, "public": id.is_multiple_of(97) };
+        if let Some(owner) = owners.get(id % 9) {
+            document.insert("owner", owner);
+        }
+        document
+    };
+    store.write(vec![insert((0..900).map(document).collect())]).await.unwrap();
+}
+
+async fn index_owned(store: &SqliteStore) {
+    let indexes = ["owner", "public", "n"].map(|path| Index::on(Path::new(path)));
+    store.ensure_indexes(namespace(), indexes.to_vec()).await.unwrap();
+}
+
+#[tokio::test]
+async fn under_a_guard_indexes_change_no_answer() {
+    let (indexed, scanned) = (memory_store(), memory_store());
+    for store in [&indexed, &scanned] {
+        fill_with_owned(store).await;
+    }
+    index_owned(&indexed).await;
+    let seen = [
+        filter(doc! { "owner": "u1" }),
+        filter(doc! { "$or": [{ "owner": "u1" }, { "public": true }] }),
+        filter(doc! { "owner": { "$in": ["u1", null] }, "public": false }),
+        filter(doc! { "_id": { "$lt": 20 } }),
+        query::Filter::none_of([filter(doc! { "owner": "u1" })]),
+        query::Filter::Always(true),
+        query::Filter::Always(false),
+    ];
+    let asked = [
+        doc! {},
+        doc! { "n": 3 },
+        doc! { "n": { "$lt": 9 } },
+        doc! { "_id": 7 },
+        doc! { "$or": [{ "n": 1 }, { "x": 1 }] },
+    ];
+    for (seen, asked) in seen.iter().flat_map(|seen| asked.iter().map(move |asked| (seen, asked))) {
+        let find = || Find { guard: guard(seen), ..Find::new(namespace(), filter(asked.clone())) };
+        let sort = || Some(query::Sort::parse(&rawdoc! { "n": -1 }).unwrap());
+        let sorted = || Find { sort: sort(), limit: Some(9), ..find() };
+        for find in [&find as &dyn Fn() -> Find, &sorted] {
+            let found = indexed.find(find()).await.unwrap();
+            assert_eq!(found, scanned.find(find()).await.unwrap(), "{seen:?} {asked}");
+        }
+        let count = || Count { namespace: namespace(), filter: filter(asked.clone()), limit: None, guard: guard(seen) };
+        assert_eq!(indexed.count(count()).await.unwrap(), scanned.count(count()).await.unwrap(), "{seen:?} {asked}");
+        let stages = rawdoc! { "all": [{ "$match": RawDocumentBuf::try_from(asked).unwrap() }] };
+        let aggregate = || Aggregate {
+            namespace: namespace(),
+            pipeline: query::Pipeline::parse(stages.get_array("all").unwrap()).unwrap(),
+            at_most: None,
+            guard: guard(seen),
+        };
+        assert_eq!(indexed.aggregate(aggregate()).await.unwrap(), scanned.aggregate(aggregate()).await.unwrap());
+        // Where one `_id` is asked for that may not be seen, a write is refused.
+        let touched = async |store: &SqliteStore| {
+            let update = query::Update::parse(&rawdoc! { "$inc": { "touched": 1 } }).unwrap();
+            let modify = Modify::new(filter(asked.clone()), true, Change::Update { update, upsert: false });
+            let operation = Operation::Modify(Box::new(modify));
+            let outcomes = store.write(vec![Write { namespace: namespace(), operation, guard: guard(seen) }]).await;
+            outcomes.map(|outcomes| outcomes[0].modified).map_err(|error| error.to_string())
+        };
+        assert_eq!(touched(&indexed).await, touched(&scanned).await, "{seen:?} {asked}");
+    }
+    assert_eq!(all(&indexed, doc! {}).await, all(&scanned, doc! {}).await);
+}
+
+#[tokio::test]
+async fn what_a_guard_lets_be_seen_is_found_by_an_index() {
+    let store = memory_store();
+    fill_with_owned(&store).await;
+    index_owned(&store).await;
+    let find =
+        |seen: &query::Filter, asked: Document| Find { guard: guard(seen), ..Find::new(namespace(), filter(asked)) };
+    let explained = async |seen: &query::Filter, asked: Document| {
+        let explanation = store.explain(find(seen, asked)).await.unwrap();
+        (explanation.stage, explanation.index, explanation.examined)
+    };
+    let owned = filter(doc! { "owner": "u1" });
+    assert_eq!(explained(&owned, doc! {}).await, ("IXSCAN", Some("owner_1".into()), 200));
+    assert_eq!(explained(&owned, doc! { "_id": 3 }).await, ("IDHACK", Some("_id_".into()), 1));
+    let or_public = filter(doc! { "$or": [{ "owner": "u1" }, { "public": true }] });
+    assert_eq!(explained(&or_public, doc! {}).await, ("IXSCAN", Some("owner_1, public_1".into()), 207));
+    assert_eq!(explained(&query::Filter::Always(false), doc! {}).await, ("EOF", None, 0));
+    assert_eq!(explained(&query::Filter::Always(true), doc! {}).await, ("COLLSCAN", None, 900));
+    assert!(read::may_be_few(&find(&owned, doc! {})));
+    assert!(!read::may_be_few(&find(&query::Filter::Always(true), doc! {})));
 }
 
 #[test]

@@ -136,7 +136,11 @@ fn targets(
     let mut hidden = None;
     // One that is hidden counts by the values that are demanded of it alone: no index may leave it out for another condition.
     let demanded = (guard.is_some() && (upsert || only_id)).then(|| modify.filter.demanded());
-    visit(connection, collection, demanded.as_ref().unwrap_or(&modify.filter), |seq, document| {
+    let (reach, of_use) = match &demanded {
+        Some(demanded) => (demanded, None),
+        None => (&modify.filter, guard),
+    };
+    visit(connection, collection, reach, of_use, |seq, document| {
         if guard.is_some_and(|guard| !guard.may_see(document)) {
             if hidden.is_none() && demanded.as_ref().is_some_and(|demanded| demanded.matches(document)) {
                 hidden = Some(document.to_owned());
@@ -376,7 +380,7 @@ pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, index
         let (with_index, held) = session.catalog.make_index(connection, &collection, index)?;
         collection = with_index;
         let mut is_multikey = false;
-        visit(connection, &collection, &Filter::all(), |seq, document| {
+        visit(connection, &collection, &Filter::all(), None, |seq, document| {
             let keys = index.keys_of(document)?;
             is_multikey |= keys.is_multikey;
             let keys = || keys.keys.iter().map(|key| &*key.bytes);
