@@ -14,12 +14,15 @@ const { values: options } = parseArgs({ options: { shared: { type: "string" }, o
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const TARGET = hostTriple();
 const FAILED = { passed: 0, failed: 1 };
+/** How long a command may take, in milliseconds: one that hangs has failed, and the others are still run. */
+const PATIENCE = 20 * 60_000;
 
 function command(name, args) {
   const { status, stdout, stderr, error } = spawnSync(name, args, {
     cwd: ROOT,
     encoding: "utf8",
     maxBuffer: 256 * 1024 * 1024,
+    timeout: PATIENCE,
     env: { ...process.env, RUST_BACKTRACE: "0", NODE_ENV: "test" },
   });
   return { ok: !error && status === 0, output: `${stdout ?? ""}${stderr ?? ""}${error ? error.message : ""}` };
