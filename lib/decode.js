@@ -15,14 +15,13 @@ const {
   UUID,
 } = require("bson");
 const { nameAt, root } = require("./names.js");
+const { textBetween } = require("./texts.js");
 
 // Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread
 // is here. The native side has validated what it sends.
 
 const UUID_SUBTYPE = 4;
 const OLD_BINARY_SUBTYPE = 2;
-/** Texts up to this length are put together here: longer ones would be made of pieces, and are faster in Node's own decoder. */
-const SHORT = 12;
 /** Bytes up to this length are copied here. */
 const FEW = 24;
 
@@ -31,36 +30,9 @@ let position = 0;
 /** The name of the field that is read. */
 let field = root;
 
-/** The text from here to `end`, without moving. */
-function textTo(end) {
-  if (end - position <= SHORT) {
-    let text = "";
-    let index = position;
-    for (; index + 4 <= end; index += 4) {
-      const one = buffer[index];
-      const two = buffer[index + 1];
-      const three = buffer[index + 2];
-      const four = buffer[index + 3];
-      if ((one | two | three | four) > 0x7f) {
-        return buffer.utf8Slice(position, end);
-      }
-      text += String.fromCharCode(one, two, three, four);
-    }
-    for (; index < end; index++) {
-      const code = buffer[index];
-      if (code > 0x7f) {
-        return buffer.utf8Slice(position, end);
-      }
-      text += String.fromCharCode(code);
-    }
-    return text;
-  }
-  return buffer.utf8Slice(position, end);
-}
-
 function cstring() {
   const end = buffer.indexOf(0, position);
-  const value = textTo(end);
+  const value = textBetween(buffer, position, end);
   position = end + 1;
   return value;
 }
@@ -74,7 +46,7 @@ function int32() {
 
 function text() {
   const end = position + 4 + int32() - 1;
-  const value = textTo(end);
+  const value = textBetween(buffer, position, end);
   position = end + 1;
   return value;
 }
@@ -196,14 +168,15 @@ function document() {
   let before = null;
   for (let type = buffer[position++]; type !== 0; type = buffer[position++]) {
     const name = nameAt(buffer, position, outer, before);
-    position += name.bytes.length;
+    const key = name.text;
+    position += name.size;
     field = name;
     const item = value(type);
-    if (name.text === "__proto__") {
+    if (key === "__proto__") {
       // A field like any other, and not the object's prototype.
-      Object.defineProperty(fields, "__proto__", { value: item, writable: true, enumerable: true, configurable: true });
+      Object.defineProperty(fields, key, { value: item, writable: true, enumerable: true, configurable: true });
     } else {
-      fields[name.text] = item;
+      fields[key] = item;
     }
     before = name;
   }

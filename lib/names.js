@@ -1,5 +1,7 @@
 "use strict";
 
+const { textBetween } = require("./texts.js");
+
 // The names of fields, which are the same in one document as in the one before: making a text of each anew would be half of
 // what reading a document costs.
 
@@ -9,12 +11,13 @@ const PLACES = 1024;
 const LONGEST = 64;
 
 /**
- * A name: its text, its bytes with the zero that ends them, and the places of the name that came after it last and of the first
- * one within its document. They are places and not names, so that a name that was replaced is not held.
+ * A name: its text, its size with the zero that ends it, its bytes, and the places of the name that came after it last and of the
+ * first one within its document. They are places and not names, so that a name that was replaced is not held.
  */
 class Name {
   constructor(text, bytes) {
     this.text = text;
+    this.size = bytes.length;
     this.bytes = bytes;
     this.following = 0;
     this.inner = 0;
@@ -22,11 +25,17 @@ class Name {
 }
 
 /** What stands where nothing is known: it equals no bytes. */
-const UNKNOWN = new Name("", [-1]);
-const places = new Array(PLACES).fill(UNKNOWN);
+const nothing = new Name("", [-1]);
+const places = new Array(PLACES).fill(nothing);
+
+/** The hash that was last at a place: a name is kept when it comes again, and not where every one is another, as in a dictionary. */
+const hashes = new Int32Array(PLACES);
 
 /** The name of no field, within which a whole document is. */
 const root = new Name("", [-1]);
+
+/** Stands for every name that is not kept. */
+const unkept = new Name("", [-1]);
 
 function isAt(name, buffer, position) {
   const { bytes } = name;
@@ -37,30 +46,21 @@ function isAt(name, buffer, position) {
   return index === bytes.length;
 }
 
-/** The place of the name that begins at a position. */
-function placeOf(buffer, position) {
-  let hash = 0;
-  for (let index = position; buffer[index] !== 0; index++) {
-    hash = (Math.imul(hash, 31) + buffer[index]) | 0;
-  }
-  return hash & (PLACES - 1);
-}
-
-function made(buffer, position) {
-  const end = buffer.indexOf(0, position);
-  return new Name(buffer.utf8Slice(position, end), Array.from(buffer.subarray(position, end + 1)));
-}
-
 /**
- * The name that begins at a position of a valid document, `bytes.length` long: the first within `outer`'s document where `before`
- * is null, and otherwise the one after `before`.
+ * The name that begins at a position of a valid document, `size` long: the first within `outer`'s document where `before` is null, and
+ * otherwise the one after `before`. Its text is only to be relied on until the next call.
  */
 function nameAt(buffer, position, outer, before) {
   const expected = places[before === null ? outer.inner : before.following];
   if (isAt(expected, buffer, position)) {
     return expected;
   }
-  const place = placeOf(buffer, position);
+  let hash = 0;
+  let end = position;
+  for (let code = buffer[end]; code !== 0; code = buffer[++end]) {
+    hash = (Math.imul(hash, 31) + code) | 0;
+  }
+  const place = hash & (PLACES - 1);
   if (before === null) {
     outer.inner = place;
   } else {
@@ -69,11 +69,16 @@ function nameAt(buffer, position, outer, before) {
   if (isAt(places[place], buffer, position)) {
     return places[place];
   }
-  const name = made(buffer, position);
-  if (name.bytes.length <= LONGEST) {
-    places[place] = name;
+  const text = textBetween(buffer, position, end);
+  const size = end + 1 - position;
+  if (hashes[place] === hash && size <= LONGEST) {
+    places[place] = new Name(text, Array.from(buffer.subarray(position, end + 1)));
+    return places[place];
   }
-  return name;
+  hashes[place] = hash;
+  unkept.text = text;
+  unkept.size = size;
+  return unkept;
 }
 
 module.exports = { nameAt, root };
