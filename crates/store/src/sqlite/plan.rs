@@ -53,39 +53,48 @@ struct Candidate<'c> {
     order: Option<bool>,
 }
 
+/// The best ways to what a filter can match.
+struct Ways<'c> {
+    /// By one index.
+    by_one: Option<Candidate<'c>>,
+    /// By several, where no one bounds it: what must be one of several things is in one of several places, if each can be looked up.
+    places: Option<Vec<(Source<'c>, Vec<KeyRange>)>>,
+}
+
 impl<'c> Plan<'c> {
     /// The best way to what the filter can match and the guard can let be seen.
     pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
-        let plan = Self::by_filter(question, collection);
-        // What finds one document at most is not made better by asking the guard for its filters.
-        let filters = if plan.finds_one() { None } else { question.guard.and_then(Guard::filters) };
-        match filters.map(|filters| &filters.seen) {
-            None | Some(Filter::Always(true)) => plan,
-            Some(Filter::Always(false)) => Self { access: Access::Ranges(Vec::new()), is_sorted: false },
-            Some(seen) => {
-                let filter = &Filter::all_of([question.filter.clone(), seen.clone()]);
-                Self::by_filter(Question { filter, ..question }, collection)
-            }
-        }
-    }
-
-    fn finds_one(&self) -> bool {
-        match &self.access {
-            Access::Point(Source::Id, _) => true,
-            Access::Point(Source::Index(held), _) => held.index.unique,
-            _ => false,
-        }
-    }
-
-    fn by_filter(question: Question<'_>, collection: &'c Collection) -> Self {
         // What most reads ask for needs no comparing.
         let equalities = question.filter.equalities();
         if let Some((_, id)) = equalities.iter().find(|(path, _)| path.as_str() == "_id") {
             let key = query::encode_key(id.as_raw_bson_ref());
             return Self { access: Access::Point(Source::Id, key), is_sorted: false };
         }
-        let best_alone = best(question, collection);
-        // What must be one of several things is in one of several places, if each can be looked up.
+        let ways = Ways::of(question, collection);
+        let filters = if ways.are_enough() { None } else { question.guard.and_then(Guard::filters) };
+        match filters.map(|filters| &filters.seen) {
+            None | Some(Filter::Always(true)) => ways.plan(),
+            Some(Filter::Always(false)) => Self { access: Access::Ranges(Vec::new()), is_sorted: false },
+            Some(seen) => {
+                let filter = &Filter::all_of([question.filter.clone(), seen.clone()]);
+                let both = Ways::of(Question { filter, ..question }, collection);
+                match (&both.by_one, &ways.by_one) {
+                    (Some(by_both), Some(own)) if by_both.gains_on(own) => both.plan(),
+                    (_, Some(_)) => ways.plan(),
+                    (_, None) => both.plan(),
+                }
+            }
+        }
+    }
+}
+
+impl<'c> Ways<'c> {
+    fn of(question: Question<'_>, collection: &'c Collection) -> Self {
+        let by_one = best(question, collection);
+        // All that a filter leaves beats all in order.
+        if by_one.as_ref().is_some_and(|best| best.bounds.is_some()) {
+            return Self { by_one, places: None };
+        }
         let places = alternatives(question.filter)
             .filter_map(|filters| {
                 let places = filters.iter().map(|filter| {
@@ -95,11 +104,19 @@ impl<'c> Plan<'c> {
                 places.collect::<Option<Vec<_>>>()
             })
             .min_by_key(|places| places.iter().map(|(_, ranges)| ranges.len()).sum::<usize>());
-        match (best_alone, places) {
-            // All that a filter leaves beats all in order.
-            (Some(best), places) if best.bounds.is_some() || places.is_none() => best.plan(),
-            (_, Some(places)) => Self { access: Access::Ranges(places), is_sorted: false },
-            _ => Self { access: Access::Scan, is_sorted: false },
+        Self { by_one, places }
+    }
+
+    /// Whether to know more of what is wanted would not make them better: there is one document at most, or some places.
+    fn are_enough(&self) -> bool {
+        self.places.is_some() || self.by_one.as_ref().is_some_and(Candidate::is_one)
+    }
+
+    fn plan(self) -> Plan<'c> {
+        match (self.places, self.by_one) {
+            (Some(places), _) => Plan { access: Access::Ranges(places), is_sorted: false },
+            (None, Some(best)) => best.plan(),
+            (None, None) => Plan { access: Access::Scan, is_sorted: false },
         }
     }
 }
@@ -174,12 +191,27 @@ impl<'c> Candidate<'c> {
         self.bounds.as_ref().map_or(0, |bounds| bounds.equalities)
     }
 
+    /// Whether what the guard asks for makes it better than the query's own: that may be rare, or give the first few of an order, where
+    /// what the guard asks for is common.
+    fn gains_on(&self, own: &Self) -> bool {
+        self.bounded() > own.bounded() && (self.order.is_some() || own.order.is_none())
+    }
+
+    fn bounded(&self) -> usize {
+        self.bounds.as_ref().map_or(0, |bounds| bounds.bounded)
+    }
+
     /// What finds the least documents; of equals what spares a sort, and then what has fewer fields.
     fn rank(&self) -> impl Ord + use<> {
-        let bounds = self.bounds.as_ref();
-        let bounded = bounds.map_or(0, |bounds| bounds.bounded);
-        let finds_nothing = bounds.is_some_and(|bounds| bounds.ranges.is_empty());
-        (finds_nothing, self.is_one(), self.equalities(), bounded, self.order.is_some(), std::cmp::Reverse(self.fields))
+        let finds_nothing = self.bounds.as_ref().is_some_and(|bounds| bounds.ranges.is_empty());
+        (
+            finds_nothing,
+            self.is_one(),
+            self.equalities(),
+            self.bounded(),
+            self.order.is_some(),
+            std::cmp::Reverse(self.fields),
+        )
     }
 
     /// Where all is that it finds, whatever the order.

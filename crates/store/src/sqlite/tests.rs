@@ -454,6 +454,38 @@ async fn what_a_guard_lets_be_seen_is_found_by_an_index() {
     assert!(!read::may_be_few(&find(&query::Filter::Always(true), doc! {})));
 }
 
+/// The rules' index may hold most of a collection, where the query's holds a few documents.
+#[tokio::test]
+async fn the_rules_take_no_index_from_a_query_that_has_one() {
+    let store = memory_store();
+    fill_with_owned(&store).await;
+    let most = filter(doc! { "public": false });
+    let index = async |index: Index| store.ensure_indexes(namespace(), vec![index]).await.unwrap();
+    let find = |asked: Document| Find { guard: guard(&most), ..Find::new(namespace(), filter(asked)) };
+    let explained = async |find: Find| {
+        let explanation = store.explain(find).await.unwrap();
+        (explanation.index, explanation.examined)
+    };
+    let examined = async |asked: Document| explained(find(asked)).await;
+    let first = || {
+        let sort = Some(query::Sort::parse(&rawdoc! { "n": 1 }).unwrap());
+        Find { sort, limit: Some(5), ..find(doc! {}) }
+    };
+    index(Index::on(Path::new("n"))).await;
+    index(Index::on(Path::new("public"))).await;
+    assert_eq!(examined(doc! {}).await, (Some("public_1".into()), 890));
+    assert_eq!(examined(doc! { "n": 3 }).await, (Some("n_1".into()), 18));
+    assert_eq!(examined(doc! { "n": { "$lt": 1 } }).await, (Some("n_1".into()), 18));
+    assert_eq!(examined(doc! { "$or": [{ "n": 3 }, { "n": 4 }] }).await, (Some("n_1".into()), 36));
+    // The first one is public.
+    assert_eq!(explained(first()).await, (Some("n_1".into()), 6));
+    // One index for both is better than either.
+    index(Index::parse(&rawdoc! { "key": { "public": 1, "n": 1 } }).unwrap()).await;
+    assert_eq!(examined(doc! { "n": 0 }).await, (Some("public_1_n_1".into()), 17));
+    assert_eq!(examined(doc! { "n": { "$lt": 1 } }).await, (Some("public_1_n_1".into()), 17));
+    assert_eq!(explained(first()).await, (Some("public_1_n_1".into()), 5));
+}
+
 #[test]
 fn what_computes_is_never_asked_where_the_event_loop_waits() {
     let find = |document: Document| Find::new(namespace(), filter(document));
