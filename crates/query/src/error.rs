@@ -96,6 +96,10 @@ codes! {
     CannotIndexParallelArrays = 171,
     /// Something of MongoDB's that Userkeep does not have.
     CommandNotSupported = 115,
+    /// An operation that would hold more memory than it may.
+    QueryExceededMemoryLimitNoDiskUseAllowed = 292,
+    /// An operation that was stopped because nobody waits for it.
+    Interrupted = 11601,
     /// A document larger than 16 MiB.
     BsonObjectTooLarge = 10334,
     /// A change stream's place that is not one.

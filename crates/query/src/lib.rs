@@ -5,6 +5,7 @@
 //! an element that cannot be read ends the iteration of its document instead of failing every comparison.
 
 pub mod aggregate;
+pub mod budget;
 mod compare;
 mod decimal;
 mod difference;
@@ -26,6 +27,7 @@ mod update;
 mod variables;
 
 pub use aggregate::Pipeline;
+pub use budget::{Budget, Limits};
 pub use compare::{compare, compare_documents, equal};
 pub use difference::difference;
 pub use distinct::distinct;
