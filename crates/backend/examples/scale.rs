@@ -25,7 +25,7 @@ async fn fill(store: &dyn Store, namespace: &Namespace, count: usize, make: impl
     let begun = Instant::now();
     for start in (0..count).step_by(BATCH) {
         let documents = (start..count.min(start + BATCH)).map(&make).collect();
-        let write = Write { namespace: namespace.clone(), operation: Operation::Insert(documents), guard: None };
+        let write = Write::new(namespace.clone(), Operation::Insert(documents));
         store.write(vec![write]).await.unwrap();
     }
     println!("{count} {} in {:.0} s", namespace.collection, begun.elapsed().as_secs_f64());

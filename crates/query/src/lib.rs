@@ -41,7 +41,7 @@ pub use number::Number;
 pub use path::Path;
 pub use projection::Projection;
 pub use regex::Regex;
-pub use sort::Sort;
+pub use sort::{Sort, SortKey};
 pub use types::TypeSet;
 pub use update::{Environment, Update, prepare_insert};
 pub use variables::Variables;

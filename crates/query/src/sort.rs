@@ -16,6 +16,14 @@ pub struct Sort(Vec<(Path, bool)>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey(Vec<u8>);
 
+impl SortKey {
+    /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a key is never empty in a sense that matters")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Sort {
     /// Parses `{ path: 1 | -1, … }`.
     ///

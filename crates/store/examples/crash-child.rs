@@ -40,7 +40,7 @@ fn write_of(pair: &str, version: i32) -> Vec<Write> {
             let document: RawDocumentBuf = rawdoc! { "_id": id.as_str(), "version": version, "key": format!("{id}-{version}"), "text": text, "tags": [version] };
             Operation::Insert(vec![document])
         };
-        Write { namespace: pairs(), operation, guard: None }
+        Write::new(pairs(), operation)
     };
     vec![one("a"), one("b")]
 }

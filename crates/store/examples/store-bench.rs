@@ -35,7 +35,7 @@ fn document(number: i64) -> RawDocumentBuf {
 }
 
 fn insert(documents: Vec<RawDocumentBuf>) -> Vec<Write> {
-    vec![Write { namespace: namespace(), operation: Operation::Insert(documents), guard: None }]
+    vec![Write::new(namespace(), Operation::Insert(documents))]
 }
 
 fn find(filter: RawDocumentBuf) -> Find {
@@ -46,7 +46,7 @@ fn update(number: i64) -> Vec<Write> {
     let set = rawdoc! { "$set": { "n": -number, "name": format!("new-{number:012}") } };
     let change = Change::Update { update: Update::parse(&set).unwrap(), upsert: false };
     let modify = Modify::new(Filter::equals("_id", number), false, change);
-    vec![Write { namespace: namespace(), operation: Operation::modify(modify), guard: None }]
+    vec![Write::new(namespace(), Operation::modify(modify))]
 }
 
 async fn filled(directory: &std::path::Path, name: &str, count: i64, durability: Durability) -> SqliteStore {

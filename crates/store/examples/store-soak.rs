@@ -32,7 +32,7 @@ fn things() -> Namespace {
 }
 
 fn write(operation: Operation) -> Vec<Write> {
-    vec![Write { namespace: things(), operation, guard: None }]
+    vec![Write::new(things(), operation)]
 }
 
 /// Kilobytes of memory that the process has, without what it shows of the file.

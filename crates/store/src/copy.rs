@@ -55,7 +55,7 @@ pub(crate) async fn insert_missing(
     let count = missing.len() as u64;
     if count > 0 {
         let operation = Operation::Insert(missing);
-        store.write(vec![Write { namespace: namespace.clone(), operation, guard: None }]).await?;
+        store.write(vec![Write::new(namespace.clone(), operation)]).await?;
     }
     imported.written += count;
     Ok(())

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::{Denied, Namespace};
+use crate::{Denied, Namespace, WriteLimits};
 
 /// The result of anything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,6 +30,18 @@ pub enum Error {
     TooManyDocuments {
         /// The limit.
         limit: usize,
+    },
+    /// More bytes than the caller set as the limit of an answer.
+    #[error("the answer has more than {limit} bytes")]
+    AnswerTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A write that would change more than it may.
+    #[error("the write changes more than {} documents or {} bytes; nothing was written", limits.documents, limits.bytes)]
+    WriteTooLarge {
+        /// The limits.
+        limits: WriteLimits,
     },
     /// The file cannot be opened or made.
     #[error("cannot open the store {}: {reason}. Choose another place with the option `store` (\"sqlite:PATH\"), or \"memory:\" to keep nothing", path.display())]

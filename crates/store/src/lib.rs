@@ -4,12 +4,14 @@
 //! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
 //! check and what it allows are one.
 
+mod answer;
 mod change;
 mod copy;
 pub mod dump;
 mod environment;
 mod error;
 mod guard;
+mod guarded;
 mod index;
 pub mod migrate;
 mod mongo;
@@ -31,7 +33,7 @@ pub use index::{Index, Partial};
 pub use mongo::{MongoStore, ReadPreference};
 pub use progress::Progress;
 pub use request::{
-    Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write,
+    Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write, WriteLimits,
 };
 pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore, SyncLog};
 

@@ -12,12 +12,12 @@ mod watch;
 mod whole;
 mod write;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{self, BoxFuture, FutureExt};
 use mongodb::options::SelectionCriteria;
-use query::{Environment, Variables};
+use query::{Budget, Environment, Variables};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
@@ -26,6 +26,9 @@ use crate::{
 use connect::Shared;
 pub use preference::ReadPreference;
 use whole::Whole;
+
+/// How long after the time of a budget an answer of the server is still waited for: it ends the command itself.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// A store on MongoDB. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -66,6 +69,31 @@ impl MongoStore {
         Variables::at(self.shared.environment.now())
     }
 
+    /// Does something to its end, but answers when the time of its budget is over. What is computed here stops then, and
+    /// also when the future is dropped; a command is left to the server to end, so that its connection stays usable.
+    fn whole_within<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        budget: Budget,
+        run: impl FnOnce(Self) -> F,
+    ) -> BoxFuture<'static, Result<T>> {
+        let waiting = budget.cancel_on_drop();
+        let whole = self.whole(run);
+        async move {
+            let answer = match budget.deadline() {
+                Some(deadline) => tokio::time::timeout_at((deadline + GRACE).into(), whole).await,
+                None => Ok(whole.await),
+            };
+            let Ok(answer) = answer else {
+                // Dropping the guard stops what is computed here.
+                budget.check()?;
+                return Err(Error::Unavailable { reason: "it did not answer in time".to_owned(), maybe_written: true });
+            };
+            waiting.disarm();
+            answer
+        }
+        .boxed()
+    }
+
     /// Does something to its end, even if nobody waits for it any more.
     fn whole<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
@@ -83,7 +111,7 @@ fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T
 impl Store for MongoStore {
     fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         match find.bind(&self.variables()) {
-            Ok(()) => self.whole(|store| async move { store.find_documents(find).await }),
+            Ok(()) => self.whole_within(find.budget.clone(), |store| async move { store.find_documents(find).await }),
             Err(error) => failed(error),
         }
     }
@@ -94,7 +122,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let [one, other] = finds;
-        self.whole(|store| async move {
+        self.whole_within(other.budget.clone(), |store| async move {
             let both = future::try_join(store.find_documents(one), store.find_documents(other));
             both.await.map(<[_; 2]>::from)
         })
@@ -102,14 +130,19 @@ impl Store for MongoStore {
 
     fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
         match count.filter.bind(&self.variables()) {
-            Ok(()) => self.whole(|store| async move { store.count_documents(count).await }),
+            Ok(()) => {
+                self.whole_within(count.budget.clone(), |store| async move { store.count_documents(count).await })
+            }
             Err(error) => failed(error),
         }
     }
 
     fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         match aggregate.pipeline.bind(&self.variables()) {
-            Ok(()) => self.whole(|store| async move { store.run_pipeline(aggregate).await }),
+            Ok(()) => {
+                let budget = aggregate.budget.clone();
+                self.whole_within(budget, |store| async move { store.run_pipeline(aggregate).await })
+            }
             Err(error) => failed(error),
         }
     }
@@ -118,7 +151,8 @@ impl Store for MongoStore {
         if let Err(error) = bind(&mut writes, &self.variables()) {
             return failed(error);
         }
-        self.whole(|store| async move {
+        let budget = writes.first().map(|write| write.budget.clone()).unwrap_or_default();
+        self.whole_within(budget, |store| async move {
             match &writes[..] {
                 [] => Ok(Vec::new()),
                 [write] => Ok(vec![store.write_one(write).await?]),

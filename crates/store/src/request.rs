@@ -3,9 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use bson::{RawBson, raw::RawDocumentBuf};
-use query::{Filter, Pipeline, Projection, Sort, Update, Variables};
+use query::{Budget, Filter, Pipeline, Projection, Sort, Update, Variables};
 
-use crate::Guard;
+use crate::{Error, Guard, Result};
 
 /// A collection's full name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,14 +52,28 @@ pub struct Find {
     pub limit: Option<usize>,
     /// More than this many documents are an error.
     pub at_most: Option<usize>,
+    /// An answer of more bytes than this is an error.
+    pub most_bytes: Option<usize>,
     /// Who asks; nobody means that everything may be seen.
     pub guard: MaybeGuard,
+    /// What the query may cost.
+    pub budget: Budget,
 }
 
 impl Find {
     /// The documents that a filter matches, all of them and whole.
     pub fn new(namespace: Namespace, filter: Filter) -> Self {
-        Self { namespace, filter, sort: None, projection: None, limit: None, at_most: None, guard: None }
+        Self {
+            namespace,
+            filter,
+            sort: None,
+            projection: None,
+            limit: None,
+            at_most: None,
+            most_bytes: None,
+            guard: None,
+            budget: Budget::default(),
+        }
     }
 
     /// Puts in what variables stand for, and checks that its parts go together.
@@ -103,6 +117,15 @@ pub struct Count {
     pub limit: Option<usize>,
     /// Who asks.
     pub guard: MaybeGuard,
+    /// What the count may cost.
+    pub budget: Budget,
+}
+
+impl Count {
+    /// Counts all documents that a filter matches.
+    pub fn new(namespace: Namespace, filter: Filter) -> Self {
+        Self { namespace, filter, limit: None, guard: None, budget: Budget::default() }
+    }
 }
 
 /// An aggregation.
@@ -113,8 +136,19 @@ pub struct Aggregate {
     pub pipeline: Pipeline,
     /// More than this many documents coming out are an error.
     pub at_most: Option<usize>,
+    /// An answer of more bytes than this is an error.
+    pub most_bytes: Option<usize>,
     /// Who asks.
     pub guard: MaybeGuard,
+    /// What the aggregation may cost.
+    pub budget: Budget,
+}
+
+impl Aggregate {
+    /// Runs a pipeline over all documents of a collection.
+    pub fn new(namespace: Namespace, pipeline: Pipeline) -> Self {
+        Self { namespace, pipeline, at_most: None, most_bytes: None, guard: None, budget: Budget::default() }
+    }
 }
 
 /// One write.
@@ -125,6 +159,39 @@ pub struct Write {
     pub operation: Operation,
     /// Who asks; nobody means that everything may be changed.
     pub guard: MaybeGuard,
+    /// What the write may cost.
+    pub budget: Budget,
+    /// How much it may change; no limit if missing.
+    pub limits: Option<WriteLimits>,
+}
+
+impl Write {
+    /// A write under no guard and without limits.
+    pub fn new(namespace: Namespace, operation: Operation) -> Self {
+        Self { namespace, operation, guard: None, budget: Budget::default(), limits: None }
+    }
+}
+
+/// How much one write may change. One that exceeds it is refused before it changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteLimits {
+    /// The most documents.
+    pub documents: usize,
+    /// The most bytes, of the documents as they are or as they become, whichever is larger.
+    pub bytes: usize,
+}
+
+impl WriteLimits {
+    /// Checks how much a write changes.
+    ///
+    /// # Errors
+    /// [`Error::WriteTooLarge`] if it is more than it may.
+    pub(crate) fn check(&self, documents: usize, bytes: usize) -> Result<()> {
+        if documents > self.documents || bytes > self.bytes {
+            return Err(Error::WriteTooLarge { limits: *self });
+        }
+        Ok(())
+    }
 }
 
 /// What a write does.

@@ -1,10 +1,12 @@
 //! The embedded store: documents as BSON in SQLite (<https://sqlite.org/wal.html>), a table for each collection and one
 //! for each index. One thread writes, and puts what waits for it into one commit; readers have connections of their own.
 
+mod aggregate;
 mod backup;
 mod catalog;
 mod changes;
 mod check;
+mod conditional;
 mod connection;
 mod plan;
 mod read;
@@ -20,17 +22,26 @@ use std::{
 
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{self, BoxFuture, FutureExt};
-use query::{Environment, Variables};
+use query::{Budget, Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write,
+    Progress, Result, Store, Watch, Write, guarded,
 };
 pub use changes::Retention;
 use connection::Session;
 use tail::Tail;
 use writer::{Job, Writer};
+
+/// Steps that a read may take on the event loop, before it moves to another thread: about a millisecond.
+const INLINE_STEPS: u64 = 20_000;
+
+/// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
+const WRITER_STEPS: u64 = 200_000;
+
+/// How often a write that was computed before is tried again because others were faster.
+const ATTEMPTS: usize = 20;
 
 /// How many idle reading connections are kept.
 const IDLE_READERS: usize = 4;
@@ -172,26 +183,83 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Runs a read on a thread of its own. It stops soon after nobody waits for its answer any more.
+    /// Runs a read on a thread of its own, without limits. It stops soon after its future is dropped.
     fn on_a_thread<T: Send + 'static>(
         &self,
         read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
+        self.on_a_thread_within(Budget::default(), read)
+    }
+
+    /// Runs a read on a thread of its own, within a budget. It stops soon after its future is dropped.
+    fn on_a_thread_within<T: Send + 'static>(
+        &self,
+        budget: Budget,
+        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let shared = Arc::clone(&self.shared);
-        let waiting = Arc::new(());
-        let abandoned = Arc::downgrade(&waiting);
+        let waiting = budget.cancel_on_drop();
         let task = tokio::task::spawn_blocking(move || {
             shared.read(|session| match session {
-                Some(session) => session.unless_abandoned(abandoned, |session| read(Some(session))),
-                None => read(None),
+                Some(session) => session.within(&budget, |session| read(Some(session))),
+                None => budget.enter(|| read(None)),
             })
         });
         async move {
             let answer = task.await;
-            drop(waiting);
+            waiting.disarm();
             answer.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}"))))
         }
         .boxed()
+    }
+
+    /// Runs a small read where the event loop waits. Without an answer it is not small, or it would have to wait, and
+    /// belongs on another thread.
+    fn inline<T>(
+        &self,
+        budget: &Budget,
+        read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
+    ) -> Option<Result<T>> {
+        let attempt = budget.attempt(INLINE_STEPS);
+        let answer = attempt.enter(|| self.shared.read_at_once(read));
+        // What an exhausted attempt found is of no use.
+        if attempt.is_exhausted() { None } else { answer.transpose() }
+    }
+
+    /// Writes under limits: in the writer's turn if that is a small matter, else computed before it.
+    async fn write_limited(self, writes: Arc<[Write]>) -> Result<Vec<Outcome>> {
+        let [write] = &*writes else { return Err(Error::Engine("a limited write stands alone".into())) };
+        let budget = write.budget.clone();
+        if let (Operation::Insert(documents), Some(limits)) = (&write.operation, write.limits) {
+            let bytes = documents.iter().map(|document| document.as_bytes().len()).sum();
+            limits.check(documents.len(), bytes)?;
+        }
+        let attempt = budget.attempt(WRITER_STEPS);
+        let waiting = budget.cancel_on_drop();
+        let within = attempt.clone();
+        let answer = self.submit(|reply| Job::Write { writes: Arc::clone(&writes), budget: within, reply }).await;
+        waiting.disarm();
+        if answer.is_ok() || !attempt.is_exhausted() {
+            return answer;
+        }
+        budget.check()?;
+        for _ in 0..ATTEMPTS {
+            let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
+            let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
+            let conditional = match self.on_a_thread_within(budget.clone(), plan).await?.into_answer() {
+                Ok(answer) => return Ok(vec![answer]),
+                Err(conditional) => conditional,
+            };
+            let waiting = budget.cancel_on_drop();
+            let within = budget.clone();
+            let answer = self.submit(|reply| Job::CarryOut { conditional, budget: within, reply }).await;
+            waiting.disarm();
+            match answer {
+                Err(error) if guarded::is_conflict(&error) => {}
+                answer => return answer,
+            }
+        }
+        Err(guarded::conflict())
     }
 
     /// What variables stand for in an operation that begins now.
@@ -233,15 +301,11 @@ impl Shared {
         answer
     }
 
-    /// Runs a read where the event loop waits. In memory, where there is one connection, it waits for whoever is at it only if it is
-    /// itself done at once; else it is without an answer.
-    fn read_at_once<T>(
-        &self,
-        is_short: bool,
-        read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
+    /// Runs a read where the event loop waits. In memory, where there is one connection, it is without an answer while
+    /// another operation has it.
+    fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
         match &self.memory {
-            Some(memory) if !is_short => {
+            Some(memory) => {
                 self.check_open()?;
                 match memory.try_lock() {
                     Ok(mut session) => read(Some(&mut session)),
@@ -283,12 +347,11 @@ impl Store for SqliteStore {
                 Some(session) => read::find_few(session, &find),
                 None => Ok(Some(Vec::new())),
             };
-            // Without an answer there are more than a few, which are not read where the event loop waits.
-            if let Some(answer) = self.shared.read_at_once(read::has_one_key(&find), few).transpose() {
+            if let Some(answer) = self.inline(&find.budget, few) {
                 return future::ready(answer).boxed();
             }
         }
-        self.on_a_thread(move |session| read::find_in(session, &find))
+        self.on_a_thread_within(find.budget.clone(), move |session| read::find_in(session, &find))
     }
 
     fn find_both(&self, mut finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
@@ -301,11 +364,11 @@ impl Store for SqliteStore {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
-            if let Some(answer) = self.shared.read_at_once(finds.iter().all(read::has_one_key), few).transpose() {
+            if let Some(answer) = self.inline(&finds[1].budget, few) {
                 return future::ready(answer).boxed();
             }
         }
-        self.on_a_thread(move |session| match session {
+        self.on_a_thread_within(finds[1].budget.clone(), move |session| match session {
             Some(session) => session.at_one_moment(|session| {
                 Ok([read::find_in(Some(session), &finds[0])?, read::find_in(Some(session), &finds[1])?])
             }),
@@ -317,14 +380,16 @@ impl Store for SqliteStore {
         if let Err(error) = count.filter.bind(&self.variables()) {
             return failed(error);
         }
-        self.on_a_thread(move |session| session.map_or(Ok(0), |session| read::count(session, &count)))
+        let budget = count.budget.clone();
+        self.on_a_thread_within(budget, move |session| session.map_or(Ok(0), |session| read::count(session, &count)))
     }
 
     fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         if let Err(error) = aggregate.pipeline.bind(&self.variables()) {
             return failed(error);
         }
-        self.on_a_thread(move |session| read::aggregate(session, aggregate))
+        let budget = aggregate.budget.clone();
+        self.on_a_thread_within(budget, move |session| aggregate::aggregate(session, aggregate))
     }
 
     fn write(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
@@ -336,17 +401,23 @@ impl Store for SqliteStore {
         if let Err(error) = bound {
             return failed(error);
         }
-        self.submit(|reply| Job::Write { writes, reply })
+        let writes: Arc<[Write]> = writes.into();
+        if let [Write { limits: Some(_), .. }] = &*writes {
+            return self.clone().write_limited(writes).boxed();
+        }
+        let budget = writes.first().map(|write| write.budget.clone()).unwrap_or_default();
+        self.submit(|reply| Job::Write { writes, budget, reply })
     }
 
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
-        let exist = self.shared.read(|session| match session {
-            Some(session) => session.has_indexes(&namespace, &indexes),
-            None => Ok(false),
+        let exist = self.shared.read_at_once(|session| match session {
+            Some(session) => session.has_indexes(&namespace, &indexes).map(Some),
+            None => Ok(Some(false)),
         });
         match exist {
-            Ok(true) => future::ready(Ok(())).boxed(),
-            Ok(false) => self
+            Ok(Some(true)) => future::ready(Ok(())).boxed(),
+            // The writer looks again.
+            Ok(Some(false) | None) => self
                 .submit(|reply| Job::EnsureIndexes { namespace, indexes, reply })
                 .map(|done| done.map(|_| ()))
                 .boxed(),
@@ -370,8 +441,20 @@ impl Store for SqliteStore {
     }
 
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
-        let stream = tail::watch(self, watch).map(|stream| Box::new(stream) as Box<dyn ChangeStream>);
-        future::ready(stream).boxed()
+        let after = watch.after.clone();
+        let place = move |session: Option<&mut Session>| tail::place(session, after.as_ref());
+        let begin = |store: &Self, place| {
+            tail::watch(store, watch.namespace, place).map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
+        };
+        let at_once = place.clone();
+        match self.shared.read_at_once(|session| at_once(session).map(Some)) {
+            Ok(Some(place)) => future::ready(begin(self, place)).boxed(),
+            Ok(None) => {
+                let (store, place) = (self.clone(), self.on_a_thread(place));
+                async move { place.await.and_then(|place| begin(&store, place)) }.boxed()
+            }
+            Err(error) => future::ready(Err(error)).boxed(),
+        }
     }
 
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {

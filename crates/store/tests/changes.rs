@@ -40,7 +40,7 @@ fn raw(document: Document) -> RawDocumentBuf {
 
 fn insert_into(namespace: Namespace, documents: Vec<Document>) -> Vec<Write> {
     let operation = Operation::Insert(documents.into_iter().map(raw).collect());
-    vec![Write { namespace, operation, guard: None }]
+    vec![Write::new(namespace, operation)]
 }
 
 fn insert(document: Document) -> Vec<Write> {
@@ -50,7 +50,7 @@ fn insert(document: Document) -> Vec<Write> {
 fn modify(filter: Document, change: Change) -> Vec<Write> {
     let filter = Filter::parse(&raw(filter)).unwrap();
     let operation = Operation::modify(Modify::new(filter, true, change));
-    vec![Write { namespace: people(), operation, guard: None }]
+    vec![Write::new(people(), operation)]
 }
 
 fn update(filter: Document, update: Document, upsert: bool) -> Vec<Write> {

@@ -3,17 +3,17 @@
 
 mod support;
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bson::{
     Document, RawBson, doc,
     raw::{RawDocument, RawDocumentBuf},
     rawdoc,
 };
-use query::{Filter, Path, Sort, Update};
+use query::{Budget, Filter, Limits, Path, Pipeline, Sort, Update};
 use store::{
-    Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, MongoStore, Namespace, Operation, Outcome,
-    Result, Returning, SqliteStore, Store, SystemEnvironment, Write,
+    Aggregate, Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, MongoStore, Namespace, Operation,
+    Outcome, Result, Returning, SqliteStore, Store, SystemEnvironment, Write, WriteLimits,
 };
 
 /// Where a test gets its stores.
@@ -77,7 +77,9 @@ on_every_store! {
     too_many_documents_are_an_error_and_never_cut_short,
     the_first_of_equals_is_the_first_inserted,
     an_index_holds_a_document_under_each_item_of_an_array,
-    an_upsert_does_not_double_a_hidden_document_whatever_index_there_is,
+    an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is,
+    a_budget_ends_what_takes_too_long_and_nothing_of_it_is_written,
+    a_write_beyond_its_limits_is_refused_as_a_whole,
 }
 
 fn namespace() -> Namespace {
@@ -90,13 +92,13 @@ fn filter(filter: Document) -> Filter {
 
 fn insert(documents: Vec<Document>) -> Write {
     let documents = documents.into_iter().map(|document| RawDocumentBuf::try_from(document).unwrap()).collect();
-    Write { namespace: namespace(), operation: Operation::Insert(documents), guard: None }
+    Write::new(namespace(), Operation::Insert(documents))
 }
 
 fn update(find: Document, update: Document, multi: bool, upsert: bool) -> Write {
     let update = Update::parse(&RawDocumentBuf::try_from(update).unwrap()).unwrap();
     let modify = Modify::new(filter(find), multi, Change::Update { update, upsert });
-    Write { namespace: namespace(), operation: Operation::modify(modify), guard: None }
+    Write::new(namespace(), Operation::modify(modify))
 }
 
 async fn all(store: &dyn Store, find: Document) -> Vec<Document> {
@@ -178,14 +180,13 @@ async fn updates_deletes_and_returns_what_it_is_asked_for(world: &World) {
         [doc! { "_id": id.as_object_id().unwrap(), "name": "new", "n": 7, "x": 1 }]
     );
 
-    let modify = |change, returning| Write {
-        namespace: namespace(),
-        guard: None,
-        operation: Operation::modify(Modify {
+    let modify = |change, returning| {
+        let modify = Modify {
             sort: Some(Sort::parse(&rawdoc! { "x": 1 }).unwrap()),
             returning,
             ..Modify::new(Filter::all(), false, change)
-        }),
+        };
+        Write::new(namespace(), Operation::modify(modify))
     };
     let outcome = store.write(vec![modify(Change::Delete, Returning::Before)]).await.unwrap().remove(0);
     assert_eq!(outcome.document.unwrap().get_str("name").unwrap(), "new");
@@ -196,13 +197,7 @@ async fn updates_deletes_and_returns_what_it_is_asked_for(world: &World) {
         .unwrap()
         .remove(0);
     assert_eq!(Document::try_from(outcome.document.unwrap()).unwrap(), doc! { "_id": 4, "n": 0, "x": 100 });
-    assert_eq!(
-        store
-            .count(Count { namespace: namespace(), filter: filter(doc! { "n": 0 }), limit: None, guard: None })
-            .await
-            .unwrap(),
-        2
-    );
+    assert_eq!(store.count(Count::new(namespace(), filter(doc! { "n": 0 }))).await.unwrap(), 2);
 }
 
 async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing(world: &World) {
@@ -233,18 +228,8 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
             &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
         assert_eq!(outcome.matched, 0, "{probe}");
     }
-    // By its _id alone a hidden document is denied, which an insert would tell as well; so is its double by upsert.
+    // By its _id alone a hidden document is denied, which an insert would tell as well.
     denied(store.write(vec![as_a(update(doc! { "_id": 2 }, doc! { "$set": { "owner": "a" } }, false, false))]).await);
-    denied(
-        store
-            .write(vec![as_a(update(
-                doc! { "email": "b@x", "n": { "$gt": 5 } },
-                doc! { "$set": { "owner": "a" } },
-                false,
-                true,
-            ))])
-            .await,
-    );
     // One document that may not become what it would be keeps all of them as they were.
     denied(
         store
@@ -257,10 +242,7 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
     assert_eq!(all(&*store, doc! {}).await, before);
 
     let delete = Modify::new(Filter::all(), true, Change::Delete);
-    let outcome = &store
-        .write(vec![as_a(Write { namespace: namespace(), operation: Operation::modify(delete), guard: None })])
-        .await
-        .unwrap()[0];
+    let outcome = &store.write(vec![as_a(Write::new(namespace(), Operation::modify(delete)))]).await.unwrap()[0];
     assert_eq!(outcome.deleted, 2);
     assert_eq!(all(&*store, doc! {}).await.len(), 1, "the hidden document is still there");
 }
@@ -323,16 +305,104 @@ async fn an_index_holds_a_document_under_each_item_of_an_array(world: &World) {
     assert!(twice.to_string().contains("index: a.key_1 dup key: { a.key:"), "{twice}");
 }
 
-async fn an_upsert_does_not_double_a_hidden_document_whatever_index_there_is(world: &World) {
+async fn an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is(world: &World) {
     for index in [None, Some(rawdoc! { "key": { "n": 1, "rank": 1 } })] {
         let store = world.store();
         if let Some(index) = index {
             store.ensure_indexes(namespace(), vec![Index::parse(&index).unwrap()]).await.unwrap();
         }
         store.write(vec![insert(vec![doc! { "_id": 1, "owner": "b", "n": 7, "rank": 1 }])]).await.unwrap();
-        let mut upsert = update(doc! { "n": 7, "rank": { "$gt": 5 } }, doc! { "$set": { "owner": "a" } }, false, true);
-        upsert.guard = Some(Arc::new(Owner("a")));
-        assert!(matches!(store.write(vec![upsert]).await, Err(Error::Denied(_))));
-        assert_eq!(all(&*store, doc! {}).await.len(), 1);
+        let as_a = |probe: Document, owner: &str| {
+            let mut upsert = update(probe, doc! { "$set": { "owner": owner } }, false, true);
+            upsert.guard = Some(Arc::new(Owner("a")));
+            vec![upsert]
+        };
+        // The answer is the same whether there is a hidden document with these values or none.
+        for n in [7, 8] {
+            let probe = doc! { "n": n, "rank": { "$gt": 5 } };
+            let denied = store.write(as_a(probe.clone(), "b")).await.unwrap_err();
+            assert_eq!(denied.to_string(), "write not permitted");
+            let made = &store.write(as_a(probe, "a")).await.unwrap()[0];
+            assert!(made.upserted_id.is_some() && made.matched == 0);
+        }
+        // What stops an insert stops an upsert, and with the same words.
+        let taken = store.write(as_a(doc! { "_id": 1 }, "a")).await.unwrap_err();
+        assert!(matches!(taken, Error::DuplicateKey { .. }), "{taken:?}");
+        assert_eq!(all(&*store, doc! { "owner": "b" }).await, [doc! { "_id": 1, "owner": "b", "n": 7, "rank": 1 }]);
+        store
+            .write(vec![Write::new(namespace(), Operation::modify(Modify::new(Filter::all(), true, Change::Delete)))])
+            .await
+            .unwrap();
     }
+}
+
+async fn a_budget_ends_what_takes_too_long_and_nothing_of_it_is_written(world: &World) {
+    let store = world.store();
+    store
+        .write(vec![insert((0..500).map(|n| doc! { "_id": n, "a": n, "s": "x".repeat(200) }).collect())])
+        .await
+        .unwrap();
+    let before = all(&*store, doc! {}).await;
+    let over = || Budget::new(Limits { time: Some(Duration::ZERO), ..Limits::default() });
+    let is_over = |answer: Error| assert!(matches!(&answer, Error::Query(error) if error.number() == 50), "{answer:?}");
+    is_over(
+        store
+            .find(Find { budget: over(), ..Find::new(namespace(), filter(doc! { "a": { "$gte": 0 } })) })
+            .await
+            .unwrap_err(),
+    );
+    is_over(
+        store.find(Find { budget: over(), ..Find::new(namespace(), filter(doc! { "_id": 7 })) }).await.unwrap_err(),
+    );
+    is_over(store.count(Count { budget: over(), ..Count::new(namespace(), Filter::all()) }).await.unwrap_err());
+    let stages = rawdoc! { "all": [{ "$group": { "_id": "$s", "n": { "$sum": 1 } } }] };
+    let pipeline = || Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+    is_over(
+        store.aggregate(Aggregate { budget: over(), ..Aggregate::new(namespace(), pipeline()) }).await.unwrap_err(),
+    );
+    for guard in [None, Some(Arc::new(Owner("a")) as Arc<dyn Guard>)] {
+        let limits = guard.as_ref().map(|_| WriteLimits { documents: 10_000, bytes: 1 << 25 });
+        let write = |write: Write| Write { guard: guard.clone(), limits, budget: over(), ..write };
+        is_over(store.write(vec![write(update(doc! {}, doc! { "$set": { "b": 1 } }, true, false))]).await.unwrap_err());
+        is_over(store.write(vec![write(insert(vec![doc! { "owner": "a" }]))]).await.unwrap_err());
+    }
+    assert_eq!(all(&*store, doc! {}).await, before);
+    let most = Find { most_bytes: Some(50_000), ..Find::new(namespace(), Filter::all()) };
+    assert!(matches!(store.find(most).await, Err(Error::AnswerTooLarge { limit: 50_000 })));
+    let all_of_it = rawdoc! { "all": [{ "$match": {} }] };
+    let pipeline = Pipeline::parse(all_of_it.get_array("all").unwrap()).unwrap();
+    let most = Aggregate { most_bytes: Some(50_000), ..Aggregate::new(namespace(), pipeline) };
+    assert!(matches!(store.aggregate(most).await, Err(Error::AnswerTooLarge { .. })));
+}
+
+async fn a_write_beyond_its_limits_is_refused_as_a_whole(world: &World) {
+    let store = world.store();
+    let documents = || (0..40).map(|n| doc! { "_id": n, "owner": "a", "s": "x".repeat(100) }).collect::<Vec<_>>();
+    store.write(vec![insert(documents())]).await.unwrap();
+    let before = all(&*store, doc! {}).await;
+    let limited = |write: Write, documents, bytes| Write {
+        guard: Some(Arc::new(Owner("a"))),
+        limits: Some(WriteLimits { documents, bytes }),
+        ..write
+    };
+    let set = |value: String| update(doc! {}, doc! { "$set": { "s": value } }, true, false);
+    let delete = || Write::new(namespace(), Operation::modify(Modify::new(Filter::all(), true, Change::Delete)));
+    let more = || insert((100..140).map(|n| doc! { "_id": n, "owner": "a" }).collect());
+    for write in [
+        limited(set("y".into()), 39, 1 << 20),
+        limited(set("y".into()), 100, 1000),
+        limited(set("y".repeat(1000)), 100, 20_000),
+        limited(delete(), 39, 1 << 20),
+        limited(delete(), 100, 1000),
+        limited(more(), 39, 1 << 20),
+        limited(more(), 100, 500),
+    ] {
+        let answer = store.write(vec![write]).await;
+        assert!(matches!(answer, Err(Error::WriteTooLarge { .. })), "{answer:?}");
+        assert_eq!(all(&*store, doc! {}).await, before);
+    }
+    for write in [limited(set("y".into()), 40, 1 << 20), limited(more(), 40, 1 << 20), limited(delete(), 80, 1 << 20)] {
+        store.write(vec![write]).await.unwrap();
+    }
+    assert_eq!(all(&*store, doc! {}).await.len(), 0);
 }

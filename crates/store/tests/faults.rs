@@ -55,7 +55,7 @@ fn workload(scale: usize) -> Vec<Step> {
 }
 
 fn write_of(step: Step, exists: bool) -> Vec<Write> {
-    let write = |operation| Write { namespace: pairs(), operation, guard: None };
+    let write = |operation| Write::new(pairs(), operation);
     let ids = [2 * step.pair, 2 * step.pair + 1];
     let text = "x".repeat(step.size);
     // Two writes that are one: documents of their own, with a key in a unique index and several in another.

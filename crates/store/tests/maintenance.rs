@@ -34,7 +34,7 @@ fn raw(document: &Document) -> RawDocumentBuf {
 
 async fn insert(store: &SqliteStore, namespace: &Namespace, documents: &[Document]) -> Result<(), Error> {
     let operation = Operation::Insert(documents.iter().map(raw).collect());
-    store.write(vec![Write { namespace: namespace.clone(), operation, guard: None }]).await.map(|_| ())
+    store.write(vec![Write::new(namespace.clone(), operation)]).await.map(|_| ())
 }
 
 async fn all(store: &SqliteStore, namespace: &Namespace) -> Vec<RawDocumentBuf> {
@@ -57,7 +57,7 @@ async fn filled(path: &Path) -> SqliteStore {
     insert(&store, &self::people(), &people).await.unwrap();
     let change = |filter: Document, change| {
         let modify = Modify::new(Filter::parse(&raw(&filter)).unwrap(), true, change);
-        store.write(vec![Write { namespace: self::people(), operation: Operation::modify(modify), guard: None }])
+        store.write(vec![Write::new(self::people(), Operation::modify(modify))])
     };
     let update = Update::parse(&raw(&doc! { "$inc": { "n": 1000 }, "$pop": { "tags": 1 } })).unwrap();
     change(doc! { "n": { "$lt": 100 } }, Change::Update { update, upsert: false }).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again()
         true,
         Change::Delete,
     ));
-    other.write(vec![Write { namespace: people(), operation: delete, guard: None }]).await.unwrap();
+    other.write(vec![Write::new(people(), delete)]).await.unwrap();
     let left = all(&other, &people()).await.len() as u64 + 1;
     assert_eq!(
         import.run(&other, &Progress::default()).await.unwrap(),

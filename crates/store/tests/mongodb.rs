@@ -47,11 +47,11 @@ fn filter(filter: Document) -> Filter {
 
 fn insert(namespace: &Namespace, documents: Vec<Document>) -> Write {
     let documents = documents.into_iter().map(raw).collect();
-    Write { namespace: namespace.clone(), operation: Operation::Insert(documents), guard: None }
+    Write::new(namespace.clone(), Operation::Insert(documents))
 }
 
 fn modify(namespace: &Namespace, modify: Modify, guard: Option<Arc<dyn Guard>>) -> Write {
-    Write { namespace: namespace.clone(), operation: Operation::modify(modify), guard }
+    Write { guard, ..Write::new(namespace.clone(), Operation::modify(modify)) }
 }
 
 fn update(find: Document, update: Document) -> Modify {
@@ -228,7 +228,8 @@ async fn a_guard_says_the_same_by_filters_and_without() {
                     let modify_ = Modify { returning, ..Modify::new(filter(find.clone()), false, change) };
                     let outcome = write(&*store, modify(&namespace, modify_, Some(guard))).await;
                     changed += usize::from(outcome.as_ref().is_ok_and(|outcome| outcome.modified > 0));
-                    let answer = outcome.map_err(|error| error.to_string()).map(|outcome| {
+                    let said = |error: Error| error.to_string().replace(&namespace.to_string(), "it");
+                    let answer = outcome.map_err(said).map(|outcome| {
                         let document = outcome.document.map(|document| without_time(document.try_into().unwrap()));
                         // Of who asks for the document, nobody asks for the counts.
                         let counts = (returning == Returning::Nothing).then_some((outcome.matched, outcome.modified));
@@ -299,12 +300,8 @@ async fn a_collection_that_takes_texts_for_the_same_does_not_widen_what_a_guard_
     for guard in [Owner::by_filter("a"), Owner::judging("a")] {
         let seen = Find { guard: Some(Arc::clone(&guard)), ..Find::new(namespace.clone(), Filter::all()) };
         assert!(store.find(seen).await.unwrap().is_empty());
-        let count = store::Count {
-            namespace: namespace.clone(),
-            filter: Filter::all(),
-            limit: None,
-            guard: Some(Arc::clone(&guard)),
-        };
+        let count =
+            store::Count { guard: Some(Arc::clone(&guard)), ..store::Count::new(namespace.clone(), Filter::all()) };
         assert_eq!(store.count(count).await.unwrap(), 0);
         for change in [
             Change::Delete,

@@ -194,7 +194,7 @@ impl KeyRing {
             "created_at": self.now(),
         };
         let operation = Operation::Insert(vec![document]);
-        Ok((id, Write { namespace: self.namespace.clone(), operation, guard: None }))
+        Ok((id, Write::new(self.namespace.clone(), operation)))
     }
 
     /// The keys that no longer sign, by their numbers, with the time since when.
@@ -235,7 +235,7 @@ impl KeyRing {
 
     fn modify(&self, number: i64, change: Change) -> Write {
         let modify = Modify::new(Filter::equals("_id", RawBson::Int64(number)), false, change);
-        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
+        Write::new(self.namespace.clone(), Operation::modify(modify))
     }
 }
 

@@ -140,8 +140,7 @@ impl Sessions {
             "created_at": DateTime::from_millis(now * 1000),
             "expires_at": if anonymous { anonymous_end(now) } else { DateTime::from_millis(expires * 1000) },
         };
-        let insert =
-            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
         let outcomes = self.store.write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
         // Deleted or disabled since the password was checked: the session must not outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
@@ -253,7 +252,7 @@ impl Sessions {
         let end = anonymous_end(self.environment.unix_seconds());
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
         let modify = Modify::new(filter, false, Change::Update { update, upsert: false });
-        Ok(Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None })
+        Ok(Write::new(self.namespace.clone(), Operation::modify(modify)))
     }
 
     /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].
@@ -299,7 +298,7 @@ impl Sessions {
 
     fn end(&self, filter: Filter) -> Write {
         let modify = Modify::new(filter, true, Change::Delete);
-        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
+        Write::new(self.namespace.clone(), Operation::modify(modify))
     }
 }
 

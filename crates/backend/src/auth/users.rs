@@ -108,8 +108,7 @@ impl Users {
     }
 
     async fn insert(&self, document: RawDocumentBuf) -> Result<(), store::Error> {
-        let write =
-            Write { namespace: self.namespace.clone(), operation: Operation::Insert(vec![document]), guard: None };
+        let write = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
         self.store.write(vec![write]).await.map(|_| ())
     }
 
@@ -149,7 +148,7 @@ impl Users {
 
     fn modify(&self, filter: Filter, change: Change) -> Write {
         let modify = Modify::new(filter, false, change);
-        Write { namespace: self.namespace.clone(), operation: Operation::modify(modify), guard: None }
+        Write::new(self.namespace.clone(), Operation::modify(modify))
     }
 }
 

@@ -103,7 +103,7 @@ impl Database {
     }
 
     async fn write(&self, namespace: Namespace, operation: Operation) -> Result<Outcome, Failure> {
-        let write = Write { namespace, operation, guard: None };
+        let write = Write::new(namespace, operation);
         Ok(self.store.write(vec![write]).await?.into_iter().next().unwrap_or_default())
     }
 
@@ -162,7 +162,7 @@ impl Database {
             _ => None,
         };
         let limit = limit.map(|limit| limit + skip as usize);
-        let counted = self.store.count(Count { namespace, filter, limit, guard: None }).await?;
+        let counted = self.store.count(Count { limit, ..Count::new(namespace, filter) }).await?;
         Ok(doc! { "n": counted.saturating_sub(skip) as i32, "ok": 1.0 })
     }
 
@@ -185,9 +185,7 @@ impl Database {
         let mut pipeline =
             if is_of_collection { Pipeline::parse(stages)? } else { Pipeline::parse_of_nothing(stages)? };
         pipeline.bind(&variables(command)?)?;
-        Ok(cursor(
-            self.store.aggregate(Aggregate { namespace, pipeline, at_most: None, guard: None }).await?.into_iter(),
-        ))
+        Ok(cursor(self.store.aggregate(Aggregate::new(namespace, pipeline)).await?.into_iter()))
     }
 
     async fn update(&self, command: &Document, namespace: Namespace) -> Answer {

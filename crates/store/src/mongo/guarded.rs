@@ -13,7 +13,7 @@ use bson::{
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Filter, Path, Update, elements, get};
+use query::{Budget, Environment, Filter, Path, Update, elements, get};
 
 use super::{
     MongoStore,
@@ -23,7 +23,8 @@ use super::{
     write::{Command, by_id},
 };
 use crate::{
-    Change, Denied, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Returning, Write,
+    Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
+    guarded::{self, Planned},
 };
 
 /// How often a write is begun anew because others were faster.
@@ -32,19 +33,33 @@ const ATTEMPTS: usize = 20;
 /// How many updates go into one command.
 const BATCH: usize = 1000;
 
-/// What becomes of a document, after the guard has been asked.
-enum Plan {
-    Delete,
-    Unchanged(RawDocumentBuf),
-    Become(RawDocumentBuf),
+/// A change under a guard.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    namespace: &'a Namespace,
+    modify: &'a Modify,
+    guard: &'a dyn Guard,
+    limits: Option<WriteLimits>,
+    budget: &'a Budget,
 }
 
-impl Plan {
-    fn after(&self) -> Option<&RawDocumentBuf> {
-        match self {
-            Self::Delete => None,
-            Self::Unchanged(after) | Self::Become(after) => Some(after),
-        }
+impl<'a> Job<'a> {
+    fn new(write: &'a Write, modify: &'a Modify, guard: &'a dyn Guard) -> Self {
+        Self { namespace: &write.namespace, modify, guard, limits: write.limits, budget: &write.budget }
+    }
+
+    /// Plans what becomes of a document, within the budget.
+    fn plan(&self, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
+        let planned = self.budget.enter(|| guarded::plan(self.modify, Some(self.guard), before, environment));
+        self.budget.check()?;
+        planned
+    }
+
+    /// The document that an upsert inserts, computed within the budget.
+    fn upserted_document(&self, environment: &dyn Environment) -> Result<Option<RawDocumentBuf>> {
+        let made = self.budget.enter(|| guarded::upserted_document(self.modify, Some(self.guard), environment));
+        self.budget.check()?;
+        made
     }
 }
 
@@ -82,21 +97,24 @@ fn overlap(one: &Path, other: &Path) -> bool {
 impl MongoStore {
     /// One write, as one.
     pub(super) async fn write_one(&self, write: &Write) -> Result<Outcome> {
-        let Write { namespace, operation, guard } = write;
+        let Write { namespace, operation, guard, limits, budget } = write;
+        budget.check()?;
         match (operation, guard.as_deref()) {
             (Operation::Insert(documents), guard) => {
-                let documents = self.prepared(documents)?;
-                // What the guard says of them does not depend on what is stored.
-                if let Some(guard) = guard {
-                    documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
+                if let Some(limits) = limits {
+                    limits.check(documents.len(), documents.iter().map(|document| document.as_bytes().len()).sum())?;
                 }
+                // What the guard says of them does not depend on what is stored.
+                let documents = budget.enter(|| self.prepared(documents, guard));
+                budget.check()?;
+                let documents = documents?;
                 self.alone(async |session| self.insert(namespace, &documents, session).await).await
             }
             (Operation::Modify(modify), None) => {
                 self.alone(async |session| self.unguarded(namespace, modify, session).await).await
             }
             (Operation::Modify(modify), Some(guard)) => {
-                self.shared.within_all(self.guarded(write, modify, guard)).await
+                self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
             }
         }
     }
@@ -135,52 +153,51 @@ impl MongoStore {
         self.modify(namespace, command, session).await
     }
 
-    async fn guarded(&self, write: &Write, modify: &Modify, guard: &dyn Guard) -> Result<Outcome> {
-        let namespace = &write.namespace;
+    async fn guarded(&self, write: &Write, job: Job<'_>) -> Result<Outcome> {
         for _ in 0..ATTEMPTS {
-            let attempt = match guard.filters().and_then(|filters| rule(modify, filters)) {
-                Some(rule) => self.by_rule(namespace, modify, guard, rule).await?,
-                None if modify.multi => {
+            job.budget.check()?;
+            let attempt = match job.guard.filters().and_then(|filters| rule(job.modify, filters)) {
+                Some(rule) => self.by_rule(job, rule).await?,
+                None if job.modify.multi => {
                     let outcomes = self.together(std::slice::from_ref(write)).await?;
                     return Ok(outcomes.into_iter().next().unwrap_or_default());
                 }
-                None => self.pinned(namespace, modify, guard).await?,
+                None => self.pinned(job).await?,
             };
             if let Some(outcome) = attempt {
                 return Ok(outcome);
             }
         }
-        Err(conflict())
+        Err(guarded::conflict())
     }
 
     /// With what the guard asks as part of the filter. Without an answer something came between.
-    async fn by_rule(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        guard: &dyn Guard,
-        rule: &Filter,
-    ) -> Result<Option<Outcome>> {
+    async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
+        let Job { namespace, modify, .. } = job;
         let filter = both(&modify.filter, rule)?;
+        self.check_size(job, &filter).await?;
         let send = async |session: Option<&mut ClientSession>| {
             self.modify(namespace, Command { modify, filter, upsert: false, is_judged: true }, session).await
         };
         let outcome = self.alone(send).await?;
-        if outcome.matched > 0 {
-            Ok(Some(outcome))
-        } else {
-            self.nothing_matched(namespace, modify, guard, outcome).await
-        }
+        if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
+    }
+
+    /// Checks that a command changes no more than it may, where it changes several documents: the server counts them first.
+    async fn check_size(&self, job: Job<'_>, filter: &Document) -> Result<()> {
+        let (Some(limits), true) = (job.limits, job.modify.multi) else { return Ok(()) };
+        let (documents, bytes) = self.size_of(job.namespace, filter, limits.documents, job.budget).await?;
+        limits.check(documents, bytes)
     }
 
     /// Judges one document here, and writes on the condition that it is still the same.
-    async fn pinned(&self, namespace: &Namespace, modify: &Modify, guard: &dyn Guard) -> Result<Option<Outcome>> {
-        let targets =
-            self.targets(namespace, modify, guard, None).await.map_err(|failure| failure.into_error(false))?;
+    async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
+        let Job { namespace, modify, guard, .. } = job;
+        let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Some(before) = targets.into_iter().next() else {
-            return self.nothing_matched(namespace, modify, guard, Outcome::default()).await;
+            return self.nothing_matched(job, Outcome::default()).await;
         };
-        let plan = self.plan(modify, guard, &before)?;
+        let plan = job.plan(&before, &*self.shared.environment)?;
         let pin = pin(&before)?;
         let send = async |session: Option<&mut ClientSession>| {
             self.carry_out(namespace, modify, &plan, pin, &before, session).await
@@ -189,45 +206,40 @@ impl MongoStore {
         if outcome.matched == 0 {
             return Ok(None);
         }
-        answer_with(&mut outcome, modify, guard, before, plan.after())?;
+        guarded::note_changed(&mut outcome, modify, Some(guard), before, plan.after())?;
         Ok(Some(outcome))
     }
 
     /// The documents to change: what the caller may not see does not match.
-    async fn targets(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        guard: &dyn Guard,
-        session: Option<&mut ClientSession>,
-    ) -> Result<Vec<RawDocumentBuf>, Failure> {
+    async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Vec<RawDocumentBuf>, Failure> {
+        let Job { namespace, modify, guard, limits, budget } = job;
         let question = Question::new(&modify.filter, Some(guard))?;
-        let mut targets = Vec::new();
+        let (mut targets, mut bytes) = (Vec::new(), 0);
         let mut take = |document: &RawDocument| {
             if question.judge.is_none_or(|guard| guard.may_see(document)) {
                 targets.push(document.to_owned());
+                bytes += document.as_bytes().len();
+                if let Some(limits) = limits {
+                    limits.check(targets.len(), bytes)?;
+                }
             }
             let is_enough = !modify.multi && !targets.is_empty();
             Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
-        self.find_to_change(namespace, question.filter, modify.sort.as_ref(), session, &mut take).await?;
+        self.find_to_change(namespace, question.filter, modify.sort.as_ref(), budget, session, &mut take).await?;
         Ok(targets)
     }
 
-    /// What is to become of a document, if it may.
-    fn plan(&self, modify: &Modify, guard: &dyn Guard, before: &RawDocument) -> Result<Plan> {
-        match &modify.change {
-            Change::Delete => {
-                guard.check_write(Some(before), None)?;
-                Ok(Plan::Delete)
-            }
-            Change::Update { update, .. } => {
-                let after = update.apply(before, &modify.filter, &*self.shared.environment)?;
-                guard.check_write(Some(before), Some(&after))?;
-                let is_same = after.as_bytes() == before.as_bytes();
-                Ok(if is_same { Plan::Unchanged(after) } else { Plan::Become(after) })
-            }
-        }
+    /// Plans what becomes of each of several documents.
+    fn plans(&self, job: Job<'_>, targets: &[RawDocumentBuf]) -> Result<Vec<Planned>> {
+        let mut bytes = 0;
+        let plan = |before: &RawDocumentBuf| {
+            let planned = job.plan(before, &*self.shared.environment)?;
+            bytes += planned.after().map_or(0, |after| after.as_bytes().len());
+            job.limits.map_or(Ok(()), |limits| limits.check(1, bytes))?;
+            Ok(planned)
+        };
+        targets.iter().map(plan).collect()
     }
 
     /// Makes of a document what was judged, where the filter still matches it.
@@ -235,15 +247,15 @@ impl MongoStore {
         &self,
         namespace: &Namespace,
         modify: &Modify,
-        plan: &Plan,
+        plan: &Planned,
         filter: Document,
         before: &RawDocument,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let change = match plan {
-            Plan::Unchanged(_) => return Ok(Outcome { matched: 1, ..Outcome::default() }),
-            Plan::Delete => Change::Delete,
-            Plan::Become(after) => Change::Update { update: assignment(modify, before, after)?, upsert: false },
+            Planned::Unchanged(_) => return Ok(Outcome { matched: 1, ..Outcome::default() }),
+            Planned::Delete => Change::Delete,
+            Planned::Become(after) => Change::Update { update: assignment(modify, before, after)?, upsert: false },
         };
         let modify = Modify::new(Filter::all(), false, change);
         self.modify(namespace, Command { modify: &modify, filter, upsert: false, is_judged: true }, session).await
@@ -251,45 +263,37 @@ impl MongoStore {
 
     /// Where nothing that the caller may see matches: what hidden documents there are, and an upsert. Without an answer something
     /// came between.
-    async fn nothing_matched(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        guard: &dyn Guard,
-        outcome: Outcome,
-    ) -> Result<Option<Outcome>> {
-        let hidden = self.check_hidden(namespace, modify, guard, None).await;
+    async fn nothing_matched(&self, job: Job<'_>, outcome: Outcome) -> Result<Option<Outcome>> {
+        let Job { namespace, modify, guard, .. } = job;
+        let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
-        let Change::Update { update, upsert: true } = &modify.change else { return Ok(Some(outcome)) };
-        let made = update.upsert(&modify.filter, &*self.shared.environment)?;
-        guard.check_write(None, Some(&made))?;
+        let made = job.upserted_document(&*self.shared.environment)?;
+        let Some(made) = made else { return Ok(Some(outcome)) };
         let send = async |session: Option<&mut ClientSession>| {
             self.insert(namespace, std::slice::from_ref(&made), session).await
         };
         match self.alone(send).await {
-            Ok(_) => upserted(modify, guard, made).map(Some),
+            Ok(_) => {
+                let mut outcome = Outcome::default();
+                guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
+                Ok(Some(outcome))
+            }
             // Somebody has inserted it meanwhile, or it is another document's key for good.
-            Err(Error::DuplicateKey { .. }) if self.is_there_now(namespace, modify, guard).await? => Ok(None),
+            Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn is_there_now(&self, namespace: &Namespace, modify: &Modify, guard: &dyn Guard) -> Result<bool> {
-        let targets = self.targets(namespace, modify, guard, None).await;
+    async fn is_there_now(&self, job: Job<'_>) -> Result<bool> {
+        let targets = self.targets(job, None).await;
         Ok(!targets.map_err(|failure| failure.into_error(false))?.is_empty())
     }
 
-    /// A document that the caller may not see does not match, so that a filter tells nothing about it, with two exceptions that
-    /// tell no more than an insert would: a filter for its `_id` alone is denied, and so is an upsert that would make its double.
-    async fn check_hidden(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        guard: &dyn Guard,
-        session: Option<&mut ClientSession>,
-    ) -> Result<(), Failure> {
-        let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-        if !upsert && !modify.filter.is_of_id_alone() {
+    /// A document that the caller may not see does not match, so that a filter tells nothing about it; a filter for its `_id`
+    /// alone is denied.
+    async fn check_hidden(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<(), Failure> {
+        let Job { namespace, modify, guard, budget, .. } = job;
+        if !guarded::denies_hidden(modify) {
             return Ok(());
         }
         let demanded = modify.filter.demanded();
@@ -305,11 +309,11 @@ impl MongoStore {
             hidden = Some(document.to_owned());
             Ok(ControlFlow::Break(()))
         };
-        self.find_to_change(namespace, filter, None, session, &mut take).await?;
-        let Some(hidden) = hidden else { return Ok(()) };
-        let after = matches!(modify.change, Change::Update { .. }).then_some(&*hidden);
-        guard.check_write(Some(&hidden), after)?;
-        Err(Denied("not permitted".into()).into())
+        self.find_to_change(namespace, filter, None, budget, session, &mut take).await?;
+        match hidden {
+            Some(hidden) => Err(guarded::denial_of_hidden(modify, guard, &hidden).into()),
+            None => Ok(()),
+        }
     }
 
     /// Several writes as one.
@@ -347,7 +351,7 @@ impl MongoStore {
                 }
             }
         }
-        Err(conflict())
+        Err(guarded::conflict())
     }
 
     async fn commit(&self, session: &mut ClientSession) -> driver::Result<()> {
@@ -363,40 +367,36 @@ impl MongoStore {
 
     async fn in_transaction(&self, writes: &[Write], session: &mut ClientSession) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::with_capacity(writes.len());
-        for Write { namespace, operation, guard } in writes {
+        for write in writes {
+            let Write { namespace, operation, guard, .. } = write;
             outcomes.push(match (operation, guard.as_deref()) {
                 (Operation::Insert(documents), guard) => {
-                    let documents = self.prepared(documents)?;
-                    if let Some(guard) = guard {
-                        documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
-                    }
+                    let documents = write.budget.enter(|| self.prepared(documents, guard))?;
+                    write.budget.check()?;
                     self.insert(namespace, &documents, Some(session)).await?
                 }
                 (Operation::Modify(modify), None) => self.unguarded(namespace, modify, Some(session)).await?,
-                (Operation::Modify(modify), Some(guard)) => self.judged(namespace, modify, guard, session).await?,
+                (Operation::Modify(modify), Some(guard)) => {
+                    self.judged(Job::new(write, modify, guard), session).await?
+                }
             });
         }
         Ok(outcomes)
     }
 
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
-    async fn judged(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        guard: &dyn Guard,
-        session: &mut ClientSession,
-    ) -> Result<Outcome, Failure> {
-        let targets = self.targets(namespace, modify, guard, Some(&mut *session)).await?;
+    async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
+        let Job { namespace, modify, guard, .. } = job;
+        let targets = self.targets(job, Some(&mut *session)).await?;
         let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-        let plans = targets.iter().map(|before| self.plan(modify, guard, before)).collect::<Result<Vec<_>>>()?;
+        let plans = self.plans(job, &targets)?;
         if targets.is_empty() {
-            self.check_hidden(namespace, modify, guard, Some(&mut *session)).await?;
-            let Change::Update { update, upsert: true } = &modify.change else { return Ok(outcome) };
-            let made = update.upsert(&modify.filter, &*self.shared.environment)?;
-            guard.check_write(None, Some(&made))?;
+            self.check_hidden(job, Some(&mut *session)).await?;
+            let made = job.upserted_document(&*self.shared.environment)?;
+            let Some(made) = made else { return Ok(outcome) };
             self.insert(namespace, std::slice::from_ref(&made), Some(session)).await?;
-            return Ok(upserted(modify, guard, made)?);
+            guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
+            return Ok(outcome);
         }
         if matches!(modify.change, Change::Delete) {
             let ids: Vec<RawBson> =
@@ -414,8 +414,8 @@ impl MongoStore {
                 .iter()
                 .zip(&plans)
                 .filter_map(|(before, plan)| match plan {
-                    Plan::Become(after) => Some((before, after)),
-                    Plan::Delete | Plan::Unchanged(_) => None,
+                    Planned::Become(after) => Some((before, after)),
+                    Planned::Delete | Planned::Unchanged(_) => None,
                 })
                 .collect();
             for changed in changed.chunks(BATCH) {
@@ -424,7 +424,7 @@ impl MongoStore {
             outcome.modified = changed.len() as u64;
         }
         if let (Some(before), Some(plan)) = (targets.into_iter().next(), plans.first()) {
-            answer_with(&mut outcome, modify, guard, before, plan.after())?;
+            guarded::note_changed(&mut outcome, modify, Some(guard), before, plan.after())?;
         }
         Ok(outcome)
     }
@@ -463,12 +463,6 @@ impl MongoStore {
 
 fn is_transient(error: &driver::Error) -> bool {
     error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) || errors::code(error) == Some(errors::WRITE_CONFLICT)
-}
-
-fn conflict() -> Error {
-    let code = query::ErrorCode::by_number(errors::WRITE_CONFLICT);
-    let message = "the documents were changed by others again and again; nothing was written".to_owned();
-    Error::Query(query::Error { code, message })
 }
 
 /// The filter for a document only as it is.
@@ -510,35 +504,4 @@ fn assignment(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Res
         return replacement();
     }
     Update::parse(&update).or_else(|_| replacement())
-}
-
-/// Puts in what the caller asks for of a document that was changed.
-fn answer_with(
-    outcome: &mut Outcome,
-    modify: &Modify,
-    guard: &dyn Guard,
-    before: RawDocumentBuf,
-    after: Option<&RawDocumentBuf>,
-) -> Result<()> {
-    let document = match modify.returning {
-        Returning::Nothing => None,
-        Returning::Before => Some(before),
-        // The new version may be one that the caller may not see.
-        Returning::After => after.filter(|after| guard.may_see(after)).cloned(),
-    };
-    outcome.document = projected(modify, document)?;
-    Ok(())
-}
-
-fn upserted(modify: &Modify, guard: &dyn Guard, made: RawDocumentBuf) -> Result<Outcome> {
-    let upserted_id = get(&made, "_id").map(RawBson::from);
-    let document = Some(made).filter(|made| modify.returning == Returning::After && guard.may_see(made));
-    Ok(Outcome { upserted_id, document: projected(modify, document)?, ..Outcome::default() })
-}
-
-fn projected(modify: &Modify, document: Option<RawDocumentBuf>) -> Result<Option<RawDocumentBuf>> {
-    match (&modify.projection, document) {
-        (Some(projection), Some(document)) => Ok(Some(projection.apply(&document, &modify.filter)?)),
-        (_, document) => Ok(document),
-    }
 }

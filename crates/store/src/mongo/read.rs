@@ -1,6 +1,6 @@
 //! Queries: what can be asked of the server is, and what only the guard can say is asked of it here.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use bson::{
     Document, RawBson, doc,
@@ -9,10 +9,10 @@ use bson::{
 };
 use futures_util::{Stream, StreamExt};
 use mongodb::{ClientSession, raw_batch_cursor::RawBatch};
-use query::{Filter, Projection, Sort, elements, get};
+use query::{Budget, Filter, Projection, Sort, elements, get};
 
 use super::{MongoStore, errors::Failure, write::simple};
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer};
 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
 const BATCH: u32 = 100_000;
@@ -58,6 +58,8 @@ struct Ask {
     limit: Option<usize>,
     /// Whether a guard has a say.
     is_judged: bool,
+    /// What the query may cost, at the server and here.
+    budget: Budget,
 }
 
 /// Hands over documents as they arrive, until it is enough.
@@ -80,6 +82,30 @@ async fn each(
     Ok(Ok(()))
 }
 
+/// The time that is left of a budget, for the server.
+///
+/// # Errors
+/// If there is none left.
+pub(super) fn max_time(budget: &Budget) -> Result<Option<Duration>> {
+    budget.check()?;
+    // Zero would be no limit.
+    Ok(budget.time_left().map(|left| left.max(Duration::from_millis(1))))
+}
+
+/// Takes documents within a budget.
+fn within<'t>(
+    budget: &Budget,
+    take: &'t mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
+) -> impl FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send + use<'t> {
+    let budget = budget.clone();
+    move |document| {
+        budget.enter(|| {
+            query::budget::charge_bytes(document.as_bytes().len())?;
+            take(document)
+        })
+    }
+}
+
 impl MongoStore {
     async fn ask(
         &self,
@@ -90,6 +116,9 @@ impl MongoStore {
         let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
         let limit = ask.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let mut find = collection.find(ask.filter).batch_size(BATCH);
+        if let Some(left) = max_time(&ask.budget)? {
+            find = find.max_time(left);
+        }
         if let Some(sort) = ask.sort {
             find = find.sort(sort);
         }
@@ -102,20 +131,24 @@ impl MongoStore {
         if ask.is_judged {
             find = find.collation(simple());
         }
-        match self.shared.causal_session().await? {
-            None => self.shared.within(false, async { each(find.batch().await?, take).await }).await?,
+        let budget = ask.budget;
+        let mut take = within(&budget, take);
+        let answer = match self.shared.causal_session().await? {
+            None => self.shared.within(false, async { each(find.batch().await?, &mut take).await }).await?,
             Some(mut session) => {
                 let read = async {
                     let mut cursor = find.session(&mut session).batch().await?;
-                    each(cursor.stream(&mut session), take).await
+                    each(cursor.stream(&mut session), &mut take).await
                 };
                 self.shared.within(false, read).await?
             }
-        }
+        };
+        budget.check()?;
+        answer
     }
 
     pub(super) async fn find_documents(&self, find: Find) -> Result<Vec<RawDocumentBuf>> {
-        let Find { namespace, filter, sort, projection, limit, at_most, guard } = find;
+        let Find { namespace, filter, sort, projection, limit, at_most, most_bytes, guard, budget } = find;
         if limit == Some(0) {
             return Ok(Vec::new());
         }
@@ -134,32 +167,33 @@ impl MongoStore {
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
             limit: Some(most).filter(|most| *most < usize::MAX && question.judge.is_none()),
             is_judged: guard.is_some(),
+            budget,
         };
-        let mut found = Vec::new();
+        let mut answer = Answer::new(at_most, most_bytes);
         let judge = question.judge;
         let mut take = |document: &RawDocument| {
             if judge.is_none_or(|guard| guard.may_see(document)) {
-                found.push(match here {
+                answer.push(match here {
                     Some(projection) => projection.apply(document, &filter)?,
                     None => document.to_owned(),
-                });
+                })?;
             }
-            Ok(if found.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if answer.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         self.ask(&namespace, ask, &mut take).await?;
-        match at_most {
-            Some(limit) if found.len() > limit => Err(Error::TooManyDocuments { limit }),
-            _ => Ok(found),
-        }
+        Ok(answer.documents)
     }
 
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
-        let Count { namespace, filter, limit, guard } = count;
+        let Count { namespace, filter, limit, guard, budget } = count;
         let question = Question::new(&filter, guard.as_deref())?;
         let is_judged = guard.is_some();
         let Some(guard) = question.judge else {
             let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
             let mut count = collection.count_documents(question.filter);
+            if let Some(left) = max_time(&budget)? {
+                count = count.max_time(left);
+            }
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
             }
@@ -173,7 +207,7 @@ impl MongoStore {
             return self.shared.within(false, async { count.await }).await;
         };
         let mut counted = 0;
-        let ask = Ask { filter: question.filter, sort: None, projection: None, limit: None, is_judged };
+        let ask = Ask { filter: question.filter, sort: None, projection: None, limit: None, is_judged, budget };
         let mut take = |document: &RawDocument| {
             counted += usize::from(guard.may_see(document));
             Ok(if Some(counted) == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -183,22 +217,26 @@ impl MongoStore {
     }
 
     pub(super) async fn run_pipeline(&self, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
-        let Aggregate { namespace, pipeline, at_most, guard } = aggregate;
+        let Aggregate { namespace, pipeline, at_most, most_bytes, guard, budget } = aggregate;
         let filters = guard.as_ref().map(|guard| guard.filters());
-        let too_many =
-            |count: usize| at_most.filter(|most| count > *most).map(|limit| Error::TooManyDocuments { limit });
+        let mut answer = Answer::new(at_most, most_bytes);
         if let Some(None) = filters {
             // Only the guard can say which documents go in, so all that is done with them is done here.
             let (filter, pipeline) = pipeline.split_match();
-            let find = Find { guard, ..Find::new(namespace, filter) };
+            let find = Find { guard, budget: budget.clone(), ..Find::new(namespace, filter) };
             let documents = self.find_documents(find).await?;
+            let within = budget.clone();
             let run = move || {
-                let most = at_most.map_or(usize::MAX, |most| most.saturating_add(1));
-                pipeline.run(documents.into_iter()).take(most).collect::<query::Result<Vec<_>>>()
+                within.enter(|| {
+                    for document in pipeline.run(documents.into_iter()) {
+                        answer.push(document?)?;
+                    }
+                    Ok(answer.documents)
+                })
             };
             let answer = tokio::task::spawn_blocking(run).await;
-            let answer = answer.map_err(|error| Error::Engine(format!("an aggregation was abandoned: {error}")))??;
-            return too_many(answer.len()).map_or(Ok(answer), Err);
+            budget.check()?;
+            return answer.map_err(|error| Error::Engine(format!("an aggregation was abandoned: {error}")))?;
         }
         let mut stages = Vec::with_capacity(pipeline.stages().len() + 2);
         if let Some(Some(filters)) = filters {
@@ -212,14 +250,17 @@ impl MongoStore {
         }
         let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
         let mut aggregate = collection.aggregate(stages).batch_size(BATCH);
+        if let Some(left) = max_time(&budget)? {
+            aggregate = aggregate.max_time(left);
+        }
         if filters.is_some() {
             aggregate = aggregate.collation(simple());
         }
-        let mut found = Vec::new();
-        let mut take = |document: &RawDocument| {
-            found.push(document.to_owned());
+        let mut gather = |document: &RawDocument| {
+            answer.push(document.to_owned())?;
             Ok(ControlFlow::Continue(()))
         };
+        let mut take = within(&budget, &mut gather);
         match self.shared.causal_session().await? {
             None => self.shared.within(false, async { each(aggregate.batch().await?, &mut take).await }).await??,
             Some(mut session) => {
@@ -230,7 +271,35 @@ impl MongoStore {
                 self.shared.within(false, read).await??;
             }
         }
-        too_many(found.len()).map_or(Ok(found), Err)
+        drop(take);
+        budget.check()?;
+        Ok(answer.documents)
+    }
+
+    /// How many documents a filter matches, up to one more than `most`, and how many bytes they have.
+    pub(super) async fn size_of(
+        &self,
+        namespace: &Namespace,
+        filter: &Document,
+        most: usize,
+        budget: &Budget,
+    ) -> Result<(usize, usize)> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        let group = doc! { "_id": null, "documents": { "$sum": 1 }, "bytes": { "$sum": { "$bsonSize": "$$ROOT" } } };
+        let stages = [doc! { "$match": filter.clone() }, doc! { "$limit": most }, doc! { "$group": group }];
+        let collection = self.shared.collection(namespace).await?;
+        let mut aggregate = collection.aggregate(stages).collation(simple());
+        if let Some(left) = max_time(budget)? {
+            aggregate = aggregate.max_time(left);
+        }
+        let (mut documents, mut bytes) = (0, 0);
+        let mut take = |group: &RawDocument| {
+            let count = |name| get(group, name).and_then(query::integer).and_then(|count| usize::try_from(count).ok());
+            (documents, bytes) = (count("documents").unwrap_or(0), count("bytes").unwrap_or(0));
+            Ok(ControlFlow::Continue(()))
+        };
+        self.shared.within(false, async { each(aggregate.batch().await?, &mut take).await }).await??;
+        Ok((documents, bytes))
     }
 
     /// What a write depends on: as it is on the primary, or in a transaction.
@@ -239,19 +308,24 @@ impl MongoStore {
         namespace: &Namespace,
         filter: Document,
         sort: Option<&Sort>,
+        budget: &Budget,
         session: Option<&mut ClientSession>,
         take: &mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
     ) -> Result<(), Failure> {
         let collection = self.shared.collection(namespace).await?;
         let mut find = collection.find(filter).collation(simple());
+        if let Some(left) = max_time(budget)? {
+            find = find.max_time(left);
+        }
         if let Some(sort) = sort_document(sort)? {
             find = find.sort(sort);
         }
+        let mut take = within(budget, take);
         match session {
-            None => Ok(self.shared.within(false, async { each(find.batch().await?, take).await }).await??),
+            None => Ok(self.shared.within(false, async { each(find.batch().await?, &mut take).await }).await??),
             Some(session) => {
                 let mut cursor = find.session(&mut *session).batch().await?;
-                Ok(each(cursor.stream(session), take).await??)
+                Ok(each(cursor.stream(session), &mut take).await??)
             }
         }
     }
@@ -272,8 +346,12 @@ impl MongoStore {
             documents.push(document.to_owned());
             Ok(ControlFlow::Continue(()))
         };
-        self.ask(namespace, Ask { filter, sort, projection: None, limit: Some(PAGE), is_judged: false }, &mut take)
-            .await?;
+        self.ask(
+            namespace,
+            Ask { filter, sort, projection: None, limit: Some(PAGE), is_judged: false, budget: Budget::default() },
+            &mut take,
+        )
+        .await?;
         let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
         let estimate = collection.estimated_document_count();
         let total = self.shared.within(false, async { estimate.await }).await?;

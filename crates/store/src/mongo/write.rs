@@ -10,14 +10,14 @@ use mongodb::{
     error::Result as DriverResult,
     options::{Collation, ReturnDocument, UpdateModifications},
 };
-use query::{Filter, Update, prepare_insert};
+use query::{Filter, Update};
 
 use super::{
     MongoStore,
     errors::Failure,
     read::{document, sort_document, unreadable},
 };
-use crate::{Change, Modify, Namespace, Outcome, Result, Returning};
+use crate::{Change, Guard, Modify, Namespace, Outcome, Result, Returning, guarded};
 
 /// An update, as the driver takes it.
 enum Form {
@@ -94,10 +94,13 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// The documents as they are stored.
-    pub(super) fn prepared(&self, documents: &[RawDocumentBuf]) -> Result<Vec<RawDocumentBuf>> {
-        let environment = &*self.shared.environment;
-        Ok(documents.iter().map(|document| prepare_insert(document, environment)).collect::<query::Result<_>>()?)
+    /// The documents as they are stored, after the guard has allowed it.
+    pub(super) fn prepared(
+        &self,
+        documents: &[RawDocumentBuf],
+        guard: Option<&dyn Guard>,
+    ) -> Result<Vec<RawDocumentBuf>> {
+        guarded::prepared(documents, guard, &*self.shared.environment)
     }
 
     /// Changes or deletes what a filter matches.

@@ -214,9 +214,14 @@ pub(super) fn place(connection: &Connection, token: &ResumeToken) -> Result<i64>
     Ok(id)
 }
 
+/// True if all changes after one are still there.
+pub(super) fn are_kept_after(connection: &Connection, after: i64) -> Result<bool> {
+    Ok(oldest_in(connection)?.is_none_or(|oldest| oldest <= after + 1))
+}
+
 /// Whether all that came after a change is still there.
 fn check_kept(connection: &Connection, after: i64) -> Result<()> {
-    if oldest_in(connection)?.is_some_and(|oldest| oldest > after + 1) {
+    if !are_kept_after(connection, after)? {
         let message = "the events that come next are not kept any more: the stream was resumed, or read, too late";
         return Err(query::Error { code: ErrorCode::ChangeStreamHistoryLost, message: message.into() }.into());
     }

@@ -2,10 +2,11 @@
 
 use std::{
     path::Path,
-    sync::{Mutex, Weak},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
+use query::Budget;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
@@ -22,7 +23,7 @@ const APPLICATION_ID: i64 = 0x5553_4b50;
 /// The newest format that is read, and the one that is written, in SQLite's `user_version`.
 const FORMAT: i64 = 3;
 
-/// After how many steps of SQLite's machine a read looks whether somebody still waits for it: a few documents.
+/// Steps of SQLite's virtual machine between two looks at the budget of a read: a few documents.
 const STEPS: i32 = 100;
 
 /// Held while a connection is opened.
@@ -116,19 +117,19 @@ impl Session {
         Ok(answer)
     }
 
-    /// Runs a read that ends with an error soon after nobody holds on to what `waiting` stood for.
-    pub(super) fn unless_abandoned<T>(
-        &mut self,
-        waiting: Weak<()>,
-        read: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        let is_abandoned = move || waiting.strong_count() == 0;
-        self.connection.progress_handler(STEPS, Some(is_abandoned))?;
-        let answer = read(self);
+    /// Runs a read under a budget, which also ends what SQLite does alone.
+    ///
+    /// # Errors
+    /// Those of the budget, whatever the read itself returned.
+    pub(super) fn within<T>(&mut self, budget: &Budget, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let watched = budget.clone();
+        self.connection.progress_handler(STEPS, Some(move || watched.is_exhausted()))?;
+        let answer = budget.enter(|| read(self));
         self.connection.progress_handler(0, None::<fn() -> bool>)?;
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
+        budget.check()?;
         answer
     }
 

@@ -14,12 +14,18 @@ use super::{
     connection::Session,
     plan::{Access, Plan, Question, Source},
 };
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result};
+use crate::{
+    Count, Error, Explanation, Find, Guard, Namespace, Page, Result,
+    answer::{Answer, Sorter, check_count},
+};
 
 /// How much may be read where the event loop waits: so many documents, or so many bytes if it is more than one. Another thread would
 /// take longer to wake.
 const FEW: usize = 128;
 const FEW_BYTES: usize = 64 * 1024;
+
+/// Steps that the reading of a document is charged, beside what its bytes are.
+const DOCUMENT_STEPS: u64 = 8;
 
 /// Visits what a plan finds, by its place in the collection: in the order of insertion, unless the plan has another. If it is found
 /// in ranges and more than `most`, nothing is visited; whether all was.
@@ -31,12 +37,15 @@ fn visit_plan(
     mut visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
 ) -> Result<bool> {
     let table = collection.id;
+    let body = if most <= FEW { SMALL_BODY } else { "document.body" };
     let (sql, key) = match &plan.access {
         Access::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
-        Access::Point(Source::Id, key) => (format!("SELECT seq, body FROM documents_{table} WHERE id = ?1"), Some(key)),
+        Access::Point(Source::Id, key) => {
+            (format!("SELECT seq, {body} FROM documents_{table} AS document WHERE id = ?1"), Some(key))
+        }
         Access::Point(Source::Index(held), key) => (
             format!(
-                "SELECT entry.seq, document.body FROM entries_{} AS entry CROSS JOIN documents_{table} AS document ON document.seq = entry.seq
+                "SELECT entry.seq, {body} FROM entries_{} AS entry CROSS JOIN documents_{table} AS document ON document.seq = entry.seq
                  WHERE entry.key = ?1 ORDER BY entry.seq",
                 held.id
             ),
@@ -48,9 +57,9 @@ fn visit_plan(
             let mut bytes = 0;
             for (source, (from, to)) in each(ranges) {
                 let sql = match source {
-                    Source::Id => format!("SELECT seq, body FROM documents_{table} WHERE id >= ?1 AND id < ?2"),
+                    Source::Id => format!("SELECT seq, {SMALL_BODY} FROM documents_{table} AS document WHERE id >= ?1 AND id < ?2"),
                     Source::Index(held) => format!(
-                        "SELECT entry.seq, document.body FROM entries_{} AS entry CROSS JOIN documents_{table} AS document
+                        "SELECT entry.seq, {SMALL_BODY} FROM entries_{} AS entry CROSS JOIN documents_{table} AS document
                          ON document.seq = entry.seq WHERE entry.key >= ?1 AND entry.key < ?2",
                         held.id
                     ),
@@ -58,7 +67,7 @@ fn visit_plan(
                 let mut statement = connection.prepare_cached(&sql)?;
                 let mut rows = statement.query([from, to])?;
                 while let Some(row) = rows.next()? {
-                    let document = document(collection, row.get_ref(1)?)?;
+                    let Some(document) = small_document(collection, row.get_ref(1)?)? else { return Ok(false) };
                     bytes += document.as_bytes().len();
                     if found.len() == most || bytes > FEW_BYTES {
                         return Ok(false);
@@ -76,17 +85,7 @@ fn visit_plan(
             return Ok(true);
         }
         Access::Ranges(ranges) => {
-            let mut places = Vec::new();
-            for (source, (from, to)) in each(ranges) {
-                let sql = format!("SELECT seq FROM {} WHERE key >= ?1 AND key < ?2", keys_of(*source, table));
-                let mut statement = connection.prepare_cached(&sql)?;
-                let mut rows = statement.query([from, to])?;
-                while let Some(row) = rows.next()? {
-                    places.push(row.get(0)?);
-                }
-            }
-            places.sort_unstable();
-            places.dedup();
+            let places = places_in(connection, ranges, table)?;
             visit_places(connection, collection, places.into_iter().map(Ok), &mut visit)?;
             return Ok(true);
         }
@@ -110,11 +109,46 @@ fn visit_plan(
         None => statement.query([])?,
     };
     while let Some(row) = rows.next()? {
-        if visit(row.get(0)?, document(collection, row.get_ref(1)?)?)?.is_break() {
+        let Some(document) = small_document(collection, row.get_ref(1)?)? else { return Ok(false) };
+        if visit(row.get(0)?, document)?.is_break() {
             break;
         }
     }
     Ok(true)
+}
+
+/// The places of all documents that a plan finds, in the order of insertion; none for a scan, which finds all.
+pub(super) fn places(connection: &Connection, collection: &Collection, plan: &Plan<'_>) -> Result<Option<Vec<i64>>> {
+    let table = collection.id;
+    let (source, range) = match &plan.access {
+        Access::Scan | Access::Ordered { range: None, .. } => return Ok(None),
+        Access::Ranges(ranges) => return places_in(connection, ranges, table).map(Some),
+        Access::Ordered { source, range: Some(range), .. } => {
+            return places_in(connection, &[(*source, vec![range.clone()])], table).map(Some);
+        }
+        Access::Point(source, key) => (source, key),
+    };
+    let sql = format!("SELECT seq FROM {} WHERE key = ?1 ORDER BY seq", keys_of(*source, table));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let places = statement.query_map([range], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(places))
+}
+
+/// The places of what stands under keys in ranges, each once, in the order of insertion.
+fn places_in(connection: &Connection, ranges: &[(Source<'_>, Vec<KeyRange>)], table: i64) -> Result<Vec<i64>> {
+    let mut places = Vec::new();
+    for (source, (from, to)) in each(ranges) {
+        let sql = format!("SELECT seq FROM {} WHERE key >= ?1 AND key < ?2", keys_of(*source, table));
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([from, to])?;
+        while let Some(row) = rows.next()? {
+            query::budget::charge(1)?;
+            places.push(row.get(0)?);
+        }
+    }
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
 }
 
 /// Each range, with where its keys stand.
@@ -150,8 +184,19 @@ fn visit_places(
     Ok(())
 }
 
-fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<&'r RawDocument> {
+/// The body of a document if it is small enough to be read on the event loop: SQLite copies a large one as a whole before
+/// it can be charged.
+const SMALL_BODY: &str = "CASE WHEN length(document.body) <= 65536 THEN document.body END";
+
+/// The document of a row, none if it was asked for by [`SMALL_BODY`] and is larger.
+fn small_document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<Option<&'r RawDocument>> {
+    if matches!(body, ValueRef::Null) { Ok(None) } else { document(collection, body).map(Some) }
+}
+
+pub(super) fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<&'r RawDocument> {
     let body = body.as_blob().map_err(|error| Error::Engine(error.to_string()))?;
+    query::budget::charge(DOCUMENT_STEPS)?;
+    query::budget::charge_bytes(body.len())?;
     RawDocument::from_bytes(body)
         .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))
 }
@@ -199,7 +244,7 @@ pub(super) fn visit(
 
 /// Whether a document matches and may be seen. The guard is asked first where the filter can fail: an error must not tell
 /// of a document that may not be seen.
-fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> Result<bool> {
+pub(super) fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> Result<bool> {
     let may_see = || guard.is_none_or(|guard| guard.may_see(document));
     Ok(if filter.is_fallible() {
         may_see() && filter.try_matches(document)?
@@ -322,7 +367,7 @@ fn few(
         return Ok(Some(Vec::new()));
     }
     let (mut visited, mut bytes) = (0, 0);
-    let mut found = Vec::new();
+    let mut answer = Answer::new(find.at_most, find.most_bytes);
     let all = visit_plan(connection, collection, &plan, FEW, |_, document| {
         visited += 1;
         bytes += document.as_bytes().len();
@@ -331,12 +376,12 @@ fn few(
         }
         at_each()?;
         if visited <= FEW && sees(guard, &find.filter, document)? {
-            found.push(project(find, document)?);
-            check_count(found.len(), find.at_most)?;
+            answer.push(project(find, document)?)?;
         }
-        Ok(if visited > FEW || found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let is_enough = visited > FEW || answer.len() >= limit;
+        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok((all && visited <= FEW).then_some(found))
+    Ok((all && visited <= FEW).then_some(answer.documents))
 }
 
 pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
@@ -354,9 +399,8 @@ pub(super) fn explain(session: Option<&mut Session>, find: &Find) -> Result<Expl
 
 fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
     session.catalog.refresh(&session.connection)?;
-    let mut found: Vec<RawDocumentBuf> = Vec::new();
     let Some(collection) = session.catalog.collection(&find.namespace) else {
-        return Ok((found, Explanation::default()));
+        return Ok((Vec::new(), Explanation::default()));
     };
     let limit = find.limit.unwrap_or(usize::MAX);
     let (guard, sort) = (find.guard.as_deref(), find.sort.as_ref());
@@ -364,26 +408,32 @@ fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentB
     let plan = Plan::choose(question, &collection);
     let mut explanation = plan.explain();
     let sort = sort.filter(|sort| !sort.is_empty() && !plan.is_sorted);
-    // A sort needs all that matches before it knows which come first; the limit is applied after it.
-    let stop_at = if sort.is_some() { usize::MAX } else { limit };
+    let mut answer = Answer::new(find.at_most, find.most_bytes);
     if limit == 0 {
-        return Ok((found, explanation));
+        return Ok((answer.documents, explanation));
     }
+    // A sort needs all that matches before it knows which come first; the limit is applied after it.
+    let mut sorter = sort.map(|sort| Sorter::new(sort, limit)).transpose()?;
     visit_plan(&session.connection, &collection, &plan, usize::MAX, |_, document| {
         explanation.examined += 1;
         if sees(guard, &find.filter, document)? {
-            found.push(if sort.is_some() { document.to_owned() } else { project(find, document)? });
-            check_count(found.len().min(limit), find.at_most)?;
+            match &mut sorter {
+                Some(sorter) => {
+                    sorter.add(document)?;
+                    check_count(sorter.len(), find.at_most)?;
+                }
+                None => answer.push(project(find, document)?)?,
+            }
         }
-        Ok(if found.len() >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if answer.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    if let Some(sort) = sort {
-        sort.sort(&mut found);
-        found.truncate(limit);
-        found = found.iter().map(|document| project(find, document)).collect::<Result<_>>()?;
+    if let Some(sorter) = sorter {
+        for document in sorter.finish() {
+            answer.push(project(find, &document)?)?;
+        }
     }
-    explanation.returned = found.len() as u64;
-    Ok((found, explanation))
+    explanation.returned = answer.len() as u64;
+    Ok((answer.documents, explanation))
 }
 
 pub(super) fn count(session: &mut Session, count: &Count) -> Result<u64> {
@@ -401,30 +451,6 @@ fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
         Ok(if counted >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(counted)
-}
-
-pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
-    let Aggregate { namespace, pipeline, at_most, guard } = aggregate;
-    let (filter, pipeline) = pipeline.split_match();
-    let mut input = Vec::new();
-    if let Some(session) = session {
-        session.at_one_moment(|session| {
-            session.catalog.refresh(&session.connection)?;
-            let Some(collection) = session.catalog.collection(&namespace) else { return Ok(()) };
-            visit(&session.connection, &collection, &filter, guard.as_deref(), |_, document| {
-                if sees(guard.as_deref(), &filter, document)? {
-                    input.push(document.to_owned());
-                }
-                Ok(ControlFlow::Continue(()))
-            })
-        })?;
-    }
-    let mut answer = Vec::new();
-    for document in pipeline.run(input.into_iter()) {
-        answer.push(document?);
-        check_count(answer.len(), at_most)?;
-    }
-    Ok(answer)
 }
 
 /// How much is read at once of a whole collection: so many documents, or so many bytes of them.
@@ -457,13 +483,6 @@ pub(super) fn page(session: &mut Session, namespace: &Namespace, after: i64) -> 
         page.reached = (last.unsigned_abs(), end.unwrap_or(last).unsigned_abs());
         Ok(page)
     })
-}
-
-fn check_count(count: usize, at_most: Option<usize>) -> Result<()> {
-    match at_most {
-        Some(limit) if count > limit => Err(Error::TooManyDocuments { limit }),
-        _ => Ok(()),
-    }
 }
 
 fn project(find: &Find, document: &RawDocument) -> Result<RawDocumentBuf> {

@@ -17,7 +17,7 @@ use super::{
     connection::Session,
     lock,
 };
-use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken, Watch};
+use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken};
 
 /// How often is looked for what other processes have written.
 const POLL: Duration = Duration::from_millis(10);
@@ -238,24 +238,28 @@ fn newer(tail: &Tail, session: &mut Session) -> Result<Page> {
     }
 }
 
-/// Begins to watch. What is committed after this function has returned is told.
-pub(super) fn watch(store: &SqliteStore, watch: Watch) -> Result<Stream> {
+/// The place where a watcher begins, and the history that it is in, if there is one yet.
+///
+/// # Errors
+/// If the token is not one, or what came after it is not kept.
+pub(super) fn place(session: Option<&mut Session>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
+    let Some(session) = session else { return Ok((0, None)) };
+    session.at_one_moment(|session| {
+        let place = match after {
+            Some(token) => changes::place(&session.connection, token)?,
+            None => changes::newest(&session.connection)?,
+        };
+        Ok((place, Some(changes::history(&session.connection)?)))
+    })
+}
+
+/// Begins to watch after a place.
+pub(super) fn watch(store: &SqliteStore, namespace: Namespace, (place, history): (i64, Option<i64>)) -> Result<Stream> {
     let shared = &store.shared;
-    let (place, history) = shared.read(|session| {
-        let Some(session) = session else { return Ok((0, None)) };
-        session.at_one_moment(|session| {
-            let place = match &watch.after {
-                Some(token) => changes::place(&session.connection, token)?,
-                None => changes::newest(&session.connection)?,
-            };
-            Ok((place, Some(changes::history(&session.connection)?)))
-        })
-    })?;
     let tail = &shared.tail;
     let mut state = lock(&tail.state);
     state.watchers += 1;
-    let stream =
-        Stream { store: store.clone(), namespace: watch.namespace, place, history, moved: tail.moved.subscribe() };
+    let stream = Stream { store: store.clone(), namespace, place, history, moved: tail.moved.subscribe() };
     if !state.is_running {
         let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
         let thread = std::thread::Builder::new().name("userkeep-changes".into());

@@ -16,7 +16,7 @@ fn filter(filter: Document) -> query::Filter {
 
 fn insert(documents: Vec<Document>) -> Write {
     let documents = documents.into_iter().map(|document| RawDocumentBuf::try_from(document).unwrap()).collect();
-    Write { namespace: namespace(), operation: Operation::Insert(documents), guard: None }
+    Write::new(namespace(), Operation::Insert(documents))
 }
 
 async fn all(store: &SqliteStore, find: Document) -> Vec<Document> {
@@ -409,22 +409,18 @@ async fn under_a_guard_indexes_change_no_answer() {
             let found = indexed.find(find()).await.unwrap();
             assert_eq!(found, scanned.find(find()).await.unwrap(), "{seen:?} {asked}");
         }
-        let count = || Count { namespace: namespace(), filter: filter(asked.clone()), limit: None, guard: guard(seen) };
+        let count = || Count { guard: guard(seen), ..Count::new(namespace(), filter(asked.clone())) };
         assert_eq!(indexed.count(count()).await.unwrap(), scanned.count(count()).await.unwrap(), "{seen:?} {asked}");
         let stages = rawdoc! { "all": [{ "$match": RawDocumentBuf::try_from(asked).unwrap() }] };
-        let aggregate = || Aggregate {
-            namespace: namespace(),
-            pipeline: query::Pipeline::parse(stages.get_array("all").unwrap()).unwrap(),
-            at_most: None,
-            guard: guard(seen),
-        };
+        let pipeline = || query::Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+        let aggregate = || Aggregate { guard: guard(seen), ..Aggregate::new(namespace(), pipeline()) };
         assert_eq!(indexed.aggregate(aggregate()).await.unwrap(), scanned.aggregate(aggregate()).await.unwrap());
         // Where one `_id` is asked for that may not be seen, a write is refused.
         let touched = async |store: &SqliteStore| {
             let update = query::Update::parse(&rawdoc! { "$inc": { "touched": 1 } }).unwrap();
             let modify = Modify::new(filter(asked.clone()), true, Change::Update { update, upsert: false });
             let operation = Operation::Modify(Box::new(modify));
-            let outcomes = store.write(vec![Write { namespace: namespace(), operation, guard: guard(seen) }]).await;
+            let outcomes = store.write(vec![Write { guard: guard(seen), ..Write::new(namespace(), operation) }]).await;
             outcomes.map(|outcomes| outcomes[0].modified).map_err(|error| error.to_string())
         };
         assert_eq!(touched(&indexed).await, touched(&scanned).await, "{seen:?} {asked}");

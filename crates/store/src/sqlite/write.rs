@@ -6,8 +6,8 @@ use bson::{
     DateTime, RawBson,
     raw::{RawDocument, RawDocumentBuf},
 };
-use query::{Environment, Filter, IndexKeys, Update, encode_key, get, prepare_insert};
-use rusqlite::{Connection, ErrorCode};
+use query::{Environment, Filter, IndexKeys, Update, encode_key, get};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
@@ -16,8 +16,15 @@ use super::{
     read::{self, text, visit},
 };
 use crate::{
-    Change, ChangeKind, Denied, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Returning, Write,
+    Change, ChangeKind, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
+    guarded::{self, Planned, Targets},
 };
+
+/// Steps that the writing of a document is charged, beside what its bytes are.
+const DOCUMENT_STEPS: u64 = 32;
+
+/// Steps that an entry of an index is charged.
+const ENTRY_STEPS: u64 = 16;
 
 /// Why a write did not happen, and whether what it did before stays.
 pub(super) struct Failure {
@@ -35,47 +42,53 @@ impl<E: Into<Error>> From<E> for Failure {
 pub(super) fn all(
     session: &mut Session,
     environment: &dyn Environment,
-    writes: Vec<Write>,
+    writes: &[Write],
 ) -> Result<Vec<Outcome>, Failure> {
     let alone = writes.len() == 1;
     let mut outcomes = Vec::with_capacity(writes.len());
-    for Write { namespace, operation, guard } in writes {
+    for Write { namespace, operation, guard, limits, .. } in writes {
         let guard = guard.as_deref();
         outcomes.push(match operation {
-            Operation::Insert(documents) => insert(session, environment, &namespace, &documents, guard, alone)?,
-            Operation::Modify(modify) => change(session, environment, &namespace, &modify, guard)?,
+            Operation::Insert(documents) => {
+                let documents = guarded::prepared(documents, guard, environment)?;
+                insert(session, environment, namespace, &documents, alone)?
+            }
+            Operation::Modify(modify) => change(session, environment, namespace, modify, guard, *limits)?,
         });
     }
     Ok(outcomes)
 }
 
-fn insert(
+/// Inserts prepared documents in their order. With `keep_before_failure`, those before a duplicate stay.
+pub(super) fn insert(
     session: &mut Session,
     environment: &dyn Environment,
     namespace: &Namespace,
     documents: &[RawDocumentBuf],
-    guard: Option<&dyn Guard>,
     keep_before_failure: bool,
 ) -> Result<Outcome, Failure> {
-    let documents: Vec<_> =
-        documents.iter().map(|document| prepare_insert(document, environment)).collect::<Result<_, _>>()?;
-    if let Some(guard) = guard {
-        documents.iter().try_for_each(|document| guard.check_write(None, Some(document)))?;
-    }
     let collection = session.catalog.make_collection(&session.connection, namespace)?;
     let place = Place::new(session, &collection, environment);
     let mut outcome = Outcome::default();
-    for document in &documents {
+    for document in documents {
         match place.insert(document) {
             Ok(id) => outcome.inserted_ids.push(id),
             Err(error) => {
                 // Only what is refused before it is written leaves what came before it whole.
-                let is_refused = matches!(error, Error::DuplicateKey { .. } | Error::Query(_));
+                let is_refused = match &error {
+                    Error::DuplicateKey { .. } => true,
+                    Error::Query(error) => !is_of_budget(error),
+                    _ => false,
+                };
                 return Err(Failure { error, keep: keep_before_failure && is_refused });
             }
         }
     }
     Ok(outcome)
+}
+
+fn is_of_budget(error: &query::Error) -> bool {
+    matches!(error.code, query::ErrorCode::MaxTimeMsExpired | query::ErrorCode::Interrupted)
 }
 
 fn change(
@@ -84,88 +97,62 @@ fn change(
     namespace: &Namespace,
     modify: &Modify,
     guard: Option<&dyn Guard>,
+    limits: Option<WriteLimits>,
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     if let Some(collection) = session.catalog.collection(namespace) {
-        let targets = targets(&session.connection, &collection, modify, guard)?;
+        let targets = targets(&session.connection, &collection, modify, guard, limits)?;
         outcome.matched = targets.len() as u64;
         let place = Place::new(session, &collection, environment);
+        let mut bytes = 0;
         for (seq, before) in targets {
-            let after = place.change(modify, guard, seq, &before, &mut outcome)?;
-            outcome.document = match modify.returning {
-                Returning::Nothing => None,
-                Returning::Before => Some(before),
-                // The new version may be one that the caller may not see.
-                Returning::After => after.filter(|after| guard.is_none_or(|guard| guard.may_see(after))),
-            };
+            let planned = guarded::plan(modify, guard, &before, environment)?;
+            if let Some(limits) = limits {
+                bytes += planned.after().map_or(0, |after| after.as_bytes().len());
+                limits.check(1, bytes)?;
+            }
+            place.carry_out(seq, &before, &planned, kind_of(modify), &mut outcome)?;
+            guarded::note_changed(&mut outcome, modify, guard, before, planned.after())?;
         }
     }
-    if let Change::Update { update, upsert: true } = &modify.change
-        && outcome.matched == 0
+    if outcome.matched == 0
+        && let Some(document) = guarded::upserted_document(modify, guard, environment)?
     {
-        let document = update.upsert(&modify.filter, environment)?;
-        if let Some(guard) = guard {
-            guard.check_write(None, Some(&document))?;
-        }
-        let collection = session.catalog.make_collection(&session.connection, namespace)?;
-        let place = Place::new(session, &collection, environment);
-        outcome.upserted_id = Some(place.insert(&document)?);
-        if modify.returning == Returning::After {
-            outcome.document = Some(document).filter(|document| guard.is_none_or(|guard| guard.may_see(document)));
-        }
-    }
-    if let (Some(projection), Some(document)) = (&modify.projection, &outcome.document) {
-        outcome.document = Some(projection.apply(document, &modify.filter)?);
+        insert(session, environment, namespace, std::slice::from_ref(&document), false)?;
+        guarded::note_upserted(&mut outcome, modify, guard, document)?;
     }
     Ok(outcome)
 }
 
-/// The documents to change. One that the caller may not see does not match, so that a filter tells nothing about it,
-/// with two exceptions that tell no more than an insert would: a filter for its `_id` alone is denied, and so is an
-/// upsert that would make its double.
-fn targets(
+/// The event that a change causes.
+pub(super) fn kind_of(modify: &Modify) -> ChangeKind {
+    match &modify.change {
+        Change::Delete => ChangeKind::Delete,
+        Change::Update { update: Update::Replacement(_), .. } => ChangeKind::Replace,
+        Change::Update { .. } => ChangeKind::Update,
+    }
+}
+
+/// The documents to change, by their place in the collection.
+pub(super) fn targets(
     connection: &Connection,
     collection: &Collection,
     modify: &Modify,
     guard: Option<&dyn Guard>,
+    limits: Option<WriteLimits>,
 ) -> Result<Vec<(i64, RawDocumentBuf)>> {
-    let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-    let only_id = modify.filter.is_of_id_alone();
-    let first = !modify.multi && modify.sort.is_none();
-    let mut targets = Vec::new();
-    let mut hidden = None;
-    // One that is hidden counts by the values that are demanded of it alone: no index may leave it out for another condition.
-    let demanded = (guard.is_some() && (upsert || only_id)).then(|| modify.filter.demanded());
-    let (reach, of_use) = match &demanded {
-        Some(demanded) => (demanded, None),
+    let denied = guarded::denied_filter(modify, guard);
+    let (reach, of_use) = match &denied {
+        Some(denied) => (denied, None),
         None => (&modify.filter, guard),
     };
-    visit(connection, collection, reach, of_use, |seq, document| {
-        if guard.is_some_and(|guard| !guard.may_see(document)) {
-            if hidden.is_none() && demanded.as_ref().is_some_and(|demanded| demanded.matches(document)) {
-                hidden = Some(document.to_owned());
-            }
-        } else if modify.filter.try_matches(document)? {
-            targets.push((seq, document.to_owned()));
-        }
-        Ok(if first && !targets.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    if let (true, Some(hidden), Some(guard)) = (targets.is_empty(), hidden, guard) {
-        let after = matches!(modify.change, Change::Update { .. }).then_some(&*hidden);
-        guard.check_write(Some(&hidden), after)?;
-        return Err(Denied("not permitted".into()).into());
-    }
-    if let Some(sort) = &modify.sort {
-        targets.sort_by_cached_key(|(_, document)| sort.key(document));
-    }
-    if !modify.multi {
-        targets.truncate(1);
-    }
-    Ok(targets)
+    let mut targets = Targets::new(modify, guard, limits, denied.as_ref());
+    visit(connection, collection, reach, of_use, |seq, document| targets.offer(seq, document))?;
+    targets.finish()
 }
 
 /// A collection whose documents are being changed, with their entries in its indexes and the record of it.
-struct Place<'s> {
+pub(super) struct Place<'s> {
     connection: &'s Connection,
     recorder: &'s Recorder,
     collection: &'s Collection,
@@ -173,44 +160,41 @@ struct Place<'s> {
 }
 
 impl<'s> Place<'s> {
-    fn new(session: &'s Session, collection: &'s Collection, environment: &'s dyn Environment) -> Self {
+    pub(super) fn new(session: &'s Session, collection: &'s Collection, environment: &'s dyn Environment) -> Self {
         Self { connection: &session.connection, recorder: &session.recorder, collection, environment }
     }
 
-    fn change(
+    /// Makes of a document what was planned.
+    pub(super) fn carry_out(
         &self,
-        modify: &Modify,
-        guard: Option<&dyn Guard>,
         seq: i64,
         before: &RawDocument,
+        planned: &Planned,
+        kind: ChangeKind,
         outcome: &mut Outcome,
-    ) -> Result<Option<RawDocumentBuf>> {
-        match &modify.change {
-            Change::Delete => {
-                if let Some(guard) = guard {
-                    guard.check_write(Some(before), None)?;
-                }
+    ) -> Result<()> {
+        query::budget::charge(DOCUMENT_STEPS)?;
+        match planned {
+            Planned::Unchanged(_) => {}
+            Planned::Delete => {
                 self.delete(seq, before)?;
                 outcome.deleted += 1;
-                Ok(None)
             }
-            Change::Update { update, .. } => {
-                let after = update.apply(before, &modify.filter, self.environment)?;
-                if let Some(guard) = guard {
-                    guard.check_write(Some(before), Some(&after))?;
-                }
-                if after.as_bytes() != before.as_bytes() {
-                    self.replace(seq, before, &after)?;
-                    let kind = match update {
-                        Update::Replacement(_) => ChangeKind::Replace,
-                        _ => ChangeKind::Update,
-                    };
-                    self.record(kind, Some(before), &after)?;
-                    outcome.modified += 1;
-                }
-                Ok(Some(after))
+            Planned::Become(after) => {
+                self.replace(seq, before, after)?;
+                self.record(kind, Some(before), after)?;
+                outcome.modified += 1;
             }
         }
+        Ok(())
+    }
+
+    /// True if a document is still there, and the same to the last byte.
+    pub(super) fn still_is(&self, seq: i64, before: &RawDocument) -> Result<bool> {
+        let sql = format!("SELECT body = ?2 FROM documents_{} WHERE seq = ?1", self.collection.id);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let is_same: Option<bool> = statement.query_row((seq, before.as_bytes()), |row| row.get(0)).optional()?;
+        Ok(is_same.unwrap_or(false))
     }
 
     fn replace(&self, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
@@ -233,6 +217,8 @@ impl<'s> Place<'s> {
 
     fn insert(&self, document: &RawDocument) -> Result<RawBson> {
         let Self { connection, collection, .. } = self;
+        query::budget::charge(DOCUMENT_STEPS)?;
+        query::budget::charge_bytes(document.as_bytes().len())?;
         let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
         let keys = collection.indexes.iter().map(|held| Ok((held, held.index.keys_of(document)?)));
         let keys: Vec<(&HeldIndex, IndexKeys)> = keys.collect::<Result<_>>()?;
@@ -325,6 +311,7 @@ fn mark_multikey(connection: &Connection, held: &HeldIndex, keys: &IndexKeys) ->
 }
 
 fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
+    query::budget::charge(ENTRY_STEPS)?;
     connection
         .prepare_cached(&format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id))?
         .execute((key, seq))?;
@@ -332,6 +319,7 @@ fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64)
 }
 
 pub(super) fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
+    query::budget::charge(ENTRY_STEPS)?;
     connection
         .prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?
         .execute((key, seq))?;

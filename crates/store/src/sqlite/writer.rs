@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use query::Environment;
+use query::{Budget, Environment};
 use tokio::sync::oneshot;
 
 use super::{
     BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog,
     changes::{self, Amount, Trimmed},
     check,
+    conditional::{self, Conditional},
     connection::Session,
     lock,
     tail::Tail,
@@ -66,8 +67,16 @@ const GROUP: usize = 256;
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>>>;
 
 pub(super) enum Job {
+    /// Carries out writes within a budget, which may be that of an attempt.
     Write {
-        writes: Vec<Write>,
+        writes: Arc<[Write]>,
+        budget: Budget,
+        reply: Reply,
+    },
+    /// Carries out a write that was planned before.
+    CarryOut {
+        conditional: Conditional,
+        budget: Budget,
         reply: Reply,
     },
     EnsureIndexes {
@@ -408,7 +417,10 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
         return (job.into_reply(), Err(error));
     }
     let (reply, ran) = match job {
-        Job::Write { writes, reply } => (reply, protected(|| write::all(session, environment, writes))),
+        Job::Write { writes, budget, reply } => (reply, within(&budget, || write::all(session, environment, &writes))),
+        Job::CarryOut { conditional, budget, reply } => {
+            (reply, within(&budget, || conditional::carry_out(session, environment, &conditional)))
+        }
         Job::EnsureIndexes { namespace, indexes, reply } => (
             reply,
             protected(|| {
@@ -437,6 +449,14 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     (reply, ended.and(answer))
 }
 
+/// Runs a job under its budget. What it did beyond it is undone.
+fn within<T>(budget: &Budget, run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    budget.check()?;
+    let done = protected(|| budget.enter(run))?;
+    budget.check()?;
+    Ok(done)
+}
+
 /// A panic in a job, or a sweep, is a failure of that alone.
 fn protected<T, E: From<Error>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(run))
@@ -453,6 +473,7 @@ impl Job {
     fn reply(&self) -> &Reply {
         match self {
             Self::Write { reply, .. }
+            | Self::CarryOut { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
             | Self::Repair { reply } => reply,
@@ -462,6 +483,7 @@ impl Job {
     fn into_reply(self) -> Reply {
         match self {
             Self::Write { reply, .. }
+            | Self::CarryOut { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
             | Self::Repair { reply } => reply,

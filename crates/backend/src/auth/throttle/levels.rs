@@ -243,7 +243,7 @@ impl Shared {
     }
 
     async fn write(&self, operation: Operation) -> store::Result<store::Outcome> {
-        let write = Write { namespace: self.namespace.clone(), operation, guard: None };
+        let write = Write::new(self.namespace.clone(), operation);
         Ok(self.store.write(vec![write]).await?.pop().unwrap_or_default())
     }
 }
