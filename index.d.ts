@@ -129,8 +129,23 @@ declare namespace Realm {
     metadata?: Metadata;
     /** Takes the log; `null` for none. Else warnings and one line at the start go to standard error. */
     logger?: Logger | null;
-    /** How many documents a query may return before it is an error. @default 50000 */
+    /** The most documents that a query may return; beyond it the query fails with code 4304. @default 50000 */
     maxDocuments?: number;
+    /**
+     * The most bytes of BSON that the answer to a user's query may have; beyond it the query fails with code 4304.
+     * @default 33554432
+     */
+    maxAnswerBytes?: number;
+    /**
+     * How long one operation of a user may take, in milliseconds; beyond it the operation fails with MongoDB's code 50
+     * and writes nothing. The operator's own operations are not limited. @default 10000
+     */
+    maxTimeMS?: number;
+    /**
+     * The most documents that one write of a user may change; a larger one, or one of more than 32 MB, fails with code
+     * 4304 and writes nothing. @default 10000
+     */
+    maxWriteDocuments?: number;
     /**
      * What acknowledged writes survive: `"process"` the death of the process at once and a power cut within 100 ms, `"full"` a power
      * cut at once, for the price of syncing the disk at each commit. @default "process"
@@ -599,7 +614,10 @@ declare namespace Realm {
     | "definition"
     | "durability"
     | "logger"
+    | "maxAnswerBytes"
     | "maxDocuments"
+    | "maxTimeMS"
+    | "maxWriteDocuments"
     | "store"
   > & {
     /** The app's id, if the definition does not have it. */

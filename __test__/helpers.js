@@ -116,9 +116,13 @@ async function serveKept(options) {
 }
 
 /** An app of a backend elsewhere, with the options of one in this process. */
-async function openRemote({ definition = QUICKSTART, store, baseFilePath, maxDocuments, ...options } = {}) {
+async function openRemote({ definition = QUICKSTART, store, baseFilePath, ...options } = {}) {
   const isKept = baseFilePath !== undefined;
-  const backend = { definition, store: isKept ? store : "memory:", baseFilePath, maxDocuments };
+  const backend = { definition, store: isKept ? store : "memory:", baseFilePath };
+  for (const limit of ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"]) {
+    backend[limit] = options[limit];
+    delete options[limit];
+  }
   const { url } = isKept ? await serveKept(backend) : await serve({ ...backend, logger: options.logger ?? null });
   const app = new Realm.App({
     id: "test-app",

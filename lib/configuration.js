@@ -26,13 +26,32 @@ const KNOWN_KEYS = new Set([
   "store",
   "logger",
   "maxDocuments",
+  "maxAnswerBytes",
+  "maxTimeMS",
+  "maxWriteDocuments",
   "durability",
   "changeRetention",
   "dataSources",
 ]);
 
 /** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability", "changeRetention", "dataSources"]);
+const BACKEND_KEYS = new Set([
+  "store",
+  "definition",
+  "maxDocuments",
+  "maxAnswerBytes",
+  "maxTimeMS",
+  "maxWriteDocuments",
+  "durability",
+  "changeRetention",
+  "dataSources",
+]);
+
+/** The options that limit what one operation of a user may cost, each a positive whole number. */
+const LIMITS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"];
+
+/** The largest value of a limit that the native side takes. */
+const MAX_LIMIT = 2 ** 32 - 1;
 
 /** What the variables that name the store of a data source begin with. */
 const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
@@ -58,8 +77,11 @@ function checkTypes(config) {
       assert[type](config[name], name);
     }
   }
-  if (config.maxDocuments !== undefined && !(Number.isInteger(config.maxDocuments) && config.maxDocuments > 0)) {
-    throw new TypeAssertionError("a positive whole number", config.maxDocuments, "maxDocuments");
+  for (const name of LIMITS) {
+    const limit = config[name];
+    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
+      throw new TypeAssertionError("a positive whole number", limit, name);
+    }
   }
   if (config.changeRetention !== undefined) {
     assert.object(config.changeRetention, "changeRetention");
@@ -190,7 +212,10 @@ function embedded(config, ownFile, isStoreAlone) {
     definition: isStoreAlone ? undefined : definitionDirectory(config),
     store: store === undefined ? ownFile("sqlite") : storeAddress(store, "The store"),
     ...(isStoreAlone ? {} : dataSources(config)),
-    maxDocuments: config.maxDocuments,
+    maxDocuments: config.maxDocuments && Math.min(config.maxDocuments, MAX_LIMIT),
+    maxAnswerBytes: config.maxAnswerBytes && Math.min(config.maxAnswerBytes, MAX_LIMIT),
+    maxTime: config.maxTimeMS && Math.min(config.maxTimeMS, MAX_LIMIT),
+    maxWriteDocuments: config.maxWriteDocuments && Math.min(config.maxWriteDocuments, MAX_LIMIT),
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
     changeRetentionBytes: config.changeRetention?.bytes,

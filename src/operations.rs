@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    DataSources, Durability, Options, Retention, Secret,
+    DataSources, Durability, OperationLimits, Options, Retention, Secret,
     request::{Credentials, EmailPasswordRequest},
 };
 use bson::{
@@ -48,7 +48,11 @@ pub struct Configuration {
     pub session_file: Option<String>,
     /// 64 bytes to encrypt that file with.
     pub encryption_key: Option<Buffer>,
+    /// What one operation of a user may cost: documents and bytes of an answer, milliseconds, documents of a write.
     pub max_documents: Option<u32>,
+    pub max_answer_bytes: Option<u32>,
+    pub max_time: Option<u32>,
+    pub max_write_documents: Option<u32>,
     /// Whether acknowledged writes survive a power cut at once, or only the death of the process.
     pub durable: Option<bool>,
     /// How long change events are kept: so many seconds, and so many bytes of them.
@@ -102,7 +106,7 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
     let definition = configuration.definition.as_ref().map(PathBuf::from);
     let kept = Retention::default();
     let options = Options {
-        max_documents: configuration.max_documents.map(|limit| limit as usize),
+        limits: limits(configuration),
         durability: if configuration.durable == Some(true) { Durability::Full } else { Durability::Process },
         change_retention: Retention {
             age: configuration.change_retention_seconds.map_or(kept.age, |seconds| Duration::from_secs(seconds as u64)),
@@ -114,6 +118,19 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
         },
     };
     Embedded::open(&configuration.app_id, definition.as_deref(), &address, &options)
+}
+
+/// What one operation of a user may cost.
+fn limits(configuration: &Configuration) -> OperationLimits {
+    let usual = OperationLimits::default();
+    let number = |said: Option<u32>, usual: usize| said.map_or(usual, |said| said as usize);
+    OperationLimits {
+        time: configuration.max_time.map_or(usual.time, |time| Duration::from_millis(time.into())),
+        documents: number(configuration.max_documents, usual.documents),
+        answer_bytes: number(configuration.max_answer_bytes, usual.answer_bytes),
+        write_documents: number(configuration.max_write_documents, usual.write_documents),
+        ..usual
+    }
 }
 
 /// Where a store is, as JavaScript has resolved it.
@@ -181,7 +198,7 @@ pub fn call_as_system(
 ) -> napi::Result<Started> {
     let arguments = document(arguments)?;
     bridge.run(env, handle, true, |opened| async move {
-        opened.embedded()?.call_as_system(&service, &name, &arguments).await.map(|value| wrap(&value))
+        opened.embedded()?.call_as_system(&service, name, arguments).await.map(|value| wrap(&value))
     })
 }
 

@@ -62,7 +62,9 @@ impl Source {
             Self::System { service, arguments, stream } => {
                 let stream = match stream {
                     Some(stream) => stream,
-                    None => stream.insert(opened.embedded()?.watch_as_system(service, arguments).await?),
+                    None => {
+                        stream.insert(opened.embedded()?.watch_as_system(service, std::mem::take(arguments)).await?)
+                    }
                 };
                 stream.next().await.map(Some)
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, oid::ObjectId, raw::RawDocument};
+use bson::{RawBson, oid::ObjectId, raw::RawDocumentBuf};
 use query::Variables;
 use store::{Durability, Explanation, Namespace, Retention, Store};
 use tokio::sync::OnceCell;
@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
-    data::{Access as DataAccess, Call, Collections, CustomData, Selection, Viewer, Watcher, no_rule},
+    data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
     definition::{Definition, Service},
+    limits::OperationLimits,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleSet, RuleUser},
     stores::{DataSources, Keeping, Stores},
@@ -44,8 +45,8 @@ pub struct Backend {
 pub struct Options {
     /// What acknowledged writes survive.
     pub durability: Durability,
-    /// How many documents a user's query may return; 50 000 if not said.
-    pub max_documents: Option<usize>,
+    /// What one operation of a user may cost.
+    pub limits: OperationLimits,
     /// How long change events are kept, to be taken up again; a day or 256 MB if not said.
     pub change_retention: Retention,
     /// Where the documents of data sources are that are not in the app's own store.
@@ -85,7 +86,7 @@ impl Backend {
             throttle: Throttle::new(environment.clone(), &store, &database),
             sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment.clone()),
             custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
-            collections: Collections::new(options.max_documents),
+            collections: Collections::new(options.limits),
             definition,
             stores,
             keys,
@@ -244,10 +245,12 @@ impl Backend {
     ///
     /// # Errors
     /// As for a user, but for what rules refuse.
-    pub async fn call_as_system(&self, service: &str, name: &str, arguments: &RawDocument) -> Result<RawBson> {
+    pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
-        self.collections.run(&**self.stores.of(service), call, DataAccess::System).await
+        let budget = self.collections.budget(&DataAccess::System);
+        let (call, parsed) = self.collections.parse(call, &DataAccess::System, &budget).await?;
+        self.collections.run(&**self.stores.of(service), call, parsed).await
     }
 
     /// Makes, before the first write, what everything later relies on: the indexes and the signing key.
@@ -379,27 +382,33 @@ impl Backend {
         CallFunction { access_token, service, name, arguments }: CallFunction,
     ) -> Result<RawBson> {
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
-        let access = self.access_to(&claim, service.as_deref(), &name, &arguments).await;
+        let parsed = async {
+            let (call, access, _, store) = self.access_to(&claim, service.as_deref(), name, arguments).await?;
+            let budget = self.collections.budget(&access);
+            let (call, parsed) = self.collections.parse(call, &access, &budget).await?;
+            Ok((call, parsed, store))
+        };
         // What is wrong with a call is only told to who may make it.
-        let (call, access, _, store) = match access {
-            Ok(access) => access,
+        let (call, parsed, store) = match parsed.await {
+            Ok(parsed) => parsed,
             Err(error) => {
                 self.confirm(&claim).await?;
                 return Err(error);
             }
         };
         let main = self.stores.main();
-        if Arc::ptr_eq(store, main)
-            && !self.sessions.is_confirmed(&claim)
-            && let Ok(Some(find)) = self.collections.find(&call, &access)
-        {
+        match parsed {
             // The session and what is asked for are read together: a query is one trip to the store.
-            let [session, documents] = main.find_both([self.sessions.find(&claim), find]).await?;
-            self.sessions.note_confirmed(&claim.confirm(session)?);
-            return Ok(Collections::found(&call, documents));
+            Parsed::Find(find) if Arc::ptr_eq(store, main) && !self.sessions.is_confirmed(&claim) => {
+                let [session, documents] = main.find_both([self.sessions.find(&claim), find]).await?;
+                self.sessions.note_confirmed(&claim.confirm(session)?);
+                Ok(Collections::found(&call, documents))
+            }
+            parsed => {
+                self.confirm(&claim).await?;
+                self.collections.run(&**store, call, parsed).await
+            }
         }
-        self.confirm(&claim).await?;
-        self.collections.run(&**store, call, access).await
     }
 
     /// Begins to follow a collection for a user, for as long as the session is open: a data source's function `watch`.
@@ -413,20 +422,20 @@ impl Backend {
         if name != "watch" {
             return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
         }
-        let (call, access, rules, store) = self.access_to(&claim, service.as_deref(), &name, &arguments).await?;
-        let selection = Selection::read(&call, &access, &self.variables())?;
+        let (call, access, rules, store) = self.access_to(&claim, service.as_deref(), name, arguments).await?;
+        let (call, selection) = Selection::read(call, &access, self.variables(), &self.collections).await?;
         let viewer = Viewer::User { backend: Arc::clone(self), claim, rules: Arc::clone(rules) };
-        Watcher::begin(&**store, call, selection, viewer).await
+        Watcher::begin(&**store, call, selection, viewer, self.collections).await
     }
 
     /// Begins to follow a collection as the system user, under no rules. For the operator.
     ///
     /// # Errors
     /// As for a user, but for what rules refuse.
-    pub async fn watch_as_system(&self, service: &str, arguments: &RawDocument) -> Result<Watcher> {
-        let call = self.collections.read(&self.definition, service, "watch", arguments)?;
-        let selection = Selection::read(&call, &DataAccess::System, &self.variables())?;
-        Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System).await
+    pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Watcher> {
+        let call = self.collections.read(&self.definition, service, "watch".to_owned(), arguments)?;
+        let (call, selection) = Selection::read(call, &DataAccess::System, self.variables(), &self.collections).await?;
+        Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
     }
 
     fn variables(&self) -> Variables {
@@ -439,13 +448,13 @@ impl Backend {
     }
 
     /// The collection that a call is for, its rules for the user that a token claims, and where it is.
-    async fn access_to<'a>(
+    async fn access_to(
         &self,
         claim: &Claim,
         service: Option<&str>,
-        name: &'a str,
-        arguments: &'a RawDocument,
-    ) -> Result<(Call<'a>, DataAccess, &Arc<RuleSet>, &Arc<dyn Store>)> {
+        name: String,
+        arguments: RawDocumentBuf,
+    ) -> Result<(Call, DataAccess, &Arc<RuleSet>, &Arc<dyn Store>)> {
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
         };

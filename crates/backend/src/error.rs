@@ -209,6 +209,13 @@ impl From<store::Error> for Error {
                 ErrorCode::ReadSizeLimitExceeded,
                 format!("the query returns more than {limit} documents; narrow the filter or set a limit"),
             ),
+            store::Error::AnswerTooLarge { limit } => Self::new(
+                ErrorCode::ReadSizeLimitExceeded,
+                format!(
+                    "the answer has more than {limit} bytes; narrow the filter, set a limit or project fewer fields"
+                ),
+            ),
+            store::Error::WriteTooLarge { .. } => Self::new(ErrorCode::ReadSizeLimitExceeded, error.to_string()),
             // Whoever asks must know whether it may have been done, and what there is to do about it. No host, no path is told.
             store::Error::Unavailable { .. } | store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
                 tracing::warn!(%error, "a request failed for the sake of the database");

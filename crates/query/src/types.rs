@@ -38,6 +38,11 @@ const TYPES: [(&str, i64); 21] = [
 const NUMBERS: [&str; 4] = ["int", "long", "double", "decimal"];
 
 impl TypeSet {
+    /// The type of arrays.
+    pub fn of_arrays() -> Self {
+        Self { names: vec!["array"] }
+    }
+
     /// A type by its name or number, or several of them in an array.
     pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
         let mut types = Self::default();

@@ -75,7 +75,7 @@ impl World {
         let arguments =
             doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
         self.backend
-            .call_as_system("mongodb-atlas", "insertOne", &RawDocumentBuf::try_from(arguments).unwrap())
+            .call_as_system("mongodb-atlas", "insertOne".into(), RawDocumentBuf::try_from(arguments).unwrap())
             .await
             .unwrap();
     }

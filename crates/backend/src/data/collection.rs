@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use bson::{
     RawBson,
-    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    raw::{RawArrayBuf, RawDocumentBuf},
     rawdoc,
 };
-use query::{Filter, Pipeline, Projection, Sort, Update};
+use query::{Budget, Filter, Pipeline, Projection, Sort, Update};
 use store::{
     Aggregate, Change, Count, Explanation, Find, Guard, Index, Modify, Namespace, Operation, Outcome, Returning, Store,
     Write,
 };
 
 use super::arguments::{Arguments, invalid};
-use crate::{Error, ErrorCode, Result, definition::Definition};
+use crate::{Error, ErrorCode, OperationLimits, Result, definition::Definition};
 
-/// How many documents a query may return (<https://www.mongodb.com/docs/atlas/app-services/reference/service-limitations/>).
-pub(crate) const MAX_DOCUMENTS: usize = 50_000;
+/// Arguments of more bytes than this are parsed on another thread than the event loop's, or than one that answers HTTP.
+const LARGE: usize = 16 * 1024;
 
 /// What users may not use, at any depth
 /// (<https://www.mongodb.com/docs/atlas/app-services/mongodb/crud-and-aggregation-apis/>).
@@ -39,11 +39,14 @@ pub(crate) const OWN_DATABASES: &str = "userkeep";
 /// Databases that hold what is not the application's.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
+/// The functions of data sources, with what one call may cost.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Collections {
-    max_documents: usize,
+    limits: OperationLimits,
 }
 
 /// Under which rules a call is carried out.
+#[derive(Clone)]
 pub(crate) enum Access {
     /// Under none: the operator, or a system function.
     System,
@@ -103,33 +106,50 @@ impl Access {
 }
 
 /// A call that has been read, waiting for the rules of its collection.
-pub(crate) struct Call<'a> {
+pub(crate) struct Call {
     pub(crate) namespace: Namespace,
-    pub(super) name: &'a str,
-    pub(super) arguments: &'a RawDocument,
+    pub(super) name: String,
+    pub(super) arguments: RawDocumentBuf,
+}
+
+/// A call as an operation on a store.
+pub(crate) enum Parsed {
+    Find(Find),
+    Count(Count),
+    Aggregate(Aggregate),
+    Write(Write),
+    /// One of the operator's, which are read when they are carried out.
+    Administer,
 }
 
 impl Collections {
-    pub(crate) fn new(max_documents: Option<usize>) -> Self {
-        Self { max_documents: max_documents.unwrap_or(MAX_DOCUMENTS) }
+    pub(crate) fn new(limits: OperationLimits) -> Self {
+        Self { limits }
+    }
+
+    /// A budget for what an access allows, whose time begins now.
+    pub(crate) fn budget(&self, access: &Access) -> Budget {
+        match access {
+            Access::System => Budget::default(),
+            Access::Guarded(_) => self.limits.budget(),
+        }
     }
 
     /// Reads which collection a call is for.
-    pub(crate) fn read<'a>(
+    pub(crate) fn read(
         &self,
         definition: &Definition,
         service: &str,
-        name: &'a str,
-        arguments: &'a RawDocument,
-    ) -> Result<Call<'a>> {
+        name: String,
+        arguments: RawDocumentBuf,
+    ) -> Result<Call> {
         if !definition.services.contains_key(service) {
             return Err(Error::new(
                 ErrorCode::FunctionExecutionError,
                 format!("Cannot access member '{name}' of undefined"),
             ));
         }
-        query::validate(arguments)?;
-        let all = Arguments::new(name, arguments, takes(name)?)?;
+        let all = Arguments::new(&name, &arguments, takes(&name)?)?;
         let (database, collection) = (all.text("database")?, all.text("collection")?);
         let namespace = Namespace::new(database, collection);
         let lower = database.to_ascii_lowercase();
@@ -142,25 +162,93 @@ impl Collections {
         Ok(Call { namespace, name, arguments })
     }
 
-    /// The query that a call is, if it is one.
-    pub(crate) fn find(&self, call: &Call<'_>, access: &Access) -> Result<Option<Find>> {
-        let Call { namespace, name, arguments } = call;
-        let one = *name == "findOne";
-        if !one && *name != "find" {
-            return Ok(None);
-        }
-        let arguments = Arguments::new(name, arguments, takes(name)?)?;
-        self.query(namespace, one, &arguments, access).map(Some)
+    /// Parses a call within its budget, on another thread if it is large.
+    pub(crate) async fn parse(&self, call: Call, access: &Access, budget: &Budget) -> Result<(Call, Parsed)> {
+        let (collections, access, within) = (*self, access.clone(), budget.clone());
+        self.apart(call, budget.clone(), move |call| collections.parse_here(call, &access, &within)).await
     }
 
-    fn query(&self, namespace: &Namespace, one: bool, arguments: &Arguments<'_>, access: &Access) -> Result<Find> {
+    /// Reads something of a call within a budget, on another thread if it is large.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        call: Call,
+        budget: Budget,
+        read: impl FnOnce(&Call) -> Result<T> + Send + 'static,
+    ) -> Result<(Call, T)> {
+        let within = budget.clone();
+        let (call, answer) = if call.arguments.as_bytes().len() <= LARGE {
+            let answer = within.enter(|| read(&call));
+            (call, answer)
+        } else {
+            let waiting = budget.cancel_on_drop();
+            let task = tokio::task::spawn_blocking(move || {
+                let answer = within.enter(|| read(&call));
+                (call, answer)
+            });
+            let done = task.await.map_err(Error::internal)?;
+            waiting.disarm();
+            done
+        };
+        budget.check()?;
+        Ok((call, answer?))
+    }
+
+    fn parse_here(&self, call: &Call, access: &Access, budget: &Budget) -> Result<Parsed> {
+        let Call { namespace, name, arguments } = call;
+        query::validate(arguments)?;
+        let arguments = &Arguments::new(name, arguments, takes(name)?)?;
+        let (namespace, guard, budget) = (namespace.clone(), access.guard(), budget.clone());
+        let limits = guard.as_ref().map(|_| self.limits);
+        Ok(match name.as_str() {
+            "find" | "findOne" => Parsed::Find(Find { budget, ..self.query(namespace, name, arguments, access)? }),
+            "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
+                Access::System => Parsed::Administer,
+                Access::Guarded(_) => return Err(no_function(name)),
+            },
+            "watch" => return Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
+            "count" => {
+                let (filter, limit) = (access.filter(arguments, "query")?, arguments.limit()?);
+                Parsed::Count(Count { limit, guard, budget, ..Count::new(namespace, filter) })
+            }
+            "aggregate" => {
+                let Some(stages) = arguments.array("pipeline")? else {
+                    return Err(invalid("aggregate needs 'pipeline'".into()));
+                };
+                let pipeline = Pipeline::parse(stages)?;
+                access.check(|visit| pipeline.operators(visit))?;
+                let (at_most, most_bytes) = self.answer_limits(limits.as_ref());
+                Parsed::Aggregate(Aggregate {
+                    at_most,
+                    most_bytes,
+                    guard,
+                    budget,
+                    ..Aggregate::new(namespace, pipeline)
+                })
+            }
+            _ => {
+                let limits = limits.map(|limits| limits.of_write());
+                let operation = write(name, arguments, access)?;
+                Parsed::Write(Write { guard, budget, limits, ..Write::new(namespace, operation) })
+            }
+        })
+    }
+
+    /// How many documents, and how many bytes, an answer may have. The number of documents is limited for the operator too.
+    fn answer_limits(&self, limits: Option<&OperationLimits>) -> (Option<usize>, Option<usize>) {
+        (Some(self.limits.documents), limits.map(|limits| limits.answer_bytes))
+    }
+
+    fn query(&self, namespace: Namespace, name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Find> {
+        let guard = access.guard();
+        let (at_most, most_bytes) = self.answer_limits(guard.as_ref().map(|_| &self.limits));
         Ok(Find {
             sort: sort(arguments)?,
             projection: access.projection(arguments, "project")?,
-            limit: if one { Some(1) } else { arguments.limit()? },
-            at_most: Some(self.max_documents),
-            guard: access.guard(),
-            ..Find::new(namespace.clone(), access.filter(arguments, "query")?)
+            limit: if name == "findOne" { Some(1) } else { arguments.limit()? },
+            at_most,
+            most_bytes,
+            guard,
+            ..Find::new(namespace, access.filter(arguments, "query")?)
         })
     }
 
@@ -194,50 +282,34 @@ impl Collections {
                 Ok(RawBson::Null)
             }
             _ => {
-                let find = self.query(&namespace, false, arguments, &Access::System)?;
+                let find = self.query(namespace, name, arguments, &Access::System)?;
                 Ok(RawBson::Document(explained(&store.explain(find).await?)))
             }
         }
     }
 
     /// The answer to a call that is a query, from what it found.
-    pub(crate) fn found(call: &Call<'_>, mut documents: Vec<RawDocumentBuf>) -> RawBson {
+    pub(crate) fn found(call: &Call, mut documents: Vec<RawDocumentBuf>) -> RawBson {
         if call.name == "findOne" { document_or_null(documents.pop()) } else { array(documents) }
     }
 
-    /// Carries a call out.
-    pub(crate) async fn run(&self, store: &dyn Store, call: Call<'_>, access: Access) -> Result<RawBson> {
-        if let Some(find) = self.find(&call, &access)? {
-            return Ok(Self::found(&call, store.find(find).await?));
-        }
-        let Call { namespace, name, arguments } = call;
-        let guard = access.guard();
-        let arguments = Arguments::new(name, arguments, takes(name)?)?;
-        match name {
-            "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
-                Access::System => self.administer(store, name, namespace, &arguments).await,
-                Access::Guarded(_) => Err(no_function(name)),
-            },
-            "watch" => Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
-            "count" => {
-                let count =
-                    Count { namespace, filter: access.filter(&arguments, "query")?, limit: arguments.limit()?, guard };
+    /// Carries a parsed call out.
+    pub(crate) async fn run(&self, store: &dyn Store, call: Call, parsed: Parsed) -> Result<RawBson> {
+        match parsed {
+            Parsed::Find(find) => Ok(Self::found(&call, store.find(find).await?)),
+            Parsed::Count(count) => {
                 let counted = store.count(count).await?;
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
-            "aggregate" => {
-                let Some(stages) = arguments.array("pipeline")? else {
-                    return Err(invalid("aggregate needs 'pipeline'".into()));
-                };
-                let pipeline = Pipeline::parse(stages)?;
-                access.check(|visit| pipeline.operators(visit))?;
-                let aggregate = Aggregate { namespace, pipeline, at_most: Some(self.max_documents), guard };
-                Ok(array(store.aggregate(aggregate).await?))
+            Parsed::Aggregate(aggregate) => Ok(array(store.aggregate(aggregate).await?)),
+            Parsed::Write(write) => {
+                let outcome = store.write(vec![write]).await?.pop().unwrap_or_default();
+                Ok(answer(&call.name, outcome))
             }
-            _ => {
-                let operation = write(name, &arguments, &access)?;
-                let outcome = store.write(vec![Write { namespace, operation, guard }]).await?.pop().unwrap_or_default();
-                Ok(answer(name, outcome))
+            Parsed::Administer => {
+                let Call { namespace, name, arguments } = &call;
+                let arguments = Arguments::new(name, arguments, takes(name)?)?;
+                self.administer(store, name, namespace.clone(), &arguments).await
             }
         }
     }

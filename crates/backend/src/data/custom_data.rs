@@ -11,7 +11,7 @@ use bson::{
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::Filter;
+use query::{Filter, Path, PathFilter, Predicate, TypeSet};
 use serde_json::value::RawValue;
 use store::{Find, Index, Store};
 
@@ -112,8 +112,11 @@ impl CustomData {
     }
 }
 
-/// The query for the documents that have a user's id.
+/// The query for the first document that has a user's id in the field itself. Documents that only list it in an array are
+/// left out by the store, so that nobody can make another user's log-in read many of them into memory.
 fn find_of(configuration: &definition::CustomUserData, id: RawBson) -> Find {
-    let filter = Filter::equals(configuration.user_id_field.as_str(), id);
-    Find::new(configuration.namespace.clone(), filter)
+    let field = configuration.user_id_field.as_str();
+    let listed = Filter::Path(PathFilter { path: Path::new(field), predicate: Predicate::Type(TypeSet::of_arrays()) });
+    let filter = Filter::And(vec![Filter::equals(field, id), Filter::Not(Box::new(listed))]);
+    Find { limit: Some(1), ..Find::new(configuration.namespace.clone(), filter) }
 }

@@ -10,22 +10,27 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     arguments::{Arguments, invalid},
-    collection::{Access, Call},
+    collection::{Access, Call, Collections},
 };
-use crate::{Backend, Result, auth::Claim, rules::RuleSet};
+use crate::{Backend, Error, Result, auth::Claim, rules::RuleSet};
 
 /// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
+
+/// Steps that looking at changes may take where they are waited for, before it moves to another thread.
+const INLINE_STEPS: u64 = 20_000;
 
 /// Somebody who follows a collection.
 #[derive(Debug)]
 pub struct Watcher {
     stream: Box<dyn ChangeStream>,
     /// What has come and has not been looked at.
-    changes: Vec<Arc<ChangeEvent>>,
+    changes: Arc<[Arc<ChangeEvent>]>,
     /// The place after all that has been looked at.
     position: Option<ResumeToken>,
-    selection: Selection,
+    selection: Arc<Selection>,
+    /// What looking at the changes that come together may cost.
+    limits: Collections,
     viewer: Viewer,
     check_at: Instant,
 }
@@ -57,9 +62,20 @@ pub(crate) enum Viewer {
 }
 
 impl Selection {
-    /// Reads `{ ids, filter, resumeAfter }` of a call.
-    pub(crate) fn read(call: &Call<'_>, access: &Access, variables: &Variables) -> Result<Self> {
-        let arguments = Arguments::new(call.name, call.arguments, super::collection::takes(call.name)?)?;
+    /// Reads `{ ids, filter, resumeAfter }` of a call, on another thread if it is large.
+    pub(crate) async fn read(
+        call: Call,
+        access: &Access,
+        variables: Variables,
+        collections: &Collections,
+    ) -> Result<(Call, Self)> {
+        let (access, budget) = (access.clone(), collections.budget(access));
+        collections.apart(call, budget, move |call| Self::read_here(call, &access, &variables)).await
+    }
+
+    fn read_here(call: &Call, access: &Access, variables: &Variables) -> Result<Self> {
+        query::validate(&call.arguments)?;
+        let arguments = Arguments::new(&call.name, &call.arguments, super::collection::takes(&call.name)?)?;
         let ids = arguments.array("ids")?.map(|ids| {
             let keys = ids.into_iter().map(|id| id.map(encode_key).map_err(|error| invalid(error.to_string())));
             keys.collect::<Result<HashSet<_>>>()
@@ -75,21 +91,45 @@ impl Selection {
     fn has(&self, event: &ChangeEvent) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&encode_key(event.id())))
     }
+
+    /// The events that are asked for and may be seen.
+    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access) -> Result<Vec<RawDocumentBuf>> {
+        let mut events = Vec::new();
+        for change in changes.iter().filter(|change| self.has(change)) {
+            if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
+                continue;
+            }
+            let event = change.to_document();
+            if self.filter.try_matches(&event)? {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
 }
 
 impl Watcher {
     /// Begins to follow the collection of a call.
     pub(crate) async fn begin(
         store: &dyn Store,
-        call: Call<'_>,
+        call: Call,
         mut selection: Selection,
         viewer: Viewer,
+        limits: Collections,
     ) -> Result<Self> {
         let is_judged = matches!(viewer, Viewer::User { .. });
         let watch = Watch { namespace: call.namespace, after: selection.after.take(), is_judged };
         let stream = store.watch(watch).await?;
-        let (changes, position) = (Vec::new(), stream.position());
-        Ok(Self { stream, changes, position, selection, viewer, check_at: Instant::now() + SESSION_CHECK })
+        let (changes, position) = (Arc::from([]), stream.position());
+        Ok(Self {
+            stream,
+            changes,
+            position,
+            selection: Arc::new(selection),
+            limits,
+            viewer,
+            check_at: Instant::now() + SESSION_CHECK,
+        })
     }
 
     /// Waits for the next events that the viewer may see, at least one. What is given up before it is done loses nothing.
@@ -101,28 +141,19 @@ impl Watcher {
         loop {
             if self.changes.is_empty() {
                 match &self.viewer {
-                    Viewer::System => self.changes = self.stream.next().await?,
+                    Viewer::System => self.changes = self.stream.next().await?.into(),
                     Viewer::User { .. } => {
                         if let Ok(changes) = timeout_at(self.check_at, self.stream.next()).await {
-                            self.changes = changes?;
+                            self.changes = changes?.into();
                         }
                     }
                 }
             }
             // As both are now: whoever may not see any more, or is nobody any more, is told nothing more.
             let access = self.access().await?;
-            let changes = std::mem::take(&mut self.changes);
+            let events = select(self.limits, &self.selection, &self.changes, access).await?;
+            self.changes = Arc::from([]);
             self.position = self.stream.position();
-            let mut events = Vec::new();
-            for change in changes.iter().filter(|change| self.selection.has(change)) {
-                if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
-                    continue;
-                }
-                let event = change.to_document();
-                if self.selection.filter.try_matches(&event)? {
-                    events.push(event);
-                }
-            }
             if !events.is_empty() {
                 return Ok(events);
             }
@@ -144,4 +175,26 @@ impl Watcher {
             }
         }
     }
+}
+
+/// The events of what has come: selected here if that is a small matter, else on another thread.
+async fn select(
+    limits: Collections,
+    selection: &Arc<Selection>,
+    changes: &Arc<[Arc<ChangeEvent>]>,
+    access: Access,
+) -> Result<Vec<RawDocumentBuf>> {
+    let budget = limits.budget(&access);
+    let attempt = budget.attempt(INLINE_STEPS);
+    let events = attempt.enter(|| selection.select(changes, &access));
+    if !attempt.is_exhausted() {
+        return events;
+    }
+    let (selection, changes, within) = (Arc::clone(selection), Arc::clone(changes), budget.clone());
+    let waiting = budget.cancel_on_drop();
+    let apart = tokio::task::spawn_blocking(move || within.enter(|| selection.select(&changes, &access)));
+    let events = apart.await.map_err(Error::internal)?;
+    waiting.disarm();
+    budget.check()?;
+    events
 }

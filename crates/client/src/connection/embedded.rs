@@ -10,10 +10,7 @@ use backend::{
     Backend, Definition, Environment, Options, Request, Response, StoreAddress, Watcher, definition::Problem,
     request::CallFunction,
 };
-use bson::{
-    RawBson,
-    raw::{RawDocument, RawDocumentBuf},
-};
+use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::{Connection, EventStream};
@@ -102,7 +99,7 @@ impl Embedded {
     ///
     /// # Errors
     /// As the backend says.
-    pub async fn call_as_system(&self, service: &str, name: &str, arguments: &RawDocument) -> Result<RawBson> {
+    pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         Ok(self.backend.call_as_system(service, name, arguments).await?)
     }
 
@@ -110,7 +107,7 @@ impl Embedded {
     ///
     /// # Errors
     /// As the backend says.
-    pub async fn watch_as_system(&self, service: &str, arguments: &RawDocument) -> Result<Box<dyn EventStream>> {
+    pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Box<dyn EventStream>> {
         Ok(Box::new(self.backend.watch_as_system(service, arguments).await?))
     }
 
