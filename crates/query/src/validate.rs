@@ -1,0 +1,390 @@
+//! The check of everything that comes from outside: after it, every part of this project, the JavaScript decoder and
+//! other drivers can read a document, and all of them read the same.
+
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, RandomState},
+};
+
+use bson::raw::RawDocument;
+
+use crate::{Error, ErrorCode, Result, budget, document::MAX_NESTING_DEPTH};
+
+/// The options that a regular expression can have in MongoDB.
+const REGEX_OPTIONS: &str = "imsux";
+
+/// Documents of up to this many fields compare their names pairwise; larger ones use a hash table.
+const FEW_NAMES: usize = 16;
+
+/// The longest path in a message, in bytes.
+const MAX_SHOWN_PATH: usize = 200;
+
+/// Names that stand for a type in Extended JSON, where a document with such a field could not be read.
+const EXTENDED_JSON_NAMES: [&str; 17] = [
+    "$binary",
+    "$code",
+    "$date",
+    "$dbPointer",
+    "$maxKey",
+    "$minKey",
+    "$numberDecimal",
+    "$numberDouble",
+    "$numberInt",
+    "$numberLong",
+    "$oid",
+    "$regularExpression",
+    "$scope",
+    "$symbol",
+    "$timestamp",
+    "$undefined",
+    "$uuid",
+];
+
+/// Checks a document from outside, or one that a pipeline has made, in one pass:
+///
+/// - it is BSON throughout, with valid UTF-8 and nesting up to [`MAX_NESTING_DEPTH`];
+/// - no document in it, at any depth, has two fields of one name;
+/// - regular expressions have only the options `imsux`, in any order;
+/// - no field has a name that Extended JSON keeps for a type (`$oid`), and `$regex` with `$options` is one that can be read.
+///
+/// The names of an array's items are not looked at, and data of a binary subtype may have any length.
+///
+/// # Errors
+/// `InvalidBSON` (22), `Overflow` (15) for the nesting, `BadValue` (2) for a name that is there twice, 51108 for an option,
+/// `DollarPrefixedFieldName` (52), each with the field's path; and as [`budget::charge`].
+pub fn validate(document: &RawDocument) -> Result<()> {
+    check(document, true)
+}
+
+/// Checks that a stored document is BSON throughout, with valid UTF-8 and bounded nesting, and nothing more: what an
+/// earlier version or another program stored is not damaged because [`validate`] refuses it today.
+///
+/// # Errors
+/// As [`validate`]'s for the form.
+pub fn validate_form(document: &RawDocument) -> Result<()> {
+    check(document, false)
+}
+
+fn check(document: &RawDocument, is_strict: bool) -> Result<()> {
+    Check { is_strict }.fields(document.as_bytes(), Kind::Document, 1).map_err(|fault| fault.into_error())
+}
+
+/// What is wrong, and the way to it from the inside out.
+struct Fault {
+    error: Error,
+    path: Vec<String>,
+}
+
+type Checked<T> = std::result::Result<T, Box<Fault>>;
+
+impl From<Error> for Box<Fault> {
+    fn from(error: Error) -> Self {
+        Self::new(Fault { error, path: Vec::new() })
+    }
+}
+
+impl Fault {
+    fn into_error(self) -> Error {
+        let mut path = String::new();
+        for part in self.path.iter().rev() {
+            if path.len() + part.len() > MAX_SHOWN_PATH {
+                path.push('…');
+                break;
+            }
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(part);
+        }
+        let mut error = self.error;
+        // The document itself has no path.
+        let place = if self.path.is_empty() { format!(" at '{PATH}'") } else { PATH.to_owned() };
+        error.message = error.message.replace(&place, &path);
+        error
+    }
+}
+
+/// Stands for the path in the message of a fault, which is only known when the fault has come all the way out. BSON
+/// names cannot hold it.
+const PATH: &str = "\0";
+
+fn malformed(what: &str) -> Box<Fault> {
+    Error::new(ErrorCode::InvalidBson, format!("invalid BSON: {what} at '{PATH}'")).into()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Document,
+    Array,
+}
+
+#[derive(Clone, Copy)]
+struct Check {
+    is_strict: bool,
+}
+
+impl Check {
+    /// The elements of a document, whose bytes are known to be as many as its length says.
+    fn fields(self, document: &[u8], kind: Kind, depth: usize) -> Checked<()> {
+        if depth > MAX_NESTING_DEPTH {
+            let message = format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}");
+            return Err(Error::new(ErrorCode::Overflow, message).into());
+        }
+        let mut names = (self.is_strict && kind == Kind::Document).then(|| Names::new(document));
+        // The frame has been checked: a length of five at least, and a NUL byte at the end.
+        let end = document.len() - 1;
+        let (mut position, mut index) = (4, 0_usize);
+        while position < end {
+            budget::charge(1)?;
+            let type_byte = document[position];
+            let name = cstring(&document[position + 1..end]).ok_or_else(|| malformed("a name that is not text"))?;
+            let start = position + 1 + name.len() + 1;
+            let checked = self.value(type_byte, &document[start..end], depth).and_then(|size| {
+                if let Some(names) = &mut names {
+                    if names.add(position + 1, name)? {
+                        return Err(Error::bad_value(format!("the field '{PATH}' is there twice")).into());
+                    }
+                    if name.starts_with('$') {
+                        operator(name, type_byte, &document[start..start + size])?;
+                    }
+                }
+                Ok(size)
+            });
+            match checked {
+                Ok(size) => position = start + size,
+                Err(mut fault) => {
+                    fault.path.push(match kind {
+                        Kind::Document => name.to_owned(),
+                        Kind::Array => index.to_string(),
+                    });
+                    return Err(fault);
+                }
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// The size of a value that the bytes begin with.
+    fn value(self, type_byte: u8, bytes: &[u8], depth: usize) -> Checked<usize> {
+        let size = match type_byte {
+            // undefined, null, minKey, maxKey
+            0x06 | 0x0a | 0xff | 0x7f => 0,
+            0x08 => match bytes.first() {
+                Some(0 | 1) => 1,
+                _ => return Err(malformed("a boolean that is neither 0 nor 1")),
+            },
+            0x10 => 4,
+            // double, date, timestamp, long
+            0x01 | 0x09 | 0x11 | 0x12 => 8,
+            0x07 => 12,
+            0x13 => 16,
+            // string, code, symbol
+            0x02 | 0x0d | 0x0e => text(bytes)?.1,
+            0x03 | 0x04 => {
+                let document = frame(bytes)?;
+                self.fields(document, if type_byte == 0x03 { Kind::Document } else { Kind::Array }, depth + 1)?;
+                document.len()
+            }
+            0x05 => binary(bytes)?,
+            0x0b => self.regex(bytes)?,
+            // DBPointer
+            0x0c => text(bytes)?.1 + 12,
+            0x0f => self.code_with_scope(bytes, depth)?,
+            _ => return Err(malformed(&format!("there is no type {type_byte:#04x}"))),
+        };
+        if size > bytes.len() { Err(malformed("a value that is longer than its document")) } else { Ok(size) }
+    }
+
+    fn regex(self, bytes: &[u8]) -> Checked<usize> {
+        let not_text = || malformed("a regular expression that is not text");
+        let pattern = cstring(bytes).ok_or_else(not_text)?;
+        let options = cstring(&bytes[pattern.len() + 1..]).ok_or_else(not_text)?;
+        budget::charge_bytes(pattern.len())?;
+        if self.is_strict {
+            regex_options(options)?;
+        }
+        Ok(pattern.len() + 1 + options.len() + 1)
+    }
+
+    fn code_with_scope(self, bytes: &[u8], depth: usize) -> Checked<usize> {
+        let wrong = || malformed("code with a scope of another length");
+        let bytes = length(bytes).and_then(|length| bytes.get(..length)).ok_or_else(wrong)?;
+        let (_, size) = text(bytes.get(4..).ok_or_else(wrong)?)?;
+        let rest = &bytes[4 + size..];
+        let scope = frame(rest)?;
+        if scope.len() != rest.len() {
+            return Err(wrong());
+        }
+        self.fields(scope, Kind::Document, depth + 1)?;
+        Ok(bytes.len())
+    }
+}
+
+/// A field whose name begins with a dollar sign: no value of Extended JSON, and a regular expression only if it is one.
+fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
+    match name {
+        "$regex" => match type_byte {
+            0x02 if !text(value)?.0.contains('\0') => Ok(()),
+            0x0b => Ok(()),
+            _ => Err(Error::bad_value(format!("$regex has to be a string at '{PATH}'")).into()),
+        },
+        "$options" if type_byte == 0x02 => regex_options(text(value)?.0),
+        name if EXTENDED_JSON_NAMES.contains(&name) => Err(Error::new(
+            ErrorCode::DollarPrefixedFieldName,
+            format!("the field '{PATH}' has a name that Extended JSON keeps for a type"),
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+fn regex_options(options: &str) -> Checked<()> {
+    match options.chars().find(|&flag| !REGEX_OPTIONS.contains(flag)) {
+        None => Ok(()),
+        Some(flag) => {
+            let mut message = String::from("invalid flag in regex options: ");
+            let _ = write!(message, "{} at '{PATH}'", flag.escape_debug());
+            Err(Error::location(51108, message).into())
+        }
+    }
+}
+
+/// Text up to a NUL byte.
+fn cstring(bytes: &[u8]) -> Option<&str> {
+    std::ffi::CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
+}
+
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = i32::from_le_bytes(*bytes.first_chunk()?);
+    usize::try_from(length).ok()
+}
+
+/// Text behind its length, and how long both are.
+fn text(bytes: &[u8]) -> Checked<(&str, usize)> {
+    let wrong = || malformed("text of another length than it says");
+    let length = length(bytes).filter(|&length| length > 0).ok_or_else(wrong)?;
+    let (last, text) = bytes.get(4..4 + length).and_then(<[u8]>::split_last).ok_or_else(wrong)?;
+    if *last != 0 {
+        return Err(wrong());
+    }
+    budget::charge_bytes(text.len())?;
+    let text = std::str::from_utf8(text).map_err(|_| malformed("text that is not UTF-8"))?;
+    Ok((text, 4 + length))
+}
+
+fn binary(bytes: &[u8]) -> Checked<usize> {
+    const OLD: u8 = 2;
+    let wrong = || malformed("binary data of another length than it says");
+    let size = length(bytes).ok_or_else(wrong)?;
+    let data = bytes.get(5..5 + size).ok_or_else(wrong)?;
+    // The old subtype repeats the length inside.
+    if bytes[4] == OLD && length(data) != Some(size.wrapping_sub(4)) {
+        return Err(wrong());
+    }
+    Ok(5 + size)
+}
+
+/// The bytes of the document that these begin with.
+fn frame(bytes: &[u8]) -> Checked<&[u8]> {
+    let wrong = || malformed("a document of another length than it says");
+    let document = length(bytes).filter(|&length| length >= 5).and_then(|length| bytes.get(..length));
+    document.filter(|document| document.ends_with(&[0])).ok_or_else(wrong)
+}
+
+/// The names in a document so far. Few need no memory, and many no more than four to eight bytes each.
+struct Names<'a> {
+    document: &'a [u8],
+    few: [&'a str; FEW_NAMES],
+    count: usize,
+    many: Option<Table>,
+}
+
+/// An open hash table of where names begin; zero is a free slot.
+struct Table {
+    slots: Vec<u32>,
+    /// With a key of its own, so that no document can be made for its names to collide.
+    hasher: RandomState,
+}
+
+impl<'a> Names<'a> {
+    fn new(document: &'a [u8]) -> Self {
+        Self { document, few: [""; FEW_NAMES], count: 0, many: None }
+    }
+
+    /// Adds a name; true if it is there already.
+    fn add(&mut self, at: usize, name: &'a str) -> Result<bool> {
+        let Some(table) = &mut self.many else {
+            if self.few[..self.count].contains(&name) {
+                return Ok(true);
+            }
+            if self.count < FEW_NAMES {
+                self.few[self.count] = name;
+                self.count += 1;
+                return Ok(false);
+            }
+            return self.begin_table(at, name);
+        };
+        budget::charge(1)?;
+        if (self.count + 1) * 2 > table.slots.len() {
+            budget::charge(self.count as u64)?;
+            table.grow(self.document);
+        }
+        self.count += 1;
+        Ok(table.add(self.document, at, name))
+    }
+
+    #[cold]
+    fn begin_table(&mut self, at: usize, name: &'a str) -> Result<bool> {
+        let mut table = Table { slots: vec![0; FEW_NAMES * 4], hasher: RandomState::new() };
+        // A name's place is how far it is from the document's first byte.
+        let start = self.document.as_ptr() as usize;
+        for few in self.few {
+            table.add(self.document, few.as_ptr() as usize - start, few);
+        }
+        self.count += 1;
+        let is_there = table.add(self.document, at, name);
+        self.many = Some(table);
+        Ok(is_there)
+    }
+}
+
+impl Table {
+    fn add(&mut self, document: &[u8], at: usize, name: &str) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.hash_one(name.as_bytes()) as usize & mask;
+        loop {
+            match self.slots[slot] {
+                0 => {
+                    // A document is shorter than 2 GiB.
+                    self.slots[slot] = at as u32;
+                    return false;
+                }
+                other if name_at(document, other) == name.as_bytes() => return true,
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, document: &[u8]) {
+        let size = self.slots.len() * 4;
+        for at in std::mem::replace(&mut self.slots, vec![0; size]) {
+            if at != 0 {
+                let mut slot = self.hasher.hash_one(name_at(document, at)) as usize & (size - 1);
+                while self.slots[slot] != 0 {
+                    slot = (slot + 1) & (size - 1);
+                }
+                self.slots[slot] = at;
+            }
+        }
+    }
+}
+
+fn name_at(document: &[u8], at: u32) -> &[u8] {
+    std::ffi::CStr::from_bytes_until_nul(&document[at as usize..]).map_or(&[], std::ffi::CStr::to_bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
