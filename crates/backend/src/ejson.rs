@@ -1,6 +1,7 @@
 //! MongoDB Extended JSON v2 (<https://github.com/mongodb/specifications/blob/master/source/extended-json.md>): written in
 //! its canonical flavour, which keeps every type and which all clients can read, and read in any flavour.
 
+mod names;
 mod read;
 mod write;
 

@@ -10,6 +10,7 @@ use bson::{
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::names;
 use crate::{Error, ErrorCode, Result};
 
 /// How deep JSON may be nested: as deep as a document, and what it comes in, and what its values are wrapped in.
@@ -37,7 +38,7 @@ pub enum Json<'a> {
 /// JSON, as deep as documents may be.
 ///
 /// # Errors
-/// Where it is none, with the place; nothing of what it holds is told.
+/// If it is not JSON, with the place; if a name is there twice in one object, with its path. No values are told.
 pub fn read(json: &[u8]) -> Result<Json<'_>> {
     let refused = |message: String| Error::new(ErrorCode::BadRequest, message);
     // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
@@ -48,7 +49,12 @@ pub fn read(json: &[u8]) -> Result<Json<'_>> {
     parser.disable_recursion_limit();
     let value = Json::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
     // The position tells enough.
-    value.map_err(|error| refused(format!("this is not JSON: line {}, column {}", error.line(), error.column())))
+    let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    let value = value.map_err(|error| refused(format!("this is not JSON: {}", place(error))))?;
+    match names::find_twice(&value) {
+        Some(path) => Err(refused(format!("the field '{path}' is there twice"))),
+        None => Ok(value),
+    }
 }
 
 /// How deep brackets are nested.
@@ -71,10 +77,10 @@ fn depth(json: &[u8]) -> usize {
 }
 
 impl<'a> Json<'a> {
-    /// A member of an object; of two of one name the last.
+    /// A member of an object.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().rfind(|(name, _)| name == key).map(|(_, value)| value),
+            Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -83,7 +89,7 @@ impl<'a> Json<'a> {
     pub fn remove(&mut self, key: &str) -> Option<Self> {
         match self {
             Self::Object(members) => {
-                let place = members.iter().rposition(|(name, _)| name == key)?;
+                let place = members.iter().position(|(name, _)| name == key)?;
                 Some(members.remove(place).1)
             }
             _ => None,
@@ -226,7 +232,11 @@ fn unwrap_one(key: &str, value: Json<'_>) -> Option<RawBson> {
         "$oid" => RawBson::ObjectId(ObjectId::parse_str(value.as_str()?).ok()?),
         "$regularExpression" => {
             let part = |key| value.get(key)?.as_str()?.to_owned().try_into().ok();
-            RawBson::RegularExpression(Regex { pattern: part("pattern")?, options: part("options")? })
+            let options: CString = part("options")?;
+            if options.as_str().contains(|flag| !"imsux".contains(flag)) {
+                return None;
+            }
+            RawBson::RegularExpression(Regex { pattern: part("pattern")?, options })
         }
         "$symbol" => RawBson::Symbol(text()?),
         "$timestamp" => {

@@ -114,8 +114,28 @@ fn what_is_not_extended_json_is_refused_and_not_shown() {
         r#"{"$code":"f","$scope":5}"#,
         r#"{"$minKey":2}"#,
         r#"{"nul\u0000":1}"#,
+        r#"{"$regularExpression":{"pattern":"secret","options":"q"}}"#,
+        r#"{"a":[{"$regularExpression":{"pattern":"secret","options":"I"}}]}"#,
     ] {
         let error = read(json.as_bytes()).unwrap().into_bson().unwrap_err();
         assert_eq!(error.message, "the value is not valid Extended JSON", "{json}");
+    }
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused_at_any_depth() {
+    let many = (0..1000).map(|number| format!("\"n{number}\":{number}")).collect::<Vec<_>>().join(",");
+    for (json, path) in [
+        (r#"{"name":"a","service":1,"name":"b"}"#.to_owned(), "name"),
+        (r#"{"a":1,"\u0061":2}"#.to_owned(), "a"),
+        (r#"[1,{"a":[{},{"b":{"x":1,"y":2,"x":1}}]}]"#.to_owned(), "1.a.1.b.x"),
+        (r#"{"$numberInt":"1","$numberInt":"2"}"#.to_owned(), "$numberInt"),
+        (format!(r#"{{"many":{{{many},"n500":1}}}}"#), "many.n500"),
+    ] {
+        let error = read(json.as_bytes()).unwrap_err();
+        assert_eq!(error.message, format!("the field '{path}' is there twice"), "{json}");
+    }
+    for json in [r#"{"a":{"a":1},"b":[{"a":1},{"a":1}],"A":1}"#.to_owned(), format!("{{{many}}}")] {
+        read(json.as_bytes()).unwrap();
     }
 }
