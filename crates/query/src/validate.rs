@@ -8,7 +8,10 @@ use std::{
 
 use bson::raw::RawDocument;
 
-use crate::{Error, ErrorCode, Result, budget, document::MAX_NESTING_DEPTH};
+use crate::{
+    Error, ErrorCode, Result, budget,
+    document::{MAX_NESTING_DEPTH, elements},
+};
 
 /// The options that a regular expression can have in MongoDB.
 const REGEX_OPTIONS: &str = "imsux";
@@ -45,7 +48,8 @@ const EXTENDED_JSON_NAMES: [&str; 17] = [
 /// - it is BSON throughout, with valid UTF-8 and nesting up to [`MAX_NESTING_DEPTH`];
 /// - no document in it, at any depth, has two fields of one name;
 /// - regular expressions have only the options `imsux`, in any order;
-/// - no field has a name that Extended JSON keeps for a type (`$oid`), and `$regex` with `$options` is one that can be read.
+/// - no field has a name that Extended JSON keeps for a type (`$oid`), and no path leads to one;
+/// - `$regex` and `$options` make a regular expression that can be read.
 ///
 /// The names of an array's items are not looked at, and data of a binary subtype may have any length.
 ///
@@ -144,7 +148,7 @@ impl Check {
                     if names.add(position + 1, name)? {
                         return Err(Error::bad_value(format!("the field '{PATH}' is there twice")).into());
                     }
-                    if name.starts_with('$') {
+                    if name.contains('$') {
                         operator(name, type_byte, &document[start..start + size])?;
                     }
                 }
@@ -221,7 +225,8 @@ impl Check {
     }
 }
 
-/// A field whose name begins with a dollar sign: no value of Extended JSON, and a regular expression only if it is one.
+/// A field with a dollar sign in its name: no value of Extended JSON, nor a path to one, and a regular expression only if
+/// it is one.
 fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
     match name {
         "$regex" => match type_byte {
@@ -230,13 +235,24 @@ fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
             _ => Err(Error::bad_value(format!("$regex has to be a string at '{PATH}'")).into()),
         },
         "$options" if type_byte == 0x02 => regex_options(text(value)?.0),
-        name if EXTENDED_JSON_NAMES.contains(&name) => Err(Error::new(
-            ErrorCode::DollarPrefixedFieldName,
-            format!("the field '{PATH}' has a name that Extended JSON keeps for a type"),
-        )
-        .into()),
+        // Its values are paths, too.
+        "$rename" if type_byte == 0x03 => RawDocument::from_bytes(value).map_or(Ok(()), |renamed| {
+            let mut paths = elements(renamed).filter_map(|(_, path)| path.as_str());
+            if paths.any(is_of_extended_json) { Err(of_extended_json()) } else { Ok(()) }
+        }),
+        name if is_of_extended_json(name) => Err(of_extended_json()),
         _ => Ok(()),
     }
+}
+
+/// Whether a name, or a path, has a part that stands for a type in Extended JSON.
+fn is_of_extended_json(name: &str) -> bool {
+    name.contains('$') && name.split('.').any(|part| EXTENDED_JSON_NAMES.contains(&part))
+}
+
+fn of_extended_json() -> Box<Fault> {
+    let message = format!("the field '{PATH}' has a name that Extended JSON keeps for a type");
+    Error::new(ErrorCode::DollarPrefixedFieldName, message).into()
 }
 
 fn regex_options(options: &str) -> Checked<()> {
