@@ -308,7 +308,7 @@ fn frame(bytes: &[u8]) -> Checked<&[u8]> {
     document.filter(|document| document.ends_with(&[0])).ok_or_else(wrong)
 }
 
-/// The names in a document so far. Few need no memory, and many no more than four to eight bytes each.
+/// The names in a document so far. Few need no memory, and many 10 to 22 bytes each.
 struct Names<'a> {
     document: &'a [u8],
     few: [&'a str; FEW_NAMES],
@@ -316,20 +316,14 @@ struct Names<'a> {
     many: Option<Table>,
 }
 
-/// An open hash table of where names begin; zero is a free slot.
-struct Table {
-    slots: Vec<u32>,
-    /// With a key of its own, so that no document can be made for its names to collide.
-    hasher: RandomState,
-}
-
 impl<'a> Names<'a> {
     fn new(document: &'a [u8]) -> Self {
         Self { document, few: [""; FEW_NAMES], count: 0, many: None }
     }
 
-    /// Adds a name; true if it is there already.
+    /// Adds a name that begins at a place in the document; true if it is there already.
     fn add(&mut self, at: usize, name: &'a str) -> Result<bool> {
+        let document = self.document;
         let Some(table) = &mut self.many else {
             if self.few[..self.count].contains(&name) {
                 return Ok(true);
@@ -339,66 +333,68 @@ impl<'a> Names<'a> {
                 self.count += 1;
                 return Ok(false);
             }
-            return self.begin_table(at, name);
+            let mut table = Table::new();
+            // A name's place is its distance from the document's first byte.
+            let place = |name: &str| name.as_ptr() as usize - document.as_ptr() as usize;
+            for few in self.few {
+                table.add(document, place(few), few);
+            }
+            return Ok(self.many.insert(table).add(document, at, name));
         };
         budget::charge(1)?;
-        if (self.count + 1) * 2 > table.slots.len() {
-            budget::charge(self.count as u64)?;
-            table.grow(self.document);
-        }
-        self.count += 1;
-        Ok(table.add(self.document, at, name))
+        Ok(table.add(document, at, name))
     }
+}
 
-    #[cold]
-    fn begin_table(&mut self, at: usize, name: &'a str) -> Result<bool> {
-        let mut table = Table { slots: vec![0; FEW_NAMES * 4], hasher: RandomState::new() };
-        // A name's place is how far it is from the document's first byte.
-        let start = self.document.as_ptr() as usize;
-        for few in self.few {
-            table.add(self.document, few.as_ptr() as usize - start, few);
-        }
-        self.count += 1;
-        let is_there = table.add(self.document, at, name);
-        self.many = Some(table);
-        Ok(is_there)
-    }
+/// An open hash table of names by the places where they begin.
+struct Table {
+    /// The hash and the place; no name is at place zero, which is a free slot's.
+    slots: Vec<(u32, u32)>,
+    count: usize,
+    /// With a key of its own, so that no document can be made whose names collide.
+    hasher: RandomState,
 }
 
 impl Table {
+    fn new() -> Self {
+        Self { slots: vec![(0, 0); FEW_NAMES * 4], count: 0, hasher: RandomState::new() }
+    }
+
     fn add(&mut self, document: &[u8], at: usize, name: &str) -> bool {
+        if (self.count + 1) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+        let hash = self.hasher.hash_one(name.as_bytes()) as u32;
+        let is_name =
+            |at: u32| document[at as usize..].strip_prefix(name.as_bytes()).is_some_and(|end| end.first() == Some(&0));
         let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.hash_one(name.as_bytes()) as usize & mask;
+        let mut slot = hash as usize & mask;
         loop {
             match self.slots[slot] {
-                0 => {
-                    // A document is shorter than 2 GiB.
-                    self.slots[slot] = at as u32;
-                    return false;
-                }
-                other if name_at(document, other) == name.as_bytes() => return true,
+                (_, 0) => break,
+                (other, at) if other == hash && is_name(at) => return true,
                 _ => slot = (slot + 1) & mask,
             }
         }
+        // A document is shorter than 2 GiB.
+        self.slots[slot] = (hash, at as u32);
+        self.count += 1;
+        false
     }
 
     #[cold]
-    fn grow(&mut self, document: &[u8]) {
-        let size = self.slots.len() * 4;
-        for at in std::mem::replace(&mut self.slots, vec![0; size]) {
+    fn grow(&mut self) {
+        let mask = self.slots.len() * 2 - 1;
+        for (hash, at) in std::mem::replace(&mut self.slots, vec![(0, 0); mask + 1]) {
             if at != 0 {
-                let mut slot = self.hasher.hash_one(name_at(document, at)) as usize & (size - 1);
-                while self.slots[slot] != 0 {
-                    slot = (slot + 1) & (size - 1);
+                let mut slot = hash as usize & mask;
+                while self.slots[slot].1 != 0 {
+                    slot = (slot + 1) & mask;
                 }
-                self.slots[slot] = at;
+                self.slots[slot] = (hash, at);
             }
         }
     }
-}
-
-fn name_at(document: &[u8], at: u32) -> &[u8] {
-    std::ffi::CStr::from_bytes_until_nul(&document[at as usize..]).map_or(&[], std::ffi::CStr::to_bytes)
 }
 
 #[cfg(test)]

@@ -279,6 +279,7 @@ proptest! {
 /// `cargo test --release -p userkeep-query -- --ignored --nocapture cost_of_a_document`
 #[test]
 #[ignore = "measures"]
+#[allow(clippy::print_stderr)]
 fn cost_of_a_document() {
     let usual = rawdoc! {
         "database": "db", "collection": "c",
