@@ -45,5 +45,5 @@ pub use regex::Regex;
 pub use sort::Sort;
 pub use types::TypeSet;
 pub use update::{Environment, Update, prepare_insert};
-pub use validate::{validate, validate_form};
+pub use validate::{validate, validate_form, validate_names};
 pub use variables::Variables;

@@ -57,7 +57,7 @@ const EXTENDED_JSON_NAMES: [&str; 17] = [
 /// `InvalidBSON` (22), `Overflow` (15) for the nesting, `BadValue` (2) for a name that is there twice, 51108 for an option,
 /// `DollarPrefixedFieldName` (52), each with the field's path; and as [`budget::charge`].
 pub fn validate(document: &RawDocument) -> Result<()> {
-    check(document, true)
+    Check { names: true, values: true }.document(document)
 }
 
 /// Checks that a stored document is BSON throughout, with valid UTF-8 and bounded nesting, and nothing more: what an
@@ -66,11 +66,16 @@ pub fn validate(document: &RawDocument) -> Result<()> {
 /// # Errors
 /// As [`validate`]'s for the form.
 pub fn validate_form(document: &RawDocument) -> Result<()> {
-    check(document, false)
+    Check { names: false, values: false }.document(document)
 }
 
-fn check(document: &RawDocument, is_strict: bool) -> Result<()> {
-    Check { is_strict }.fields(document.as_bytes(), Kind::Document, 1).map_err(|fault| fault.into_error())
+/// Checks that no document in it, at any depth, has two fields of one name: of what was made of something that was
+/// checked.
+///
+/// # Errors
+/// `BadValue` (2) with the path; as [`validate_form`] and [`budget::charge`].
+pub fn validate_names(document: &RawDocument) -> Result<()> {
+    Check { names: true, values: false }.document(document)
 }
 
 /// What is wrong, and the way to it from the inside out.
@@ -124,17 +129,24 @@ enum Kind {
 
 #[derive(Clone, Copy)]
 struct Check {
-    is_strict: bool,
+    /// Whether a name may be there once only.
+    names: bool,
+    /// Whether options of regular expressions, and names that Extended JSON keeps, are checked.
+    values: bool,
 }
 
 impl Check {
+    fn document(self, document: &RawDocument) -> Result<()> {
+        self.fields(document.as_bytes(), Kind::Document, 1).map_err(|fault| fault.into_error())
+    }
+
     /// The elements of a document, whose bytes are known to be as many as its length says.
     fn fields(self, document: &[u8], kind: Kind, depth: usize) -> Checked<()> {
         if depth > MAX_NESTING_DEPTH {
             let message = format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}");
             return Err(Error::new(ErrorCode::Overflow, message).into());
         }
-        let mut names = (self.is_strict && kind == Kind::Document).then(|| Names::new(document));
+        let mut names = (self.names && kind == Kind::Document).then(|| Names::new(document));
         // The frame has been checked: a length of five at least, and a NUL byte at the end.
         let end = document.len() - 1;
         let (mut position, mut index) = (4, 0_usize);
@@ -144,13 +156,13 @@ impl Check {
             let name = cstring(&document[position + 1..end]).ok_or_else(|| malformed("a name that is not text"))?;
             let start = position + 1 + name.len() + 1;
             let checked = self.value(type_byte, &document[start..end], depth).and_then(|size| {
-                if let Some(names) = &mut names {
-                    if names.add(position + 1, name)? {
-                        return Err(Error::bad_value(format!("the field '{PATH}' is there twice")).into());
-                    }
-                    if name.contains('$') {
-                        operator(name, type_byte, &document[start..start + size])?;
-                    }
+                if let Some(names) = &mut names
+                    && names.add(position + 1, name)?
+                {
+                    return Err(Error::bad_value(format!("the field '{PATH}' is there twice")).into());
+                }
+                if self.values && name.contains('$') && kind == Kind::Document {
+                    operator(name, type_byte, &document[start..start + size])?;
                 }
                 Ok(size)
             });
@@ -205,7 +217,7 @@ impl Check {
         let pattern = cstring(bytes).ok_or_else(not_text)?;
         let options = cstring(&bytes[pattern.len() + 1..]).ok_or_else(not_text)?;
         budget::charge_bytes(pattern.len())?;
-        if self.is_strict {
+        if self.values {
             regex_options(options)?;
         }
         Ok(pattern.len() + 1 + options.len() + 1)
