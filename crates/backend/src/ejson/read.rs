@@ -79,8 +79,11 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     if values <= MAX_TREE {
         return tree(json).map_err(not_json);
     }
+    if let Ok(Outer(members)) = serde_json::from_slice(json) {
+        return Ok(outer_object(members));
+    }
     let whole: &RawValue = serde_json::from_slice(json).map_err(not_json)?;
-    Ok(outermost(whole.get(), 0))
+    Ok(inner(whole, false))
 }
 
 fn refused(message: String) -> Error {
@@ -95,26 +98,23 @@ pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
     Ok(value)
 }
 
-/// Reads JSON text whose tree would be large: an object, and arrays right in it, with what is small in them.
-fn outermost(json: &str, level: usize) -> Json<'_> {
-    if measure(json.as_bytes()).1 <= MAX_TREE {
+/// An object whose tree would be large.
+fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>) -> Json<'a> {
+    Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true))).collect())
+}
+
+/// Reads JSON text into a tree if that is small, or else its items alone if it is an array whose items are wanted.
+fn inner(value: &RawValue, is_outer: bool) -> Json<'_> {
+    let json = value.get();
+    let is_container = json.starts_with(['{', '[']);
+    // There are not more values than bytes.
+    if !is_container || json.len() <= MAX_TREE {
         return tree(json.as_bytes()).unwrap_or(Json::Large(json));
     }
-    match json.as_bytes().first() {
-        Some(b'{') if level == 0 => match serde_json::from_str(json) {
-            Ok(Outer(members)) => Json::Object(
-                members.into_iter().map(|(Key(name), value)| (name, outermost(value.get(), level + 1))).collect(),
-            ),
-            Err(_) => Json::Large(json),
-        },
-        Some(b'[') if level == 1 => match serde_json::from_str(json) {
-            Ok(Outer(items)) => {
-                Json::Array(items.into_iter().map(|((), item)| outermost(item.get(), level + 1)).collect())
-            }
-            Err(_) => Json::Large(json),
-        },
-        _ => Json::Large(json),
+    if is_outer && let Ok(Outer(items)) = serde_json::from_str(json) {
+        return Json::Array(items.into_iter().map(|((), item)| inner(item, false)).collect());
     }
+    Json::Large(json)
 }
 
 /// How deep brackets are nested, and how many values there are at most.

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use bson::{
     Binary, Bson, DateTime, JavaScriptCodeWithScope, RawBson, Regex, Timestamp, doc,
