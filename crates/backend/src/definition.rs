@@ -4,6 +4,7 @@
 //! yet, and every key that is not known, is reported.
 
 mod files;
+mod json;
 mod providers;
 mod reader;
 mod report;
@@ -235,7 +236,10 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
             .ok()
             .and_then(|item| bson::raw::RawDocumentBuf::try_from(item.as_document()?.clone()).ok())
             .ok_or_else(|| "expected an index in Extended JSON".to_owned())
-            .and_then(|item| Index::parse(&item).map_err(|error| error.to_string()));
+            .and_then(|item| {
+                query::validate(&item).map_err(|error| error.to_string())?;
+                Index::parse(&item).map_err(|error| error.to_string())
+            });
         match index {
             Ok(index) => indexes.push(index),
             Err(message) => report.refuse(path, &format!("[{place}]"), &message),

@@ -1,10 +1,12 @@
 //! MongoDB Extended JSON v2 (<https://github.com/mongodb/specifications/blob/master/source/extended-json.md>): written in
 //! its canonical flavour, which keeps every type and which all clients can read, and read in any flavour.
 
+mod convert;
+mod names;
 mod read;
 mod write;
 
-pub use read::{Json, read};
+pub use read::{Json, read, read_stored};
 pub use write::Canonical;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use bson::raw::{CStr, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use crate::{Error, ErrorCode, Number, Result};
+use crate::Number;
 
 /// The largest document that the server stores, in bytes.
 pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
@@ -10,7 +10,7 @@ pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 /// How deeply documents and arrays may be nested, as in the server.
 pub const MAX_NESTING_DEPTH: usize = 200;
 
-/// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`] excludes.
+/// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`](crate::validate) excludes.
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
     document.iter_elements().map_while(|element| {
         let element = element.ok()?;
@@ -32,34 +32,6 @@ pub fn append<'a>(document: &mut RawDocumentBuf, key: &str, value: impl Into<Raw
     if let Ok(key) = <&CStr>::try_from(key) {
         document.append(key, value.into());
     }
-}
-
-/// Checks that bytes from outside are BSON throughout, with valid text and bounded nesting.
-///
-/// # Errors
-/// `InvalidBson` where they are not, `Overflow` where the nesting is deeper than [`MAX_NESTING_DEPTH`].
-pub fn validate(document: &RawDocument) -> Result<()> {
-    validate_at(document, 1)
-}
-
-fn validate_at(document: &RawDocument, depth: usize) -> Result<()> {
-    if depth > MAX_NESTING_DEPTH {
-        return Err(Error::new(
-            ErrorCode::Overflow,
-            format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}"),
-        ));
-    }
-    let malformed = |error: bson::error::Error| Error::new(ErrorCode::InvalidBson, format!("invalid BSON: {error}"));
-    for element in document.iter_elements() {
-        let value = element.map_err(malformed)?.value().map_err(malformed)?;
-        match value {
-            RawBsonRef::Document(inner) => validate_at(inner, depth + 1)?,
-            RawBsonRef::Array(inner) => validate_at(as_document(inner), depth + 1)?,
-            RawBsonRef::JavaScriptCodeWithScope(code) => validate_at(code.scope, depth + 1)?,
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// An array's bytes read as the document that they are, with the indexes for names.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{Problem, Severity, report::Report};
+use super::{Problem, Severity, json, report::Report};
 
 /// The text of each JSON file by its path from the definition's directory, with `/` between the parts.
 pub(super) struct Files(BTreeMap<String, String>);
@@ -47,8 +47,15 @@ impl Files {
     pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
         let mut parsed = BTreeMap::new();
         for (path, text) in &self.0 {
-            match serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) {
-                Ok(value) => {
+            match json::parse(text.trim_start_matches('\u{feff}')) {
+                Ok((value, twice)) => {
+                    for place in twice {
+                        report.refuse(
+                            path,
+                            &place,
+                            "the name is there twice, and only one of the two values would count",
+                        );
+                    }
                     parsed.insert(path.clone(), value);
                 }
                 Err(error) => report.refuse(path, "", &format!("is not JSON: {error}")),

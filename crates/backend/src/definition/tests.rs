@@ -94,6 +94,14 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         ("config.json", r#"{ "security": {} }"#.into(), ""),
         ("realm_config.json", r#"{ "allowed_request_origins": [1] }"#.into(), "$.allowed_request_origins[0]"),
         ("realm_config.json", r#"{ "name": "%(%%environment.values.name)" }"#.into(), "$.name"),
+        (rules, role(r#", "write": false, "delete": true, "write": true"#), "$.roles[0].write"),
+        (rules, role(r#", "wr\u0069te": false, "write": false"#), "$.roles[0].write"),
+        (rules, role(r#", "write": { "a": 1, "b": 2, "a": 3 }"#), "$.roles[0].write.a"),
+        (rules, role(r#", "write": { "x": { "$regularExpression": { "pattern": "a", "options": "q" } } }"#), "$.roles[0].write.x"),
+        ("auth/providers.json", r#"{ "anon-user": { "disabled": true, "disabled": false } }"#.into(), "$.anon-user.disabled"),
+        ("environments/testing.json", r#"{ "values": { "a": 1, "a": 2 } }"#.into(), "$.values.a"),
+        ("data_sources/m/d/c/indexes.json", r#"[{ "key": { "a": 1 }, "unique": false, "unique": true }]"#.into(), "$[0].unique"),
+        ("functions/config.json", r#"[{ "name": "f", "private": true, "private": false }]"#.into(), "$[0].private"),
     ];
     for (file, text, path) in cases {
         let mut files = vec![PROVIDERS];
@@ -105,6 +113,22 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         assert!(error.to_string().contains(file));
     }
     assert!(load(&[]).unwrap_err().to_string().contains("auth/providers.json"));
+}
+
+#[test]
+fn every_name_that_is_there_twice_is_named() {
+    let error = load(&[
+        PROVIDERS,
+        (
+            "data_sources/m/d/c/rules.json",
+            r#"{ "roles": [], "filters": [], "roles": [{ "name": "r", "name": "s", "apply_when": {} }] }"#,
+        ),
+        ("realm_config.json", r#"{ "name": "a", "name": "b" }"#),
+    ])
+    .unwrap_err();
+    let places: Vec<_> = error.problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(places, ["$.roles", "$.roles[0].name", "$.name"]);
+    assert!(error.to_string().contains("realm_config.json at $.name: the name is there twice"), "{error}");
 }
 
 #[test]

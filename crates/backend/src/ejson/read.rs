@@ -4,16 +4,28 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::{
     Binary, Bson, DateTime, RawBson, Regex, Timestamp,
     oid::ObjectId,
-    raw::{CString, RawArrayBuf, RawDocumentBuf, RawJavaScriptCodeWithScope},
+    raw::{CString, RawJavaScriptCodeWithScope},
     spec::BinarySubtype,
     uuid::Uuid,
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
+use super::{
+    convert::{self, Reading},
+    names,
+};
 use crate::{Error, ErrorCode, Result};
 
 /// How deep JSON may be nested: as deep as a document, and what it comes in, and what its values are wrapped in.
 pub(super) const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
+
+/// JSON of up to this many values is read into a tree. Of more, only the outermost levels are: a tree takes up to 27 times
+/// the memory of its text.
+const MAX_TREE: usize = 16 * 1024;
+
+/// The most members or items of an outermost level that is read into a tree while what is in it is not.
+const MAX_OUTER: usize = 4 * 1024;
 
 /// JSON as it was read: text without escapes is not copied, and members keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,28 +44,83 @@ pub enum Json<'a> {
     Array(Vec<Self>),
     /// An object.
     Object(Vec<(Cow<'a, str>, Self)>),
+    /// The text of a large array or object, which becomes BSON without being a tree in between. It is JSON, and what its
+    /// names are is seen then.
+    Large(&'a str),
 }
 
-/// JSON, as deep as documents may be.
+/// Reads JSON as deep as documents may be, from a client.
 ///
 /// # Errors
-/// Where it is none, with the place; nothing of what it holds is told.
+/// If it is not JSON, with the place; if a name is there twice in one object, with its path. No values are told.
 pub fn read(json: &[u8]) -> Result<Json<'_>> {
-    let refused = |message: String| Error::new(ErrorCode::BadRequest, message);
-    // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
-    if depth(json) > MAX_DEPTH {
-        return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
+    let value = read_stored(json)?;
+    match names::find_twice(&value) {
+        Some(path) => Err(refused(format!("the field '{path}' is there twice"))),
+        None => Ok(value),
     }
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    parser.disable_recursion_limit();
-    let value = Json::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    // The position tells enough.
-    value.map_err(|error| refused(format!("this is not JSON: line {}, column {}", error.line(), error.column())))
 }
 
-/// How deep brackets are nested.
-fn depth(json: &[u8]) -> usize {
+/// Reads JSON as a backend answers it, with [`Json::into_stored_bson`] for the values in it: what an earlier version or
+/// another program stored is read as it is.
+///
+/// # Errors
+/// If it is not JSON, with the place.
+pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
+    let (depth, values) = measure(json);
+    // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
+    if depth > MAX_DEPTH {
+        return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
+    }
+    // The position tells enough.
+    let not_json = |error: serde_json::Error| {
+        refused(format!("this is not JSON: line {}, column {}", error.line(), error.column()))
+    };
+    if values <= MAX_TREE {
+        return tree(json).map_err(not_json);
+    }
+    if let Ok(Outer(members)) = serde_json::from_slice(json) {
+        return Ok(outer_object(members));
+    }
+    let whole: &RawValue = serde_json::from_slice(json).map_err(not_json)?;
+    Ok(inner(whole, false))
+}
+
+fn refused(message: String) -> Error {
+    Error::new(ErrorCode::BadRequest, message)
+}
+
+pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    parser.disable_recursion_limit();
+    let value = Json::deserialize(&mut parser)?;
+    parser.end()?;
+    Ok(value)
+}
+
+/// An object whose tree would be large.
+fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>) -> Json<'a> {
+    Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true))).collect())
+}
+
+/// Reads JSON text into a tree if that is small, or else its items alone if it is an array whose items are wanted.
+fn inner(value: &RawValue, is_outer: bool) -> Json<'_> {
+    let json = value.get();
+    let is_container = json.starts_with(['{', '[']);
+    // There are not more values than bytes.
+    if !is_container || json.len() <= MAX_TREE {
+        return tree(json.as_bytes()).unwrap_or(Json::Large(json));
+    }
+    if is_outer && let Ok(Outer(items)) = serde_json::from_str(json) {
+        return Json::Array(items.into_iter().map(|((), item)| inner(item, false)).collect());
+    }
+    Json::Large(json)
+}
+
+/// How deep brackets are nested, and how many values there are at most.
+pub(super) fn measure(json: &[u8]) -> (usize, usize) {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+    let mut values = 1;
     for byte in json {
         match byte {
             _ if escaped => escaped = false,
@@ -62,19 +129,78 @@ fn depth(json: &[u8]) -> usize {
             b'{' | b'[' if !in_text => {
                 depth += 1;
                 deepest = deepest.max(depth);
+                values += 1;
             }
             b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            b',' if !in_text => values += 1,
             _ => {}
         }
     }
-    deepest
+    (deepest, values)
+}
+
+/// The members of an object, or the items of an array with nothing for names, as text.
+struct Outer<'a, N>(Vec<(N, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, Key<'a>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMembers;
+
+        impl<'de> Visitor<'de> for OfMembers {
+            type Value = Outer<'de, Key<'de>>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    if all.len() == MAX_OUTER {
+                        return Err(serde::de::Error::custom("too many members"));
+                    }
+                    all.push(member);
+                }
+                Ok(Outer(all))
+            }
+        }
+
+        deserializer.deserialize_map(OfMembers)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, ()> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfItems;
+
+        impl<'de> Visitor<'de> for OfItems {
+            type Value = Outer<'de, ()>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if all.len() == MAX_OUTER {
+                        return Err(serde::de::Error::custom("too many items"));
+                    }
+                    all.push(((), item));
+                }
+                Ok(Outer(all))
+            }
+        }
+
+        deserializer.deserialize_seq(OfItems)
+    }
 }
 
 impl<'a> Json<'a> {
-    /// A member of an object; of two of one name the last.
+    /// A member of an object.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().rfind(|(name, _)| name == key).map(|(_, value)| value),
+            Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -83,7 +209,7 @@ impl<'a> Json<'a> {
     pub fn remove(&mut self, key: &str) -> Option<Self> {
         match self {
             Self::Object(members) => {
-                let place = members.iter().rposition(|(name, _)| name == key)?;
+                let place = members.iter().position(|(name, _)| name == key)?;
                 Some(members.remove(place).1)
             }
             _ => None,
@@ -109,37 +235,18 @@ impl<'a> Json<'a> {
     /// The BSON value that it is as Extended JSON of any flavour.
     ///
     /// # Errors
-    /// Where it is not valid; nothing of what it holds is told.
+    /// If it is not valid; if a name is there twice. No values are told.
     pub fn into_bson(self) -> Result<RawBson> {
-        self.convert().ok_or_else(|| Error::new(ErrorCode::BadRequest, "the value is not valid Extended JSON"))
+        convert::to_bson(self, Reading::Strict)
     }
 
-    fn convert(self) -> Option<RawBson> {
-        Some(match self {
-            Self::Null => RawBson::Null,
-            Self::Boolean(value) => RawBson::Boolean(value),
-            Self::Integer(number) => i32::try_from(number).map_or(RawBson::Int64(number), RawBson::Int32),
-            Self::Number(number) => RawBson::Double(number),
-            Self::Text(text) => RawBson::String(text.into_owned()),
-            Self::Array(items) => {
-                let mut array = RawArrayBuf::new();
-                for item in items {
-                    array.push(item.convert()?);
-                }
-                RawBson::Array(array)
-            }
-            Self::Object(members) => match members.first() {
-                Some((key, _)) if is_wrapper(key) => unwrap(members)?,
-                _ => RawBson::Document(document(members)?),
-            },
-        })
-    }
-
-    fn into_document(self) -> Option<RawDocumentBuf> {
-        match self.convert()? {
-            RawBson::Document(document) => Some(document),
-            _ => None,
-        }
+    /// The BSON value that it is, read as leniently as what is stored may have to be: what only looks like a type of
+    /// Extended JSON is a document, regular expressions may have any options, and names may be there twice.
+    ///
+    /// # Errors
+    /// If a name or a regular expression has a NUL byte.
+    pub fn into_stored_bson(self) -> Result<RawBson> {
+        convert::to_bson(self, Reading::Stored)
     }
 
     fn parse<T: std::str::FromStr>(&self) -> Option<T> {
@@ -147,18 +254,8 @@ impl<'a> Json<'a> {
     }
 }
 
-fn document(members: Vec<(Cow<'_, str>, Json<'_>)>) -> Option<RawDocumentBuf> {
-    let mut document = RawDocumentBuf::new();
-    for (key, value) in members {
-        // A name with a NUL byte cannot be a field's.
-        let key = CString::try_from(key.as_ref()).ok()?;
-        document.append(key, value.convert()?);
-    }
-    Some(document)
-}
-
 /// Whether an object that begins with this key stands for a value of a type that JSON has not.
-fn is_wrapper(key: &str) -> bool {
+pub(super) fn is_wrapper(key: &str) -> bool {
     const WRAPPERS: [&str; 17] = [
         "$binary",
         "$code",
@@ -182,28 +279,26 @@ fn is_wrapper(key: &str) -> bool {
 }
 
 /// The value of a wrapper, which has exactly the members that belong to it.
-fn unwrap(members: Vec<(Cow<'_, str>, Json<'_>)>) -> Option<RawBson> {
-    match <[_; 2]>::try_from(members) {
-        Ok([(first, one), (second, other)]) => match (&*first, &*second) {
-            ("$code", "$scope") => with_scope(&one, other),
-            ("$scope", "$code") => with_scope(&other, one),
+pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading) -> Option<RawBson> {
+    match members {
+        [(key, value)] => unwrap_one(key, value, reading),
+        [(first, one), (second, other)] => match (&**first, &**second) {
+            ("$code", "$scope") => with_scope(one, other, reading),
+            ("$scope", "$code") => with_scope(other, one, reading),
             // Of version 1.
-            ("$binary", "$type") => binary(&one, &other),
+            ("$binary", "$type") => binary(one, other),
             _ => None,
         },
-        Err(members) => match <[_; 1]>::try_from(members) {
-            Ok([(key, value)]) => unwrap_one(&key, value),
-            Err(_) => None,
-        },
+        _ => None,
     }
 }
 
-fn unwrap_one(key: &str, value: Json<'_>) -> Option<RawBson> {
+fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> {
     let text = || value.as_str().map(str::to_owned);
     Some(match key {
         "$binary" => binary(value.get("base64")?, value.get("subType")?)?,
         "$code" => RawBson::JavaScriptCode(text()?),
-        "$date" => RawBson::DateTime(date(&value)?),
+        "$date" => RawBson::DateTime(date(value)?),
         // Its parts are private, and nobody has written one for fifteen years.
         "$dbPointer" => {
             let pointer = serde_json::json!({
@@ -226,14 +321,18 @@ fn unwrap_one(key: &str, value: Json<'_>) -> Option<RawBson> {
         "$oid" => RawBson::ObjectId(ObjectId::parse_str(value.as_str()?).ok()?),
         "$regularExpression" => {
             let part = |key| value.get(key)?.as_str()?.to_owned().try_into().ok();
-            RawBson::RegularExpression(Regex { pattern: part("pattern")?, options: part("options")? })
+            let options: CString = part("options")?;
+            if reading == Reading::Strict && options.as_str().contains(|flag| !"imsux".contains(flag)) {
+                return None;
+            }
+            RawBson::RegularExpression(Regex { pattern: part("pattern")?, options })
         }
         "$symbol" => RawBson::Symbol(text()?),
         "$timestamp" => {
             let part = |key| value.get(key)?.as_i64()?.try_into().ok();
             RawBson::Timestamp(Timestamp { time: part("t")?, increment: part("i")? })
         }
-        "$undefined" if value == Json::Boolean(true) => RawBson::Undefined,
+        "$undefined" if *value == Json::Boolean(true) => RawBson::Undefined,
         "$uuid" => {
             let bytes = Uuid::parse_str(value.as_str()?).ok()?.bytes().to_vec();
             RawBson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes })
@@ -242,9 +341,14 @@ fn unwrap_one(key: &str, value: Json<'_>) -> Option<RawBson> {
     })
 }
 
-fn with_scope(code: &Json<'_>, scope: Json<'_>) -> Option<RawBson> {
-    let (code, scope) = (code.as_str()?.to_owned(), scope.into_document()?);
-    Some(RawBson::JavaScriptCodeWithScope(RawJavaScriptCodeWithScope { code, scope }))
+fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading) -> Option<RawBson> {
+    let code = code.as_str()?.to_owned();
+    match convert::to_bson(scope.clone(), reading) {
+        Ok(RawBson::Document(scope)) => {
+            Some(RawBson::JavaScriptCodeWithScope(RawJavaScriptCodeWithScope { code, scope }))
+        }
+        _ => None,
+    }
 }
 
 fn binary(base64: &Json<'_>, subtype: &Json<'_>) -> Option<RawBson> {
@@ -266,7 +370,7 @@ fn date(value: &Json<'_>) -> Option<DateTime> {
 }
 
 /// Text that is borrowed where it can be.
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

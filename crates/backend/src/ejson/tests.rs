@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use bson::{
     Binary, Bson, DateTime, JavaScriptCodeWithScope, RawBson, Regex, Timestamp, doc,
@@ -42,7 +42,13 @@ fn every_type_is_written_as_the_specification_says_and_read_again() {
             assert_eq!(&written[key], other, "{key}");
         }
     }
-    assert_eq!(read(&serde_json::to_vec(&written).unwrap()).unwrap().into_bson().unwrap(), RawBson::Document(raw));
+    assert_eq!(
+        read(&serde_json::to_vec(&written).unwrap()).unwrap().into_bson().unwrap(),
+        RawBson::Document(raw.clone())
+    );
+    let text = written.to_string();
+    assert_eq!(Json::Large(&text).into_bson().unwrap(), RawBson::Document(raw.clone()));
+    assert_eq!(read_stored(text.as_bytes()).unwrap().into_stored_bson().unwrap(), RawBson::Document(raw));
     let nan = serde_json::to_string(&Canonical(RawBsonRef::Double(f64::NAN))).unwrap();
     assert_eq!(nan, r#"{"$numberDouble":"NaN"}"#);
 }
@@ -61,7 +67,11 @@ fn json_may_be_as_deep_as_documents_and_no_deeper() {
 
 #[test]
 fn other_flavours_are_read_too() {
-    let read = |json: &str| read(json.as_bytes()).unwrap().into_bson().unwrap();
+    let read = |json: &str| {
+        let value = read(json.as_bytes()).unwrap().into_bson().unwrap();
+        assert_eq!(Json::Large(json).into_bson().unwrap(), value);
+        value
+    };
     for (json, value) in [
         ("5", RawBson::Int32(5)),
         ("-2147483649", RawBson::Int64(-2_147_483_649)),
@@ -114,8 +124,136 @@ fn what_is_not_extended_json_is_refused_and_not_shown() {
         r#"{"$code":"f","$scope":5}"#,
         r#"{"$minKey":2}"#,
         r#"{"nul\u0000":1}"#,
+        r#"{"$regularExpression":{"pattern":"secret","options":"q"}}"#,
+        r#"{"a":[{"$regularExpression":{"pattern":"secret","options":"I"}}]}"#,
     ] {
-        let error = read(json.as_bytes()).unwrap().into_bson().unwrap_err();
-        assert_eq!(error.message, "the value is not valid Extended JSON", "{json}");
+        for value in [read(json.as_bytes()).unwrap(), Json::Large(json)] {
+            let error = value.into_bson().unwrap_err();
+            assert_eq!(error.message, "the value is not valid Extended JSON", "{json}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused_at_any_depth() {
+    let many = (0..1000).map(|number| format!("\"n{number}\":{number}")).collect::<Vec<_>>().join(",");
+    for (json, path) in [
+        (r#"{"name":"a","service":1,"name":"b"}"#.to_owned(), "name"),
+        (r#"{"a":1,"\u0061":2}"#.to_owned(), "a"),
+        (r#"[1,{"a":[{},{"b":{"x":1,"y":2,"x":1}}]}]"#.to_owned(), "1.a.1.b.x"),
+        (r#"{"$numberInt":"1","$numberInt":"2"}"#.to_owned(), "$numberInt"),
+        (format!(r#"{{"many":{{{many},"n500":1}}}}"#), "many.n500"),
+    ] {
+        let error = read(json.as_bytes()).unwrap_err();
+        assert_eq!(error.message, format!("the field '{path}' is there twice"), "{json}");
+    }
+    for json in [r#"{"a":{"a":1},"b":[{"a":1},{"a":1}],"A":1}"#.to_owned(), format!("{{{many}}}")] {
+        read(json.as_bytes()).unwrap();
+    }
+}
+
+/// A call whose argument has many values, in front of which stands what a server looks at.
+fn large_call(items: &str, count: usize) -> String {
+    let items = vec![items; count].join(",");
+    format!(r#"{{"name":"insertOne","arguments":[{{"database":"d","document":{{"a":[{items}]}}}},5],"service":"s"}}"#)
+}
+
+#[test]
+fn large_json_is_read_as_small_json_is() {
+    for items in ["1", "[]", r#"{"a":1,"b":{"$oid":"63c1b2a1f0e1d2c3b4a59687"}}"#, r#""\\\"[,""#] {
+        let json = large_call(items, 20_000);
+        let mut call = read(json.as_bytes()).unwrap();
+        assert_eq!(call.get("name").and_then(Json::as_str), Some("insertOne"));
+        assert_eq!(call.remove("service").unwrap().as_str(), Some("s"));
+        let Some(Json::Array(arguments)) = call.remove("arguments") else { panic!("{json:.100}") };
+        let [argument, five] = <[Json<'_>; 2]>::try_from(arguments).unwrap();
+        assert!(matches!(argument, Json::Large(_)));
+        assert_eq!(five, Json::Integer(5));
+        let small = read::tree(json.as_bytes()).unwrap().remove("arguments").unwrap();
+        let Json::Array(mut small) = small else { panic!("{json:.100}") };
+        assert_eq!(argument.into_bson().unwrap(), small.remove(0).into_bson().unwrap());
+    }
+    let answer = format!("[{}]", vec![r#"{"a":[1,2]}"#; 20_000].join(","));
+    let RawBson::Array(documents) = read(answer.as_bytes()).unwrap().into_bson().unwrap() else { panic!() };
+    assert_eq!(documents.into_iter().count(), 20_000);
+}
+
+#[test]
+fn large_json_is_refused_as_small_json_is() {
+    let document = |members: &str| large_call("1", 20_000).replace(r#""a":["#, &format!(r#"{members},"a":["#));
+    let argument = |json: &str| match read(json.as_bytes()).unwrap().remove("arguments") {
+        Some(Json::Array(mut arguments)) => arguments.remove(0).into_bson(),
+        other => panic!("{other:?}"),
+    };
+    let error = argument(&document(r#""b":{"x":1,"y":2,"x":3}"#)).unwrap_err();
+    assert_eq!(error.message, "the field 'document.b.x' is there twice");
+    let error = argument(&document(r#""b":{"$oid":"secret"}"#)).unwrap_err();
+    assert_eq!(error.message, "the value is not valid Extended JSON");
+    let error =
+        argument(&document(r#""b":{"$oid":[1,[2],{"x":[3]},4,5,6,7,8,9,10,11,12,13,14,15,16,17]}"#)).unwrap_err();
+    assert_eq!(error.message, "the value is not valid Extended JSON");
+    let twice = large_call("1", 20_000).replace(r#","service""#, r#","name":"find","service""#);
+    assert_eq!(read(twice.as_bytes()).unwrap_err().message, "the field 'name' is there twice");
+    let cut = large_call("1", 20_000);
+    for json in [&cut[..cut.len() - 1], &cut.replace("1,1]", "1,1,]")] {
+        assert!(read(json.as_bytes()).unwrap_err().message.starts_with("this is not JSON: line 1, column "));
+    }
+}
+
+/// What was stored before it was refused must not keep everything else from being read.
+#[test]
+fn what_is_stored_is_read_as_it_is() {
+    let json = r#"[{"a":1,"a":2},{"a":{"$oid":"x"}},{"a":{"$regularExpression":{"pattern":"a","options":"zq"}}},{"$date":5,"b":1}]"#;
+    assert!(read(json.as_bytes()).is_err());
+    for value in [read_stored(json.as_bytes()).unwrap(), Json::Large(json)] {
+        let RawBson::Array(documents) = value.into_stored_bson().unwrap() else { panic!() };
+        let documents: Vec<_> =
+            documents.into_iter().map(|document| document.unwrap().as_document().unwrap().to_owned()).collect();
+        assert_eq!(documents[0].iter().count(), 2);
+        assert_eq!(documents[1], rawdoc! { "a": { "$oid": "x" } });
+        assert_eq!(documents[2].get_regex("a").unwrap().options.as_str(), "zq");
+        assert_eq!(documents[3], rawdoc! { "$date": 5, "b": 1 });
+    }
+}
+
+#[test]
+fn deep_json_is_copied_once() {
+    // Copied once for each level, these would be gigabytes.
+    let json = format!("{}\"{}\"{}", "{\"a\":".repeat(240), "x".repeat(8 << 20), "}".repeat(240));
+    let begun = std::time::Instant::now();
+    let RawBson::Document(document) = read(json.as_bytes()).unwrap().into_bson().unwrap() else { panic!() };
+    assert_eq!(document.as_bytes().len(), (8 << 20) + 4 + 1 + 240 * 8);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// `cargo test -p userkeep-backend -- --ignored --nocapture memory_of_a_body`, on Linux: what 18 MB of JSON take.
+#[test]
+#[ignore = "measures"]
+#[allow(clippy::print_stderr)]
+fn memory_of_a_body() {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+    };
+    for items in ["1", r#"{"a":1}"#, "[]", r#"{"name":"text of some words","n":1}"#] {
+        let json = large_call(items, (18 << 20) / (items.len() + 1));
+        let measured = |read: &dyn Fn() -> RawBson| {
+            std::fs::write("/proc/self/clear_refs", "5").unwrap();
+            let before = peak();
+            let begun = std::time::Instant::now();
+            let value = read();
+            let took = begun.elapsed();
+            let peak = peak() - before;
+            (peak, took, value)
+        };
+        let argument = |call: Json<'_>| match { call }.remove("arguments") {
+            Some(Json::Array(mut arguments)) => arguments.remove(0).into_bson().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let (tree, tree_took, one) = measured(&|| argument(read::tree(json.as_bytes()).unwrap()));
+        let (large, took, other) = measured(&|| argument(read(json.as_bytes()).unwrap()));
+        assert_eq!(one, other);
+        eprintln!("{items}: a tree {tree} MB in {tree_took:?}, otherwise {large} MB in {took:?}");
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A value stays a value: what an expansion stands for is compared and never read as an operator or a path.
 
+use std::collections::HashSet;
+
 use bson::{
     Bson, RawBson,
-    raw::{RawBsonRef, RawDocument},
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::{Filter, Path, PathFilter, Predicate, elements};
+use query::{Filter, Path, PathFilter, Predicate, budget, elements};
 use serde_json::Value;
 
 /// What an expression comes to. An expansion or a field that is not there, or values that cannot be compared, leave
@@ -102,13 +104,16 @@ impl Expression {
         parse(value, "")
     }
 
-    /// Whether it holds. Only true allows.
+    /// True if it holds. Only true allows, and nothing does once the operation's budget is exhausted.
     pub fn allows(&self, context: &Context<'_>) -> bool {
-        self.evaluate(context) == Truth::True
+        self.evaluate(context) == Truth::True && budget::spend(1)
     }
 
-    /// What it comes to, in three-valued logic.
+    /// Evaluates it in three-valued logic. Without a budget that is left it is unresolved.
     pub fn evaluate(&self, context: &Context<'_>) -> Truth {
+        if !budget::spend(1) {
+            return Truth::Unresolved;
+        }
         match self {
             Self::Constant(value) => Truth::from(*value),
             Self::All(all) => fold(all, context, Truth::False, Truth::True),
@@ -121,10 +126,16 @@ impl Expression {
         }
     }
 
-    /// The filter for the documents for which it comes to a certain truth, whatever `context` has for a document; none where no
-    /// filter says exactly that.
+    /// The filter for the documents for which it has a certain truth, whatever `context` has for a document; none if no
+    /// filter says exactly that, and none once the operation's budget is exhausted.
     pub fn filter(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
-        let each = |parts: &[Self]| parts.iter().map(|part| part.filter(context, truth)).collect::<Option<Vec<_>>>();
+        let filter = self.to_filter(context, truth)?;
+        // What was compared without a budget was not compared.
+        budget::spend(1).then_some(filter)
+    }
+
+    fn to_filter(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
+        let each = |parts: &[Self]| parts.iter().map(|part| part.to_filter(context, truth)).collect::<Option<Vec<_>>>();
         match self {
             Self::Constant(value) => Some(Filter::Always(*value == truth)),
             // One that is decisive decides, whatever the others are.
@@ -132,7 +143,7 @@ impl Expression {
             Self::All(parts) => each(parts).map(Filter::any_of),
             Self::Any(parts) if truth => each(parts).map(Filter::any_of),
             Self::Any(parts) => each(parts).map(Filter::all_of),
-            Self::Asserts(expected, inner) => inner.filter(context, *expected == truth),
+            Self::Asserts(expected, inner) => inner.to_filter(context, *expected == truth),
             Self::Equal(left, right) => match (left, right) {
                 (Operand::Field(_), Operand::Field(_)) => None,
                 (Operand::Field(path), other) | (other, Operand::Field(path)) => {
@@ -190,59 +201,118 @@ fn fold(parts: &[Expression], context: &Context<'_>, decisive: Truth, otherwise:
     truth
 }
 
+/// The values of an operand that another operand may be equal to.
+struct Values<'a> {
+    /// False if the operand is missing, which is not the same as having nothing that could be equal.
+    is_there: bool,
+    all: Vec<RawBsonRef<'a>>,
+}
+
+impl<'a> Values<'a> {
+    /// No value: the operand is missing.
+    fn missing() -> Self {
+        Self { is_there: false, all: Vec::new() }
+    }
+
+    /// A value, and the items that it has as an array. A boolean among them is none of its values.
+    fn of(value: RawBsonRef<'a>) -> Self {
+        let mut all = vec![value];
+        if let RawBsonRef::Array(array) = value
+            && let Ok(items) = RawDocument::from_bytes(array.as_bytes())
+        {
+            all.extend(elements(items).map(|(_, item)| item).filter(|item| !is_boolean(item)));
+        }
+        Self { is_there: true, all }
+    }
+
+    /// What a path reaches: through documents, through the documents in arrays, and the items of an array at its end.
+    /// A boolean is only reached through documents: a flag that is an array, or that lies in one, is no flag, since one
+    /// that is true and one that is false could be in it side by side.
+    fn at(path: &Path, document: &'a RawDocument) -> Self {
+        let mut all = path.values_in(document);
+        let is_there = !all.is_empty();
+        if all.iter().any(is_boolean) {
+            all.retain(|value| !is_boolean(value));
+            all.extend(path.value_in(document).filter(is_boolean));
+        }
+        Self { is_there, all }
+    }
+}
+
+fn is_boolean(value: &RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Boolean(_))
+}
+
 impl Operand {
-    /// What it reaches: nothing where it is missing, and several values through the documents in arrays.
-    fn values<'a>(&'a self, context: &Context<'a>) -> Vec<RawBsonRef<'a>> {
+    fn values<'a>(&'a self, context: &Context<'a>) -> Values<'a> {
         match self {
-            Self::Literal(value) => with_items(value.as_raw_bson_ref()),
-            Self::Field(path) => path.values_in(context.document),
-            Self::UserId => vec![RawBsonRef::String(context.user_id)],
-            Self::CustomData(None) => context.custom_data.map(RawBsonRef::Document).into_iter().collect(),
-            Self::CustomData(Some(path)) => context.custom_data.map(|data| path.values_in(data)).unwrap_or_default(),
+            Self::Literal(value) => Values::of(value.as_raw_bson_ref()),
+            Self::Field(path) => Values::at(path, context.document),
+            Self::UserId => Values::of(RawBsonRef::String(context.user_id)),
+            Self::CustomData(path) => match (context.custom_data, path) {
+                (None, _) => Values::missing(),
+                (Some(data), None) => Values::of(RawBsonRef::Document(data)),
+                (Some(data), Some(path)) => Values::at(path, data),
+            },
         }
     }
 }
 
 /// The filter for the documents in which a field is equal to one of the values, or is there and is not.
-fn field_filter(path: &Path, values: &[RawBsonRef<'_>], truth: bool) -> Option<Filter> {
+fn field_filter(path: &Path, values: &Values<'_>, truth: bool) -> Option<Filter> {
     // To a filter, null is what is not there, too, and a regular expression is a pattern.
     let is_plain = |value: &RawBsonRef<'_>| {
         !matches!(value, RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::RegularExpression(_))
     };
-    if values.is_empty() {
+    if !values.is_there {
         return Some(Filter::Always(false));
     }
-    if !values.iter().all(is_plain) {
+    if !values.all.iter().all(is_plain) {
         return None;
     }
     let on_path = |predicate| Filter::Path(PathFilter { path: path.clone(), predicate });
-    let equal = match values {
-        [value] => Predicate::Eq((*value).into()),
-        values => Predicate::In(values.iter().map(|value| (*value).into()).collect(), Vec::new()),
+    let equal = match values.all[..] {
+        [] => Filter::Always(false),
+        // An operand with a boolean has no other value.
+        [value @ RawBsonRef::Boolean(_)] => {
+            Filter::all_of([on_path(Predicate::Eq(value.into())), without_arrays(path)?])
+        }
+        [value] => on_path(Predicate::Eq(value.into())),
+        ref values => on_path(Predicate::In(values.iter().map(|value| (*value).into()).collect(), Vec::new())),
     };
     Some(match truth {
-        true => on_path(equal),
-        false => Filter::all_of([on_path(Predicate::Exists), Filter::none_of([on_path(equal)])]),
+        true => equal,
+        false => Filter::all_of([on_path(Predicate::Exists), Filter::none_of([equal])]),
     })
 }
 
-/// Equality with arrays on either side, of which all items are there beside them: an array equals what one of its items equals,
-/// and itself.
-fn compare(left: &[RawBsonRef<'_>], right: &[RawBsonRef<'_>]) -> Truth {
-    if left.is_empty() || right.is_empty() {
-        return Truth::Unresolved;
-    }
-    Truth::from(left.iter().any(|a| right.iter().any(|b| query::equal(*a, *b))))
+/// The filter for the documents in which neither a field is an array nor anything on the way to it.
+fn without_arrays(path: &Path) -> Option<Filter> {
+    let is_array = |length: usize| {
+        let mut is_array = RawDocumentBuf::new();
+        let mut condition = RawDocumentBuf::new();
+        query::append(&mut condition, "$type", "array");
+        query::append(&mut is_array, &path.parts()[..length].join("."), &condition);
+        Filter::parse(&is_array).ok()
+    };
+    (1..=path.parts().len()).map(is_array).collect::<Option<Vec<_>>>().map(Filter::none_of)
 }
 
-fn with_items(value: RawBsonRef<'_>) -> Vec<RawBsonRef<'_>> {
-    let mut values = vec![value];
-    if let RawBsonRef::Array(array) = value
-        && let Ok(items) = RawDocument::from_bytes(array.as_bytes())
-    {
-        values.extend(elements(items).map(|(_, item)| item));
+/// Operands whose values make up to this many pairs are compared pair by pair; for more, the values' keys are looked up.
+const FEW_PAIRS: usize = 64;
+
+/// Equality of two operands, with arrays on either side: an array equals what one of its items equals, and itself. A
+/// boolean equals a boolean only.
+fn compare(left: &Values<'_>, right: &Values<'_>) -> Truth {
+    if !left.is_there || !right.is_there || !budget::spend((left.all.len() + right.all.len()) as u64) {
+        return Truth::Unresolved;
     }
-    values
+    let (few, many) = if left.all.len() < right.all.len() { (&left.all, &right.all) } else { (&right.all, &left.all) };
+    if few.len() == 1 || few.len() * many.len() <= FEW_PAIRS {
+        return Truth::from(few.iter().any(|a| many.iter().any(|b| query::equal(*a, *b))));
+    }
+    let keys: HashSet<Vec<u8>> = few.iter().map(|value| query::encode_key(*value)).collect();
+    Truth::from(many.iter().any(|value| keys.contains(&query::encode_key(*value))))
 }
 
 fn parse(value: &Value, at: &str) -> Result<Expression, ExpressionError> {
@@ -312,7 +382,11 @@ fn parse_value(value: &Value, at: &str) -> Result<Operand, ExpressionError> {
 }
 
 fn literal(value: Bson, at: &str) -> Result<Operand, ExpressionError> {
-    RawBson::try_from(value).map(Operand::Literal).map_err(|cause| error(at, &cause.to_string()))
+    let value = RawBson::try_from(value).map_err(|cause| error(at, &cause.to_string()))?;
+    let mut holder = RawDocumentBuf::new();
+    query::append(&mut holder, "value", &value);
+    query::validate(&holder).map_err(|cause| error(at, &cause.message))?;
+    Ok(Operand::Literal(value))
 }
 
 fn expansion(text: &str, at: &str) -> Result<Operand, ExpressionError> {

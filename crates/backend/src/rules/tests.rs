@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bson::{raw::RawDocumentBuf, rawdoc};
+use bson::{Bson, Document, doc, raw::RawDocumentBuf, rawdoc};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use store::{Guard, Namespace};
 
@@ -193,6 +194,9 @@ fn filters_say_what_the_rules_say() {
         rawdoc! { "owner": null, "team": ["green", "blue"] },
         rawdoc! { "deep": [{ "list": [{ "x": 1.0 }] }], "public": "yes" },
         rawdoc! { "deep": { "list": { "x": [1, 2] } }, "team": [["red"]] },
+        rawdoc! { "owner": "u2", "public": [true] },
+        rawdoc! { "owner": "u2", "public": [false, true] },
+        rawdoc! { "owner": "u2", "public": [[true]] },
     ];
     let mut told = 0;
     for a in &expressions {
@@ -229,5 +233,183 @@ fn what_no_filter_says_is_left_to_the_guard() {
         let pattern = bson::Regex { pattern: "u".try_into().unwrap(), options: "".try_into().unwrap() };
         let custom_data = rawdoc! { "pattern": pattern };
         assert_eq!(guard_of(vec![json!({ "read": expression })], Some(custom_data)).filters(), None, "{expression}");
+    }
+}
+
+/// A flag that could be true and false at once passes a check for the one and then opens what needs the other.
+#[test]
+fn a_boolean_equals_a_boolean_only() {
+    let document = rawdoc! {
+        "yes": true, "list": [true], "both": [false, true], "nested": [[true]], "none": [], "text": "true", "one": 1,
+        "flags": { "admin": true, "list": [true] }, "members": [{ "admin": true }, { "admin": false }], "0": { "0": true },
+    };
+    let truths = [
+        ("yes", Truth::True),
+        ("list", Truth::False),
+        ("list.0", Truth::False),
+        ("both", Truth::False),
+        ("nested", Truth::False),
+        ("none", Truth::False),
+        ("text", Truth::False),
+        ("one", Truth::False),
+        ("flags.admin", Truth::True),
+        ("flags.list", Truth::False),
+        ("members.admin", Truth::False),
+        ("members.0.admin", Truth::False),
+        ("0.0", Truth::True),
+        ("missing", Truth::Unresolved),
+        ("members.missing", Truth::Unresolved),
+    ];
+    let opposite = |truth| match truth {
+        Truth::True => Truth::False,
+        Truth::False => Truth::True,
+        Truth::Unresolved => Truth::Unresolved,
+    };
+    for (path, truth) in truths {
+        for value in [json!(true), json!("%%true"), json!("%%user.custom_data.yes")] {
+            let custom = format!("%%user.custom_data.{path}");
+            for expression in [json!({ path: value.clone() }), json!({ custom: value })] {
+                assert_eq!(evaluate(expression.clone(), &document, Some(&document)), truth, "{expression}");
+                let negated = json!({ "%%false": expression });
+                assert_eq!(evaluate(negated.clone(), &document, Some(&document)), opposite(truth), "{negated}");
+            }
+        }
+    }
+    for (expression, truth) in [
+        (json!({ "yes": [true] }), Truth::False),
+        (json!({ "list": [true] }), Truth::True),
+        (json!({ "nested": [true] }), Truth::True),
+        (json!({ "list": [true, "x"] }), Truth::False),
+        (json!({ "yes": "%%user.custom_data.list" }), Truth::False),
+        (json!({ "list": "%%user.custom_data.both" }), Truth::False),
+        (json!({ "both": "%%user.custom_data.both" }), Truth::True),
+        (json!({ "members.admin": "%%user.custom_data.members.admin" }), Truth::False),
+        (json!({ "both": false }), Truth::False),
+    ] {
+        assert_eq!(evaluate(expression.clone(), &document, Some(&document)), truth, "{expression}");
+    }
+}
+
+#[test]
+fn a_flag_of_a_field_is_still_told_to_the_store_as_a_filter() {
+    let filters = guard(vec![json!({ "apply_when": { "public": true }, "read": true })]).filters().cloned().unwrap();
+    let (conditions, _) = filters.seen.conditions();
+    assert!(conditions.iter().any(|condition| condition.path.as_str() == "public"), "{:?}", filters.seen);
+}
+
+#[test]
+fn large_arrays_are_compared_by_their_keys() {
+    let numbers = |from: i32| (from..from + 30_000).map(Bson::Int32).collect::<Vec<_>>();
+    let raw = |document: Document| RawDocumentBuf::try_from(document).unwrap();
+    let custom = raw(doc! { "teams": numbers(100_000), "meets": numbers(129_999) });
+    let document = raw(doc! { "teams": numbers(130_000) });
+    let begun = std::time::Instant::now();
+    assert_eq!(evaluate(json!({ "teams": "%%user.custom_data.teams" }), &document, Some(&custom)), Truth::False);
+    assert_eq!(evaluate(json!({ "teams": "%%user.custom_data.meets" }), &document, Some(&custom)), Truth::True);
+    // 9 * 10^8 pairs would take minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn nothing_is_allowed_without_a_budget() {
+    let document = rawdoc! { "a": (0..5000).collect::<Vec<i32>>().into_iter().fold(bson::raw::RawArrayBuf::new(), |mut all, item| {
+        all.push(item);
+        all
+    }) };
+    let context = Context { user_id: "u1", custom_data: None, document: &document };
+    for expression in [json!(true), json!({ "a": 4999 }), json!({ "%%false": { "a": "x" } }), json!({ "%%true": {} })] {
+        let expression = Expression::parse(&expression).unwrap();
+        let budget = query::Budget::new(query::Limits { steps: Some(100), ..query::Limits::default() });
+        budget.enter(|| {
+            while query::budget::spend(10) {}
+            assert!(!expression.allows(&context), "{expression:?}");
+            assert_eq!(expression.filter(&context, true), None);
+        });
+        assert!(expression.allows(&context));
+    }
+    let large = Expression::parse(&json!({ "a": 4999 })).unwrap();
+    let budget = query::Budget::new(query::Limits { steps: Some(1000), ..query::Limits::default() });
+    assert!(!budget.enter(|| large.allows(&context)));
+}
+
+fn some_value() -> impl Strategy<Value = Bson> {
+    let leaf = prop_oneof![
+        4 => any::<bool>().prop_map(Bson::Boolean),
+        1 => Just(Bson::Null),
+        2 => prop_oneof![Just("u1"), Just("x"), Just("true")].prop_map(Bson::from),
+        1 => (0..3).prop_map(Bson::Int32),
+        1 => Just(Bson::Double(1.0)),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            2 => prop::collection::vec(inner.clone(), 0..3).prop_map(Bson::Array),
+            1 => prop::collection::btree_map(prop_oneof![Just("a"), Just("b"), Just("0")], inner, 0..3)
+                .prop_map(|fields| Bson::Document(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())),
+        ]
+    })
+}
+
+fn some_document() -> impl Strategy<Value = RawDocumentBuf> {
+    prop::collection::btree_map(prop_oneof![Just("a"), Just("b"), Just("c")], some_value(), 0..4).prop_map(|fields| {
+        let document: Document = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        RawDocumentBuf::try_from(document).unwrap()
+    })
+}
+
+fn some_expression() -> impl Strategy<Value = Value> {
+    let path = prop_oneof![Just("a"), Just("b"), Just("a.b"), Just("a.0"), Just("a.b.a"), Just("c.a"), Just("a.0.b")];
+    let side = prop_oneof![3 => path.clone().prop_map(str::to_owned), 1 => path.clone().prop_map(|path| format!("%%user.custom_data.{path}"))];
+    let operand = prop_oneof![
+        4 => prop_oneof![Just(json!(true)), Just(json!(false)), Just(json!("%%true")), Just(json!("%%false"))],
+        2 => prop_oneof![Just(json!("x")), Just(json!(1)), Just(json!("%%user.id")), Just(json!(null))],
+        2 => prop_oneof![Just(json!([true])), Just(json!([false, "x"])), Just(json!([[true]])), Just(json!({ "b": true }))],
+        3 => path.prop_map(|path| json!(format!("%%user.custom_data.{path}"))),
+    ];
+    let leaf = (side, operand).prop_map(|(side, operand)| json!({ side: operand }));
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|inner| json!({ "%%false": inner })),
+            inner.clone().prop_map(|inner| json!({ "%%true": inner })),
+            prop::collection::vec(inner.clone(), 0..3).prop_map(|all| json!({ "%and": all })),
+            prop::collection::vec(inner, 0..3).prop_map(|any| json!({ "%or": any })),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(10_000) })]
+
+    /// What a store is told by a filter is what the rules say, also after the filter went to a server as a document.
+    #[test]
+    fn a_filter_matches_where_the_expression_has_its_truth(
+        expression in some_expression(), document in some_document(), custom_data in prop::option::of(some_document()),
+    ) {
+        let parsed = Expression::parse(&expression).unwrap();
+        let nothing = RawDocumentBuf::new();
+        let of = |document| Context { user_id: "u1", custom_data: custom_data.as_deref(), document };
+        let truth = parsed.evaluate(&of(&document));
+        for wanted in [true, false] {
+            let Some(filter) = parsed.filter(&of(&nothing), wanted) else { continue };
+            prop_assert_eq!(filter.matches(&document), truth == Truth::from(wanted), "{:?}", filter);
+            let sent = query::Filter::parse(&filter.to_document()).unwrap();
+            prop_assert_eq!(sent.matches(&document), truth == Truth::from(wanted), "{:?}", sent);
+        }
+    }
+
+    /// Pairs and keys find the same.
+    #[test]
+    fn large_operands_are_compared_as_small_ones(left in prop::collection::vec(some_value(), 0..30), right in prop::collection::vec(some_value(), 0..30)) {
+        let holds = left.iter().any(|a| right.iter().any(|b| {
+            let pair = RawDocumentBuf::try_from(doc! { "a": a, "b": b }).unwrap();
+            !matches!(a, Bson::Boolean(_)) && query::equal(pair.get("a").unwrap().unwrap(), pair.get("b").unwrap().unwrap())
+        }));
+        let (document, custom) = (doc! { "v": &left }, doc! { "v": &right });
+        let raw = |document: &Document| RawDocumentBuf::try_from(document).unwrap();
+        let truth = evaluate(json!({ "v": "%%user.custom_data.v" }), &raw(&document), Some(&raw(&custom)));
+        // The arrays themselves are values, too, and so are items that are arrays.
+        let whole = |array: &[Bson], items: &[Bson]| items.iter().any(|item| *item == Bson::Array(array.to_vec()));
+        if !whole(&left, &right) && !whole(&right, &left) && left != right {
+            prop_assert_eq!(truth, Truth::from(holds));
+        }
     }
 }

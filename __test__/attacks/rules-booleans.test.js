@@ -1,0 +1,113 @@
+"use strict";
+
+// A flag that must be false. An array that holds both booleans would pass the check for the one and open what needs the
+// other.
+
+const {
+  COLLECTION,
+  DATABASE,
+  customDataOf,
+  logInNew,
+  openBackend,
+  openKept,
+  rulesFile,
+  temporaryDirectory,
+  writeDefinition,
+} = require("../helpers.js");
+
+const everything = { read: true, write: true, insert: true, delete: true, search: true };
+
+async function world(files) {
+  const definition = writeDefinition(files);
+  const directory = temporaryDirectory();
+  const app = await openKept(directory, { definition });
+  const backend = await openBackend({ definition, baseFilePath: directory });
+  const user = await logInNew(app);
+  const collection = (database, name) => user.mongoClient("mongodb-atlas").db(database).collection(name);
+  return { backend, user, collection };
+}
+
+/** A user may write his or her own custom data as long as a flag in it is false, and an administrator may do more. */
+const flagged = (flag) => ({
+  [rulesFile(DATABASE, COLLECTION)]: {
+    roles: [
+      {
+        name: "own",
+        apply_when: { userId: "%%user.id" },
+        document_filters: { read: true, write: { userId: "%%user.id", [flag]: false } },
+        ...everything,
+      },
+    ],
+  },
+  [rulesFile("db", "secrets")]: {
+    roles: [{ name: "admin", apply_when: { [`%%user.custom_data.${flag}`]: true }, ...everything }],
+  },
+});
+
+test.each([
+  ["isAdmin", [{ isAdmin: [false, true] }, { isAdmin: [true, false] }, { isAdmin: [[false], true] }]],
+  ["flags.isAdmin", [{ flags: [{ isAdmin: false }, { isAdmin: true }] }, { flags: { isAdmin: [false, true] } }]],
+])("%s is not false and true at once", async (flag, documents) => {
+  const { backend, user, collection } = await world(flagged(flag));
+  await backend.collection("db", "secrets").insertOne({ _id: 1 });
+  const own = customDataOf(user);
+  for (const document of documents) {
+    await expect(own.insertOne({ userId: user.id, ...document })).rejects.toThrow("insert not permitted");
+  }
+  // As an earlier version has let it be stored.
+  const people = backend.collection(DATABASE, COLLECTION);
+  for (const document of documents) {
+    await people.insertOne({ userId: user.id, ...document });
+    expect(await collection("db", "secrets").find()).toEqual([]);
+    await expect(own.updateOne({ userId: user.id }, { $set: { x: 1 } })).rejects.toThrow("update not permitted");
+    await people.deleteMany({});
+  }
+  const honest = (value) => flag.split(".").reduceRight((inner, name) => ({ [name]: inner }), value);
+  await own.insertOne({ userId: user.id, ...honest(false) });
+  await expect(own.updateOne({ userId: user.id }, { $set: { [flag]: true } })).rejects.toThrow("update not permitted");
+  expect(await collection("db", "secrets").find()).toEqual([]);
+  await people.updateOne({ userId: user.id }, { $set: { [flag]: true } });
+  expect(await collection("db", "secrets").find()).toEqual([{ _id: 1 }]);
+});
+
+test("a query sees by a boolean field what the rules say, whatever else the field holds", async () => {
+  const { backend, collection } = await world({
+    [rulesFile("db", "posts")]: { roles: [{ name: "public", apply_when: { public: true }, read: true, write: false }] },
+    [rulesFile("db", "drafts")]: {
+      roles: [{ name: "not-public", apply_when: { "%%false": { public: true } }, read: true, write: false }],
+    },
+  });
+  const documents = [
+    { _id: 1, public: true },
+    { _id: 2, public: false },
+    { _id: 3, public: [true] },
+    { _id: 4, public: [[true]] },
+    { _id: 5, public: [false, true] },
+    { _id: 6, public: null },
+    { _id: 7 },
+    { _id: 8, public: "true" },
+    { _id: 9, public: [] },
+  ];
+  for (const [name, ids] of [
+    ["posts", [1]],
+    ["drafts", [2, 3, 4, 5, 6, 8, 9]],
+  ]) {
+    await backend.collection("db", name).insertMany(documents);
+    await backend.collection("db", name).createIndexes([{ key: { public: 1 } }]);
+    const seen = await collection("db", name).find({}, { sort: { _id: 1 } });
+    expect(seen.map(({ _id }) => _id)).toEqual(ids);
+    expect(await collection("db", name).count()).toBe(ids.length);
+    expect(await collection("db", name).count({ public: true })).toBe(name === "posts" ? 1 : 2);
+  }
+});
+
+test("other types still equal an array that holds them", async () => {
+  const { backend, user, collection } = await world({
+    [rulesFile("db", "c")]: { roles: [{ name: "member", apply_when: { members: "%%user.id" }, ...everything }] },
+  });
+  await backend.collection("db", "c").insertMany([
+    { _id: 1, members: ["x", user.id] },
+    { _id: 2, members: ["x"] },
+  ]);
+  expect((await collection("db", "c").find()).map(({ _id }) => _id)).toEqual([1]);
+});

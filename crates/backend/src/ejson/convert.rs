@@ -1,0 +1,277 @@
+//! From JSON to BSON, written into one buffer: every byte is copied once, however deep it is nested.
+
+use std::{fmt, io::Write};
+
+use bson::{
+    RawBson,
+    raw::{CString, RawDocument, RawDocumentBuf},
+};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{
+    Json,
+    read::{Key, is_wrapper, measure, tree, unwrap},
+};
+use crate::{Error, ErrorCode, Result};
+
+/// How values are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As they come from clients.
+    Strict,
+    /// As they were stored, whatever they are.
+    Stored,
+}
+
+/// Members of a type's object that have up to this many values are read into a tree.
+const MAX_WRAPPED: usize = 16;
+
+/// The most members that the object of a type has.
+const MAX_WRAPPER: usize = 2;
+
+pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
+    let invalid = || Error::new(ErrorCode::BadRequest, "the value is not valid Extended JSON");
+    let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
+    let mut writer = Writer { out: vec![0; 4], reading, has_streamed: false };
+    writer.value("", json).ok_or_else(invalid)?;
+    writer.end(0).ok_or_else(invalid)?;
+    if writer.has_streamed && reading == Reading::Strict {
+        let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
+        query::validate_names(holder).map_err(|error| Error::new(ErrorCode::BadRequest, error.message))?;
+    }
+    // The only element has no name: its type and a NUL byte come before its value.
+    const DOCUMENT: u8 = 3;
+    if is_container && writer.out[4] == DOCUMENT {
+        let mut document = writer.out;
+        document.pop();
+        document.drain(..6);
+        return RawDocumentBuf::from_bytes(document).map(RawBson::Document).map_err(|_| invalid());
+    }
+    let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
+    match query::elements(holder).next() {
+        Some((_, value)) => Ok(value.into()),
+        None => Err(invalid()),
+    }
+}
+
+struct Writer {
+    out: Vec<u8>,
+    reading: Reading,
+    /// Whether text was read whose names nobody has looked at.
+    has_streamed: bool,
+}
+
+impl Writer {
+    fn element(&mut self, type_byte: u8, name: &str) -> Option<()> {
+        // A name with a NUL byte cannot be a field's.
+        if name.as_bytes().contains(&0) {
+            return None;
+        }
+        self.out.push(type_byte);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(0);
+        Some(())
+    }
+
+    fn begin(&mut self) -> usize {
+        self.out.extend_from_slice(&[0; 4]);
+        self.out.len() - 4
+    }
+
+    fn end(&mut self, start: usize) -> Option<()> {
+        self.out.push(0);
+        let length = i32::try_from(self.out.len() - start).ok()?;
+        self.out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        Some(())
+    }
+
+    fn text(&mut self, name: &str, text: &str) -> Option<()> {
+        self.element(0x02, name)?;
+        let length = i32::try_from(text.len() + 1).ok()?;
+        self.out.extend_from_slice(&length.to_le_bytes());
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.push(0);
+        Some(())
+    }
+
+    fn value(&mut self, name: &str, json: Json<'_>) -> Option<()> {
+        match json {
+            Json::Null => self.element(0x0a, name),
+            Json::Boolean(value) => {
+                self.element(0x08, name)?;
+                self.out.push(value.into());
+                Some(())
+            }
+            Json::Integer(number) => {
+                match i32::try_from(number) {
+                    Ok(number) => {
+                        self.element(0x10, name)?;
+                        self.out.extend_from_slice(&number.to_le_bytes());
+                    }
+                    Err(_) => {
+                        self.element(0x12, name)?;
+                        self.out.extend_from_slice(&number.to_le_bytes());
+                    }
+                }
+                Some(())
+            }
+            Json::Number(number) => {
+                self.element(0x01, name)?;
+                self.out.extend_from_slice(&number.to_le_bytes());
+                Some(())
+            }
+            Json::Text(text) => self.text(name, &text),
+            Json::Array(items) => {
+                self.element(0x04, name)?;
+                let start = self.begin();
+                let mut index = Index::default();
+                for item in items {
+                    self.value(index.next(), item)?;
+                }
+                self.end(start)
+            }
+            Json::Object(members) => {
+                if members.first().is_some_and(|(key, _)| is_wrapper(key)) {
+                    match unwrap(&members, self.reading) {
+                        Some(value) => return self.bson(name, value),
+                        None if self.reading == Reading::Strict => return None,
+                        None => {}
+                    }
+                }
+                self.element(0x03, name)?;
+                let start = self.begin();
+                for (key, value) in members {
+                    self.value(&key, value)?;
+                }
+                self.end(start)
+            }
+            Json::Large(text) => {
+                self.has_streamed = true;
+                let mut parser = serde_json::Deserializer::from_str(text);
+                parser.disable_recursion_limit();
+                Value { writer: self, name }.deserialize(&mut parser).ok()
+            }
+        }
+    }
+
+    fn bson(&mut self, name: &str, value: RawBson) -> Option<()> {
+        let mut holder = RawDocumentBuf::new();
+        holder.append(CString::try_from(name).ok()?, value);
+        let bytes = holder.as_bytes();
+        self.out.extend_from_slice(&bytes[4..bytes.len() - 1]);
+        Some(())
+    }
+}
+
+/// The names of an array's items.
+#[derive(Default)]
+struct Index {
+    count: usize,
+    text: Vec<u8>,
+}
+
+impl Index {
+    fn next(&mut self) -> &str {
+        self.text.clear();
+        // Writing to memory does not fail.
+        let _ = write!(self.text, "{}", self.count);
+        self.count += 1;
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+}
+
+/// A value of JSON text that is written under a name as it is read.
+struct Value<'w> {
+    writer: &'w mut Writer,
+    name: &'w str,
+}
+
+impl Value<'_> {
+    fn put<E: serde::de::Error>(self, json: Json<'_>) -> Result<(), E> {
+        self.writer.value(self.name, json).ok_or_else(invalid)
+    }
+}
+
+/// The place and the reason are not told.
+fn invalid<E: serde::de::Error>() -> E {
+    E::custom("not valid Extended JSON")
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        self.put(Json::Null)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
+        self.put(Json::Boolean(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<(), E> {
+        self.put(Json::Integer(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
+        self.put(i64::try_from(number).map_or(Json::Number(number as f64), Json::Integer))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<(), E> {
+        self.put(Json::Number(number))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.writer.text(self.name, text).ok_or_else(invalid)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { writer, name } = self;
+        writer.element(0x04, name).ok_or_else(invalid)?;
+        let start = writer.begin();
+        let mut index = Index::default();
+        while items.next_element_seed(Value { writer: &mut *writer, name: index.next() })?.is_some() {}
+        writer.end(start).ok_or_else(invalid)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self { writer, name } = self;
+        let mut key = members.next_key::<Key<'_>>()?;
+        if let Some(Key(first)) = key.take_if(|Key(key)| is_wrapper(key)) {
+            let mut all = vec![(first, wrapped(members.next_value()?)?)];
+            while let Some(Key(key)) = members.next_key()? {
+                if all.len() == MAX_WRAPPER && writer.reading == Reading::Strict {
+                    return Err(invalid());
+                }
+                all.push((key, wrapped(members.next_value()?)?));
+            }
+            return writer.value(name, Json::Object(all)).ok_or_else(invalid);
+        }
+        writer.element(0x03, name).ok_or_else(invalid)?;
+        let start = writer.begin();
+        while let Some(Key(name)) = key {
+            members.next_value_seed(Value { writer: &mut *writer, name: &name })?;
+            key = members.next_key()?;
+        }
+        writer.end(start).ok_or_else(invalid)
+    }
+}
+
+/// A member of a type's object: a tree if it is as small as most are, since most of what is not has no business there.
+fn wrapped<E: serde::de::Error>(value: &RawValue) -> Result<Json<'_>, E> {
+    let text = value.get();
+    let is_small = measure(text.as_bytes()).1 <= MAX_WRAPPED;
+    if is_small { tree(text.as_bytes()).map_err(E::custom) } else { Ok(Json::Large(text)) }
+}
