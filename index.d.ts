@@ -26,7 +26,9 @@ declare namespace Realm {
 
   /**
    * The classes of the `bson` package. Each may also be called without `new`, as the SDK's could, and values of any
-   * version of `bson` are accepted wherever a value is.
+   * version of `bson` from 4 on are accepted wherever a value is.
+   *
+   * A JSON value is never taken for a value of a class: `_bsontype` in a plain object is a field like any other.
    */
   namespace BSON {
     const ObjectId: Callable<typeof bson.ObjectId>;
