@@ -38,6 +38,12 @@ const SHORT = 32;
 /** Longest path of a field in an error message, in characters. */
 const LONGEST_PATH = 200;
 
+const INITIAL_SIZE = 16 * 1024;
+/** Size in bytes of the largest buffer that is kept for the next call. */
+const LARGEST_KEPT = 1024 * 1024;
+/** Largest size in bytes of a document, whose length is an int32. */
+const LARGEST_DOCUMENT = 2 ** 31 - 1;
+
 /** The options of regular expressions, in the order that BSON requires. */
 const REGEX_OPTIONS = "imsux";
 
@@ -62,8 +68,10 @@ const flagsOf = getter(RegExp.prototype, "flags");
 const timeOf = method(Date.prototype, "getTime");
 const sourceTextOf = method(Function.prototype, "toString");
 
-let buffer = Buffer.allocUnsafe(16 * 1024);
+/** The buffer of the call that is being written. A call owns it until it ends, a nested call has another. */
+let buffer = Buffer.allocUnsafe(INITIAL_SIZE);
 let length = 0;
+let isWriting = false;
 
 /** A value that cannot be written. It becomes an `Error` once the names of the fields around it are known. */
 class Rejection {
@@ -95,10 +103,19 @@ function within(name, error) {
 
 function reserve(size) {
   if (length + size > buffer.length) {
-    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, length + size));
-    buffer.copy(larger, 0, 0, length);
-    buffer = larger;
+    grow(length + size);
   }
+}
+
+function grow(size) {
+  if (size > LARGEST_DOCUMENT) {
+    throw new RangeError(`the arguments must not be larger than ${LARGEST_DOCUMENT} bytes`);
+  }
+  const larger = Buffer.allocUnsafe(Math.min(Math.max(buffer.length * 2, size), LARGEST_DOCUMENT));
+  buffer.copy(larger, 0, 0, length);
+  // It may hold a password.
+  buffer.fill(0, 0, length);
+  buffer = larger;
 }
 
 function byte(value) {
@@ -580,8 +597,31 @@ function writeReference(name, value, depth) {
   writeDocument({ $ref: collection, $id: oid, $db: db || undefined, ...others }, depth + 1);
 }
 
+/** Returns the error of a document that could not be written, of which nothing stays in the buffer. */
+function failed(error) {
+  buffer.fill(0, 0, length);
+  return error instanceof Rejection ? error.toError() : error;
+}
+
+/** Writes a document while another one is being written: a getter or `toBSON` has called the library. */
+function encodeNested(document) {
+  const outerBuffer = buffer;
+  const outerLength = length;
+  buffer = Buffer.allocUnsafe(INITIAL_SIZE);
+  length = 0;
+  try {
+    writeDocument(document, 1);
+    return buffer.subarray(0, length);
+  } catch (error) {
+    throw failed(error);
+  } finally {
+    buffer = outerBuffer;
+    length = outerLength;
+  }
+}
+
 /**
- * Returns the BSON of a document, valid until the next call.
+ * Returns the BSON of a document, valid until the next call that is not made from within this one.
  *
  * Fields without a value are left out, items without one are null; whole numbers are stored as int32 or int64; classes
  * of any version of `bson` from 4 on are accepted.
@@ -589,13 +629,23 @@ function writeReference(name, value, depth) {
  * @throws TypeError if a value cannot be stored, with the path of its field
  */
 function encode(document) {
+  if (isWriting) {
+    return encodeNested(document);
+  }
+  isWriting = true;
   length = 0;
   try {
     writeDocument(document, 1);
   } catch (error) {
-    throw error instanceof Rejection ? error.toError() : error;
+    throw failed(error);
+  } finally {
+    isWriting = false;
   }
-  return buffer.subarray(0, length);
+  const written = buffer.subarray(0, length);
+  if (buffer.length > LARGEST_KEPT) {
+    buffer = Buffer.allocUnsafe(INITIAL_SIZE);
+  }
+  return written;
 }
 
 module.exports = { encode };
