@@ -316,7 +316,16 @@ declare namespace Realm {
     readonly customData: UserCustomDataType;
     /** What the providers told of the user. */
     readonly profile: UserProfileDataType;
-    /** The app's functions as methods. */
+    /**
+     * The app's functions as methods. As a value, this is an object without properties.
+     *
+     * The names of `Object.prototype` (`toString`, `hasOwnProperty`), names that libraries read from any object (`then`,
+     * `toJSON`, `toBSON`, `inspect`, `asymmetricMatch`, `nodeType`, `tagName`, `hasAttribute`), and names with characters
+     * other than letters, digits, `_`, `-` and `/` are not among the methods. Call such functions with `callFunction`.
+     *
+     * @example
+     * const total = await user.functions.sum(1, 2);
+     */
     readonly functions: UserFunctionsFactoryType;
     readonly apiKeys: Auth.ApiKeyAuth;
 
