@@ -26,7 +26,9 @@ declare namespace Realm {
 
   /**
    * The classes of the `bson` package. Each may also be called without `new`, as the SDK's could, and values of any
-   * version of `bson` are accepted wherever a value is.
+   * version of `bson` from 4 on are accepted wherever a value is.
+   *
+   * A JSON value is never taken for a value of a class: `_bsontype` in a plain object is a field like any other.
    */
   namespace BSON {
     const ObjectId: Callable<typeof bson.ObjectId>;
@@ -329,7 +331,16 @@ declare namespace Realm {
     readonly customData: UserCustomDataType;
     /** What the providers told of the user. */
     readonly profile: UserProfileDataType;
-    /** The app's functions as methods. */
+    /**
+     * The app's functions as methods. As a value, this is an object without properties.
+     *
+     * The names of `Object.prototype` (`toString`, `hasOwnProperty`), names that libraries read from any object (`then`,
+     * `toJSON`, `toBSON`, `inspect`, `asymmetricMatch`, `nodeType`, `tagName`, `hasAttribute`), and names with characters
+     * other than letters, digits, `_`, `-` and `/` are not among the methods. Call such functions with `callFunction`.
+     *
+     * @example
+     * const total = await user.functions.sum(1, 2);
+     */
     readonly functions: UserFunctionsFactoryType;
     readonly apiKeys: Auth.ApiKeyAuth;
 

@@ -19,7 +19,11 @@ const ON_MONGODB = [
   "serve-watch",
 ];
 
+/** The attacks that are the same wherever the backend is. */
+const ATTACKS_EVERYWHERE = ["encoder", "functions-proxy", "values"];
+
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
+const attacks = (names) => names.map((name) => `attacks/${name}`);
 
 module.exports = {
   testTimeout: 60_000,
@@ -27,19 +31,19 @@ module.exports = {
     {
       displayName: "embedded",
       testEnvironment: "node",
-      testMatch: suites(["*"]),
+      testMatch: suites(["*", "attacks/*"]),
       testPathIgnorePatterns: ["/mongodb.test.js$"],
     },
     {
       displayName: "remote",
       testEnvironment: "node",
-      testMatch: suites(EVERYWHERE),
+      testMatch: suites([...EVERYWHERE, ...attacks(ATTACKS_EVERYWHERE)]),
       globals: { USERKEEP_TEST_MODE: "remote" },
     },
     {
       displayName: "mongodb",
       testEnvironment: "<rootDir>/__test__/mongodb-environment.js",
-      testMatch: suites([...EVERYWHERE, ...ON_MONGODB]),
+      testMatch: suites([...EVERYWHERE, ...ON_MONGODB, ...attacks(ATTACKS_EVERYWHERE)]),
       globals: { USERKEEP_TEST_MODE: "mongodb" },
     },
   ],

@@ -78,7 +78,15 @@ class Core {
   request(operation, user = NO_USER, parameters = undefined) {
     this.#assertOpen();
     const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
-    const started = native.request(bridge, this.handle, operation, user, payload);
+    let started;
+    try {
+      started = native.request(bridge, this.handle, operation, user, payload);
+    } finally {
+      // The native side has copied them, and they may hold a password.
+      if (payload !== NO_PARAMETERS) {
+        payload.fill(0);
+      }
+    }
     // What was done at once has been heard of before the caller goes on.
     this.#flush(false);
     return result(started);

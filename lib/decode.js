@@ -18,20 +18,35 @@ const { nameAt, root } = require("./names.js");
 const { textBetween } = require("./texts.js");
 
 // Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread
-// is here. The native side has validated what it sends.
+// is here. The native side has validated the structure of what it sends, but not every value in it: another program may
+// have stored values that the classes of `bson` reject. No such value makes a document unreadable, and no length leads
+// out of the document.
 
 const UUID_SUBTYPE = 4;
 const OLD_BINARY_SUBTYPE = 2;
 /** Bytes up to this length are copied here. */
 const FEW = 24;
 
-let buffer = Buffer.alloc(0);
+/** Options of regular expressions that the class accepts. */
+const REGEX_OPTIONS = /^[ilmsux]*$/;
+
+const NOTHING = Buffer.alloc(0);
+
+let buffer = NOTHING;
 let position = 0;
+let limit = 0;
 /** The name of the field that is read. */
 let field = root;
 
+function outside(size) {
+  throw new RangeError(`a value of ${size} bytes at ${position} is not within its document`);
+}
+
 function cstring() {
   const end = buffer.indexOf(0, position);
+  if (end < 0) {
+    throw new RangeError(`the text at ${position} does not end`);
+  }
   const value = textBetween(buffer, position, end);
   position = end + 1;
   return value;
@@ -45,9 +60,13 @@ function int32() {
 }
 
 function text() {
-  const end = position + 4 + int32() - 1;
-  const value = textBetween(buffer, position, end);
-  position = end + 1;
+  const size = int32();
+  const end = position + size;
+  if (size < 1 || end > limit) {
+    outside(size);
+  }
+  const value = textBetween(buffer, position, end - 1);
+  position = end;
   return value;
 }
 
@@ -74,10 +93,17 @@ function double() {
 function binary() {
   const length = int32();
   const subtype = buffer[position++];
-  if (subtype === OLD_BINARY_SUBTYPE) {
-    return new Binary(copy(int32()), subtype);
+  const end = position + length;
+  if (length < 0 || end > limit) {
+    outside(length);
   }
-  const bytes = copy(length);
+  if (subtype === OLD_BINARY_SUBTYPE && length >= 4) {
+    // This subtype repeats the length. One that is wrong is read as if it were data.
+    if (int32() !== length - 4) {
+      position -= 4;
+    }
+  }
+  const bytes = copy(end - position);
   return subtype === UUID_SUBTYPE && length === 16 ? new UUID(bytes) : new Binary(bytes, subtype);
 }
 
@@ -99,6 +125,16 @@ function timestamp() {
   const low = int32();
   const high = int32();
   return new Timestamp({ t: high >>> 0, i: low >>> 0 });
+}
+
+/** A regular expression. The class rejects options that other programs may have stored. */
+function regex() {
+  const pattern = cstring();
+  const options = cstring();
+  if (REGEX_OPTIONS.test(options)) {
+    return new BSONRegExp(pattern, options);
+  }
+  return Object.assign(Object.create(BSONRegExp.prototype), { pattern, options });
 }
 
 function codeWithScope() {
@@ -135,7 +171,7 @@ function value(type) {
     case 0x0a:
       return null;
     case 0x0b:
-      return new BSONRegExp(cstring(), cstring());
+      return regex();
     case 0x0c:
       return reference();
     case 0x0d:
@@ -189,20 +225,23 @@ function array() {
   const items = [];
   for (let type = buffer[position++]; type !== 0; type = buffer[position++]) {
     // The name is the index, which the place says already.
-    while (buffer[position++] !== 0);
+    while (buffer[position++] > 0);
     items.push(value(type));
   }
   return items;
 }
 
-/** A document that is a reference becomes one, as with the `bson` package. */
+/** A document that is a reference becomes one, as with the `bson` package: only if its fields have the right types. */
 function dereferenced(fields) {
-  if (typeof fields.$ref !== "string" || fields.$id === undefined) {
+  if (typeof fields.$ref !== "string" || !isReference(fields)) {
     return fields;
   }
   const { $ref, $id, $db, ...others } = fields;
   return new DBRef($ref, $id, $db, others);
 }
+
+const isReference = ({ $id, ...others }) =>
+  $id !== undefined && $id !== null && (!Object.hasOwn(others, "$db") || typeof others.$db === "string");
 
 /**
  * Reads a document: integers and doubles as numbers (a `Long` only beyond 2^53), every other type as its class.
@@ -211,9 +250,15 @@ function dereferenced(fields) {
  */
 function decode(bytes) {
   buffer = bytes;
+  limit = bytes.length;
   position = 0;
   field = root;
-  return document();
+  try {
+    return document();
+  } finally {
+    // Nothing of an answer is held longer than it is read.
+    buffer = NOTHING;
+  }
 }
 
 module.exports = { decode };

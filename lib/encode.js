@@ -2,8 +2,12 @@
 
 const { types } = require("node:util");
 
-// The `bson` package stores a whole number outside int32 as a double and refuses classes of its other major versions.
+// The `bson` package stores a whole number outside int32 as a double and rejects classes of its other major versions.
 // The SDK did neither, so documents are written here: whole numbers as integers, and classes by their `_bsontype`.
+//
+// Applications pass on JSON values of strangers. Such a value must become a field, never the bytes around it: classes
+// are accepted only from objects that JSON cannot make, each in its exact form, and bytes are copied only from real
+// typed arrays, whose size comes from the language's own getter.
 
 const TYPE = {
   double: 0x01,
@@ -31,16 +35,87 @@ const MAX_DEPTH = 200;
 const INT64_LIMIT = 2 ** 63;
 /** Bytes, and texts of ASCII, up to this length are copied here: a call of Node's own takes longer than that. */
 const SHORT = 32;
+/** Longest path of a field in an error message, in characters. */
+const LONGEST_PATH = 200;
 
-let buffer = Buffer.allocUnsafe(16 * 1024);
+const INITIAL_SIZE = 16 * 1024;
+/** Size in bytes of the largest buffer that is kept for the next call. */
+const LARGEST_KEPT = 1024 * 1024;
+/** Largest size in bytes of a document, whose length is an int32. */
+const LARGEST_DOCUMENT = 2 ** 31 - 1;
+
+/** The options of regular expressions, in the order that BSON requires. */
+const REGEX_OPTIONS = "imsux";
+
+/** Marks the classes of `bson` 6 and later. JSON has no symbols. */
+const VERSION = Symbol.for("@@mdb.bson.version");
+
+/** Returns a prototype's getter as a function of the object, so that the object's own properties do not matter. */
+const getter = (prototype, name) => Function.prototype.call.bind(Object.getOwnPropertyDescriptor(prototype, name).get);
+
+/** Returns a prototype's method in the same way. */
+const method = (prototype, name) => Function.prototype.call.bind(prototype[name]);
+
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
+const bufferOf = getter(typedArray, "buffer");
+const offsetOf = getter(typedArray, "byteOffset");
+const sizeOf = getter(typedArray, "byteLength");
+const bufferOfView = getter(DataView.prototype, "buffer");
+const offsetOfView = getter(DataView.prototype, "byteOffset");
+const sizeOfView = getter(DataView.prototype, "byteLength");
+const sourceOf = getter(RegExp.prototype, "source");
+const flagsOf = getter(RegExp.prototype, "flags");
+const timeOf = method(Date.prototype, "getTime");
+const sourceTextOf = method(Function.prototype, "toString");
+
+/** The buffer of the call that is being written. A call owns it until it ends, a nested call has another. */
+let buffer = Buffer.allocUnsafe(INITIAL_SIZE);
 let length = 0;
+let isWriting = false;
+
+/** A value that cannot be written. It becomes an `Error` once the names of the fields around it are known. */
+class Rejection {
+  /** The names, the innermost first. */
+  names = [];
+
+  constructor(subject, problem, ErrorClass = TypeError) {
+    this.subject = subject;
+    this.problem = problem;
+    this.ErrorClass = ErrorClass;
+  }
+
+  toError() {
+    // The outermost name is the argument's, which the caller did not write.
+    const names = this.names.length > 1 ? this.names.slice(0, -1) : this.names;
+    const path = names.reverse().join(".");
+    const shown = path.length > LONGEST_PATH ? `${path.slice(0, LONGEST_PATH)}…` : path;
+    return new this.ErrorClass(`${this.subject} at '${shown}' ${this.problem}`);
+  }
+}
+
+/** Adds the name of a field to an error from within it. */
+function within(name, error) {
+  if (error instanceof Rejection) {
+    error.names.push(name);
+  }
+  return error;
+}
 
 function reserve(size) {
   if (length + size > buffer.length) {
-    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, length + size));
-    buffer.copy(larger, 0, 0, length);
-    buffer = larger;
+    grow(length + size);
   }
+}
+
+function grow(size) {
+  if (size > LARGEST_DOCUMENT) {
+    throw new RangeError(`the arguments must not be larger than ${LARGEST_DOCUMENT} bytes`);
+  }
+  const larger = Buffer.allocUnsafe(Math.min(Math.max(buffer.length * 2, size), LARGEST_DOCUMENT));
+  buffer.copy(larger, 0, 0, length);
+  // It may hold a password.
+  buffer.fill(0, 0, length);
+  buffer = larger;
 }
 
 function byte(value) {
@@ -73,16 +148,17 @@ function double(value) {
   length = buffer.writeDoubleLE(value, length);
 }
 
-function bytes(value) {
-  reserve(value.length);
-  if (value.length <= SHORT) {
-    for (let index = 0; index < value.length; index++) {
+/** Writes all bytes of a real `Uint8Array`, `size` long. */
+function bytes(value, size) {
+  reserve(size);
+  if (size <= SHORT) {
+    for (let index = 0; index < size; index++) {
       buffer[length + index] = value[index];
     }
   } else {
     buffer.set(value, length);
   }
-  length += value.length;
+  length += size;
 }
 
 /** Writes a text and a zero after it. There is room for it. */
@@ -119,7 +195,12 @@ function cstring(value, what) {
     throw new TypeError(`${what} ${JSON.stringify(value)} must not contain null bytes`);
   }
   reserve(1 + value.length * 3);
+  const start = length;
   characters(value);
+  // UTF-8 has no lone surrogates: all of them would become one character, and different names the same one.
+  if (length - start !== value.length + 1 && /\p{Surrogate}/u.test(value)) {
+    throw new TypeError(`${what} ${JSON.stringify(value)} must not contain lone surrogates`);
+  }
 }
 
 /** Writes the type and the name of an element. */
@@ -155,15 +236,35 @@ function writeDocument(value, depth) {
   }
   const start = begin();
   if (types.isMap(value)) {
-    for (const [name, field] of value) {
-      writeField(String(name), field, depth);
-    }
+    writeEntries(value, depth);
   } else {
-    for (const name of Object.keys(value)) {
-      writeField(name, value[name], depth);
+    let name;
+    try {
+      for (name of Object.keys(value)) {
+        writeField(name, value[name], depth);
+      }
+    } catch (error) {
+      throw within(name, error);
     }
   }
   end(start);
+}
+
+/** Writes the entries of a map. Its keys may differ and yet have the same name. */
+function writeEntries(map, depth) {
+  const names = new Set();
+  for (const [key, field] of map) {
+    const name = String(key);
+    try {
+      if (names.has(name)) {
+        throw new Rejection("the name", "is used twice in one Map");
+      }
+      names.add(name);
+      writeField(name, field, depth);
+    } catch (error) {
+      throw within(name, error);
+    }
+  }
 }
 
 function writeArray(value, depth) {
@@ -171,8 +272,14 @@ function writeArray(value, depth) {
     throw new TypeError(`the array is nested more than ${MAX_DEPTH} levels deep, or contains itself`);
   }
   const start = begin();
-  for (let index = 0; index < value.length; index++) {
-    writeElement(String(index), value[index], depth);
+  const count = value.length;
+  let index = 0;
+  try {
+    for (; index < count; index++) {
+      writeElement(String(index), value[index], depth);
+    }
+  } catch (error) {
+    throw within(index, error);
   }
   end(start);
 }
@@ -194,22 +301,23 @@ function writeNumber(name, value) {
 
 function writeBigInt(name, value) {
   if (BigInt.asIntN(64, value) !== value) {
-    throw new RangeError(`${value}n at '${name}' does not fit into a 64-bit integer`);
+    throw new Rejection(`${value}n`, "does not fit into a 64-bit integer", RangeError);
   }
   head(TYPE.int64, name);
   reserve(8);
   length = buffer.writeBigInt64LE(value, length);
 }
 
-function writeBinary(name, value, subtype) {
+/** Writes bytes of an array buffer. */
+function writeBinary(name, arrayBuffer, offset, size, subtype) {
   head(TYPE.binary, name);
   // The old binary subtype repeats the length.
-  int32(subtype === 2 ? value.length + 4 : value.length);
+  int32(subtype === 2 ? size + 4 : size);
   byte(subtype);
   if (subtype === 2) {
-    int32(value.length);
+    int32(size);
   }
-  bytes(value);
+  bytes(new Uint8Array(arrayBuffer, offset, size), size);
 }
 
 function writeElement(name, value, depth) {
@@ -232,124 +340,312 @@ function writeElement(name, value, depth) {
   }
 }
 
-function writeObject(name, value, depth) {
+function writeObject(name, value, depth, isConverted = false) {
   if (Array.isArray(value)) {
     head(TYPE.array, name);
     return writeArray(value, depth + 1);
   }
-  if (typeof value._bsontype === "string") {
-    return writeClass(name, value, depth);
+  const type = value._bsontype;
+  if (typeof type === "string" && isOfClass(value)) {
+    return writeClass(name, value, type, depth);
   }
-  if (typeof value.toBSON === "function") {
-    return writeElement(name, value.toBSON(), depth);
+  const { toBSON } = value;
+  if (typeof toBSON === "function" && !isConverted) {
+    return writeConverted(name, toBSON.call(value), depth);
   }
   if (types.isDate(value)) {
-    const time = value.getTime();
+    const time = timeOf(value);
     if (Number.isNaN(time)) {
-      throw new TypeError(`the date at '${name}' is invalid`);
+      throw new Rejection("the date", "is invalid");
     }
     head(TYPE.date, name);
     return int64(time);
   }
   if (types.isRegExp(value)) {
     head(TYPE.regex, name);
-    cstring(value.source, "the pattern");
-    return cstring([...value.flags].filter((flag) => "imsu".includes(flag)).join(""), "the options");
+    cstring(sourceOf(value), "the pattern");
+    return cstring(regexOptions(flagsOf(value)), "the options");
   }
   if (types.isAnyArrayBuffer(value)) {
-    return writeBinary(name, new Uint8Array(value), 0);
+    const whole = new Uint8Array(value);
+    return writeBinary(name, value, 0, whole.byteLength, 0);
   }
-  if (ArrayBuffer.isView(value)) {
-    return writeBinary(name, new Uint8Array(value.buffer, value.byteOffset, value.byteLength), 0);
+  if (types.isTypedArray(value)) {
+    return writeBinary(name, bufferOf(value), offsetOf(value), sizeOf(value), 0);
+  }
+  if (types.isDataView(value)) {
+    return writeBinary(name, bufferOfView(value), offsetOfView(value), sizeOfView(value), 0);
   }
   if (types.isBoxedPrimitive(value)) {
-    return writeElement(name, value.valueOf(), depth);
+    return writeElement(name, unboxed(value), depth);
   }
   head(TYPE.document, name);
   writeDocument(value, depth + 1);
 }
 
+/** Writes what `toBSON` returned, which is not converted a second time: it may be the object itself. */
+function writeConverted(name, value, depth) {
+  if (typeof value === "object" && value !== null) {
+    return writeObject(name, value, depth, true);
+  }
+  return writeElement(name, value, depth);
+}
+
+function unboxed(value) {
+  if (types.isNumberObject(value)) {
+    return Number.prototype.valueOf.call(value);
+  }
+  if (types.isStringObject(value)) {
+    return String.prototype.valueOf.call(value);
+  }
+  if (types.isBooleanObject(value)) {
+    return Boolean.prototype.valueOf.call(value);
+  }
+  return types.isBigIntObject(value) ? BigInt.prototype.valueOf.call(value) : undefined;
+}
+
+/** Returns the options that BSON knows, in its order. */
+const regexOptions = (flags) => [...REGEX_OPTIONS].filter((option) => flags.includes(option)).join("");
+
+/**
+ * Returns true if an object with a text as its `_bsontype` is of a class of `bson`, and false if it may be a JSON value.
+ *
+ * The classes have the property on their prototypes, or hidden. One that is enumerable in an object of another class is
+ * rejected: it may come from JSON that was assigned to the object, or from a version of `bson` that is too old.
+ */
+function isOfClass(value) {
+  if (value[VERSION] !== undefined) {
+    return true;
+  }
+  if (isPlain(value)) {
+    return false;
+  }
+  let holder = value;
+  while (holder !== null && !Object.hasOwn(holder, "_bsontype")) {
+    holder = Object.getPrototypeOf(holder);
+  }
+  if (holder === null || Object.prototype.propertyIsEnumerable.call(holder, "_bsontype")) {
+    throw new Rejection("the value", "is of a class and has '_bsontype' as a field, which only plain objects may have");
+  }
+  return true;
+}
+
+/** Returns true for objects as JSON makes them, also by another realm's `JSON`, and for those without a prototype. */
+function isPlain(value) {
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype === null || prototype === Object.prototype) {
+    return true;
+  }
+  return Object.getPrototypeOf(prototype) === null && prototype.constructor?.name === "Object";
+}
+
+/** Rejects a value of a class of `bson` that does not have the class's form. */
+function check(holds, type, requirement) {
+  if (!holds) {
+    throw new Rejection(`the ${type}`, requirement);
+  }
+}
+
+/** Returns true for half of a 64-bit integer, with or without a sign. */
+const isHalf = (value) => Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 32;
+
+const isBytes = (value, size) => types.isUint8Array(value) && sizeOf(value) === size;
+
+/** Returns the bytes of an identifier's hexadecimal digits. */
+function hexadecimal(value, type, size) {
+  const digits = typeof value.toHexString === "function" ? value.toHexString(false) : undefined;
+  const isRight = typeof digits === "string" && digits.length === size * 2 && /^[0-9a-f]*$/i.test(digits);
+  check(isRight, type, `must have ${size} bytes`);
+  return Buffer.from(digits, "hex");
+}
+
 /** The bytes of an `ObjectId`: some versions hold them, all can write them down. */
 function objectIdBytes(value) {
   const { id } = value;
-  return ArrayBuffer.isView(id) && id.length === 12 ? id : Buffer.from(value.toHexString(), "hex");
+  return isBytes(id, 12) ? id : hexadecimal(value, "ObjectId", 12);
 }
 
-/** Values of the classes of `bson`, whichever its version: what is read here has been the same in all of them. */
-function writeClass(name, value, depth) {
-  switch (value._bsontype) {
+/** Writes a value of a class of `bson`, of any version: what is read here has been the same in all of them. */
+function writeClass(name, value, type, depth) {
+  switch (type) {
     case "ObjectId":
     case "ObjectID":
       head(TYPE.objectId, name);
-      return bytes(objectIdBytes(value));
+      return bytes(objectIdBytes(value), 12);
     case "Decimal128":
-      head(TYPE.decimal128, name);
-      return bytes(value.bytes);
+      return writeDecimal(name, value);
     case "Long":
       head(TYPE.int64, name);
-      int32(value.low);
-      return int32(value.high);
+      return writeHalves(value, type);
     case "Timestamp":
       head(TYPE.timestamp, name);
-      int32(value.low);
-      return int32(value.high);
+      return writeHalves(value, type);
     case "Int32":
-      head(TYPE.int32, name);
-      return int32(value.valueOf() | 0);
+      return writeInt32(name, value);
     case "Double":
-      head(TYPE.double, name);
-      return double(value.valueOf());
-    case "UUID":
-      return writeBinary(name, Buffer.from(value.toHexString(false), "hex"), 4);
+      return writeDouble(name, value);
+    case "UUID": {
+      const id = hexadecimal(value, type, 16);
+      return writeBinary(name, id.buffer, id.byteOffset, 16, 4);
+    }
     case "Binary":
-      return writeBinary(name, value.buffer.subarray(0, value.position), value.sub_type);
+      return writeBinaryClass(name, value);
     case "BSONRegExp":
-      head(TYPE.regex, name);
-      cstring(value.pattern, "the pattern");
-      return cstring(value.options, "the options");
+      return writeRegex(name, value);
     case "BSONSymbol":
     case "Symbol":
-      head(TYPE.symbol, name);
-      return text(value.valueOf());
+      return writeSymbol(name, value);
     case "Code":
       return writeCode(name, value, depth);
     case "DBRef":
-      head(TYPE.document, name);
-      return writeDocument(
-        { $ref: value.collection, $id: value.oid, $db: value.db || undefined, ...value.fields },
-        depth + 1,
-      );
+      return writeReference(name, value, depth);
     case "MinKey":
       return head(TYPE.minKey, name);
     case "MaxKey":
       return head(TYPE.maxKey, name);
     default:
-      throw new TypeError(`the value at '${name}' has the unknown BSON type '${value._bsontype}'`);
+      throw new Rejection("the value", `has the unknown BSON type '${type}'`);
   }
 }
 
+function writeDecimal(name, value) {
+  const decimal = value.bytes;
+  check(isBytes(decimal, 16), "Decimal128", "must have 16 bytes");
+  head(TYPE.decimal128, name);
+  bytes(decimal, 16);
+}
+
+/** Writes both halves of a `Long` or a `Timestamp`. */
+function writeHalves(value, type) {
+  const { low, high } = value;
+  check(isHalf(low) && isHalf(high), type, "must have whole numbers of 32 bits as 'low' and 'high'");
+  int32(low);
+  int32(high);
+}
+
+function writeInt32(name, value) {
+  const number = value.valueOf();
+  check(typeof number === "number" && number === (number | 0), "Int32", "must be a whole number of 32 bits");
+  head(TYPE.int32, name);
+  int32(number);
+}
+
+function writeDouble(name, value) {
+  const number = value.valueOf();
+  check(typeof number === "number", "Double", "must be a number");
+  head(TYPE.double, name);
+  double(number);
+}
+
+function writeBinaryClass(name, value) {
+  const { buffer: held, position, sub_type: subtype } = value;
+  check(types.isUint8Array(held), "Binary", "must have a Uint8Array as 'buffer'");
+  const fits = Number.isInteger(position) && position >= 0 && position <= sizeOf(held);
+  check(fits, "Binary", "must have a 'position' within its 'buffer'");
+  const isSubtype = Number.isInteger(subtype) && subtype >= 0 && subtype <= 0xff;
+  check(isSubtype, "Binary", "must have a whole number from 0 to 255 as 'sub_type'");
+  writeBinary(name, bufferOf(held), offsetOf(held), position, subtype);
+}
+
+function writeRegex(name, value) {
+  const { pattern, options } = value;
+  const areTexts = typeof pattern === "string" && typeof options === "string";
+  check(areTexts, "BSONRegExp", "must have texts as 'pattern' and 'options'");
+  const isKnown = [...options].every((option) => REGEX_OPTIONS.includes(option));
+  check(isKnown, "BSONRegExp", `must have no options other than '${REGEX_OPTIONS}'`);
+  head(TYPE.regex, name);
+  cstring(pattern, "the pattern");
+  cstring(regexOptions(options), "the options");
+}
+
+function writeSymbol(name, value) {
+  const symbol = value.valueOf();
+  check(typeof symbol === "string", "BSONSymbol", "must be a text");
+  head(TYPE.symbol, name);
+  text(symbol);
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
 function writeCode(name, value, depth) {
-  if (!value.scope) {
+  const { code, scope } = value;
+  check(typeof code === "string" || typeof code === "function", "Code", "must have a text or a function as 'code'");
+  const source = typeof code === "string" ? code : sourceTextOf(code);
+  if (!scope) {
     head(TYPE.code, name);
-    return text(String(value.code));
+    return text(source);
   }
+  check(isObject(scope), "Code", "must have a document as 'scope'");
   head(TYPE.codeWithScope, name);
   const start = begin();
-  text(String(value.code));
-  writeDocument(value.scope, depth + 1);
+  text(source);
+  writeDocument(scope, depth + 1);
   put32(length - start, start);
 }
 
+function writeReference(name, value, depth) {
+  const { collection, oid, db, fields } = value;
+  check(typeof collection === "string", "DBRef", "must have a text as 'collection'");
+  check(oid !== undefined, "DBRef", "must have an 'oid'");
+  check(typeof (db ?? "") === "string", "DBRef", "must have a text as 'db', or none");
+  check(isObject(fields ?? {}), "DBRef", "must have a document as 'fields', or none");
+  const others = { ...fields };
+  for (const reserved of ["$ref", "$id", "$db"]) {
+    check(!Object.hasOwn(others, reserved), "DBRef", `must not have '${reserved}' among its 'fields'`);
+  }
+  head(TYPE.document, name);
+  writeDocument({ $ref: collection, $id: oid, $db: db || undefined, ...others }, depth + 1);
+}
+
+/** Returns the error of a document that could not be written, of which nothing stays in the buffer. */
+function failed(error) {
+  buffer.fill(0, 0, length);
+  return error instanceof Rejection ? error.toError() : error;
+}
+
+/** Writes a document while another one is being written: a getter or `toBSON` has called the library. */
+function encodeNested(document) {
+  const outerBuffer = buffer;
+  const outerLength = length;
+  buffer = Buffer.allocUnsafe(INITIAL_SIZE);
+  length = 0;
+  try {
+    writeDocument(document, 1);
+    return buffer.subarray(0, length);
+  } catch (error) {
+    throw failed(error);
+  } finally {
+    buffer = outerBuffer;
+    length = outerLength;
+  }
+}
+
 /**
- * The BSON of a document, valid until the next call.
+ * Returns the BSON of a document, valid until the next call that is not made from within this one.
  *
  * Fields without a value are left out, items without one are null; whole numbers are stored as int32 or int64; classes
- * of any version of `bson` are accepted.
+ * of any version of `bson` from 4 on are accepted.
+ *
+ * @throws TypeError if a value cannot be stored, with the path of its field
  */
 function encode(document) {
+  if (isWriting) {
+    return encodeNested(document);
+  }
+  isWriting = true;
   length = 0;
-  writeDocument(document, 1);
-  return buffer.subarray(0, length);
+  try {
+    writeDocument(document, 1);
+  } catch (error) {
+    throw failed(error);
+  } finally {
+    isWriting = false;
+  }
+  const written = buffer.subarray(0, length);
+  if (buffer.length > LARGEST_KEPT) {
+    buffer = Buffer.allocUnsafe(INITIAL_SIZE);
+  }
+  return written;
 }
 
 module.exports = { encode };

@@ -57,8 +57,12 @@ function nameAt(buffer, position, outer, before) {
   }
   let hash = 0;
   let end = position;
-  for (let code = buffer[end]; code !== 0; code = buffer[++end]) {
+  // After the end of the buffer there is no number greater than 0.
+  for (let code = buffer[end]; code > 0; code = buffer[++end]) {
     hash = (Math.imul(hash, 31) + code) | 0;
+  }
+  if (end >= buffer.length) {
+    throw new RangeError(`the name at ${position} does not end`);
   }
   const place = hash & (PLACES - 1);
   if (before === null) {

@@ -156,13 +156,35 @@ class User {
   }
 }
 
-/** The app's functions as methods: every name is one, but for what Node asks when it prints or awaits an object. */
+/**
+ * Names that the language, Node.js and test tools read from any object, and whose values they call. An app's function of
+ * such a name is called with `callFunction`. `realm-web` reserves the names of `Object.prototype` and "inspect", too.
+ */
+const RESERVED_NAMES = new Set([
+  ...Object.getOwnPropertyNames(Object.prototype),
+  "_bsontype",
+  "asymmetricMatch",
+  "hasAttribute",
+  "inspect",
+  "nodeType",
+  "tagName",
+  "then",
+  "toBSON",
+  "toJSON",
+]);
+
+/** Names of functions. Tools also read properties such as "$$typeof" and "@@__IMMUTABLE_ITERABLE__@@". */
+const FUNCTION_NAME = /^[\p{L}\p{N}_/-]+$/u;
+
+const isFunctionName = (name) => typeof name === "string" && !RESERVED_NAMES.has(name) && FUNCTION_NAME.test(name);
+
+/** The app's functions as methods. As a value, this is an object without properties. */
 function makeFunctions(user) {
   return new Proxy(
     {},
     {
       get(target, name, receiver) {
-        if (typeof name === "string" && name !== "inspect" && name !== "then") {
+        if (isFunctionName(name)) {
           return (...args) => user.callFunction(name, ...args);
         }
         return Reflect.get(target, name, receiver);
