@@ -391,8 +391,7 @@ fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
     Some(match predicate {
         Predicate::Eq(value) if usable(value) => vec![point(value)],
         Predicate::In(values, patterns) if patterns.is_empty() && values.iter().all(usable) => {
-            let mut keys: Vec<Vec<u8>> = values.iter().map(key).collect();
-            keys.sort_unstable();
+            let mut keys = values.sorted_keys();
             keys.dedup();
             keys.into_iter().map(|key| Interval::new((key.clone(), false), (key, true))).collect()
         }
