@@ -186,7 +186,7 @@ impl Projection {
     pub(crate) fn keep(&self, document: &RawDocument) -> RawDocumentBuf {
         let mut projected = RawDocumentBuf::new();
         for (name, value) in elements(document) {
-            if name == "_id" && !self.root.fields.place("_id").is_some() {
+            if name == "_id" && self.root.fields.place("_id").is_none() {
                 if self.with_id {
                     crate::append(&mut projected, name, value);
                 }

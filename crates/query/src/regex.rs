@@ -86,6 +86,12 @@ impl Regex {
             && self.compiled.is_match(text.as_bytes()).unwrap_or(false)
     }
 
+    /// Charges a match that begins to look at a byte of text.
+    pub(crate) fn charge(&self, text: &str, from: usize) -> Result<()> {
+        budget::charge(MATCH)?;
+        budget::charge_bytes(text.len().saturating_sub(from))
+    }
+
     /// Whether a value is text that matches, or the same regular expression.
     pub(crate) fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
         match value {
