@@ -1,19 +1,22 @@
 //! Aggregation pipelines (<https://www.mongodb.com/docs/manual/core/aggregation-pipeline/>), run over documents that
 //! the caller supplies.
 
+mod collect;
+mod computed;
 mod group;
 mod project;
 mod stage;
+mod unwind;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
-    Error, ErrorCode, Filter, Result, Variables,
+    Budget, Error, ErrorCode, Filter, Result, Sort, Variables, budget,
     document::{elements, items},
 };
 use stage::Stage;
 
-pub(crate) use project::set_in;
+pub(crate) use computed::Computed;
 pub(crate) use stage::is_stage;
 
 /// A parsed pipeline.
@@ -24,7 +27,19 @@ pub struct Pipeline {
     sources: Vec<RawDocumentBuf>,
 }
 
-type Documents<'a> = Box<dyn Iterator<Item = Result<RawDocumentBuf>> + 'a>;
+/// The most stages of a pipeline, as in the server.
+const MAX_STAGES: usize = 1000;
+
+/// What a run of a pipeline is given.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// Holds what stages collect. Time and steps are charged to the budget that the thread has entered, so the caller
+    /// enters this one whenever it takes a document.
+    pub budget: Budget,
+}
+
+/// The documents that come out of a pipeline, or of one of its stages.
+pub type Documents<'a> = Box<dyn Iterator<Item = Result<RawDocumentBuf>> + 'a>;
 
 impl Pipeline {
     /// Parses an array of stages.
@@ -45,11 +60,16 @@ impl Pipeline {
     /// # Errors
     /// As [`parse`](Self::parse), and where `$documents` comes later.
     pub fn parse_of_nothing(stages: &bson::raw::RawArray) -> Result<Self> {
+        if items(stages).count() > MAX_STAGES {
+            let message = format!("Pipeline length must be no longer than {MAX_STAGES} stages");
+            return Err(Error::location(7_749_501, message));
+        }
         let sources = items(stages).filter_map(|stage| stage.as_document()).map(RawDocument::to_owned).collect();
         let stages: Vec<_> = Self::parse_stages(stages)?;
         if stages.iter().skip(1).any(|stage| matches!(stage, Stage::Documents(_))) {
             return Err(Error::location(40602, "$documents is only valid as the first stage in a pipeline"));
         }
+        budget::charge(1)?;
         Ok(Self { stages, sources })
     }
 
@@ -93,13 +113,52 @@ impl Pipeline {
         }
     }
 
-    /// Runs the documents through the stages. Lazy but for the stages that need all of their input.
+    /// Runs documents through the stages under the budget that the thread has entered; see [`run_on`](Self::run_on).
     ///
     /// # Errors
-    /// The first that a document or a stage causes.
+    /// As [`run_on`](Self::run_on).
     pub fn run<'a>(&'a self, documents: impl Iterator<Item = RawDocumentBuf> + 'a) -> Documents<'a> {
-        let documents: Documents<'a> = Box::new(documents.map(Ok));
-        self.stages.iter().fold(documents, |documents, stage| stage.run(documents))
+        self.run_on(documents.map(Ok), &Run { budget: budget::entered() })
+    }
+
+    /// Runs documents through the stages. Nothing is done before the first document is asked for, and stages that need
+    /// all of their input take it then; no other stage holds more than one document.
+    ///
+    /// # Errors
+    /// The first that the input or a stage causes, which ends the documents: 50 when the budget is exhausted, and
+    /// `QueryExceededMemoryLimitNoDiskUseAllowed` (292) when stages collect more bytes than it may hold.
+    pub fn run_on<'a>(
+        &'a self,
+        documents: impl Iterator<Item = Result<RawDocumentBuf>> + 'a,
+        run: &Run,
+    ) -> Documents<'a> {
+        let mut documents: Documents<'a> = Box::new(documents);
+        for (place, stage) in self.stages.iter().enumerate() {
+            documents = match self.first_wanted(place) {
+                Some((sort, most)) => Stage::run_first(sort, most, documents, run),
+                None => stage.run(documents, run),
+            };
+        }
+        let mut has_failed = false;
+        Box::new(std::iter::from_fn(move || {
+            let next = if has_failed { None } else { documents.next() };
+            has_failed |= matches!(next, Some(Err(_)));
+            next
+        }))
+    }
+
+    /// The sort at a place and how many documents of it are wanted, if a limit follows it.
+    fn first_wanted(&self, place: usize) -> Option<(&Sort, u64)> {
+        let mut skipped = 0_u64;
+        let Some(Stage::Sort(sort)) = self.stages.get(place) else { return None };
+        for stage in &self.stages[place + 1..] {
+            match stage {
+                Stage::Skip(skip) => skipped = skipped.saturating_add(*skip),
+                Stage::Limit(limit) => return Some((sort, skipped.saturating_add(*limit))),
+                _ => return None,
+            }
+        }
+        None
     }
 }
 

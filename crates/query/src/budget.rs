@@ -360,12 +360,17 @@ fn refill(steps: u64) -> Result<()> {
     Ok(())
 }
 
+/// The budget that this thread has entered; one without limits if it has entered none.
+pub fn entered() -> Budget {
+    CURRENT.with_borrow(Clone::clone).unwrap_or_default()
+}
+
 /// Holds bytes in the budget that this thread has entered.
 ///
 /// # Errors
 /// As [`Budget::hold`].
 pub fn hold(bytes: usize) -> Result<Held> {
-    CURRENT.with_borrow(Clone::clone).unwrap_or_default().hold(bytes)
+    entered().hold(bytes)
 }
 
 #[cfg(test)]

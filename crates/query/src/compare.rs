@@ -9,9 +9,12 @@ use bson::{
 };
 
 use crate::{
-    Number,
+    Number, budget,
     document::{as_document, elements},
 };
+
+/// Bytes from which on comparing them is charged by their number.
+const LONG: usize = 1024;
 
 /// The place of a value's type in the order. Types that compare by value with each other share one.
 pub(crate) fn type_class(value: RawBsonRef<'_>) -> u8 {
@@ -36,7 +39,8 @@ pub(crate) fn type_class(value: RawBsonRef<'_>) -> u8 {
     }
 }
 
-/// Compares two values as a sort does: by type, then by value.
+/// Compares two values as a sort does: by type, then by value. The entered budget is charged for what is long; the order
+/// is right even when it is exhausted, so that a sort can rely on it.
 pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
     use RawBsonRef as V;
     let by_type = type_class(left).cmp(&type_class(right));
@@ -44,13 +48,13 @@ pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
         return by_type;
     }
     match (left, right) {
-        (V::String(a) | V::Symbol(a), V::String(b) | V::Symbol(b)) => a.as_bytes().cmp(b.as_bytes()),
+        (V::String(a) | V::Symbol(a), V::String(b) | V::Symbol(b)) => compare_bytes(a.as_bytes(), b.as_bytes()),
         (V::Document(a), V::Document(b)) => compare_documents(a, b),
         (V::Array(a), V::Array(b)) => compare_documents(as_document(a), as_document(b)),
         (V::Binary(a), V::Binary(b)) => binary_length(a)
             .cmp(&binary_length(b))
             .then_with(|| u8::from(a.subtype).cmp(&u8::from(b.subtype)))
-            .then_with(|| a.bytes.cmp(b.bytes)),
+            .then_with(|| compare_bytes(a.bytes, b.bytes)),
         (V::ObjectId(a), V::ObjectId(b)) => a.bytes().cmp(&b.bytes()),
         (V::Boolean(a), V::Boolean(b)) => a.cmp(&b),
         (V::DateTime(a), V::DateTime(b)) => a.timestamp_millis().cmp(&b.timestamp_millis()),
@@ -69,6 +73,14 @@ pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
             _ => Ordering::Equal,
         },
     }
+}
+
+fn compare_bytes(left: &[u8], right: &[u8]) -> Ordering {
+    let length = left.len().min(right.len());
+    if length >= LONG {
+        budget::spend_bytes(length);
+    }
+    left.cmp(right)
 }
 
 /// The length of binary data as it is stored: the old subtype repeats it in the data.

@@ -5,6 +5,11 @@ use std::cmp::Ordering;
 
 use bson::Decimal128;
 
+use crate::budget;
+
+/// Steps that a transcendental function is charged: it takes some microseconds.
+const TRANSCENDENTAL: u64 = 256;
+
 const EXPONENT_BIAS: i32 = 6176;
 const MAX_COEFFICIENT: u128 = 10u128.pow(34) - 1;
 
@@ -210,6 +215,7 @@ pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128
 
 /// Computes with decNumber in 34 digits.
 pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Decimal128 {
+    budget::spend(TRANSCENDENTAL);
     let mut context = dec::Context::<dec::Decimal<12>>::default();
     // Fails only for a precision beyond the type's.
     let _ = context.set_precision(34);

@@ -5,14 +5,24 @@ use std::collections::{HashMap, HashSet};
 
 use bson::raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
-use crate::document::{append, as_document, elements, items, with_stack};
+use crate::{
+    budget,
+    document::{append, as_document, elements, items, with_stack},
+};
+
+/// Bytes of long prefixes that may be repeated in front of the paths. Beyond them values are told whole.
+const MAX_REPEATED: usize = 16 * 1024 * 1024;
+
+/// Prefixes up to this length, in bytes, may be repeated always.
+const SHORT_PREFIX: usize = 32;
 
 /// How one version of a document becomes the next: `{ updatedFields: { path: value, … }, removedFields: [path, …] }`.
 ///
 /// Paths lead into documents, and into arrays that have not become shorter; anything else is told whole. So whoever
-/// assigns the one and removes the other has the next version, but for the order of its fields.
+/// assigns the one and removes the other has the next version, but for the order of its fields. The work is linear in the
+/// documents and charged to the entered budget, and is done even if that is exhausted.
 pub fn difference(before: &RawDocument, after: &RawDocument) -> RawDocumentBuf {
-    let mut difference = Difference { updated: RawDocumentBuf::new(), removed: RawArrayBuf::new() };
+    let mut difference = Difference { updated: RawDocumentBuf::new(), removed: RawArrayBuf::new(), repeated: 0 };
     difference.between("", before, after);
     let mut description = RawDocumentBuf::new();
     description.append(cstr!("updatedFields"), difference.updated);
@@ -23,6 +33,8 @@ pub fn difference(before: &RawDocument, after: &RawDocument) -> RawDocumentBuf {
 struct Difference {
     updated: RawDocumentBuf,
     removed: RawArrayBuf,
+    /// The bytes that the paths of all fields which were compared would repeat.
+    repeated: usize,
 }
 
 impl Difference {
@@ -51,16 +63,22 @@ impl Difference {
     }
 
     fn of_value(&mut self, prefix: &str, name: &str, old: Option<RawBsonRef<'_>>, new: RawBsonRef<'_>) -> bool {
+        budget::spend(1);
         if old.is_some_and(|old| is_same(old, new)) {
             return false;
         }
         let path = format!("{prefix}{name}");
         let inner = format!("{path}.");
         let told_inside = with_stack(|| match (old, new) {
-            (Some(RawBsonRef::Document(old)), RawBsonRef::Document(new)) if is_plain(old) && is_plain(new) => {
+            (Some(RawBsonRef::Document(old)), RawBsonRef::Document(new))
+                if is_plain(old) && is_plain(new) && self.may_repeat(&inner, old, new) =>
+            {
                 self.between(&inner, old, new)
             }
-            (Some(RawBsonRef::Array(old)), RawBsonRef::Array(new)) if items(old).count() <= items(new).count() => {
+            (Some(RawBsonRef::Array(old)), RawBsonRef::Array(new))
+                if items(old).count() <= items(new).count()
+                    && self.may_repeat(&inner, as_document(old), as_document(new)) =>
+            {
                 self.between(&inner, as_document(old), as_document(new))
             }
             _ => false,
@@ -69,6 +87,18 @@ impl Difference {
             append(&mut self.updated, &path, new);
         }
         true
+    }
+}
+
+impl Difference {
+    /// Notes that a prefix comes before all fields of two documents; false if such prefixes would take too many bytes.
+    fn may_repeat(&mut self, prefix: &str, old: &RawDocument, new: &RawDocument) -> bool {
+        if prefix.len() <= SHORT_PREFIX {
+            return true;
+        }
+        let count = elements(old).count() + elements(new).count();
+        self.repeated = self.repeated.saturating_add(prefix.len().saturating_mul(count));
+        self.repeated <= MAX_REPEATED
     }
 }
 

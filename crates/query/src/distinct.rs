@@ -7,19 +7,24 @@ use bson::{
     raw::{RawBsonRef, RawDocument},
 };
 
-use crate::{Path, compare, document::items, encode_key};
+use crate::{Path, budget, document::items, encode_key, sorting::sorted};
 
-/// The values that a path has in documents, each once, in their order. An array stands for its items.
+/// The values that a path has in documents, each once, in their order. An array stands for its items. As for
+/// [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
 pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: &str) -> Vec<RawBson> {
     let path = Path::new(path);
     let mut seen = HashSet::new();
-    let mut values: Vec<RawBson> = Vec::new();
+    let mut values: Vec<(Vec<u8>, RawBson)> = Vec::new();
     let mut note = |value: RawBsonRef<'_>| {
-        if seen.insert(encode_key(value)) {
-            values.push(value.into());
+        let key = encode_key(value);
+        if budget::spend(1) && seen.insert(key.clone()) {
+            values.push((key, value.into()));
         }
     };
     for document in documents {
+        if !budget::spend(1) {
+            break;
+        }
         path.visit_whole(document, &mut |value| {
             match value {
                 Some(RawBsonRef::Array(array)) => items(array).for_each(&mut note),
@@ -29,6 +34,6 @@ pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: 
             false
         });
     }
-    values.sort_by(|one, other| compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()));
-    values
+    let values = sorted(values, |(one, _), (other, _)| one.cmp(other)).unwrap_or_default();
+    values.into_iter().map(|(_, value)| value).collect()
 }

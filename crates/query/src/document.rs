@@ -1,8 +1,11 @@
 //! Reading and writing raw documents.
 
-use bson::raw::{CStr, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{
+    RawBson,
+    raw::{CStr, RawBsonRef, RawDocument, RawDocumentBuf},
+};
 
-use crate::Number;
+use crate::{Number, budget};
 
 /// The largest document that the server stores, in bytes.
 pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
@@ -10,21 +13,66 @@ pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 /// How deeply documents and arrays may be nested, as in the server.
 pub const MAX_NESTING_DEPTH: usize = 200;
 
+/// Elements that are read before the budget is charged for them. Smaller documents cost what is done with them.
+const ELEMENTS_A_CHARGE: u32 = 64;
+
+/// Bytes of text from which on reading it is charged by its length: it is checked to be UTF-8.
+const LONG_TEXT: usize = 4096;
+
+/// Charges the budget for the elements of one document as they are read.
+struct Toll {
+    free: u32,
+}
+
+impl Toll {
+    fn new() -> Self {
+        Self { free: ELEMENTS_A_CHARGE }
+    }
+
+    #[inline]
+    fn element(&mut self) {
+        self.free -= 1;
+        if self.free == 0 {
+            budget::spend(ELEMENTS_A_CHARGE.into());
+            self.free = ELEMENTS_A_CHARGE;
+        }
+    }
+}
+
+#[inline]
+fn charge_text(value: RawBsonRef<'_>) -> RawBsonRef<'_> {
+    if let RawBsonRef::String(text) = value
+        && text.len() >= LONG_TEXT
+    {
+        budget::spend_bytes(text.len());
+    }
+    value
+}
+
 /// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`](crate::validate) excludes.
+///
+/// Reading is charged to the entered budget, but goes on when that is exhausted: a loop that does more for each field
+/// than to look at it checks the budget itself.
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
-    document.iter_elements().map_while(|element| {
+    let mut toll = Toll::new();
+    document.iter_elements().map_while(move |element| {
+        toll.element();
         let element = element.ok()?;
-        Some((element.key().as_str(), element.value().ok()?))
+        Some((element.key().as_str(), charge_text(element.value().ok()?)))
     })
 }
 
-/// The value of a top-level field.
+/// The value of a top-level field. The search is charged to the entered budget as [`elements`] is.
 pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
+    let mut toll = Toll::new();
     document
         .iter_elements()
         .map_while(|element| element.ok())
-        .find(|element| element.key().as_str() == key)
-        .and_then(|element| element.value().ok())
+        .find(|element| {
+            toll.element();
+            element.key().as_str() == key
+        })
+        .and_then(|element| element.value().ok().map(charge_text))
 }
 
 /// Appends a field. A name with a NUL byte cannot be a BSON key; parsers refuse such names before they get here.
@@ -43,6 +91,34 @@ pub(crate) fn as_document(array: &bson::raw::RawArray) -> &RawDocument {
 /// The items of an array.
 pub(crate) fn items(array: &bson::raw::RawArray) -> impl Iterator<Item = RawBsonRef<'_>> {
     elements(as_document(array)).map(|(_, value)| value)
+}
+
+/// The items of an array that is owned, one after the other.
+pub(crate) struct OwnedItems {
+    bytes: Vec<u8>,
+    /// Where what is left begins, as a document of its own: its length stands over the end of what was read.
+    start: usize,
+}
+
+impl OwnedItems {
+    pub(crate) fn new(array: &bson::raw::RawArray) -> Self {
+        Self { bytes: array.as_bytes().to_vec(), start: 0 }
+    }
+}
+
+impl Iterator for OwnedItems {
+    type Item = RawBson;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let element = RawDocument::from_bytes(self.bytes.get(self.start..)?).ok()?.iter_elements().next()?.ok()?;
+        let item = element.value().ok()?.into();
+        // The type, the name and its end, and the value.
+        let next = self.start + 1 + element.key().as_str().len() + 1 + element.size();
+        let left = i32::try_from(self.bytes.len().checked_sub(next)?).ok()?;
+        self.bytes.get_mut(next..next + 4)?.copy_from_slice(&left.to_le_bytes());
+        self.start = next;
+        Some(item)
+    }
 }
 
 /// The place in an array that a part of a path names: digits without a leading zero.
@@ -91,6 +167,17 @@ pub fn type_name(value: RawBsonRef<'_>) -> &'static str {
 /// A whole number given as any numeric type, for limits and counts.
 pub fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     Number::of(value)?.to_integer()
+}
+
+/// The bytes of a value that can be large.
+pub(crate) fn size_of(value: &RawBson) -> usize {
+    match value {
+        RawBson::String(text) => text.len(),
+        RawBson::Document(document) => document.as_bytes().len(),
+        RawBson::Array(array) => array.as_bytes().len(),
+        RawBson::Binary(binary) => binary.bytes.len(),
+        _ => 0,
+    }
 }
 
 /// Whether a value counts as true where the server expects a flag.

@@ -11,19 +11,23 @@ mod parse;
 mod sets;
 mod strings;
 
+use std::sync::Arc;
+
 use bson::{
     RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
 use crate::{
-    Error, ErrorCode, Path, Result, Variables, compare,
+    Error, ErrorCode, Path, Result, Variables, budget, compare,
     document::{MAX_DOCUMENT_SIZE, get, items, truthy, with_stack},
     variables::undefined,
 };
 
 pub(crate) use call::Function;
 pub(crate) use parse::check_variable;
+
+use parse::Names;
 
 /// How many steps an expression may take for one document: each part that is computed is one, and so are so many bytes of
 /// what it makes.
@@ -48,6 +52,13 @@ pub enum Expression {
     Free {
         /// Its name.
         name: String,
+        /// The path.
+        path: Vec<String>,
+    },
+    /// What a path leads to in a value that was bound, which all that name it share.
+    Bound {
+        /// The value.
+        value: Arc<RawBson>,
         /// The path.
         path: Vec<String>,
     },
@@ -104,12 +115,16 @@ impl Expression {
     /// The server's own for an operator that does not exist or is not of its form; `CommandNotSupported` by name for what
     /// this version does not have.
     pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
-        parse::expression(value, &mut Vec::new())
+        let expression = parse::expression(value, &mut Names::default())?;
+        budget::charge(1)?;
+        Ok(expression)
     }
 
     /// The value for a document, `None` where the expression has none, as a path to a missing field.
     pub(crate) fn evaluate(&self, root: &RawDocument) -> Result<Value> {
-        self.compute(&mut Scope { root, variables: Vec::new(), steps: MAX_STEPS })
+        let value = self.compute(&mut Scope { root, variables: Vec::new(), steps: MAX_STEPS })?;
+        budget::charge(0)?;
+        Ok(value)
     }
 
     /// Whether the value for a document counts as true.
@@ -125,6 +140,7 @@ impl Expression {
             | Self::Root
             | Self::Remove
             | Self::Free { .. }
+            | Self::Bound { .. }
             | Self::Variable { .. } => {}
             Self::Document(fields) => fields.iter().for_each(|(_, field)| field.operators(visit)),
             Self::Array(all) | Self::And(all) | Self::Or(all) | Self::IfNull(all) => {
@@ -162,10 +178,18 @@ impl Expression {
         let all = |parts: &mut [Self]| parts.iter_mut().try_for_each(|part| part.bind(variables));
         match self {
             Self::Free { name, path } => {
-                *self = variables.value(name, path)?.map_or(Self::Remove, Self::Literal);
+                *self = match variables.value(name)? {
+                    Some(value) => Self::Bound { value, path: std::mem::take(path) },
+                    None => Self::Remove,
+                };
                 Ok(())
             }
-            Self::Literal(_) | Self::Field(_) | Self::Root | Self::Remove | Self::Variable { .. } => Ok(()),
+            Self::Literal(_)
+            | Self::Field(_)
+            | Self::Root
+            | Self::Remove
+            | Self::Bound { .. }
+            | Self::Variable { .. } => Ok(()),
             Self::Document(fields) => fields.iter_mut().try_for_each(|(_, field)| field.bind(variables)),
             Self::Array(parts) | Self::And(parts) | Self::Or(parts) | Self::IfNull(parts) => all(parts),
             Self::Cond(parts) | Self::Reduce(parts) => all(&mut **parts),
@@ -212,6 +236,7 @@ impl Expression {
             Self::Root => Some(RawBson::Document(scope.root.to_owned())),
             Self::Remove => None,
             Self::Free { name, .. } => return Err(undefined(name)),
+            Self::Bound { value, path } => reach(value.as_raw_bson_ref(), path),
             Self::Variable { place, path } => match scope.variables.get(*place) {
                 Some(Some(value)) => reach(value.as_raw_bson_ref(), path),
                 _ => None,
@@ -346,6 +371,7 @@ impl Expression {
 
 impl Scope<'_> {
     fn spend(&mut self, steps: u64) -> Result<()> {
+        budget::charge(steps)?;
         self.steps = self.steps.checked_sub(steps).ok_or_else(|| {
             Error::new(ErrorCode::MaxTimeMsExpired, format!("an expression took more than {MAX_STEPS} steps"))
         })?;

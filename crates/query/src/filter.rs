@@ -1,6 +1,7 @@
 //! Filters (<https://www.mongodb.com/docs/manual/reference/operator/query/>): parsed once, asked of each document.
 
 mod bits;
+mod candidates;
 mod parse;
 mod schema;
 mod write;
@@ -11,7 +12,7 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Path, Result, Variables, compare,
+    Error, ErrorCode, Path, Result, Variables, budget, compare,
     compare::type_class,
     document::{as_document, items, with_stack},
     equal,
@@ -21,7 +22,10 @@ use crate::{
 };
 
 pub use bits::{BitTest, Bits};
+pub use candidates::Candidates;
 pub use schema::Schema;
+
+use candidates::Equalities;
 
 /// A parsed filter. Its values stay values: nothing in them is looked at as an operator again.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +71,7 @@ pub enum Predicate {
     /// Less or equal, within the same type.
     Lte(RawBson),
     /// Equal to one of these, or matching one of the regular expressions.
-    In(Vec<RawBson>, Vec<Regex>),
+    In(Candidates, Vec<Regex>),
     /// The field is there, whatever it holds.
     Exists,
     /// Of one of these types.
@@ -86,6 +90,9 @@ pub enum Predicate {
     ElemMatchValue(Box<Filter>, RawDocumentBuf),
 }
 
+/// Conditions among which [`Filter::all_of`] and [`Filter::any_of`] look for repeated ones.
+const REPEATED: usize = 16;
+
 impl Filter {
     /// Parses a filter document.
     ///
@@ -93,7 +100,9 @@ impl Filter {
     /// The server's own for an operator that does not exist or an operand of the wrong type;
     /// `CommandNotSupported` by name for what this version does not have.
     pub fn parse(filter: &RawDocument) -> Result<Self> {
-        parse::filter(filter)
+        let filter = parse::filter(filter)?;
+        budget::charge(1)?;
+        Ok(filter)
     }
 
     /// The filter that matches everything.
@@ -109,7 +118,7 @@ impl Filter {
                 Self::Always(true) => {}
                 Self::Always(false) => return filter,
                 Self::And(filters) => all.extend(filters),
-                filter if all.contains(&filter) => {}
+                filter if all.iter().take(REPEATED).any(|other| *other == filter) => {}
                 filter => all.push(filter),
             }
         }
@@ -128,7 +137,7 @@ impl Filter {
                 Self::Always(false) => {}
                 Self::Always(true) => return filter,
                 Self::Or(filters) => any.extend(filters),
-                filter if any.contains(&filter) => {}
+                filter if any.iter().take(REPEATED).any(|other| *other == filter) => {}
                 filter => any.push(filter),
             }
         }
@@ -154,6 +163,8 @@ impl Filter {
     }
 
     /// Whether the document matches. One for which an expression cannot be computed does not.
+    ///
+    /// The answer may be wrong if the entered budget is exhausted: the caller checks the budget before it uses the answer.
     pub fn matches(&self, document: &RawDocument) -> bool {
         self.try_matches(document).unwrap_or(false)
     }
@@ -161,39 +172,47 @@ impl Filter {
     /// Whether the document matches.
     ///
     /// # Errors
-    /// Where an expression (`$expr`) cannot be computed for it.
+    /// Where an expression (`$expr`) cannot be computed for it, or the entered budget is exhausted.
     pub fn try_matches(&self, document: &RawDocument) -> Result<bool> {
-        match self {
+        let matches = match self {
             // What is asked of most documents needs no more stack than there is.
-            Self::Path(filter) => Ok(filter.matches(document, &mut None)),
-            _ => with_stack(|| self.try_matches_all(document)),
-        }
+            Self::Path(filter) => filter.matches(document, &mut None),
+            _ => with_stack(|| self.try_matches_all(document))?,
+        };
+        budget::charge(1)?;
+        Ok(matches)
     }
 
     fn try_matches_all(&self, document: &RawDocument) -> Result<bool> {
         Ok(match self {
-            Self::And(filters) => {
-                for filter in filters {
-                    if !filter.try_matches(document)? {
-                        return Ok(false);
-                    }
-                }
-                true
-            }
-            Self::Or(filters) | Self::Nor(filters) => {
-                for filter in filters {
-                    if filter.try_matches(document)? {
-                        return Ok(matches!(self, Self::Or(_)));
-                    }
-                }
-                matches!(self, Self::Nor(_))
-            }
+            Self::And(filters) => !Self::any_answers(filters, false, document)?,
+            Self::Or(filters) => Self::any_answers(filters, true, document)?,
+            Self::Nor(filters) => !Self::any_answers(filters, true, document)?,
             Self::Not(filter) => !filter.try_matches(document)?,
             Self::Path(filter) => filter.matches(document, &mut None),
             Self::Expression(expression, _) => expression.holds(document)?,
             Self::Schema(schema, _) => schema.matches(document),
             Self::Always(always) => *always,
         })
+    }
+
+    /// True if one of the filters answers so. The first that does is the last that is asked.
+    fn any_answers(filters: &[Self], answer: bool, document: &RawDocument) -> Result<bool> {
+        let mut equalities = Equalities::help(filters).then(Equalities::default);
+        for filter in filters {
+            let known = equalities.as_mut().and_then(|equalities| equalities.matches(filter, document));
+            let matches = match known {
+                Some(matches) => {
+                    budget::charge(1)?;
+                    matches
+                }
+                None => filter.try_matches(document)?,
+            };
+            if matches == answer {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether asking it can fail.
@@ -207,7 +226,7 @@ impl Filter {
     }
 
     /// Whether the document matches, and if so by which item of the array that a condition led through: what
-    /// `$` stands for in updates and projections.
+    /// `$` stands for in updates and projections. As for [`matches`](Self::matches), the caller checks the budget.
     pub fn position(&self, document: &RawDocument) -> Option<Option<usize>> {
         let mut position = None;
         self.find_position(document, &mut position).then_some(position)
@@ -220,11 +239,24 @@ impl Filter {
                 let mut all = Vec::new();
                 self.flatten_and(&mut all);
                 all.sort_by_key(|filter| filter.rank());
-                all.iter().all(|filter| filter.find_position(document, position))
+                let mut equalities = Equalities::default();
+                all.into_iter().all(|filter| {
+                    let known = match filter {
+                        Self::Path(filter) => equalities.find(filter, document),
+                        _ => None,
+                    };
+                    match known {
+                        None => filter.find_position(document, position),
+                        Some(found) => {
+                            *position = found.flatten().or(*position);
+                            found.is_some() && budget::spend(1)
+                        }
+                    }
+                })
             }
             // As in the server, what `$or` found is noted only where it is of one field, as `$in` is.
             Self::Or(filters) if is_of_one_path(filters) => {
-                filters.iter().any(|filter| filter.find_position(document, position))
+                filters.iter().take_while(|_| budget::spend(1)).any(|filter| filter.find_position(document, position))
             }
             Self::Path(filter) => filter.matches(document, position),
             other => other.matches(document),
@@ -270,10 +302,13 @@ impl Filter {
 
     /// Whether a value satisfies conditions on it.
     pub(crate) fn matches_item(&self, item: RawBsonRef<'_>) -> bool {
+        let any = |filters: &[Self], answer: bool| {
+            filters.iter().any(|filter| !budget::spend(1) || filter.matches_item(item) == answer)
+        };
         match self {
-            Self::And(filters) => filters.iter().all(|filter| filter.matches_item(item)),
-            Self::Or(filters) => filters.iter().any(|filter| filter.matches_item(item)),
-            Self::Nor(filters) => !filters.iter().any(|filter| filter.matches_item(item)),
+            Self::And(filters) => !any(filters, false),
+            Self::Or(filters) => any(filters, true),
+            Self::Nor(filters) => !any(filters, true),
             Self::Not(filter) => !filter.matches_item(item),
             Self::Path(filter) => filter.predicate.matches(Some(item)),
             other => item.as_document().is_some_and(|document| other.matches(document)),
@@ -349,13 +384,13 @@ impl Filter {
     }
 
     /// The first parts of all its paths.
-    pub(crate) fn top_level_names(&self, names: &mut Vec<String>) {
+    pub(crate) fn top_level_names<'a>(&'a self, names: &mut Vec<&'a str>) {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
                 filters.iter().for_each(|filter| filter.top_level_names(names));
             }
             Self::Not(filter) => filter.top_level_names(names),
-            Self::Path(filter) => names.extend(filter.path.parts().first().cloned()),
+            Self::Path(filter) => names.extend(filter.path.parts().first().map(String::as_str)),
             _ => {}
         }
     }
@@ -462,15 +497,14 @@ impl Predicate {
     pub(crate) fn matches_within(&self, value: Option<RawBsonRef<'_>>, within: &mut Option<usize>) -> bool {
         let mut any_item = |matches: &dyn Fn(RawBsonRef<'_>) -> bool| {
             let Some(RawBsonRef::Array(array)) = value else { return false };
-            let found = items(array).position(matches);
+            let found = items(array).position(|item| !budget::spend(1) || matches(item));
             *within = found;
             found.is_some()
         };
         match self {
             Self::Eq(expected) => equals(expected, value),
             Self::In(candidates, patterns) => {
-                candidates.iter().any(|candidate| equals(candidate, value))
-                    || patterns.iter().any(|pattern| pattern.matches(value))
+                candidates.contain(value) || patterns.iter().any(|pattern| pattern.matches(value))
             }
             Self::Gt(bound) => compares(bound, value, |order| order.is_gt(), false),
             Self::Gte(bound) => compares(bound, value, |order| order.is_ge(), true),

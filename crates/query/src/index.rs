@@ -8,6 +8,7 @@ use bson::{
 
 use crate::{
     Error, ErrorCode, Filter, Path, Predicate, Result, Sort,
+    budget::{self, Held},
     compare::type_class,
     document::{array_index, elements, get, items},
     key::{encode, encode_into, turn},
@@ -143,12 +144,13 @@ impl KeyPattern {
     /// The keys under which it holds a document: one for each item of the array that its fields lead to or through.
     ///
     /// # Errors
-    /// `CannotIndexParallelArrays` where they lead to several.
+    /// `CannotIndexParallelArrays` where they lead to several, 50 and 292 where the keys take more time or memory than the
+    /// budget has.
     pub fn keys(&self, document: &RawDocument) -> Result<IndexKeys> {
         let reached: Vec<Reached<'_>> =
             self.0.iter().map(|(path, _)| Reached::Within(RawBsonRef::Document(document), path.parts())).collect();
         let mut found = IndexKeys { keys: Vec::with_capacity(1), is_multikey: false };
-        self.collect(reached, &mut found)?;
+        self.collect(reached, &mut found, &mut budget::hold(0)?)?;
         found.keys.sort_unstable();
         // One item may have null where another has nothing.
         found.keys.dedup_by(|next, kept| {
@@ -159,7 +161,8 @@ impl KeyPattern {
         Ok(found)
     }
 
-    fn collect(&self, mut reached: Vec<Reached<'_>>, found: &mut IndexKeys) -> Result<()> {
+    fn collect(&self, mut reached: Vec<Reached<'_>>, found: &mut IndexKeys, held: &mut Held) -> Result<()> {
+        budget::charge(1)?;
         let mut array: Option<&RawArray> = None;
         for (place, one) in reached.iter_mut().enumerate() {
             *one = one.advanced();
@@ -176,7 +179,10 @@ impl KeyPattern {
             }
         }
         let Some(array) = array else {
-            found.keys.push(self.key_of(&reached));
+            let key = self.key_of(&reached);
+            budget::charge_bytes(key.bytes.len())?;
+            held.grow(key.bytes.len())?;
+            found.keys.push(key);
             return Ok(());
         };
         found.is_multikey = true;
@@ -186,7 +192,7 @@ impl KeyPattern {
                 Reached::At(..) => Reached::Value(None),
                 other => *other,
             });
-            return self.collect(empty.collect(), found);
+            return self.collect(empty.collect(), found, held);
         }
         for item in items(array) {
             let below = reached.iter().map(|one| match one {
@@ -195,7 +201,7 @@ impl KeyPattern {
                 Reached::At(..) => Reached::Value(None),
                 other => *other,
             });
-            self.collect(below.collect(), found)?;
+            self.collect(below.collect(), found, held)?;
         }
         Ok(())
     }
@@ -214,7 +220,8 @@ impl KeyPattern {
     }
 
     /// Where all is that a filter can match; nothing where it bounds no field. `is_multikey` says whether the index may hold a
-    /// document under several keys, of which no two conditions need to be about the same one.
+    /// document under several keys, of which no two conditions need to be about the same one. Nothing, too, if the budget is
+    /// exhausted.
     pub fn bounds(&self, filter: &Filter, is_multikey: bool) -> Option<Bounds> {
         let (conditions, _) = filter.conditions();
         let mut bounds = Bounds { ranges: vec![(Vec::new(), Vec::new())], equalities: 0, bounded: 0 };
@@ -225,7 +232,7 @@ impl KeyPattern {
             if path.parts().iter().any(|part| array_index(part).is_some()) || (is_multikey && shares_array()) {
                 break;
             }
-            let on_path = conditions.iter().filter(|condition| condition.path == *path);
+            let on_path = conditions.iter().filter(|condition| budget::spend(1) && condition.path == *path);
             let Some(intervals) = intervals(on_path.map(|condition| &condition.predicate), is_multikey) else { break };
             if place > 0 && intervals.len() * bounds.ranges.len() > MAX_RANGES {
                 break;
@@ -244,7 +251,7 @@ impl KeyPattern {
                 bounds.equalities += 1;
             }
         }
-        (bounds.bounded > 0).then_some(bounds)
+        (bounds.bounded > 0 && budget::spend(bounds.ranges.len() as u64)).then_some(bounds)
     }
 
     /// Whether the keys in ranges of so many equalities come in the order of a sort, and if so whether backwards.
@@ -357,29 +364,33 @@ fn successor(key: &[u8]) -> Vec<u8> {
 
 /// The values that conditions on one field leave; nothing where they leave all.
 fn intervals<'f>(predicates: impl Iterator<Item = &'f Predicate>, is_multikey: bool) -> Option<Vec<Interval>> {
-    let mut best: Option<Vec<Interval>> = None;
-    for predicate in predicates {
-        let Some(found) = intervals_of(predicate) else { continue };
-        best = Some(match best {
-            None => found,
-            // Each may be about another item.
-            Some(best) if is_multikey => {
-                if narrower(&found, &best) {
-                    found
-                } else {
-                    best
-                }
-            }
-            Some(best) => best.iter().flat_map(|one| found.iter().filter_map(|other| one.and(other))).collect(),
-        });
+    let mut all: Vec<Vec<Interval>> = predicates.filter_map(intervals_of).collect();
+    if is_multikey {
+        // Each may be about another item: points are better than others, and few are better than many.
+        return all.into_iter().min_by_key(|one| (!one.iter().all(Interval::is_point), one.len()));
     }
-    best
+    // From the fewest on, there are never more than those that come next.
+    all.sort_by_key(Vec::len);
+    all.into_iter().reduce(|one, other| intersection(&one, &other))
 }
 
-/// Whether the first intervals are points and the second are not, or are fewer of the same kind.
-fn narrower(one: &[Interval], other: &[Interval]) -> bool {
-    let rank = |intervals: &[Interval]| (!intervals.iter().all(Interval::is_point), intervals.len());
-    rank(one) < rank(other)
+/// What both have, of intervals that are in order and do not overlap.
+fn intersection(one: &[Interval], other: &[Interval]) -> Vec<Interval> {
+    let end = |interval: &Interval| interval.to.place(&[], false);
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(left), Some(right)) = (one.peek(), other.peek()) {
+        if !budget::spend(1) {
+            break;
+        }
+        both.extend(left.and(right));
+        if end(left) <= end(right) {
+            one.next();
+        } else {
+            other.next();
+        }
+    }
+    both
 }
 
 fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
@@ -391,8 +402,7 @@ fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
     Some(match predicate {
         Predicate::Eq(value) if usable(value) => vec![point(value)],
         Predicate::In(values, patterns) if patterns.is_empty() && values.iter().all(usable) => {
-            let mut keys: Vec<Vec<u8>> = values.iter().map(key).collect();
-            keys.sort_unstable();
+            let mut keys = values.sorted_keys();
             keys.dedup();
             keys.into_iter().map(|key| Interval::new((key.clone(), false), (key, true))).collect()
         }

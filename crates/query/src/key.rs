@@ -4,7 +4,7 @@
 use bson::raw::{RawBsonRef, RawDocument};
 
 use crate::{
-    Number,
+    Number, budget,
     compare::{binary_length, type_class},
     decimal::Parts,
     document::{as_document, elements},
@@ -17,6 +17,9 @@ pub fn encode(value: RawBsonRef<'_>) -> Vec<u8> {
     key
 }
 
+/// Bytes from which on a key is charged by its length.
+const LONG: usize = 1024;
+
 /// Turns the order of a key round.
 pub(crate) fn turn(key: &mut [u8], descending: bool) {
     if descending {
@@ -26,8 +29,12 @@ pub(crate) fn turn(key: &mut [u8], descending: bool) {
 
 /// Appends the key of a value.
 pub(crate) fn encode_into(key: &mut Vec<u8>, value: RawBsonRef<'_>) {
+    let start = key.len();
     key.push(type_class(value));
     push_body(key, value);
+    if key.len() - start >= LONG {
+        budget::spend_bytes(key.len() - start);
+    }
 }
 
 fn push_body(key: &mut Vec<u8>, value: RawBsonRef<'_>) {

@@ -1,29 +1,35 @@
 //! Dotted paths, and what they reach in a document.
 
+use std::sync::Arc;
+
 use bson::raw::{RawArray, RawBsonRef, RawDocument};
 
 use crate::{
-    Error, ErrorCode, Result,
-    document::{array_index, get, items},
+    Error, ErrorCode, Result, budget,
+    document::{MAX_NESTING_DEPTH, array_index, get, items},
 };
 
-/// A dotted field path such as `address.lines.0`.
+/// The parts of a path that are looked at: no document is nested as deeply as this, so no further part reaches anything.
+const MAX_PARTS: usize = MAX_NESTING_DEPTH + 2;
+
+/// A dotted field path such as `address.lines.0`. Clones share it, since many conditions may be on one path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
-    text: String,
-    parts: Vec<String>,
+    text: Arc<str>,
+    parts: Arc<[String]>,
 }
 
 impl Path {
     /// A path as filters have it: any name, empty parts included.
     pub fn new(text: &str) -> Self {
-        Self { parts: text.split('.').map(str::to_owned).collect(), text: text.to_owned() }
+        Self { parts: text.split('.').take(MAX_PARTS).map(str::to_owned).collect(), text: text.into() }
     }
 
     /// A path as updates, projections and expressions have it, where every part must name a field.
     ///
     /// # Errors
-    /// `EmptyFieldName` or `BadValue` where a part is empty or has a NUL byte.
+    /// `EmptyFieldName` or `BadValue` where a part is empty or has a NUL byte, `Overflow` for more parts than a document
+    /// can be deep.
     pub fn strict(text: &str) -> Result<Self> {
         let path = Self::new(text);
         if path.parts.iter().any(String::is_empty) {
@@ -34,6 +40,10 @@ impl Path {
         }
         if text.contains('\0') {
             return Err(Error::bad_value("Key names cannot contain a null byte"));
+        }
+        if path.parts.len() > MAX_NESTING_DEPTH {
+            let message = format!("FieldPath is too long: a path has at most {MAX_NESTING_DEPTH} parts");
+            return Err(Error::new(ErrorCode::Overflow, message));
         }
         Ok(path)
     }
@@ -51,6 +61,7 @@ impl Path {
         }
         let path = Self::strict(text).map_err(|error| match error.code {
             ErrorCode::EmptyFieldName => Error::location(15998, "FieldPath field names may not be empty strings."),
+            ErrorCode::Overflow => error,
             _ => Error::location(16411, error.message),
         })?;
         match path.parts.iter().find(|part| part.starts_with('$')) {
@@ -81,7 +92,7 @@ impl Path {
 
     /// Visits all that the path reaches, as the matcher does: through the documents in arrays and by index, a final
     /// array by its items and then as itself, and `None` where a document has no such field. Stops when `visit`
-    /// returns true, and returns whether it did.
+    /// returns true, and returns true then. Also stops, returning true, when the entered budget is exhausted.
     pub(crate) fn visit<'a>(
         &self,
         document: &'a RawDocument,
@@ -143,7 +154,7 @@ fn keys_below<'a>(value: Option<RawBsonRef<'a>>, rest: &[String], visit: &mut dy
     match (value, rest.split_first()) {
         (None, _) => visit(RawBsonRef::Null),
         (Some(RawBsonRef::Array(array)), None) if array.is_empty() => visit(RawBsonRef::Undefined),
-        (Some(RawBsonRef::Array(array)), None) => items(array).for_each(visit),
+        (Some(RawBsonRef::Array(array)), None) => items(array).take_while(|_| budget::spend(1)).for_each(visit),
         (Some(value), None) => visit(value),
         (Some(RawBsonRef::Document(inner)), _) => keys_in(inner, rest, visit),
         (Some(RawBsonRef::Array(array)), Some((next, beyond))) => {
@@ -153,7 +164,7 @@ fn keys_below<'a>(value: Option<RawBsonRef<'a>>, rest: &[String], visit: &mut dy
             if array.is_empty() {
                 return visit(RawBsonRef::Null);
             }
-            for item in items(array) {
+            for item in items(array).take_while(|_| budget::spend(1)) {
                 match item {
                     RawBsonRef::Document(inner) => keys_in(inner, rest, visit),
                     _ => visit(RawBsonRef::Null),
@@ -186,7 +197,8 @@ impl Way {
         let Some(value) = get(document, first) else { return visit(None, self.outermost) };
         match value {
             RawBsonRef::Array(array) if rest.is_empty() => {
-                let mut visit_item = |(index, item)| visit(Some(item), self.through(index).outermost);
+                let mut visit_item =
+                    |(index, item)| !budget::spend(1) || visit(Some(item), self.through(index).outermost);
                 (self.into_last && items(array).enumerate().any(&mut visit_item)) || visit(Some(value), self.outermost)
             }
             RawBsonRef::Array(array) => self.array(array, rest, visit),
@@ -202,6 +214,9 @@ impl Way {
         let Some((next, beyond)) = rest.split_first() else { return false };
         let named = array_index(next);
         for (index, item) in items(array).enumerate() {
+            if !budget::spend(1) {
+                return true;
+            }
             if let RawBsonRef::Document(inner) = item
                 && self.through(index).document(inner, rest, visit)
             {

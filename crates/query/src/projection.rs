@@ -1,17 +1,20 @@
 //! Projections: which fields of a document an answer carries.
 
-use bson::{
-    RawBson,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
-};
+mod parts;
+
+use bson::raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
     Error, ErrorCode, Filter, Path, Predicate, Result, Variables,
-    aggregate::set_in,
+    aggregate::Computed,
+    budget::{self, Held},
     document::{elements, items, truthy},
     expression::Expression,
     filter::PathFilter,
+    names::Names,
+    path_tree::{Collision, PathTree},
 };
+use parts::{Part, Parts};
 
 /// A parsed projection: only some fields, or all but some; parts of arrays, and computed fields.
 #[derive(Debug, Clone)]
@@ -19,25 +22,14 @@ pub struct Projection {
     including: bool,
     root: Branch,
     with_id: bool,
-    parts: Vec<(Path, Part)>,
-    computed: Vec<(Path, Expression)>,
+    parts: Parts,
+    computed: Computed,
     source: RawDocumentBuf,
-}
-
-/// Which items stay of an array.
-#[derive(Debug, Clone)]
-enum Part {
-    /// So many from a place (`$slice`), counted from the end where it is negative.
-    Slice { skip: Option<i64>, limit: i64 },
-    /// The first that matches (`$elemMatch`).
-    ElemMatch(Predicate),
-    /// The one by which the document matched (`$`).
-    Positional,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Branch {
-    fields: Vec<(String, Option<Branch>)>,
+    fields: Names<Option<Branch>>,
 }
 
 /// What a projection says of a path.
@@ -54,8 +46,9 @@ impl Projection {
     /// `MixedProjection` for inclusion and exclusion in one (but for `_id`), `ProjectionPathCollision` for a path
     /// within another, the server's own for operators that are not of their form.
     pub fn parse(projection: &RawDocument) -> Result<Self> {
-        let mut leaves = Vec::new();
-        flatten(projection, "", &mut leaves)?;
+        let mut flattened = Flattened { leaves: Vec::new(), paths: PathTree::default(), held: budget::hold(0)? };
+        flattened.add(projection, "")?;
+        let leaves = flattened.leaves;
         let flag = |leaf: &Leaf| match leaf {
             Leaf::Flag(flag) => Some(*flag),
             Leaf::Part(Part::ElemMatch(_) | Part::Positional) | Leaf::Computed(_) => Some(true),
@@ -73,10 +66,11 @@ impl Projection {
             including,
             root: Branch::default(),
             with_id: id.unwrap_or(true),
-            parts: Vec::new(),
-            computed: Vec::new(),
+            parts: Parts::default(),
+            computed: Computed::new(Vec::new())?,
             source: projection.to_owned(),
         };
+        let mut computed = Vec::new();
         check_positional(&leaves)?;
         check_collisions(leaves.iter().map(|(path, _)| path))?;
         for (path, leaf) in leaves {
@@ -99,7 +93,7 @@ impl Projection {
                     if including {
                         parsed.root.insert(path.parts());
                     }
-                    parsed.parts.push((path, part));
+                    parsed.parts.insert(path, part);
                 }
                 Leaf::Computed(_) if !including => {
                     let message =
@@ -110,10 +104,12 @@ impl Projection {
                     if is_id {
                         parsed.with_id = false;
                     }
-                    parsed.computed.push((path, expression));
+                    computed.push((path, expression));
                 }
             }
         }
+        parsed.computed = Computed::new(computed)?;
+        budget::charge(1)?;
         Ok(parsed)
     }
 
@@ -124,17 +120,13 @@ impl Projection {
 
     /// Whether it keeps of an array the item by which the document matched (`$`), which depends on the whole filter.
     pub fn is_positional(&self) -> bool {
-        self.parts.iter().any(|(_, part)| matches!(part, Part::Positional))
+        self.parts.is_positional()
     }
 
     /// Names each operator of a filter or an expression in it.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
-        for (_, part) in &self.parts {
-            if let Part::ElemMatch(Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter, _)) = part {
-                filter.operators(visit);
-            }
-        }
-        self.computed.iter().for_each(|(_, expression)| expression.operators(visit));
+        self.parts.operators(visit);
+        self.computed.expressions().for_each(|expression| expression.operators(visit));
     }
 
     /// Puts in what the variables of its expressions stand for.
@@ -142,7 +134,7 @@ impl Projection {
     /// # Errors
     /// 17276 where one is not among them.
     pub fn bind(&mut self, variables: &Variables) -> Result<()> {
-        self.computed.iter_mut().try_for_each(|(_, expression)| expression.bind(variables))
+        self.computed.bind(variables)
     }
 
     /// Whether it can be of what a filter matches.
@@ -167,7 +159,14 @@ impl Projection {
             crate::append(&mut source, path.as_str(), true);
         }
         crate::append(&mut source, "_id", with_id);
-        Ok(Self { including: true, root, with_id, parts: Vec::new(), computed: Vec::new(), source })
+        Ok(Self {
+            including: true,
+            root,
+            with_id,
+            parts: Parts::default(),
+            computed: Computed::new(Vec::new())?,
+            source,
+        })
     }
 
     /// What is asked for of a document that `filter` matched.
@@ -175,29 +174,19 @@ impl Projection {
     /// # Errors
     /// Where a computed field cannot be computed, or the filter led through no array for `$`.
     pub fn apply(&self, document: &RawDocument, filter: &Filter) -> Result<RawDocumentBuf> {
-        if self.parts.is_empty() && self.computed.is_empty() {
-            return Ok(self.keep(document));
-        }
-        let mut current = document.to_owned();
-        for (path, part) in &self.parts {
-            let position = match part {
-                Part::Positional => filter.position(document).flatten(),
-                _ => None,
-            };
-            current = part.take(&current, path.parts(), position)?;
-        }
-        let mut projected = self.keep(&current);
-        for (path, expression) in &self.computed {
-            projected = set_in(&projected, path.parts(), expression.evaluate(document)?.as_ref());
-        }
-        Ok(projected)
+        let projected = match self.parts.is_empty() {
+            true => self.keep(document),
+            false => self.keep(&self.parts.take(document, filter)?),
+        };
+        budget::charge(1)?;
+        if self.computed.is_empty() { Ok(projected) } else { self.computed.set(&projected, document) }
     }
 
-    /// The document with only the fields that are asked for.
+    /// The document with only the fields that are asked for. As for [`Filter::matches`], the caller checks the budget.
     pub(crate) fn keep(&self, document: &RawDocument) -> RawDocumentBuf {
         let mut projected = RawDocumentBuf::new();
         for (name, value) in elements(document) {
-            if name == "_id" && !self.root.fields.iter().any(|(field, _)| field == "_id") {
+            if name == "_id" && self.root.fields.place("_id").is_none() {
                 if self.with_id {
                     crate::append(&mut projected, name, value);
                 }
@@ -205,16 +194,17 @@ impl Projection {
             }
             self.project_field(&self.root, name, value, &mut projected);
         }
+        budget::spend_bytes(document.as_bytes().len());
         projected
     }
 
     fn project_field(&self, branch: &Branch, name: &str, value: RawBsonRef<'_>, projected: &mut RawDocumentBuf) {
-        match branch.fields.iter().find(|(field, _)| field == name) {
+        match branch.fields.get(name) {
             None if self.including => {}
             None => crate::append(projected, name, value),
-            Some((_, None)) if self.including => crate::append(projected, name, value),
-            Some((_, None)) => {}
-            Some((_, Some(inner))) => match value {
+            Some(None) if self.including => crate::append(projected, name, value),
+            Some(None) => {}
+            Some(Some(inner)) => match value {
                 RawBsonRef::Document(document) => {
                     crate::append(projected, name, &self.project_document(inner, document))
                 }
@@ -248,82 +238,6 @@ impl Projection {
     }
 }
 
-impl Part {
-    /// The document with only the part of the array at a path.
-    fn take(&self, document: &RawDocument, parts: &[String], position: Option<usize>) -> Result<RawDocumentBuf> {
-        let Some((first, rest)) = parts.split_first() else { return Ok(document.to_owned()) };
-        let mut taken = RawDocumentBuf::new();
-        for (name, value) in elements(document) {
-            if name != first {
-                crate::append(&mut taken, name, value);
-            } else if let Some(value) = self.take_from(value, rest, position)? {
-                crate::append(&mut taken, name, &value);
-            }
-        }
-        Ok(taken)
-    }
-
-    fn take_from(&self, value: RawBsonRef<'_>, rest: &[String], position: Option<usize>) -> Result<Option<RawBson>> {
-        Ok(match value {
-            RawBsonRef::Array(array) if rest.is_empty() || matches!(self, Self::Positional) => {
-                self.of_array(array, position)?.map(RawBson::Array)
-            }
-            RawBsonRef::Array(array) => {
-                let mut mapped = RawArrayBuf::new();
-                for item in items(array) {
-                    if let Some(item) = self.take_from(item, rest, position)? {
-                        mapped.push(item);
-                    }
-                }
-                Some(RawBson::Array(mapped))
-            }
-            RawBsonRef::Document(inner) if !rest.is_empty() => {
-                Some(RawBson::Document(self.take(inner, rest, position)?))
-            }
-            // Only an array has an item that matches.
-            _ if matches!(self, Self::ElemMatch(_)) => None,
-            value => Some(value.into()),
-        })
-    }
-
-    fn of_array(&self, array: &bson::raw::RawArray, position: Option<usize>) -> Result<Option<RawArrayBuf>> {
-        let all: Vec<RawBsonRef<'_>> = items(array).collect();
-        let (from, count) = match self {
-            Self::Slice { skip, limit } => {
-                let length = all.len() as i64;
-                match skip {
-                    None if *limit < 0 => ((length + limit).max(0), length),
-                    None => (0, *limit),
-                    Some(skip) if *skip < 0 => ((length + skip).max(0), *limit),
-                    Some(skip) => (*skip, *limit),
-                }
-            }
-            Self::ElemMatch(predicate) => {
-                let mut found = None;
-                predicate.matches_within(Some(RawBsonRef::Array(array)), &mut found);
-                let Some(found) = found else { return Ok(None) };
-                (found as i64, 1)
-            }
-            Self::Positional => {
-                let failed = |code, why: &str| {
-                    let message =
-                        format!("Executor error during find command :: caused by :: positional operator '.$' {why}");
-                    Error::location(code, message)
-                };
-                match position {
-                    None => return Err(failed(51246, "couldn't find a matching element in the array")),
-                    Some(position) if position >= all.len() => return Err(failed(51247, "element mismatch")),
-                    Some(position) => (position as i64, 1),
-                }
-            }
-        };
-        let mut taken = RawArrayBuf::new();
-        let place = |number: i64| usize::try_from(number).unwrap_or(0);
-        all.into_iter().skip(place(from)).take(place(count)).for_each(|item| taken.push(item));
-        Ok(Some(taken))
-    }
-}
-
 /// Checks what may not stand beside a positional part. What the server says depends on which comes first.
 fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
     let is_positional = |leaf: &Leaf| matches!(leaf, Leaf::Part(Part::Positional));
@@ -350,17 +264,13 @@ fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
 
 /// Checks that no path leads through another, nor is one twice.
 fn check_collisions<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<()> {
-    let mut seen: Vec<&Path> = Vec::new();
+    let mut seen = PathTree::default();
     for path in paths {
-        for other in &seen {
-            if other.starts_with(path) {
-                return Err(collision(ErrorCode::ProjectionParentCollision, path.as_str()));
-            }
-            if path.starts_with(other) {
-                return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str()));
-            }
+        match seen.insert(path.parts())? {
+            None => {}
+            Some(Collision::Through(_)) => return Err(collision(ErrorCode::ProjectionPathCollision, path.as_str())),
+            Some(_) => return Err(collision(ErrorCode::ProjectionParentCollision, path.as_str())),
         }
-        seen.push(path);
     }
     Ok(())
 }
@@ -372,62 +282,80 @@ fn collision(code: ErrorCode, path: &str) -> Error {
 impl Branch {
     fn insert(&mut self, parts: &[String]) {
         let Some((first, rest)) = parts.split_first() else { return };
-        let place = self.fields.iter().position(|(name, _)| name == first).unwrap_or_else(|| {
-            self.fields.push((first.clone(), None));
-            self.fields.len() - 1
-        });
+        let below = self.fields.get_or_insert_with(first, || None);
         if !rest.is_empty() {
-            self.fields[place].1.get_or_insert_default().insert(rest);
+            below.get_or_insert_default().insert(rest);
         }
     }
 }
 
-fn flatten(projection: &RawDocument, prefix: &str, leaves: &mut Vec<(Path, Leaf)>) -> Result<()> {
-    for (name, value) in elements(projection) {
-        let text = format!("{prefix}{name}");
-        if let Some(array) = text.strip_suffix(".$") {
-            match value {
-                RawBsonRef::Document(_) => {
-                    return Err(Error::location(31271, "positional projection cannot be used with an expression"));
-                }
-                value if !matches!(value, RawBsonRef::Boolean(_)) && crate::Number::of(value).is_none() => {
-                    return Err(Error::location(31308, "positional projection cannot be used with a literal"));
-                }
-                value if !truthy(value) => {
-                    return Err(Error::location(31395, "positional projection cannot be used with exclusion"));
-                }
-                _ => {}
-            }
-            leaves.push((projected_path(array)?, Leaf::Part(Part::Positional)));
-            continue;
-        }
-        match value {
-            RawBsonRef::Document(inner) => match elements(inner).next() {
-                None => {
-                    let message =
-                        format!("An empty sub-projection is not a valid value. Found empty object at path '{text}'");
-                    return Err(Error::location(51270, message));
-                }
-                Some((operator, operand)) if operator.starts_with('$') => {
-                    leaves.push((projected_path(&text)?, operated(&text, inner, operator, operand)?));
-                }
-                Some(_) => {
-                    let path = Path::new(&text);
-                    if leaves.iter().any(|(other, _)| other.starts_with(&path)) {
-                        return Err(collision(ErrorCode::ProjectionParentCollision, &text));
-                    }
-                    flatten(inner, &format!("{text}."), leaves)?;
-                }
-            },
-            RawBsonRef::Boolean(_)
-            | RawBsonRef::Int32(_)
-            | RawBsonRef::Int64(_)
-            | RawBsonRef::Double(_)
-            | RawBsonRef::Decimal128(_) => leaves.push((projected_path(&text)?, Leaf::Flag(truthy(value)))),
-            value => leaves.push((projected_path(&text)?, Leaf::Computed(Expression::parse(value)?))),
-        }
+/// What a projection says, by path, while it is read.
+struct Flattened {
+    leaves: Vec<(Path, Leaf)>,
+    /// Their paths.
+    paths: PathTree,
+    /// The names that lead to each of them, which are copied.
+    held: Held,
+}
+
+impl Flattened {
+    fn push(&mut self, path: Path, leaf: Leaf) -> Result<()> {
+        self.paths.note(path.parts())?;
+        self.leaves.push((path, leaf));
+        Ok(())
     }
-    Ok(())
+
+    fn add(&mut self, projection: &RawDocument, prefix: &str) -> Result<()> {
+        for (name, value) in elements(projection) {
+            budget::charge(1)?;
+            budget::charge_bytes(prefix.len())?;
+            self.held.grow(prefix.len())?;
+            let text = format!("{prefix}{name}");
+            if let Some(array) = text.strip_suffix(".$") {
+                match value {
+                    RawBsonRef::Document(_) => {
+                        return Err(Error::location(31271, "positional projection cannot be used with an expression"));
+                    }
+                    value if !matches!(value, RawBsonRef::Boolean(_)) && crate::Number::of(value).is_none() => {
+                        return Err(Error::location(31308, "positional projection cannot be used with a literal"));
+                    }
+                    value if !truthy(value) => {
+                        return Err(Error::location(31395, "positional projection cannot be used with exclusion"));
+                    }
+                    _ => {}
+                }
+                self.push(projected_path(array)?, Leaf::Part(Part::Positional))?;
+                continue;
+            }
+            match value {
+                RawBsonRef::Document(inner) => match elements(inner).next() {
+                    None => {
+                        let message = format!(
+                            "An empty sub-projection is not a valid value. Found empty object at path '{text}'"
+                        );
+                        return Err(Error::location(51270, message));
+                    }
+                    Some((operator, operand)) if operator.starts_with('$') => {
+                        self.push(projected_path(&text)?, operated(&text, inner, operator, operand)?)?;
+                    }
+                    Some(_) => {
+                        let path = Path::new(&text);
+                        if self.paths.leads_to(path.parts()) {
+                            return Err(collision(ErrorCode::ProjectionParentCollision, &text));
+                        }
+                        self.add(inner, &format!("{text}."))?;
+                    }
+                },
+                RawBsonRef::Boolean(_)
+                | RawBsonRef::Int32(_)
+                | RawBsonRef::Int64(_)
+                | RawBsonRef::Double(_)
+                | RawBsonRef::Decimal128(_) => self.push(projected_path(&text)?, Leaf::Flag(truthy(value)))?,
+                value => self.push(projected_path(&text)?, Leaf::Computed(Expression::parse(value)?))?,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn projected_path(text: &str) -> Result<Path> {

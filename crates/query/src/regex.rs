@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use bson::raw::{RawBsonRef, cstr};
 
-use crate::{Error, Result};
+use crate::{Error, Result, budget};
 
 /// How much work one match may be, and how deep it may nest: a pattern that backtracks without end does not match.
 const LIMITS: &str = "(*LIMIT_MATCH=1000000)(*LIMIT_DEPTH=5000)";
+
+/// Steps that a match is charged, beside the bytes of the text.
+const MATCH: u64 = 8;
+
+/// Steps that compiling a pattern is charged, beside its bytes.
+const COMPILE: u64 = 256;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN: usize = 32_764;
@@ -47,6 +53,7 @@ impl Regex {
         if pattern.len() > MAX_PATTERN {
             return Err(Error::location(51091, "Regular expression is invalid: pattern string is longer than allowed"));
         }
+        budget::charge(COMPILE + pattern.len() as u64)?;
         let has = |flag| options.contains(flag);
         // Verbs such as (*UTF) come first in a pattern; ours before them.
         let compiled = pcre2::bytes::RegexBuilder::new()
@@ -74,7 +81,15 @@ impl Regex {
 
     /// Whether text matches. What would cost more than the limits does not.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        self.compiled.is_match(text.as_bytes()).unwrap_or(false)
+        budget::spend(MATCH)
+            && budget::spend_bytes(text.len())
+            && self.compiled.is_match(text.as_bytes()).unwrap_or(false)
+    }
+
+    /// Charges a match that begins to look at a byte of text.
+    pub(crate) fn charge(&self, text: &str, from: usize) -> Result<()> {
+        budget::charge(MATCH)?;
+        budget::charge_bytes(text.len().saturating_sub(from))
     }
 
     /// Whether a value is text that matches, or the same regular expression.

@@ -3,7 +3,7 @@
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{
-    Error, ErrorCode, Path, Result,
+    Error, ErrorCode, Path, Result, budget,
     document::elements,
     key::{encode_into, turn},
 };
@@ -32,6 +32,7 @@ impl Sort {
     pub fn parse(sort: &RawDocument) -> Result<Self> {
         elements(sort)
             .map(|(name, value)| {
+                budget::charge(1)?;
                 let path = Path::strict(name)?;
                 if matches!(value, RawBsonRef::Document(_)) {
                     return Err(Error::unsupported(format_args!("the sort expression at '{name}'")));
@@ -69,10 +70,10 @@ impl Sort {
         self.0.is_empty()
     }
 
-    /// What a document sorts by.
+    /// What a document sorts by. As for [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
     pub fn key(&self, document: &RawDocument) -> SortKey {
         let mut key = Vec::with_capacity(16 * self.0.len());
-        for (path, descending) in &self.0 {
+        for (path, descending) in self.0.iter().take_while(|_| budget::spend(1)) {
             push_key(&mut key, document, path, *descending);
         }
         SortKey(key)
@@ -81,7 +82,7 @@ impl Sort {
     /// What a document sorts by where an array is one value and no path leads through one, as in `$push`.
     pub(crate) fn key_of_whole(&self, document: &RawDocument) -> SortKey {
         let mut key = Vec::new();
-        for (path, descending) in &self.0 {
+        for (path, descending) in self.0.iter().take_while(|_| budget::spend(1)) {
             let start = key.len();
             encode_into(&mut key, path.value_in(document).unwrap_or(RawBsonRef::Null));
             turn(&mut key[start..], *descending);

@@ -65,7 +65,7 @@ impl TypeSet {
                 let (name, _) = found.ok_or_else(|| {
                     Error::bad_value(format!("Invalid numerical type code: {}", crate::update::text(&value.into())))
                 })?;
-                self.names.push(name);
+                self.insert(name);
                 Ok(())
             }
             other => Err(Error::type_mismatch(format!(
@@ -78,15 +78,22 @@ impl TypeSet {
     /// Adds the type of a name, or all the numbers.
     pub(crate) fn add_name(&mut self, name: &str) -> Result<()> {
         if name == "number" {
-            self.names.extend(NUMBERS);
+            NUMBERS.into_iter().for_each(|name| self.insert(name));
             return Ok(());
         }
         let (known, _) = TYPES
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or_else(|| Error::bad_value(format!("Unknown type name alias: {name}")))?;
-        self.names.push(known);
+        self.insert(known);
         Ok(())
+    }
+
+    /// Each type once, so that a set is small however long its list was.
+    fn insert(&mut self, name: &'static str) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
     }
 
     /// The names, as an operand of `$type`.

@@ -12,12 +12,14 @@ use bson::{
 };
 
 use crate::{
-    Error, ErrorCode, Filter, Path, Pipeline, Result, Variables,
+    Error, ErrorCode, Filter, Path, Pipeline, Result, Variables, budget,
     document::{MAX_DOCUMENT_SIZE, elements, get, items},
     equal,
+    path_tree::{Collision, PathTree},
+    sorting::sorted,
 };
 use action::Action;
-use positional::{ArrayFilter, Touched};
+use positional::{ArrayFilters, Touched};
 use tree::Tree;
 
 pub(crate) use tree::text;
@@ -45,7 +47,7 @@ pub enum Update {
 #[derive(Debug, Clone)]
 pub struct Operators {
     actions: Vec<(Path, Action)>,
-    array_filters: Vec<ArrayFilter>,
+    array_filters: ArrayFilters,
     source: RawDocumentBuf,
     filters_source: Vec<RawDocumentBuf>,
 }
@@ -74,7 +76,7 @@ impl Update {
     pub fn parse_any(update: RawBsonRef<'_>, array_filters: Option<&RawArray>) -> Result<Self> {
         match (update, array_filters) {
             (RawBsonRef::Document(update), filters) => {
-                let array_filters = filters.map(ArrayFilter::parse_all).transpose()?.unwrap_or_default();
+                let array_filters = filters.map(ArrayFilters::parse).transpose()?.unwrap_or_default();
                 match elements(update).next() {
                     Some((name, _)) if name.starts_with('$') => {
                         let actions = parse::operators(update, &array_filters)?;
@@ -95,6 +97,7 @@ impl Update {
             }
             (RawBsonRef::Array(stages), None) => {
                 for stage in items(stages).filter_map(|stage| stage.as_document()) {
+                    budget::charge(1)?;
                     let name = elements(stage).next().map(|(name, _)| name);
                     if let Some(name) = name.filter(|name| !UPDATE_STAGES.contains(name)) {
                         // One that does not exist at all is told as that.
@@ -119,7 +122,7 @@ impl Update {
         match self {
             Self::Operators(operators) => {
                 operators.actions.iter().for_each(|(_, action)| action.operators(visit));
-                operators.array_filters.iter().for_each(|filter| filter.operators(visit));
+                operators.array_filters.operators(visit);
             }
             Self::Pipeline(pipeline) => pipeline.operators(visit),
             Self::Replacement(_) => {}
@@ -250,6 +253,7 @@ impl Update {
                 let mut touched =
                     (operators.actions.len() > 1 && operators.actions.iter().any(is_dynamic)).then(Touched::default);
                 for (path, action) in &operators.actions {
+                    budget::charge(1)?;
                     let mut apply = |path: &Path, tree: &mut Tree<'_>| {
                         touched.as_mut().map_or(Ok(()), |touched| touched.note(path))?;
                         action.apply(path, tree, inserting, environment)
@@ -274,6 +278,7 @@ impl Update {
             }
         };
         check_size(&updated)?;
+        budget::charge_bytes(updated.as_bytes().len())?;
         Ok(updated)
     }
 }
@@ -299,7 +304,10 @@ fn immutable_id(message: &str) -> Error {
 }
 
 fn check_size(document: &RawDocument) -> Result<()> {
-    let size = document.as_bytes().len();
+    check_length(document.as_bytes().len())
+}
+
+fn check_length(size: usize) -> Result<()> {
     if size > MAX_DOCUMENT_SIZE {
         return Err(Error::new(
             ErrorCode::BsonObjectTooLarge,
@@ -349,6 +357,7 @@ pub fn prepare_insert(document: &RawDocument, environment: &dyn Environment) -> 
         }
     };
     check_size(&prepared)?;
+    budget::charge_bytes(prepared.as_bytes().len())?;
     Ok(prepared)
 }
 
@@ -356,21 +365,24 @@ pub fn prepare_insert(document: &RawDocument, environment: &dyn Environment) -> 
 fn seed(filter: &Filter, only_id: bool) -> Result<RawDocumentBuf> {
     let empty = RawDocumentBuf::new();
     let mut tree = Tree::new(&empty);
-    let mut seen: Vec<&Path> = Vec::new();
-    let mut equalities = filter.equalities();
+    let mut seen = PathTree::default();
     // As the server, which has new fields in the order of their paths.
-    equalities.sort_by_key(|(path, _)| path.as_str());
+    let equalities = sorted(filter.equalities(), |(one, _), (other, _)| one.as_str().cmp(other.as_str()))?;
     for (path, value) in equalities {
         if only_id && path.as_str() != "_id" {
             continue;
         }
-        if let Some(twice) = seen.iter().find(|other| other.starts_with(path) || path.starts_with(other)) {
+        if let Some(collision) = seen.insert(path.parts())? {
+            // A path sorts before those that lead through it.
+            let twice = match collision {
+                Collision::Through(length) => path.parts()[..length].join("."),
+                Collision::Same | Collision::Above => path.as_str().to_owned(),
+            };
             return Err(Error::new(
                 ErrorCode::NotSingleValueField,
-                format!("cannot infer query fields to set, path '{}' is matched twice", twice.as_str()),
+                format!("cannot infer query fields to set, path '{twice}' is matched twice"),
             ));
         }
-        seen.push(path);
         tree.set(path, RawBson::clone(value))?;
     }
     Ok(tree.into_document())

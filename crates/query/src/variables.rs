@@ -1,23 +1,25 @@
 //! What variables stand for that an operation brings with it: the time, and those of its `let`.
 
+use std::{collections::HashMap, sync::Arc};
+
 use bson::{DateTime, RawBson, raw::RawDocument};
 
 use crate::{
-    Error, Result,
+    Error, Result, budget,
     document::{elements, empty},
-    expression::{Expression, Value, reach},
+    expression::Expression,
 };
 
 /// The variables of one operation, to be bound in what it is given before it is asked of documents: in one operation
 /// `$$NOW` is the same for all of them
 /// (<https://www.mongodb.com/docs/manual/reference/aggregation-variables/>).
 #[derive(Debug, Clone)]
-pub struct Variables(Vec<(String, Value)>);
+pub struct Variables(HashMap<String, Option<Arc<RawBson>>>);
 
 impl Variables {
     /// Those that every operation has.
     pub fn at(now: DateTime) -> Self {
-        Self(vec![("NOW".into(), Some(RawBson::DateTime(now)))])
+        Self(HashMap::from([("NOW".into(), Some(Arc::new(RawBson::DateTime(now))))]))
     }
 
     /// Adds those of a `let`, whose expressions see no document.
@@ -26,19 +28,19 @@ impl Variables {
     /// Where a name is none that a variable may have, or its expression cannot be computed.
     pub fn with_let(mut self, named: &RawDocument) -> Result<Self> {
         for (name, value) in elements(named) {
+            budget::charge(1)?;
             crate::expression::check_variable(name)?;
             let mut expression = Expression::parse(value)?;
             expression.bind(&self)?;
             let value = expression.evaluate(empty())?;
-            self.0.push((name.to_owned(), value));
+            self.0.insert(name.to_owned(), value.map(Arc::new));
         }
         Ok(self)
     }
 
-    /// What a variable's path leads to.
-    pub(crate) fn value(&self, name: &str, path: &[String]) -> Result<Value> {
-        let (_, value) = self.0.iter().rev().find(|(other, _)| other == name).ok_or_else(|| undefined(name))?;
-        Ok(value.as_ref().and_then(|value| reach(value.as_raw_bson_ref(), path)))
+    /// The value of a variable, if it has one.
+    pub(crate) fn value(&self, name: &str) -> Result<Option<Arc<RawBson>>> {
+        self.0.get(name).cloned().ok_or_else(|| undefined(name))
     }
 }
 

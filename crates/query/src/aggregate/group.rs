@@ -1,15 +1,20 @@
 //! `$group` and its accumulators.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bson::{
     RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 
-use super::single_field;
+use super::{Documents, collect::Collected, single_field};
 use crate::{
-    Error, ErrorCode, Number, Result, Variables, compare, document::elements, encode_key, expression::Expression,
+    Budget, Error, ErrorCode, Number, Result, Variables,
+    budget::{self, Held},
+    compare,
+    document::{elements, size_of},
+    encode_key,
+    expression::Expression,
     total::Total,
 };
 
@@ -54,16 +59,25 @@ const UNSUPPORTED: &[&str] = &[
 
 /// One accumulator's state.
 enum State {
-    Number { sum: Total, count: i64 },
+    Number {
+        sum: Total,
+        count: i64,
+    },
     Value(Option<RawBson>),
     Items(Vec<RawBson>),
+    /// Values that are in it once, and their keys.
+    Set(Vec<RawBson>, HashSet<Vec<u8>>),
 }
+
+/// Memory of a value, of a group or of an accumulator beside what they say.
+const OVERHEAD: usize = 64;
 
 impl Group {
     pub(super) fn parse(specification: &RawDocument) -> Result<Self> {
         let mut id = None;
         let mut fields = Vec::new();
         for (name, value) in elements(specification) {
+            budget::charge(1)?;
             if name == "_id" {
                 id = Some(Expression::parse(value)?);
                 continue;
@@ -127,31 +141,46 @@ impl Group {
         self.fields.iter_mut().try_for_each(|(_, _, expression)| expression.bind(variables))
     }
 
-    pub(super) fn run(&self, documents: Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> {
+    pub(super) fn run<'a>(
+        &'a self,
+        documents: Documents<'a>,
+        budget: &Budget,
+    ) -> Result<impl Iterator<Item = Result<RawDocumentBuf>> + use<'a>> {
+        let mut held = budget.hold(0)?;
         let mut groups: Vec<(RawBson, Vec<State>)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-        for document in &documents {
+        for document in documents {
+            let document = document?;
+            budget::charge(1)?;
             // A missing _id groups with null.
-            let id = self.id.evaluate(document)?.unwrap_or(RawBson::Null);
-            let place = *places.entry(encode_key(id.as_raw_bson_ref())).or_insert_with(|| {
-                groups.push((id, self.fields.iter().map(|(_, operator, _)| operator.start()).collect()));
-                groups.len() - 1
-            });
+            let id = self.id.evaluate(&document)?.unwrap_or(RawBson::Null);
+            let key = encode_key(id.as_raw_bson_ref());
+            let place = match places.get(&key) {
+                Some(place) => *place,
+                None => {
+                    held.grow(key.len() + size_of(&id) + OVERHEAD * (2 + self.fields.len()))?;
+                    groups.push((id, self.fields.iter().map(|(_, operator, _)| operator.start()).collect()));
+                    places.insert(key, groups.len() - 1);
+                    groups.len() - 1
+                }
+            };
             for (state, (_, operator, expression)) in groups[place].1.iter_mut().zip(&self.fields) {
-                operator.add(state, expression.evaluate(document)?);
+                budget::charge(1)?;
+                operator.add(state, expression.evaluate(&document)?, &mut held)?;
             }
         }
-        Ok(groups
-            .into_iter()
-            .map(|(id, states)| {
-                let mut group = RawDocumentBuf::new();
-                crate::append(&mut group, "_id", &id);
-                for ((name, operator, _), state) in self.fields.iter().zip(states) {
-                    crate::append(&mut group, name, &operator.finish(state));
-                }
-                group
-            })
-            .collect())
+        Ok(Collected::new(groups.into_iter().map(|(id, states)| self.finish(&id, states)), held))
+    }
+
+    fn finish(&self, id: &RawBson, states: Vec<State>) -> Result<RawDocumentBuf> {
+        let mut group = RawDocumentBuf::new();
+        crate::append(&mut group, "_id", id);
+        for ((name, operator, _), state) in self.fields.iter().zip(states) {
+            budget::charge(1)?;
+            crate::append(&mut group, name, &operator.finish(state));
+        }
+        budget::charge_bytes(group.as_bytes().len())?;
+        Ok(group)
     }
 }
 
@@ -160,11 +189,13 @@ impl Operator {
         match self {
             Self::Sum | Self::Avg => State::Number { sum: Total::default(), count: 0 },
             Self::Min | Self::Max | Self::First | Self::Last => State::Value(None),
-            Self::Push | Self::AddToSet => State::Items(Vec::new()),
+            Self::Push => State::Items(Vec::new()),
+            Self::AddToSet => State::Set(Vec::new(), HashSet::new()),
         }
     }
 
-    fn add(self, state: &mut State, value: Option<RawBson>) {
+    /// Adds a value; what it makes the state larger by is held.
+    fn add(self, state: &mut State, value: Option<RawBson>, bytes: &mut Held) -> Result<()> {
         match (self, state) {
             (_, State::Number { sum, count }) => {
                 if let Some(number) = value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())) {
@@ -174,33 +205,39 @@ impl Operator {
             }
             (Self::First, State::Value(held)) => {
                 if held.is_none() {
-                    *held = Some(value.unwrap_or(RawBson::Null));
+                    replace(held, value.unwrap_or(RawBson::Null), bytes)?;
                 }
             }
-            (Self::Last, State::Value(held)) => *held = Some(value.unwrap_or(RawBson::Null)),
+            (Self::Last, State::Value(held)) => replace(held, value.unwrap_or(RawBson::Null), bytes)?,
             (_, State::Value(held)) => {
                 // Null and missing take no part in $min and $max.
                 let Some(value) = value.filter(|value| !matches!(value, RawBson::Null | RawBson::Undefined)) else {
-                    return;
+                    return Ok(());
                 };
                 let replaces = held.as_ref().is_none_or(|held| {
                     let order = compare(value.as_raw_bson_ref(), held.as_raw_bson_ref());
                     if matches!(self, Self::Min) { order.is_lt() } else { order.is_gt() }
                 });
                 if replaces {
-                    *held = Some(value);
+                    replace(held, value, bytes)?;
                 }
             }
             (_, State::Items(items)) => {
-                let Some(value) = value else { return };
-                let is_new = |value: &RawBson| {
-                    !items.iter().any(|item| crate::equal(item.as_raw_bson_ref(), value.as_raw_bson_ref()))
-                };
-                if matches!(self, Self::Push) || is_new(&value) {
+                let Some(value) = value else { return Ok(()) };
+                bytes.grow(size_of(&value) + OVERHEAD)?;
+                items.push(value);
+            }
+            (_, State::Set(items, keys)) => {
+                let Some(value) = value else { return Ok(()) };
+                let key = encode_key(value.as_raw_bson_ref());
+                if !keys.contains(&key) {
+                    bytes.grow(key.len() + size_of(&value) + 2 * OVERHEAD)?;
+                    keys.insert(key);
                     items.push(value);
                 }
             }
         }
+        Ok(())
     }
 
     fn finish(self, state: State) -> RawBson {
@@ -209,11 +246,18 @@ impl Operator {
             (Self::Avg, State::Number { sum, count }) => sum.divided_by(count).to_bson(),
             (_, State::Number { sum, .. }) => sum.sum().to_bson(),
             (_, State::Value(value)) => value.unwrap_or(RawBson::Null),
-            (_, State::Items(items)) => {
+            (_, State::Items(items) | State::Set(items, _)) => {
                 let mut array = RawArrayBuf::new();
                 items.iter().for_each(|item| array.push(RawBsonRef::from(item)));
                 RawBson::Array(array)
             }
         }
     }
+}
+
+/// Keeps a value instead of another one. Only what it is larger by is held beside that.
+fn replace(kept: &mut Option<RawBson>, value: RawBson, bytes: &mut Held) -> Result<()> {
+    bytes.grow(size_of(&value).saturating_sub(kept.as_ref().map_or(0, size_of)))?;
+    *kept = Some(value);
+    Ok(())
 }

@@ -1,45 +1,58 @@
 //! `$project`, `$addFields` and `$unset`: fields kept, computed and dropped.
 
-use bson::{
-    RawBson,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
-};
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
+use super::computed::Computed;
 use crate::{
-    Error, ErrorCode, Number, Path, Projection, Result, Variables,
+    Error, ErrorCode, Number, Path, Projection, Result, Variables, budget,
+    budget::Held,
     document::{elements, items, truthy},
     expression::Expression,
 };
 
 /// `$addFields`: computed fields beside what is there.
 #[derive(Debug, Clone)]
-pub(super) struct AddFields(Vec<(Path, Expression)>);
+pub(super) struct AddFields(Computed);
 
 /// `$project`: what stays of the document, and what is computed from it.
 #[derive(Debug, Clone)]
 pub(super) struct Project {
     keep: Projection,
     /// Computed within a field that is there: set before the rest is dropped, so that every item of an array has it.
-    nested: Vec<(Path, Expression)>,
+    nested: Computed,
     /// Computed anew, behind what is kept.
-    computed: Vec<(Path, Expression)>,
+    computed: Computed,
 }
 
 /// The values of a specification by path; a nested document without an operator is the same as dotted paths.
-fn leaves<'a>(specification: &'a RawDocument, prefix: &str) -> Result<Vec<(Path, RawBsonRef<'a>)>> {
+fn leaves(specification: &RawDocument) -> Result<Vec<(Path, RawBsonRef<'_>)>> {
     let mut found = Vec::new();
+    collect_leaves(specification, "", &mut found, &mut budget::hold(0)?)?;
+    Ok(found)
+}
+
+fn collect_leaves<'a>(
+    specification: &'a RawDocument,
+    prefix: &str,
+    found: &mut Vec<(Path, RawBsonRef<'a>)>,
+    held: &mut Held,
+) -> Result<()> {
     for (name, value) in elements(specification) {
+        // Every path has the names that lead to it.
+        budget::charge_bytes(prefix.len())?;
+        held.grow(prefix.len())?;
         let path = field_path(&format!("{prefix}{name}"))?;
         match value {
             RawBsonRef::Document(inner)
                 if !inner.is_empty() && !elements(inner).any(|(name, _)| name.starts_with('$')) =>
             {
-                found.extend(leaves(inner, &format!("{}.", path.as_str()))?);
+                collect_leaves(inner, &format!("{}.", path.as_str()), found, held)?;
             }
             value => found.push((path, value)),
         }
+        budget::charge(1)?;
     }
-    Ok(found)
+    Ok(())
 }
 
 pub(super) fn field_path(text: &str) -> Result<Path> {
@@ -52,73 +65,20 @@ pub(super) fn field_path(text: &str) -> Result<Path> {
 impl AddFields {
     pub(super) fn parse(specification: &RawDocument) -> Result<Self> {
         let parse = |(path, value)| Ok((path, Expression::parse(value)?));
-        leaves(specification, "")?.into_iter().map(parse).collect::<Result<_>>().map(Self)
+        let fields = leaves(specification)?.into_iter().map(parse).collect::<Result<_>>()?;
+        Computed::new(fields).map(Self)
     }
 
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.0.iter().map(|(_, expression)| expression)
+        self.0.expressions()
     }
 
     pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
-        self.0.iter_mut().try_for_each(|(_, expression)| expression.bind(variables))
+        self.0.bind(variables)
     }
 
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
-        set_all(document.to_owned(), &self.0, document)
-    }
-}
-
-/// Sets computed fields. Every expression sees the document as it came in.
-fn set_all(
-    mut current: RawDocumentBuf,
-    computed: &[(Path, Expression)],
-    document: &RawDocument,
-) -> Result<RawDocumentBuf> {
-    for (path, expression) in computed {
-        current = set_in(&current, path.parts(), expression.evaluate(document)?.as_ref());
-    }
-    Ok(current)
-}
-
-/// Sets a field, in every document of an array on the way; no value takes the field out.
-pub(crate) fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> RawDocumentBuf {
-    let Some((first, rest)) = parts.split_first() else { return document.to_owned() };
-    let mut result = RawDocumentBuf::new();
-    let mut found = false;
-    for (name, old) in elements(document) {
-        if name != first {
-            crate::append(&mut result, name, old);
-            continue;
-        }
-        found = true;
-        if rest.is_empty() {
-            if let Some(value) = value {
-                crate::append(&mut result, name, value);
-            }
-        } else {
-            crate::append(&mut result, name, &set_below(old, rest, value));
-        }
-    }
-    match value {
-        Some(value) if !found && rest.is_empty() => crate::append(&mut result, first, value),
-        // Where there is no value, what would lead to it is made all the same, as the server does.
-        _ if !found && !rest.is_empty() => {
-            crate::append(&mut result, first, &set_in(crate::document::empty(), rest, value));
-        }
-        _ => {}
-    }
-    result
-}
-
-fn set_below(old: RawBsonRef<'_>, rest: &[String], value: Option<&RawBson>) -> RawBson {
-    match old {
-        RawBsonRef::Document(inner) => RawBson::Document(set_in(inner, rest, value)),
-        RawBsonRef::Array(array) => {
-            let mut mapped = RawArrayBuf::new();
-            items(array).for_each(|item| mapped.push(set_below(item, rest, value)));
-            RawBson::Array(mapped)
-        }
-        _ => RawBson::Document(set_in(crate::document::empty(), rest, value)),
+        self.0.set(document, document)
     }
 }
 
@@ -131,6 +91,7 @@ pub(super) fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
         RawBsonRef::String(name) => crate::append(&mut excluded, field_path(name)?.as_str(), 0),
         RawBsonRef::Array(array) if !array.is_empty() => {
             for item in items(array) {
+                budget::charge(1)?;
                 crate::append(&mut excluded, field_path(item.as_str().ok_or_else(invalid)?)?.as_str(), 0);
             }
         }
@@ -157,7 +118,7 @@ impl Project {
         }
         let mut flags = RawDocumentBuf::new();
         let (mut nested, mut computed) = (Vec::new(), Vec::new());
-        for (path, value) in leaves(specification, "")? {
+        for (path, value) in leaves(specification)? {
             // A number or a boolean keeps or drops the field; a literal is written as { $literal: 1 }.
             if matches!(value, RawBsonRef::Boolean(_)) || Number::of(value).is_some() {
                 crate::append(&mut flags, path.as_str(), value);
@@ -168,7 +129,8 @@ impl Project {
             }
         }
         if nested.is_empty() && computed.is_empty() {
-            return Ok(Self { keep: Projection::parse(&flags)?, nested, computed });
+            let keep = Projection::parse(&flags)?;
+            return Ok(Self { keep, nested: Computed::new(nested)?, computed: Computed::new(computed)? });
         }
         // Computed fields make it an inclusion even where nothing else is kept; _id stays unless excluded.
         if let Some((name, _)) = elements(&flags).find(|(name, value)| *name != "_id" && !truthy(*value)) {
@@ -182,24 +144,26 @@ impl Project {
         let kept: Vec<Path> =
             elements(&flags).map(|(name, _)| Path::new(name)).filter(|path| path.as_str() != "_id").collect();
         let kept = kept.iter().chain(nested.iter().map(|(path, _)| path));
-        Ok(Self { keep: Projection::including(kept, with_id)?, nested, computed })
+        let keep = Projection::including(kept, with_id)?;
+        Ok(Self { keep, nested: Computed::new(nested)?, computed: Computed::new(computed)? })
     }
 
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.nested.iter().chain(&self.computed).map(|(_, expression)| expression)
+        self.nested.expressions().chain(self.computed.expressions())
     }
 
     pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
-        let all = self.nested.iter_mut().chain(&mut self.computed);
-        all.into_iter().try_for_each(|(_, expression)| expression.bind(variables))
+        self.nested.bind(variables)?;
+        self.computed.bind(variables)
     }
 
     pub(super) fn apply(&self, document: &RawDocument) -> Result<RawDocumentBuf> {
         let kept = if self.nested.is_empty() {
             self.keep.keep(document)
         } else {
-            self.keep.keep(&set_all(document.to_owned(), &self.nested, document)?)
+            self.keep.keep(&self.nested.set(document, document)?)
         };
-        set_all(kept, &self.computed, document)
+        budget::charge(1)?;
+        if self.computed.is_empty() { Ok(kept) } else { self.computed.set(&kept, document) }
     }
 }

@@ -6,13 +6,14 @@ use bson::{
 };
 
 use super::{
-    Documents,
+    Documents, Run, collect,
     group::Group,
-    project::{AddFields, Project, field_path, set_in, unset},
+    project::{AddFields, Project, unset},
     single_field,
+    unwind::Unwind,
 };
 use crate::{
-    Error, ErrorCode, Filter, Path, Projection, Result, Sort, Variables,
+    Error, ErrorCode, Filter, Projection, Result, Sort, Variables, budget,
     document::{elements, items, type_name},
     expression::Expression,
 };
@@ -63,13 +64,6 @@ pub(super) enum Stage {
     ReplaceRoot(Expression),
     /// `$documents`: what an expression makes goes on, and nothing that came in.
     Documents(Expression),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Unwind {
-    path: Path,
-    index: Option<Path>,
-    keep_empty: bool,
 }
 
 /// Whether the server has such a stage, whether or not it is of its form or of this version.
@@ -167,7 +161,9 @@ impl Stage {
         }
     }
 
-    pub(super) fn run<'a>(&'a self, documents: Documents<'a>) -> Documents<'a> {
+    /// Runs documents through the stage, as they are asked for. What is collected is held by the budget of the run.
+    pub(super) fn run<'a>(&'a self, documents: Documents<'a>, run: &Run) -> Documents<'a> {
+        let budget = run.budget.clone();
         match self {
             Self::Match(filter) => Box::new(documents.filter_map(|document| {
                 match document.and_then(|document| Ok((filter.try_matches(&document)?, document))) {
@@ -176,40 +172,81 @@ impl Stage {
                     Err(error) => Some(Err(error)),
                 }
             })),
-            Self::Skip(skip) => Box::new(documents.skip(usize::try_from(*skip).unwrap_or(usize::MAX))),
+            Self::Skip(skip) => Box::new(skipped(documents, *skip)),
             Self::Limit(limit) => Box::new(documents.take(usize::try_from(*limit).unwrap_or(usize::MAX))),
             Self::Project(project) => Box::new(documents.map(|document| project.apply(&document?))),
             Self::AddFields(fields) => Box::new(documents.map(|document| fields.apply(&document?))),
-            Self::Unset(projection) => Box::new(documents.map(|document| Ok(projection.keep(&document?)))),
-            Self::Unwind(unwind) => Box::new(documents.flat_map(|document| match document {
-                Ok(document) => unwind.apply(&document).into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(error) => vec![Err(error)],
+            Self::Unset(projection) => Box::new(documents.map(|document| {
+                let kept = projection.keep(&document?);
+                budget::charge(1)?;
+                Ok(kept)
             })),
-            Self::Sort(sort) => collected(documents, |mut documents| {
-                sort.sort(&mut documents);
-                Ok(documents)
-            }),
-            Self::Count(field) => collected(documents, move |documents| {
-                if documents.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let mut counted = RawDocumentBuf::new();
-                crate::append(&mut counted, field, count_value(documents.len()));
-                Ok(vec![counted])
-            }),
-            Self::Group(group) => collected(documents, |documents| group.run(documents)),
-            Self::Documents(expression) => match made(expression) {
-                Ok(documents) => Box::new(documents.into_iter().map(Ok)),
-                Err(error) => Box::new(std::iter::once(Err(error))),
-            },
-            Self::ReplaceRoot(root) => Box::new(documents.map(|document| match root.evaluate(&document?)? {
-                Some(RawBson::Document(root)) => Ok(root),
-                other => {
-                    let found = other.map_or("missing", |other| type_name(other.as_raw_bson_ref()));
-                    let message = format!("'newRoot' expression must evaluate to an object, but its type is {found}");
-                    Err(Error::location(40228, message))
-                }
-            })),
+            Self::Unwind(unwind) => Box::new(documents.flat_map(|document| unwind.apply(document))),
+            Self::Sort(sort) => lazily(move || collect::sorted(sort, documents, None, &budget)),
+            Self::Count(field) => lazily(move || counted(field, documents)),
+            Self::Group(group) => lazily(move || group.run(documents, &budget)),
+            Self::Documents(expression) => lazily(move || Ok(made(expression)?.into_iter().map(Ok))),
+            Self::ReplaceRoot(root) => Box::new(documents.map(|document| replaced(root, &document?))),
+        }
+    }
+
+    /// Runs documents through a sort of which only the first are wanted.
+    pub(super) fn run_first<'a>(sort: &'a Sort, most: u64, documents: Documents<'a>, run: &Run) -> Documents<'a> {
+        let budget = run.budget.clone();
+        lazily(move || collect::sorted(sort, documents, usize::try_from(most).ok(), &budget))
+    }
+}
+
+/// A stage that needs all of its input before its first answer: it begins when that is asked for.
+fn lazily<'a, I>(run: impl FnOnce() -> Result<I> + 'a) -> Documents<'a>
+where
+    I: Iterator<Item = Result<RawDocumentBuf>> + 'a,
+{
+    let answers = std::iter::once_with(run).flat_map(|answers| -> Documents<'a> {
+        match answers {
+            Ok(answers) => Box::new(answers),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    });
+    Box::new(answers)
+}
+
+/// Without the first documents; an error is not one of them.
+fn skipped(documents: Documents<'_>, skip: u64) -> impl Iterator<Item = Result<RawDocumentBuf>> {
+    let mut left = skip;
+    documents.filter_map(move |document| {
+        if left == 0 || document.is_err() {
+            return Some(document);
+        }
+        left -= 1;
+        budget::charge(1).err().map(Err)
+    })
+}
+
+/// One document with the number of those that came in, or nothing.
+fn counted(field: &str, documents: Documents<'_>) -> Result<impl Iterator<Item = Result<RawDocumentBuf>>> {
+    let mut count = 0;
+    for document in documents {
+        document?;
+        budget::charge(1)?;
+        count += 1;
+    }
+    Ok((count > 0)
+        .then(|| {
+            let mut counted = RawDocumentBuf::new();
+            crate::append(&mut counted, field, count_value(count));
+            Ok(counted)
+        })
+        .into_iter())
+}
+
+fn replaced(root: &Expression, document: &RawDocument) -> Result<RawDocumentBuf> {
+    match root.evaluate(document)? {
+        Some(RawBson::Document(root)) => Ok(root),
+        other => {
+            let found = other.map_or("missing", |other| type_name(other.as_raw_bson_ref()));
+            let message = format!("'newRoot' expression must evaluate to an object, but its type is {found}");
+            Err(Error::location(40228, message))
         }
     }
 }
@@ -222,17 +259,6 @@ fn made(expression: &Expression) -> Result<Vec<RawDocumentBuf>> {
             items(&array).map(|item| item.as_document().map(RawDocument::to_owned).ok_or_else(wrong)).collect()
         }
         _ => Err(wrong()),
-    }
-}
-
-/// A stage that needs all of its input before its first answer.
-fn collected<'a>(
-    documents: Documents<'a>,
-    run: impl FnOnce(Vec<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>> + 'a,
-) -> Documents<'a> {
-    match documents.collect::<Result<Vec<_>>>().and_then(run) {
-        Ok(documents) => Box::new(documents.into_iter().map(Ok)),
-        Err(error) => Box::new(std::iter::once(Err(error))),
     }
 }
 
@@ -259,64 +285,4 @@ fn count(stage: &str, value: RawBsonRef<'_>) -> Result<u64> {
             format!("invalid argument to {stage} stage: expected a non-negative number of documents"),
         )
     })
-}
-
-impl Unwind {
-    fn parse(value: RawBsonRef<'_>) -> Result<Self> {
-        let invalid = |message: &str| Error::new(ErrorCode::InvalidUnwind, message.to_owned());
-        let path = |text: &str| match text.strip_prefix('$') {
-            Some(path) => field_path(path),
-            None => Err(invalid(&format!("path option to $unwind stage should be prefixed with a '$': {text}"))),
-        };
-        match value {
-            RawBsonRef::String(text) => Ok(Self { path: path(text)?, index: None, keep_empty: false }),
-            RawBsonRef::Document(options) => {
-                let mut unwind = Self { path: Path::new(""), index: None, keep_empty: false };
-                for (name, value) in elements(options) {
-                    match (name, value) {
-                        ("path", RawBsonRef::String(text)) => unwind.path = path(text)?,
-                        ("includeArrayIndex", RawBsonRef::String(text)) => unwind.index = Some(field_path(text)?),
-                        ("preserveNullAndEmptyArrays", RawBsonRef::Boolean(keep)) => unwind.keep_empty = keep,
-                        _ => {
-                            return Err(invalid(&format!(
-                                "unrecognized or wrongly typed option to $unwind stage: {name}"
-                            )));
-                        }
-                    }
-                }
-                if unwind.path.as_str().is_empty() {
-                    return Err(invalid("no path specified to $unwind stage"));
-                }
-                Ok(unwind)
-            }
-            other => Err(invalid(&format!(
-                "expected either a string or an object as specification for $unwind stage, got {}",
-                type_name(other)
-            ))),
-        }
-    }
-
-    fn apply(&self, document: &RawDocument) -> Vec<RawDocumentBuf> {
-        let with_index = |document: RawDocumentBuf, index: Option<usize>| match &self.index {
-            Some(path) => {
-                let index = index.map_or(RawBson::Null, |index| RawBson::Int64(index as i64));
-                set_in(&document, path.parts(), Some(&index))
-            }
-            None => document,
-        };
-        match self.path.value_in(document) {
-            Some(RawBsonRef::Array(array)) if !array.is_empty() => items(array)
-                .enumerate()
-                .map(|(index, item)| with_index(set_in(document, self.path.parts(), Some(&item.into())), Some(index)))
-                .collect(),
-            Some(RawBsonRef::Array(_)) if self.keep_empty => {
-                vec![with_index(set_in(document, self.path.parts(), None), None)]
-            }
-            None | Some(RawBsonRef::Null | RawBsonRef::Undefined) if self.keep_empty => {
-                vec![with_index(document.to_owned(), None)]
-            }
-            None | Some(RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::Array(_)) => Vec::new(),
-            Some(_) => vec![with_index(document.to_owned(), None)],
-        }
-    }
 }

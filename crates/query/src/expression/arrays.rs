@@ -10,7 +10,7 @@ use super::{
     call::{Operands, operand},
     is_nullish, null, type_of,
 };
-use crate::{Error, Number, Result, document::items, equal};
+use crate::{Error, Number, Result, budget, document::items, equal};
 
 fn array(all: impl IntoIterator<Item = RawBson>) -> Result<Value> {
     let mut array = RawArrayBuf::new();
@@ -181,5 +181,6 @@ pub(super) fn range(operands: Operands<'_>) -> Result<Value> {
     if count > LONGEST_RANGE {
         return Err(Error::location(146, "$range would use too much memory"));
     }
+    budget::charge(count as u64)?;
     array((0..count).map(|place| RawBson::Int32((start + place * step) as i32)))
 }

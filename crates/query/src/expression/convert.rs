@@ -16,6 +16,14 @@ fn failed(value: &Value, to: &str, why: &str) -> Error {
     )
 }
 
+/// Text for an error message, short enough to read.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The value as one of a type; null of null.
 pub(super) fn to(name: &str, value: &Value) -> Result<Value> {
     if is_nullish(value) {
@@ -43,14 +51,14 @@ pub(super) fn to(name: &str, value: &Value) -> Result<Value> {
         ("objectId", RawBson::ObjectId(_)) => from.clone(),
         ("objectId", RawBson::String(text)) => RawBson::ObjectId(
             ObjectId::parse_str(text)
-                .map_err(|_| failed(value, name, &format!("Failed to parse objectId '{text}'")))?,
+                .map_err(|_| failed(value, name, &format!("Failed to parse objectId '{}'", shortened(text))))?,
         ),
         ("date", RawBson::DateTime(_)) => from.clone(),
         ("date", RawBson::ObjectId(id)) => RawBson::DateTime(id.timestamp()),
         ("date", RawBson::Timestamp(time)) => RawBson::DateTime(DateTime::from_millis(i64::from(time.time) * 1000)),
         ("date", RawBson::String(text)) => RawBson::DateTime(
             DateTime::parse_rfc3339_str(text)
-                .map_err(|_| failed(value, name, &format!("Error parsing date string '{text}'")))?,
+                .map_err(|_| failed(value, name, &format!("Error parsing date string '{}'", shortened(text))))?,
         ),
         ("date", RawBson::Int64(_) | RawBson::Double(_) | RawBson::Decimal128(_)) => {
             let whole = number.and_then(Number::truncated).ok_or_else(|| failed(value, name, "out of range"))?;
@@ -85,7 +93,7 @@ fn numeric(name: &str, value: &Value, number: Number) -> Result<RawBson> {
 }
 
 fn of_text(name: &str, value: &Value, text: &str) -> Result<RawBson> {
-    let invalid = || failed(value, name, &format!("Failed to parse number '{text}'"));
+    let invalid = || failed(value, name, &format!("Failed to parse number '{}'", shortened(text)));
     let is_plain = !text.is_empty() && !text.contains(char::is_whitespace) && !text.to_ascii_lowercase().contains("0x");
     if !is_plain {
         return Err(invalid());

@@ -11,22 +11,21 @@ use super::{
     is_nullish, null, type_of,
 };
 use crate::{
-    Error, Result,
+    Error, Result, budget,
     document::{elements, get, items},
+    names::Names,
 };
 
 /// Fields in the order in which they first came, each with its last value.
-fn document(fields: Vec<(String, RawBson)>) -> Value {
-    let mut merged: Vec<(String, RawBson)> = Vec::with_capacity(fields.len());
+fn document(fields: Vec<(String, RawBson)>) -> Result<Value> {
+    let mut merged: Names<RawBson> = Names::default();
     for (name, value) in fields {
-        match merged.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, held)) => *held = value,
-            None => merged.push((name, value)),
-        }
+        budget::charge(1)?;
+        *merged.get_or_insert_with(&name, || RawBson::Null) = value;
     }
     let mut document = RawDocumentBuf::new();
     merged.iter().for_each(|(name, value)| crate::append(&mut document, name, value));
-    Some(RawBson::Document(document))
+    Ok(Some(RawBson::Document(document)))
 }
 
 pub(super) fn merge(operands: Operands<'_>) -> Result<Value> {
@@ -47,7 +46,7 @@ pub(super) fn merge(operands: Operands<'_>) -> Result<Value> {
         [Some(Some(RawBson::Array(array)))] => items(array).try_for_each(|item| add(&item.into()))?,
         _ => operands.iter().flatten().flatten().try_for_each(add)?,
     }
-    Ok(document(fields))
+    document(fields)
 }
 
 pub(super) fn to_array(operands: Operands<'_>) -> Result<Value> {
@@ -55,6 +54,7 @@ pub(super) fn to_array(operands: Operands<'_>) -> Result<Value> {
         Some(RawBson::Document(document)) => {
             let mut pairs = RawArrayBuf::new();
             for (name, value) in elements(document) {
+                budget::charge(1)?;
                 let mut pair = RawDocumentBuf::new();
                 crate::append(&mut pair, "k", name);
                 crate::append(&mut pair, "v", value);
@@ -76,6 +76,7 @@ pub(super) fn from_array(operands: Operands<'_>) -> Result<Value> {
     let mut fields: Vec<(String, RawBson)> = Vec::new();
     let mut in_pairs = None;
     for item in items(&pairs) {
+        budget::charge(1)?;
         let is_pair = item.as_array().is_some();
         if item.as_array().is_none() && item.as_document().is_none() {
             let code = match in_pairs {
@@ -118,7 +119,7 @@ pub(super) fn from_array(operands: Operands<'_>) -> Result<Value> {
         }
         fields.push((key.to_owned(), value.into()));
     }
-    Ok(document(fields))
+    document(fields)
 }
 
 pub(super) fn size(operands: Operands<'_>) -> Result<Value> {

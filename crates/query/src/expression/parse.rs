@@ -1,5 +1,7 @@
 //! From a value to an [`Expression`].
 
+use std::collections::HashMap;
+
 use bson::raw::{RawBsonRef, RawDocument};
 
 use super::{
@@ -7,12 +9,38 @@ use super::{
     call::{FUNCTIONS, Form, Function},
 };
 use crate::{
-    Error, ErrorCode, Path, Result,
+    Error, ErrorCode, Path, Result, budget,
     document::{elements, get, items, with_stack},
 };
 
 /// The names of variables that are bound, the innermost last.
-type Names = Vec<String>;
+#[derive(Default)]
+pub(super) struct Names {
+    bound: Vec<String>,
+    /// The places of each name.
+    places: HashMap<String, Vec<usize>>,
+}
+
+impl Names {
+    /// The place of the innermost variable of a name.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name)?.last().copied()
+    }
+
+    /// Parses something in which further variables are bound.
+    fn with<T>(&mut self, bound: Vec<String>, parse: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.bound.len();
+        for name in bound {
+            self.places.entry(name.clone()).or_default().push(self.bound.len());
+            self.bound.push(name);
+        }
+        let parsed = parse(self);
+        for name in self.bound.drain(before..) {
+            self.places.get_mut(&name).map(Vec::pop);
+        }
+        parsed
+    }
+}
 
 /// What the server has and this version does not.
 const UNSUPPORTED: &[&str] = &[
@@ -116,6 +144,7 @@ const UNSUPPORTED: &[&str] = &[
 ];
 
 pub(super) fn expression(value: RawBsonRef<'_>, names: &mut Names) -> Result<Expression> {
+    budget::charge(1)?;
     Ok(match value {
         RawBsonRef::String(text) => match text.strip_prefix('$') {
             None => Expression::Literal(value.into()),
@@ -138,7 +167,7 @@ fn reference(text: &str, rest: &str, names: &Names) -> Result<Expression> {
     };
     let (name, path) = variable.split_once('.').map_or((variable, None), |(name, path)| (name, Some(path)));
     let path = path.map(Path::of_fields).transpose()?;
-    if let Some(place) = names.iter().rposition(|bound| bound == name) {
+    if let Some(place) = names.place(name) {
         let path = path.map(|path| path.parts().to_vec()).unwrap_or_default();
         return Ok(Expression::Variable { place, path });
     }
@@ -199,7 +228,7 @@ fn operator(name: &str, value: RawBsonRef<'_>, names: &mut Names) -> Result<Expr
             let parts = members(name, value, &["input", "in"], &["as"], [16878, 16879, 16880], &[("in", 16882)])?;
             let input = expression(parts[0].unwrap_or(RawBsonRef::Null), names)?;
             let bound = variable_name(parts[2], "this")?;
-            let body = with_names(names, [bound], |names| expression(parts[1].unwrap_or(RawBsonRef::Null), names))?;
+            let body = names.with(vec![bound], |names| expression(parts[1].unwrap_or(RawBsonRef::Null), names))?;
             Ok(Expression::Map(Box::new([input, body])))
         }
         "$filter" => {
@@ -208,7 +237,7 @@ fn operator(name: &str, value: RawBsonRef<'_>, names: &mut Names) -> Result<Expr
             let input = expression(parts[0].unwrap_or(RawBsonRef::Null), names)?;
             let bound = variable_name(parts[2], "this")?;
             let limit = parts[3].map(|limit| expression(limit, names)).transpose()?;
-            let body = with_names(names, [bound], |names| expression(parts[1].unwrap_or(RawBsonRef::Null), names))?;
+            let body = names.with(vec![bound], |names| expression(parts[1].unwrap_or(RawBsonRef::Null), names))?;
             Ok(Expression::Filter(Box::new([input, body]), limit.map(Box::new)))
         }
         "$reduce" => {
@@ -217,8 +246,8 @@ fn operator(name: &str, value: RawBsonRef<'_>, names: &mut Names) -> Result<Expr
             let parts = members(name, value, &required, &[], [40075, 40076, 40077], &missing)?;
             let input = expression(parts[0].unwrap_or(RawBsonRef::Null), names)?;
             let initial = expression(parts[1].unwrap_or(RawBsonRef::Null), names)?;
-            let bound = ["value".to_owned(), "this".to_owned()];
-            let body = with_names(names, bound, |names| expression(parts[2].unwrap_or(RawBsonRef::Null), names))?;
+            let bound = vec!["value".to_owned(), "this".to_owned()];
+            let body = names.with(bound, |names| expression(parts[2].unwrap_or(RawBsonRef::Null), names))?;
             Ok(Expression::Reduce(Box::new([input, initial, body])))
         }
         _ => match FUNCTIONS.iter().find(|function| function.name == name) {
@@ -296,18 +325,6 @@ fn members<'a>(
         return Err(Error::location(code, format!("Missing '{name}' parameter to {operator}")));
     }
     Ok(known().map(|name| get(document, name)).collect())
-}
-
-fn with_names<T, const N: usize>(
-    names: &mut Names,
-    bound: [String; N],
-    parse: impl FnOnce(&mut Names) -> Result<T>,
-) -> Result<T> {
-    let before = names.len();
-    names.extend(bound);
-    let parsed = parse(names);
-    names.truncate(before);
-    parsed
 }
 
 fn variable_name(value: Option<RawBsonRef<'_>>, usual: &str) -> Result<String> {
@@ -401,9 +418,6 @@ fn bind(value: RawBsonRef<'_>, names: &mut Names) -> Result<Expression> {
         values.push(expression(value, names)?);
         bound.push(name.to_owned());
     }
-    let before = names.len();
-    names.extend(bound);
-    let body = expression(parts[1].unwrap_or(RawBsonRef::Null), names);
-    names.truncate(before);
-    Ok(Expression::Let(values, Box::new(body?)))
+    let body = names.with(bound, |names| expression(parts[1].unwrap_or(RawBsonRef::Null), names))?;
+    Ok(Expression::Let(values, Box::new(body)))
 }

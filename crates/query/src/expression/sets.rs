@@ -1,6 +1,11 @@
 //! Arrays as sets, in which equal values are one.
 
-use bson::{RawBson, raw::RawArrayBuf};
+use std::collections::HashSet;
+
+use bson::{
+    RawBson,
+    raw::{RawArray, RawArrayBuf, RawBsonRef},
+};
 
 use super::{
     Value,
@@ -8,38 +13,43 @@ use super::{
     is_nullish, null, type_of,
 };
 use crate::{
-    Error, Result, compare,
+    Error, Result, budget,
     document::{items, truthy},
+    encode_key,
+    sorting::sorted,
 };
 
-fn set(mut all: Vec<RawBson>) -> Result<Value> {
-    sort(&mut all);
+/// Values and their keys, in their order, each once.
+type Members = Vec<(Vec<u8>, RawBson)>;
+
+fn array(all: impl IntoIterator<Item = RawBson>) -> Result<Value> {
     let mut array = RawArrayBuf::new();
     all.into_iter().for_each(|item| array.push(item));
     Ok(Some(RawBson::Array(array)))
 }
 
-fn sort(all: &mut Vec<RawBson>) {
-    all.sort_by(|one, other| compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()));
-    all.dedup_by(|one, other| is_same(one, other));
+fn in_order(all: Members) -> Result<Members> {
+    let mut all = sorted(all, |(one, _), (other, _)| one.cmp(other))?;
+    all.dedup_by(|(one, _), (other, _)| one == other);
+    Ok(all)
 }
 
-fn is_same(one: &RawBson, other: &RawBson) -> bool {
-    compare(one.as_raw_bson_ref(), other.as_raw_bson_ref()).is_eq()
+fn has(all: &Members, key: &[u8]) -> bool {
+    all.binary_search_by(|(other, _)| other[..].cmp(key)).is_ok()
 }
 
-fn has(all: &[RawBson], value: &RawBson) -> bool {
-    all.binary_search_by(|other| compare(other.as_raw_bson_ref(), value.as_raw_bson_ref())).is_ok()
+fn keyed(array: &RawArray) -> Result<Members> {
+    let with_key = |item: RawBsonRef<'_>| {
+        budget::charge(1)?;
+        Ok((encode_key(item), item.into()))
+    };
+    items(array).map(with_key).collect()
 }
 
-/// The members of an operand, sorted, each once; nothing where it is null and may be.
-fn members(name: &str, value: &Value, code: i32, nullable: bool) -> Result<Option<Vec<RawBson>>> {
+/// The members of an operand; nothing where it is null and may be.
+fn members(name: &str, value: &Value, code: i32, nullable: bool) -> Result<Option<Members>> {
     match value {
-        Some(RawBson::Array(array)) => {
-            let mut all: Vec<RawBson> = items(array).map(Into::into).collect();
-            sort(&mut all);
-            Ok(Some(all))
-        }
+        Some(RawBson::Array(array)) => Ok(Some(in_order(keyed(array)?)?)),
         value if nullable && is_nullish(value) => Ok(None),
         other => Err(Error::location(
             code,
@@ -56,19 +66,19 @@ pub(super) fn union(operands: Operands<'_>) -> Result<Value> {
             None => return null(),
         }
     }
-    set(all)
+    array(in_order(all)?.into_iter().map(|(_, value)| value))
 }
 
 pub(super) fn intersection(operands: Operands<'_>) -> Result<Value> {
-    let mut all: Option<Vec<RawBson>> = None;
+    let mut all: Option<Members> = None;
     for value in operands.iter().flatten() {
         let Some(members) = members("$setIntersection", value, 17047, true)? else { return null() };
         all = Some(match all {
             None => members,
-            Some(all) => all.into_iter().filter(|value| has(&members, value)).collect(),
+            Some(all) => all.into_iter().filter(|(key, _)| has(&members, key)).collect(),
         });
     }
-    set(all.unwrap_or_default())
+    array(all.unwrap_or_default().into_iter().map(|(_, value)| value))
 }
 
 pub(super) fn difference(operands: Operands<'_>) -> Result<Value> {
@@ -76,21 +86,14 @@ pub(super) fn difference(operands: Operands<'_>) -> Result<Value> {
     if is_nullish(one) || is_nullish(other) {
         return null();
     }
-    let Some(RawBson::Array(array)) = one else {
+    let Some(RawBson::Array(from)) = one else {
         let message =
             format!("both operands of $setDifference must be arrays. First argument is of type: {}", type_of(one));
         return Err(Error::location(17048, message));
     };
     let other = members("$setDifference", other, 17049, false)?.unwrap_or_default();
-    let mut left: Vec<RawBson> = Vec::new();
-    for value in items(array).map(RawBson::from) {
-        if !has(&other, &value) && !left.iter().any(|held| is_same(held, &value)) {
-            left.push(value);
-        }
-    }
-    let mut array = RawArrayBuf::new();
-    left.into_iter().for_each(|item| array.push(item));
-    Ok(Some(RawBson::Array(array)))
+    let mut seen: HashSet<Vec<u8>> = other.into_iter().map(|(key, _)| key).collect();
+    array(keyed(from)?.into_iter().filter(|(key, _)| seen.insert(key.clone())).map(|(_, value)| value))
 }
 
 pub(super) fn equals(operands: Operands<'_>) -> Result<Value> {
@@ -98,8 +101,8 @@ pub(super) fn equals(operands: Operands<'_>) -> Result<Value> {
     for value in operands.iter().flatten() {
         sets.push(members("$setEquals", value, 5_887_502, false)?.unwrap_or_default());
     }
-    let same = |one: &[RawBson], other: &[RawBson]| {
-        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+    let same = |one: &Members, other: &Members| {
+        one.len() == other.len() && one.iter().zip(other).all(|((one, _), (other, _))| one == other)
     };
     Ok(Some(RawBson::Boolean(sets.windows(2).all(|pair| same(&pair[0], &pair[1])))))
 }
@@ -107,7 +110,7 @@ pub(super) fn equals(operands: Operands<'_>) -> Result<Value> {
 pub(super) fn is_subset(operands: Operands<'_>) -> Result<Value> {
     let one = members("$setIsSubset", operand(operands, 0), 17046, false)?.unwrap_or_default();
     let other = members("$setIsSubset", operand(operands, 1), 17042, false)?.unwrap_or_default();
-    Ok(Some(RawBson::Boolean(one.iter().all(|value| has(&other, value)))))
+    Ok(Some(RawBson::Boolean(one.iter().all(|(key, _)| has(&other, key)))))
 }
 
 pub(super) fn any_true(operands: Operands<'_>) -> Result<Value> {

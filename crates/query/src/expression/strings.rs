@@ -1,6 +1,6 @@
 //! Strings and regular expressions.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet};
 
 use bson::{
     RawBson,
@@ -12,7 +12,7 @@ use super::{
     call::{Operands, operand},
     is_nullish, null, type_of,
 };
-use crate::{Error, Number, Result, regex::Regex};
+use crate::{Error, Number, Result, budget, regex::Regex};
 
 fn text(text: impl Into<String>) -> Result<Value> {
     Ok(Some(RawBson::String(text.into())))
@@ -171,23 +171,25 @@ pub(super) fn substring_of_code_points(operands: Operands<'_>) -> Result<Value> 
 pub(super) fn index_of_bytes(operands: Operands<'_>) -> Result<Value> {
     index_of("$indexOfBytes", operands, [40091, 40092], |whole, part, start, end| {
         let end = end.min(whole.len());
-        if start > end {
-            return None;
+        if start > end || part.is_empty() {
+            return (start <= end).then_some(start);
         }
-        let found = whole.as_bytes()[start..end].windows(part.len().max(1)).position(|bytes| bytes == part.as_bytes());
-        if part.is_empty() { Some(start) } else { found.map(|place| start + place) }
+        // Text is found at the boundaries of characters alone.
+        let from = (start..end).find(|place| whole.is_char_boundary(*place))?;
+        let to = (from..=end).rev().find(|place| whole.is_char_boundary(*place))?;
+        whole[from..to].find(part).map(|place| from + place)
     })
 }
 
 pub(super) fn index_of_code_points(operands: Operands<'_>) -> Result<Value> {
     index_of("$indexOfCP", operands, [40093, 40094], |whole, part, start, end| {
-        let (whole, part): (Vec<char>, Vec<char>) = (whole.chars().collect(), part.chars().collect());
-        let end = end.min(whole.len());
-        if start > end {
-            return None;
+        let end = end.min(whole.chars().count());
+        if start > end || part.is_empty() {
+            return (start <= end).then_some(start);
         }
-        let found = whole[start..end].windows(part.len().max(1)).position(|chars| chars == part);
-        if part.is_empty() { Some(start) } else { found.map(|place| start + place) }
+        let byte = |place: usize| whole.char_indices().nth(place).map_or(whole.len(), |(byte, _)| byte);
+        let within = &whole[byte(start)..byte(end)];
+        within.find(part).map(|place| start + within[..place].chars().count())
     })
 }
 
@@ -214,6 +216,7 @@ fn index_of(
         Some(value) => index_bound(name, what, value.as_ref().unwrap_or(&None), [40096, 40097]),
     };
     let (start, end) = (bound(2, 0, "starting")?, bound(3, usize::MAX, "ending")?);
+    budget::charge_bytes(whole.len())?;
     Ok(Some(RawBson::Int32(find(whole, part, start, end).map_or(-1, |place| place as i32))))
 }
 
@@ -256,7 +259,8 @@ pub(super) fn trim(name: &str, operands: Operands<'_>, left: bool, right: bool) 
             return Err(Error::location(50700, message));
         }
     };
-    let goes = |character: char| chars.map_or_else(|| is_blank(character), |chars| chars.contains(character));
+    let chars: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
+    let goes = |character: char| chars.as_ref().map_or_else(|| is_blank(character), |chars| chars.contains(&character));
     let mut rest = input.as_str();
     if left {
         rest = rest.trim_start_matches(goes);
@@ -282,6 +286,9 @@ pub(super) fn replace(name: &str, operands: Operands<'_>, all: bool) -> Result<V
         });
     }
     let [Some(input), Some(find), Some(replacement)] = parts[..] else { return null() };
+    budget::charge_bytes(input.len())?;
+    let count = if all { input.matches(find).count() } else { 1 };
+    super::check_size(input.len().saturating_sub(count * find.len()) + count.saturating_mul(replacement.len()))?;
     text(if all { input.replace(find, replacement) } else { input.replacen(find, replacement, 1) })
 }
 
@@ -339,13 +346,28 @@ pub(super) fn regex_match(operands: Operands<'_>) -> Result<Value> {
     Ok(Some(RawBson::Boolean(matches)))
 }
 
+/// Where code points of text are, counted on from the last place that was asked for.
+#[derive(Default)]
+struct Counter {
+    byte: usize,
+    code_points: usize,
+}
+
+impl Counter {
+    fn code_points(&mut self, input: &str, byte: usize) -> i32 {
+        self.code_points += input.get(self.byte..byte).unwrap_or_default().chars().count();
+        self.byte = byte;
+        self.code_points as i32
+    }
+}
+
 /// A match as a document: the text, its place in code points, and what the groups caught.
-fn found(input: &str, captures: &pcre2::bytes::Captures<'_>) -> RawDocumentBuf {
+fn found(input: &str, captures: &pcre2::bytes::Captures<'_>, counter: &mut Counter) -> RawDocumentBuf {
     let mut document = RawDocumentBuf::new();
     let of = |start: usize, end: usize| input.get(start..end).unwrap_or_default();
     if let Some(whole) = captures.get(0) {
         crate::append(&mut document, "match", of(whole.start(), whole.end()));
-        crate::append(&mut document, "idx", of(0, whole.start()).chars().count() as i32);
+        crate::append(&mut document, "idx", counter.code_points(input, whole.start()));
     }
     let mut groups = RawArrayBuf::new();
     for group in 1..captures.len() {
@@ -360,15 +382,27 @@ fn found(input: &str, captures: &pcre2::bytes::Captures<'_>) -> RawDocumentBuf {
 
 pub(super) fn regex_find(operands: Operands<'_>) -> Result<Value> {
     let Some((input, regex)) = regex_operands("$regexFind", operands)? else { return null() };
+    regex.charge(input, 0)?;
     let captures = regex.compiled().captures(input.as_bytes()).ok().flatten();
-    Ok(Some(captures.map_or(RawBson::Null, |captures| RawBson::Document(found(input, &captures)))))
+    let found = |captures| RawBson::Document(found(input, &captures, &mut Counter::default()));
+    Ok(Some(captures.map_or(RawBson::Null, found)))
 }
 
 pub(super) fn regex_find_all(operands: Operands<'_>) -> Result<Value> {
     let mut all = RawArrayBuf::new();
     if let Some((input, regex)) = regex_operands("$regexFindAll", operands)? {
-        let matches = regex.compiled().captures_iter(input.as_bytes()).map_while(|captures| captures.ok());
-        matches.for_each(|captures| all.push(found(input, &captures)));
+        let mut counter = Counter::default();
+        let mut size = 0;
+        regex.charge(input, 0)?;
+        for captures in regex.compiled().captures_iter(input.as_bytes()).map_while(|captures| captures.ok()) {
+            let document = found(input, &captures, &mut counter);
+            size += document.as_bytes().len();
+            super::check_size(size)?;
+            all.push(document);
+            // The rest of the text is looked at for the next match.
+            regex.charge(input, counter.byte)?;
+            budget::charge(captures.len() as u64)?;
+        }
     }
     Ok(Some(RawBson::Array(all)))
 }

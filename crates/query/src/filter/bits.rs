@@ -5,7 +5,7 @@ use bson::{
     spec::BinarySubtype,
 };
 
-use crate::{Error, Number, Result, document::items, type_name};
+use crate::{Error, Number, Result, budget, document::items, type_name};
 
 /// Which bits are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl Bits {
     }
 
     fn holds(&self, is_set: impl Fn(u64) -> bool) -> bool {
+        budget::spend(self.positions.len() as u64 / 8);
         let mut bits = self.positions.iter().map(|&bit| is_set(bit));
         match self.test {
             BitTest::AllSet => bits.all(|bit| bit),

@@ -4,7 +4,7 @@ use bson::raw::{RawBsonRef, RawDocument};
 
 use super::{BitTest, Bits, Filter, PathFilter, Predicate, Schema};
 use crate::{
-    Error, Number, Path, Result,
+    Error, Number, Path, Result, budget,
     document::{elements, get, items, truthy, type_name, with_stack},
     expression::Expression,
     regex::Regex,
@@ -25,6 +25,7 @@ pub(super) fn filter(document: &RawDocument) -> Result<Filter> {
 fn filter_document(document: &RawDocument) -> Result<Filter> {
     let mut all = Vec::new();
     for (name, value) in elements(document) {
+        budget::charge(1)?;
         if let Some(operator) = name.strip_prefix('$') {
             let branches = |value| branches(name, value);
             all.push(match operator {
@@ -61,7 +62,7 @@ fn branches(operator: &str, value: RawBsonRef<'_>) -> Result<Vec<Filter>> {
     };
     let branches: Vec<_> = items(array)
         .map(|item| match item {
-            RawBsonRef::Document(branch) => filter(branch),
+            RawBsonRef::Document(branch) => budget::charge(1).and_then(|()| filter(branch)),
             _ => Err(Error::bad_value("$or/$and/$nor entries need to be full objects")),
         })
         .collect::<Result<_>>()?;
@@ -104,6 +105,7 @@ fn operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Resu
 
 fn add_operators(path: &Path, document: &RawDocument, all: &mut Vec<Filter>) -> Result<()> {
     for (name, value) in elements(document) {
+        budget::charge(1)?;
         let is = |predicate| on_path(path, predicate);
         let not = |predicate| Filter::Not(Box::new(on_path(path, predicate)));
         all.push(match name {
@@ -176,6 +178,7 @@ fn candidates(operator: &str, value: RawBsonRef<'_>) -> Result<Predicate> {
     };
     let (mut values, mut patterns) = (Vec::new(), Vec::new());
     for item in items(array) {
+        budget::charge(1)?;
         match item {
             RawBsonRef::RegularExpression(regex) => patterns.push(Regex::of(regex)?),
             RawBsonRef::Document(document) if is_operators(document) => {
@@ -184,7 +187,7 @@ fn candidates(operator: &str, value: RawBsonRef<'_>) -> Result<Predicate> {
             item => values.push(operand("$eq", item)?),
         }
     }
-    Ok(Predicate::In(values, patterns))
+    Ok(Predicate::In(values.into(), patterns))
 }
 
 fn size(value: RawBsonRef<'_>) -> Result<i64> {
@@ -278,6 +281,7 @@ fn every(path: &Path, value: RawBsonRef<'_>) -> Result<Filter> {
     };
     let of_documents = items(array).next().is_some_and(is_elem_match);
     for item in items(array) {
+        budget::charge(1)?;
         let predicate = match item {
             RawBsonRef::Document(document) if of_documents => {
                 let inner = get(document, "$elemMatch")

@@ -1,16 +1,20 @@
 //! `$jsonSchema` (<https://www.mongodb.com/docs/manual/reference/operator/query/jsonSchema/>): JSON Schema of draft 4, with
 //! `bsonType`, on BSON.
 
+use std::collections::{HashMap, HashSet};
+
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument},
 };
 
 use crate::{
-    Error, Number, Result,
+    Error, Number, Result, budget,
     document::{elements, get, items, truthy, type_name, with_stack},
-    equal,
+    encode_key,
+    filter::Candidates,
     regex::Regex,
+    sorting::sorted,
     types::TypeSet,
 };
 
@@ -23,7 +27,7 @@ pub struct Schema {
 #[derive(Debug, Clone, PartialEq)]
 enum Rule {
     Type(TypeSet),
-    Enum(Vec<RawBson>),
+    Enum(Candidates),
     AllOf(Vec<Schema>),
     AnyOf(Vec<Schema>),
     OneOf(Vec<Schema>),
@@ -50,7 +54,7 @@ enum Rule {
     MinProperties(u64),
     Required(Vec<String>),
     Properties {
-        by_name: Vec<(String, Schema)>,
+        by_name: HashMap<String, Vec<Schema>>,
         by_pattern: Vec<(Regex, Schema)>,
         additional: Additional,
     },
@@ -88,7 +92,9 @@ impl Schema {
     /// The server's own: `FailedToParse` for keywords that do not exist or make no sense, `TypeMismatch` for operands of
     /// the wrong type.
     pub fn parse(schema: &RawDocument) -> Result<Self> {
-        with_stack(|| Self::parse_document(schema))
+        let schema = with_stack(|| Self::parse_document(schema))?;
+        budget::charge(1)?;
+        Ok(schema)
     }
 
     fn parse_document(schema: &RawDocument) -> Result<Self> {
@@ -96,6 +102,7 @@ impl Schema {
         let wrong =
             |name: &str, what: &str| Error::type_mismatch(format!("$jsonSchema keyword '{name}' must be {what}"));
         for (name, value) in elements(schema) {
+            budget::charge(1)?;
             let document = || value.as_document().ok_or_else(|| wrong(name, "an object"));
             let array = || value.as_array().ok_or_else(|| wrong(name, "an array"));
             let count = || count(name, value);
@@ -107,12 +114,9 @@ impl Schema {
                     if values.is_empty() {
                         return Err(Error::parse("$jsonSchema keyword 'enum' cannot be an empty array"));
                     }
-                    for (place, value) in values.iter().enumerate() {
-                        if values[..place].iter().any(|other| same(other, value)) {
-                            return Err(Error::parse(
-                                "$jsonSchema keyword 'enum' array cannot contain duplicate values",
-                            ));
-                        }
+                    let values = Candidates::from(values);
+                    if values.sorted_keys().windows(2).any(|pair| pair[0] == pair[1]) {
+                        return Err(Error::parse("$jsonSchema keyword 'enum' array cannot contain duplicate values"));
                     }
                     Rule::Enum(values)
                 }
@@ -191,6 +195,7 @@ impl Schema {
                 }
                 "dependencies" => {
                     for (property, dependency) in elements(document()?) {
+                        budget::charge(1)?;
                         rules.push(match dependency {
                             RawBsonRef::Document(schema) => {
                                 Rule::DependsOnSchema(property.to_owned(), Self::parse(schema)?)
@@ -223,13 +228,13 @@ impl Schema {
         Ok(Self { rules })
     }
 
-    /// Whether a document is of the form.
+    /// Whether a document is of the form. As for [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
     pub fn matches(&self, document: &RawDocument) -> bool {
         self.allows(RawBsonRef::Document(document))
     }
 
     fn allows(&self, value: RawBsonRef<'_>) -> bool {
-        with_stack(|| self.rules.iter().all(|rule| rule.allows(value)))
+        with_stack(|| budget::spend(1) && self.rules.iter().all(|rule| budget::spend(1) && rule.allows(value)))
     }
 }
 
@@ -253,10 +258,13 @@ impl Rule {
         let is_at_most = |count: usize, most: u64| count as u64 <= most;
         match self {
             Self::Type(types) => types.contains(value),
-            Self::Enum(values) => values.iter().any(|other| equal(other.as_raw_bson_ref(), value)),
+            Self::Enum(values) => values.contain(Some(value)),
             Self::AllOf(schemas) => schemas.iter().all(|schema| schema.allows(value)),
-            Self::AnyOf(schemas) => schemas.iter().any(|schema| schema.allows(value)),
-            Self::OneOf(schemas) => schemas.iter().filter(|schema| schema.allows(value)).count() == 1,
+            Self::AnyOf(schemas) => schemas.iter().any(|schema| !budget::spend(1) || schema.allows(value)),
+            Self::OneOf(schemas) => {
+                let schemas = schemas.iter().take_while(|_| budget::spend(1));
+                schemas.filter(|schema| schema.allows(value)).count() == 1
+            }
             Self::Not(schema) => !schema.allows(value),
             Self::MultipleOf(of) => match (number(), Number::of(of.as_raw_bson_ref())) {
                 (Some(number), Some(of)) => number.is_multiple_of(of),
@@ -268,29 +276,37 @@ impl Rule {
             Self::Minimum { bound, exclusive } => {
                 bounded(number(), bound, |order| if *exclusive { order.is_gt() } else { order.is_ge() })
             }
-            Self::MaxLength(most) => text(&|text| is_at_most(text.chars().count(), *most)),
-            Self::MinLength(least) => text(&|text| text.chars().count() as u64 >= *least),
+            Self::MaxLength(most) => text(&|text| is_at_most(length(text), *most)),
+            Self::MinLength(least) => text(&|text| length(text) as u64 >= *least),
             Self::Pattern(regex) => text(&|text| regex.is_match(text)),
             Self::MaxItems(most) => array(&|items| is_at_most(items.len(), *most)),
             Self::MinItems(least) => array(&|items| items.len() as u64 >= *least),
-            Self::UniqueItems => array(&|mut items| {
-                items.sort_by(|one, other| crate::compare(*one, *other));
-                items.windows(2).all(|pair| !equal(pair[0], pair[1]))
+            Self::UniqueItems => array(&|items| {
+                let keys = items.into_iter().take_while(|_| budget::spend(1)).map(encode_key).collect();
+                let keys = sorted(keys, Ord::cmp).unwrap_or_default();
+                keys.windows(2).all(|pair: &[Vec<u8>]| pair[0] != pair[1])
             }),
-            Self::Items(schema) => array(&|items| items.into_iter().all(|item| schema.allows(item))),
+            Self::Items(schema) => {
+                array(&|items| items.into_iter().all(|item| budget::spend(1) && schema.allows(item)))
+            }
             Self::ItemsByPlace(schemas, additional) => array(&|items| {
                 items.into_iter().enumerate().all(|(place, item)| match schemas.get(place) {
+                    _ if !budget::spend(1) => false,
                     Some(schema) => schema.allows(item),
                     None => additional.allows(item),
                 })
             }),
             Self::MaxProperties(most) => object(&|document| is_at_most(elements(document).count(), *most)),
             Self::MinProperties(least) => object(&|document| elements(document).count() as u64 >= *least),
-            Self::Required(names) => object(&|document| names.iter().all(|name| has(document, name))),
+            Self::Required(names) => object(&|document| has_all(document, names)),
             Self::Properties { by_name, by_pattern, additional } => object(&|document| {
                 elements(document).all(|(name, value)| {
-                    let named = by_name.iter().filter(|(other, _)| other == name).map(|(_, schema)| schema);
-                    let matched = by_pattern.iter().filter(|(regex, _)| regex.is_match(name)).map(|(_, schema)| schema);
+                    if !budget::spend(1) {
+                        return false;
+                    }
+                    let named = by_name.get(name).into_iter().flatten();
+                    let patterns = by_pattern.iter().take_while(|_| budget::spend(1));
+                    let matched = patterns.filter(|(regex, _)| regex.is_match(name)).map(|(_, schema)| schema);
                     let mut schemas = named.chain(matched).peekable();
                     if schemas.peek().is_none() {
                         return additional.allows(value);
@@ -299,7 +315,7 @@ impl Rule {
                 })
             }),
             Self::DependsOnProperties(property, names) => {
-                object(&|document| !has(document, property) || names.iter().all(|name| has(document, name)))
+                object(&|document| !has(document, property) || has_all(document, names))
             }
             Self::DependsOnSchema(property, schema) => {
                 object(&|document| !has(document, property) || schema.matches(document))
@@ -328,13 +344,26 @@ fn bounded(number: Option<Number>, bound: &RawBson, holds: impl Fn(std::cmp::Ord
     }
 }
 
-fn same(one: &RawBson, other: &RawBson) -> bool {
-    equal(one.as_raw_bson_ref(), other.as_raw_bson_ref())
+/// The length of text in code points.
+fn length(text: &str) -> usize {
+    budget::spend_bytes(text.len());
+    text.chars().count()
+}
+
+/// Names from which on a document's fields are read once for all of them.
+const MANY_NAMES: usize = 8;
+
+fn has_all(document: &RawDocument, names: &[String]) -> bool {
+    if names.len() < MANY_NAMES {
+        return names.iter().all(|name| get(document, name).is_some());
+    }
+    let fields: HashSet<&str> = elements(document).map(|(name, _)| name).collect();
+    names.iter().all(|name| budget::spend(1) && fields.contains(name.as_str()))
 }
 
 fn bson_types(name: &str, value: RawBsonRef<'_>) -> Result<TypeSet> {
     let mut types = TypeSet::default();
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     let add = |value: RawBsonRef<'_>| match value {
         RawBsonRef::String(_) => Ok(()),
         other => Err(Error::type_mismatch(format!(
@@ -347,10 +376,9 @@ fn bson_types(name: &str, value: RawBsonRef<'_>) -> Result<TypeSet> {
             for item in items(array) {
                 add(item)?;
                 let text = item.as_str().unwrap_or_default();
-                if seen.contains(&text) {
+                if !seen.insert(text) {
                     return Err(Error::parse(format!("$jsonSchema keyword '{name}' has duplicate value: {text}")));
                 }
-                seen.push(text);
                 types.add_name(text)?;
             }
             if seen.is_empty() {
@@ -417,11 +445,13 @@ fn sub_schema(name: &str, value: RawBsonRef<'_>) -> Result<Schema> {
 
 fn names(keyword: &str, array: &bson::raw::RawArray) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for item in items(array) {
+        budget::charge(1)?;
         let RawBsonRef::String(name) = item else {
             return Err(Error::type_mismatch(format!("$jsonSchema keyword '{keyword}' must be made of strings")));
         };
-        if names.iter().any(|other| other == name) {
+        if !seen.insert(name) {
             return Err(Error::parse(format!("$jsonSchema keyword '{keyword}' array cannot contain duplicate values")));
         }
         names.push(name.to_owned());
@@ -464,9 +494,9 @@ fn properties(schema: &RawDocument) -> Result<Rule> {
         Some(RawBsonRef::Document(document)) => Ok(Some(document)),
         Some(_) => Err(Error::type_mismatch(format!("$jsonSchema keyword '{name}' must be an object"))),
     };
-    let mut by_name = Vec::new();
+    let mut by_name: HashMap<String, Vec<Schema>> = HashMap::new();
     for (name, value) in document("properties")?.into_iter().flat_map(elements) {
-        by_name.push((name.to_owned(), sub_schema("properties", value)?));
+        by_name.entry(name.to_owned()).or_default().push(sub_schema("properties", value)?);
     }
     let mut by_pattern = Vec::new();
     for (pattern, value) in document("patternProperties")?.into_iter().flat_map(elements) {

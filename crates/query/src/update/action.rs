@@ -1,5 +1,7 @@
 //! What each update operator does to the value at its path.
 
+use std::collections::HashSet;
+
 use bson::{
     RawBson, Timestamp,
     raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
@@ -7,9 +9,15 @@ use bson::{
 
 use super::{
     Environment,
-    tree::{Node, Tree, text},
+    tree::{Kind, Node, Tree, text},
 };
-use crate::{Error, ErrorCode, Filter, Number, Path, Result, Sort, compare, document::type_name, equal};
+use crate::{
+    Error, ErrorCode, Filter, Number, Path, Result, Sort, budget, compare, document::type_name, encode_key, equal,
+    filter::Candidates, sorting::sorted,
+};
+
+/// Values that `$addToSet` compares one by one; more are looked up by key.
+const FEW: usize = 8;
 
 /// One operator with its parsed operand.
 #[derive(Debug, Clone)]
@@ -41,7 +49,7 @@ pub enum Action {
     /// `$pull`
     Pull(Pull),
     /// `$pullAll`
-    PullAll(Vec<RawBson>),
+    PullAll(Candidates),
     /// `$pop`
     Pop {
         /// The first item instead of the last.
@@ -142,7 +150,7 @@ impl Action {
             }
             Self::Push(push) => {
                 let mut items = array(path, tree, "$push")?.unwrap_or_default();
-                push.run(&mut items);
+                push.run(&mut items)?;
                 tree.set(path, to_array(items))
             }
             Self::AddToSet(values) => {
@@ -150,24 +158,21 @@ impl Action {
                 let missing = existing.is_none();
                 let mut items = existing.unwrap_or_default();
                 let before = items.len();
-                for value in values {
-                    if !items.iter().any(|item| equal(item.as_raw_bson_ref(), value.as_raw_bson_ref())) {
-                        items.push(value.clone());
-                    }
-                }
+                add_to_set(&mut items, values)?;
                 if missing || items.len() != before { tree.set(path, to_array(items)) } else { Ok(()) }
             }
             Self::Pull(pull) => {
                 let Some(mut items) = array(path, tree, "$pull")? else { return Ok(()) };
                 let before = items.len();
-                items.retain(|item| !pull.takes(item));
+                items.retain(|item| !budget::spend(1) || !pull.takes(item));
+                budget::charge(1)?;
                 if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
             }
             Self::PullAll(values) => {
                 let Some(mut items) = array(path, tree, "$pullAll")? else { return Ok(()) };
                 let before = items.len();
-                let is = |item: &RawBson, value: &RawBson| equal(item.as_raw_bson_ref(), value.as_raw_bson_ref());
-                items.retain(|item| !values.iter().any(|value| is(item, value)));
+                items.retain(|item| !budget::spend(1) || !values.contain(Some(item.as_raw_bson_ref())));
+                budget::charge(1)?;
                 if items.len() == before { Ok(()) } else { tree.set(path, to_array(items)) }
             }
             Self::Pop { first } => {
@@ -247,15 +252,11 @@ fn keep(
     value: &RawBson,
     replaces: fn(RawBsonRef<'_>, RawBsonRef<'_>) -> bool,
 ) -> Result<()> {
-    match tree.open(path) {
-        Some(node) => {
-            if replaces(value.as_raw_bson_ref(), node.to_value().as_raw_bson_ref()) {
-                *node = Node::Value(value.clone());
-            }
-            Ok(())
-        }
-        None => tree.set(path, value.clone()),
-    }
+    let replaced = tree.open(path).is_none_or(|node| {
+        let held = node.to_value();
+        replaces(value.as_raw_bson_ref(), held.as_raw_bson_ref())
+    });
+    if replaced { tree.set(path, value.clone()) } else { Ok(()) }
 }
 
 fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
@@ -275,13 +276,17 @@ fn rename(from: &Path, to: &Path, tree: &mut Tree<'_>) -> Result<()> {
 /// Checks that a path leads through no array.
 fn check_no_array(path: &Path, end: &str, tree: &mut Tree<'_>) -> Result<()> {
     for length in 1..path.parts().len() {
-        let parent = Path::new(&path.parts()[..length].join("."));
-        if let Some(RawBson::Array(_)) = tree.open(&parent).map(|node| node.to_value()) {
-            return Err(Error::bad_value(format!(
-                "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
-                path.as_str(),
-                parent.as_str()
-            )));
+        let parent = &path.parts()[..length];
+        match tree.open_parts(parent).map(|node| node.kind()) {
+            Some(Kind::Array) => {
+                return Err(Error::bad_value(format!(
+                    "The {end} field cannot be an array element, '{}' in doc has an array field called '{}'",
+                    path.as_str(),
+                    parent.join(".")
+                )));
+            }
+            Some(_) => {}
+            None => break,
         }
     }
     Ok(())
@@ -290,12 +295,12 @@ fn check_no_array(path: &Path, end: &str, tree: &mut Tree<'_>) -> Result<()> {
 /// Checks that nothing stands in a path's way that has no fields, or not such ones.
 fn check_way(path: &Path, tree: &mut Tree<'_>) -> Result<()> {
     for length in 1..path.parts().len() {
-        let parent = Path::new(&path.parts()[..length].join("."));
         let part = &path.parts()[length];
-        let leads_on = match tree.open(&parent).map(|node| node.to_value()) {
-            None | Some(RawBson::Document(_)) => true,
-            Some(RawBson::Array(_)) => crate::document::array_index(part).is_some(),
-            Some(_) => false,
+        let leads_on = match tree.open_parts(&path.parts()[..length]).map(|node| node.kind()) {
+            None => return Ok(()),
+            Some(Kind::Document) => true,
+            Some(Kind::Array) => crate::document::array_index(part).is_some(),
+            Some(Kind::Other) => false,
         };
         if !leads_on {
             let message = format!("Cannot use the part ({part}) of ({}) to traverse the element", path.as_str());
@@ -309,7 +314,10 @@ fn check_way(path: &Path, tree: &mut Tree<'_>) -> Result<()> {
 fn array(path: &Path, tree: &mut Tree<'_>, operator: &str) -> Result<Option<Vec<RawBson>>> {
     let Some(node) = tree.open(path) else { return Ok(None) };
     match node.to_value() {
-        RawBson::Array(array) => Ok(Some(crate::document::items(&array).map(Into::into).collect())),
+        RawBson::Array(array) => {
+            budget::charge_bytes(array.as_bytes().len())?;
+            Ok(Some(crate::document::items(&array).map(Into::into).collect()))
+        }
         other => {
             let other = type_name(other.as_raw_bson_ref());
             Err(match operator {
@@ -336,8 +344,33 @@ fn to_array(items: Vec<RawBson>) -> RawBson {
     RawBson::Array(array)
 }
 
+/// Adds each value that is not there.
+fn add_to_set(items: &mut Vec<RawBson>, values: &[RawBson]) -> Result<()> {
+    if values.len() <= FEW {
+        for value in values {
+            budget::charge(items.len() as u64)?;
+            if !items.iter().any(|item| equal(item.as_raw_bson_ref(), value.as_raw_bson_ref())) {
+                items.push(value.clone());
+            }
+        }
+        return Ok(());
+    }
+    let mut held: HashSet<Vec<u8>> = HashSet::with_capacity(items.len());
+    for item in items.iter() {
+        budget::charge(1)?;
+        held.insert(encode_key(item.as_raw_bson_ref()));
+    }
+    for value in values {
+        budget::charge(1)?;
+        if held.insert(encode_key(value.as_raw_bson_ref())) {
+            items.push(value.clone());
+        }
+    }
+    Ok(())
+}
+
 impl Push {
-    fn run(&self, items: &mut Vec<RawBson>) {
+    fn run(&self, items: &mut Vec<RawBson>) -> Result<()> {
         let length = items.len();
         let at = match self.position {
             None => length,
@@ -347,13 +380,15 @@ impl Push {
         items.splice(at..at, self.values.iter().cloned());
         match &self.sort {
             None => {}
-            Some(PushSort::Whole { descending }) => items.sort_by(|a, b| {
-                let order = compare(a.as_raw_bson_ref(), b.as_raw_bson_ref());
-                if *descending { order.reverse() } else { order }
-            }),
+            Some(PushSort::Whole { descending }) => {
+                let key = |item: &RawBson| encode_key(item.as_raw_bson_ref());
+                sort_by_key(items, key, *descending)?;
+            }
             // An item that is not a document has none of the fields.
-            Some(PushSort::Fields(sort)) => items
-                .sort_by_cached_key(|item| sort.key_of_whole(item.as_document().unwrap_or(crate::document::empty()))),
+            Some(PushSort::Fields(sort)) => {
+                let key = |item: &RawBson| sort.key_of_whole(item.as_document().unwrap_or(crate::document::empty()));
+                sort_by_key(items, key, false)?;
+            }
         }
         match self.slice {
             None => {}
@@ -363,7 +398,19 @@ impl Push {
             }
             Some(slice) => items.truncate(slice as usize),
         }
+        Ok(())
     }
+}
+
+fn sort_by_key<K: Ord>(items: &mut Vec<RawBson>, key: impl Fn(&RawBson) -> K, descending: bool) -> Result<()> {
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        budget::charge(1)?;
+        keyed.push((key(&item), item));
+    }
+    let in_order = sorted(keyed, |(one, _), (other, _)| if descending { other.cmp(one) } else { one.cmp(other) })?;
+    items.extend(in_order.into_iter().map(|(_, item)| item));
+    Ok(())
 }
 
 impl Pull {

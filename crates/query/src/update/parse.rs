@@ -1,17 +1,21 @@
 //! From a document of update operators to actions by path.
 
+use std::cmp::Ordering;
+
 use bson::raw::{RawBsonRef, RawDocument};
 
 use super::{
     action::{Action, BitOperation, Pull, Push, PushSort, stored},
-    positional::{self, ArrayFilter},
+    positional::{self, ArrayFilters},
 };
 use crate::{
-    Error, ErrorCode, Filter, Number, Path, Result, Sort,
+    Error, ErrorCode, Filter, Number, Path, Result, Sort, budget,
     document::{array_index, elements, items, type_name},
+    path_tree::{Collision, PathTree},
+    sorting::sorted,
 };
 
-pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> Result<Vec<(Path, Action)>> {
+pub(super) fn operators(update: &RawDocument, array_filters: &ArrayFilters) -> Result<Vec<(Path, Action)>> {
     let mut actions: Vec<(Path, Action)> = Vec::new();
     for (operator, operand) in elements(update) {
         let is_known = matches!(
@@ -44,6 +48,7 @@ pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> 
             )));
         };
         for (name, value) in elements(fields) {
+            budget::charge(1)?;
             // What is not there cannot be renamed, so that a name that no field may have does no harm.
             let of = if operator == "$rename" { Path::strict(name)? } else { path(name)? };
             positional::check(&of)?;
@@ -54,8 +59,7 @@ pub(super) fn operators(update: &RawDocument, array_filters: &[ArrayFilter]) -> 
     positional::check_filters(actions.iter().map(|(path, _)| path), array_filters)?;
     // The server updates fields in the order of their names, so that new ones are appended in it. What is renamed is
     // written where it goes to.
-    actions.sort_by(|one, other| in_server_order(written(one), written(other)));
-    Ok(actions)
+    sorted(actions, |one, other| in_server_order(written(one), written(other)))
 }
 
 fn path(name: &str) -> Result<Path> {
@@ -78,10 +82,26 @@ pub(super) fn touched((path, action): &(Path, Action)) -> Vec<Path> {
     std::iter::once(path).chain(target).map(up_to_items).collect()
 }
 
-fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
+/// By the parts: indexes by their number, other names by their bytes. Indexes stand where their digits do, before letters.
+fn in_server_order(a: &Path, b: &Path) -> Ordering {
     let part = |a: &String, b: &String| match (array_index(a), array_index(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
-        _ => a.cmp(b),
+        (None, None) => a.cmp(b),
+        // By the first byte alone: with names such as `1a` between `10` and `9` there would be no order.
+        (Some(_), None) => {
+            if b.as_bytes() < b"0" {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (None, Some(_)) => {
+            if a.as_bytes() < b"0" {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
     };
     a.parts()
         .iter()
@@ -92,18 +112,19 @@ fn in_server_order(a: &Path, b: &Path) -> std::cmp::Ordering {
 }
 
 fn check_conflicts(actions: &[(Path, Action)]) -> Result<()> {
-    let mut touched: Vec<&Path> = Vec::new();
+    let mut touched = PathTree::default();
     for (path, action) in actions {
         let target = if let Action::Rename(to) = action { Some(to) } else { None };
         for path in std::iter::once(path).chain(target) {
-            if let Some(other) = touched.iter().find(|other| other.starts_with(path) || path.starts_with(other)) {
-                let shorter = if other.parts().len() <= path.parts().len() { other.as_str() } else { path.as_str() };
-                return Err(Error::new(
-                    ErrorCode::ConflictingUpdateOperators,
-                    format!("Updating the path '{}' would create a conflict at '{shorter}'", path.as_str()),
-                ));
-            }
-            touched.push(path);
+            let Some(collision) = touched.insert(path.parts())? else { continue };
+            let shorter = match collision {
+                Collision::Through(length) => path.parts()[..length].join("."),
+                Collision::Same | Collision::Above => path.as_str().to_owned(),
+            };
+            return Err(Error::new(
+                ErrorCode::ConflictingUpdateOperators,
+                format!("Updating the path '{}' would create a conflict at '{shorter}'", path.as_str()),
+            ));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Paths through arrays: `$` for the item that the filter found, `$[]` for every item, and `$[name]` for those that an array
 //! filter takes (<https://www.mongodb.com/docs/manual/reference/operator/update/positional-filtered/>).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bson::{
     RawBson,
@@ -9,42 +9,63 @@ use bson::{
 };
 
 use super::tree::{Node, Tree, text};
-use crate::{Error, ErrorCode, Filter, Path, Result, document::items};
+use crate::{Error, ErrorCode, Filter, Path, Result, budget, document::items, path_tree::PathTree};
+
+/// The array filters of an update, in their order and by their names.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ArrayFilters {
+    all: Vec<ArrayFilter>,
+    by_name: HashMap<String, usize>,
+}
 
 /// Which items of an array a name in a path stands for.
 #[derive(Debug, Clone)]
-pub struct ArrayFilter {
+struct ArrayFilter {
     name: String,
     filter: Filter,
 }
 
-impl ArrayFilter {
+impl ArrayFilters {
     /// Parses the `arrayFilters` of an update.
-    pub(super) fn parse_all(filters: &RawArray) -> Result<Vec<Self>> {
-        let mut parsed: Vec<Self> = Vec::new();
+    pub(super) fn parse(filters: &RawArray) -> Result<Self> {
+        let mut parsed = Self::default();
         for filter in items(filters) {
             let RawBsonRef::Document(filter) = filter else {
                 return Err(Error::type_mismatch("each array filter must be an object"));
             };
-            let filter = Self::parse(filter)?;
-            if parsed.iter().any(|other| other.name == filter.name) {
+            let filter = ArrayFilter::parse(filter)?;
+            if parsed.by_name.insert(filter.name.clone(), parsed.all.len()).is_some() {
                 return Err(Error::parse(format!(
                     "Found multiple array filters with the same top-level field name {}",
                     filter.name
                 )));
             }
-            parsed.push(filter);
+            parsed.all.push(filter);
         }
         Ok(parsed)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
+        self.all.iter().for_each(|filter| filter.filter.operators(visit));
+    }
+
+    fn get(&self, name: &str) -> Option<&ArrayFilter> {
+        self.by_name.get(name).map(|place| &self.all[*place])
+    }
+}
+
+impl ArrayFilter {
     fn parse(document: &RawDocument) -> Result<Self> {
         let filter = Filter::parse(document)?;
         filter.refuse(&["$expr", "$jsonSchema"], "an array filter")?;
         let mut names = Vec::new();
         filter.top_level_names(&mut names);
         let name = match names.split_first() {
-            Some((first, rest)) if rest.iter().all(|other| other == first) => first.clone(),
+            Some((first, rest)) if rest.iter().all(|other| other == first) => (*first).to_owned(),
             Some((first, rest)) => {
                 let other = rest.iter().find(|other| *other != first).unwrap_or(first);
                 return Err(Error::parse(format!(
@@ -64,14 +85,12 @@ impl ArrayFilter {
         Ok(Self { name, filter })
     }
 
-    fn takes(&self, item: &RawBson) -> bool {
+    fn takes(&self, item: &RawBson) -> Result<bool> {
         let mut holder = RawDocumentBuf::new();
         crate::append(&mut holder, &self.name, item);
-        self.filter.matches(&holder)
-    }
-
-    pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
-        self.filter.operators(visit);
+        let takes = self.filter.matches(&holder);
+        budget::charge(1)?;
+        Ok(takes)
     }
 }
 
@@ -117,20 +136,20 @@ pub(super) fn check(path: &Path) -> Result<()> {
 }
 
 /// Checks that each name has its filter, and each filter is used.
-pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: &[ArrayFilter]) -> Result<()> {
-    let mut used: Vec<&str> = Vec::new();
+pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: &ArrayFilters) -> Result<()> {
+    let mut used: HashSet<&str> = HashSet::new();
     for path in paths {
         for name in path.parts().iter().filter_map(|part| identifier(part)).filter(|name| !name.is_empty()) {
-            if !filters.iter().any(|filter| filter.name == name) {
+            if filters.get(name).is_none() {
                 return Err(Error::bad_value(format!(
                     "No array filter found for identifier '{name}' in path '{}'",
                     path.as_str()
                 )));
             }
-            used.push(name);
+            used.insert(name);
         }
     }
-    match filters.iter().find(|filter| !used.contains(&filter.name.as_str())) {
+    match filters.all.iter().find(|filter| !used.contains(filter.name.as_str())) {
         Some(filter) => {
             Err(Error::parse(format!("The array filter for identifier '{}' was not used in the update", filter.name)))
         }
@@ -140,11 +159,7 @@ pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: 
 
 /// The paths that an update has changed so far.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
-    paths: HashSet<String>,
-    /// What leads to them.
-    parents: HashSet<String>,
-}
+pub(super) struct Touched(PathTree);
 
 impl Touched {
     /// Notes that a path is changed.
@@ -152,17 +167,13 @@ impl Touched {
     /// # Errors
     /// `ConflictingUpdateOperators` where it was before, or leads through one that was, or such a one through it.
     pub(super) fn note(&mut self, path: &Path) -> Result<()> {
-        let parents: Vec<String> = (1..path.parts().len()).map(|length| path.parts()[..length].join(".")).collect();
-        let whole = path.as_str();
-        let is_free = !self.parents.contains(whole) && !parents.iter().any(|parent| self.paths.contains(parent));
-        if !is_free || !self.paths.insert(whole.to_owned()) {
-            return Err(Error::new(
+        match self.0.insert(path.parts())? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
                 ErrorCode::ConflictingUpdateOperators,
-                format!("Update created a conflict at '{whole}'"),
-            ));
+                format!("Update created a conflict at '{}'", path.as_str()),
+            )),
         }
-        self.parents.extend(parents);
-        Ok(())
     }
 }
 
@@ -170,29 +181,41 @@ impl Touched {
 pub(super) fn resolve(
     path: &Path,
     tree: &mut Tree<'_>,
-    filters: &[ArrayFilter],
+    filters: &ArrayFilters,
     position: Option<usize>,
 ) -> Result<Vec<Path>> {
+    let mut held = budget::hold(0)?;
     let mut resolved = vec![Vec::new()];
     for part in path.parts() {
+        let Some(name) = identifier(part) else {
+            let place = position.map(|position| position.to_string());
+            let part = match (part.as_str(), &place) {
+                ("$", Some(place)) => place,
+                ("$", None) => {
+                    let message = "The positional operator did not find the match needed from the query.";
+                    return Err(Error::bad_value(message));
+                }
+                (part, _) => part,
+            };
+            for parts in &mut resolved {
+                budget::charge(1)?;
+                held.grow(part.len() + PART)?;
+                parts.push(part.to_owned());
+            }
+            continue;
+        };
         let mut next = Vec::new();
         for parts in resolved {
-            let with = |part: &str| [&parts[..], &[part.to_owned()]].concat();
-            if part == "$" {
-                let position = position.ok_or_else(|| {
-                    Error::bad_value("The positional operator did not find the match needed from the query.")
-                })?;
-                next.push(with(&position.to_string()));
-            } else if let Some(name) = identifier(part) {
-                let items = array_at(&Path::new(&parts.join(".")), path, tree)?;
-                let filter = filters.iter().find(|filter| filter.name == name);
-                for (place, item) in items.iter().enumerate() {
-                    if name.is_empty() || filter.is_some_and(|filter| filter.takes(item)) {
-                        next.push(with(&place.to_string()));
-                    }
+            let items = array_at(&parts, path, tree)?;
+            let filter = filters.get(name);
+            let length: usize = parts.iter().map(|part: &String| part.len() + PART).sum();
+            for (place, item) in items.iter().enumerate() {
+                budget::charge(1)?;
+                if name.is_empty() || filter.is_some_and(|filter| filter.takes(item).unwrap_or(false)) {
+                    budget::charge_bytes(length)?;
+                    held.grow(length)?;
+                    next.push([&parts[..], &[place.to_string()]].concat());
                 }
-            } else {
-                next.push(with(part));
             }
         }
         resolved = next;
@@ -200,17 +223,20 @@ pub(super) fn resolve(
     Ok(resolved.into_iter().map(|parts| Path::new(&parts.join("."))).collect())
 }
 
-fn array_at(path: &Path, whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<RawBson>> {
-    match tree.open(path).map(|node: &mut Node<'_>| node.to_value()) {
+/// The memory of a part of a path beside its text.
+const PART: usize = 48;
+
+fn array_at(parts: &[String], whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<RawBson>> {
+    match tree.open_parts(parts).map(|node: &mut Node<'_>| node.to_value()) {
         Some(RawBson::Array(array)) => Ok(items(&array).map(Into::into).collect()),
         Some(other) => Err(Error::bad_value(format!(
             "Cannot apply array updates to non-array element {}: {}",
-            path.as_str(),
+            parts.join("."),
             text(&other)
         ))),
         None => Err(Error::bad_value(format!(
             "The path '{}' must exist in the document in order to apply array updates, for '{}'.",
-            path.as_str(),
+            parts.join("."),
             whole.as_str()
         ))),
     }

@@ -1,23 +1,29 @@
 //! A document under change. Only what a path leads through is taken apart; everything else stays the bytes it was.
 
+mod fields;
+
 use std::borrow::Cow;
 
 use bson::{
     RawBson,
     raw::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, RawElement},
+    spec::ElementType,
 };
 
 use crate::{
-    Error, ErrorCode, Path, Result,
-    document::{array_index, as_document, empty},
+    Error, ErrorCode, Path, Result, budget,
+    document::{array_index, as_document, empty, size_of},
 };
+use fields::Fields;
 
 /// How far beyond its end an array may be written to, as in the server.
 const MAX_PADDING: usize = 1_500_000;
 
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
-    root: Vec<Field<'a>>,
+    root: Fields<'a>,
+    /// Bytes of the values that were set: the document is at least as large.
+    set: usize,
 }
 
 #[derive(Debug)]
@@ -26,13 +32,23 @@ pub(crate) struct Field<'a> {
     node: Node<'a>,
 }
 
+/// What a path can lead on through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Document,
+    Array,
+    Other,
+}
+
 #[derive(Debug)]
 pub(crate) enum Node<'a> {
     /// As it was.
     Kept(Element<'a>),
     Value(RawBson),
-    Document(Vec<Field<'a>>),
+    Document(Fields<'a>),
     Array(Vec<Node<'a>>),
+    /// Taken out.
+    Removed,
 }
 
 /// An element of a document, and its bytes: its type, its name and its value.
@@ -80,17 +96,22 @@ fn parts(document: &RawDocument) -> impl Iterator<Item = Element<'_>> {
 
 impl<'a> Tree<'a> {
     pub(crate) fn new(document: &'a RawDocument) -> Self {
-        Self { root: open_document(document) }
+        Self { root: open_document(document), set: 0 }
     }
 
     /// The node at a path after taking apart what leads to it, or `None` where nothing is there.
     pub(crate) fn open(&mut self, path: &Path) -> Option<&mut Node<'a>> {
-        let (first, rest) = path.parts().split_first()?;
-        let mut node = &mut self.root.iter_mut().find(|field| field.name == *first)?.node;
+        self.open_parts(path.parts())
+    }
+
+    /// As [`open`](Self::open), for a path by its parts.
+    pub(crate) fn open_parts(&mut self, parts: &[String]) -> Option<&mut Node<'a>> {
+        let (first, rest) = parts.split_first()?;
+        let mut node = self.root.get(first)?;
         for part in rest {
             node.take_apart();
             node = match node {
-                Node::Document(fields) => &mut fields.iter_mut().find(|field| field.name == *part)?.node,
+                Node::Document(fields) => fields.get(part)?,
                 Node::Array(items) => items.get_mut(part.parse::<usize>().ok()?)?,
                 _ => return None,
             };
@@ -101,13 +122,18 @@ impl<'a> Tree<'a> {
     /// Puts a value at a path, making the documents that lead to it.
     pub(crate) fn set(&mut self, path: &Path, value: RawBson) -> Result<()> {
         let Some((first, rest)) = path.parts().split_first() else { return Ok(()) };
-        let mut node = field(&mut self.root, first);
+        let size = size_of(&value);
+        self.set += size;
+        // No update sets a value twice, so that the document will be larger than it may be.
+        super::check_length(self.set)?;
+        budget::charge_bytes(size)?;
+        let mut node = self.root.get_or_make(first);
         let mut name = first.as_str();
         for part in rest {
             node.take_apart();
             // What was just made by `field` is null in an empty slot: it becomes a document on the way.
             node = match node {
-                Node::Document(fields) => field(fields, part),
+                Node::Document(fields) => fields.get_or_make(part),
                 Node::Array(items) => {
                     let index = array_index(part).ok_or_else(|| not_viable(part, name, &array_text(items)))?;
                     if index >= items.len() {
@@ -117,6 +143,7 @@ impl<'a> Tree<'a> {
                                 format!("can't backfill more than {MAX_PADDING} elements"),
                             ));
                         }
+                        budget::charge((index - items.len()) as u64)?;
                         items.resize_with(index, || Node::Value(RawBson::Null));
                         items.push(Node::made());
                     }
@@ -134,13 +161,13 @@ impl<'a> Tree<'a> {
     pub(crate) fn remove(&mut self, path: &Path) {
         let Some((last, parents)) = path.parts().split_last() else { return };
         if parents.is_empty() {
-            self.root.retain(|field| field.name != *last);
+            self.root.remove(last);
             return;
         }
-        if let Some(parent) = self.open(&Path::new(&parents.join("."))) {
+        if let Some(parent) = self.open_parts(parents) {
             parent.take_apart();
             match parent {
-                Node::Document(fields) => fields.retain(|field| field.name != *last),
+                Node::Document(fields) => fields.remove(last),
                 Node::Array(items) => {
                     if let Some(item) = array_index(last).and_then(|index| items.get_mut(index)) {
                         *item = Node::Value(RawBson::Null);
@@ -159,7 +186,20 @@ impl<'a> Tree<'a> {
 impl<'a> Node<'a> {
     /// A place for a value that does not exist yet: an empty document until it is set.
     fn made() -> Self {
-        Node::Document(Vec::new())
+        Node::Document(Fields::default())
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Document(_) | Self::Value(RawBson::Document(_)) => Kind::Document,
+            Self::Array(_) | Self::Value(RawBson::Array(_)) => Kind::Array,
+            Self::Kept(element) => match element.element.element_type() {
+                ElementType::EmbeddedDocument => Kind::Document,
+                ElementType::Array => Kind::Array,
+                _ => Kind::Other,
+            },
+            Self::Value(_) | Self::Removed => Kind::Other,
+        }
     }
 
     pub(crate) fn take_apart(&mut self) {
@@ -172,7 +212,8 @@ impl<'a> Node<'a> {
             Node::Value(RawBson::Document(document)) => Node::Document(
                 crate::document::elements(document)
                     .map(|(name, value)| Field { name: name.to_owned().into(), node: Node::Value(value.into()) })
-                    .collect(),
+                    .collect::<Vec<_>>()
+                    .into(),
             ),
             Node::Value(RawBson::Array(array)) => {
                 Node::Array(crate::document::items(array).map(|item| Node::Value(item.into())).collect())
@@ -188,6 +229,7 @@ impl<'a> Node<'a> {
             Node::Value(value) => value.clone(),
             Node::Document(fields) => RawBson::Document(document_of(fields)),
             Node::Array(items) => RawBson::Array(array_of(items)),
+            Node::Removed => RawBson::Null,
         }
     }
 
@@ -207,30 +249,26 @@ impl<'a> Node<'a> {
                 begin(0x04, name, out);
                 write_array(items, out);
             }
+            Node::Removed => {}
         }
     }
 }
 
-fn open_document(document: &RawDocument) -> Vec<Field<'_>> {
+fn open_document(document: &RawDocument) -> Fields<'_> {
     // Few fields are smaller than that.
     let mut fields = Vec::with_capacity((document.as_bytes().len() / 24).clamp(2, 64));
     fields.extend(parts(document).map(|element| {
         let name = Cow::Borrowed(element.element.key().as_str());
         Field { name, node: Node::Kept(element) }
     }));
-    fields
+    budget::spend(fields.len() as u64);
+    fields.into()
 }
 
 fn open_array(array: &RawArray) -> Vec<Node<'_>> {
-    parts(as_document(array)).map(Node::Kept).collect()
-}
-
-fn field<'t, 'a>(fields: &'t mut Vec<Field<'a>>, name: &str) -> &'t mut Node<'a> {
-    let index = fields.iter().position(|field| field.name == name).unwrap_or_else(|| {
-        fields.push(Field { name: name.to_owned().into(), node: Node::made() });
-        fields.len() - 1
-    });
-    &mut fields[index].node
+    let items: Vec<_> = parts(as_document(array)).map(Node::Kept).collect();
+    budget::spend(items.len() as u64);
+    items
 }
 
 /// The type and the name of an element.
@@ -276,17 +314,19 @@ fn framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-fn write_document(fields: &[Field<'_>], out: &mut Vec<u8>) {
+fn write_document(fields: &Fields<'_>, out: &mut Vec<u8>) {
     framed(out, |out| fields.iter().for_each(|field| field.node.write(&field.name, out)));
 }
 
 fn write_array(items: &[Node<'_>], out: &mut Vec<u8>) {
+    budget::spend(items.len() as u64);
     framed(out, |out| items.iter().enumerate().for_each(|(index, item)| item.write(&index.to_string(), out)));
 }
 
-fn document_of(fields: &[Field<'_>]) -> RawDocumentBuf {
+fn document_of(fields: &Fields<'_>) -> RawDocumentBuf {
     let mut bytes = Vec::with_capacity(512);
     write_document(fields, &mut bytes);
+    budget::spend_bytes(bytes.len());
     // Its frame is what was just written.
     RawDocumentBuf::from_bytes(bytes).unwrap_or_else(|_| empty().to_owned())
 }
@@ -308,14 +348,54 @@ fn array_text(items: &[Node<'_>]) -> String {
     text(&RawBson::Array(array_of(items)))
 }
 
+/// The most characters of a value that an error message has.
+const LONGEST_TEXT: usize = 120;
+
+/// Values larger than this, in bytes, are cut before they are written, since no more is read of them.
+const LONG_VALUE: usize = 4096;
+
 /// A value for an error message, short enough to read.
 pub(crate) fn text(value: &RawBson) -> String {
-    let text = match bson::Bson::try_from(value.clone()) {
+    let text = match bson::Bson::try_from(beginning(value.as_raw_bson_ref())) {
         Ok(value) => value.to_string(),
         Err(_) => "?".into(),
     };
-    match text.char_indices().nth(120) {
+    match text.char_indices().nth(LONGEST_TEXT) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
+    }
+}
+
+/// As much of a value as an error message can show.
+fn beginning(value: RawBsonRef<'_>) -> RawBson {
+    match value {
+        RawBsonRef::String(text) if text.len() > LONG_VALUE => {
+            RawBson::String(text.chars().take(LONGEST_TEXT + 1).collect())
+        }
+        RawBsonRef::Document(document) if document.as_bytes().len() > LONG_VALUE => {
+            let mut cut = RawDocumentBuf::new();
+            for (name, value) in crate::document::elements(document).take(LONGEST_TEXT) {
+                let name: String = name.chars().take(LONGEST_TEXT + 1).collect();
+                crate::append(&mut cut, &name, &crate::document::with_stack(|| beginning(value)));
+                if cut.as_bytes().len() > LONG_VALUE {
+                    break;
+                }
+            }
+            RawBson::Document(cut)
+        }
+        RawBsonRef::Array(array) if array.as_bytes().len() > LONG_VALUE => {
+            let mut cut = RawArrayBuf::new();
+            for item in crate::document::items(array).take(LONGEST_TEXT) {
+                cut.push(crate::document::with_stack(|| beginning(item)));
+                if cut.as_bytes().len() > LONG_VALUE {
+                    break;
+                }
+            }
+            RawBson::Array(cut)
+        }
+        RawBsonRef::Binary(binary) if binary.bytes.len() > LONG_VALUE => {
+            RawBson::Binary(bson::Binary { subtype: binary.subtype, bytes: binary.bytes[..LONG_VALUE].to_vec() })
+        }
+        value => value.into(),
     }
 }

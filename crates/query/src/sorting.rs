@@ -1,0 +1,81 @@
+//! A stable sort that charges the budget and stops when it is exhausted.
+
+use std::cmp::Ordering;
+
+use crate::{Result, budget};
+
+/// Items that are sorted at once, without a look at the budget: about a millisecond.
+const RUN: usize = 8192;
+
+/// Sorts items, keeping the order of equal ones. The order must be right whatever the budget, as that of keys is.
+///
+/// # Errors
+/// Where the budget is exhausted.
+pub(crate) fn sorted<T>(mut items: Vec<T>, order: impl Fn(&T, &T) -> Ordering) -> Result<Vec<T>> {
+    if items.len() <= RUN {
+        budget::charge(cost(items.len()))?;
+        items.sort_by(order);
+        return Ok(items);
+    }
+    let mut runs = Vec::new();
+    let mut items = items.into_iter();
+    loop {
+        let mut run: Vec<T> = items.by_ref().take(RUN).collect();
+        if run.is_empty() {
+            break;
+        }
+        budget::charge(cost(run.len()))?;
+        run.sort_by(&order);
+        runs.push(run);
+    }
+    while runs.len() > 1 {
+        let mut merged = Vec::with_capacity(runs.len().div_ceil(2));
+        let mut pairs = runs.into_iter();
+        while let Some(first) = pairs.next() {
+            merged.push(match pairs.next() {
+                Some(second) => merge(first, second, &order)?,
+                None => first,
+            });
+        }
+        runs = merged;
+    }
+    Ok(runs.pop().unwrap_or_default())
+}
+
+/// Comparisons that sorting so many items takes.
+fn cost(count: usize) -> u64 {
+    count as u64 * u64::from(count.checked_ilog2().unwrap_or(0))
+}
+
+fn merge<T>(first: Vec<T>, second: Vec<T>, order: &impl Fn(&T, &T) -> Ordering) -> Result<Vec<T>> {
+    let mut merged = Vec::with_capacity(first.len() + second.len());
+    let (mut first, mut second) = (first.into_iter().peekable(), second.into_iter().peekable());
+    loop {
+        budget::charge(1)?;
+        let next = match (first.peek(), second.peek()) {
+            (Some(one), Some(other)) if order(one, other).is_le() => first.next(),
+            (Some(_), None) => first.next(),
+            _ => second.next(),
+        };
+        match next {
+            Some(item) => merged.push(item),
+            None => return Ok(merged),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_and_keeps_the_order_of_equal_items() {
+        for count in [0, 1, 100, 8192, 8193, 50_000] {
+            let items: Vec<(usize, usize)> = (0..count).map(|place| (place * 7919 % 101, place)).collect();
+            let mut expected = items.clone();
+            expected.sort_by_key(|(key, _)| *key);
+            assert_eq!(sorted(items, |one, other| one.0.cmp(&other.0)).unwrap(), expected);
+        }
+    }
+}

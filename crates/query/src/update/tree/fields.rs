@@ -1,0 +1,88 @@
+//! The fields of a document under change, found by name.
+
+use std::collections::HashMap;
+
+use super::{Field, Node};
+use crate::budget;
+
+/// Fields that were looked at in vain, from which on names are looked up in an index: about what it costs to make one.
+const LINEAR: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Fields<'a> {
+    /// In their order. One that was taken out stays, as such.
+    all: Vec<Field<'a>>,
+    /// The places of the first fields of their names, once there were many lookups.
+    index: Option<HashMap<String, usize>>,
+    looked_at: usize,
+}
+
+impl<'a> From<Vec<Field<'a>>> for Fields<'a> {
+    fn from(all: Vec<Field<'a>>) -> Self {
+        Self { all, index: None, looked_at: 0 }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The fields that are still there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
+        self.all.iter().filter(|field| !matches!(field.node, Node::Removed))
+    }
+
+    pub(super) fn get(&mut self, name: &str) -> Option<&mut Node<'a>> {
+        let place = self.place(name)?;
+        Some(&mut self.all[place].node)
+    }
+
+    /// The field of a name, which becomes the last if there is none.
+    pub(super) fn get_or_make(&mut self, name: &str) -> &mut Node<'a> {
+        let place = self.place(name).unwrap_or_else(|| {
+            let place = self.all.len();
+            self.all.push(Field { name: name.to_owned().into(), node: Node::made() });
+            if let Some(index) = &mut self.index {
+                index.insert(name.to_owned(), place);
+            }
+            place
+        });
+        &mut self.all[place].node
+    }
+
+    /// Takes out all fields of a name.
+    pub(super) fn remove(&mut self, name: &str) {
+        while let Some(place) = self.place(name) {
+            self.all[place].node = Node::Removed;
+            if let Some(index) = &mut self.index {
+                index.remove(name);
+            }
+        }
+    }
+
+    fn place(&mut self, name: &str) -> Option<usize> {
+        if let Some(index) = &self.index {
+            budget::spend(1);
+            return index.get(name).copied();
+        }
+        let is_it = |field: &Field<'_>| field.name == name && !matches!(field.node, Node::Removed);
+        let place = self.all.iter().position(is_it);
+        let looked_at = place.map_or(self.all.len(), |place| place + 1);
+        budget::spend(looked_at as u64 / 4);
+        self.looked_at += looked_at;
+        if self.looked_at > LINEAR + 8 * self.all.len() {
+            self.make_index();
+        }
+        place
+    }
+
+    /// Does without an index if a name is there twice, which no document that was checked has.
+    fn make_index(&mut self) {
+        self.looked_at = 0;
+        budget::spend(self.all.len() as u64);
+        let mut index = HashMap::with_capacity(self.all.len());
+        for (place, field) in self.all.iter().enumerate().filter(|(_, field)| !matches!(field.node, Node::Removed)) {
+            if index.insert(field.name.clone().into_owned(), place).is_some() {
+                return;
+            }
+        }
+        self.index = Some(index);
+    }
+}
