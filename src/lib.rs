@@ -18,3 +18,4 @@ mod operations;
 mod reads;
 mod serve;
 mod watch;
+mod watchdog;

@@ -1,0 +1,206 @@
+"use strict";
+
+// Operations that cost much by their size: each ends within its budget, and nobody else waits for it.
+
+const native = require("../../lib/native.js");
+const {
+  logInNew,
+  openApp,
+  openBackend,
+  rulesFile,
+  writeDefinition,
+  isEmbedded = globalThis.USERKEEP_TEST_MODE === undefined,
+} = require("../helpers.js");
+
+const range = (count) => Array.from({ length: count }, (_, n) => n);
+const everything = { read: true, write: true, insert: true, delete: true, search: true };
+const owned = { owner: "%%user.id" };
+
+/** A collection under the rule that each has its own documents: as its user has it, and as the operator has it. */
+async function world(options = {}) {
+  const definition = writeDefinition({
+    [rulesFile("db", "things")]: {
+      roles: [{ name: "own", apply_when: owned, document_filters: { read: owned, write: owned }, ...everything }],
+    },
+  });
+  const app = await openApp({ definition, ...options });
+  const user = await logInNew(app);
+  const collection = user.mongoClient("mongodb-atlas").db("db").collection("things");
+  return { app, user, collection, definition };
+}
+
+/** What an operation ends with, and how long it takes in milliseconds. */
+async function ended(operation) {
+  const begun = performance.now();
+  const outcome = await operation.then(
+    () => "ok",
+    (error) => error.serverCode ?? error.code,
+  );
+  return { outcome, took: performance.now() - begun };
+}
+
+/** The CPU time of this thread in a call's synchronous part, in milliseconds. */
+function held(call) {
+  const before = native.threadCpuTime();
+  const pending = call();
+  return [(native.threadCpuTime() - before) / 1000, pending];
+}
+
+describe("an operation beyond its time", () => {
+  test.each([
+    ["three $unwind", (c) => c.aggregate(["a", "b", "c"].map((name) => ({ $unwind: `$${name}` })))],
+    ["$and of many $ne", (c) => c.find({ $and: range(20_000).map((n) => ({ a: { $ne: -n - 1 } })) })],
+    [
+      "$reduce that makes a text",
+      (c) => {
+        const grown = { $concat: ["$$value", "x".repeat(100)] };
+        const $reduce = { input: { $range: [0, 100_000] }, initialValue: "", in: grown };
+        return c.updateMany({}, [{ $set: { text: { $strLenBytes: { $reduce } } } }]);
+      },
+    ],
+    [
+      "nested $map",
+      (c) => {
+        const input = { $range: [0, 100_000] };
+        const inner = { $size: { $map: { input, in: { $add: ["$$this", 1] } } } };
+        return c.aggregate([{ $project: { x: { $map: { input, in: inner } } } }]);
+      },
+    ],
+  ])("ends with code 50 or the limit of memory, and writes nothing: %s", async (_, operation) => {
+    const { collection, user } = await world({ maxTimeMS: 200 });
+    const list = range(3000);
+    await collection.insertOne({ _id: 1, owner: user.id, a: list, b: list, c: list });
+    const { outcome, took } = await ended(operation(collection));
+    expect([50, 292, 4304]).toContain(outcome);
+    expect(took).toBeLessThan(5000);
+    expect(await collection.findOne({}, { projection: { text: 1, _id: 0 } })).toEqual({});
+  });
+});
+
+test("large arguments are matched in about linear time", async () => {
+  const { collection, user } = await world({ maxTimeMS: 5000 });
+  await collection.insertOne({ _id: 1, owner: user.id, long: range(20_000) });
+  const many = range(20_000).map((n) => n + 1e6);
+  for (const operation of [
+    () => collection.find({ long: { $in: many } }),
+    () => collection.find({ long: { $nin: many } }),
+    () => collection.find({ _id: { $in: range(100_000).map((n) => `x${n}`) } }),
+    () => collection.find({}, { projection: Object.fromEntries(range(20_000).map((n) => [`f${n}`, 1])) }),
+    () => collection.updateOne({ _id: 1 }, { $pullAll: { long: many } }),
+    () => collection.updateOne({ _id: 1 }, { $addToSet: { set: { $each: many } } }),
+    () => collection.updateOne({ _id: 1 }, { $push: { pushed: { $each: many, $sort: -1 } } }),
+    () => collection.updateOne({ _id: 1 }, { $set: Object.fromEntries(range(20_000).map((n) => [`f${n}`, n])) }),
+    () => collection.updateOne({ _id: 1 }, { $unset: Object.fromEntries(range(20_000).map((n) => [`f${n}`, ""])) }),
+    () => collection.updateOne({ _id: 1 }, { $set: { "long.$[n]": 0 } }, { arrayFilters: [{ n: { $in: many } }] }),
+  ]) {
+    expect(await ended(operation())).toMatchObject({ outcome: "ok" });
+  }
+});
+
+describe("a large write", () => {
+  test("is refused before it changes anything, with the limit in the message", async () => {
+    const { collection, user } = await world({ maxWriteDocuments: 50 });
+    const mine = (count, from) => range(count).map((n) => ({ _id: from + n, owner: user.id, n }));
+    await expect(collection.insertMany(mine(51, 0))).rejects.toMatchObject({
+      code: 4304,
+      message: expect.stringContaining("more than 50 documents"),
+    });
+    expect(await collection.count()).toBe(0);
+    await collection.insertMany(mine(50, 0));
+    await collection.insertMany(mine(10, 100));
+    for (const write of [
+      () => collection.updateMany({}, { $set: { n: -1 } }),
+      () => collection.updateMany({}, { n: -1, owner: user.id }),
+      () => collection.deleteMany({}),
+    ]) {
+      await expect(write()).rejects.toMatchObject({ code: 4304 });
+    }
+    expect(await collection.count({ n: -1 })).toBe(0);
+    expect(await collection.updateMany({ _id: { $lt: 50 } }, { $set: { n: -1 } })).toMatchObject({ modifiedCount: 50 });
+  });
+
+  test("that is computed before its turn is whole, and gives way to others", async () => {
+    const { collection, user } = await world();
+    await collection.insertMany(range(2000).map((n) => ({ _id: n, owner: user.id, n: 0 })));
+    const increments = range(40).map((n) => collection.updateOne({ _id: n }, { $inc: { n: 1 } }));
+    const [outcome] = await Promise.all([collection.updateMany({}, { $inc: { n: 1 } }), ...increments]);
+    expect(outcome).toEqual({ matchedCount: 2000, modifiedCount: 2000 });
+    expect(await collection.count({ n: 2 })).toBe(40);
+    expect(await collection.count({ n: 1 })).toBe(1960);
+  });
+});
+
+test("an answer is limited in bytes", async () => {
+  const { collection, user } = await world({ maxAnswerBytes: 100_000 });
+  await collection.insertMany(range(20).map((n) => ({ _id: n, owner: user.id, text: "x".repeat(10_000) })));
+  await expect(collection.find()).rejects.toMatchObject({ code: 4304, message: expect.stringContaining("100000 bytes") });
+  await expect(collection.aggregate([{ $match: {} }])).rejects.toMatchObject({ code: 4304 });
+  expect(await collection.find({}, { limit: 5 })).toHaveLength(5);
+});
+
+describe("an upsert", () => {
+  test("is answered alike whatever is hidden", async () => {
+    const { app, collection, user } = await world();
+    const other = await logInNew(app);
+    const theirs = other.mongoClient("mongodb-atlas").db("db").collection("things");
+    await theirs.insertOne({ _id: "theirs", owner: other.id, salary: 5000 });
+    for (const salary of [5000, 6000]) {
+      const upsert = { upsert: true };
+      await expect(collection.updateOne({ salary }, { $set: { a: 1 } }, upsert)).rejects.toMatchObject({
+        message: "insert not permitted",
+      });
+      const made = await collection.updateOne({ salary, owner: user.id }, { $set: { a: 1 } }, upsert);
+      expect(made).toMatchObject({ matchedCount: 0, upsertedId: expect.anything() });
+    }
+    await expect(
+      collection.updateOne({ _id: "theirs" }, { $set: { owner: user.id } }, { upsert: true }),
+    ).rejects.toMatchObject({ serverCode: 11000 });
+    expect(await theirs.find()).toEqual([{ _id: "theirs", owner: other.id, salary: 5000 }]);
+  });
+});
+
+(isEmbedded ? describe : describe.skip)("the event loop", () => {
+  test("is not held by parsing, matching or reading", async () => {
+    const { collection, user } = await world();
+    await collection.insertMany(range(120).map((n) => ({ _id: n, owner: user.id, long: range(500) })));
+    await collection.insertOne({ _id: "large", owner: user.id, text: "x".repeat(8_000_000) });
+    const conditions = range(300).map((n) => ({ long: { $ne: -n - 1 } }));
+    // What is written by this thread is the caller's own: the same arguments are written without a call beside it.
+    for (const call of [
+      () => collection.find({ owner: user.id, $and: conditions }),
+      () => collection.find({ _id: "large" }, { projection: { _id: 1 } }),
+      () => collection.updateOne({ _id: 1 }, { $set: Object.fromEntries(range(500).map((n) => [`f${n}`, n])) }),
+    ]) {
+      await call();
+      const times = [];
+      for (let round = 0; round < 5; round++) {
+        const [milliseconds, pending] = held(call);
+        await pending;
+        times.push(milliseconds);
+      }
+      expect(Math.min(...times)).toBeLessThan(5);
+    }
+  });
+
+  test("does not wait for another operation's scan in memory", async () => {
+    const { collection, user, definition } = await world({ store: "memory:", maxTimeMS: 1000 });
+    await collection.insertMany(range(2000).map((n) => ({ _id: n, owner: user.id, list: range(50) })));
+    void definition;
+    const scan = collection.count({ $and: range(200).map((n) => ({ list: { $ne: -n - 1 } })) }).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const begun = performance.now();
+    const read = collection.findOne({ _id: 1 });
+    expect(performance.now() - begun).toBeLessThan(250);
+    expect(await read).toMatchObject({ _id: 1 });
+    await scan;
+  });
+});
+
+test("the operator has no such limits", async () => {
+  const { definition } = await world();
+  const backend = await openBackend({ definition, maxTimeMS: 1, maxWriteDocuments: 1, maxAnswerBytes: 100 });
+  const all = backend.mongoClient("mongodb-atlas").db("db").collection("others");
+  await all.insertMany(range(3000).map((n) => ({ n })));
+  expect(await all.updateMany({}, { $set: { a: 1 } })).toMatchObject({ modifiedCount: 3000 });
+  expect(await all.find()).toHaveLength(3000);
+});
