@@ -20,7 +20,7 @@ const ON_MONGODB = [
 ];
 
 /** The attacks that are the same wherever the backend is. */
-const ATTACKS_EVERYWHERE = ["encoder", "functions-proxy", "values"];
+const ATTACKS_EVERYWHERE = ["encoder", "functions-proxy", "operations", "rules-booleans", "values"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 const attacks = (names) => names.map((name) => `attacks/${name}`);

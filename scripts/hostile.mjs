@@ -96,7 +96,7 @@ const settings = {
 };
 
 const backend = await Realm.openBackend({ ...settings, id: "hostile" });
-const all = backend.mongoClient("mongodb-atlas").db(DATABASE).collection("things");
+const all = backend.collection(DATABASE, "things");
 const app = new Realm.App({ ...settings, id: "hostile" });
 const server = await Realm.serve({ ...settings, app: "hostile", port: 0 });
 const remote = new Realm.App({
@@ -176,9 +176,7 @@ async function attack(user, operations) {
 const times = [];
 const observers = [observe(bystander, waits.embedded), observe(remoteBystander, waits.remote)];
 const begun = performance.now();
-await Promise.all(
-  Array.from({ length: IN_FLIGHT }, (_, n) => attack(n % 2 === 0 ? attacker : remoteAttacker, times)),
-);
+await Promise.all(Array.from({ length: IN_FLIGHT }, (_, n) => attack(n % 2 === 0 ? attacker : remoteAttacker, times)));
 running = false;
 await Promise.all(observers);
 const seconds = (performance.now() - begun) / 1000;

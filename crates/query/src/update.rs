@@ -243,6 +243,8 @@ impl Update {
             Self::Pipeline(pipeline) => {
                 let mut made = pipeline.run(std::iter::once(document.to_owned()));
                 let updated = made.next().unwrap_or_else(|| Ok(RawDocumentBuf::new()))?;
+                // Expressions make names of values, which were not looked at as names before.
+                crate::validate(&updated)?;
                 check_id(&updated)?;
                 with_id(id, &updated)?
             }

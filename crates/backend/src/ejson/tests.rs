@@ -225,35 +225,3 @@ fn deep_json_is_copied_once() {
     assert_eq!(document.as_bytes().len(), (8 << 20) + 4 + 1 + 240 * 8);
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
-
-/// `cargo test -p userkeep-backend -- --ignored --nocapture memory_of_a_body`, on Linux: what 18 MB of JSON take.
-#[test]
-#[ignore = "measures"]
-#[allow(clippy::print_stderr)]
-fn memory_of_a_body() {
-    let peak = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-    };
-    for items in ["1", r#"{"a":1}"#, "[]", r#"{"name":"text of some words","n":1}"#] {
-        let json = large_call(items, (18 << 20) / (items.len() + 1));
-        let measured = |read: &dyn Fn() -> RawBson| {
-            std::fs::write("/proc/self/clear_refs", "5").unwrap();
-            let before = peak();
-            let begun = std::time::Instant::now();
-            let value = read();
-            let took = begun.elapsed();
-            let peak = peak() - before;
-            (peak, took, value)
-        };
-        let argument = |call: Json<'_>| match { call }.remove("arguments") {
-            Some(Json::Array(mut arguments)) => arguments.remove(0).into_bson().unwrap(),
-            other => panic!("{other:?}"),
-        };
-        let (tree, tree_took, one) = measured(&|| argument(read::tree(json.as_bytes()).unwrap()));
-        let (large, took, other) = measured(&|| argument(read(json.as_bytes()).unwrap()));
-        assert_eq!(one, other);
-        eprintln!("{items}: a tree {tree} MB in {tree_took:?}, otherwise {large} MB in {took:?}");
-    }
-}

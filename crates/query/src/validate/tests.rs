@@ -275,35 +275,3 @@ proptest! {
         prop_assert_eq!(validate(&document).is_ok(), set.len() == names.len());
     }
 }
-
-/// `cargo test --release -p userkeep-query -- --ignored --nocapture cost_of_a_document`
-#[test]
-#[ignore = "measures"]
-#[allow(clippy::print_stderr)]
-fn cost_of_a_document() {
-    let usual = rawdoc! {
-        "database": "db", "collection": "c",
-        "document": {
-            "_id": ObjectId::from_bytes([1; 12]), "owner": "63c1b2a1f0e1d2c3b4a59687", "title": "A title of some words", "done": false,
-            "priority": 3, "tags": ["a", "b", "c"], "address": { "street": "Main Street 1", "city": "Town", "zip": "12345" },
-            "createdAt": DateTime::from_millis(0), "score": 1.5,
-        },
-    };
-    let names: Vec<String> = (0..50_000).map(|number| format!("field{number}")).collect();
-    let wide = fields(names.iter().map(|name| (name.as_str(), RawBson::Int32(1))));
-    let long = rawdoc! { "a": "x".repeat(1 << 20) };
-    for (name, document, times) in
-        [("usual", &usual, 200_000), ("50 000 fields", &wide, 100), ("1 MB of text", &long, 2000)]
-    {
-        let time = |check: &dyn Fn(&RawDocument) -> bool| {
-            let begun = Instant::now();
-            for _ in 0..times {
-                assert!(check(std::hint::black_box(document)));
-            }
-            begun.elapsed() / times
-        };
-        let (strict, form) =
-            (time(&|document| validate(document).is_ok()), time(&|document| validate_form(document).is_ok()));
-        eprintln!("{name}: {strict:?}, form alone {form:?}, by the bson crate {:?}", time(&can_be_read));
-    }
-}

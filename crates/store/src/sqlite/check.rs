@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bson::raw::RawDocument;
-use query::{encode_key, get, validate};
+use query::{encode_key, get, validate_form};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
@@ -104,7 +104,7 @@ fn each_document(
             progress.reach(seq.unsigned_abs());
         }
         let blob = |at| row.get_ref(at)?.as_blob().map_err(|error| Error::Engine(error.to_string()));
-        let document = RawDocument::from_bytes(blob(2)?).ok().filter(|document| validate(document).is_ok());
+        let document = RawDocument::from_bytes(blob(2)?).ok().filter(|document| validate_form(document).is_ok());
         visit(seq, blob(1)?, document)?;
     }
     Ok(())
@@ -214,7 +214,7 @@ fn check_changes(
             continue;
         };
         match changes::read_event(row, 0, id, &collection.namespace) {
-            Ok(event) if validate(event.known()).is_ok() => {
+            Ok(event) if validate_form(event.known()).is_ok() => {
                 last.insert((collection.id, encode_key(event.id())), id);
             }
             _ => findings.add(false, || format!("the change {id} is damaged")),

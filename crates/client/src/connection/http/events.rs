@@ -72,7 +72,7 @@ impl Events {
     }
 
     fn read(&mut self, event: &Event, events: &mut Vec<RawDocumentBuf>) -> Result<()> {
-        let document = || match ejson::read(event.data.as_bytes()).and_then(Json::into_bson) {
+        let document = || match ejson::read_stored(event.data.as_bytes()).and_then(Json::into_stored_bson) {
             Ok(RawBson::Document(document)) => Ok(document),
             _ => Err(Error { code: 4203, name: "BadBsonParse", ..Error::custom("server returned malformed event") }),
         };
@@ -93,7 +93,7 @@ impl Events {
 
 /// What an event called `error` tells.
 fn failure(data: &str) -> Error {
-    let body = ejson::read(data.as_bytes()).ok();
+    let body = ejson::read_stored(data.as_bytes()).ok();
     let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
     let code = member("error_code").and_then(Json::as_str).and_then(ErrorCode::by_name);
     let message = member("error").and_then(Json::as_str).unwrap_or(data).to_owned();

@@ -231,7 +231,7 @@ const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
 impl Answer {
     fn json(&self) -> Result<Json<'_>> {
-        ejson::read(&self.body).map_err(|error| Error {
+        ejson::read_stored(&self.body).map_err(|error| Error {
             status: Some(self.status),
             ..Error::malformed_json(format!("the backend's answer cannot be read: {}", error.message))
         })
@@ -327,8 +327,9 @@ fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<Access> {
         Some(beside) => Some(read_document(beside)?),
         None => {
             let claim = claims(access_token.expose()).and_then(|claims| claims.user_data);
-            let read =
-                |claim: Box<RawValue>| read_document(ejson::read(claim.get().as_bytes()).map_err(|_| not_ejson())?);
+            let read = |claim: Box<RawValue>| {
+                read_document(ejson::read_stored(claim.get().as_bytes()).map_err(|_| not_ejson())?)
+            };
             claim.filter(|claim| claim.get() != "null").map(read).transpose()?
         }
     };
@@ -359,7 +360,7 @@ fn not_ejson() -> Error {
 }
 
 fn read_ejson(value: Json<'_>) -> Result<RawBson> {
-    value.into_bson().map_err(|_| not_ejson())
+    value.into_stored_bson().map_err(|_| not_ejson())
 }
 
 fn read_document(value: Json<'_>) -> Result<RawDocumentBuf> {
