@@ -19,12 +19,12 @@ export function* documents(owner, count) {
   let part = [];
   for (let n = 0; n < count; n++) {
     const document = { _id: `${owner}-${n}`, owner, n, tag: `t${n % 50}`, list: [n, n + 1, n + 2] };
-    if (n % 1000 === 7) {
+    if (n % 500 === 7) {
       document.long = range(20_000);
-    } else if (n % 100 === 7) {
+    } else if (n % 50 === 7) {
       document.long = range(1000);
       document.people = range(300).map((i) => ({ id: i, name: `p${i}`, tags: range(3) }));
-    } else if (n % 500 === 3) {
+    } else if (n % 250 === 3) {
       document.wide = Object.fromEntries(range(3000).map((i) => [`f${i}`, i]));
       document.deep = nested(150, "a", 1);
     }
@@ -48,8 +48,8 @@ function nested(depth, name, value) {
 
 const fields = (count, value = 1) => Object.fromEntries(range(count).map((n) => [`f${n}`, value]));
 
-/** A size from 1 to `most`: small ones are as likely as large ones. */
-const size = (draw, most) => Math.max(1, Math.floor(most ** draw()));
+/** A size from 1 to `most`: most are small, and some are as large as can be. */
+const size = (draw, most) => Math.max(1, Math.floor(most ** (draw() < 0.02 ? 1 : draw() * draw())));
 
 /** Each makes of a source of numbers and a user's id something to do with a collection. */
 const OPERATIONS = {

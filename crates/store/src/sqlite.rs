@@ -35,10 +35,10 @@ use tail::Tail;
 use writer::{Job, Writer};
 
 /// Steps that a read may take on the event loop, before it moves to another thread: about a millisecond.
-const INLINE_STEPS: u64 = 20_000;
+const INLINE_STEPS: u64 = 8_000;
 
 /// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
-const WRITER_STEPS: u64 = 200_000;
+const WRITER_STEPS: u64 = 60_000;
 
 /// How often a write that was computed before is tried again because others were faster.
 const ATTEMPTS: usize = 20;
@@ -532,7 +532,8 @@ fn configure(connection: &Connection) -> Result<()> {
     // What a log may keep of its size when it begins anew.
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.pragma_update(None, "mmap_size", 268_435_456i64)?;
+    // Without a map of the file: each commit makes every reader unmap and map it again, on whichever thread it reads.
+    connection.pragma_update(None, "mmap_size", 0)?;
     Ok(())
 }
 

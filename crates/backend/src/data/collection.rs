@@ -17,7 +17,7 @@ use super::arguments::{Arguments, invalid};
 use crate::{Error, ErrorCode, OperationLimits, Result, definition::Definition};
 
 /// Arguments of more bytes than this are parsed on another thread than the event loop's, or than one that answers HTTP.
-const LARGE: usize = 16 * 1024;
+const LARGE: usize = 4 * 1024;
 
 /// What users may not use, at any depth
 /// (<https://www.mongodb.com/docs/atlas/app-services/mongodb/crud-and-aggregation-apis/>).

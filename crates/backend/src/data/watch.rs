@@ -18,7 +18,7 @@ use crate::{Backend, Error, Result, auth::Claim, rules::RuleSet};
 const SESSION_CHECK: Duration = Duration::from_secs(1);
 
 /// Steps that looking at changes may take where they are waited for, before it moves to another thread.
-const INLINE_STEPS: u64 = 20_000;
+const INLINE_STEPS: u64 = 8_000;
 
 /// Somebody who follows a collection.
 #[derive(Debug)]
