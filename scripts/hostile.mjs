@@ -146,6 +146,7 @@ const waits = { embedded: [], remote: [] };
 let memory = process.memoryUsage().rss;
 const memoryBefore = memory;
 let running = true;
+let refused = 0;
 
 /** Another user's small requests, one after the other; how long each takes. */
 async function observe(user, into) {
@@ -155,7 +156,13 @@ async function observe(user, into) {
       (c) => c.findOne({ _id: user.id }),
     ]) {
       const begun = performance.now();
-      await request(things(user));
+      // The budget of the test is theirs too, on a machine that is busy with it.
+      await request(things(user)).catch((error) => {
+        if (error.serverCode !== 50 && error.code !== 50) {
+          throw error;
+        }
+        refused += 1;
+      });
       into.push(performance.now() - begun);
     }
     memory = Math.max(memory, process.memoryUsage().rss);
@@ -220,6 +227,7 @@ console.log(`another user, over HTTP (p50 / p99 / most)       ${shown(waits.remo
 console.log(
   `native calls over ${MOST_CPU} ms of CPU: ${slow.length} of ${calls}; longest: ${longest.cpu.toFixed(2)} ms in ${longest.call}`,
 );
+console.log(`requests of other users that took longer than the budget: ${refused}`);
 console.log(`memory grew by ${((memory - memoryBefore) / 2 ** 20).toFixed(0)} MB at most`);
 for (const [key, count] of [...counts].sort()) {
   console.log(`  ${key}: ${count}`);
@@ -235,6 +243,9 @@ for (const [place, values] of Object.entries(waits)) {
   if (at(values, 0.99) > MOST_WALL) {
     failures.push(`another user waited ${at(values, 0.99).toFixed(0)} ms (p99), ${place}`);
   }
+}
+if (refused > 2 + (waits.embedded.length + waits.remote.length) / 100) {
+  failures.push(`${refused} requests of other users took longer than the budget`);
 }
 if (memory - memoryBefore > MOST_MEMORY) {
   failures.push(`memory grew by ${((memory - memoryBefore) / 2 ** 20).toFixed(0)} MB`);
