@@ -11,7 +11,7 @@ use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
-    definition::{Definition, Service},
+    definition::{CustomUserData, Definition, Service},
     limits::OperationLimits,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleSet, RuleUser},
@@ -262,11 +262,17 @@ impl Backend {
                 self.sessions.prepare().await?;
                 self.throttle.prepare().await?;
                 self.prepare_indexes().await?;
-                self.custom_data.prepare().await?;
+                self.custom_data.prepare(|configuration| self.lets_users_insert(configuration)).await?;
                 self.keys.prepare().await
             })
             .await
             .copied()
+    }
+
+    /// True if a role may let users insert custom data.
+    fn lets_users_insert(&self, configuration: &CustomUserData) -> bool {
+        let service = self.definition.services.get(&configuration.service);
+        service.and_then(|service| service.rules(&configuration.namespace)).is_some_and(|rules| rules.may_insert())
     }
 
     /// Makes the indexes that the definition has.

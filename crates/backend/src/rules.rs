@@ -52,6 +52,12 @@ impl RuleSet {
         Self { roles, needs_custom_data }
     }
 
+    /// True if a role may let its users insert documents: if neither `write` nor `insert` is always false.
+    pub fn may_insert(&self) -> bool {
+        let is_never = |expression: &Option<Expression>| matches!(expression, Some(Expression::Constant(false)));
+        self.roles.iter().any(|role| role.write.is_some() && !is_never(&role.write) && !is_never(&role.insert))
+    }
+
     /// Whether any role asks for the user's custom data.
     pub fn needs_custom_data(&self) -> bool {
         self.needs_custom_data

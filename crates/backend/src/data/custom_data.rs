@@ -35,8 +35,10 @@ impl CustomData {
     }
 
     /// Makes an index on the field with the user's id, where there is none that is of use.
-    pub(crate) async fn prepare(&self) -> Result<()> {
+    /// `is_insertable` says whether a role lets users insert such documents.
+    pub(crate) async fn prepare(&self, is_insertable: impl Fn(&definition::CustomUserData) -> bool) -> Result<()> {
         let Some(configuration) = &self.configuration else { return Ok(()) };
+        self.warn_of_doubles(configuration, is_insertable(configuration)).await?;
         let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
         match self.make_index(configuration).await {
             // What stands in the way is the operator's to clear, and no reason to turn users away; not to reach it at all is.
@@ -46,6 +48,21 @@ impl CustomData {
             }
             done => Ok(done?),
         }
+    }
+
+    /// Warns if a user may take the custom data of another for his or her own: by inserting a document with the other's id,
+    /// which no unique index stops. An upsert may do the same.
+    async fn warn_of_doubles(&self, configuration: &definition::CustomUserData, is_insertable: bool) -> Result<()> {
+        let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
+        let is_unique = |index: &Index| {
+            let fields = index.keys.fields();
+            index.unique && index.partial.is_none() && fields.len() == 1 && fields[0].0 == configuration.user_id_field
+        };
+        if is_insertable && !held.iter().any(is_unique) {
+            let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
+            tracing::warn!(%namespace, field, "a role lets users insert custom user data and no unique index is on the user id field: one user id may have several documents, of which the first inserted counts. Make it unique in indexes.json");
+        }
+        Ok(())
     }
 
     async fn make_index(&self, configuration: &definition::CustomUserData) -> store::Result<()> {
