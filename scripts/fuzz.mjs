@@ -14,6 +14,8 @@ const triple = hostTriple();
 run("cargo", ["build", "--target", triple, "--package", "userkeep-backend", "--example", "fuzz"]);
 for (const target of positionals.length > 0 ? positionals : TARGETS) {
   const args = [target, options.seconds, options.seed];
-  const { status } = spawnSync(`target/${triple}/debug/examples/fuzz`, args, { stdio: ["ignore", "inherit", "ignore"] });
+  const { status } = spawnSync(`target/${triple}/debug/examples/fuzz`, args, {
+    stdio: ["ignore", "inherit", "ignore"],
+  });
   process.exitCode ||= status ?? 1;
 }

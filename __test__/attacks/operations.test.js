@@ -2,7 +2,7 @@
 
 // Operations that cost much by their size: each ends within its budget, and nobody else waits for it.
 
-const { logInNew, openApp, openBackend, rulesFile, writeDefinition } = require("../helpers.js");
+const { logInNew, openApp, openBackend, rulesFile, temporaryDirectory, writeDefinition } = require("../helpers.js");
 
 const range = (count) => Array.from({ length: count }, (_, n) => n);
 const everything = { read: true, write: true, insert: true, delete: true, search: true };
@@ -149,8 +149,10 @@ describe("an upsert", () => {
 
 test("the operator has no such limits", async () => {
   const { definition } = await world();
-  const backend = await openBackend({ definition, maxTimeMS: 1, maxWriteDocuments: 1, maxAnswerBytes: 100 });
+  const limits = { maxTimeMS: 1, maxWriteDocuments: 1, maxAnswerBytes: 100 };
+  const backend = await openBackend({ definition, baseFilePath: temporaryDirectory(), ...limits });
   const all = backend.collection("db", "others");
+  await all.deleteMany();
   await all.insertMany(range(3000).map((n) => ({ n })));
   expect(await all.updateMany({}, { $set: { a: 1 } })).toMatchObject({ modifiedCount: 3000 });
   expect(await all.find()).toHaveLength(3000);

@@ -6,7 +6,7 @@ mod names;
 mod read;
 mod write;
 
-pub use read::{Json, read, read_stored};
+pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 
 #[cfg(test)]

@@ -254,8 +254,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Whether an object that begins with this key stands for a value of a type that JSON has not.
-pub(super) fn is_wrapper(key: &str) -> bool {
+/// True if an object that begins with this key stands for a value of a type that JSON does not have.
+pub fn is_wrapper(key: &str) -> bool {
     const WRAPPERS: [&str; 17] = [
         "$binary",
         "$code",

@@ -360,7 +360,13 @@ fn not_ejson() -> Error {
 }
 
 fn read_ejson(value: Json<'_>) -> Result<RawBson> {
-    value.into_stored_bson().map_err(|_| not_ejson())
+    let value = value.into_stored_bson().map_err(|_| not_ejson())?;
+    // Inside documents this may be what was stored. A whole answer that looks like a type and is none is malformed.
+    let is_malformed = value.as_document().and_then(|document| document.iter_elements().next()?.ok());
+    if is_malformed.is_some_and(|first| ejson::is_wrapper(first.key().as_str())) {
+        return Err(not_ejson());
+    }
+    Ok(value)
 }
 
 fn read_document(value: Json<'_>) -> Result<RawDocumentBuf> {
