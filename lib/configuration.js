@@ -29,10 +29,19 @@ const KNOWN_KEYS = new Set([
   "durability",
   "changeRetention",
   "dataSources",
+  "tokenAudience",
 ]);
 
 /** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set(["store", "definition", "maxDocuments", "durability", "changeRetention", "dataSources"]);
+const BACKEND_KEYS = new Set([
+  "store",
+  "definition",
+  "maxDocuments",
+  "durability",
+  "changeRetention",
+  "dataSources",
+  "tokenAudience",
+]);
 
 /** What the variables that name the store of a data source begin with. */
 const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
@@ -52,7 +61,13 @@ function checkTypes(config) {
   if (config.id === "") {
     throw new Error("Expected 'id' to be the id of an app, got an empty string");
   }
-  const optional = { timeout: "number", multiplexSessions: "boolean", baseFilePath: "string", fetch: "function" };
+  const optional = {
+    timeout: "number",
+    multiplexSessions: "boolean",
+    baseFilePath: "string",
+    fetch: "function",
+    tokenAudience: "boolean",
+  };
   for (const [name, type] of Object.entries(optional)) {
     if (config[name] !== undefined) {
       assert[type](config[name], name);
@@ -133,13 +148,25 @@ function storeAddress(store, name) {
     return store;
   }
   throw new Error(
-    `${name} must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got ${JSON.stringify(withoutPassword(store))}`,
+    `${name} must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got ${JSON.stringify(redact(store))}`,
   );
 }
 
-/** A store's address as it may be shown: without what somebody logs in with. */
+/** Options of a connection string whose values are secrets. */
+const SECRET_OPTIONS = /([?&;][^=&]*(?:password|secret|token|authmechanismproperties)[^=&]*=)[^&]*/gi;
+
+/** An address that is no file, as it may be shown: without what stands before an `@`, or could be a password without one. */
+function redact(address) {
+  const [, scheme, rest] = /^([a-z][a-z0-9+.-]*:\/{0,2})?(.*)$/is.exec(address);
+  const end = rest.lastIndexOf("@");
+  const isUnclear = end === -1 && /^[^/?]*:(?!\d{1,5}(?:[,/?]|$))/.test(rest);
+  const shown = end === -1 ? rest : `***${rest.slice(end)}`;
+  return `${scheme ?? ""}${isUnclear ? "***" : shown}`.replace(SECRET_OPTIONS, "$1***");
+}
+
+/** A store's address as it may be shown: a path as it is, and a connection string without what somebody logs in with. */
 function withoutPassword(store) {
-  return store.replace(/^([a-z+]+:\/\/)[^/]*@/, "$1***@");
+  return /^mongodb(\+srv)?:/i.test(store) ? redact(store) : store;
 }
 
 /** The stores of data sources that are not in the app's own: those of the option, and those of the environment. */
@@ -191,6 +218,7 @@ function embedded(config, ownFile, isStoreAlone) {
     store: store === undefined ? ownFile("sqlite") : storeAddress(store, "The store"),
     ...(isStoreAlone ? {} : dataSources(config)),
     maxDocuments: config.maxDocuments,
+    tokenAudience: config.tokenAudience,
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
     changeRetentionBytes: config.changeRetention?.bytes,

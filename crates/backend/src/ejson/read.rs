@@ -52,7 +52,7 @@ pub fn read(json: &[u8]) -> Result<Json<'_>> {
 }
 
 /// How deep brackets are nested.
-fn depth(json: &[u8]) -> usize {
+pub(super) fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
     for byte in json {
         match byte {
@@ -158,7 +158,7 @@ fn document(members: Vec<(Cow<'_, str>, Json<'_>)>) -> Option<RawDocumentBuf> {
 }
 
 /// Whether an object that begins with this key stands for a value of a type that JSON has not.
-fn is_wrapper(key: &str) -> bool {
+pub(super) fn is_wrapper(key: &str) -> bool {
     const WRAPPERS: [&str; 17] = [
         "$binary",
         "$code",
@@ -182,7 +182,7 @@ fn is_wrapper(key: &str) -> bool {
 }
 
 /// The value of a wrapper, which has exactly the members that belong to it.
-fn unwrap(members: Vec<(Cow<'_, str>, Json<'_>)>) -> Option<RawBson> {
+pub(super) fn unwrap(members: Vec<(Cow<'_, str>, Json<'_>)>) -> Option<RawBson> {
     match <[_; 2]>::try_from(members) {
         Ok([(first, one), (second, other)]) => match (&*first, &*second) {
             ("$code", "$scope") => with_scope(&one, other),
@@ -266,7 +266,7 @@ fn date(value: &Json<'_>) -> Option<DateTime> {
 }
 
 /// Text that is borrowed where it can be.
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

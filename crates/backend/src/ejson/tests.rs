@@ -119,3 +119,92 @@ fn what_is_not_extended_json_is_refused_and_not_shown() {
         assert_eq!(error.message, "the value is not valid Extended JSON", "{json}");
     }
 }
+
+/// What both ways of reading make of an object: the document, or what is wrong with it.
+fn read_both(json: &str) -> (Result<RawBson, String>, Result<RawBson, String>) {
+    let tree = read(json.as_bytes()).and_then(Json::into_bson).map_err(|error| error.message.into_owned());
+    let direct =
+        read_document(json.as_bytes(), 1000).map(RawBson::Document).map_err(|error| error.message.into_owned());
+    (tree, direct)
+}
+
+#[test]
+fn reading_directly_gives_the_same_as_reading_through_a_tree() {
+    for value in [
+        "null",
+        "true",
+        "5",
+        "-5",
+        "2147483648",
+        "18446744073709551615",
+        "1.5e3",
+        r#""a\u00e9\n""#,
+        "[]",
+        "{}",
+        r#"[1,[2,{"a":[]}],"x"]"#,
+        r#"{"a":{"b":{"c":1}},"d":2}"#,
+        r#"{"$set":{"a":1}}"#,
+        r#"{"$numberInt":"1"}"#,
+        r#"{"$numberLong":"5"}"#,
+        r#"{"$numberDouble":"-Infinity"}"#,
+        r#"{"$numberDecimal":"1.50"}"#,
+        r#"{"$oid":"63c1b2a1f0e1d2c3b4a59687"}"#,
+        r#"{"$date":{"$numberLong":"-1"}}"#,
+        r#"{"$date":"2020-01-01T00:00:00Z"}"#,
+        r#"{"$binary":{"base64":"AQI=","subType":"04"}}"#,
+        r#"{"$binary":"AQI=","$type":"0"}"#,
+        r#"{"$regularExpression":{"pattern":"a{,},:[","options":"i"}}"#,
+        r#"{"$timestamp":{"t":1,"i":2}}"#,
+        r#"{"$code":"f()"}"#,
+        r#"{"$code":"f()","$scope":{"x":{"$numberInt":"1"}}}"#,
+        r#"{"$scope":{},"$code":"f()"}"#,
+        r#"{"$dbPointer":{"$ref":"c","$id":{"$oid":"63c1b2a1f0e1d2c3b4a59687"}}}"#,
+        r#"{"$minKey":1}"#,
+        r#"{"$undefined":true}"#,
+        r#"{"$oid":"x"}"#,
+        r#"{"$numberInt":"1","a":1}"#,
+        r#"{"$code":"f","$scope":5}"#,
+        r#"{"$scope":{}}"#,
+        r#"{"nul\u0000":1}"#,
+        r#"{"$code":"f","$scope":{"$oid":"x"}}"#,
+        r#"{"$oid":"a","$oid":"b"}"#,
+        "[1,",
+        "x",
+        r#"{"a":1}}"#,
+        r#"{"a" 1}"#,
+    ] {
+        let (tree, direct) = read_both(&format!(r#"{{"v":{value}}}"#));
+        assert_eq!(tree, direct, "{value}");
+    }
+    let deep = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    let (tree, direct) = read_both(&deep(read::MAX_DEPTH + 1));
+    assert_eq!(tree, direct);
+    assert!(read_document(deep(read::MAX_DEPTH).as_bytes(), 10_000).is_ok());
+}
+
+#[test]
+fn reading_directly_is_bounded_and_refuses_names_that_are_there_twice() {
+    let message = |json: &str| read_document(json.as_bytes(), 1000).unwrap_err().message.into_owned();
+    for large in [
+        format!(r#"{{"a":[{}1]}}"#, "1,".repeat(200)),
+        format!(r#"{{"a":"{}"}}"#, "x".repeat(1000)),
+        format!(r#"{{"{}":1}}"#, "x".repeat(1000)),
+        format!(r#"{{"a":{{"$code":"","$scope":{{"a":[{}1]}}}}}}"#, "1,".repeat(200)),
+    ] {
+        assert_eq!(message(&large), "the JSON becomes more than 1000 bytes of BSON");
+    }
+    let many = format!(r#"{{"a":{{"$oid":[{}1]}}}}"#, "1,".repeat(200));
+    assert_eq!(message(&many), "the value is not valid Extended JSON");
+    for (json, path) in [
+        (r#"{"a":1,"b":2,"a":3}"#, "a"),
+        (r#"{"a":[0,{"b":{"c":1,"c":1}}]}"#, "a.1.b.c"),
+        (r#"{"a":{"$code":"","$scope":{"b":1,"b":1}}}"#, "a.b"),
+    ] {
+        assert_eq!(message(json), format!("the field '{path}' is there twice"));
+    }
+    let twenty: Vec<String> = (0..20).map(|n| format!(r#""f{}":1"#, n % 19)).collect();
+    assert_eq!(message(&format!("{{{}}}", twenty.join(","))), "the field 'f0' is there twice");
+    for other in ["[]", "1", r#"{"$oid":"63c1b2a1f0e1d2c3b4a59687"}"#] {
+        assert_eq!(message(other), "the body must be a JSON object");
+    }
+}
