@@ -159,6 +159,12 @@ declare namespace Realm {
      */
     changeRetention?: { seconds?: number; bytes?: number };
     /**
+     * True to name the app in the tokens as their audience (`aud`, the app's id), so that services that verify them can check it.
+     * Processes of versions that do not know `aud` refuse such tokens: set it when none of them share the store any more. Tokens
+     * without `aud` are always accepted, and tokens of another app never. @default false
+     */
+    tokenAudience?: boolean;
+    /**
      * The URL of a backend elsewhere, as `userkeep serve` offers it. Else `USERKEEP_BASE_URL`, unless `store` or `definition`
      * name a backend in this process. Certificates of `NODE_EXTRA_CA_CERTS` are trusted beside the system's.
      */
@@ -630,6 +636,7 @@ declare namespace Realm {
     | "maxTimeMS"
     | "maxWriteDocuments"
     | "store"
+    | "tokenAudience"
   > & {
     /** The app's id, if the definition does not have it. */
     id?: string;
@@ -796,7 +803,10 @@ declare namespace Realm {
     port?: number;
     /** The URL under which clients reach the server, as behind a proxy; the bound address if missing. */
     publicUrl?: string;
-    /** The largest body of a request, in bytes. @default 18874368 */
+    /**
+     * The largest body of a request, in bytes. Larger ones are refused with status 413. Bodies of `auth/…` are limited to 64 kB, or to
+     * 1 MB if they carry data of the application, and others over 64 kB need a valid access token. @default 18874368
+     */
     maxBodySize?: number;
     /** To speak TLS: the file of the certificate and of what signed it, in PEM. */
     tlsCert?: string;
@@ -809,7 +819,8 @@ declare namespace Realm {
     trustProxy?: string | string[];
     /**
      * The networks from which so many people make requests, as the application's own servers, that they are not held up
-     * together after failed log-ins and many new users. A single account still is.
+     * together after failed log-ins and many new users, and have no share of connections, bodies and answers. A single account still
+     * is held up after failed log-ins.
      */
     unlimited?: string | string[];
     /**

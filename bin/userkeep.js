@@ -21,8 +21,9 @@ const USAGE = `Usage: userkeep <command> [options]
       --tls-key FILE       and this key of it
       --trust-proxy CIDR   believe the X-Forwarded-For of a proxy in this network; may be repeated
       --unlimited CIDR     do not limit the clients of this network together, as the application's own servers
-      --max-body-size N    the largest body of a request, in bytes (18 MB)
+      --max-body-size N    the largest body of a request with a valid token, in bytes (18 MB)
       --client-timeout MS  how long a client may go without a sign of life (30000)
+      --token-audience     name the app in the tokens (aud), once no process of an earlier version shares the store (off)
       --metrics-port PORT  answer the operator's /healthz and /metrics on a port of their own
       --metrics-host HOST  and on this address (127.0.0.1)
       --log FORMAT         text or json (text)
@@ -44,6 +45,7 @@ const USAGE = `Usage: userkeep <command> [options]
 
 const text = { type: "string" };
 const list = { type: "string", multiple: true };
+const flag = { type: "boolean" };
 const BACKEND_OPTIONS = { definition: text, store: text, app: text };
 const SERVE_OPTIONS = {
   ...BACKEND_OPTIONS,
@@ -56,6 +58,7 @@ const SERVE_OPTIONS = {
   unlimited: list,
   "max-body-size": text,
   "client-timeout": text,
+  "token-audience": flag,
   "metrics-port": text,
   "metrics-host": text,
   log: text,
@@ -261,16 +264,24 @@ function init(args) {
 async function check(args) {
   const [directory = "userkeep"] = parse(args).positionals;
   const { bridge, native, result } = require("../lib/bridge.js");
+  const { ANY_ORIGIN } = require("../lib/serve.js");
+  const { escapeControls } = require("../lib/logger.js");
   let problems;
+  let allowsAnyOrigin = false;
   try {
     const opened = native.open(bridge, { appId: "check", definition: path.resolve(directory), operator: true });
     problems = opened.reported.map((problem) => `warning: ${problem}`);
+    allowsAnyOrigin = opened.allowsAnyOrigin;
     await result(native.close(bridge, opened.handle));
   } catch (error) {
     problems = error.message.split("\n").map((line, index) => (index === 0 ? line : `error: ${line.trim()}`));
   }
+  // Advice, and no problem: apps without web pages need no list.
+  if (allowsAnyOrigin) {
+    process.stdout.write(`warning: ${ANY_ORIGIN}\n`);
+  }
   for (const problem of problems) {
-    process.stdout.write(`${problem}\n`);
+    process.stdout.write(`${escapeControls(problem)}\n`);
   }
   if (problems.length > 0) {
     process.exitCode = 1;

@@ -140,7 +140,7 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used`);
   }
-  const { handle, origin, reported } = native.open(bridge, {
+  const { handle, origin, reported, allowsAnyOrigin } = native.open(bridge, {
     ...configuration,
     sessionFile: undefined,
     encryptionKey: undefined,
@@ -150,7 +150,8 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
     await result(native.close(bridge, handle));
     stopLogging();
   };
-  return { handle, id, origin, reported, log, store: withoutPassword(configuration.store || "memory"), close };
+  const store = withoutPassword(configuration.store || "memory");
+  return { handle, id, origin, reported, allowsAnyOrigin, log, store, close };
 }
 
 /** Opens a backend as its operator. */

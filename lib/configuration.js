@@ -32,6 +32,7 @@ const KNOWN_KEYS = new Set([
   "durability",
   "changeRetention",
   "dataSources",
+  "tokenAudience",
 ]);
 
 /** What is said of a backend in this process. */
@@ -45,6 +46,7 @@ const BACKEND_KEYS = new Set([
   "durability",
   "changeRetention",
   "dataSources",
+  "tokenAudience",
 ]);
 
 /** The options that limit what one operation of a user may cost, each a positive whole number. */
@@ -71,7 +73,13 @@ function checkTypes(config) {
   if (config.id === "") {
     throw new Error("Expected 'id' to be the id of an app, got an empty string");
   }
-  const optional = { timeout: "number", multiplexSessions: "boolean", baseFilePath: "string", fetch: "function" };
+  const optional = {
+    timeout: "number",
+    multiplexSessions: "boolean",
+    baseFilePath: "string",
+    fetch: "function",
+    tokenAudience: "boolean",
+  };
   for (const [name, type] of Object.entries(optional)) {
     if (config[name] !== undefined) {
       assert[type](config[name], name);
@@ -155,13 +163,25 @@ function storeAddress(store, name) {
     return store;
   }
   throw new Error(
-    `${name} must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got ${JSON.stringify(withoutPassword(store))}`,
+    `${name} must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got ${JSON.stringify(redact(store))}`,
   );
 }
 
-/** A store's address as it may be shown: without what somebody logs in with. */
+/** Options of a connection string whose values are secrets. */
+const SECRET_OPTIONS = /([?&;][^=&]*(?:password|secret|token|authmechanismproperties)[^=&]*=)[^&]*/gi;
+
+/** An address that is no file, as it may be shown: without what stands before an `@`, or could be a password without one. */
+function redact(address) {
+  const [, scheme, rest] = /^([a-z][a-z0-9+.-]*:\/{0,2})?(.*)$/is.exec(address);
+  const end = rest.lastIndexOf("@");
+  const isUnclear = end === -1 && /^[^/?]*:(?!\d{1,5}(?:[,/?]|$))/.test(rest);
+  const shown = end === -1 ? rest : `***${rest.slice(end)}`;
+  return `${scheme ?? ""}${isUnclear ? "***" : shown}`.replace(SECRET_OPTIONS, "$1***");
+}
+
+/** A store's address as it may be shown: a path as it is, and a connection string without what somebody logs in with. */
 function withoutPassword(store) {
-  return store.replace(/^([a-z+]+:\/\/)[^/]*@/, "$1***@");
+  return /^mongodb(\+srv)?:/i.test(store) ? redact(store) : store;
 }
 
 /** The stores of data sources that are not in the app's own: those of the option, and those of the environment. */
@@ -216,6 +236,7 @@ function embedded(config, ownFile, isStoreAlone) {
     maxAnswerBytes: config.maxAnswerBytes && Math.min(config.maxAnswerBytes, MAX_LIMIT),
     maxTime: config.maxTimeMS && Math.min(config.maxTimeMS, MAX_LIMIT),
     maxWriteDocuments: config.maxWriteDocuments && Math.min(config.maxWriteDocuments, MAX_LIMIT),
+    tokenAudience: config.tokenAudience,
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
     changeRetentionBytes: config.changeRetention?.bytes,

@@ -5,12 +5,33 @@ const { assert, TypeAssertionError } = require("./assert.js");
 /** The levels, the quietest first. */
 const LEVELS = ["off", "error", "warn", "info", "debug"];
 
+/** What a terminal or a reader of lines would act on: C0, DEL, C1, and the line ends of Unicode. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Text without control characters, which stand in it as in JSON. */
+function escapeControls(text) {
+  return text.replace(
+    CONTROLS,
+    (character) => ESCAPES[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 /** A field as it stands in a line of text. */
-const field = (value) => (typeof value === "string" && /[\s"]/.test(value) ? JSON.stringify(value) : value);
+function field(value) {
+  if (typeof value !== "string") {
+    return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+  }
+  return /[\s"=]/.test(value) ? JSON.stringify(value) : value;
+}
 
 /** What was logged as one line of text. */
 function toText({ message, ...fields }) {
-  return [message, ...Object.entries(fields).map(([name, value]) => `${name}=${field(value)}`)].join(" ");
+  return escapeControls(
+    [message, ...Object.entries(fields).map(([name, value]) => `${name}=${field(value)}`)].join(" "),
+  );
 }
 
 /** A logger that writes lines to standard error, as text or as JSON, up to a level. */
@@ -18,7 +39,7 @@ function toStandardError({ level = "info", format = "text" } = {}) {
   const write = (lineLevel, text, record) => {
     const line =
       format === "json"
-        ? JSON.stringify({ time: new Date().toISOString(), level: lineLevel, ...record })
+        ? escapeControls(JSON.stringify({ time: new Date().toISOString(), level: lineLevel, ...record }))
         : `userkeep ${lineLevel}: ${text}`;
     process.stderr.write(`${line}\n`);
   };
@@ -58,4 +79,4 @@ function makeLogger(logger = toStandardError()) {
   return Object.assign(log, { level });
 }
 
-module.exports = { LEVELS, makeLogger, toStandardError };
+module.exports = { LEVELS, escapeControls, makeLogger, toStandardError };

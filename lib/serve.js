@@ -7,6 +7,10 @@ const { bridge, native, result } = require("./bridge.js");
 const MAX_PORT = 65535;
 const MAX_UINT32 = 2 ** 32 - 1;
 
+/** What there is to say about a definition without `allowed_request_origins`. */
+const ANY_ORIGIN =
+  "the definition has no allowed_request_origins, so pages of any origin may make requests: list those of the app in root_config.json";
+
 function checkPort(port, name) {
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
     throw new TypeAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
@@ -71,11 +75,14 @@ async function serve(options) {
   if (app !== undefined) {
     backend.id = assert.string(app, "app");
   }
-  const { handle, id, origin, reported, log, store, close: release } = openNative(backend, "app");
+  const { handle, id, origin, reported, allowsAnyOrigin, log, store, close: release } = openNative(backend, "app");
   try {
     const { url, metricsUrl } = await result(native.listen(bridge, handle, listen));
     for (const problem of reported) {
       log("warn", problem);
+    }
+    if (allowsAnyOrigin) {
+      log("warn", ANY_ORIGIN);
     }
     log("info", `serving app '${id}', ${origin}, on the store ${store}, at ${url}`);
     if (metricsUrl) {
@@ -94,4 +101,4 @@ async function serve(options) {
   }
 }
 
-module.exports = { serve };
+module.exports = { ANY_ORIGIN, serve };

@@ -58,6 +58,8 @@ pub struct Configuration {
     /// How long change events are kept: so many seconds, and so many bytes of them.
     pub change_retention_seconds: Option<f64>,
     pub change_retention_bytes: Option<f64>,
+    /// True if tokens are to name the app as their audience.
+    pub token_audience: Option<bool>,
     /// For the operator: a handle without users.
     pub operator: bool,
 }
@@ -69,6 +71,8 @@ pub struct OpenedApp {
     pub origin: String,
     pub definition_app_id: Option<String>,
     pub reported: Vec<String>,
+    /// True if the definition lists no origins, so that pages of any may make requests over HTTP.
+    pub allows_any_origin: bool,
 }
 
 /// Opens an app.
@@ -85,6 +89,8 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
     let (origin, definition_app_id) = embedded.as_ref().map(|embedded| embedded.definition()).unwrap_or_default();
     let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
     let reported = embedded.iter().flat_map(|embedded| embedded.reported()).map(ToString::to_string).collect();
+    let allows_any_origin =
+        embedded.as_ref().is_some_and(|embedded| embedded.backend().definition().allowed_request_origins.is_empty());
     let app = if configuration.operator {
         None
     } else {
@@ -95,7 +101,7 @@ pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Re
         Some(settings.and_then(App::open).map_err(|error| thrown(&error))?)
     };
     let handle = bridge.add(Opened::new(connection, embedded, app));
-    Ok(OpenedApp { handle, origin, definition_app_id, reported })
+    Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin })
 }
 
 fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
@@ -116,6 +122,7 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
             named: addresses(&configuration.data_sources),
             variables: addresses(&configuration.data_source_variables),
         },
+        token_audience: configuration.token_audience == Some(true),
     };
     Embedded::open(&configuration.app_id, definition.as_deref(), &address, &options)
 }

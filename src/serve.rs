@@ -6,7 +6,7 @@ use bson::{RawBson, raw::cstr, rawdoc};
 use client::Error;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
-use server::{IpNet, Options, Server, Tls};
+use server::{IpNet, Limits, Options, Server, Tls};
 
 use crate::{
     bridge::{Bridge, Started},
@@ -47,6 +47,7 @@ impl ServerConfiguration {
             unlimited: networks(&self.unlimited)?,
             patience: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
             metrics: self.metrics_port.map(|port| (metrics_host, port)),
+            limits: Limits::default(),
         })
     }
 }

@@ -13,6 +13,7 @@ pub(crate) use passwords::Passwords;
 pub(crate) use sessions::{Caller, Claim, Sessions};
 pub use throttle::Origin;
 pub(crate) use throttle::Throttle;
+pub(crate) use tokens::Tokens;
 pub(crate) use users::Users;
 
 /// Bytes in hexadecimal digits.

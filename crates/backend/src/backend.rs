@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
-    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Users},
+    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Tokens, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
     definition::{CustomUserData, Definition, Service},
     limits::OperationLimits,
@@ -51,6 +51,8 @@ pub struct Options {
     pub change_retention: Retention,
     /// Where the documents of data sources are that are not in the app's own store.
     pub data_sources: DataSources,
+    /// True if tokens are to name the app as their audience (`aud`). Processes of versions before it accept no such tokens.
+    pub token_audience: bool,
 }
 
 impl std::fmt::Debug for Backend {
@@ -84,7 +86,12 @@ impl Backend {
             users: Users::new(Arc::clone(&store), &database, environment.clone()),
             passwords: Passwords::shared(),
             throttle: Throttle::new(environment.clone(), &store, &database),
-            sessions: Sessions::new(Arc::clone(&store), &database, app_id, Arc::clone(&keys), environment.clone()),
+            sessions: Sessions::new(
+                Arc::clone(&store),
+                &database,
+                Tokens::new(Arc::clone(&keys), app_id, options.token_audience),
+                environment.clone(),
+            ),
             custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
             collections: Collections::new(options.limits),
             definition,
@@ -182,6 +189,15 @@ impl Backend {
     /// Lets go of the stores.
     pub async fn close(&self) {
         self.stores.close().await;
+    }
+
+    /// Checks the signature, the kind and the time of an access token, without reading its session; returns the user's id. For what must
+    /// be known before a request is read as a whole.
+    ///
+    /// # Errors
+    /// If the token is not valid.
+    pub async fn check_access_token(&self, access_token: &Secret) -> Result<String> {
+        self.sessions.claim_of_access_token(access_token).await.map(|claim| claim.user_id().to_hex())
     }
 
     /// Answers a request that comes over a network: who fails too often has to wait.

@@ -9,6 +9,8 @@ use axum::{
 use backend::ErrorCode;
 use serde::Serialize;
 
+use crate::pieces::Pieces;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The type of a stream of events.
@@ -18,6 +20,8 @@ pub(crate) const EVENTS: &str = "text/event-stream";
 #[derive(Debug)]
 pub(crate) enum Answer {
     Json(StatusCode, Vec<u8>),
+    /// JSON that is sent in pieces, each of which is released when the client has read it.
+    Large(Pieces),
     Nothing,
     /// Server-sent events, for as long as they come.
     Events(Body),
@@ -96,6 +100,11 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let (status, body, retry_after) = match self {
             Self::Json(status, body) => (status, body, None),
+            Self::Large(pieces) => {
+                let mut response = Response::new(Body::new(pieces));
+                response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+                return response;
+            }
             Self::Nothing => return StatusCode::NO_CONTENT.into_response(),
             Self::Events(body) => {
                 let headers = [

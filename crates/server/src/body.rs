@@ -3,24 +3,28 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    extract::Request,
     http::{
         HeaderMap, StatusCode,
         header::{AUTHORIZATION, CONTENT_LENGTH},
     },
 };
 use backend::{
-    ErrorCode, Secret,
+    ErrorCode, Origin, Secret,
     ejson::{self, Json},
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::Answer;
-
-/// How slow a body may come, in bytes a second: who is slower only keeps a connection busy.
-const SLOWEST: usize = 16 * 1024;
+use crate::{
+    answer::Answer,
+    budget::Permit,
+    connections::Connection,
+    limits::{LONGEST_BODY, SLOWEST, SMALL_BODY},
+    observe::Peer,
+    routes::Site,
+};
 
 /// The token of the `Authorization` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
@@ -34,40 +38,113 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
     })
 }
 
-/// Reads a body. `patience` is how long it may take, beside what its size allows for.
-pub(crate) async fn read(
-    headers: &HeaderMap,
-    body: Body,
-    largest: usize,
-    patience: Duration,
-) -> Result<Vec<u8>, Answer> {
-    let said = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if said.is_some_and(|length| length > largest) {
-        return Err(too_large(largest));
-    }
-    collect(body, said.unwrap_or(0), largest, patience).await
+/// A body that has arrived, and its part of the budget.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Vec<u8>,
+    /// To be kept until the request has been handled; none for small bodies.
+    pub(crate) permit: Option<Permit>,
 }
 
-async fn collect(mut body: Body, expected: usize, largest: usize, patience: Duration) -> Result<Vec<u8>, Answer> {
-    let begun = Instant::now();
-    let mut bytes = Vec::with_capacity(expected.min(64 * 1024));
-    loop {
-        let deadline = begun + patience + Duration::from_secs((bytes.len() / SLOWEST) as u64);
-        let frame = match timeout_at(deadline, body.frame()).await {
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => return Err(Answer::bad_request("the body did not arrive whole")),
-            Err(_) => {
-                let message = "the body took too long to arrive";
-                return Err(Answer::error(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message));
-            }
-        };
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > largest {
-                return Err(too_large(largest));
-            }
-            bytes.extend_from_slice(data);
+/// The body of a request, and what it may be.
+pub(crate) struct Incoming<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) origin: &'a Origin,
+    /// Largest size in bytes.
+    pub(crate) largest: usize,
+    /// The token that must be valid before a large body is read; none on routes that have no tokens.
+    pub(crate) token: Option<&'a Secret>,
+}
+
+impl Incoming<'_> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// With 413 for one that is too large, 408 for one that is too slow, 401 for a large one without a valid token, and 429 or 503 for
+    /// one that does not fit into the budget.
+    pub(crate) async fn read(&self, request: Request) -> Result<Received, Answer> {
+        let (parts, mut body) = request.into_parts();
+        let declared = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > self.largest) {
+            return Err(too_large(self.largest));
         }
+        let connection = parts.extensions.get::<Peer>().and_then(|peer| peer.connection.as_ref());
+        let mut received = Received { bytes: Vec::with_capacity(declared.unwrap_or(0).min(SMALL_BODY)), permit: None };
+        if declared.is_some_and(|length| length > SMALL_BODY) {
+            received.permit = Some(self.permit().await?);
+        }
+        let patience = self.site.patience;
+        let latest = Instant::now() + Duration::from_secs(LONGEST_BODY);
+        let mut deadline = Instant::now() + patience;
+        loop {
+            let frame = {
+                let _waiting = connection.map(Connection::wait);
+                timeout_at(deadline.min(latest), body.frame()).await
+            };
+            let frame = match frame {
+                Ok(None) => return Ok(received),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return Err(Answer::bad_request("the body did not arrive whole")),
+                Err(_) => {
+                    let message = "the body took too long to arrive";
+                    return Err(Answer::error(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message));
+                }
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            self.make_room(&mut received, data.len(), declared).await?;
+            received.bytes.extend_from_slice(data);
+            // What came faster than it had to earns no more than a pause.
+            let earned = Duration::from_secs_f64(data.len() as f64 / SLOWEST as f64);
+            deadline = (deadline + earned).min(Instant::now() + patience);
+        }
+    }
+
+    /// Makes room for more bytes, which are counted once the body is not a small one any more.
+    async fn make_room(&self, received: &mut Received, more: usize, declared: Option<usize>) -> Result<(), Answer> {
+        let needed = received.bytes.len() + more;
+        if needed > self.largest {
+            return Err(too_large(self.largest));
+        }
+        if needed <= SMALL_BODY {
+            return Ok(());
+        }
+        let permit = match &mut received.permit {
+            Some(permit) => permit,
+            none => none.insert(self.permit().await?),
+        };
+        if needed > received.bytes.capacity() {
+            let wanted = (2 * received.bytes.capacity()).min(declared.unwrap_or(self.largest)).max(needed);
+            permit.resize(wanted)?;
+            received.bytes.reserve_exact(wanted - received.bytes.len());
+        }
+        Ok(())
+    }
+
+    async fn permit(&self) -> Result<Permit, Answer> {
+        let mut permit = self.site.bodies.permit(self.origin);
+        if let Some(token) = self.token {
+            permit.assign(&self.site.backend.check_access_token(token).await?)?;
+        }
+        Ok(permit)
+    }
+}
+
+impl Received {
+    /// Makes something of the body: of a large one on another thread, where the body is dropped too.
+    ///
+    /// # Errors
+    /// Those of `parse`.
+    pub(crate) async fn parse<T: Send + 'static>(
+        self,
+        site: &Site,
+        parse: impl FnOnce(&[u8]) -> Result<T, Answer> + Send + 'static,
+    ) -> Result<(T, Option<Permit>), Answer> {
+        let Self { bytes, permit } = self;
+        if bytes.len() <= SMALL_BODY {
+            return Ok((parse(&bytes)?, permit));
+        }
+        let parsed = site.workers.run(move || parse(&bytes)).await??;
+        Ok((parsed, permit))
     }
 }
 

@@ -13,15 +13,22 @@ use futures_util::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::{answer::error_body, listen::ended, streams::Held};
+use crate::{
+    answer::{Answer, error_body},
+    budget::Permit,
+    limits::SMALL_ANSWER,
+    listen::ended,
+    streams::Held,
+};
 
 /// How often something is said, so that both ends and what is between them see that the other is still there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The body of an answer: what a watcher is told, until it fails, the client goes away or the server ends. Nothing is asked of the
 /// watcher before the client has taken what it was told.
-pub(crate) fn body(watcher: Watcher, held: Held, ending: watch::Receiver<bool>) -> Body {
-    let first = Some(State { watcher, ending, is_new: true, _held: held });
+/// Events that are too large for the budget of answers end the stream with an error.
+pub(crate) fn body(watcher: Watcher, held: Held, permit: Permit, ending: watch::Receiver<bool>) -> Body {
+    let first = Some(State { watcher, ending, is_new: true, permit, _held: held });
     Body::from_stream(stream::unfold(first, |state| async {
         let mut state = state?;
         let mut text = Vec::new();
@@ -39,22 +46,30 @@ pub(crate) fn body(watcher: Watcher, held: Held, ending: watch::Receiver<bool>) 
         };
         match next {
             Ok(Ok(events)) => events.iter().for_each(|event| write_document(&mut text, event)),
-            Ok(Err(error)) => {
-                text.extend_from_slice(b"event: error\n");
-                write_data(&mut text, &error_body(&error));
-                return Some((Ok(text.into()), None));
-            }
+            Ok(Err(error)) => return Some((Ok(failure(&error)), None)),
             // Others pass over events of this name, which is all that is said then.
             Err(_) => write_position(&mut text, &state.watcher),
         }
+        let counted = if text.len() > SMALL_ANSWER { text.len() } else { 0 };
+        if let Err(Answer::Error { error, .. }) = state.permit.resize(counted) {
+            return Some((Ok(failure(&error)), None));
+        }
         Some((Ok(text.into()), Some(state)))
     }))
+}
+
+fn failure(error: &backend::Error) -> Bytes {
+    let mut text = b"event: error\n".to_vec();
+    write_data(&mut text, &error_body(error));
+    text.into()
 }
 
 struct State {
     watcher: Watcher,
     ending: watch::Receiver<bool>,
     is_new: bool,
+    /// For what has been written and not been read yet.
+    permit: Permit,
     _held: Held,
 }
 

@@ -3,17 +3,24 @@
 
 mod answer;
 mod body;
+mod budget;
+mod connections;
 mod cors;
 mod events;
+mod limits;
 mod listen;
 mod metrics;
 mod observe;
 mod origin;
+mod pieces;
 mod routes;
+mod security;
 mod streams;
 mod threads;
 mod tls;
+mod workers;
 
 pub use ipnet::IpNet;
+pub use limits::Limits;
 pub use listen::{ListenError, Options, Server};
 pub use tls::Tls;

@@ -1,6 +1,7 @@
 //! Listening, and ending without losing what is under way.
 
 use std::{
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
     sync::Arc,
@@ -10,31 +11,38 @@ use std::{
 use axum::{
     Router,
     http::{HeaderValue, header::CONTENT_TYPE},
-    response::IntoResponse,
+    middleware::map_response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use backend::Backend;
 use ipnet::IpNet;
 use tokio::{
-    net::TcpListener,
-    sync::{Mutex, Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, watch},
     task::JoinHandle,
 };
 
 use crate::{
+    budget::Budget,
+    connections::{Connections, OpenConnection, Refused},
+    limits::Limits,
     metrics::Metrics,
     origin::Proxies,
     routes::{self, Site},
+    security,
     streams::Streams,
     threads::{Door, Threads},
     tls::Tls,
+    workers::Workers,
 };
 
 /// How long a client may keep a connection without a sign of life, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many connections are held at once; further ones wait to be accepted.
-pub(crate) const CONNECTIONS: usize = 10_000;
+/// What a connection is answered for which there is no room.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// How long to wait where the system has no more sockets to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -64,6 +72,8 @@ pub struct Options {
     pub patience: Option<Duration>,
     /// The host and the port for the operator: `/healthz` and `/metrics`.
     pub metrics: Option<(String, u16)>,
+    /// The limits of what clients may make the server hold.
+    pub limits: Limits,
 }
 
 /// Why a server does not listen.
@@ -111,6 +121,7 @@ impl Server {
         };
         let url = options.public_url.unwrap_or_else(|| url_of(if tls.is_some() { "https" } else { "http" }, bound));
         let url = url.trim_end_matches('/').to_owned();
+        let limits = options.limits;
         let metrics = Metrics::new(Arc::clone(&backend));
         let (end, ending) = watch::channel(false);
         let site = Arc::new(Site {
@@ -121,7 +132,11 @@ impl Server {
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
             ending: ending.clone(),
-            streams: Streams::new(metrics.streams.clone()),
+            streams: Streams::new(limits.connections, metrics.streams.clone()),
+            bodies: Budget::new("bodies", limits.bodies),
+            answers: Budget::new("answers that wait to be read", limits.answers),
+            workers: Workers::new(),
+            speaks_tls: tls.is_some(),
         });
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));
@@ -129,11 +144,12 @@ impl Server {
         if let Some((listener, _)) = operators {
             let router = operators_router(Arc::clone(&site));
             let door = Door { router, tls: None, metrics: metrics.clone(), patience: site.patience };
-            serving.push(tokio::spawn(accept(listener, door, Arc::clone(&threads), ending.clone())));
+            let entrance = Entrance::new(limits, &site.proxies);
+            serving.push(tokio::spawn(accept(listener, door, entrance, Arc::clone(&threads), ending.clone())));
         }
-        let patience = site.patience;
+        let (patience, entrance) = (site.patience, Entrance::new(limits, &site.proxies));
         let door = Door { router: routes::router(site), tls, metrics, patience };
-        serving.push(tokio::spawn(accept(listener, door, Arc::clone(&threads), ending)));
+        serving.push(tokio::spawn(accept(listener, door, entrance, Arc::clone(&threads), ending)));
         Ok(Self { url, metrics_url, end, serving: Mutex::new(serving), threads })
     }
 
@@ -184,27 +200,70 @@ fn operators_router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/healthz", get(routes::health))
         .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], metrics.text()).into_response()))
+        .layer(map_response(async |mut response: Response| {
+            security::protect(response.headers_mut(), true, false);
+            response
+        }))
         .with_state(site)
 }
 
+/// Decides which connections a listener takes.
+struct Entrance {
+    connections: Connections,
+    proxies: Proxies,
+}
+
+impl Entrance {
+    fn new(limits: Limits, proxies: &Proxies) -> Self {
+        Self { connections: Connections::new(limits), proxies: proxies.clone() }
+    }
+
+    /// Registers a connection; one for which there is no room is closed.
+    fn admit(&self, stream: TcpStream, peer: IpAddr, speaks_tls: bool) -> Option<(TcpStream, OpenConnection)> {
+        match self.connections.admit(peer, !self.proxies.exempts(peer)) {
+            Ok(open) => return Some((stream, open)),
+            Err(Refused::Share { is_first: true }) => tracing::warn!(
+                client = %peer,
+                "a client has as many connections open as one may have; further ones are closed at once"
+            ),
+            Err(Refused::Share { is_first: false }) => {}
+            Err(Refused::Full) if speaks_tls => {}
+            Err(Refused::Full) => {
+                // Its buffer is empty, and so takes it at once.
+                if let Ok(mut stream) = stream.into_std() {
+                    let _ = stream.write_all(NO_ROOM);
+                }
+            }
+        }
+        None
+    }
+}
+
 /// Takes connections until the server is to end.
-async fn accept(listener: TcpListener, door: Door, threads: Arc<Threads>, ending: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    door: Door,
+    entrance: Entrance,
+    threads: Arc<Threads>,
+    ending: watch::Receiver<bool>,
+) {
     let mut ended = pin!(ended(ending));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let door = Arc::new(door);
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut ended => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => threads.take(stream, address.ip(), place.ok(), &door),
+            Ok((stream, address)) => {
+                if let Some((stream, open)) = entrance.admit(stream, address.ip(), door.tls.is_some()) {
+                    threads.take(stream, address.ip(), open, &door);
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
+                // The system may have no more sockets to give.
+                entrance.connections.close_longest_waiting();
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }

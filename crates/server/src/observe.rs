@@ -7,25 +7,34 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use tracing::Instrument;
 
-use crate::{answer::in_our_form, cors, routes::Site};
+use crate::{answer::in_our_form, connections::Connection, cors, routes::Site, security};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a proxy, in characters.
 const LONGEST_ID: usize = 64;
 
-/// The address of the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// None for a router that is asked without a connection.
+    pub(crate) connection: Option<Arc<Connection>>,
+}
 
 /// Runs a request under an id, counts it, and notes what it came to.
 pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
     // A connection always has one; a router that is asked without is nobody's.
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let (peer, connection) = match request.extensions().get::<Peer>() {
+        Some(Peer { address, connection }) => (*address, connection.clone()),
+        None => (IpAddr::from([0, 0, 0, 0]), None),
+    };
+    let _working = connection.as_ref().map(Connection::work);
+    let is_private = security::is_private(request.uri().path());
     let origin = site.proxies.origin(peer, request.headers());
     request.extensions_mut().insert(origin);
     let from_proxy = site.proxies.trusts(peer).then(|| request.headers().get(REQUEST_ID).cloned()).flatten();
@@ -38,7 +47,10 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     let running = site.metrics.begin();
     let begun = Instant::now();
     let mut response = async {
-        let response = in_our_form(cors::check(&site, request, next).await);
+        let response = match security::check(&request) {
+            Ok(()) => in_our_form(cors::check(&site, request, next).await),
+            Err(refusal) => refusal.into_response(),
+        };
         let (status, client) = (response.status().as_u16(), origin.address);
         let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         match status {
@@ -51,6 +63,7 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     .await;
     running.end(&method, route, response.status(), begun.elapsed());
     response.headers_mut().insert(REQUEST_ID, id);
+    security::protect(response.headers_mut(), is_private, site.speaks_tls);
     response
 }
 

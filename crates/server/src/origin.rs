@@ -31,11 +31,18 @@ impl Proxies {
         Origin { address, is_shared: is_among(&self.unlimited, address) }
     }
 
-    /// Each proxy appends the address that it was asked from: the last one that none of ours has written is the client's.
+    /// True if a peer has no share of the connections: many clients are behind it, or the operator has exempted it.
+    pub(crate) fn exempts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        is_among(&self.trusted, peer) || is_among(&self.unlimited, peer)
+    }
+
+    /// Each proxy appends the address that it was asked from: the last one that none of ours has written is the client's. Read as
+    /// bytes, from the right: what the client wrote before it, of whatever bytes, hides nothing.
     fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut address = peer;
-        let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-        let mut hops = values.iter().rev().flat_map(|value| value.split(',').rev());
+        let mut hops =
+            headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
         while is_among(&self.trusted, address) {
             let Some(hop) = hops.next().and_then(parse) else { break };
             address = hop;
@@ -45,8 +52,8 @@ impl Proxies {
 }
 
 /// An address as proxies write it: some add a port.
-fn parse(hop: &str) -> Option<IpAddr> {
-    let hop = hop.trim();
+fn parse(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
     let address = hop.parse().or_else(|_| hop.parse().map(|socket: std::net::SocketAddr| socket.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
@@ -54,12 +61,14 @@ fn parse(hop: &str) -> Option<IpAddr> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn address(proxies: &Proxies, peer: &str, forwarded: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append(FORWARDED_FOR, value.parse().unwrap());
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         proxies.origin(peer.parse().unwrap(), &headers).address.to_string()
     }
@@ -77,6 +86,9 @@ mod tests {
         assert_eq!(address(&proxies, "::1", &["9.9.9.9, 198.51.100.1", "10.1.1.1"]), "198.51.100.1");
         assert_eq!(address(&proxies, "10.0.0.1", &["9.9.9.9, 198.51.100.1:4711"]), "198.51.100.1");
         assert_eq!(address(&proxies, "10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
+        assert_eq!(address(&proxies, "10.0.0.1", &["é, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(address(&proxies, "10.0.0.1", &["\u{80}", "198.51.100.1, 10.1.1.1"]), "198.51.100.1");
+        assert_eq!(address(&proxies, "10.0.0.1", &["198.51.100.1, é"]), "10.0.0.1", "what a proxy wrote itself");
         for useless in [&[][..], &["unknown"], &["198.51.100.1, "]] {
             assert_eq!(address(&proxies, "10.0.0.1", useless), "10.0.0.1");
         }

@@ -23,12 +23,17 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, EVENTS},
-    body::{self, bearer, document, object, text},
+    body::{Incoming, Received, bearer, document, object, text},
+    budget::Budget,
+    connections::Connection,
     events,
+    limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_BODY},
     metrics::Metrics,
-    observe,
+    observe::{self, Peer},
     origin::Proxies,
+    pieces::{self, Reader},
     streams::Streams,
+    workers::Workers,
 };
 
 /// Asks for the custom data beside the token, of any size; a token alone carries what fits into it.
@@ -46,6 +51,12 @@ pub(crate) struct Site {
     /// Becomes true when the server is to end.
     pub(crate) ending: tokio::sync::watch::Receiver<bool>,
     pub(crate) streams: Streams,
+    /// The bytes of large bodies, and of large answers that wait to be read.
+    pub(crate) bodies: Arc<Budget>,
+    pub(crate) answers: Arc<Budget>,
+    pub(crate) workers: Workers,
+    /// True if clients reach the server itself over TLS.
+    pub(crate) speaks_tls: bool,
 }
 
 /// What is asked of `local-userpass` but a log-in, by the ends of the routes.
@@ -93,9 +104,9 @@ impl Site {
         Err(Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, message))
     }
 
-    async fn read(&self, request: HttpRequest) -> Result<Vec<u8>, Answer> {
-        let (parts, body) = request.into_parts();
-        body::read(&parts.headers, body, self.max_body, self.patience).await
+    /// Reads a body of up to `largest` bytes on a route without tokens.
+    async fn read(&self, request: HttpRequest, origin: &Origin, largest: usize) -> Result<Received, Answer> {
+        Incoming { site: self, origin, largest: largest.min(self.max_body), token: None }.read(request).await
     }
 
     async fn handle(&self, request: Request, origin: Origin) -> Result<Response, Answer> {
@@ -176,8 +187,10 @@ async fn log_in(
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let bytes = site.read(request).await?;
-    let body = object(&bytes)?;
+    // Those carry what the application makes of them.
+    let largest =
+        if matches!(provider.as_str(), "custom-function" | "custom-token") { PAYLOAD_BODY } else { SMALL_BODY };
+    let received = site.read(request, &origin, largest).await?;
     // Never a 401, which makes realm-web refresh and ask again for ever.
     if query.link.is_some_and(|link| link == "true") {
         let access_token = bearer(&headers).map_err(|_| Answer::bad_request("linking needs a logged-in user"))?;
@@ -186,18 +199,8 @@ async fn log_in(
             _ => Err(Answer::unexpected()),
         };
     }
-    let credentials = match provider.as_str() {
-        "anon-user" => Credentials::Anonymous,
-        "local-userpass" => {
-            Credentials::EmailPassword { email: text(&body, "username")?, password: text(&body, "password")?.into() }
-        }
-        other => Credentials::Other(other.to_owned()),
-    };
-    let device =
-        body.get("options").and_then(|options| options.get("device")).and_then(|device| device.get("deviceId"));
-    // A plain string, or an ObjectId in Extended JSON.
-    let device_id = device.and_then(|id| id.get("$oid").unwrap_or(id).as_str()).map(str::to_owned);
-    let log_in = Request::LogIn(LogIn { credentials, device_id });
+    let (log_in, _permit) = received.parse(&site, move |bytes| credentials(&provider, bytes)).await?;
+    let log_in = Request::LogIn(log_in);
     let Response::Session(session) = site.handle(log_in, origin).await? else { return Err(Answer::unexpected()) };
     let Session { access, refresh_token, user_id, device_id } = &session;
     Ok(Answer::json(&Tokens {
@@ -208,19 +211,45 @@ async fn log_in(
     }))
 }
 
+/// A log-in as it is sent.
+fn credentials(provider: &str, bytes: &[u8]) -> Result<LogIn, Answer> {
+    let body = object(bytes)?;
+    let credentials = match provider {
+        "anon-user" => Credentials::Anonymous,
+        "local-userpass" => {
+            Credentials::EmailPassword { email: text(&body, "username")?, password: text(&body, "password")?.into() }
+        }
+        other => Credentials::Other(other.to_owned()),
+    };
+    let device =
+        body.get("options").and_then(|options| options.get("device")).and_then(|device| device.get("deviceId"));
+    // A plain string, or an ObjectId in Extended JSON.
+    let device_id = device.and_then(|id| id.get("$oid").unwrap_or(id).as_str()).map(str::to_owned);
+    Ok(LogIn { credentials, device_id })
+}
+
 /// The requests of `local-userpass` but a log-in. Whoever is logged in has nothing to do with them.
 async fn email_password(
     State(site): Shared,
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
-    action: &str,
+    action: &'static str,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let bytes = site.read(request).await?;
-    let body = object(&bytes)?;
+    let largest = if action == "reset/call" { PAYLOAD_BODY } else { SMALL_BODY };
+    let received = site.read(request, &origin, largest).await?;
+    let (request, _permit) = received.parse(&site, move |bytes| email_password_request(action, bytes)).await?;
+    let created = matches!(request, EmailPasswordRequest::Register { .. });
+    site.handle(Request::EmailPassword(request), origin).await?;
+    Ok(if created { Answer::created(&json!({})) } else { Answer::Nothing })
+}
+
+/// A request of `local-userpass` as it is sent.
+fn email_password_request(action: &str, bytes: &[u8]) -> Result<EmailPasswordRequest, Answer> {
+    let body = object(bytes)?;
     let email = || text(&body, "email");
-    let request = match action {
+    Ok(match action {
         "register" => {
             EmailPasswordRequest::Register { email: email()?, password: Secret::from(text(&body, "password")?) }
         }
@@ -230,10 +259,7 @@ async fn email_password(
         "reset" => EmailPasswordRequest::Reset,
         "reset/send" => EmailPasswordRequest::SendReset { email: email()? },
         _ => EmailPasswordRequest::CallResetFunction { email: email()? },
-    };
-    let created = matches!(request, EmailPasswordRequest::Register { .. });
-    site.handle(Request::EmailPassword(request), origin).await?;
-    Ok(if created { Answer::created(&json!({})) } else { Answer::Nothing })
+    })
 }
 
 async fn profile(
@@ -307,16 +333,24 @@ async fn call_function(
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
-    let access_token = bearer(&headers)?;
-    let bytes = site.read(request).await?;
-    let call = function_call(&bytes, access_token)?;
+    let token = bearer(&headers)?;
+    let connection = request.extensions().get::<Peer>().and_then(|peer| peer.connection.clone());
+    let incoming = Incoming { site: &site, origin: &origin, largest: site.max_body, token: Some(&token) };
+    let received = incoming.read(request).await?;
+    let access_token = token.clone();
+    let (call, mut permit) = received.parse(&site, move |bytes| function_call(bytes, access_token)).await?;
+    // The body is gone now, and what it has become is held until the call has been made.
+    if let Some(permit) = &mut permit {
+        permit.resize(call.arguments.as_bytes().len())?;
+    }
     // Our own client asks so for a stream: what it asks may be long, and is not for the logs of those in between.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
-        return stream(&site, &origin, call).await;
+        return stream(&site, &origin, connection.as_ref(), call).await;
     }
     let call = Request::CallFunction(call);
     let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
-    Ok(Answer::json(&Canonical(value.as_raw_bson_ref())))
+    drop(permit);
+    pieces::answer(&site, value, Reader { origin: &origin, token: &token, connection }).await
 }
 
 /// The query of a call whose answer is a stream of events.
@@ -331,6 +365,7 @@ async fn watch(
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     Query(query): Query<WatchQuery>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     site.check_app(&app)?;
@@ -342,14 +377,21 @@ async fn watch(
     // What forms make of a plus sign.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
-    stream(&site, &origin, function_call(&request, access_token)?).await
+    stream(&site, &origin, peer.connection.as_ref(), function_call(&request, access_token)?).await
 }
 
 /// Begins to answer with events.
-async fn stream(site: &Site, origin: &Origin, call: CallFunction) -> Result<Answer, Answer> {
-    let held = site.streams.enter(origin)?;
+async fn stream(
+    site: &Site,
+    origin: &Origin,
+    connection: Option<&Arc<Connection>>,
+    call: CallFunction,
+) -> Result<Answer, Answer> {
+    let held = site.streams.enter(origin, connection)?;
+    let mut permit = site.answers.permit(origin);
+    permit.assign(&site.backend.check_access_token(&call.access_token).await?)?;
     let watcher = site.backend.watch(call).await?;
-    Ok(Answer::Events(events::body(watcher, held, site.ending.clone())))
+    Ok(Answer::Events(events::body(watcher, held, permit, site.ending.clone())))
 }
 
 /// A call as it is sent: `{ name, service, arguments }`.
@@ -375,5 +417,9 @@ fn function_call(bytes: &[u8], access_token: Secret) -> Result<CallFunction, Ans
             all
         }
     };
+    if arguments.as_bytes().len() > MAX_DECODED {
+        let message = format!("the arguments have more than {MAX_DECODED} bytes as BSON");
+        return Err(Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message));
+    }
     Ok(CallFunction { access_token, service, name, arguments })
 }

@@ -10,20 +10,19 @@ use std::{
 use backend::{Error, ErrorCode, Origin};
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::listen::CONNECTIONS;
+use crate::connections::{Connection, Working};
 
 /// How many there may be from one place, unless many people make their requests from there.
 const FROM_ONE_PLACE: usize = 200;
-
-/// How many there may be at all.
-const AT_ALL: usize = CONNECTIONS * 4 / 5;
 
 /// After how many seconds it is worth asking again.
 const RETRY_AFTER: u64 = 10;
 
 /// The streams that are open, by the places that they are from.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Streams {
+    /// How many there may be at all.
+    limit: usize,
     open: Arc<Mutex<Open>>,
     gauge: Gauge,
 }
@@ -39,12 +38,13 @@ struct Open {
 pub(crate) struct Held {
     streams: Streams,
     place: IpAddr,
+    _working: Option<Working>,
 }
 
 impl Streams {
-    /// None yet; a gauge shows how many there are.
-    pub(crate) fn new(gauge: Gauge) -> Self {
-        Self { open: Arc::default(), gauge }
+    /// None yet, of a server with so many connections; a gauge shows how many there are.
+    pub(crate) fn new(connections: usize, gauge: Gauge) -> Self {
+        Self { limit: connections * 4 / 5, open: Arc::default(), gauge }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -55,18 +55,18 @@ impl Streams {
     ///
     /// # Errors
     /// Where there are too many.
-    pub(crate) fn enter(&self, origin: &Origin) -> Result<Held, Error> {
+    pub(crate) fn enter(&self, origin: &Origin, connection: Option<&Arc<Connection>>) -> Result<Held, Error> {
         let place = origin.place();
         let mut open = self.open();
         let from_here = open.by_place.get(&place).copied().unwrap_or_default();
-        if open.all >= AT_ALL || (from_here >= FROM_ONE_PLACE && !origin.is_shared) {
+        if open.all >= self.limit || (from_here >= FROM_ONE_PLACE && !origin.is_shared) {
             let message = "too many streams of events are open; end some";
             return Err(Error { retry_after: Some(RETRY_AFTER), ..Error::new(ErrorCode::AppServerError, message) });
         }
         open.all += 1;
         open.by_place.insert(place, from_here + 1);
         self.gauge.inc();
-        Ok(Held { streams: self.clone(), place })
+        Ok(Held { streams: self.clone(), place, _working: connection.map(Connection::work) })
     }
 }
 
@@ -91,19 +91,21 @@ mod tests {
 
     #[test]
     fn a_place_has_its_share_and_gets_it_back() {
-        let streams = Streams::default();
+        let streams = Streams::new(1000, Gauge::default());
         let from = |address: &str, is_shared| Origin { address: address.parse().unwrap(), is_shared };
-        let held: Vec<Held> =
-            (0..FROM_ONE_PLACE).map(|n| streams.enter(&from(&format!("2001:db8::{n:x}"), false)).unwrap()).collect();
-        let error = streams.enter(&from("2001:db8::ffff", false)).unwrap_err();
+        let held: Vec<Held> = (0..FROM_ONE_PLACE)
+            .map(|n| streams.enter(&from(&format!("2001:db8::{n:x}"), false), None).unwrap())
+            .collect();
+        let error = streams.enter(&from("2001:db8::ffff", false), None).unwrap_err();
         assert_eq!((error.code.status(), error.retry_after), (429, Some(RETRY_AFTER)));
-        let others: Vec<Held> =
-            (0..AT_ALL - FROM_ONE_PLACE).map(|_| streams.enter(&from("192.0.2.1", true)).unwrap()).collect();
-        assert!(streams.enter(&from("198.51.100.1", false)).is_err(), "some connections are left for requests");
+        let others: Vec<Held> = (0..streams.limit - FROM_ONE_PLACE)
+            .map(|_| streams.enter(&from("192.0.2.1", true), None).unwrap())
+            .collect();
+        assert!(streams.enter(&from("198.51.100.1", false), None).is_err(), "some connections are left for requests");
         drop(others);
-        assert!(streams.enter(&from("198.51.100.1", false)).is_ok());
+        assert!(streams.enter(&from("198.51.100.1", false), None).is_ok());
         drop(held);
-        assert!(streams.enter(&from("2001:db8::ffff", false)).is_ok());
+        assert!(streams.enter(&from("2001:db8::ffff", false), None).is_ok());
         assert!(streams.open().by_place.is_empty());
     }
 }

@@ -19,14 +19,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::{listen::ended, metrics::Metrics, observe::Peer};
+use crate::{connections::OpenConnection, limits::MAX_HEAD, listen::ended, metrics::Metrics, observe::Peer};
 
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ struct Accepted {
     stream: std::net::TcpStream,
     peer: IpAddr,
     door: Arc<Door>,
-    _place: Option<OwnedSemaphorePermit>,
+    open: OpenConnection,
     _load: Load,
 }
 
@@ -106,13 +106,13 @@ impl Threads {
     }
 
     /// Gives a connection to the thread that has the fewest.
-    pub(crate) fn take(&self, stream: TcpStream, peer: IpAddr, place: Option<OwnedSemaphorePermit>, door: &Arc<Door>) {
+    pub(crate) fn take(&self, stream: TcpStream, peer: IpAddr, open: OpenConnection, door: &Arc<Door>) {
         // It has to be registered with the thread's own runtime.
         let Ok(stream) = stream.into_std() else { return };
         let threads = self.all();
         if let Some(thread) = threads.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed)) {
             let (door, load) = (Arc::clone(door), Load::new(&thread.load));
-            let _ = thread.connections.send(Accepted { stream, peer, door, _place: place, _load: load });
+            let _ = thread.connections.send(Accepted { stream, peer, door, open, _load: load });
         }
     }
 
@@ -144,39 +144,51 @@ async fn run(mut incoming: mpsc::UnboundedReceiver<Accepted>, ending: watch::Rec
     }
 }
 
+/// Answers a connection until it ends, or is closed in favour of another one.
 async fn greet(accepted: Accepted, ending: watch::Receiver<bool>) {
-    let Accepted { stream, peer, ref door, .. } = accepted;
+    let Accepted { stream, peer, ref door, ref open, .. } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let _connected = door.metrics.connected();
+    tokio::select! {
+        () = open.connection().closed() => tracing::debug!(client = %peer, "a connection was closed by the server"),
+        () = agree(stream, peer, door, open, ending) => {}
+    }
+}
+
+async fn agree(stream: TcpStream, peer: IpAddr, door: &Door, open: &OpenConnection, ending: watch::Receiver<bool>) {
+    let address = peer;
+    let peer = Peer { address, connection: Some(Arc::clone(open.connection())) };
     // Without it small answers wait for acknowledgements of others.
     let _ = stream.set_nodelay(true);
     match &door.tls {
         None => serve(stream, peer, door, ending).await,
         Some(tls) => match timeout(door.patience, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve(stream, peer, door, ending).await,
-            Ok(Err(error)) => tracing::debug!(client = %peer, %error, "no TLS could be agreed on"),
-            Err(_) => tracing::debug!(client = %peer, "agreeing on TLS took too long"),
+            Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS could be agreed on"),
+            Err(_) => tracing::debug!(client = %address, "agreeing on TLS took too long"),
         },
     }
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    peer: IpAddr,
+    peer: Peer,
     door: &Door,
     ending: watch::Receiver<bool>,
 ) {
+    let address = peer.address;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(door.patience));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         answer(door.router.clone(), request)
     });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(door.patience)
+            .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     let ended = tokio::select! {
@@ -187,7 +199,7 @@ async fn serve(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = %peer, %error, "a connection ended early");
+        tracing::debug!(client = %address, %error, "a connection ended early");
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
-    keys::{KeyRing, MAX_AGE},
+    keys::MAX_AGE,
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users},
 };
@@ -82,6 +82,10 @@ impl Claim {
                 Kind::Access => Error::invalid_session(&format!("No user found for session for user id {user_id}")),
             });
         };
+        // A genuine token of a session names its user.
+        if session.get_object_id("user_id").map_err(Error::internal)? != user_id {
+            return Err(Error::invalid_session("the token is not of the session's user"));
+        }
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
         Ok(Caller { user_id, session_id, device_id, is_to_be_noted: false })
     }
@@ -93,14 +97,7 @@ pub(super) fn anonymous_end(now: i64) -> DateTime {
 }
 
 impl Sessions {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        database: &str,
-        app_id: &str,
-        keys: Arc<KeyRing>,
-        environment: Environment,
-    ) -> Self {
-        let tokens = Tokens::new(keys, app_id);
+    pub(crate) fn new(store: Arc<dyn Store>, database: &str, tokens: Tokens, environment: Environment) -> Self {
         let confirmed = Cache::new(REMEMBERED);
         Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens, confirmed }
     }
@@ -111,7 +108,13 @@ impl Sessions {
 
     /// What is asked of the sessions.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
-        let claim = Verified { kind: Kind::Access, user_id: ObjectId::new(), session_id: ObjectId::new(), expires: 0 };
+        let claim = Verified {
+            kind: Kind::Access,
+            user_id: ObjectId::new(),
+            session_id: ObjectId::new(),
+            expires: 0,
+            begins: 0,
+        };
         let of_user = Find::new(self.namespace.clone(), of_user(claim.user_id));
         let signed = self.find_signed_until(self.now())?;
         Ok(vec![
@@ -210,7 +213,8 @@ impl Sessions {
     fn recent(&self, claim: &Claim) -> Option<Caller> {
         let confirmed = self.confirmed.get(&claim.0.session_id)?;
         let age = self.now() - confirmed.at;
-        ((0..CONFIRMED_FOR).contains(&age)).then_some(confirmed.caller)
+        let is_same = confirmed.caller.user_id == claim.0.user_id;
+        (is_same && (0..CONFIRMED_FOR).contains(&age)).then_some(confirmed.caller)
     }
 
     /// Notes that a session is open, where it is worth it.
@@ -268,6 +272,9 @@ impl Sessions {
         }
         if verified.expires <= self.environment.unix_seconds() {
             return Err(Error::invalid_session(expired));
+        }
+        if verified.begins > self.environment.unix_seconds() {
+            return Err(Error::invalid_session("the token is not valid yet"));
         }
         Ok(Claim(verified))
     }

@@ -73,12 +73,20 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// What the parser says of an address, without what somebody logs in with.
+/// The message of the parser about an address, unless it repeats a part of the address that is, or could be, what somebody logs in with.
 fn told(address: &str, message: &str) -> String {
-    let Some((credentials, _)) = address.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')) else {
-        return message.to_owned();
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    // Without an `@`, what stands for a port may be a password whose host was forgotten.
+    let credentials = match rest.rsplit_once('@') {
+        Some((credentials, _)) => credentials,
+        None => rest.split(['/', '?']).next().unwrap_or_default().split_once(':').map_or("", |(_, port)| port),
     };
-    let is_told = credentials.split(':').any(|part| !part.is_empty() && message.contains(part));
+    let parts = credentials.split([':', '/', '@', ',', '?']).filter(|part| !part.is_empty());
+    let secrets = rest.split(['?', '&']).skip(1).filter_map(|option| option.split_once('=')).filter(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        ["password", "secret", "token", "authmechanismproperties"].iter().any(|secret| name.contains(secret))
+    });
+    let is_told = parts.chain(secrets.map(|(_, value)| value)).any(|part| !part.is_empty() && message.contains(part));
     if is_told { "it cannot be read".to_owned() } else { message.to_owned() }
 }
 
@@ -282,4 +290,25 @@ pub(super) fn snapshot() -> ReadConcern {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_about_an_address_repeats_what_somebody_logs_in_with() {
+        for (address, message) in [
+            ("mongodb://user:hunter2@host:x", "invalid userinfo hunter2"),
+            ("mongodb://user:hun/ter2@host", "illegal port ter2"),
+            ("mongodb://user:hunter2", "illegal port value: hunter2"),
+            ("mongodb://user:hunter2/db", "illegal port value: hunter2"),
+            ("mongodb:/user:hunter2@host", "cannot read user:hunter2@host"),
+            ("mongodb://host/?tlsCertificateKeyFilePassword=hunter2&x=1", "unknown option hunter2"),
+        ] {
+            assert_eq!(told(address, message), "it cannot be read", "{address}");
+        }
+        assert_eq!(told("mongodb://user:hunter2@host/?w=x", "invalid w: x"), "invalid w: x");
+        assert_eq!(told("mongodb://host/?maxPoolSize=x", "invalid maxPoolSize: x"), "invalid maxPoolSize: x");
+    }
 }

@@ -1,0 +1,213 @@
+//! A budget of bytes that all requests share, and of which one place and one user hold at most a share: whoever sends a lot, or reads
+//! slowly, runs into the own share before anybody else notices.
+
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::http::StatusCode;
+use backend::{Error, ErrorCode, Origin};
+
+use crate::{
+    answer::Answer,
+    limits::{RETRY_AFTER, SHARE},
+};
+
+/// A budget of bytes.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// What is counted, for messages.
+    name: &'static str,
+    total: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by_place: HashMap<IpAddr, usize>,
+    by_user: HashMap<Arc<str>, usize>,
+}
+
+/// Bytes that a request holds of a budget. Gives them back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    budget: Arc<Budget>,
+    /// None if many clients make requests from there, so that no share applies.
+    place: Option<IpAddr>,
+    user: Option<Arc<str>>,
+    is_shared: bool,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(name: &'static str, total: usize) -> Arc<Self> {
+        Arc::new(Self { name, total, held: Mutex::default() })
+    }
+
+    /// A permit for a request from `origin`, for no bytes yet. No share applies to networks without limits.
+    pub(crate) fn permit(self: &Arc<Self>, origin: &Origin) -> Permit {
+        let place = (!origin.is_shared).then(|| origin.place());
+        Permit { budget: Arc::clone(self), place, user: None, is_shared: origin.is_shared, bytes: 0 }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, is_share: bool) -> Answer {
+        let (status, whose) = match is_share {
+            true => (StatusCode::TOO_MANY_REQUESTS, "of one client"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "of all clients"),
+        };
+        let message = format!("the {} {whose} are too large together; try again later", self.name);
+        let error = Error { retry_after: Some(RETRY_AFTER), ..Error::new(ErrorCode::AppServerError, message) };
+        Answer::Error { status, error }
+    }
+}
+
+impl Permit {
+    /// Counts the bytes for a user too, from now on.
+    ///
+    /// # Errors
+    /// If they are over the user's share.
+    pub(crate) fn assign(&mut self, user: &str) -> Result<(), Answer> {
+        if self.is_shared || self.user.is_some() {
+            return Ok(());
+        }
+        let user = Arc::from(user);
+        let mut held = self.budget.held();
+        let bytes = held.by_user.get(&user).copied().unwrap_or_default() + self.bytes;
+        if bytes > self.budget.total / SHARE {
+            return Err(self.budget.refusal(true));
+        }
+        add(&mut held.by_user, &user, self.bytes);
+        self.user = Some(user);
+        Ok(())
+    }
+
+    /// Takes more bytes.
+    ///
+    /// # Errors
+    /// With status 429 if they are over a share, and with 503 if they are over the whole.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Answer> {
+        let share = self.budget.total / SHARE;
+        let mut held = self.budget.held();
+        let of_place = self.place.and_then(|place| held.by_place.get(&place)).copied().unwrap_or_default();
+        let of_user = self.user.as_ref().and_then(|user| held.by_user.get(user)).copied().unwrap_or_default();
+        // A legal document of 16 MB may be longer as JSON than a share: alone, a request may have two.
+        let is_alone = of_place.max(of_user) <= self.bytes;
+        let most = if is_alone { 2 * share } else { share };
+        if !self.is_shared && of_place.max(of_user) + bytes > most {
+            return Err(self.budget.refusal(true));
+        }
+        if held.all + bytes > self.budget.total {
+            return Err(self.budget.refusal(false));
+        }
+        held.all += bytes;
+        if let Some(place) = self.place {
+            add(&mut held.by_place, &place, bytes);
+        }
+        if let Some(user) = &self.user {
+            add(&mut held.by_user, user, bytes);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives bytes back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        let mut held = self.budget.held();
+        held.all -= bytes;
+        if let Some(place) = &self.place {
+            subtract(&mut held.by_place, place, bytes);
+        }
+        if let Some(user) = &self.user {
+            subtract(&mut held.by_user, user, bytes);
+        }
+        self.bytes -= bytes;
+    }
+
+    /// Takes more bytes, or gives some back, until it holds this number.
+    ///
+    /// # Errors
+    /// As [`Permit::grow`].
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Answer> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more),
+            None => {
+                self.shrink(self.bytes - bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+fn add<K: Clone + Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K, bytes: usize) {
+    if bytes > 0 {
+        *counts.entry(key.clone()).or_default() += bytes;
+    }
+}
+
+fn subtract<K: Borrow<Q> + Eq + Hash, Q: Eq + Hash + ?Sized>(counts: &mut HashMap<K, usize>, key: &Q, bytes: usize) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= bytes.min(*count);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn origin(address: &str, is_shared: bool) -> Origin {
+        Origin { address: address.parse().unwrap(), is_shared }
+    }
+
+    fn status(refused: Result<(), Answer>) -> Option<(u16, Option<u64>)> {
+        match refused.unwrap_err() {
+            Answer::Error { status, error } => Some((status.as_u16(), error.retry_after)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_place_and_a_user_have_a_share_and_all_have_the_whole() {
+        let budget = Budget::new("bodies", 800);
+        let mut here = budget.permit(&origin("2001:db8::1", false));
+        here.grow(60).unwrap();
+        let mut near = budget.permit(&origin("2001:db8::2", false));
+        assert_eq!(status(near.grow(60)), Some((429, Some(RETRY_AFTER))), "a /64 is one place");
+        near.grow(40).unwrap();
+        here.assign("a").unwrap();
+        let mut elsewhere = budget.permit(&origin("192.0.2.1", false));
+        elsewhere.grow(50).unwrap();
+        assert_eq!(status(elsewhere.assign("a")), Some((429, Some(RETRY_AFTER))), "a user is one everywhere");
+        elsewhere.resize(40).unwrap();
+        elsewhere.assign("a").unwrap();
+        assert_eq!(status(elsewhere.grow(1)), Some((429, Some(RETRY_AFTER))));
+        let mut proxy = budget.permit(&origin("10.0.0.1", true));
+        proxy.assign("a").unwrap();
+        proxy.grow(660).unwrap();
+        assert_eq!(status(proxy.grow(1)), Some((503, Some(RETRY_AFTER))));
+        let mut other = budget.permit(&origin("192.0.2.2", false));
+        assert_eq!(status(other.grow(1)), Some((503, Some(RETRY_AFTER))));
+        drop((here, near, elsewhere, proxy, other));
+        let held = budget.held();
+        assert!(held.all == 0 && held.by_place.is_empty() && held.by_user.is_empty(), "{held:?}");
+    }
+}

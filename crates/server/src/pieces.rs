@@ -1,0 +1,210 @@
+//! Large answers, written and sent in pieces, so that the memory of a piece is released when the client has read it. All of them
+//! together have a budget while they wait to be read.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bson::RawBson;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::task::AbortHandle;
+
+use backend::{Origin, Secret, ejson::Canonical};
+
+use crate::{
+    answer::Answer,
+    budget::Permit,
+    connections::Connection,
+    limits::{INLINE_ANSWER, SLOWEST, SMALL_ANSWER},
+    routes::Site,
+};
+
+/// Size of BSON whose JSON is written at once, without a permit, in bytes.
+const TINY: usize = 4 * 1024;
+
+/// A large answer on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: usize,
+    /// Bytes of the piece that is being sent.
+    sending: usize,
+    permit: Permit,
+    connection: Option<Arc<Connection>>,
+    deadline: Option<Deadline>,
+}
+
+/// Closes the connection of a client that reads its answer too slowly.
+#[derive(Debug)]
+struct Deadline(AbortHandle);
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The client that an answer is for.
+pub(crate) struct Reader<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) token: &'a Secret,
+    pub(crate) connection: Option<Arc<Connection>>,
+}
+
+/// The answer to a call. Large ones are written on another thread.
+///
+/// # Errors
+/// With 429 or 503 if too many answers are waiting to be read.
+pub(crate) async fn answer(site: &Site, value: RawBson, reader: Reader<'_>) -> Result<Answer, Answer> {
+    let size = size_of(&value);
+    if size <= TINY {
+        return Ok(Answer::json(&Canonical(value.as_raw_bson_ref())));
+    }
+    let mut permit = site.answers.permit(reader.origin);
+    permit.assign(&site.backend.check_access_token(reader.token).await?)?;
+    let mut pieces = if size <= INLINE_ANSWER {
+        write(&value, permit)?
+    } else {
+        site.workers.run(move || write(&value, permit)).await??
+    };
+    pieces.send_to(reader.connection, site.patience);
+    Ok(Answer::Large(pieces))
+}
+
+fn size_of(value: &RawBson) -> usize {
+    match value {
+        RawBson::Document(document) => document.as_bytes().len(),
+        RawBson::Array(array) => array.as_bytes().len(),
+        RawBson::String(text) => text.len(),
+        RawBson::Binary(binary) => binary.bytes.len(),
+        _ => 0,
+    }
+}
+
+fn write(value: &RawBson, permit: Permit) -> Result<Pieces, Answer> {
+    let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, refusal: None };
+    let written = serde_json::to_writer(&mut writer, &Canonical(value.as_raw_bson_ref()));
+    let Writer { mut full, last, length, permit, refusal } = writer;
+    match (written, refusal) {
+        (Err(_), Some(refusal)) => Err(refusal),
+        (Err(error), None) => {
+            tracing::error!(%error, "an answer cannot be written");
+            Err(Answer::unexpected())
+        }
+        (Ok(()), _) => {
+            full.push_back(last.into());
+            Ok(Pieces { pieces: full, left: length, sending: 0, permit, connection: None, deadline: None })
+        }
+    }
+}
+
+/// Takes JSON in pieces, as far as the budget goes. The first piece is free.
+struct Writer {
+    full: VecDeque<Bytes>,
+    last: Vec<u8>,
+    length: usize,
+    permit: Permit,
+    refusal: Option<Answer>,
+}
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.len() == SMALL_ANSWER {
+            // With the second piece, the first one counts too.
+            let more = if self.full.is_empty() { 2 * SMALL_ANSWER } else { SMALL_ANSWER };
+            if let Err(refusal) = self.permit.grow(more) {
+                self.refusal = Some(refusal);
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(SMALL_ANSWER));
+            self.full.push_back(full.into());
+        }
+        let fitting = bytes.len().min(SMALL_ANSWER - self.last.len());
+        self.last.extend_from_slice(&bytes[..fitting]);
+        self.length += fitting;
+        Ok(fitting)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pieces {
+    /// Names the connection that the answer goes to, which is closed if the client reads too slowly.
+    fn send_to(&mut self, connection: Option<Arc<Connection>>, patience: Duration) {
+        if let Some(connection) = connection.clone()
+            && self.pieces.len() > 1
+        {
+            let longest = patience + Duration::from_secs((self.left / SLOWEST) as u64);
+            let task = tokio::spawn(async move {
+                tokio::time::sleep(longest).await;
+                connection.close();
+            });
+            self.deadline = Some(Deadline(task.abort_handle()));
+        }
+        self.connection = connection;
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        // The one before has been taken over by the connection, which holds up to one.
+        let sent = std::mem::take(&mut self.sending);
+        self.permit.shrink(sent);
+        if let Some(connection) = &self.connection {
+            connection.touch();
+        }
+        let Some(piece) = self.pieces.pop_front() else { return Poll::Ready(None) };
+        self.left -= piece.len();
+        self.sending = piece.len();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bson::rawdoc;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[tokio::test]
+    async fn an_answer_is_charged_until_it_has_been_read() {
+        let budget = Budget::new("answers", 8 * 8 * SMALL_ANSWER);
+        let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
+        let value = |size| RawBson::Document(rawdoc! { "text": "x".repeat(size) });
+        let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+        assert_eq!(pieces.size_hint().exact(), Some(5 * SMALL_ANSWER as u64 + 11));
+        assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).is_err(), "over the share");
+        for _ in 0..4 {
+            pieces.frame().await.unwrap().unwrap();
+        }
+        let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+        assert!(write(&value(SMALL_ANSWER - 20), budget.permit(&origin)).is_ok(), "small answers are always sent");
+        let json = second.collect().await.unwrap().to_bytes();
+        assert_eq!(json.len(), 3 * SMALL_ANSWER + 11);
+        drop(pieces);
+        write(&value(7 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+    }
+}
