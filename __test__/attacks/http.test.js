@@ -1,0 +1,208 @@
+"use strict";
+
+// Requests over HTTP that are large, slow, ambiguous, or more than one client may send.
+
+const net = require("node:net");
+const { PASSWORD, openDefinition, serve } = require("../helpers.js");
+
+const sockets = [];
+afterEach(() => {
+  for (const socket of sockets.splice(0)) {
+    socket.destroy();
+  }
+});
+
+/** A connection to a server, what it has answered so far, and when it has ended. */
+function connect(url) {
+  const { hostname, port } = new URL(url);
+  const socket = net.connect({ host: hostname, port: Number(port) });
+  sockets.push(socket);
+  const connection = { socket, text: "" };
+  socket.setEncoding("latin1");
+  socket.on("data", (data) => {
+    connection.text += data;
+  });
+  connection.ended = new Promise((resolve) => {
+    socket.on("error", resolve);
+    socket.on("close", resolve);
+  });
+  return connection;
+}
+
+/** What a server answers to the text of a request: the status and the whole. */
+async function answer(url, text) {
+  const connection = connect(url);
+  connection.socket.write(text);
+  await Promise.race([connection.ended, until(() => connection.text.includes("\r\n\r\n"))]);
+  connection.socket.destroy();
+  return { status: Number(connection.text.slice(9, 12)), text: connection.text };
+}
+
+async function until(is) {
+  for (const end = Date.now() + 10_000; Date.now() < end; ) {
+    if (is()) {
+      return true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return false;
+}
+
+const API = "/api/client/v2.0";
+const CALL = `${API}/app/test-app/functions/call`;
+const LOG_IN = `${API}/app/test-app/auth/providers`;
+
+async function post(url, path, body, headers = {}) {
+  const response = await fetch(url + path, { method: "POST", body, headers });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, body: text && JSON.parse(text) };
+}
+
+async function logIn(url) {
+  const { body } = await post(url, `${LOG_IN}/anon-user/login`, "{}");
+  return body.access_token;
+}
+
+const insertOf = (bytes) =>
+  JSON.stringify({
+    name: "insertOne",
+    service: "mongodb-atlas",
+    arguments: [{ database: "db", collection: "c", document: { text: "x".repeat(bytes) } }],
+  });
+
+describe("a large body", () => {
+  test("of a log-in is refused, and of a call without a valid token", async () => {
+    const { url } = await serve({ definition: openDefinition() });
+    const large = JSON.stringify({ username: "a@example.com", password: "x".repeat(70_000) });
+    expect(await post(url, `${LOG_IN}/local-userpass/login`, large)).toMatchObject({ status: 413 });
+    expect(await post(url, `${LOG_IN}/local-userpass/register`, large)).toMatchObject({ status: 413 });
+    const call = insertOf(200_000);
+    expect(await post(url, CALL, call, { Authorization: "Bearer none" })).toMatchObject({ status: 401 });
+    const token = await logIn(url);
+    expect(await post(url, CALL, call, { Authorization: `Bearer ${token}` })).toMatchObject({ status: 200 });
+  });
+
+  test("has a share of all, and small requests are answered beside those that are not complete", async () => {
+    const { url } = await serve({ definition: openDefinition() });
+    const token = await logIn(url);
+    const unfinished = [];
+    for (let n = 0; n < 4; n++) {
+      const connection = connect(url);
+      const length = 17 * 2 ** 20;
+      connection.socket.write(
+        `POST ${CALL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Length: ${length}\r\n\r\n`,
+      );
+      connection.socket.write("[".repeat(16 * 2 ** 20));
+      unfinished.push(connection);
+    }
+    // Together they are over an eighth of 256 MB, which is 32 MB.
+    expect(await until(() => unfinished.filter(({ text }) => text.includes(" 429 ")).length >= 2)).toBe(true);
+    const refused = unfinished.find(({ text }) => text.includes(" 429 "));
+    expect(refused.text.toLowerCase()).toContain("retry-after:");
+    const small = JSON.parse(insertOf(10));
+    const answered = await post(url, CALL, JSON.stringify(small), { Authorization: `Bearer ${token}` });
+    expect(answered).toMatchObject({ status: 200 });
+  });
+});
+
+test("one peer has a share of the connections, and others are answered beside it", async () => {
+  const lines = [];
+  const { url } = await serve({ logger: (level, message) => lines.push([level, message]) });
+  const held = Array.from({ length: 520 }, () => connect(url));
+  await Promise.all(held.map(({ socket }) => new Promise((resolve) => socket.once("connect", resolve))));
+  let closed = 0;
+  for (const { ended } of held) {
+    ended.then(() => {
+      closed += 1;
+    });
+  }
+  expect(await until(() => closed >= 20)).toBe(true);
+  expect(closed).toBeLessThan(60);
+  held.slice(0, 50).forEach(({ socket }) => void socket.destroy());
+  await until(() => closed >= 60);
+  expect(await post(url, `${LOG_IN}/anon-user/login`, "{}")).toMatchObject({ status: 200 });
+  expect(
+    lines.filter(([level, message]) => level === "warn" && /share|connections/.test(JSON.stringify(message))),
+  ).toHaveLength(1);
+});
+
+describe("headers", () => {
+  test("that can be read in two ways are refused", async () => {
+    const { url } = await serve();
+    const head = (lines) => `POST ${LOG_IN}/anon-user/login HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`;
+    const body = ["Content-Length: 2", "", "{}"].slice(0, 1);
+    for (const [lines, status] of [
+      [["Host: a", "Host: b", ...body], 400],
+      [body, 400],
+      [["Host: a", "Authorization: Bearer a", "Authorization: Bearer b", ...body], 400],
+      [["Host: a", "Transfer-Encoding: gzip, chunked"], 400],
+      [["Host: a", "Content-Encoding: gzip", ...body], 415],
+    ]) {
+      expect(await answer(url, `${head(lines)}{}`)).toMatchObject({ status });
+    }
+    expect(await answer(url, `GET /healthz HTTP/1.0\r\n\r\n`)).toMatchObject({ status: 200 });
+  });
+
+  test("of every answer close what a browser might do with it", async () => {
+    const { url } = await serve();
+    const { headers } = await post(url, `${LOG_IN}/anon-user/login`, "{}");
+    expect(headers.get("cache-control")).toBe("no-store");
+    for (const response of [{ headers }, await fetch(`${url}/nothing`), await fetch(`${url}/healthz`)]) {
+      expect(response.headers.get("x-content-type-options")).toBe("nosniff");
+      expect(response.headers.get("content-security-policy")).toContain("default-src 'none'");
+    }
+  });
+
+  test("of a proxy do not hide the client, whatever bytes they have", async () => {
+    const { url } = await serve({ trustProxy: "127.0.0.1" });
+    const guess = JSON.stringify({ username: "a@example.com", password: "wrong" });
+    await post(
+      url,
+      `${LOG_IN}/local-userpass/register`,
+      JSON.stringify({ email: "a@example.com", password: PASSWORD }),
+    );
+    let status = 0;
+    for (let n = 0; n < 20 && status !== 429; n++) {
+      const text =
+        `POST ${LOG_IN}/local-userpass/login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: \xff\xfe${n}, 198.51.100.7\r\n` +
+        `Content-Length: ${guess.length}\r\n\r\n${guess}`;
+      const connection = connect(url);
+      connection.socket.write(Buffer.from(text, "latin1"));
+      await until(() => connection.text.includes("\r\n\r\n"));
+      status = Number(connection.text.slice(9, 12));
+    }
+    expect(status).toBe(429);
+    // Another client of the same proxy is not held up.
+    const other = await post(url, `${LOG_IN}/anon-user/login`, "{}", { "X-Forwarded-For": "198.51.100.8" });
+    expect(other).toMatchObject({ status: 200 });
+  });
+});
+
+test("answers that nobody reads are limited together", async () => {
+  const { url } = await serve({ definition: openDefinition() });
+  const token = await logIn(url);
+  const document = JSON.parse(insertOf(900_000));
+  for (let n = 0; n < 12; n++) {
+    await post(url, CALL, JSON.stringify(document), { Authorization: `Bearer ${token}` });
+  }
+  const find = JSON.stringify({
+    name: "find",
+    service: "mongodb-atlas",
+    arguments: [{ database: "db", collection: "c", query: {} }],
+  });
+  const before = process.memoryUsage().rss;
+  const connections = Array.from({ length: 12 }, () => {
+    const connection = connect(url);
+    connection.socket.pause();
+    connection.socket.write(
+      `POST ${CALL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Length: ${find.length}\r\n\r\n${find}`,
+    );
+    return connection;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  expect(process.memoryUsage().rss - before).toBeLessThan(250 * 2 ** 20);
+  for (const { socket } of connections) {
+    socket.resume();
+  }
+  expect(await until(() => connections.some(({ text }) => text.includes(" 429 ")))).toBe(true);
+});
