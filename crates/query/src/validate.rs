@@ -250,9 +250,13 @@ fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
         // Its values are paths, too.
         "$rename" if type_byte == 0x03 => RawDocument::from_bytes(value).map_or(Ok(()), |renamed| {
             let mut paths = elements(renamed).filter_map(|(_, path)| path.as_str());
-            if paths.any(is_of_extended_json) { Err(of_extended_json()) } else { Ok(()) }
+            if paths.any(|path| is_of_extended_json(path) || leads_to_regex(path)) {
+                Err(of_extended_json())
+            } else {
+                Ok(())
+            }
         }),
-        name if is_of_extended_json(name) => Err(of_extended_json()),
+        name if is_of_extended_json(name) || (name.contains('.') && leads_to_regex(name)) => Err(of_extended_json()),
         _ => Ok(()),
     }
 }
@@ -260,6 +264,11 @@ fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
 /// Whether a name, or a path, has a part that stands for a type in Extended JSON.
 fn is_of_extended_json(name: &str) -> bool {
     name.contains('$') && name.split('.').any(|part| EXTENDED_JSON_NAMES.contains(&part))
+}
+
+/// True if a path has a part that stands for a regular expression: by an update of it, any value could get there.
+fn leads_to_regex(path: &str) -> bool {
+    path.split('.').any(|part| matches!(part, "$regex" | "$options"))
 }
 
 fn of_extended_json() -> Box<Fault> {
