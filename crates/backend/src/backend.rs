@@ -422,7 +422,7 @@ impl Backend {
         match parsed {
             // The session and what is asked for are read together: a query is one trip to the store.
             Parsed::Find(find) if Arc::ptr_eq(store, main) && !self.sessions.is_confirmed(&claim) => {
-                let [session, documents] = main.find_both([self.sessions.find(&claim), find]).await?;
+                let [session, documents] = main.find_both([self.sessions.find(&claim), *find]).await?;
                 self.sessions.note_confirmed(&claim.confirm(session)?);
                 Ok(Collections::found(&call, documents))
             }

@@ -246,10 +246,10 @@ impl SqliteStore {
         for _ in 0..ATTEMPTS {
             let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
             let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
-            let conditional = match self.on_a_thread_within(budget.clone(), plan).await?.into_answer() {
-                Ok(answer) => return Ok(vec![answer]),
-                Err(conditional) => conditional,
-            };
+            let conditional = self.on_a_thread_within(budget.clone(), plan).await?;
+            if let Some(answer) = conditional.answer() {
+                return Ok(vec![answer.clone()]);
+            }
             let waiting = budget.cancel_on_drop();
             let within = budget.clone();
             let answer = self.submit(|reply| Job::CarryOut { conditional, budget: within, reply }).await;

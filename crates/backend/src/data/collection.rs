@@ -114,10 +114,10 @@ pub(crate) struct Call {
 
 /// A call as an operation on a store.
 pub(crate) enum Parsed {
-    Find(Find),
-    Count(Count),
-    Aggregate(Aggregate),
-    Write(Write),
+    Find(Box<Find>),
+    Count(Box<Count>),
+    Aggregate(Box<Aggregate>),
+    Write(Box<Write>),
     /// One of the operator's, which are read when they are carried out.
     Administer,
 }
@@ -200,7 +200,9 @@ impl Collections {
         let (namespace, guard, budget) = (namespace.clone(), access.guard(), budget.clone());
         let limits = guard.as_ref().map(|_| self.limits);
         Ok(match name.as_str() {
-            "find" | "findOne" => Parsed::Find(Find { budget, ..self.query(namespace, name, arguments, access)? }),
+            "find" | "findOne" => {
+                Parsed::Find(Box::new(Find { budget, ..self.query(namespace, name, arguments, access)? }))
+            }
             "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
                 Access::System => Parsed::Administer,
                 Access::Guarded(_) => return Err(no_function(name)),
@@ -208,7 +210,7 @@ impl Collections {
             "watch" => return Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
             "count" => {
                 let (filter, limit) = (access.filter(arguments, "query")?, arguments.limit()?);
-                Parsed::Count(Count { limit, guard, budget, ..Count::new(namespace, filter) })
+                Parsed::Count(Box::new(Count { limit, guard, budget, ..Count::new(namespace, filter) }))
             }
             "aggregate" => {
                 let Some(stages) = arguments.array("pipeline")? else {
@@ -217,18 +219,13 @@ impl Collections {
                 let pipeline = Pipeline::parse(stages)?;
                 access.check(|visit| pipeline.operators(visit))?;
                 let (at_most, most_bytes) = self.answer_limits(limits.as_ref());
-                Parsed::Aggregate(Aggregate {
-                    at_most,
-                    most_bytes,
-                    guard,
-                    budget,
-                    ..Aggregate::new(namespace, pipeline)
-                })
+                let aggregate = Aggregate::new(namespace, pipeline);
+                Parsed::Aggregate(Box::new(Aggregate { at_most, most_bytes, guard, budget, ..aggregate }))
             }
             _ => {
                 let limits = limits.map(|limits| limits.of_write());
                 let operation = write(name, arguments, access)?;
-                Parsed::Write(Write { guard, budget, limits, ..Write::new(namespace, operation) })
+                Parsed::Write(Box::new(Write { guard, budget, limits, ..Write::new(namespace, operation) }))
             }
         })
     }
@@ -296,14 +293,14 @@ impl Collections {
     /// Carries a parsed call out.
     pub(crate) async fn run(&self, store: &dyn Store, call: Call, parsed: Parsed) -> Result<RawBson> {
         match parsed {
-            Parsed::Find(find) => Ok(Self::found(&call, store.find(find).await?)),
+            Parsed::Find(find) => Ok(Self::found(&call, store.find(*find).await?)),
             Parsed::Count(count) => {
-                let counted = store.count(count).await?;
+                let counted = store.count(*count).await?;
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
-            Parsed::Aggregate(aggregate) => Ok(array(store.aggregate(aggregate).await?)),
+            Parsed::Aggregate(aggregate) => Ok(array(store.aggregate(*aggregate).await?)),
             Parsed::Write(write) => {
-                let outcome = store.write(vec![write]).await?.pop().unwrap_or_default();
+                let outcome = store.write(vec![*write]).await?.pop().unwrap_or_default();
                 Ok(answer(&call.name, outcome))
             }
             Parsed::Administer => {

@@ -36,14 +36,11 @@ enum Work {
 
 impl Conditional {
     /// The answer, if there is nothing to write.
-    pub(super) fn into_answer(self) -> Result<Outcome, Self> {
+    pub(super) fn answer(&self) -> Option<&Outcome> {
+        let is_unchanged = |(_, _, planned): &(i64, RawDocumentBuf, Planned)| matches!(planned, Planned::Unchanged(_));
         match &self.work {
-            Work::Change(_, changes)
-                if changes.iter().all(|(_, _, planned)| matches!(planned, Planned::Unchanged(_))) =>
-            {
-                Ok(self.outcome)
-            }
-            _ => Err(self),
+            Work::Change(_, changes) if changes.iter().all(is_unchanged) => Some(&self.outcome),
+            _ => None,
         }
     }
 }
