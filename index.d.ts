@@ -140,7 +140,8 @@ declare namespace Realm {
     maxAnswerBytes?: number;
     /**
      * How long one operation of a user may take, in milliseconds; beyond it the operation fails with MongoDB's code 50
-     * and writes nothing. The operator's own operations are not limited. @default 10000
+     * and writes nothing. (On MongoDB a write that was sent before may still be applied.) The operator's own operations
+     * are not limited. @default 10000
      */
     maxTimeMS?: number;
     /**
