@@ -337,7 +337,9 @@ test("init writes a definition that check finds nothing wrong with", async () =>
   fs.writeFileSync(path.join(made, "auth/providers.json"), '{ "anon-user": { "disabled": false, "colour": 1 } }');
   await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
     code: 1,
-    stdout: "warning: auth/providers.json at $.anon-user.colour: the key is not known and not used\n",
+    stdout: expect.stringContaining(
+      "warning: auth/providers.json at $.anon-user.colour: the key is not known and not used\n",
+    ),
   });
   fs.writeFileSync(path.join(made, "auth/custom_user_data.json"), '{ "enabled": true }');
   await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
