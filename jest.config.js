@@ -20,7 +20,10 @@ const ON_MONGODB = [
 ];
 
 /** The attacks that are the same wherever the backend is. */
-const ATTACKS_EVERYWHERE = ["encoder", "functions-proxy", "operations", "rules-booleans", "values"];
+const ATTACKS_EVERYWHERE = ["functions-proxy", "operations", "rules-booleans", "values"];
+
+/** The attacks that have nothing to do with a server of MongoDB. */
+const ATTACKS_WITHOUT_MONGODB = ["encoder", "linear"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);
 const attacks = (names) => names.map((name) => `attacks/${name}`);
@@ -37,7 +40,7 @@ module.exports = {
     {
       displayName: "remote",
       testEnvironment: "node",
-      testMatch: suites([...EVERYWHERE, ...attacks(ATTACKS_EVERYWHERE)]),
+      testMatch: suites([...EVERYWHERE, ...attacks([...ATTACKS_EVERYWHERE, ...ATTACKS_WITHOUT_MONGODB])]),
       globals: { USERKEEP_TEST_MODE: "remote" },
     },
     {
