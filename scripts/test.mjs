@@ -92,7 +92,6 @@ const checks = {
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   examples,
-  "hostile operations": () => single(process.execPath, ["scripts/hostile.mjs", "--operations", "20000"]),
 };
 /** How many cases of each seed are compared with the other server. */
 const CASES = 20_000;
