@@ -1,16 +1,20 @@
 //! Regular expressions as the server has them: PCRE2 on UTF-8, with limits on what one match may cost.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bson::raw::{RawBsonRef, cstr};
 
 use crate::{Error, Result, budget};
 
-/// How much work one match may be, and how deep it may nest: a pattern that backtracks without end does not match.
-const LIMITS: &str = "(*LIMIT_MATCH=1000000)(*LIMIT_DEPTH=5000)";
+/// How much work a match that begins at one place may be, and how deep it may nest: a pattern that backtracks without end
+/// does not match. PCRE2 takes about 10 ms for so many steps.
+const LIMITS: &str = "(*LIMIT_MATCH=400000)(*LIMIT_DEPTH=5000)";
 
 /// Steps that a match is charged, beside the bytes of the text.
 const MATCH: u64 = 8;
+
+/// Nanoseconds of a match that are charged as one step.
+const NANOSECONDS_A_STEP: u128 = 10;
 
 /// Steps that compiling a pattern is charged, beside its bytes.
 const COMPILE: u64 = 256;
@@ -24,6 +28,8 @@ pub struct Regex {
     pattern: String,
     options: String,
     compiled: Arc<pcre2::bytes::Regex>,
+    /// True if a match may take longer than the length of the text tells, so that its time is charged.
+    may_backtrack: bool,
 }
 
 impl std::fmt::Debug for Regex {
@@ -64,7 +70,13 @@ impl Regex {
             .extended(has('x'))
             .build(&format!("{LIMITS}{pattern}"))
             .map_err(|error| Error::location(51091, format!("Regular expression is invalid: {error}")))?;
-        Ok(Self { pattern: pattern.to_owned(), options: options.to_owned(), compiled: Arc::new(compiled) })
+        let may_backtrack = pattern.contains(['*', '+', '?', '{', '|']);
+        Ok(Self {
+            pattern: pattern.to_owned(),
+            options: options.to_owned(),
+            compiled: Arc::new(compiled),
+            may_backtrack,
+        })
     }
 
     /// Compiles a BSON regular expression.
@@ -81,9 +93,7 @@ impl Regex {
 
     /// Whether text matches. What would cost more than the limits does not.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        budget::spend(MATCH)
-            && budget::spend_bytes(text.len())
-            && self.compiled.is_match(text.as_bytes()).unwrap_or(false)
+        self.charge(text, 0).is_ok() && self.timed(|compiled| compiled.is_match(text.as_bytes())).unwrap_or(false)
     }
 
     /// Charges a match that begins to look at a byte of text.
@@ -103,8 +113,14 @@ impl Regex {
         }
     }
 
-    /// The matcher itself, for expressions that want more than whether it matches.
-    pub(crate) fn compiled(&self) -> &pcre2::bytes::Regex {
-        &self.compiled
+    /// Matches in a way of the caller's, and charges the time that it takes.
+    pub(crate) fn timed<'r, T>(&'r self, matching: impl FnOnce(&'r pcre2::bytes::Regex) -> T) -> T {
+        if !self.may_backtrack {
+            return matching(&self.compiled);
+        }
+        let begun = Instant::now();
+        let answer = matching(&self.compiled);
+        budget::spend((begun.elapsed().as_nanos() / NANOSECONDS_A_STEP) as u64);
+        answer
     }
 }

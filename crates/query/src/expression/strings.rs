@@ -259,6 +259,8 @@ pub(super) fn trim(name: &str, operands: Operands<'_>, left: bool, right: bool) 
             return Err(Error::location(50700, message));
         }
     };
+    budget::charge_bytes(input.len())?;
+    budget::charge(chars.map_or(0, |chars| chars.len() as u64 / 4))?;
     let chars: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
     let goes = |character: char| chars.as_ref().map_or_else(|| is_blank(character), |chars| chars.contains(&character));
     let mut rest = input.as_str();
@@ -383,7 +385,7 @@ fn found(input: &str, captures: &pcre2::bytes::Captures<'_>, counter: &mut Count
 pub(super) fn regex_find(operands: Operands<'_>) -> Result<Value> {
     let Some((input, regex)) = regex_operands("$regexFind", operands)? else { return null() };
     regex.charge(input, 0)?;
-    let captures = regex.compiled().captures(input.as_bytes()).ok().flatten();
+    let captures = regex.timed(|compiled| compiled.captures(input.as_bytes())).ok().flatten();
     let found = |captures| RawBson::Document(found(input, &captures, &mut Counter::default()));
     Ok(Some(captures.map_or(RawBson::Null, found)))
 }
@@ -394,7 +396,8 @@ pub(super) fn regex_find_all(operands: Operands<'_>) -> Result<Value> {
         let mut counter = Counter::default();
         let mut size = 0;
         regex.charge(input, 0)?;
-        for captures in regex.compiled().captures_iter(input.as_bytes()).map_while(|captures| captures.ok()) {
+        let mut matches = regex.timed(|compiled| compiled.captures_iter(input.as_bytes()));
+        while let Some(Ok(captures)) = regex.timed(|_| matches.next()) {
             let document = found(input, &captures, &mut counter);
             size += document.as_bytes().len();
             super::check_size(size)?;
