@@ -101,7 +101,8 @@ impl KeyPattern {
                     "Index key contains an illegal field name: field name starts with '$': '{name}'"
                 )));
             }
-            if fields.iter().any(|(other, _)| *other == path) {
+            // Too many are refused below, whatever they are.
+            if fields.iter().take(MAX_FIELDS).any(|(other, _)| *other == path) {
                 return Err(wrong(format!("the index key pattern names '{name}' twice")));
             }
             fields.push((path, direction < 0.0));

@@ -90,9 +90,11 @@ impl Sort {
         SortKey(key)
     }
 
-    /// Sorts documents, keeping the order of those that compare equal.
+    /// Sorts documents, keeping the order of those that compare equal. As for [`key`](Self::key), the caller checks the
+    /// budget.
     pub fn sort<T: AsRef<RawDocument>>(&self, documents: &mut [T]) {
         if !self.is_empty() {
+            budget::spend(documents.len() as u64 * u64::from(documents.len().checked_ilog2().unwrap_or(0)));
             documents.sort_by_cached_key(|document| self.key(document.as_ref()));
         }
     }

@@ -27,8 +27,11 @@ impl Environment for Fixed {
     }
 }
 
+/// What an operation does.
+type Work = Box<dyn Fn() -> Result<()>>;
+
 /// An operation of a size.
-type Operation = fn(usize) -> Box<dyn Fn() -> Result<()>>;
+type Operation = fn(usize) -> Work;
 
 fn array<T: Into<RawBson>>(count: usize, item: impl Fn(usize) -> T) -> RawArrayBuf {
     let mut array = RawArrayBuf::new();
@@ -65,28 +68,28 @@ fn of<T: Into<RawBson>>(name: &str, value: T) -> RawDocumentBuf {
     document
 }
 
-fn filtering(filter: RawDocumentBuf, document: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn filtering(filter: RawDocumentBuf, document: RawDocumentBuf) -> Work {
     Box::new(move || Filter::parse(&filter)?.try_matches(&document).map(drop))
 }
 
-fn positioning(filter: RawDocumentBuf, document: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn positioning(filter: RawDocumentBuf, document: RawDocumentBuf) -> Work {
     let update = Update::parse(&rawdoc! { "$set": { "a.$": 1 } }).unwrap();
     Box::new(move || update.apply(&document, &Filter::parse(&filter)?, &Fixed).map(drop))
 }
 
-fn updating(update: RawDocumentBuf, document: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn updating(update: RawDocumentBuf, document: RawDocumentBuf) -> Work {
     Box::new(move || Update::parse(&update)?.apply(&document, &Filter::all(), &Fixed).map(drop))
 }
 
-fn projecting(projection: RawDocumentBuf, document: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn projecting(projection: RawDocumentBuf, document: RawDocumentBuf) -> Work {
     Box::new(move || Projection::parse(&projection)?.apply(&document, &Filter::all()).map(drop))
 }
 
-fn running(stage: RawDocumentBuf, documents: Vec<RawDocumentBuf>) -> Box<dyn Fn() -> Result<()>> {
+fn running(stage: RawDocumentBuf, documents: Vec<RawDocumentBuf>) -> Work {
     running_all(vec![stage], documents)
 }
 
-fn running_all(stages: Vec<RawDocumentBuf>, documents: Vec<RawDocumentBuf>) -> Box<dyn Fn() -> Result<()>> {
+fn running_all(stages: Vec<RawDocumentBuf>, documents: Vec<RawDocumentBuf>) -> Work {
     let stages = array(stages.len(), |place| stages[place].clone());
     Box::new(move || {
         let pipeline = Pipeline::parse(&stages)?;
@@ -94,11 +97,11 @@ fn running_all(stages: Vec<RawDocumentBuf>, documents: Vec<RawDocumentBuf>) -> B
     })
 }
 
-fn computing(expression: RawDocumentBuf, document: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn computing(expression: RawDocumentBuf, document: RawDocumentBuf) -> Work {
     running(rawdoc! { "$replaceWith": { "x": expression } }, vec![document])
 }
 
-fn bounding(filter: RawDocumentBuf) -> Box<dyn Fn() -> Result<()>> {
+fn bounding(filter: RawDocumentBuf) -> Work {
     let index = KeyPattern::of(Path::new("_id"));
     Box::new(move || {
         index.bounds(&Filter::parse(&filter)?, false);
@@ -339,7 +342,7 @@ fn hostile_operations_stop() {
     let condition = |place: usize| of(&format!("a.{}", "0.".repeat(60) + &place.to_string()), 2);
     let winding = (0..60).fold(rawdoc! { "0": 1 }, |inner, _| rawdoc! { "0": [inner] });
     let paths = array(50_000, |place| rawdoc! { "a": { "$ne": "x" }, "b": { "$ne": format!("y{place}") } });
-    let hostile: Vec<(&str, Box<dyn Fn() -> Result<()>>)> = vec![
+    let hostile: Vec<(&str, Work)> = vec![
         ("three $unwind", running_all(unwinds, vec![wide.clone()])),
         (
             "$and of $ne on two paths",
@@ -392,6 +395,13 @@ fn hostile_operations_stop() {
 }
 
 #[test]
+fn writing_a_nested_filter_back_does_not_double_with_each_level() {
+    let nest = |inner: RawDocumentBuf, _| rawdoc! { "$and": [{ "a": 1 }, { "a": 2 }, inner] };
+    let filter = (0..50).fold(rawdoc! { "a": 3 }, nest);
+    assert_eq!(Filter::parse(&filter).unwrap().to_document(), filter);
+}
+
+#[test]
 fn stages_hold_no_more_bytes_than_they_may() {
     let budget = || Budget::new(Limits { bytes: Some(1_000_000), ..Limits::default() });
     let run = |stages: Vec<RawDocumentBuf>, count| budget().enter(&*running_all(stages, many(count)));
@@ -420,7 +430,7 @@ fn a_sort_with_a_limit_answers_the_first_of_the_whole_sort() {
         Pipeline::parse(&stages).unwrap().run(many(5_000).into_iter()).collect::<Result<Vec<_>>>().unwrap()
     };
     let sort = rawdoc! { "$sort": { "n": -1 } };
-    let whole = answers(&[sort.clone()]);
+    let whole = answers(std::slice::from_ref(&sort));
     assert_eq!(answers(&[sort.clone(), rawdoc! { "$limit": 333 }]), whole[..333]);
     assert_eq!(answers(&[sort, rawdoc! { "$skip": 10 }, rawdoc! { "$limit": 90 }]), whole[10..100]);
 }

@@ -1,5 +1,7 @@
 //! From a [`Filter`] back to a filter document, for a server that is to answer it.
 
+use std::collections::HashSet;
+
 use bson::{
     RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
@@ -58,21 +60,18 @@ fn branches(filters: &[Filter]) -> RawArrayBuf {
 
 /// Side by side where the paths differ, as a person would write it.
 fn all(filters: &[Filter]) -> RawDocumentBuf {
+    // Each is written once: to write it again where names repeat would double the work with every level.
+    let branches: Vec<RawDocumentBuf> = filters.iter().map(Filter::to_document).collect();
+    let fields = || branches.iter().flat_map(|branch| elements(branch));
     let mut document = RawDocumentBuf::new();
-    let mut names = Vec::new();
-    for filter in filters {
-        let branch = filter.to_document();
-        for (name, value) in elements(&branch) {
-            append(&mut document, name, value);
-            names.push(name.to_owned());
-        }
-    }
-    names.sort_unstable();
-    if names.windows(2).all(|pair| pair[0] != pair[1]) {
+    let mut names = HashSet::new();
+    if fields().all(|(name, _)| names.insert(name)) {
+        fields().for_each(|(name, value)| append(&mut document, name, value));
         return document;
     }
-    let mut document = RawDocumentBuf::new();
-    append(&mut document, "$and", &branches(filters));
+    let mut all = RawArrayBuf::new();
+    branches.iter().for_each(|branch| all.push(branch.clone()));
+    append(&mut document, "$and", &all);
     document
 }
 
