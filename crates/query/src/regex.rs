@@ -1,20 +1,34 @@
 //! Regular expressions as the server has them: PCRE2 on UTF-8, with limits on what one match may cost.
 
-use std::{sync::Arc, time::Instant};
+mod pcre;
+
+use std::{
+    cell::RefCell,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bson::raw::{RawBsonRef, cstr};
 
 use crate::{Error, Result, budget};
+use pcre::{Code, Found, Scratch};
 
-/// How much work a match that begins at one place may be, and how deep it may nest: a pattern that backtracks without end
-/// does not match. PCRE2 takes about 10 ms for so many steps.
-const LIMITS: &str = "(*LIMIT_MATCH=400000)(*LIMIT_DEPTH=5000)";
+/// Places at which a match can begin that are tried before the budget is looked at for the first time. Each may take the
+/// match limit, about 10 ms.
+const FIRST_WINDOW: usize = 8;
 
-/// Steps that a match is charged, beside the bytes of the text.
-const MATCH: u64 = 8;
+/// How much wider windows become as long as they take little time.
+const GROWTH: usize = 16;
 
-/// Nanoseconds of a match that are charged as one step.
+/// A window that takes longer is followed by a narrower one.
+const SLOW: Duration = Duration::from_millis(1);
+
+/// Nanoseconds of a search that are charged as one step.
 const NANOSECONDS_A_STEP: u128 = 10;
+
+/// Steps that a search is charged, beside its time.
+const SEARCH: u64 = 8;
 
 /// Steps that compiling a pattern is charged, beside its bytes.
 const COMPILE: u64 = 256;
@@ -27,9 +41,14 @@ const MAX_PATTERN: usize = 32_764;
 pub struct Regex {
     pattern: String,
     options: String,
-    compiled: Arc<pcre2::bytes::Regex>,
-    /// True if a match may take longer than the length of the text tells, so that its time is charged.
+    compiled: Arc<Code>,
+    /// True if a match may take longer than the length of the text tells.
     may_backtrack: bool,
+}
+
+thread_local! {
+    /// Memory of the searches that ask only whether there is a match.
+    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
 }
 
 impl std::fmt::Debug for Regex {
@@ -60,15 +79,7 @@ impl Regex {
             return Err(Error::location(51091, "Regular expression is invalid: pattern string is longer than allowed"));
         }
         budget::charge(COMPILE + pattern.len() as u64)?;
-        let has = |flag| options.contains(flag);
-        // Verbs such as (*UTF) come first in a pattern; ours before them.
-        let compiled = pcre2::bytes::RegexBuilder::new()
-            .utf(true)
-            .caseless(has('i'))
-            .multi_line(has('m'))
-            .dotall(has('s'))
-            .extended(has('x'))
-            .build(&format!("{LIMITS}{pattern}"))
+        let compiled = Code::compile(pattern, options)
             .map_err(|error| Error::location(51091, format!("Regular expression is invalid: {error}")))?;
         let may_backtrack = pattern.contains(['*', '+', '?', '{', '|']);
         Ok(Self {
@@ -93,13 +104,41 @@ impl Regex {
 
     /// Whether text matches. What would cost more than the limits does not.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        self.charge(text, 0).is_ok() && self.timed(|compiled| compiled.is_match(text.as_bytes())).unwrap_or(false)
+        SCRATCH.with_borrow_mut(|scratch| {
+            if scratch.is_none() {
+                *scratch = Scratch::new();
+            }
+            scratch.as_mut().is_some_and(|scratch| self.search(scratch, text, 0))
+        })
     }
 
-    /// Charges a match that begins to look at a byte of text.
-    pub(crate) fn charge(&self, text: &str, from: usize) -> Result<()> {
-        budget::charge(MATCH)?;
-        budget::charge_bytes(text.len().saturating_sub(from))
+    /// The matches in text, from the first on, each as the places of the match and of its groups.
+    pub(crate) fn matches_in<'r>(&'r self, text: &'r str) -> Matches<'r> {
+        Matches { regex: self, text, scratch: Scratch::of(&self.compiled), from: Some(0), last: None }
+    }
+
+    /// Searches text from a place on, and charges the time. Ends without a match when the budget is exhausted.
+    fn search(&self, scratch: &mut Scratch, text: &str, from: usize) -> bool {
+        if !budget::spend(SEARCH) || !budget::spend_bytes(text.len() - from) {
+            return false;
+        }
+        if !self.may_backtrack {
+            return matches!(scratch.search(&self.compiled, text, from..text.len()), Found::Match);
+        }
+        let (mut start, mut width) = (from, FIRST_WINDOW);
+        loop {
+            let end = boundary(text, start.saturating_add(width));
+            let begun = Instant::now();
+            let found = scratch.search(&self.compiled, text, start..end);
+            let taken = begun.elapsed();
+            let may_go_on = budget::spend((taken.as_nanos() / NANOSECONDS_A_STEP) as u64);
+            match found {
+                Found::Match => return true,
+                Found::Nothing if may_go_on && end < text.len() => start = boundary(text, end + 1),
+                Found::Nothing | Found::TooMuch => return false,
+            }
+            width = if taken > SLOW { (width / GROWTH).max(1) } else { width.saturating_mul(GROWTH) };
+        }
     }
 
     /// Whether a value is text that matches, or the same regular expression.
@@ -112,15 +151,86 @@ impl Regex {
             _ => false,
         }
     }
+}
 
-    /// Matches in a way of the caller's, and charges the time that it takes.
-    pub(crate) fn timed<'r, T>(&'r self, matching: impl FnOnce(&'r pcre2::bytes::Regex) -> T) -> T {
-        if !self.may_backtrack {
-            return matching(&self.compiled);
+/// The first boundary of characters from a place on, at most the end.
+fn boundary(text: &str, place: usize) -> usize {
+    (place..text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len())
+}
+
+/// The matches of a regular expression in text, none overlapping another.
+pub(crate) struct Matches<'r> {
+    regex: &'r Regex,
+    text: &'r str,
+    scratch: Option<Scratch>,
+    /// Where the next search begins.
+    from: Option<usize>,
+    /// The end of the last match.
+    last: Option<usize>,
+}
+
+impl Iterator for Matches<'_> {
+    type Item = Vec<Option<Range<usize>>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let scratch = self.scratch.as_mut()?;
+        loop {
+            let from = self.from?;
+            if !self.regex.search(scratch, self.text, from) {
+                self.from = None;
+                return None;
+            }
+            let places = scratch.places();
+            let Range { start, end } = places.first()?.clone()?;
+            let is_empty = start >= end;
+            self.from = match is_empty || end <= from {
+                // The next search begins behind the next character.
+                true => (end.max(from) < self.text.len()).then(|| boundary(self.text, end.max(from) + 1)),
+                false => Some(boundary(self.text, end)),
+            };
+            // An empty match directly behind another one is none.
+            if !(is_empty && self.last == Some(end)) {
+                self.last = Some(end);
+                return Some(places);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Budget, Limits};
+
+    fn all(pattern: &str, text: &str) -> Vec<Range<usize>> {
+        let regex = Regex::new(pattern, "").unwrap();
+        regex.matches_in(text).map(|places| places[0].clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn finds_all_matches_whatever_window_they_begin_in() {
+        assert_eq!(all("a+", "aa b aaa"), [0..2, 5..8]);
+        assert_eq!(all("a*", "éab"), [0..0, 2..3, 4..4]);
+        assert_eq!(all("", "é"), [0..0, 2..2]);
+        assert_eq!(all("(?<=é)x|^y", "éx"), [2..3]);
+        for place in (0..2_000).chain([20_000, 70_000]) {
+            let text = format!("{}xyyz{}", "é".repeat(place), "é".repeat(10));
+            assert_eq!(all("x(y|w)+z", &text), [2 * place..2 * place + 4]);
+            assert!(Regex::new("x(y|w)+z", "").unwrap().is_match(&text));
+            assert!(!Regex::new("x(y|w)+z$", "").unwrap().is_match(&text));
+            assert!(Regex::new("^(.|x)*?z", "").unwrap().is_match(&text) || place > 4_000);
+        }
+    }
+
+    /// PCRE2's own limit counts for each place at which a match can begin.
+    #[test]
+    fn a_search_that_is_slow_everywhere_stops() {
+        let regex = Regex::new("(?:a|a){17}[bc]", "").unwrap();
+        let budget = Budget::new(Limits { time: Some(Duration::from_millis(50)), ..Limits::default() });
         let begun = Instant::now();
-        let answer = matching(&self.compiled);
-        budget::spend((begun.elapsed().as_nanos() / NANOSECONDS_A_STEP) as u64);
-        answer
+        assert!(!budget.enter(|| regex.is_match(&"a".repeat(100_000))));
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(budget.is_exhausted());
     }
 }

@@ -1,6 +1,6 @@
 //! Strings and regular expressions.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::{cmp::Ordering, collections::HashSet, ops::Range};
 
 use bson::{
     RawBson,
@@ -364,17 +364,17 @@ impl Counter {
 }
 
 /// A match as a document: the text, its place in code points, and what the groups caught.
-fn found(input: &str, captures: &pcre2::bytes::Captures<'_>, counter: &mut Counter) -> RawDocumentBuf {
+fn found(input: &str, places: &[Option<Range<usize>>], counter: &mut Counter) -> RawDocumentBuf {
     let mut document = RawDocumentBuf::new();
-    let of = |start: usize, end: usize| input.get(start..end).unwrap_or_default();
-    if let Some(whole) = captures.get(0) {
-        crate::append(&mut document, "match", of(whole.start(), whole.end()));
-        crate::append(&mut document, "idx", counter.code_points(input, whole.start()));
+    let of = |place: &Range<usize>| input.get(place.clone()).unwrap_or_default();
+    if let Some(Some(whole)) = places.first() {
+        crate::append(&mut document, "match", of(whole));
+        crate::append(&mut document, "idx", counter.code_points(input, whole.start));
     }
     let mut groups = RawArrayBuf::new();
-    for group in 1..captures.len() {
-        match captures.get(group) {
-            Some(group) => groups.push(of(group.start(), group.end())),
+    for group in places.iter().skip(1) {
+        match group {
+            Some(group) => groups.push(of(group)),
             None => groups.push(RawBson::Null),
         }
     }
@@ -384,28 +384,21 @@ fn found(input: &str, captures: &pcre2::bytes::Captures<'_>, counter: &mut Count
 
 pub(super) fn regex_find(operands: Operands<'_>) -> Result<Value> {
     let Some((input, regex)) = regex_operands("$regexFind", operands)? else { return null() };
-    regex.charge(input, 0)?;
-    let captures = regex.timed(|compiled| compiled.captures(input.as_bytes())).ok().flatten();
-    let found = |captures| RawBson::Document(found(input, &captures, &mut Counter::default()));
-    Ok(Some(captures.map_or(RawBson::Null, found)))
+    let found = regex.matches_in(input).next().map(|places| found(input, &places, &mut Counter::default()));
+    budget::charge(1)?;
+    Ok(Some(found.map_or(RawBson::Null, RawBson::Document)))
 }
 
 pub(super) fn regex_find_all(operands: Operands<'_>) -> Result<Value> {
     let mut all = RawArrayBuf::new();
     if let Some((input, regex)) = regex_operands("$regexFindAll", operands)? {
         let mut counter = Counter::default();
-        let mut size = 0;
-        regex.charge(input, 0)?;
-        let mut matches = regex.timed(|compiled| compiled.captures_iter(input.as_bytes()));
-        while let Some(Ok(captures)) = regex.timed(|_| matches.next()) {
-            let document = found(input, &captures, &mut counter);
-            size += document.as_bytes().len();
-            super::check_size(size)?;
-            all.push(document);
-            // The rest of the text is looked at for the next match.
-            regex.charge(input, counter.byte)?;
-            budget::charge(captures.len() as u64)?;
+        for places in regex.matches_in(input) {
+            budget::charge(places.len() as u64)?;
+            all.push(found(input, &places, &mut counter));
+            super::check_size(all.as_bytes().len())?;
         }
+        budget::charge(1)?;
     }
     Ok(Some(RawBson::Array(all)))
 }
