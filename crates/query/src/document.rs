@@ -3,6 +3,7 @@
 use bson::{
     RawBson,
     raw::{CStr, RawBsonRef, RawDocument, RawDocumentBuf},
+    spec::ElementType,
 };
 
 use crate::{Number, budget};
@@ -13,66 +14,76 @@ pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 /// How deeply documents and arrays may be nested, as in the server.
 pub const MAX_NESTING_DEPTH: usize = 200;
 
-/// Elements that are read before the budget is charged for them. Smaller documents cost what is done with them.
+/// Bytes of a document from which on reading it is charged to the budget. A smaller one costs what is done with its fields.
+const LARGE: usize = 4096;
+
+/// Elements of a large document that are read before the budget is charged for them.
 const ELEMENTS_A_CHARGE: u32 = 64;
 
-/// Bytes of text from which on reading it is charged by its length: it is checked to be UTF-8.
-const LONG_TEXT: usize = 4096;
-
-/// Charges the budget for the elements of one document as they are read.
+/// Charges the budget for the elements of a large document as they are read.
+#[derive(Default)]
 struct Toll {
-    free: u32,
+    read: u32,
 }
 
 impl Toll {
-    fn new() -> Self {
-        Self { free: ELEMENTS_A_CHARGE }
-    }
-
-    #[inline]
-    fn element(&mut self) {
-        self.free -= 1;
-        if self.free == 0 {
-            budget::spend(ELEMENTS_A_CHARGE.into());
-            self.free = ELEMENTS_A_CHARGE;
+    #[cold]
+    #[inline(never)]
+    fn element(&mut self, kind: ElementType, size: usize) {
+        self.read += 1;
+        if self.read == ELEMENTS_A_CHARGE {
+            budget::spend(self.read.into());
+            self.read = 0;
+        }
+        // Text is checked to be UTF-8.
+        if kind == ElementType::String && size >= LARGE {
+            budget::spend_bytes(size);
         }
     }
 }
 
-#[inline]
-fn charge_text(value: RawBsonRef<'_>) -> RawBsonRef<'_> {
-    if let RawBsonRef::String(text) = value
-        && text.len() >= LONG_TEXT
-    {
-        budget::spend_bytes(text.len());
-    }
-    value
-}
-
-/// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`](crate::validate) excludes.
+/// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`] excludes.
 ///
 /// Reading is charged to the entered budget, but goes on when that is exhausted: a loop that does more for each field
 /// than to look at it checks the budget itself.
+#[inline]
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
-    let mut toll = Toll::new();
+    let mut toll = (document.as_bytes().len() >= LARGE).then(Toll::default);
     document.iter_elements().map_while(move |element| {
-        toll.element();
         let element = element.ok()?;
-        Some((element.key().as_str(), charge_text(element.value().ok()?)))
+        if let Some(toll) = &mut toll {
+            toll.element(element.element_type(), element.size());
+        }
+        Some((element.key().as_str(), element.value().ok()?))
     })
 }
 
 /// The value of a top-level field. The search is charged to the entered budget as [`elements`] is.
+#[inline]
 pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
-    let mut toll = Toll::new();
+    if document.as_bytes().len() >= LARGE {
+        return get_in_large(document, key);
+    }
     document
         .iter_elements()
         .map_while(|element| element.ok())
-        .find(|element| {
-            toll.element();
-            element.key().as_str() == key
-        })
-        .and_then(|element| element.value().ok().map(charge_text))
+        .find(|element| element.key().as_str() == key)
+        .and_then(|element| element.value().ok())
+}
+
+#[cold]
+#[inline(never)]
+fn get_in_large<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
+    let mut toll = Toll::default();
+    let found = document.iter_elements().map_while(|element| element.ok()).find(|element| {
+        // Text that is passed is not checked.
+        toll.element(ElementType::Null, 0);
+        element.key().as_str() == key
+    });
+    found.and_then(|element| {
+        toll.element(element.element_type(), element.size());
+        element.value().ok()
+    })
 }
 
 /// Appends a field. A name with a NUL byte cannot be a BSON key; parsers refuse such names before they get here.

@@ -224,8 +224,10 @@ impl Expression {
             Some(RawBson::Document(document)) => document.as_bytes().len(),
             _ => 0,
         };
-        check_size(size)?;
-        scope.spend(size as u64 / BYTES_A_STEP)?;
+        if size as u64 >= BYTES_A_STEP {
+            check_size(size)?;
+            scope.spend(size as u64 / BYTES_A_STEP)?;
+        }
         Ok(value)
     }
 
@@ -370,11 +372,10 @@ impl Expression {
 }
 
 impl Scope<'_> {
+    #[inline]
     fn spend(&mut self, steps: u64) -> Result<()> {
         budget::charge(steps)?;
-        self.steps = self.steps.checked_sub(steps).ok_or_else(|| {
-            Error::new(ErrorCode::MaxTimeMsExpired, format!("an expression took more than {MAX_STEPS} steps"))
-        })?;
+        self.steps = self.steps.checked_sub(steps).ok_or_else(too_many_steps)?;
         Ok(())
     }
 
@@ -386,6 +387,11 @@ impl Scope<'_> {
         self.variables.truncate(before);
         value
     }
+}
+
+#[cold]
+fn too_many_steps() -> Error {
+    Error::new(ErrorCode::MaxTimeMsExpired, format!("an expression took more than {MAX_STEPS} steps"))
 }
 
 fn check_size(size: usize) -> Result<()> {

@@ -174,13 +174,15 @@ impl Filter {
     /// # Errors
     /// Where an expression (`$expr`) cannot be computed for it, or the entered budget is exhausted.
     pub fn try_matches(&self, document: &RawDocument) -> Result<bool> {
-        let matches = match self {
+        match self {
             // What is asked of most documents needs no more stack than there is.
-            Self::Path(filter) => filter.matches(document, &mut None),
-            _ => with_stack(|| self.try_matches_all(document))?,
-        };
-        budget::charge(1)?;
-        Ok(matches)
+            Self::Path(filter) => {
+                let matches = filter.matches(document, &mut None);
+                budget::charge(1).map(|()| matches)
+            }
+            // These charge what they are made of.
+            _ => with_stack(|| self.try_matches_all(document)),
+        }
     }
 
     fn try_matches_all(&self, document: &RawDocument) -> Result<bool> {
@@ -189,15 +191,25 @@ impl Filter {
             Self::Or(filters) => Self::any_answers(filters, true, document)?,
             Self::Nor(filters) => !Self::any_answers(filters, true, document)?,
             Self::Not(filter) => !filter.try_matches(document)?,
-            Self::Path(filter) => filter.matches(document, &mut None),
+            Self::Path(_) => self.try_matches(document)?,
             Self::Expression(expression, _) => expression.holds(document)?,
-            Self::Schema(schema, _) => schema.matches(document),
-            Self::Always(always) => *always,
+            Self::Schema(schema, _) => {
+                let matches = schema.matches(document);
+                budget::charge(1)?;
+                matches
+            }
+            Self::Always(always) => {
+                budget::charge(1)?;
+                *always
+            }
         })
     }
 
     /// True if one of the filters answers so. The first that does is the last that is asked.
     fn any_answers(filters: &[Self], answer: bool, document: &RawDocument) -> Result<bool> {
+        if filters.is_empty() {
+            budget::charge(1)?;
+        }
         let mut equalities = Equalities::help(filters).then(Equalities::default);
         for filter in filters {
             let known = equalities.as_mut().and_then(|equalities| equalities.matches(filter, document));

@@ -151,7 +151,7 @@ impl KeyPattern {
         let reached: Vec<Reached<'_>> =
             self.0.iter().map(|(path, _)| Reached::Within(RawBsonRef::Document(document), path.parts())).collect();
         let mut found = IndexKeys { keys: Vec::with_capacity(1), is_multikey: false };
-        self.collect(reached, &mut found, &mut budget::hold(0)?)?;
+        self.collect(reached, &mut found, &mut KeyBytes::default())?;
         found.keys.sort_unstable();
         // One item may have null where another has nothing.
         found.keys.dedup_by(|next, kept| {
@@ -162,7 +162,7 @@ impl KeyPattern {
         Ok(found)
     }
 
-    fn collect(&self, mut reached: Vec<Reached<'_>>, found: &mut IndexKeys, held: &mut Held) -> Result<()> {
+    fn collect(&self, mut reached: Vec<Reached<'_>>, found: &mut IndexKeys, bytes: &mut KeyBytes) -> Result<()> {
         budget::charge(1)?;
         let mut array: Option<&RawArray> = None;
         for (place, one) in reached.iter_mut().enumerate() {
@@ -181,8 +181,7 @@ impl KeyPattern {
         }
         let Some(array) = array else {
             let key = self.key_of(&reached);
-            budget::charge_bytes(key.bytes.len())?;
-            held.grow(key.bytes.len())?;
+            bytes.add(key.bytes.len())?;
             found.keys.push(key);
             return Ok(());
         };
@@ -193,7 +192,7 @@ impl KeyPattern {
                 Reached::At(..) => Reached::Value(None),
                 other => *other,
             });
-            return self.collect(empty.collect(), found, held);
+            return self.collect(empty.collect(), found, bytes);
         }
         for item in items(array) {
             let below = reached.iter().map(|one| match one {
@@ -202,7 +201,7 @@ impl KeyPattern {
                 Reached::At(..) => Reached::Value(None),
                 other => *other,
             });
-            self.collect(below.collect(), found, held)?;
+            self.collect(below.collect(), found, bytes)?;
         }
         Ok(())
     }
@@ -293,6 +292,29 @@ impl<'a> Reached<'a> {
                 (_, Some(_)) => return Self::Value(None),
             }
         }
+    }
+}
+
+/// Bytes of keys from which on the budget holds them.
+const MANY_BYTES: usize = 64 * 1024;
+
+/// The bytes of a document's keys: each of them has the other fields of its index again.
+#[derive(Default)]
+struct KeyBytes {
+    total: usize,
+    held: Option<Held>,
+}
+
+impl KeyBytes {
+    fn add(&mut self, bytes: usize) -> Result<()> {
+        budget::charge_bytes(bytes)?;
+        self.total += bytes;
+        match &mut self.held {
+            Some(held) => held.grow(bytes)?,
+            None if self.total > MANY_BYTES => self.held = Some(budget::hold(self.total)?),
+            None => {}
+        }
+        Ok(())
     }
 }
 

@@ -45,20 +45,33 @@ pub(super) fn sorted<'a>(
 ) -> Result<impl Iterator<Item = Result<RawDocumentBuf>> + use<'a>> {
     let mut held = budget.hold(0)?;
     let mut keyed: Keyed = Vec::new();
+    let mut pending = Vec::new();
     // Twice as many as are wanted are sorted at once, so that each is sorted a few times at most.
     let full = most.and_then(|most| most.checked_mul(2)).map(|full| full.max(64));
     for document in documents {
         let document = document?;
-        let key = sort.key(&document);
-        budget::charge(1)?;
-        held.grow(size(&key, &document))?;
-        keyed.push((key, document));
-        if Some(keyed.len()) == full {
+        held.grow(document.as_bytes().len() + OVERHEAD)?;
+        pending.push(document);
+        if Some(keyed.len() + pending.len()) == full {
+            add(&mut keyed, &mut pending, sort, &mut held)?;
             (keyed, held) = first(keyed, most, held, budget)?;
         }
     }
+    add(&mut keyed, &mut pending, sort, &mut held)?;
     (keyed, held) = first(keyed, most, held, budget)?;
     Ok(Collected::new(keyed.into_iter().map(|(_, document)| Ok(document)), held))
+}
+
+/// Adds documents with their keys, which lie side by side in memory when they are made together.
+fn add(keyed: &mut Keyed, pending: &mut Vec<RawDocumentBuf>, sort: &Sort, held: &mut Held) -> Result<()> {
+    keyed.reserve(pending.len());
+    for document in pending.drain(..) {
+        let key = sort.key(&document);
+        budget::charge(1)?;
+        held.grow(key.len())?;
+        keyed.push((key, document));
+    }
+    Ok(())
 }
 
 fn size(key: &SortKey, document: &RawDocumentBuf) -> usize {

@@ -150,11 +150,48 @@ fn set_value(result: &mut RawDocumentBuf, name: &str, value: &Value) -> Result<(
     Ok(())
 }
 
-/// Sets a field, in every document of an array on the way; no value takes the field out.
+/// Sets one field, in every document of an array on the way; no value takes the field out.
 pub(super) fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> Result<RawDocumentBuf> {
-    let mut places = Places::default();
-    places.insert(parts, 0);
-    places.set(document, &[value.cloned()])
+    let Some((first, rest)) = parts.split_first() else { return Ok(document.to_owned()) };
+    let mut result = RawDocumentBuf::new();
+    let mut found = false;
+    for (name, old) in elements(document) {
+        if name != first {
+            crate::append(&mut result, name, old);
+            continue;
+        }
+        found = true;
+        match value {
+            _ if !rest.is_empty() => crate::append(&mut result, name, &set_below(old, rest, value)?),
+            Some(value) => crate::append(&mut result, name, value),
+            None => {}
+        }
+    }
+    match value {
+        Some(value) if !found && rest.is_empty() => crate::append(&mut result, first, value),
+        // As in `Places::set`.
+        _ if !found && !rest.is_empty() => crate::append(&mut result, first, &set_in(empty(), rest, value)?),
+        _ => {}
+    }
+    budget::charge_bytes(result.as_bytes().len())?;
+    check_size(result.as_bytes().len())?;
+    Ok(result)
+}
+
+fn set_below(old: RawBsonRef<'_>, rest: &[String], value: Option<&RawBson>) -> Result<RawBson> {
+    Ok(match old {
+        RawBsonRef::Document(inner) => RawBson::Document(set_in(inner, rest, value)?),
+        RawBsonRef::Array(array) => {
+            let mut mapped = RawArrayBuf::new();
+            for item in items(array) {
+                budget::charge(1)?;
+                mapped.push(set_below(item, rest, value)?);
+                check_size(mapped.as_bytes().len())?;
+            }
+            RawBson::Array(mapped)
+        }
+        _ => RawBson::Document(set_in(empty(), rest, value)?),
+    })
 }
 
 fn check_size(size: usize) -> Result<()> {

@@ -23,6 +23,7 @@ pub struct Candidates {
 
 impl Candidates {
     /// True if one of them is equal to a value. Null is equal to a missing one, too.
+    #[inline]
     pub(crate) fn contain(&self, value: Option<RawBsonRef<'_>>) -> bool {
         let value = value.unwrap_or(RawBsonRef::Null);
         match &self.keys {

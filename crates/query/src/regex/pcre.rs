@@ -18,9 +18,6 @@ use pcre2_sys::{
     pcre2_set_depth_limit_8, pcre2_set_match_limit_8, pcre2_set_offset_limit_8,
 };
 
-/// Work that a match which begins at one place may be; PCRE2 takes about 10 ms for it.
-const MATCH_LIMIT: u32 = 400_000;
-
 /// How deep a match may nest.
 const DEPTH_LIMIT: u32 = 5_000;
 
@@ -122,21 +119,20 @@ impl Scratch {
             return None;
         };
         // SAFETY: The context was just made.
-        unsafe {
-            pcre2_set_match_limit_8(context.as_ptr(), MATCH_LIMIT);
-            pcre2_set_depth_limit_8(context.as_ptr(), DEPTH_LIMIT);
-        }
+        unsafe { pcre2_set_depth_limit_8(context.as_ptr(), DEPTH_LIMIT) };
         Some(Self { data, context })
     }
 
     /// Searches text for a match that begins in a window of it. The rest of the text is seen as what comes before and behind.
-    pub(super) fn search(&mut self, code: &Code, text: &str, window: Range<usize>) -> Found {
+    /// A match that begins at one place may be so much work.
+    pub(super) fn search(&mut self, code: &Code, text: &str, window: Range<usize>, limit: u32) -> Found {
         if !text.is_char_boundary(window.start) {
             return Found::TooMuch;
         }
         // SAFETY: The text is as long as it says and valid UTF-8, and the search begins at one of its characters; the pattern
         // cannot match a part of one. Nothing else uses the data and the context, which this has mutably.
         let code = unsafe {
+            pcre2_set_match_limit_8(self.context.as_ptr(), limit);
             pcre2_set_offset_limit_8(self.context.as_ptr(), window.end);
             pcre2_match_8(
                 code.0.as_ptr(),

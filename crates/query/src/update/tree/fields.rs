@@ -8,6 +8,9 @@ use crate::budget;
 /// Fields that were looked at in vain, from which on names are looked up in an index: about what it costs to make one.
 const LINEAR: usize = 1024;
 
+/// Fields up to which a lookup costs no more than what is done with what it finds.
+const FEW: usize = 32;
+
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'a> {
     /// In their order. One that was taken out stays, as such.
@@ -65,7 +68,9 @@ impl<'a> Fields<'a> {
         let is_it = |field: &Field<'_>| field.name == name && !matches!(field.node, Node::Removed);
         let place = self.all.iter().position(is_it);
         let looked_at = place.map_or(self.all.len(), |place| place + 1);
-        budget::spend(looked_at as u64 / 4);
+        if looked_at >= FEW {
+            budget::spend(looked_at as u64 / 4);
+        }
         self.looked_at += looked_at;
         if self.looked_at > LINEAR + 8 * self.all.len() {
             self.make_index();
