@@ -105,7 +105,10 @@ impl Budget {
 
     /// Runs synchronous work under this budget. Inside, what charges a budget charges this one.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
-        let entered = Entered { fuel: FUEL.replace(0), before: CURRENT.replace(Some(self.clone())) };
+        let fuel = FUEL.get();
+        // Steps of the budget that was entered before are its own.
+        settle();
+        let entered = Entered { fuel, before: CURRENT.replace(Some(self.clone())) };
         let answer = work();
         drop(entered);
         answer

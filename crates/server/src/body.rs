@@ -143,8 +143,9 @@ impl Received {
         if bytes.len() <= SMALL_BODY {
             return Ok((parse(&bytes)?, permit));
         }
-        let parsed = site.workers.run(move || parse(&bytes)).await??;
-        Ok((parsed, permit))
+        // The permit goes along: the bytes are held until they are parsed, whether the client waits or not.
+        let (parsed, permit) = site.workers.run(move || (parse(&bytes), permit)).await?;
+        Ok((parsed?, permit))
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use backend::{Origin, Secret, ejson::Canonical};
+use backend::{Origin, ejson::Canonical};
 
 use crate::{
     answer::Answer,
@@ -54,8 +54,11 @@ impl Drop for Deadline {
 /// The client that an answer is for.
 pub(crate) struct Reader<'a> {
     pub(crate) origin: &'a Origin,
-    pub(crate) token: &'a Secret,
+    /// The user, as the token was verified before the call.
+    pub(crate) user: &'a str,
     pub(crate) connection: Option<Arc<Connection>>,
+    /// True if the call has written: then its answer is sent whatever others have not read, or the client would call again.
+    pub(crate) must_be_sent: bool,
 }
 
 /// The answer to a call. Large ones are written on another thread.
@@ -68,11 +71,14 @@ pub(crate) async fn answer(site: &Site, value: RawBson, reader: Reader<'_>) -> R
         return Ok(Answer::json(&Canonical(value.as_raw_bson_ref())));
     }
     let mut permit = site.answers.permit(reader.origin);
-    permit.assign(&site.backend.check_access_token(reader.token).await?)?;
+    let must_be_sent = reader.must_be_sent;
+    if size > SMALL_ANSWER && !must_be_sent {
+        permit.assign(reader.user)?;
+    }
     let mut pieces = if size <= INLINE_ANSWER {
-        write(&value, permit)?
+        write(&value, permit, must_be_sent)?
     } else {
-        site.workers.run(move || write(&value, permit)).await??
+        site.workers.run(move || write(&value, permit, must_be_sent)).await??
     };
     pieces.send_to(reader.connection, site.patience);
     Ok(Answer::Large(pieces))
@@ -88,10 +94,10 @@ fn size_of(value: &RawBson) -> usize {
     }
 }
 
-fn write(value: &RawBson, permit: Permit) -> Result<Pieces, Answer> {
-    let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, refusal: None };
+fn write(value: &RawBson, permit: Permit, must_be_sent: bool) -> Result<Pieces, Answer> {
+    let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, must_be_sent, refusal: None };
     let written = serde_json::to_writer(&mut writer, &Canonical(value.as_raw_bson_ref()));
-    let Writer { mut full, last, length, permit, refusal } = writer;
+    let Writer { mut full, last, length, permit, refusal, .. } = writer;
     match (written, refusal) {
         (Err(_), Some(refusal)) => Err(refusal),
         (Err(error), None) => {
@@ -111,6 +117,7 @@ struct Writer {
     last: Vec<u8>,
     length: usize,
     permit: Permit,
+    must_be_sent: bool,
     refusal: Option<Answer>,
 }
 
@@ -119,7 +126,9 @@ impl io::Write for Writer {
         if self.last.len() == SMALL_ANSWER {
             // With the second piece, the first one counts too.
             let more = if self.full.is_empty() { 2 * SMALL_ANSWER } else { SMALL_ANSWER };
-            if let Err(refusal) = self.permit.grow(more) {
+            if let Err(refusal) = self.permit.grow(more)
+                && !self.must_be_sent
+            {
                 self.refusal = Some(refusal);
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
@@ -194,17 +203,20 @@ mod tests {
         let budget = Budget::new("answers", 8 * 8 * SMALL_ANSWER);
         let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
         let value = |size| RawBson::Document(rawdoc! { "text": "x".repeat(size) });
-        let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+        let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
         assert_eq!(pieces.size_hint().exact(), Some(5 * SMALL_ANSWER as u64 + 11));
-        assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).is_err(), "over the share");
+        assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).is_err(), "over the share");
         for _ in 0..4 {
             pieces.frame().await.unwrap().unwrap();
         }
-        let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
-        assert!(write(&value(SMALL_ANSWER - 20), budget.permit(&origin)).is_ok(), "small answers are always sent");
+        let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
+        assert!(
+            write(&value(SMALL_ANSWER - 20), budget.permit(&origin), false).is_ok(),
+            "small answers are always sent"
+        );
         let json = second.collect().await.unwrap().to_bytes();
         assert_eq!(json.len(), 3 * SMALL_ANSWER + 11);
         drop(pieces);
-        write(&value(7 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+        write(&value(7 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
     }
 }

@@ -347,10 +347,13 @@ async fn call_function(
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
         return stream(&site, &origin, connection.as_ref(), call).await;
     }
+    // Before the call: a token that expires meanwhile must not turn what was done into a failure.
+    let user = site.backend.check_access_token(&token).await?;
+    let must_be_sent = !matches!(call.name.as_str(), "find" | "findOne" | "count" | "aggregate");
     let call = Request::CallFunction(call);
     let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
     drop(permit);
-    pieces::answer(&site, value, Reader { origin: &origin, token: &token, connection }).await
+    pieces::answer(&site, value, Reader { origin: &origin, user: &user, connection, must_be_sent }).await
 }
 
 /// The query of a call whose answer is a stream of events.

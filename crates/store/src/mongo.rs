@@ -74,6 +74,7 @@ impl MongoStore {
     fn whole_within<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
         budget: Budget,
+        writes: bool,
         run: impl FnOnce(Self) -> F,
     ) -> BoxFuture<'static, Result<T>> {
         let waiting = budget.cancel_on_drop();
@@ -85,8 +86,17 @@ impl MongoStore {
             };
             let Ok(answer) = answer else {
                 // Dropping the guard stops what is computed here.
-                budget.check()?;
-                return Err(Error::Unavailable { reason: "it did not answer in time".to_owned(), maybe_written: true });
+                let over = budget.check();
+                drop(waiting);
+                if writes {
+                    let reason = "it did not answer within the time of the operation".to_owned();
+                    return Err(Error::Unavailable { reason, maybe_written: true });
+                }
+                over?;
+                return Err(Error::Unavailable {
+                    reason: "it did not answer in time".to_owned(),
+                    maybe_written: false,
+                });
             };
             waiting.disarm();
             answer
@@ -111,7 +121,9 @@ fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T
 impl Store for MongoStore {
     fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         match find.bind(&self.variables()) {
-            Ok(()) => self.whole_within(find.budget.clone(), |store| async move { store.find_documents(find).await }),
+            Ok(()) => {
+                self.whole_within(find.budget.clone(), false, |store| async move { store.find_documents(find).await })
+            }
             Err(error) => failed(error),
         }
     }
@@ -122,7 +134,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let [one, other] = finds;
-        self.whole_within(other.budget.clone(), |store| async move {
+        self.whole_within(other.budget.clone(), false, |store| async move {
             let both = future::try_join(store.find_documents(one), store.find_documents(other));
             both.await.map(<[_; 2]>::from)
         })
@@ -130,9 +142,8 @@ impl Store for MongoStore {
 
     fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
         match count.filter.bind(&self.variables()) {
-            Ok(()) => {
-                self.whole_within(count.budget.clone(), |store| async move { store.count_documents(count).await })
-            }
+            Ok(()) => self
+                .whole_within(count.budget.clone(), false, |store| async move { store.count_documents(count).await }),
             Err(error) => failed(error),
         }
     }
@@ -141,7 +152,7 @@ impl Store for MongoStore {
         match aggregate.pipeline.bind(&self.variables()) {
             Ok(()) => {
                 let budget = aggregate.budget.clone();
-                self.whole_within(budget, |store| async move { store.run_pipeline(aggregate).await })
+                self.whole_within(budget, false, |store| async move { store.run_pipeline(aggregate).await })
             }
             Err(error) => failed(error),
         }
@@ -152,7 +163,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let budget = writes.first().map(|write| write.budget.clone()).unwrap_or_default();
-        self.whole_within(budget, |store| async move {
+        self.whole_within(budget, true, |store| async move {
             match &writes[..] {
                 [] => Ok(Vec::new()),
                 [write] => Ok(vec![store.write_one(write).await?]),

@@ -202,7 +202,11 @@ impl SqliteStore {
         let task = tokio::task::spawn_blocking(move || {
             shared.read(|session| match session {
                 Some(session) => session.within(&budget, |session| read(Some(session))),
-                None => budget.enter(|| read(None)),
+                None => {
+                    let answer = budget.enter(|| read(None));
+                    budget.check()?;
+                    answer
+                }
             })
         });
         async move {
@@ -239,7 +243,9 @@ impl SqliteStore {
         let within = attempt.clone();
         let answer = self.submit(|reply| Job::Write { writes: Arc::clone(&writes), budget: within, reply }).await;
         waiting.disarm();
-        if answer.is_ok() || !attempt.is_exhausted() {
+        // Only what the budget of the attempt has undone is done again.
+        let is_undone = |error: &Error| matches!(error, Error::Query(error) if write::is_of_budget(error));
+        if !answer.as_ref().is_err_and(is_undone) || !attempt.is_exhausted() {
             return answer;
         }
         budget.check()?;

@@ -333,6 +333,11 @@ impl MongoStore {
             let start = session.start_transaction().read_concern(snapshot()).write_concern(majority());
             self.shared.within(false, async { start.await }).await?;
             match self.in_transaction(writes, &mut session).await {
+                Ok(_) if writes.iter().any(|write| write.budget.is_exhausted()) => {
+                    // The caller has been told that it took too long: nothing of it may be committed.
+                    let _ = session.abort_transaction().await;
+                    writes.iter().try_for_each(|write| write.budget.check())?;
+                }
                 Ok(outcomes) => match self.commit(&mut session).await {
                     Ok(()) => {
                         self.shared.note_written(Some(&session));

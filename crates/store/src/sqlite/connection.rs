@@ -1,6 +1,7 @@
 //! One connection to the file, with what it knows of the catalog.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::Path,
     sync::Mutex,
     time::{Duration, Instant},
@@ -124,8 +125,10 @@ impl Session {
     pub(super) fn within<T>(&mut self, budget: &Budget, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let watched = budget.clone();
         self.connection.progress_handler(STEPS, Some(move || watched.is_exhausted()))?;
-        let answer = budget.enter(|| read(self));
+        let answer = catch_unwind(AssertUnwindSafe(|| budget.enter(|| read(self))));
+        // Also after a panic: the one connection of a store in memory is used again.
         self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        let answer = answer.unwrap_or_else(|panic| resume_unwind(panic));
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }

@@ -87,7 +87,8 @@ pub(super) fn insert(
     Ok(outcome)
 }
 
-fn is_of_budget(error: &query::Error) -> bool {
+/// True for the error of a budget that is exhausted.
+pub(super) fn is_of_budget(error: &query::Error) -> bool {
     matches!(error.code, query::ErrorCode::MaxTimeMsExpired | query::ErrorCode::Interrupted)
 }
 

@@ -449,12 +449,13 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     (reply, ended.and(answer))
 }
 
-/// Runs a job under its budget. What it did beyond it is undone.
+/// Runs a job under its budget. What it did beyond it is undone, also what an ordered insert would keep before a failure:
+/// the job may be carried out again as a whole.
 fn within<T>(budget: &Budget, run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     budget.check()?;
-    let done = protected(|| budget.enter(run))?;
+    let done = protected(|| budget.enter(run));
     budget.check()?;
-    Ok(done)
+    done
 }
 
 /// A panic in a job, or a sweep, is a failure of that alone.
