@@ -106,6 +106,30 @@ test("an answer is limited in bytes", async () => {
 });
 
 describe("an upsert", () => {
+  test("that reads a whole collection is made once, whatever else is written there", async () => {
+    const { collection, user } = await world();
+    for (let part = 0; part < 4; part++) {
+      await collection.insertMany(range(2500).map((n) => ({ owner: user.id, n: part * 2500 + n })));
+    }
+    let writing = true;
+    const traffic = (async () => {
+      while (writing) {
+        await collection.insertOne({ owner: user.id });
+      }
+    })();
+    const upsert = () =>
+      collection.updateOne({ name: "once" }, { $inc: { n: 1 }, $set: { owner: user.id } }, { upsert: true });
+    try {
+      // On MongoDB two upserts at once may make two documents.
+      await upsert();
+      await Promise.all([upsert(), upsert(), upsert()]);
+    } finally {
+      writing = false;
+      await traffic;
+    }
+    expect(await collection.find({ name: "once" }, { projection: { _id: 0, n: 1 } })).toEqual([{ n: 4 }]);
+  });
+
   test("is answered alike whatever is hidden", async () => {
     const { app, collection, user } = await world();
     const other = await logInNew(app);

@@ -257,8 +257,8 @@ impl SqliteStore {
                 return Ok(vec![answer.clone()]);
             }
             let waiting = budget.cancel_on_drop();
-            let within = budget.clone();
-            let answer = self.submit(|reply| Job::CarryOut { conditional, budget: within, reply }).await;
+            let (writes, within) = (Arc::clone(&writes), budget.clone());
+            let answer = self.submit(|reply| Job::CarryOut { conditional, writes, budget: within, reply }).await;
             waiting.disarm();
             match answer {
                 Err(error) if guarded::is_conflict(&error) => {}

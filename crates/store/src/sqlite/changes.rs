@@ -109,7 +109,8 @@ impl Recorder {
     }
 }
 
-fn number(kind: ChangeKind) -> i64 {
+/// The number of a kind of change in the table.
+pub(super) fn number(kind: ChangeKind) -> i64 {
     match kind {
         ChangeKind::Insert => 1,
         ChangeKind::Update => 2,

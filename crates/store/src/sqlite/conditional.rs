@@ -5,11 +5,11 @@
 
 use bson::raw::RawDocumentBuf;
 use query::Environment;
-use rusqlite::OptionalExtension;
 
 use super::{
     changes,
     connection::Session,
+    read::{document, sees},
     write::{self, Failure, Place},
 };
 use crate::{
@@ -30,7 +30,7 @@ enum Work {
     Insert(Vec<RawDocumentBuf>),
     /// Documents to be changed: their places, what they must be, and what becomes of them.
     Change(ChangeKind, Vec<(i64, RawDocumentBuf, Planned)>),
-    /// A document to be inserted if the collection has not changed since its newest change.
+    /// A document to be inserted if nothing that matches has come since the newest change.
     Upsert(RawDocumentBuf, i64),
 }
 
@@ -112,13 +112,14 @@ pub(super) fn carry_out(
     session: &mut Session,
     environment: &dyn Environment,
     conditional: &Conditional,
+    write: &Write,
 ) -> Result<Vec<Outcome>, Failure> {
     let Conditional { namespace, work, outcome } = conditional;
     let mut outcome = outcome.clone();
     match work {
         Work::Insert(documents) => outcome = write::insert(session, environment, namespace, documents, true)?,
         Work::Upsert(made, newest) => {
-            if has_changed(session, namespace, *newest)? {
+            if has_match_since(session, namespace, *newest, write)? {
                 return Err(guarded::conflict().into());
             }
             write::insert(session, environment, namespace, std::slice::from_ref(made), false)?;
@@ -137,14 +138,22 @@ pub(super) fn carry_out(
     Ok(vec![outcome])
 }
 
-/// True if a collection may have changed since a change: then a document may be there that was not.
-fn has_changed(session: &Session, namespace: &Namespace, newest: i64) -> Result<bool> {
+/// True if something that an upsert would have changed instead has come into a collection since a change: a document that
+/// matches and that the caller may see. Also true if the changes are not kept that would tell.
+fn has_match_since(session: &Session, namespace: &Namespace, newest: i64, write: &Write) -> Result<bool> {
     let Some(collection) = session.catalog.collection(namespace) else { return Ok(false) };
     if !collection.is_watched || !changes::are_kept_after(&session.connection, newest)? {
         return Ok(true);
     }
-    let sql = "SELECT 1 FROM changes WHERE id > ?1 AND collection = ?2 LIMIT 1";
+    let Operation::Modify(modify) = &write.operation else { return Ok(false) };
+    // Of a deletion there is nothing left to match.
+    let sql = "SELECT document FROM changes WHERE id > ?1 AND collection = ?2 AND kind <> ?3";
     let mut statement = session.connection.prepare_cached(sql)?;
-    let found: Option<i64> = statement.query_row([newest, collection.id], |row| row.get(0)).optional()?;
-    Ok(found.is_some())
+    let mut rows = statement.query([newest, collection.id, changes::number(ChangeKind::Delete)])?;
+    while let Some(row) = rows.next()? {
+        if sees(write.guard.as_deref(), &modify.filter, document(&collection, row.get_ref(0)?)?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -76,6 +76,7 @@ pub(super) enum Job {
     /// Carries out a write that was planned before.
     CarryOut {
         conditional: Conditional,
+        writes: Arc<[Write]>,
         budget: Budget,
         reply: Reply,
     },
@@ -418,8 +419,9 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     }
     let (reply, ran) = match job {
         Job::Write { writes, budget, reply } => (reply, within(&budget, || write::all(session, environment, &writes))),
-        Job::CarryOut { conditional, budget, reply } => {
-            (reply, within(&budget, || conditional::carry_out(session, environment, &conditional)))
+        Job::CarryOut { conditional, writes, budget, reply } => {
+            let carry_out = || conditional::carry_out(session, environment, &conditional, &writes[0]);
+            (reply, within(&budget, carry_out))
         }
         Job::EnsureIndexes { namespace, indexes, reply } => (
             reply,
