@@ -190,6 +190,9 @@ impl Error {
     }
 }
 
+/// Seconds after which it is worth asking again when too many operations wait.
+const RETRY_AFTER: u64 = 2;
+
 impl From<query::Error> for Error {
     fn from(error: query::Error) -> Self {
         Self { server_code: Some(error.number()), ..Self::new(ErrorCode::MongoDBError, error.message) }
@@ -215,7 +218,10 @@ impl From<store::Error> for Error {
                     "the answer has more than {limit} bytes; narrow the filter, set a limit or project fewer fields"
                 ),
             ),
-            store::Error::WriteTooLarge { .. } => Self::new(ErrorCode::ReadSizeLimitExceeded, error.to_string()),
+            store::Error::TooManyWaiting { .. } => Self::retry_later(error.to_string(), RETRY_AFTER),
+            store::Error::WriteTooLarge { .. } | store::Error::TooManyEntries { .. } => {
+                Self::new(ErrorCode::ReadSizeLimitExceeded, error.to_string())
+            }
             // Whoever asks must know whether it may have been done, and what there is to do about it. No host, no path is told.
             store::Error::Unavailable { .. } | store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
                 tracing::warn!(%error, "a request failed for the sake of the database");

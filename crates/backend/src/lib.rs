@@ -25,5 +25,7 @@ pub use error::{Error, ErrorCode, Result};
 pub use limits::OperationLimits;
 pub use request::{Request, Response};
 pub use secret::Secret;
-pub use store::{Durability, Explanation, Progress, Retention, Store, dump, migrate};
+pub use store::{
+    ChangeEvent, ChangeKind, Durability, Explanation, Namespace, Progress, Retention, Store, dump, migrate,
+};
 pub use stores::{DataSources, StoreAddress, open_store};

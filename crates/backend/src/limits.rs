@@ -1,12 +1,15 @@
 //! What one operation of a user may cost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use query::{Budget, Limits};
+use query::{Budget, Limits, MemoryPool};
 use store::WriteLimits;
 
 /// Steps of one operation, far beyond what its time allows: a bound that does not depend on the machine.
 const STEPS: u64 = 1 << 34;
+
+/// Bytes that the operations of all users of the process may hold between two stages, beside 4 MB of each.
+static MEMORY: MemoryPool = MemoryPool::new(1024 * 1024 * 1024);
 
 /// The limits of one operation of a user. The operator and system functions have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,9 +45,10 @@ impl Default for OperationLimits {
 }
 
 impl OperationLimits {
-    /// A budget for one operation, whose time begins now.
-    pub(crate) fn budget(&self) -> Budget {
-        Budget::new(Limits { time: Some(self.time), steps: Some(STEPS), bytes: Some(self.memory) })
+    /// A budget for one operation of a user, whose time begins now.
+    pub(crate) fn budget(&self, user: &Arc<str>) -> Budget {
+        let limits = Limits { time: Some(self.time), steps: Some(STEPS), bytes: Some(self.memory) };
+        Budget::owned(limits, Arc::clone(user), &MEMORY)
     }
 
     /// The limits of one write.

@@ -1,6 +1,8 @@
 //! What a client asks, and what it is answered, as values. The embedded client hands them over as they are; over HTTP
 //! they are what the wire protocol says.
 
+use std::sync::Arc;
+
 use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::Secret;
@@ -163,7 +165,7 @@ pub struct Access {
     /// The token.
     pub access_token: Secret,
     /// The custom data, if there is any.
-    pub custom_data: Option<RawDocumentBuf>,
+    pub custom_data: Option<Arc<RawDocumentBuf>>,
 }
 
 /// What is known about a user.

@@ -156,7 +156,7 @@ fn allowed(expression: &Option<Expression>, context: &Context<'_>) -> Option<Fil
 
 /// A version of a document as rules see it.
 fn context<'a>(user: &'a RuleUser, document: &'a RawDocument) -> Context<'a> {
-    Context { user_id: &user.id, custom_data: user.custom_data.as_deref(), document }
+    Context { user_id: &user.id, custom_data: user.custom_data.as_deref().map(|data| &**data), document }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The users on this device, and what has happened to them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use backend::{
     Secret,
@@ -118,7 +118,7 @@ impl User {
     fn set_access(&mut self, access: Access) {
         self.access_token = access.access_token;
         self.generation += 1;
-        self.custom_data = access.custom_data;
+        self.custom_data = access.custom_data.map(Arc::unwrap_or_clone);
     }
 
     pub(crate) fn view(&self) -> UserView {

@@ -33,6 +33,33 @@ pub struct Limits {
     pub bytes: Option<usize>,
 }
 
+/// Bytes that the operations of a process hold together. Up to [`SMALL_HOLD`] bytes of each operation do not count.
+#[derive(Debug)]
+pub struct MemoryPool {
+    most: usize,
+    held: AtomicUsize,
+}
+
+impl MemoryPool {
+    /// A pool of `most` bytes.
+    pub const fn new(most: usize) -> Self {
+        Self { most, held: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> Result<()> {
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 && before.saturating_add(bytes) > self.most {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            let message = format!("Exceeded memory limit of {} bytes for all operations together", self.most);
+            return Err(Error::new(ErrorCode::QueryExceededMemoryLimitNoDiskUseAllowed, message));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that an operation may hold without counting in the [`MemoryPool`].
+const SMALL_HOLD: usize = 4 * 1024 * 1024;
+
 /// The budget of one operation. Clones share it, so that it holds for all stretches and threads of the operation.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
@@ -44,6 +71,8 @@ struct Inner {
     steps: AtomicU64,
     bytes: AtomicUsize,
     is_cancelled: AtomicBool,
+    pool: Option<&'static MemoryPool>,
+    owner: Option<Arc<str>>,
     /// The budget of the operation that this is an attempt of.
     operation: Option<Budget>,
 }
@@ -54,6 +83,22 @@ enum Exhausted {
     Cancelled,
     Time,
     Steps,
+}
+
+impl Inner {
+    fn new(limits: Limits) -> Self {
+        Self {
+            deadline: limits.time.map(|time| Instant::now() + time),
+            most_steps: limits.steps.unwrap_or(u64::MAX),
+            most_bytes: limits.bytes.unwrap_or(usize::MAX),
+            steps: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
+            is_cancelled: AtomicBool::new(false),
+            pool: None,
+            owner: None,
+            operation: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Budget {
@@ -78,15 +123,23 @@ impl Default for Budget {
 impl Budget {
     /// A budget whose time begins now.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Inner {
-            deadline: limits.time.map(|time| Instant::now() + time),
-            most_steps: limits.steps.unwrap_or(u64::MAX),
-            most_bytes: limits.bytes.unwrap_or(usize::MAX),
-            steps: AtomicU64::new(0),
-            bytes: AtomicUsize::new(0),
-            is_cancelled: AtomicBool::new(false),
-            operation: None,
-        }))
+        Self(Arc::new(Inner::new(limits)))
+    }
+
+    /// A budget whose time begins now, for an operation of `owner` that holds its bytes in a pool. Operations of one
+    /// owner take turns where threads are scarce.
+    pub fn owned(limits: Limits, owner: Arc<str>, pool: &'static MemoryPool) -> Self {
+        Self(Arc::new(Inner { owner: Some(owner), pool: Some(pool), ..Inner::new(limits) }))
+    }
+
+    /// A budget without limits, for an operation of `owner`, if it has one.
+    pub fn unlimited(owner: Option<Arc<str>>) -> Self {
+        Self(Arc::new(Inner { owner, ..Inner::new(Limits::default()) }))
+    }
+
+    /// Whom the operation belongs to; none if it is the operator's or the backend's own.
+    pub fn owner(&self) -> Option<&Arc<str>> {
+        self.0.owner.as_ref().or_else(|| self.0.operation.as_ref()?.owner())
     }
 
     /// A part of this budget for an attempt that may take up to `steps` steps and gives up beyond them. What it spends
@@ -99,6 +152,8 @@ impl Budget {
             steps: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             is_cancelled: AtomicBool::new(false),
+            pool: None,
+            owner: None,
             operation: Some(self.clone()),
         }))
     }
@@ -194,20 +249,30 @@ impl Budget {
             let message = format!("Exceeded memory limit of {} bytes between two stages", inner.most_bytes);
             return Err(Error::new(ErrorCode::QueryExceededMemoryLimitNoDiskUseAllowed, message));
         }
-        if let Some(operation) = &inner.operation {
-            operation.take_bytes(bytes).inspect_err(|_| {
-                inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            })?;
-        }
-        Ok(())
+        let beyond = match (inner.pool, &inner.operation) {
+            (Some(pool), _) => pool.take(beyond_small(before, before + bytes)),
+            (None, Some(operation)) => operation.take_bytes(bytes),
+            (None, None) => Ok(()),
+        };
+        beyond.inspect_err(|_| {
+            inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        })
     }
 
     fn give_bytes(&self, bytes: usize) {
-        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(pool) = self.0.pool {
+            pool.held.fetch_sub(beyond_small(before - bytes, before), Ordering::Relaxed);
+        }
         if let Some(operation) = &self.0.operation {
             operation.give_bytes(bytes);
         }
     }
+}
+
+/// How many bytes between two amounts count in the pool.
+fn beyond_small(from: usize, to: usize) -> usize {
+    to.saturating_sub(SMALL_HOLD) - from.saturating_sub(SMALL_HOLD)
 }
 
 impl From<Exhausted> for Error {
@@ -449,5 +514,24 @@ mod tests {
             drop(held);
             let _held = hold(1000).unwrap();
         });
+    }
+
+    #[test]
+    fn operations_share_a_pool_beyond_what_is_small() {
+        static POOL: MemoryPool = MemoryPool::new(1000);
+        let budget = || Budget::owned(Limits::default(), "owner".into(), &POOL);
+        let (one, other) = (budget(), budget());
+        let small = one.hold(SMALL_HOLD).unwrap();
+        // An attempt holds what its operation holds.
+        let mut held = one.attempt(u64::MAX).hold(600).unwrap();
+        let _other_small = other.hold(SMALL_HOLD).unwrap();
+        assert_eq!(other.hold(500).unwrap_err().code.number(), 292);
+        let other_held = other.hold(400).unwrap();
+        assert!(held.grow(1).is_err());
+        drop(small);
+        held.grow(1).unwrap();
+        drop((held, other_held));
+        assert_eq!(POOL.held.load(Ordering::Relaxed), 0);
+        assert_eq!(one.attempt(1).owner().map(|owner| &**owner), Some("owner"));
     }
 }

@@ -31,7 +31,7 @@ mod validate;
 mod variables;
 
 pub use aggregate::{Documents, Pipeline, Run};
-pub use budget::{Budget, Limits};
+pub use budget::{Budget, Limits, MemoryPool};
 pub use compare::{compare, compare_documents, equal};
 pub use difference::difference;
 pub use distinct::distinct;

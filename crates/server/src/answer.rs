@@ -21,7 +21,7 @@ pub(crate) const EVENTS: &str = "text/event-stream";
 pub(crate) enum Answer {
     Json(StatusCode, Vec<u8>),
     /// JSON that is sent in pieces, each of which is released when the client has read it.
-    Large(Pieces),
+    Large(StatusCode, Pieces),
     Nothing,
     /// Server-sent events, for as long as they come.
     Events(Body),
@@ -55,7 +55,7 @@ impl Answer {
         Self::with_status(StatusCode::CREATED, value)
     }
 
-    fn with_status(status: StatusCode, value: &impl Serialize) -> Self {
+    pub(crate) fn with_status(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::Json(status, body),
             Err(error) => {
@@ -100,8 +100,9 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let (status, body, retry_after) = match self {
             Self::Json(status, body) => (status, body, None),
-            Self::Large(pieces) => {
+            Self::Large(status, pieces) => {
                 let mut response = Response::new(Body::new(pieces));
+                *response.status_mut() = status;
                 response.headers_mut().insert(header::CONTENT_TYPE, JSON);
                 return response;
             }

@@ -6,6 +6,7 @@ mod body;
 mod budget;
 mod connections;
 mod cors;
+mod encoded;
 mod events;
 mod limits;
 mod listen;

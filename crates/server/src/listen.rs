@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     budget::Budget,
     connections::{Connections, OpenConnection, Refused},
+    encoded::EncodedEvents,
     limits::Limits,
     metrics::Metrics,
     origin::Proxies,
@@ -136,6 +137,7 @@ impl Server {
             bodies: Budget::new("bodies", limits.bodies),
             answers: Budget::new("answers that wait to be read", limits.answers),
             workers: Workers::new(),
+            events: EncodedEvents::default(),
             speaks_tls: tls.is_some(),
         });
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);

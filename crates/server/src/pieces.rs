@@ -11,9 +11,11 @@ use std::{
     time::Duration,
 };
 
+use axum::http::StatusCode;
 use bson::RawBson;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use serde::{Serialize, Serializer};
 use tokio::task::AbortHandle;
 
 use backend::{Origin, ejson::Canonical};
@@ -43,7 +45,19 @@ pub(crate) struct Pieces {
 
 /// Closes the connection of a client that reads its answer too slowly.
 #[derive(Debug)]
-struct Deadline(AbortHandle);
+pub(crate) struct Deadline(AbortHandle);
+
+impl Deadline {
+    /// Closes a connection unless `bytes` bytes are read from it at the lowest rate, after which this has to be dropped.
+    pub(crate) fn of(connection: Arc<Connection>, bytes: usize, patience: Duration) -> Self {
+        let longest = patience + Duration::from_secs((bytes / SLOWEST) as u64);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(longest).await;
+            connection.close();
+        });
+        Self(task.abort_handle())
+    }
+}
 
 impl Drop for Deadline {
     fn drop(&mut self) {
@@ -61,14 +75,46 @@ pub(crate) struct Reader<'a> {
     pub(crate) must_be_sent: bool,
 }
 
+/// The content of an answer.
+pub(crate) trait Content: Serialize + Send + 'static {
+    /// Bytes of BSON that become JSON.
+    fn size(&self) -> usize;
+}
+
+/// A value as the content of an answer.
+pub(crate) struct Value(pub(crate) RawBson);
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Canonical(self.0.as_raw_bson_ref()).serialize(serializer)
+    }
+}
+
+impl Content for Value {
+    fn size(&self) -> usize {
+        match &self.0 {
+            RawBson::Document(document) => document.as_bytes().len(),
+            RawBson::Array(array) => array.as_bytes().len(),
+            RawBson::String(text) => text.len(),
+            RawBson::Binary(binary) => binary.bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The answer to a call. Large ones are written on another thread.
 ///
 /// # Errors
 /// With 429 or 503 if too many answers are waiting to be read.
-pub(crate) async fn answer(site: &Site, value: RawBson, reader: Reader<'_>) -> Result<Answer, Answer> {
-    let size = size_of(&value);
+pub(crate) async fn answer(
+    site: &Site,
+    status: StatusCode,
+    content: impl Content,
+    reader: Reader<'_>,
+) -> Result<Answer, Answer> {
+    let size = content.size();
     if size <= TINY {
-        return Ok(Answer::json(&Canonical(value.as_raw_bson_ref())));
+        return Ok(Answer::with_status(status, &content));
     }
     let mut permit = site.answers.permit(reader.origin);
     let must_be_sent = reader.must_be_sent;
@@ -76,27 +122,17 @@ pub(crate) async fn answer(site: &Site, value: RawBson, reader: Reader<'_>) -> R
         permit.assign(reader.user)?;
     }
     let mut pieces = if size <= INLINE_ANSWER {
-        write(&value, permit, must_be_sent)?
+        write(&content, permit, must_be_sent)?
     } else {
-        site.workers.run(move || write(&value, permit, must_be_sent)).await??
+        site.workers.run(move || write(&content, permit, must_be_sent)).await??
     };
     pieces.send_to(reader.connection, site.patience);
-    Ok(Answer::Large(pieces))
+    Ok(Answer::Large(status, pieces))
 }
 
-fn size_of(value: &RawBson) -> usize {
-    match value {
-        RawBson::Document(document) => document.as_bytes().len(),
-        RawBson::Array(array) => array.as_bytes().len(),
-        RawBson::String(text) => text.len(),
-        RawBson::Binary(binary) => binary.bytes.len(),
-        _ => 0,
-    }
-}
-
-fn write(value: &RawBson, permit: Permit, must_be_sent: bool) -> Result<Pieces, Answer> {
+fn write(content: &impl Content, permit: Permit, must_be_sent: bool) -> Result<Pieces, Answer> {
     let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, must_be_sent, refusal: None };
-    let written = serde_json::to_writer(&mut writer, &Canonical(value.as_raw_bson_ref()));
+    let written = serde_json::to_writer(&mut writer, content);
     let Writer { mut full, last, length, permit, refusal, .. } = writer;
     match (written, refusal) {
         (Err(_), Some(refusal)) => Err(refusal),
@@ -152,12 +188,7 @@ impl Pieces {
         if let Some(connection) = connection.clone()
             && self.pieces.len() > 1
         {
-            let longest = patience + Duration::from_secs((self.left / SLOWEST) as u64);
-            let task = tokio::spawn(async move {
-                tokio::time::sleep(longest).await;
-                connection.close();
-            });
-            self.deadline = Some(Deadline(task.abort_handle()));
+            self.deadline = Some(Deadline::of(connection, self.left, patience));
         }
         self.connection = connection;
     }
@@ -202,7 +233,7 @@ mod tests {
     async fn an_answer_is_charged_until_it_has_been_read() {
         let budget = Budget::new("answers", 8 * 8 * SMALL_ANSWER);
         let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
-        let value = |size| RawBson::Document(rawdoc! { "text": "x".repeat(size) });
+        let value = |size| Value(RawBson::Document(rawdoc! { "text": "x".repeat(size) }));
         let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
         assert_eq!(pieces.size_hint().exact(), Some(5 * SMALL_ANSWER as u64 + 11));
         assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).is_err(), "over the share");

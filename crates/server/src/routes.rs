@@ -18,20 +18,21 @@ use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocumentBuf},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde_json::json;
 
 use crate::{
     answer::{Answer, EVENTS},
     body::{Incoming, Received, bearer, document, object, text},
     budget::Budget,
     connections::Connection,
-    events,
-    limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_BODY},
+    encoded::EncodedEvents,
+    events::EventStream,
+    limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
     metrics::Metrics,
     observe::{self, Peer},
     origin::Proxies,
-    pieces::{self, Reader},
+    pieces::{self, Content, Reader, Value},
     streams::Streams,
     workers::Workers,
 };
@@ -55,6 +56,7 @@ pub(crate) struct Site {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) answers: Arc<Budget>,
     pub(crate) workers: Workers,
+    pub(crate) events: EncodedEvents,
     /// True if clients reach the server itself over TLS.
     pub(crate) speaks_tls: bool,
 }
@@ -125,30 +127,62 @@ pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
     }
 }
 
-/// The custom data beside the token, for who asks for it.
-#[derive(Serialize)]
-struct Tokens<'a> {
-    access_token: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    custom_data: Option<Canonical<'a>>,
+/// The tokens of a session, with the custom data beside them for clients that ask for it.
+struct Tokens {
+    access: Access,
+    /// What a log-in answers with beside an access token.
+    session: Option<NewSession>,
+    has_custom_data: bool,
 }
 
-impl<'a> Tokens<'a> {
-    fn new(access: &'a Access, headers: &HeaderMap) -> Self {
-        let custom_data = access.custom_data.as_deref().map_or(RawBsonRef::Null, RawBsonRef::Document);
-        Self {
-            access_token: access.access_token.expose(),
-            refresh_token: None,
-            user_id: None,
-            device_id: None,
-            custom_data: headers.contains_key(CUSTOM_DATA_HEADER).then_some(Canonical(custom_data)),
+/// A session that a log-in has opened.
+struct NewSession {
+    refresh_token: Secret,
+    user_id: String,
+    device_id: String,
+}
+
+impl Serialize for Tokens {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("access_token", self.access.access_token.expose())?;
+        if let Some(NewSession { refresh_token, user_id, device_id }) = &self.session {
+            map.serialize_entry("refresh_token", refresh_token.expose())?;
+            map.serialize_entry("user_id", user_id)?;
+            map.serialize_entry("device_id", device_id)?;
         }
+        if self.has_custom_data {
+            let custom_data =
+                self.access.custom_data.as_deref().map_or(RawBsonRef::Null, |data| RawBsonRef::Document(data));
+            map.serialize_entry("custom_data", &Canonical(custom_data))?;
+        }
+        map.end()
+    }
+}
+
+impl Content for Tokens {
+    fn size(&self) -> usize {
+        let custom_data = self.access.custom_data.as_ref().filter(|_| self.has_custom_data);
+        custom_data.map_or(0, |custom_data| custom_data.as_bytes().len())
+    }
+}
+
+impl Tokens {
+    /// The answer to a log-in or a refresh.
+    async fn answer(
+        self,
+        site: &Site,
+        status: StatusCode,
+        origin: &Origin,
+        connection: Option<Arc<Connection>>,
+    ) -> Result<Answer, Answer> {
+        let user = match &self.session {
+            Some(session) => session.user_id.clone(),
+            None if self.size() > SMALL_ANSWER => site.backend.check_access_token(&self.access.access_token).await?,
+            None => String::new(),
+        };
+        let reader = Reader { origin, user: &user, connection, must_be_sent: false };
+        pieces::answer(site, status, self, reader).await
     }
 }
 
@@ -166,7 +200,7 @@ async fn location(State(site): Shared, Path(app): Path<String>) -> Result<Answer
 async fn public_keys(State(site): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
     site.check_app(&app)?;
     let keys = site.backend.public_keys().await?;
-    let keys: Vec<Value> = keys
+    let keys: Vec<serde_json::Value> = keys
         .into_iter()
         .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.id, "x": key.x }))
         .collect();
@@ -183,6 +217,7 @@ async fn log_in(
     Extension(origin): Extension<Origin>,
     Path((app, provider)): Path<(String, String)>,
     Query(query): Query<LogInQuery>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
@@ -201,14 +236,13 @@ async fn log_in(
     }
     let (log_in, _permit) = received.parse(&site, move |bytes| credentials(&provider, bytes)).await?;
     let log_in = Request::LogIn(log_in);
-    let Response::Session(session) = site.handle(log_in, origin).await? else { return Err(Answer::unexpected()) };
-    let Session { access, refresh_token, user_id, device_id } = &session;
-    Ok(Answer::json(&Tokens {
-        refresh_token: Some(refresh_token.expose()),
-        user_id: Some(user_id),
-        device_id: Some(device_id),
-        ..Tokens::new(access, &headers)
-    }))
+    let Response::Session(session) = site.handle(log_in, origin).await? else {
+        return Err(Answer::unexpected());
+    };
+    let Session { access, refresh_token, user_id, device_id } = session;
+    let session = Some(NewSession { refresh_token, user_id, device_id });
+    let tokens = Tokens { access, session, has_custom_data: headers.contains_key(CUSTOM_DATA_HEADER) };
+    tokens.answer(&site, StatusCode::OK, &origin, peer.connection).await
 }
 
 /// A log-in as it is sent.
@@ -280,11 +314,15 @@ async fn profile(
 async fn refresh_session(
     State(site): Shared,
     Extension(origin): Extension<Origin>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     let request = Request::RefreshSession { refresh_token: bearer(&headers)? };
-    let Response::Access(access) = site.handle(request, origin).await? else { return Err(Answer::unexpected()) };
-    Ok(Answer::created(&Tokens::new(&access, &headers)))
+    let Response::Access(access) = site.handle(request, origin).await? else {
+        return Err(Answer::unexpected());
+    };
+    let tokens = Tokens { access, session: None, has_custom_data: headers.contains_key(CUSTOM_DATA_HEADER) };
+    tokens.answer(&site, StatusCode::CREATED, &origin, peer.connection).await
 }
 
 async fn end_session(
@@ -345,7 +383,7 @@ async fn call_function(
     }
     // Our own client asks so for a stream: what it asks may be long, and is not for the logs of those in between.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
-        return stream(&site, &origin, connection.as_ref(), call).await;
+        return stream(site, &origin, connection, call).await;
     }
     // Before the call: a token that expires meanwhile must not turn what was done into a failure.
     let user = site.backend.check_access_token(&token).await?;
@@ -353,7 +391,13 @@ async fn call_function(
     let call = Request::CallFunction(call);
     let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
     drop(permit);
-    pieces::answer(&site, value, Reader { origin: &origin, user: &user, connection, must_be_sent }).await
+    pieces::answer(
+        &site,
+        StatusCode::OK,
+        Value(value),
+        Reader { origin: &origin, user: &user, connection, must_be_sent },
+    )
+    .await
 }
 
 /// The query of a call whose answer is a stream of events.
@@ -380,21 +424,21 @@ async fn watch(
     // What forms make of a plus sign.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
-    stream(&site, &origin, peer.connection.as_ref(), function_call(&request, access_token)?).await
+    stream(site, &origin, peer.connection.clone(), function_call(&request, access_token)?).await
 }
 
 /// Begins to answer with events.
 async fn stream(
-    site: &Site,
+    site: Arc<Site>,
     origin: &Origin,
-    connection: Option<&Arc<Connection>>,
+    connection: Option<Arc<Connection>>,
     call: CallFunction,
 ) -> Result<Answer, Answer> {
-    let held = site.streams.enter(origin, connection)?;
+    let held = site.streams.enter(origin, connection.as_ref())?;
     let mut permit = site.answers.permit(origin);
     permit.assign(&site.backend.check_access_token(&call.access_token).await?)?;
     let watcher = site.backend.watch(call).await?;
-    Ok(Answer::Events(events::body(watcher, held, permit, site.ending.clone())))
+    Ok(Answer::Events(EventStream { site, watcher, permit, connection, _held: held }.into_body()))
 }
 
 /// A call as it is sent: `{ name, service, arguments }`.

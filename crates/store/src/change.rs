@@ -20,6 +20,8 @@ pub struct Watch {
     pub after: Option<ResumeToken>,
     /// Whether events are judged by the version that they are about, so that each should carry it.
     pub is_judged: bool,
+    /// Whom the stream belongs to, and with whose other operations it takes turns; none if it is the operator's.
+    pub owner: Option<Arc<str>>,
 }
 
 /// What happened to a document.
@@ -112,8 +114,8 @@ impl ChangeEvent {
         self.document.as_deref().unwrap_or(&self.key)
     }
 
-    /// How much it holds, in bytes.
-    pub(crate) fn size(&self) -> usize {
+    /// The size of what it holds, in bytes of BSON.
+    pub fn size(&self) -> usize {
         self.known().as_bytes().len() + self.description.as_ref().map_or(0, |description| description.as_bytes().len())
     }
 

@@ -43,6 +43,12 @@ pub enum Error {
         /// The limits.
         limits: WriteLimits,
     },
+    /// A write that would add more entries to indexes than it may.
+    #[error("the write adds more than {limit} entries to indexes; nothing was written")]
+    TooManyEntries {
+        /// The limit.
+        limit: usize,
+    },
     /// The file cannot be opened or made.
     #[error("cannot open the store {}: {reason}. Choose another place with the option `store` (\"sqlite:PATH\"), or \"memory:\" to keep nothing", path.display())]
     Open {
@@ -117,6 +123,12 @@ pub enum Error {
     /// Something that this kind of store leaves to its own tools.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// Too many operations wait for a thread, of the same owner or of all.
+    #[error("too many operations {} are waiting; try again later", if *is_of_one { "of this user" } else { "of all users" })]
+    TooManyWaiting {
+        /// True if they belong to the same owner.
+        is_of_one: bool,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

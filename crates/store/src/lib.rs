@@ -18,6 +18,7 @@ mod mongo;
 mod progress;
 mod request;
 mod sqlite;
+pub mod workers;
 
 use futures_util::future::BoxFuture;
 

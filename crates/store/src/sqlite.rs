@@ -8,6 +8,8 @@ mod changes;
 mod check;
 mod conditional;
 mod connection;
+mod effects;
+mod lines;
 mod plan;
 mod read;
 mod tail;
@@ -27,7 +29,7 @@ use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write, guarded,
+    Progress, Result, Store, Watch, Write, guarded, workers,
 };
 pub use changes::Retention;
 use connection::Session;
@@ -198,21 +200,17 @@ impl SqliteStore {
         read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         let shared = Arc::clone(&self.shared);
-        let waiting = budget.cancel_on_drop();
-        let task = tokio::task::spawn_blocking(move || {
-            shared.read(|session| match session {
-                Some(session) => session.within(&budget, |session| read(Some(session))),
-                None => {
-                    let answer = budget.enter(|| read(None));
-                    budget.check()?;
-                    answer
-                }
-            })
-        });
         async move {
-            let answer = task.await;
-            waiting.disarm();
-            answer.unwrap_or_else(|error| Err(Error::Engine(format!("a read was abandoned: {error}"))))
+            let within = budget.clone();
+            let read = move || {
+                shared.read(|session| match session {
+                    Some(session) => session.within(&within, |session| read(Some(session))),
+                    None => read(None),
+                })
+            };
+            let answer = workers::run(&budget, read).await?;
+            budget.check()?;
+            answer
         }
         .boxed()
     }
@@ -258,7 +256,9 @@ impl SqliteStore {
             }
             let waiting = budget.cancel_on_drop();
             let (writes, within) = (Arc::clone(&writes), budget.clone());
-            let answer = self.submit(|reply| Job::CarryOut { conditional, writes, budget: within, reply }).await;
+            let answer = self
+                .submit(|reply| Job::CarryOut { conditional: Box::new(conditional), writes, budget: within, reply })
+                .await;
             waiting.disarm();
             match answer {
                 Err(error) if guarded::is_conflict(&error) => {}
@@ -450,7 +450,8 @@ impl Store for SqliteStore {
         let after = watch.after.clone();
         let place = move |session: Option<&mut Session>| tail::place(session, after.as_ref());
         let begin = |store: &Self, place| {
-            tail::watch(store, watch.namespace, place).map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
+            tail::watch(store, watch.namespace, watch.owner, place)
+                .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
         match self.shared.read_at_once(|session| at_once(session).map(Some)) {

@@ -66,11 +66,11 @@ fn in_file(directory: &tempfile::TempDir) -> SqliteStore {
 }
 
 async fn watch(store: &SqliteStore) -> Box<dyn ChangeStream> {
-    store.watch(Watch { namespace: people(), after: None, is_judged: false }).await.unwrap()
+    store.watch(Watch { namespace: people(), after: None, is_judged: false, owner: None }).await.unwrap()
 }
 
 async fn watch_after(store: &SqliteStore, token: &ResumeToken) -> Result<Box<dyn ChangeStream>, Error> {
-    store.watch(Watch { namespace: people(), after: Some(token.clone()), is_judged: false }).await
+    store.watch(Watch { namespace: people(), after: Some(token.clone()), is_judged: false, owner: None }).await
 }
 
 /// The next events, so many.
@@ -156,7 +156,8 @@ async fn what_expires_is_told_as_deleted_and_nothing_of_what_is_nobodys_to_watch
     let settings = Settings { unwatched: Some("userkeep"), ..Settings::default() };
     let store = open(Location::File(directory.path().join("store.sqlite")), settings);
     let sessions = Namespace::new("Userkeep_app", "sessions");
-    let mut stream = store.watch(Watch { namespace: sessions.clone(), after: None, is_judged: false }).await.unwrap();
+    let mut stream =
+        store.watch(Watch { namespace: sessions.clone(), after: None, is_judged: false, owner: None }).await.unwrap();
     store.ensure_indexes(people(), vec![Index::on(query::Path::new("at")).expiring(0)]).await.unwrap();
     store.write(insert_into(sessions, vec![doc! { "_id": 1 }])).await.unwrap();
     assert!(is_silent(&mut stream).await);

@@ -369,7 +369,7 @@ async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
     let error = write(&*store, modify(&namespace, many(mark()), Some(Owner::judging("a")))).await.unwrap_err();
     assert!(matches!(error, Error::NeedsTransaction), "{error}");
     assert_eq!(write(&*store, modify(&namespace, many(mark()), Some(Owner::by_filter("a")))).await.unwrap().matched, 2);
-    let error = store.watch(Watch { namespace, after: None, is_judged: false }).await.unwrap_err();
+    let error = store.watch(Watch { namespace, after: None, is_judged: false, owner: None }).await.unwrap_err();
     assert!(error.to_string().contains("a replica set or a sharded cluster"), "{error}");
 }
 
@@ -534,7 +534,7 @@ async fn read(stream: &mut dyn ChangeStream, count: usize) -> Vec<(ChangeKind, i
 }
 
 async fn watch(store: &MongoStore, namespace: &Namespace) -> Box<dyn ChangeStream> {
-    store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: false }).await.unwrap()
+    store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: false, owner: None }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -573,10 +573,13 @@ async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once
     }
     // Somebody comes back later, is told what he or she has missed, and goes on with the others.
     let after = Some(tokens.remove(0));
-    let mut back = store.watch(Watch { namespace: namespace.clone(), after, is_judged: false }).await.unwrap();
+    let mut back =
+        store.watch(Watch { namespace: namespace.clone(), after, is_judged: false, owner: None }).await.unwrap();
     write(&*store, insert(&namespace, vec![doc! { "_id": 100 }, doc! { "_id": 101 }])).await.unwrap();
     assert_eq!(read(&mut *back, 2).await, [(ChangeKind::Insert, 100), (ChangeKind::Insert, 101)]);
-    let none = store.watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), is_judged: false }).await;
+    let none = store
+        .watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), is_judged: false, owner: None })
+        .await;
     assert!(matches!(none, Err(Error::Query(error)) if error.number() == 260));
     // Whoever waits is not told a thing while there is nothing.
     assert!(tokio::time::timeout(Duration::from_millis(300), back.next()).await.is_err());
@@ -695,7 +698,9 @@ async fn whoever_watches_keeps_nobody_waiting() {
     read(&mut *first, 1).await;
     for _ in 0..20 {
         let after = first.position();
-        streams.push(store.watch(Watch { namespace: namespace.clone(), after, is_judged: false }).await.unwrap());
+        streams.push(
+            store.watch(Watch { namespace: namespace.clone(), after, is_judged: false, owner: None }).await.unwrap(),
+        );
     }
     for number in 0..5 {
         let other = Namespace::new(&namespace.database, &format!("other{number}"));
@@ -722,7 +727,8 @@ async fn whoever_watches_keeps_nobody_waiting() {
 async fn an_event_carries_the_version_that_it_is_about() {
     let store = open(&server());
     let namespace = fresh();
-    let mut stream = store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true }).await.unwrap();
+    let mut stream =
+        store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true, owner: None }).await.unwrap();
     write(&*store, insert(&namespace, vec![doc! { "_id": 1, "list": [1, 2, 3], "deep": { "a": 1 } }])).await.unwrap();
     for change in [
         doc! { "$set": { "deep.b": 2 }, "$unset": { "deep.a": 1 } },
@@ -763,7 +769,7 @@ async fn whoever_follows_waits_until_versions_are_kept() {
     // Both have a connection.
     tokio::join!(all(&*store, &namespace), all(&*store, &namespace));
     proxy.take_names();
-    let watch = || store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true });
+    let watch = || store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true, owner: None });
     let _streams = tokio::try_join!(watch(), watch()).unwrap();
     let names = proxy.take_names().into_iter().filter(|name| ["collMod", "create", "ping"].contains(&&**name));
     assert_eq!(names.collect::<Vec<_>>(), ["collMod", "create", "ping", "ping"]);

@@ -50,15 +50,15 @@ pub(crate) struct Collections {
 pub(crate) enum Access {
     /// Under none: the operator, or a system function.
     System,
-    /// Under a collection's rules, for a user.
-    Guarded(Arc<dyn Guard>),
+    /// Under a collection's rules, for the user with this id.
+    Guarded(Arc<dyn Guard>, Arc<str>),
 }
 
 impl Access {
     pub(super) fn guard(&self) -> Option<Arc<dyn Guard>> {
         match self {
             Self::System => None,
-            Self::Guarded(guard) => Some(Arc::clone(guard)),
+            Self::Guarded(guard, _) => Some(Arc::clone(guard)),
         }
     }
 
@@ -71,7 +71,7 @@ impl Access {
             }
         });
         match (self, forbidden) {
-            (Self::Guarded(_), Some(name)) => {
+            (Self::Guarded(..), Some(name)) => {
                 Err(Error::new(ErrorCode::InvalidParameter, format!("users may not use the operator {name}")))
             }
             _ => Ok(()),
@@ -131,7 +131,7 @@ impl Collections {
     pub(crate) fn budget(&self, access: &Access) -> Budget {
         match access {
             Access::System => Budget::default(),
-            Access::Guarded(_) => self.limits.budget(),
+            Access::Guarded(_, user) => self.limits.budget(user),
         }
     }
 
@@ -175,19 +175,15 @@ impl Collections {
         budget: Budget,
         read: impl FnOnce(&Call) -> Result<T> + Send + 'static,
     ) -> Result<(Call, T)> {
-        let within = budget.clone();
         let (call, answer) = if call.arguments.as_bytes().len() <= LARGE {
-            let answer = within.enter(|| read(&call));
+            let answer = budget.enter(|| read(&call));
             (call, answer)
         } else {
-            let waiting = budget.cancel_on_drop();
-            let task = tokio::task::spawn_blocking(move || {
-                let answer = within.enter(|| read(&call));
+            let read = move || {
+                let answer = read(&call);
                 (call, answer)
-            });
-            let done = task.await.map_err(Error::internal)?;
-            waiting.disarm();
-            done
+            };
+            store::workers::run(&budget, read).await?
         };
         budget.check()?;
         Ok((call, answer?))
@@ -205,7 +201,7 @@ impl Collections {
             }
             "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
                 Access::System => Parsed::Administer,
-                Access::Guarded(_) => return Err(no_function(name)),
+                Access::Guarded(..) => return Err(no_function(name)),
             },
             "watch" => return Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
             "count" => {

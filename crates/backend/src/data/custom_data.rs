@@ -1,9 +1,12 @@
 //! Custom user data: the document that belongs to a user
 //! (<https://www.mongodb.com/docs/atlas/app-services/users/custom-metadata/>).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bson::{
@@ -11,7 +14,7 @@ use bson::{
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
-use query::{Filter, Path, PathFilter, Predicate, TypeSet};
+use query::{Budget, Filter, Path, PathFilter, Predicate, TypeSet};
 use serde_json::value::RawValue;
 use store::{Find, Index, Store};
 
@@ -25,13 +28,38 @@ pub(crate) struct CustomData {
     configuration: Option<definition::CustomUserData>,
     /// How many tokens went without the data, which did not fit.
     left_out: AtomicU64,
+    in_use: InUse,
+}
+
+/// Large documents that requests hold. Many requests of one user at once share one copy.
+#[derive(Default)]
+struct InUse(Mutex<HashMap<ObjectId, Weak<RawDocumentBuf>>>);
+
+impl InUse {
+    /// The document as it was read, or the same one that another request holds already.
+    fn share(&self, user_id: ObjectId, read: RawDocumentBuf) -> Arc<RawDocumentBuf> {
+        if read.as_bytes().len() <= TOKEN_LIMIT {
+            return Arc::new(read);
+        }
+        let mut in_use = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = in_use.get(&user_id).and_then(Weak::upgrade).filter(|held| **held == read) {
+            return held;
+        }
+        // As seldom as the map grows by as many as it has.
+        if in_use.len() == in_use.capacity() {
+            in_use.retain(|_, held| held.strong_count() > 0);
+        }
+        let shared = Arc::new(read);
+        in_use.insert(user_id, Arc::downgrade(&shared));
+        shared
+    }
 }
 
 impl CustomData {
     pub(crate) fn new(stores: &Stores, configuration: Option<definition::CustomUserData>) -> Self {
         let service = configuration.as_ref().map(|configuration| configuration.service.as_str());
         let store = Arc::clone(service.map_or(stores.main(), |service| stores.of(service)));
-        Self { store, configuration, left_out: AtomicU64::new(0) }
+        Self { store, configuration, left_out: AtomicU64::new(0), in_use: InUse::default() }
     }
 
     /// Makes an index on the field with the user's id, where there is none that is of use.
@@ -81,10 +109,14 @@ impl CustomData {
 
     /// The document of a user as it is now: the one that has the id as a string, else as an ObjectId; of several the
     /// first inserted. A document that only lists the id among others in an array is nobody's.
-    pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<RawDocumentBuf>> {
+    pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
         let Some(configuration) = &self.configuration else { return Ok(None) };
-        for id in [RawBson::String(user_id.to_hex()), RawBson::ObjectId(user_id)] {
-            let found = self.store.find(find_of(configuration, id.clone())).await?;
+        let hex = user_id.to_hex();
+        // A large document is read in the user's turn.
+        let budget = Budget::unlimited(Some(hex.as_str().into()));
+        for id in [RawBson::String(hex), RawBson::ObjectId(user_id)] {
+            let find = Find { budget: budget.clone(), ..find_of(configuration, id.clone()) };
+            let found = self.store.find(find).await?;
             let is_own = |document: &RawDocumentBuf| {
                 let held = configuration.user_id_field.value_in(document);
                 held.is_some_and(|held| {
@@ -92,7 +124,7 @@ impl CustomData {
                 })
             };
             if let Some(document) = found.into_iter().find(is_own) {
-                return Ok(Some(document));
+                return Ok(Some(self.in_use.share(user_id, document)));
             }
         }
         Ok(None)

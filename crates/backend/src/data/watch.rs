@@ -12,7 +12,7 @@ use super::{
     arguments::{Arguments, invalid},
     collection::{Access, Call, Collections},
 };
-use crate::{Backend, Error, Result, auth::Claim, rules::RuleSet};
+use crate::{Backend, Result, auth::Claim, rules::RuleSet};
 
 /// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ pub(crate) struct Selection {
     ids: Option<HashSet<Vec<u8>>>,
     /// Those that match, as events.
     filter: Filter,
+    /// True if the filter is for events that are not all.
+    is_filtered: bool,
     after: Option<ResumeToken>,
 }
 
@@ -80,29 +82,34 @@ impl Selection {
             let keys = ids.into_iter().map(|id| id.map(encode_key).map_err(|error| invalid(error.to_string())));
             keys.collect::<Result<HashSet<_>>>()
         });
+        let is_filtered = arguments.document("filter")?.is_some_and(|filter| filter.iter().next().is_some());
         let mut filter = access.filter(&arguments, "filter")?;
         filter.bind(variables)?;
         // What is not a token is refused by the store, as one is that it cannot use.
         let token = |id: &RawDocument| ResumeToken::read(id).unwrap_or_else(|| "".into());
         let after = arguments.document("resumeAfter")?.map(token);
-        Ok(Self { ids: ids.transpose()?, filter, after })
+        Ok(Self { ids: ids.transpose()?, filter, is_filtered, after })
     }
 
     fn has(&self, event: &ChangeEvent) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&encode_key(event.id())))
     }
 
-    /// The events that are asked for and may be seen.
-    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access) -> Result<Vec<RawDocumentBuf>> {
+    /// The events that are asked for and may be seen. They are not copied: many streams may have the same ones.
+    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access) -> Result<Vec<Arc<ChangeEvent>>> {
         let mut events = Vec::new();
         for change in changes.iter().filter(|change| self.has(change)) {
             if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
                 continue;
             }
-            let event = change.to_document();
-            if self.filter.try_matches(&event)? {
-                events.push(event);
+            query::budget::charge(1)?;
+            if self.is_filtered {
+                query::budget::charge_bytes(change.size())?;
+                if !self.filter.try_matches(&change.to_document())? {
+                    continue;
+                }
             }
+            events.push(Arc::clone(change));
         }
         Ok(events)
     }
@@ -118,7 +125,11 @@ impl Watcher {
         limits: Collections,
     ) -> Result<Self> {
         let is_judged = matches!(viewer, Viewer::User { .. });
-        let watch = Watch { namespace: call.namespace, after: selection.after.take(), is_judged };
+        let owner = match &viewer {
+            Viewer::System => None,
+            Viewer::User { claim, .. } => Some(claim.user_id().to_hex().into()),
+        };
+        let watch = Watch { namespace: call.namespace, after: selection.after.take(), is_judged, owner };
         let stream = store.watch(watch).await?;
         let (changes, position) = (Arc::from([]), stream.position());
         Ok(Self {
@@ -137,7 +148,7 @@ impl Watcher {
     /// # Errors
     /// `InvalidSession` once the session has ended; MongoDB's `ChangeStreamHistoryLost` where the watcher is so far behind that what
     /// comes next is not kept any more.
-    pub async fn next(&mut self) -> Result<Vec<RawDocumentBuf>> {
+    pub async fn next(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
             if self.changes.is_empty() {
                 match &self.viewer {
@@ -183,18 +194,8 @@ async fn select(
     selection: &Arc<Selection>,
     changes: &Arc<[Arc<ChangeEvent>]>,
     access: Access,
-) -> Result<Vec<RawDocumentBuf>> {
+) -> Result<Vec<Arc<ChangeEvent>>> {
     let budget = limits.budget(&access);
-    let attempt = budget.attempt(INLINE_STEPS);
-    let events = attempt.enter(|| selection.select(changes, &access));
-    if !attempt.is_exhausted() {
-        return events;
-    }
-    let (selection, changes, within) = (Arc::clone(selection), Arc::clone(changes), budget.clone());
-    let waiting = budget.cancel_on_drop();
-    let apart = tokio::task::spawn_blocking(move || within.enter(|| selection.select(&changes, &access)));
-    let events = apart.await.map_err(Error::internal)?;
-    waiting.disarm();
-    budget.check()?;
-    events
+    let (selection, changes) = (Arc::clone(selection), Arc::clone(changes));
+    store::workers::run_if_large(&budget, INLINE_STEPS, move || selection.select(&changes, &access)).await
 }

@@ -13,7 +13,7 @@ pub struct RuleUser {
     /// The user's id.
     pub id: String,
     /// The user's custom data as it is now, where a rule asks for it.
-    pub custom_data: Option<RawDocumentBuf>,
+    pub custom_data: Option<Arc<RawDocumentBuf>>,
 }
 
 /// The rules of a collection for one user.

@@ -168,7 +168,7 @@ impl Connection for Embedded {
 
 impl EventStream for Watcher {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
-        async move { Ok(Self::next(self).await?) }.boxed()
+        async move { Ok(Self::next(self).await?.iter().map(|event| event.to_document()).collect()) }.boxed()
     }
 
     fn position(&self) -> Option<RawDocumentBuf> {

@@ -321,7 +321,7 @@ pub(super) struct Watcher {
 
 impl MongoStore {
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
-        let Watch { namespace, after, is_judged } = watch;
+        let Watch { namespace, after, is_judged, .. } = watch;
         if self.shared.kind().await? == Kind::Standalone {
             return Err(no_change_streams());
         }

@@ -3,19 +3,28 @@
 //! The writer thread has time for small work only. A write that takes more is planned on a reader's snapshot; the writer
 //! then compares each document with the one that the plan was made from, byte by byte, and writes.
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use query::Environment;
 
 use super::{
+    catalog::Collection,
     changes,
     connection::Session,
+    effects::Effects,
     read::{document, sees},
     write::{self, Failure, Place},
 };
 use crate::{
-    ChangeKind, Modify, Namespace, Operation, Outcome, Result, Write,
+    ChangeKind, Error, Modify, Namespace, Operation, Outcome, Result, Write,
     guarded::{self, Planned},
 };
+
+/// The most entries of indexes that a limited write may add, beside [`ENTRIES_A_DOCUMENT`] for each document. Beyond it the
+/// writer would be held too long, and the write is refused.
+const MOST_ENTRIES: usize = 10_000;
+
+/// See [`MOST_ENTRIES`].
+const ENTRIES_A_DOCUMENT: usize = 10;
 
 /// A write that is planned and not carried out yet.
 pub(super) struct Conditional {
@@ -27,17 +36,26 @@ pub(super) struct Conditional {
 
 enum Work {
     /// Documents to be inserted.
-    Insert(Vec<RawDocumentBuf>),
-    /// Documents to be changed: their places, what they must be, and what becomes of them.
-    Change(ChangeKind, Vec<(i64, RawDocumentBuf, Planned)>),
+    Insert(Vec<RawDocumentBuf>, Vec<Effects>),
+    /// Documents to be changed.
+    Change(ChangeKind, Vec<PlannedChange>),
     /// A document to be inserted if nothing that matches has come since the newest change.
-    Upsert(RawDocumentBuf, i64),
+    Upsert(RawDocumentBuf, Effects, i64),
+}
+
+/// A document to be changed.
+struct PlannedChange {
+    seq: i64,
+    /// The document that must still be there.
+    before: RawDocumentBuf,
+    planned: Planned,
+    effects: Effects,
 }
 
 impl Conditional {
     /// The answer, if there is nothing to write.
     pub(super) fn answer(&self) -> Option<&Outcome> {
-        let is_unchanged = |(_, _, planned): &(i64, RawDocumentBuf, Planned)| matches!(planned, Planned::Unchanged(_));
+        let is_unchanged = |change: &PlannedChange| matches!(change.planned, Planned::Unchanged(_));
         match &self.work {
             Work::Change(_, changes) if changes.iter().all(is_unchanged) => Some(&self.outcome),
             _ => None,
@@ -50,42 +68,86 @@ impl Conditional {
 /// # Errors
 /// The guard's refusal, what the update does not allow, and limits that are exceeded.
 pub(super) fn plan(session: Option<&mut Session>, environment: &dyn Environment, write: &Write) -> Result<Conditional> {
-    let Write { namespace, operation, guard, .. } = write;
-    match operation {
-        Operation::Insert(documents) => {
-            let work = Work::Insert(guarded::prepared(documents, guard.as_deref(), environment)?);
-            Ok(Conditional { namespace: namespace.clone(), work, outcome: Outcome::default() })
-        }
-        Operation::Modify(modify) => match session {
-            Some(session) => session.at_one_moment(|session| plan_change(Some(session), environment, write, modify)),
-            None => plan_change(None, environment, write, modify),
-        },
+    match session {
+        Some(session) => session.at_one_moment(|session| plan_at_once(Some(session), environment, write)),
+        None => plan_at_once(None, environment, write),
     }
 }
 
-fn plan_change(
-    session: Option<&mut Session>,
+fn plan_at_once(
+    mut session: Option<&mut Session>,
     environment: &dyn Environment,
     write: &Write,
-    modify: &Modify,
 ) -> Result<Conditional> {
-    let Write { namespace, guard, limits, .. } = write;
-    let guard = guard.as_deref();
-    let (mut newest, mut targets) = (0, Vec::new());
-    if let Some(session) = session {
+    let Write { namespace, operation, guard, .. } = write;
+    if let Some(session) = &mut session {
         session.catalog.refresh(&session.connection)?;
-        newest = changes::newest(&session.connection)?;
-        if let Some(collection) = session.catalog.collection(namespace) {
-            targets = write::targets(&session.connection, &collection, modify, guard, *limits)?;
+    }
+    // A collection that does not exist yet has no indexes.
+    let known = session.as_ref().and_then(|session| session.catalog.collection(namespace));
+    let is_watched = true;
+    let missing = Collection { namespace: namespace.clone(), id: 0, indexes: Vec::new(), is_watched };
+    let mut effects = EffectsOf { collection: known.as_deref().unwrap_or(&missing), write, documents: 0, added: 0 };
+    match operation {
+        Operation::Insert(documents) => {
+            let documents = guarded::prepared(documents, guard.as_deref(), environment)?;
+            let all = documents.iter().map(|document| effects.of(ChangeKind::Insert, None, Some(document)));
+            let effects = all.collect::<Result<_>>()?;
+            let work = Work::Insert(documents, effects);
+            Ok(Conditional { namespace: namespace.clone(), work, outcome: Outcome::default() })
+        }
+        Operation::Modify(modify) => {
+            let newest = session.as_ref().map_or(Ok(0), |session| changes::newest(&session.connection))?;
+            let session = session.filter(|_| known.is_some());
+            plan_change(session.as_deref(), environment, modify, effects, newest)
         }
     }
+}
+
+/// Computes effects, and counts them for the limit of a write.
+struct EffectsOf<'w> {
+    collection: &'w Collection,
+    write: &'w Write,
+    documents: usize,
+    added: usize,
+}
+
+impl EffectsOf<'_> {
+    fn of(&mut self, kind: ChangeKind, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<Effects> {
+        let effects = Effects::new(self.collection, kind, before, after)?;
+        self.documents += 1;
+        self.added += effects.added();
+        let most = MOST_ENTRIES + ENTRIES_A_DOCUMENT * self.documents;
+        if self.write.limits.is_some() && self.added > most {
+            return Err(Error::TooManyEntries { limit: most });
+        }
+        Ok(effects)
+    }
+}
+
+/// Plans a change; without a session if the collection does not exist. `newest` is the newest change of the snapshot.
+fn plan_change(
+    session: Option<&Session>,
+    environment: &dyn Environment,
+    modify: &Modify,
+    mut effects: EffectsOf<'_>,
+    newest: i64,
+) -> Result<Conditional> {
+    let Write { namespace, guard, limits, .. } = effects.write;
+    let guard = guard.as_deref();
+    let targets = match session {
+        Some(session) => write::targets(&session.connection, effects.collection, modify, guard, *limits)?,
+        None => Vec::new(),
+    };
     let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
     if targets.is_empty()
         && let Some(made) = guarded::upserted_document(modify, guard, environment)?
     {
         guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
-        return Ok(Conditional { namespace: namespace.clone(), work: Work::Upsert(made, newest), outcome });
+        let effects = effects.of(ChangeKind::Insert, None, Some(&made))?;
+        return Ok(Conditional { namespace: namespace.clone(), work: Work::Upsert(made, effects, newest), outcome });
     }
+    let kind = write::kind_of(modify);
     let mut bytes = 0;
     let mut planned_changes = Vec::with_capacity(targets.len());
     for (seq, before) in targets {
@@ -94,13 +156,17 @@ fn plan_change(
             bytes += planned.after().map_or(0, |after| after.as_bytes().len());
             limits.check(1, bytes)?;
         }
-        planned_changes.push((seq, before, planned));
+        let effects = match &planned {
+            Planned::Unchanged(_) => effects.of(kind, None, None)?,
+            planned => effects.of(kind, Some(&before), planned.after().map(|after| &**after))?,
+        };
+        planned_changes.push(PlannedChange { seq, before, planned, effects });
     }
     // One document at most is returned: of several, none is.
-    if let Some((_, before, planned)) = planned_changes.last() {
+    if let Some(PlannedChange { before, planned, .. }) = planned_changes.last() {
         guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
     }
-    let work = Work::Change(write::kind_of(modify), planned_changes);
+    let work = Work::Change(kind, planned_changes);
     Ok(Conditional { namespace: namespace.clone(), work, outcome })
 }
 
@@ -117,21 +183,24 @@ pub(super) fn carry_out(
     let Conditional { namespace, work, outcome } = conditional;
     let mut outcome = outcome.clone();
     match work {
-        Work::Insert(documents) => outcome = write::insert(session, environment, namespace, documents, true)?,
-        Work::Upsert(made, newest) => {
+        Work::Insert(documents, effects) => {
+            outcome = write::insert(session, environment, namespace, documents, Some(effects), true)?;
+        }
+        Work::Upsert(made, effects, newest) => {
             if has_match_since(session, namespace, *newest, write)? {
                 return Err(guarded::conflict().into());
             }
-            write::insert(session, environment, namespace, std::slice::from_ref(made), false)?;
+            let (made, effects) = (std::slice::from_ref(made), std::slice::from_ref(effects));
+            write::insert(session, environment, namespace, made, Some(effects), false)?;
         }
         Work::Change(kind, changes) => {
             let collection = session.catalog.collection(namespace).ok_or_else(guarded::conflict)?;
             let place = Place::new(session, &collection, environment);
-            for (seq, before, planned) in changes {
+            for PlannedChange { seq, before, planned, effects } in changes {
                 if !place.still_is(*seq, before)? {
                     return Err(guarded::conflict().into());
                 }
-                place.carry_out(*seq, before, planned, *kind, &mut outcome)?;
+                place.carry_out(*seq, before, planned, *kind, Some(effects), &mut outcome)?;
             }
         }
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
+use query::Budget;
 use tokio::sync::watch;
 
 use super::{
@@ -254,12 +255,17 @@ pub(super) fn place(session: Option<&mut Session>, after: Option<&ResumeToken>) 
 }
 
 /// Begins to watch after a place.
-pub(super) fn watch(store: &SqliteStore, namespace: Namespace, (place, history): (i64, Option<i64>)) -> Result<Stream> {
+pub(super) fn watch(
+    store: &SqliteStore,
+    namespace: Namespace,
+    owner: Option<Arc<str>>,
+    (place, history): (i64, Option<i64>),
+) -> Result<Stream> {
     let shared = &store.shared;
     let tail = &shared.tail;
     let mut state = lock(&tail.state);
     state.watchers += 1;
-    let stream = Stream { store: store.clone(), namespace, place, history, moved: tail.moved.subscribe() };
+    let stream = Stream { store: store.clone(), namespace, owner, place, history, moved: tail.moved.subscribe() };
     if !state.is_running {
         let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
         let thread = std::thread::Builder::new().name("userkeep-changes".into());
@@ -276,6 +282,7 @@ pub(super) fn watch(store: &SqliteStore, namespace: Namespace, (place, history):
 pub(super) struct Stream {
     store: SqliteStore,
     namespace: Namespace,
+    owner: Option<Arc<str>>,
     /// The number of the last change that it need not be told of any more.
     place: i64,
     history: Option<i64>,
@@ -308,7 +315,8 @@ impl Stream {
                 Some(page) => page,
                 None => {
                     let (place, namespace) = (self.place, self.namespace.clone());
-                    let read = self.store.on_a_thread(move |session| match session {
+                    let budget = Budget::unlimited(self.owner.clone());
+                    let read = self.store.on_a_thread_within(budget, move |session| match session {
                         Some(session) => changes::after(session, place, Some(&namespace)),
                         None => Ok(Page::default()),
                     });

@@ -162,7 +162,8 @@ async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
         let seen = || guard.0.load(std::sync::atomic::Ordering::SeqCst);
         let slow =
             || Find { guard: Some(Arc::clone(&guard) as Arc<dyn Guard>), ..Find::new(namespace(), filter(doc! {})) };
-        let abandoned = store.find_both([slow(), slow()]);
+        let mut abandoned = store.find_both([slow(), slow()]);
+        assert!((&mut abandoned).now_or_never().is_none());
         while seen() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

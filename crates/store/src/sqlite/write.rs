@@ -1,18 +1,19 @@
 //! Writing, inside the transaction that the writer thread has begun.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{borrow::Cow, ops::ControlFlow, sync::Arc};
 
 use bson::{
     DateTime, RawBson,
     raw::{RawDocument, RawDocumentBuf},
 };
-use query::{Environment, Filter, IndexKeys, Update, encode_key, get};
+use query::{Environment, Filter, Update, encode_key, get};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes::Recorder,
     connection::Session,
+    effects::{self, Effects},
     read::{self, text, visit},
 };
 use crate::{
@@ -22,9 +23,6 @@ use crate::{
 
 /// Steps that the writing of a document is charged, beside what its bytes are.
 const DOCUMENT_STEPS: u64 = 32;
-
-/// Steps that an entry of an index is charged.
-const ENTRY_STEPS: u64 = 16;
 
 /// Why a write did not happen, and whether what it did before stays.
 pub(super) struct Failure {
@@ -51,7 +49,7 @@ pub(super) fn all(
         outcomes.push(match operation {
             Operation::Insert(documents) => {
                 let documents = guarded::prepared(documents, guard, environment)?;
-                insert(session, environment, namespace, &documents, alone)?
+                insert(session, environment, namespace, &documents, None, alone)?
             }
             Operation::Modify(modify) => change(session, environment, namespace, modify, guard, *limits)?,
         });
@@ -59,19 +57,21 @@ pub(super) fn all(
     Ok(outcomes)
 }
 
-/// Inserts prepared documents in their order. With `keep_before_failure`, those before a duplicate stay.
+/// Inserts prepared documents in their order, with their effects if those have been computed before. With
+/// `keep_before_failure`, those before a duplicate stay.
 pub(super) fn insert(
     session: &mut Session,
     environment: &dyn Environment,
     namespace: &Namespace,
     documents: &[RawDocumentBuf],
+    effects: Option<&[Effects]>,
     keep_before_failure: bool,
 ) -> Result<Outcome, Failure> {
     let collection = session.catalog.make_collection(&session.connection, namespace)?;
     let place = Place::new(session, &collection, environment);
     let mut outcome = Outcome::default();
-    for document in documents {
-        match place.insert(document) {
+    for (index, document) in documents.iter().enumerate() {
+        match place.insert(document, effects.and_then(|effects| effects.get(index))) {
             Ok(id) => outcome.inserted_ids.push(id),
             Err(error) => {
                 // Only what is refused before it is written leaves what came before it whole.
@@ -112,14 +112,14 @@ fn change(
                 bytes += planned.after().map_or(0, |after| after.as_bytes().len());
                 limits.check(1, bytes)?;
             }
-            place.carry_out(seq, &before, &planned, kind_of(modify), &mut outcome)?;
+            place.carry_out(seq, &before, &planned, kind_of(modify), None, &mut outcome)?;
             guarded::note_changed(&mut outcome, modify, guard, before, planned.after())?;
         }
     }
     if outcome.matched == 0
         && let Some(document) = guarded::upserted_document(modify, guard, environment)?
     {
-        insert(session, environment, namespace, std::slice::from_ref(&document), false)?;
+        insert(session, environment, namespace, std::slice::from_ref(&document), None, false)?;
         guarded::note_upserted(&mut outcome, modify, guard, document)?;
     }
     Ok(outcome)
@@ -165,29 +165,47 @@ impl<'s> Place<'s> {
         Self { connection: &session.connection, recorder: &session.recorder, collection, environment }
     }
 
-    /// Makes of a document what was planned.
+    /// Makes of a document what was planned. Computes the effects if they have not been computed before.
     pub(super) fn carry_out(
         &self,
         seq: i64,
         before: &RawDocument,
         planned: &Planned,
         kind: ChangeKind,
+        effects: Option<&Effects>,
         outcome: &mut Outcome,
     ) -> Result<()> {
         query::budget::charge(DOCUMENT_STEPS)?;
         match planned {
             Planned::Unchanged(_) => {}
             Planned::Delete => {
-                self.delete(seq, before)?;
+                self.delete(seq, before, &*self.effects(effects, kind, Some(before), None)?)?;
                 outcome.deleted += 1;
             }
             Planned::Become(after) => {
-                self.replace(seq, before, after)?;
-                self.record(kind, Some(before), after)?;
+                self.replace(seq, after, kind, &*self.effects(effects, kind, Some(before), Some(after))?)?;
                 outcome.modified += 1;
             }
         }
         Ok(())
+    }
+
+    /// The effects of a change: those that were computed before, if the collection still has the same indexes.
+    ///
+    /// # Errors
+    /// `WriteConflict` (112) if it has others.
+    fn effects<'e>(
+        &self,
+        known: Option<&'e Effects>,
+        kind: ChangeKind,
+        before: Option<&RawDocument>,
+        after: Option<&RawDocument>,
+    ) -> Result<Cow<'e, Effects>> {
+        match known {
+            Some(effects) if effects.are_of(self.collection) => Ok(Cow::Borrowed(effects)),
+            Some(_) => Err(guarded::conflict()),
+            None => Effects::new(self.collection, kind, before, after).map(Cow::Owned),
+        }
     }
 
     /// True if a document is still there, and the same to the last byte.
@@ -198,34 +216,37 @@ impl<'s> Place<'s> {
         Ok(is_same.unwrap_or(false))
     }
 
-    fn replace(&self, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
+    fn replace(&self, seq: i64, after: &RawDocument, kind: ChangeKind, effects: &Effects) -> Result<()> {
         self.connection
             .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", self.collection.id))?
             .execute((after.as_bytes(), seq))?;
-        self.collection.indexes.iter().try_for_each(|held| self.move_entries(held, seq, before, after))
+        for (held, entries) in self.collection.indexes.iter().zip(&effects.entries) {
+            // The document's own keys that go may be those that come.
+            entries.remove(self.connection, held, seq)?;
+            check_unique(self.connection, self.collection, held, entries.added(), after)?;
+            entries.add(self.connection, held, seq)?;
+        }
+        self.record(kind, after, effects)
     }
 
-    fn delete(&self, seq: i64, before: &RawDocument) -> Result<()> {
+    fn delete(&self, seq: i64, before: &RawDocument, effects: &Effects) -> Result<()> {
         let sql = format!("DELETE FROM documents_{} WHERE seq = ?1", self.collection.id);
         self.connection.prepare_cached(&sql)?.execute([seq])?;
-        for held in &self.collection.indexes {
-            for key in held.index.keys_of(before)?.keys {
-                remove_entry(self.connection, held, &key.bytes, seq)?;
-            }
+        for (held, entries) in self.collection.indexes.iter().zip(&effects.entries) {
+            entries.remove(self.connection, held, seq)?;
         }
-        self.record(ChangeKind::Delete, None, before)
+        self.record(ChangeKind::Delete, before, effects)
     }
 
-    fn insert(&self, document: &RawDocument) -> Result<RawBson> {
+    fn insert(&self, document: &RawDocument, effects: Option<&Effects>) -> Result<RawBson> {
         let Self { connection, collection, .. } = self;
         query::budget::charge(DOCUMENT_STEPS)?;
         query::budget::charge_bytes(document.as_bytes().len())?;
         let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
-        let keys = collection.indexes.iter().map(|held| Ok((held, held.index.keys_of(document)?)));
-        let keys: Vec<(&HeldIndex, IndexKeys)> = keys.collect::<Result<_>>()?;
+        let effects = self.effects(effects, ChangeKind::Insert, None, Some(document))?;
         // Before anything is written: an ordered insert keeps what it wrote before it failed.
-        for (held, keys) in &keys {
-            check_unique(connection, collection, held, keys.keys.iter().map(|key| &*key.bytes), document)?;
+        for (held, entries) in collection.indexes.iter().zip(&effects.entries) {
+            check_unique(connection, collection, held, entries.added(), document)?;
         }
         let inserted = connection
             .prepare_cached(&format!("INSERT INTO documents_{} (id, body) VALUES (?1, ?2)", collection.id))?
@@ -241,38 +262,19 @@ impl<'s> Place<'s> {
             other => other?,
         };
         let seq = connection.last_insert_rowid();
-        for (held, keys) in &keys {
-            mark_multikey(connection, held, keys)?;
-            keys.keys.iter().try_for_each(|key| add_entry(connection, held, &key.bytes, seq))?;
+        for (held, entries) in collection.indexes.iter().zip(&effects.entries) {
+            entries.add(connection, held, seq)?;
         }
-        self.record(ChangeKind::Insert, None, document)?;
+        self.record(ChangeKind::Insert, document, &effects)?;
         Ok(id)
     }
 
-    fn move_entries(&self, held: &HeldIndex, seq: i64, before: &RawDocument, after: &RawDocument) -> Result<()> {
-        let Self { connection, collection, .. } = self;
-        let (old, new) = (held.index.keys_of(before)?, held.index.keys_of(after)?);
-        let has = |keys: &IndexKeys, key: &[u8]| keys.keys.binary_search_by(|other| (*other.bytes).cmp(key)).is_ok();
-        for key in old.keys.iter().filter(|key| !has(&new, &key.bytes)) {
-            remove_entry(connection, held, &key.bytes, seq)?;
-        }
-        let added = || new.keys.iter().map(|key| &*key.bytes).filter(|key| !has(&old, key));
-        check_unique(connection, collection, held, added(), after)?;
-        mark_multikey(connection, held, &new)?;
-        added().try_for_each(|key| add_entry(connection, held, key, seq))
-    }
-
-    /// Writes down what has happened, for who follows the collection. `document` is what it is about: the new version, or
-    /// of a deletion the last one.
-    fn record(&self, kind: ChangeKind, before: Option<&RawDocument>, document: &RawDocument) -> Result<()> {
+    /// Writes down what has happened, for change streams. `document` is the new version, or of a deletion the last one.
+    fn record(&self, kind: ChangeKind, document: &RawDocument, effects: &Effects) -> Result<()> {
         if !self.collection.is_watched {
             return Ok(());
         }
-        let description = match (kind, before) {
-            (ChangeKind::Update, Some(before)) => Some(query::difference(before, document)),
-            _ => None,
-        };
-        let description = description.as_ref().map(|description| description.as_bytes());
+        let description = effects.description.as_ref().map(|description| description.as_bytes());
         let now = self.environment.now();
         self.recorder.record(self.connection, self.collection, now, kind, document.as_bytes(), description)
     }
@@ -295,7 +297,7 @@ pub(super) fn sweep(
             let expired = DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
             let left = (most - swept, most_bytes - bytes);
             for (seq, document) in read::expired(&session.connection, collection, held, expired, left)? {
-                place.delete(seq, &document)?;
+                place.delete(seq, &document, &Effects::new(collection, ChangeKind::Delete, Some(&document), None)?)?;
                 swept += 1;
                 bytes += document.as_bytes().len();
             }
@@ -307,20 +309,8 @@ pub(super) fn sweep(
     Ok((swept, false))
 }
 
-fn mark_multikey(connection: &Connection, held: &HeldIndex, keys: &IndexKeys) -> Result<()> {
-    if keys.is_multikey && !held.is_multikey { Catalog::mark_multikey(connection, held) } else { Ok(()) }
-}
-
-fn remove_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
-    query::budget::charge(ENTRY_STEPS)?;
-    connection
-        .prepare_cached(&format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id))?
-        .execute((key, seq))?;
-    Ok(())
-}
-
 pub(super) fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], seq: i64) -> Result<()> {
-    query::budget::charge(ENTRY_STEPS)?;
+    query::budget::charge(effects::ENTRY_STEPS)?;
     connection
         .prepare_cached(&format!("INSERT INTO entries_{} (key, seq) VALUES (?1, ?2)", held.id))?
         .execute((key, seq))?;

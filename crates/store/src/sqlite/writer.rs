@@ -22,6 +22,7 @@ use super::{
     check,
     conditional::{self, Conditional},
     connection::Session,
+    lines::Lines,
     lock,
     tail::Tail,
     write::{self, Failure},
@@ -61,8 +62,11 @@ const LOG_PATIENCE: Duration = Duration::from_millis(50);
 /// And how long not, after they have waited for nothing.
 const LOG_RETRY: Duration = Duration::from_secs(2);
 
-/// How many jobs go into one commit at most.
+/// The most jobs of one commit.
 const GROUP: usize = 256;
+
+/// Time after which a commit takes no further job, so that those that are in it do not wait for many.
+const GROUP_TIME: Duration = Duration::from_millis(15);
 
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>>>;
 
@@ -75,7 +79,7 @@ pub(super) enum Job {
     },
     /// Carries out a write that was planned before.
     CarryOut {
-        conditional: Conditional,
+        conditional: Box<Conditional>,
         writes: Arc<[Write]>,
         budget: Budget,
         reply: Reply,
@@ -157,43 +161,38 @@ fn run(
 ) {
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
     let mut is_busy = false;
+    let mut lines = Lines::default();
     loop {
-        let mut group = Vec::new();
         let next = log.as_ref().and_then(Log::due).map_or(next_sweep, |due| due.min(next_sweep));
-        match receive(queue, next, is_busy) {
-            Ok(first) => group.push(first),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                if let Some(log) = &mut log {
-                    log.sync_if(|_| true, shared);
+        if lines.is_empty() {
+            match receive(queue, next, is_busy) {
+                Ok(first) => lines.push(first.owner(), first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Some(log) = &mut log {
+                        log.sync_if(|_| true, shared);
+                    }
+                    return;
                 }
-                return;
             }
         }
         if let Some(log) = &mut log {
             log.sync_if(|due| due <= Instant::now(), shared);
         }
-        while group.len() < GROUP {
-            match queue.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
-            }
-        }
-        // Who has gone away before the work began wants none of it.
-        group.retain(|job| !job.reply().is_closed());
+        queue.try_iter().for_each(|job| lines.push(job.owner(), job));
         if let Some(why) = log.as_ref().and_then(|log| log.failure.clone()) {
             let error = Error::Engine(format!("the disk cannot be synced: {why}"));
-            fail(group.drain(..).map(Job::into_reply), &error);
+            fail(std::iter::from_fn(|| lines.pop()).map(Job::into_reply), &error);
         }
         let sweeps = Instant::now() >= next_sweep;
-        is_busy = !group.is_empty();
+        is_busy = !lines.is_empty();
         if let Some(log) = log.as_mut().filter(|_| is_busy) {
             log.note();
         }
         let log = &mut log;
         let work = |session: &mut Session| {
             if is_busy {
-                commit(session, keeper, group);
+                commit(session, keeper, &mut lines);
                 if let Some(log) = log {
                     log.keep_short(session);
                 }
@@ -382,16 +381,26 @@ fn trim(session: &Session, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
     changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most)
 }
 
-fn commit(session: &mut Session, keeper: &Keeper, group: Vec<Job>) {
-    let mut done = Vec::with_capacity(group.len());
+/// Carries out jobs in one commit, in the turn of their owners.
+fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
+    // A job whose caller has gone away before it began is not carried out.
+    let mut group = std::iter::from_fn(|| lines.pop()).filter(|job| !job.reply().is_closed()).take(GROUP).peekable();
+    if group.peek().is_none() {
+        return;
+    }
+    let mut done = Vec::new();
     session.recorder.forget();
     let begun = session.run("BEGIN IMMEDIATE").and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
         let _ = session.run("ROLLBACK");
-        return fail(group.into_iter().map(|job| job.into_reply()), &error);
+        return fail(group.map(Job::into_reply), &error);
     }
+    let until = Instant::now() + GROUP_TIME;
     for job in group {
         done.push(run_job(session, &*keeper.environment, job));
+        if Instant::now() >= until {
+            break;
+        }
     }
     // More old changes go than new ones come, so that the table never grows beyond what is kept.
     let Amount { changes, bytes } = session.recorder.take_recorded();
@@ -473,6 +482,14 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 }
 
 impl Job {
+    /// Whom the job belongs to; none if it is the operator's or the backend's own.
+    fn owner(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Write { budget, .. } | Self::CarryOut { budget, .. } => budget.owner().cloned(),
+            Self::EnsureIndexes { .. } | Self::DropIndex { .. } | Self::Repair { .. } => None,
+        }
+    }
+
     fn reply(&self) -> &Reply {
         match self {
             Self::Write { reply, .. }

@@ -1,5 +1,7 @@
 //! Requests and answers as they go over the wire.
 
+use std::sync::Arc;
+
 use backend::{
     ErrorCode, Request, Response, Secret,
     ejson::{self, Json},
@@ -333,7 +335,7 @@ fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<Access> {
             claim.filter(|claim| claim.get() != "null").map(read).transpose()?
         }
     };
-    Ok(Access { access_token, custom_data })
+    Ok(Access { access_token, custom_data: custom_data.map(Arc::new) })
 }
 
 fn read_profile(mut object: Json<'_>) -> Result<Profile> {

@@ -1,0 +1,291 @@
+"use strict";
+
+// Many operations, streams and answers of one user at once: others are served beside them, and memory stays bounded.
+
+const net = require("node:net");
+const Realm = require("../..");
+const { PASSWORD, openApp, openBackend, openDefinition, rulesFile, serve, temporaryDirectory, writeDefinition } =
+  require("../helpers.js");
+
+const API = "/api/client/v2.0";
+const CALL = `${API}/app/test-app/functions/call`;
+const LOG_IN = `${API}/app/test-app/auth/providers`;
+const MB = 2 ** 20;
+
+/** A store in a file, of which several operations read at once. */
+const file = () => `sqlite:${temporaryDirectory()}/store.sqlite`;
+
+const sockets = [];
+afterEach(() => {
+  for (const socket of sockets.splice(0)) {
+    socket.destroy();
+  }
+});
+
+async function post(url, path, body, headers = {}) {
+  const response = await fetch(url + path, { method: "POST", body: JSON.stringify(body), headers });
+  const text = await response.text();
+  return { status: response.status, body: text && JSON.parse(text) };
+}
+
+async function logIn(url) {
+  return (await post(url, `${LOG_IN}/anon-user/login`, {})).body.access_token;
+}
+
+const call = (name, options) => ({
+  name,
+  service: "mongodb-atlas",
+  arguments: [{ database: "db", collection: "c", ...options }],
+});
+
+/** Sends a request whose answer is not read. */
+function sendUnread(url, path, body, headers) {
+  const { hostname, port } = new URL(url);
+  const text = JSON.stringify(body);
+  const socket = net.connect({ host: hostname, port: Number(port) });
+  sockets.push(socket);
+  const fields = Object.entries({ Host: "x", "Content-Length": Buffer.byteLength(text), ...headers });
+  socket.on("error", () => {});
+  socket.pause();
+  socket.write(
+    `POST ${path} HTTP/1.1\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${text}`,
+  );
+  const connection = { socket, text: "" };
+  socket.setEncoding("latin1");
+  socket.on("data", (data) => {
+    connection.text = (connection.text + data).slice(0, 200_000);
+  });
+  return connection;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The longest of some calls that are made one after the other while something else goes on, in milliseconds. */
+async function longestOf(count, request) {
+  let longest = 0;
+  for (let n = 0; n < count; n++) {
+    const begun = performance.now();
+    expect(await request()).toMatchObject({ status: 200 });
+    longest = Math.max(longest, performance.now() - begun);
+    await pause(20);
+  }
+  return longest;
+}
+
+/** Watches how much memory the process takes beyond what it takes now, until it is asked. */
+function watchMemory() {
+  const before = process.memoryUsage().rss;
+  let most = 0;
+  const look = () => {
+    most = Math.max(most, process.memoryUsage().rss - before);
+  };
+  const timer = setInterval(look, 20);
+  return () => {
+    look();
+    clearInterval(timer);
+    return most;
+  };
+}
+
+test("streams of events that nobody reads share what they send, and have a share of it", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const [token, other] = [await logIn(url), await logIn(url)];
+  const headers = { Authorization: `Bearer ${token}` };
+  await post(url, CALL, call("insertOne", { document: { _id: 1 } }), headers);
+  const streams = Array.from({ length: 150 }, () =>
+    sendUnread(url, CALL, call("watch", {}), { ...headers, Accept: "text/event-stream" }),
+  );
+  await pause(1500);
+  const most = watchMemory();
+  // A document of 10 MB by a request of 300 bytes.
+  const grow = (n) =>
+    call("updateOne", { query: { _id: 1 }, update: [{ $set: { big: { $range: [n, 900_000 + n] } } }] });
+  for (let n = 0; n < 3; n++) {
+    expect(await post(url, CALL, grow(n), headers)).toMatchObject({ status: 200 });
+  }
+  const find = () => post(url, CALL, call("findOne", { query: { _id: 2 } }), { Authorization: `Bearer ${other}` });
+  expect(await longestOf(40, find)).toBeLessThan(1000);
+  expect(most()).toBeLessThan(700 * MB);
+  for (const { socket } of streams) {
+    socket.resume();
+  }
+  await pause(500);
+  const ended = streams.filter(({ text }) => text.includes("event: error") && text.includes("too large together"));
+  expect(ended.length).toBeGreaterThan(100);
+});
+
+test("a stream with large events is read as before", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const app = new Realm.App({ id: "test-app", baseUrl: url, metadata: { mode: Realm.MetadataMode.InMemory } });
+  const user = await app.logIn(Realm.Credentials.anonymous());
+  const collection = user.mongoClient("mongodb-atlas").db("db").collection("c");
+  const stream = collection.watch();
+  const events = [];
+  const reading = (async () => {
+    for await (const event of stream) {
+      events.push(event);
+      if (events.length === 5) {
+        return;
+      }
+    }
+  })();
+  await pause(300);
+  for (let n = 0; n < 5; n++) {
+    await collection.insertOne({ _id: n, text: n % 2 ? "100 %\r\n".repeat(100_000) : "small" });
+  }
+  await reading;
+  expect(events.map(({ fullDocument }) => [fullDocument._id, fullDocument.text.length])).toEqual([
+    [0, 5],
+    [1, 700_000],
+    [2, 5],
+    [3, 700_000],
+    [4, 5],
+  ]);
+  expect(events[1].fullDocument.text.startsWith("100 %\r\n100")).toBe(true);
+});
+
+test("slow operations of one user leave room for those of others, and for small ones of its own", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 3000 });
+  const [token, other] = [await logIn(url), await logIn(url)];
+  await post(url, CALL, call("insertOne", { document: { _id: 1 } }), { Authorization: `Bearer ${token}` });
+  const input = { $range: [0, 100_000] };
+  const slow = call("aggregate", {
+    pipeline: [{ $project: { x: { $size: { $map: { input, in: { $size: { $map: { input, in: "$$this" } } } } } } } }],
+  });
+  const most = watchMemory();
+  const answers = Array.from({ length: 200 }, () => post(url, CALL, slow, { Authorization: `Bearer ${token}` }));
+  await pause(200);
+  const find = (token) => () =>
+    post(url, CALL, call("findOne", { query: { _id: 1 } }), { Authorization: `Bearer ${token}` });
+  const sum = { pipeline: [{ $group: { _id: null, count: { $sum: 1 } } }] };
+  const aggregate = () => post(url, CALL, call("aggregate", sum), { Authorization: `Bearer ${other}` });
+  expect(await longestOf(20, find(other))).toBeLessThan(500);
+  expect(await longestOf(20, aggregate)).toBeLessThan(500);
+  expect(await longestOf(20, find(token))).toBeLessThan(500);
+  for (const { status, body } of await Promise.all(answers)) {
+    expect([status, body.server_code]).toEqual([400, 50]);
+  }
+  expect(most()).toBeLessThan(500 * MB);
+});
+
+test("operations that hold much memory hold a share of what all may", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 2000 });
+  const token = await logIn(url);
+  const headers = { Authorization: `Bearer ${token}` };
+  const documents = Array.from({ length: 50 }, (_, n) => ({ _id: n, list: Array.from({ length: 500 }, () => n) }));
+  await post(url, CALL, call("insertMany", { documents }), headers);
+  const most = watchMemory();
+  // Holds 100 MB, and refuses more.
+  const heavy = call("aggregate", {
+    pipeline: [
+      { $unwind: "$list" },
+      {
+        $project: {
+          text: {
+            $reduce: { input: { $range: [0, 200] }, initialValue: "", in: { $concat: ["$$value", "x".repeat(100)] } },
+          },
+        },
+      },
+      { $group: { _id: null, all: { $push: "$text" } } },
+    ],
+  });
+  const answers = await Promise.all(Array.from({ length: 60 }, () => post(url, CALL, heavy, headers)));
+  for (const { status, body } of answers) {
+    expect(status).toBe(400);
+    expect([50, 292]).toContain(body.server_code);
+  }
+  expect(most()).toBeLessThan(1200 * MB);
+});
+
+test("writes of one user take turns with those of others", async () => {
+  const app = await openApp({ definition: openDefinition(), store: file() });
+  const credentials = Realm.Credentials.anonymous(false);
+  const [user, other] = [await app.logIn(credentials), await app.logIn(credentials)];
+  const of = (user) => user.mongoClient("mongodb-atlas").db("db").collection("c");
+  await of(user).insertOne({ _id: 1, list: Array.from({ length: 2000 }, (_, n) => n) });
+  const update = [
+    { $set: { sum: { $size: "$list" }, list: { $map: { input: "$list", in: { $add: ["$$this", 1] } } } } },
+  ];
+  const writes = Array.from({ length: 300 }, () => of(user).updateOne({ _id: 1 }, update));
+  const begun = performance.now();
+  await of(other).insertOne({ _id: 2 });
+  const took = performance.now() - begun;
+  await Promise.all(writes);
+  const all = performance.now() - begun;
+  expect(took).toBeLessThan(Math.max(150, all / 4));
+  expect(await of(user).findOne({ _id: 1 }, { projection: { list: { $slice: 1 } } })).toMatchObject({ list: [300] });
+});
+
+test("a document with very many keys of an index is refused, and does not hold the writer", async () => {
+  const directory = temporaryDirectory();
+  const settings = { id: "test-app", definition: openDefinition(), store: `sqlite:${directory}/store.sqlite` };
+  const backend = await openBackend(settings);
+  await backend.collection("db", "c").createIndexes([{ key: { list: 1 } }]);
+  const app = await openApp({ ...settings, maxTimeMS: 20_000 });
+  const collection = (await app.logIn(Realm.Credentials.anonymous()))
+    .mongoClient("mongodb-atlas")
+    .db("db")
+    .collection("c");
+  await collection.insertOne({ _id: 1, list: Array.from({ length: 5000 }, (_, n) => n) });
+  await collection.insertOne({ _id: 2 });
+  for (const write of [
+    () => collection.updateOne({ _id: 2 }, [{ $set: { list: { $range: [0, 400_000] } } }]),
+    () => collection.insertOne({ _id: 3, list: Array.from({ length: 20_000 }, (_, n) => n) }),
+    () => collection.updateOne({ _id: 4 }, [{ $set: { list: { $range: [0, 20_000] } } }], { upsert: true }),
+  ]) {
+    await expect(write()).rejects.toMatchObject({
+      code: 4304,
+      message: expect.stringContaining("entries to indexes; nothing was written"),
+    });
+  }
+  expect(await collection.count({ list: 4999 })).toBe(1);
+  expect(await collection.count()).toBe(2);
+  // The operator has no such limit.
+  await backend.collection("db", "c").insertOne({ _id: 5, list: Array.from({ length: 20_000 }, (_, n) => n) });
+  expect(await collection.deleteOne({ _id: 5 })).toMatchObject({ deletedCount: 1 });
+});
+
+test("custom data beside tokens that nobody reads is limited with other answers", async () => {
+  const definition = writeDefinition({
+    "auth/custom_user_data.json": {
+      enabled: true,
+      mongo_service_name: "mongodb-atlas",
+      database_name: "db",
+      collection_name: "profiles",
+      user_id_field: "userId",
+    },
+    "auth/providers.json": {
+      "local-userpass": {
+        name: "local-userpass",
+        type: "local-userpass",
+        disabled: false,
+        config: { autoConfirm: true },
+      },
+    },
+    [rulesFile("db", "profiles")]: {
+      roles: [{ name: "all", apply_when: {}, read: true, write: true, insert: true, delete: true, search: true }],
+    },
+  });
+  const { url } = await serve({ definition, store: file() });
+  const email = "large@example.com";
+  await post(url, `${LOG_IN}/local-userpass/register`, { email, password: PASSWORD });
+  const session = (await post(url, `${LOG_IN}/local-userpass/login`, { username: email, password: PASSWORD })).body;
+  const insert = call("insertOne", { document: { userId: session.user_id, text: "x".repeat(8_000_000) } });
+  insert.arguments[0].collection = "profiles";
+  expect(await post(url, CALL, insert, { Authorization: `Bearer ${session.access_token}` })).toMatchObject({
+    status: 200,
+  });
+  const most = watchMemory();
+  const headers = { Authorization: `Bearer ${session.refresh_token}`, "Userkeep-Custom-Data": "true" };
+  const unread = Array.from({ length: 60 }, () => sendUnread(url, `${API}/auth/session`, {}, headers));
+  await pause(2500);
+  expect(most()).toBeLessThan(450 * MB);
+  for (const { socket } of unread) {
+    socket.resume();
+  }
+  await pause(500);
+  expect(unread.filter(({ text }) => text.includes(" 429 ")).length).toBeGreaterThan(30);
+  const refreshed = await post(url, `${API}/auth/session`, {}, headers);
+  expect(refreshed).toMatchObject({ status: 201 });
+  expect(refreshed.body.custom_data.text).toHaveLength(8_000_000);
+});
