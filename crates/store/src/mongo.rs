@@ -2,12 +2,14 @@
 //!
 //! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
 
+mod command;
 mod connect;
 mod errors;
 mod guarded;
 mod indexes;
 mod preference;
 mod read;
+mod sessions;
 mod watch;
 mod whole;
 mod write;

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use bson::{
-    Bson, Document, RawBson, doc,
+    Document, RawBson, doc,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
@@ -17,10 +17,11 @@ use query::{Budget, Environment, Filter, Path, Update, elements, get};
 
 use super::{
     MongoStore,
+    command::batches,
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
     read::{Question, both, document, has_odd_names},
-    write::{Command, by_id},
+    write::{Command, by_id, is_limited},
 };
 use crate::{
     Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
@@ -108,10 +109,10 @@ impl MongoStore {
                 let documents = budget.enter(|| self.prepared(documents, guard));
                 budget.check()?;
                 let documents = documents?;
-                self.alone(async |session| self.insert(namespace, &documents, session).await).await
+                self.alone(budget, async |session| self.insert(namespace, &documents, budget, session).await).await
             }
             (Operation::Modify(modify), None) => {
-                self.alone(async |session| self.unguarded(namespace, modify, session).await).await
+                self.alone(budget, async |session| self.unguarded(namespace, modify, budget, session).await).await
             }
             (Operation::Modify(modify), Some(guard)) => {
                 self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
@@ -119,12 +120,14 @@ impl MongoStore {
         }
     }
 
-    /// Sends one command; the driver sends it again where it may, and only then.
+    /// Sends one command; it is sent again where it may, and only then. A session is given to a command that has no time
+    /// limit: one that has takes a session of its own.
     async fn alone(
         &self,
+        budget: &Budget,
         send: impl AsyncFnOnce(Option<&mut ClientSession>) -> Result<Outcome, Failure>,
     ) -> Result<Outcome> {
-        let mut session = self.shared.causal_session().await?;
+        let mut session = if is_limited(budget) { None } else { self.shared.causal_session().await? };
         let mut stopped = None;
         let sent = async {
             match send(session.as_mut()).await {
@@ -145,11 +148,12 @@ impl MongoStore {
         &self,
         namespace: &Namespace,
         modify: &Modify,
+        budget: &Budget,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
         let filter = document(&modify.filter.to_document())?;
-        let command = Command { modify, filter, upsert, is_judged: false };
+        let command = Command { modify, filter, upsert, is_judged: false, budget };
         self.modify(namespace, command, session).await
     }
 
@@ -173,13 +177,14 @@ impl MongoStore {
 
     /// With what the guard asks as part of the filter. Without an answer something came between.
     async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, .. } = job;
+        let Job { namespace, modify, budget, .. } = job;
         let filter = both(&modify.filter, rule)?;
         self.check_size(job, &filter).await?;
         let send = async |session: Option<&mut ClientSession>| {
-            self.modify(namespace, Command { modify, filter, upsert: false, is_judged: true }, session).await
+            let command = Command { modify, filter, upsert: false, is_judged: true, budget };
+            self.modify(namespace, command, session).await
         };
-        let outcome = self.alone(send).await?;
+        let outcome = self.alone(budget, send).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
@@ -192,17 +197,15 @@ impl MongoStore {
 
     /// Judges one document here, and writes on the condition that it is still the same.
     async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, guard, .. } = job;
+        let Job { modify, guard, .. } = job;
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Some(before) = targets.into_iter().next() else {
             return self.nothing_matched(job, Outcome::default()).await;
         };
         let plan = job.plan(&before, &*self.shared.environment)?;
         let pin = pin(&before)?;
-        let send = async |session: Option<&mut ClientSession>| {
-            self.carry_out(namespace, modify, &plan, pin, &before, session).await
-        };
-        let mut outcome = self.alone(send).await?;
+        let send = async |session: Option<&mut ClientSession>| self.carry_out(job, &plan, pin, &before, session).await;
+        let mut outcome = self.alone(job.budget, send).await?;
         if outcome.matched == 0 {
             return Ok(None);
         }
@@ -245,34 +248,35 @@ impl MongoStore {
     /// Makes of a document what was judged, where the filter still matches it.
     async fn carry_out(
         &self,
-        namespace: &Namespace,
-        modify: &Modify,
+        job: Job<'_>,
         plan: &Planned,
         filter: Document,
         before: &RawDocument,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
+        let Job { namespace, modify, budget, .. } = job;
         let change = match plan {
             Planned::Unchanged(_) => return Ok(Outcome { matched: 1, ..Outcome::default() }),
             Planned::Delete => Change::Delete,
             Planned::Become(after) => Change::Update { update: assignment(modify, before, after)?, upsert: false },
         };
         let modify = Modify::new(Filter::all(), false, change);
-        self.modify(namespace, Command { modify: &modify, filter, upsert: false, is_judged: true }, session).await
+        let command = Command { modify: &modify, filter, upsert: false, is_judged: true, budget };
+        self.modify(namespace, command, session).await
     }
 
     /// Where nothing that the caller may see matches: what hidden documents there are, and an upsert. Without an answer something
     /// came between.
     async fn nothing_matched(&self, job: Job<'_>, outcome: Outcome) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, guard, .. } = job;
+        let Job { namespace, modify, guard, budget, .. } = job;
         let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
         let made = job.upserted_document(&*self.shared.environment)?;
         let Some(made) = made else { return Ok(Some(outcome)) };
         let send = async |session: Option<&mut ClientSession>| {
-            self.insert(namespace, std::slice::from_ref(&made), session).await
+            self.insert(namespace, std::slice::from_ref(&made), budget, session).await
         };
-        match self.alone(send).await {
+        match self.alone(budget, send).await {
             Ok(_) => {
                 let mut outcome = Outcome::default();
                 guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
@@ -373,14 +377,14 @@ impl MongoStore {
     async fn in_transaction(&self, writes: &[Write], session: &mut ClientSession) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
-            let Write { namespace, operation, guard, .. } = write;
+            let Write { namespace, operation, guard, budget, .. } = write;
             outcomes.push(match (operation, guard.as_deref()) {
                 (Operation::Insert(documents), guard) => {
-                    let documents = write.budget.enter(|| self.prepared(documents, guard))?;
-                    write.budget.check()?;
-                    self.insert(namespace, &documents, Some(session)).await?
+                    let documents = budget.enter(|| self.prepared(documents, guard))?;
+                    budget.check()?;
+                    self.insert(namespace, &documents, budget, Some(session)).await?
                 }
-                (Operation::Modify(modify), None) => self.unguarded(namespace, modify, Some(session)).await?,
+                (Operation::Modify(modify), None) => self.unguarded(namespace, modify, budget, Some(session)).await?,
                 (Operation::Modify(modify), Some(guard)) => {
                     self.judged(Job::new(write, modify, guard), session).await?
                 }
@@ -391,7 +395,7 @@ impl MongoStore {
 
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
     async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
-        let Job { namespace, modify, guard, .. } = job;
+        let Job { namespace, modify, guard, budget, .. } = job;
         let targets = self.targets(job, Some(&mut *session)).await?;
         let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
         let plans = self.plans(job, &targets)?;
@@ -399,7 +403,7 @@ impl MongoStore {
             self.check_hidden(job, Some(&mut *session)).await?;
             let made = job.upserted_document(&*self.shared.environment)?;
             let Some(made) = made else { return Ok(outcome) };
-            self.insert(namespace, std::slice::from_ref(&made), Some(session)).await?;
+            self.insert(namespace, std::slice::from_ref(&made), budget, Some(session)).await?;
             guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
             return Ok(outcome);
         }
@@ -411,7 +415,7 @@ impl MongoStore {
                 ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
                 let delete = Modify::new(Filter::all(), true, Change::Delete);
                 let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
-                let command = Command { modify: &delete, filter, upsert: false, is_judged: true };
+                let command = Command { modify: &delete, filter, upsert: false, is_judged: true, budget };
                 outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
             }
         } else {
@@ -424,7 +428,7 @@ impl MongoStore {
                 })
                 .collect();
             for changed in changed.chunks(BATCH) {
-                self.update_all(namespace, modify, changed, session).await?;
+                self.update_all(job, changed, session).await?;
             }
             outcome.modified = changed.len() as u64;
         }
@@ -434,17 +438,16 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// Many updates in one command.
+    /// Many updates in as few commands as hold them.
     async fn update_all(
         &self,
-        namespace: &Namespace,
-        modify: &Modify,
+        job: Job<'_>,
         changed: &[(&RawDocumentBuf, &RawDocumentBuf)],
         session: &mut ClientSession,
     ) -> Result<(), Failure> {
-        let mut updates = RawArrayBuf::new();
+        let mut updates = Vec::with_capacity(changed.len());
         for (before, after) in changed {
-            let update = match assignment(modify, before, after)? {
+            let update = match assignment(job.modify, before, after)? {
                 Update::Operators(operators) => operators.to_document().to_owned(),
                 Update::Replacement(replacement) => replacement,
                 Update::Pipeline(_) => continue,
@@ -452,17 +455,12 @@ impl MongoStore {
             updates
                 .push(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } });
         }
-        let command = rawdoc! { "update": &*namespace.collection, "updates": updates };
-        let database = self.shared.client().await?.database(&namespace.database);
-        let answer = database.run_raw_command(command).session(session).await?;
-        match answer.get_array("writeErrors").ok().and_then(|errors| errors.first()).and_then(Bson::as_document) {
-            Some(error) => {
-                let message = error.get_str("errmsg").unwrap_or("an update failed").to_owned();
-                let code = query::ErrorCode::by_number(error.get_i32("code").unwrap_or(errors::WRITE_CONFLICT));
-                Err(Error::Query(query::Error { code, message }).into())
-            }
-            None => Ok(()),
+        for updates in batches(&updates, |update| update.as_bytes().len()) {
+            let updates: RawArrayBuf = updates.iter().cloned().collect();
+            let command = rawdoc! { "update": &*job.namespace.collection, "updates": updates, "ordered": true };
+            self.run(job.namespace, command, true, job.budget, Some(&mut *session)).await?;
         }
+        Ok(())
     }
 }
 

@@ -412,7 +412,7 @@ fn explanation(told: &Document) -> Explanation {
     explanation
 }
 
-fn number(value: &bson::Bson) -> Option<u64> {
+pub(super) fn number(value: &bson::Bson) -> Option<u64> {
     let number = value.as_i64().or_else(|| value.as_i32().map(i64::from)).or_else(|| value.as_f64().map(|n| n as i64));
     number.and_then(|number| u64::try_from(number).ok())
 }
