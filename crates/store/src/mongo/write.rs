@@ -13,11 +13,11 @@ use mongodb::{
 use query::{Budget, Filter, Update};
 
 use super::{
-    MongoStore,
+    MongoStore, apart,
     errors::Failure,
     read::{document, sort_document, unreadable},
 };
-use crate::{Change, Guard, Modify, Namespace, Outcome, Result, Returning, guarded};
+use crate::{Change, Modify, Namespace, Outcome, Result, Returning};
 
 /// An update, as the server takes it.
 pub(super) enum Form {
@@ -115,15 +115,6 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// The documents as they are stored, after the guard has allowed it.
-    pub(super) fn prepared(
-        &self,
-        documents: &[RawDocumentBuf],
-        guard: Option<&dyn Guard>,
-    ) -> Result<Vec<RawDocumentBuf>> {
-        guarded::prepared(documents, guard, &*self.shared.environment)
-    }
-
     /// Changes or deletes what a filter matches.
     pub(super) async fn modify(
         &self,
@@ -194,7 +185,12 @@ impl MongoStore {
             self.find_one_and_by_driver(namespace, command, projection, session).await?
         };
         outcome.document = match (outcome.document.take(), modify.projection.as_ref().filter(is_here)) {
-            (Some(document), Some(projection)) => Some(projection.apply(&document, &modify.filter)?),
+            (Some(document), Some(projection)) => {
+                let (projection, filter) = (projection.clone(), modify.filter.clone());
+                // The write is done, whatever is left of its budget.
+                let project = move || Ok(projection.apply(&document, &filter)?);
+                Some(apart::compute(&Budget::default(), project).await?)
+            }
             (document, _) => document.filter(|_| modify.returning != Returning::Nothing),
         };
         Ok(outcome)
