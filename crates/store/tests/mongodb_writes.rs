@@ -372,6 +372,54 @@ async fn the_driver_does_not_write_in_a_session_after_a_limited_write() {
     assert!((1..=4 + 3).contains(&ours.len()), "{ours:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_write_that_is_given_up_leaves_no_session_to_the_driver() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700&socketTimeoutMS=1000"));
+    let namespace = fresh();
+    let increment = || update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0, "n": 0 }])).await.unwrap();
+    write_limited(&*store, &namespace, increment()).await.unwrap();
+    proxy.silence(true);
+    let error = write_limited(&*store, &namespace, increment()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { maybe_written: true, .. }), "{error}");
+    proxy.silence(false);
+    let back = async { while store.find(Find::new(namespace.clone(), Filter::all())).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
+    for _ in 0..5 {
+        write(&*store, write_of(&namespace, increment(), None)).await.unwrap();
+        write_limited(&*store, &namespace, increment()).await.unwrap();
+    }
+    let given_up: Vec<_> = proxy.commands("update").into_iter().skip(1).collect();
+    let (session, _) = number(&given_up[0]).unwrap();
+    let again = given_up[1..].iter().filter(|command| number(command).unwrap().0 == session);
+    assert_eq!(again.count(), 0, "{given_up:?}");
+    assert!(given_up[0].contains_key("maxTimeMS"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_write_that_cannot_be_repeated_may_have_been_written() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700"));
+    let namespace = fresh();
+    let increment = || update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
+    write(&*store, insert(&namespace, vec![doc! { "_id": 0, "n": 0 }])).await.unwrap();
+    write_limited(&*store, &namespace, increment()).await.unwrap();
+    proxy.take_commands();
+    proxy.delay(Duration::from_millis(500));
+    let (written, ()) = tokio::join!(write_limited(&*store, &namespace, increment()), async {
+        while proxy.commands("update").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        proxy.close(true);
+    });
+    let error = written.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { maybe_written: true, .. }), "{error}");
+    assert!(proxy.commands("update").iter().all(|command| command.contains_key("maxTimeMS")));
+    assert_eq!(all(&*open(&server()), &namespace).await[0].get_i32("n").unwrap(), 2);
+}
+
 /// Has the server fail at commands.
 async fn fail(uri: &str, commands: &[&str], times: i32, mut data: Document) {
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();

@@ -118,7 +118,7 @@ impl Shared {
         let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
             retries_writes: parsed.retry_writes != Some(false),
-            numbered: NumberedSessions::new(usize::try_from(connections).unwrap_or(usize::MAX)),
+            numbered: NumberedSessions::new(connections),
             address: parsed,
             environment,
             own,

@@ -23,6 +23,9 @@ use crate::{Error, Result};
 /// written before.
 const FIRST_NUMBER: i64 = 1 << 40;
 
+/// Commands that may have a session at once, if there are not more connections: there may be several routers.
+const LEAST_PERMITS: usize = 1000;
+
 /// The sessions of a client in which write commands are numbered.
 pub(super) struct NumberedSessions {
     permits: Semaphore,
@@ -45,9 +48,9 @@ struct Parked {
 }
 
 impl NumberedSessions {
-    /// Sessions for up to `most` commands at once; more commands wait. Each needs a connection too, so that the number
-    /// of connections is a good limit.
-    pub(super) fn new(most: usize) -> Self {
+    /// Sessions for as many commands at once as a server has connections, and for 1000 at least; more commands wait.
+    pub(super) fn new(connections: u32) -> Self {
+        let most = usize::try_from(connections).unwrap_or(usize::MAX).max(LEAST_PERMITS);
         Self {
             permits: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
             next: AtomicI64::new(FIRST_NUMBER),
@@ -85,7 +88,8 @@ impl NumberedSessions {
         let is_old = |parked: &&Parked| parked.since.elapsed() >= timeout / 3 * 2;
         let old = usable.iter().take_while(is_old).count();
         retired.extend(usable.drain(..old));
-        retired.retain(|parked| parked.since.elapsed() < timeout);
+        // The server takes some time to forget what has expired.
+        retired.retain(|parked| parked.since.elapsed() < timeout * 2);
         usable.pop().map(|parked| parked.session)
     }
 
