@@ -2,12 +2,15 @@
 //!
 //! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
 
+mod apart;
+mod command;
 mod connect;
 mod errors;
 mod guarded;
 mod indexes;
 mod preference;
 mod read;
+mod sessions;
 mod watch;
 mod whole;
 mod write;
@@ -163,6 +166,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let budget = writes.first().map(|write| write.budget.clone()).unwrap_or_default();
+        let writes: Vec<_> = writes.into_iter().map(Arc::new).collect();
         self.whole_within(budget, true, |store| async move {
             match &writes[..] {
                 [] => Ok(Vec::new()),
@@ -178,8 +182,8 @@ impl Store for MongoStore {
         }
         self.whole(|store| async move {
             let mut outcomes = Vec::with_capacity(writes.len());
-            for write in &writes {
-                outcomes.push(store.write_one(write).await?);
+            for write in writes {
+                outcomes.push(store.write_one(&Arc::new(write)).await?);
             }
             Ok(outcomes)
         })

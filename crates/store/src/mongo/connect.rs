@@ -22,7 +22,7 @@ use mongodb::{
 use query::Environment;
 use tokio::sync::OnceCell;
 
-use super::{errors, watch::Hub};
+use super::{errors, read::number, sessions::NumberedSessions, watch::Hub};
 use crate::{Error, Namespace, Result};
 
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
@@ -42,7 +42,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Members of a replica set and routers of a cluster have transactions and change streams.
-    Replicated,
+    Replicated {
+        /// Time after which the server forgets an idle session; none if it has no sessions.
+        session_timeout: Option<Duration>,
+    },
     /// A server alone has neither.
     Standalone,
 }
@@ -62,6 +65,9 @@ pub(super) struct Shared {
     /// The time of the latest write, which reads from other members than the primary must not be before.
     written: Mutex<Option<Timestamp>>,
     reads_elsewhere: AtomicBool,
+    /// True if a write may be sent for the second time (`retryWrites`).
+    pub(super) retries_writes: bool,
+    pub(super) numbered: NumberedSessions,
     pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
     /// Of which collections the server has been told to keep the versions before changes, or is being told.
     pub(super) versioned: Mutex<HashMap<Namespace, Arc<OnceCell<()>>>>,
@@ -109,7 +115,10 @@ impl Shared {
         let timeout = parsed.socket_timeout.take().filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
         let elsewhere =
             parsed.read_preference.as_ref().is_some_and(|preference| *preference != ReadPreference::Primary);
+        let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
+            retries_writes: parsed.retry_writes != Some(false),
+            numbered: NumberedSessions::new(connections),
             address: parsed,
             environment,
             own,
@@ -172,6 +181,7 @@ impl Shared {
         }
         let hubs = std::mem::take(&mut *lock(&self.hubs));
         hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
+        self.numbered.clear();
         for client in [&self.client, &self.streaming].into_iter().filter_map(OnceCell::get) {
             // The driver takes leave of the server, which may not be listening.
             let _ = tokio::time::timeout(FAREWELL, async { client.clone().shutdown().immediate(true).await }).await;
@@ -209,7 +219,11 @@ impl Shared {
             let database = self.client().await?.database("admin");
             let hello: Document = self.within(false, async { database.run_command(doc! { "hello": 1 }).await }).await?;
             let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
-            Ok(if is_router || hello.contains_key("setName") { Kind::Replicated } else { Kind::Standalone })
+            if !is_router && !hello.contains_key("setName") {
+                return Ok(Kind::Standalone);
+            }
+            let minutes = hello.get("logicalSessionTimeoutMinutes").and_then(number);
+            Ok(Kind::Replicated { session_timeout: minutes.map(|minutes| Duration::from_secs(minutes * 60)) })
         };
         self.kind.get_or_try_init(ask).await.copied()
     }

@@ -5,22 +5,23 @@
 //!   still the same to the last field; if it is not, all begins anew.
 //! - Several documents: the same in a transaction, which the server ends if anybody else writes to one of them.
 
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bson::{
-    Bson, Document, RawBson, doc,
+    Document, RawBson, doc,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Budget, Environment, Filter, Path, Update, elements, get};
+use query::{Budget, Filter, Path, Update, elements, get};
 
 use super::{
-    MongoStore,
+    MongoStore, apart,
+    command::batches,
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
-    read::{Question, both, document, has_odd_names},
-    write::{Command, by_id},
+    read::{Question, Selection, both, document, has_odd_names},
+    write::{Command, by_id, is_limited},
 };
 use crate::{
     Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
@@ -36,31 +37,51 @@ const BATCH: usize = 1000;
 /// A change under a guard.
 #[derive(Clone, Copy)]
 struct Job<'a> {
+    write: &'a Arc<Write>,
     namespace: &'a Namespace,
     modify: &'a Modify,
-    guard: &'a dyn Guard,
+    guard: &'a Arc<dyn Guard>,
     limits: Option<WriteLimits>,
     budget: &'a Budget,
 }
 
 impl<'a> Job<'a> {
-    fn new(write: &'a Write, modify: &'a Modify, guard: &'a dyn Guard) -> Self {
-        Self { namespace: &write.namespace, modify, guard, limits: write.limits, budget: &write.budget }
+    fn new(write: &'a Arc<Write>, modify: &'a Modify, guard: &'a Arc<dyn Guard>) -> Self {
+        Self { write, namespace: &write.namespace, modify, guard, limits: write.limits, budget: &write.budget }
     }
 
-    /// Plans what becomes of a document, within the budget.
-    fn plan(&self, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
-        let planned = self.budget.enter(|| guarded::plan(self.modify, Some(self.guard), before, environment));
-        self.budget.check()?;
-        planned
+    /// Computes something of the change and its guard, within the budget.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Modify, &dyn Guard) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let write = Arc::clone(self.write);
+        let work = move || match (&write.operation, &write.guard) {
+            (Operation::Modify(modify), Some(guard)) => work(modify, &**guard),
+            _ => Err(Error::Engine("only a change under a guard is planned".to_owned())),
+        };
+        apart::compute(self.budget, work).await
     }
+}
 
-    /// The document that an upsert inserts, computed within the budget.
-    fn upserted_document(&self, environment: &dyn Environment) -> Result<Option<RawDocumentBuf>> {
-        let made = self.budget.enter(|| guarded::upserted_document(self.modify, Some(self.guard), environment));
-        self.budget.check()?;
-        made
-    }
+/// What becomes of one document, under the condition that it is still the same.
+struct Pinned {
+    filter: Document,
+    /// None if the write changes nothing about it.
+    change: Option<Change>,
+    /// The document that the caller asked for.
+    document: Option<RawDocumentBuf>,
+}
+
+/// What becomes of several documents.
+#[derive(Default)]
+struct Plans {
+    /// The `_id`s of those that are deleted.
+    deleted: Vec<RawBson>,
+    /// The update statements of those that are changed.
+    updates: Vec<RawDocumentBuf>,
+    /// The document that the caller asked for.
+    document: Option<RawDocumentBuf>,
 }
 
 /// The guard's filter for a change, where one command with it does what asking about each document would: it then sees and lets
@@ -96,22 +117,20 @@ fn overlap(one: &Path, other: &Path) -> bool {
 
 impl MongoStore {
     /// One write, as one.
-    pub(super) async fn write_one(&self, write: &Write) -> Result<Outcome> {
-        let Write { namespace, operation, guard, limits, budget } = write;
+    pub(super) async fn write_one(&self, write: &Arc<Write>) -> Result<Outcome> {
+        let Write { namespace, operation, guard, limits, budget } = &**write;
         budget.check()?;
-        match (operation, guard.as_deref()) {
-            (Operation::Insert(documents), guard) => {
+        match (operation, guard) {
+            (Operation::Insert(documents), _) => {
                 if let Some(limits) = limits {
                     limits.check(documents.len(), documents.iter().map(|document| document.as_bytes().len()).sum())?;
                 }
                 // What the guard says of them does not depend on what is stored.
-                let documents = budget.enter(|| self.prepared(documents, guard));
-                budget.check()?;
-                let documents = documents?;
-                self.alone(async |session| self.insert(namespace, &documents, session).await).await
+                let documents = self.prepared(write).await?;
+                self.alone(budget, async |session| self.insert(namespace, &documents, budget, session).await).await
             }
             (Operation::Modify(modify), None) => {
-                self.alone(async |session| self.unguarded(namespace, modify, session).await).await
+                self.alone(budget, async |session| self.unguarded(namespace, modify, budget, session).await).await
             }
             (Operation::Modify(modify), Some(guard)) => {
                 self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
@@ -119,12 +138,27 @@ impl MongoStore {
         }
     }
 
-    /// Sends one command; the driver sends it again where it may, and only then.
+    /// The documents of an insert as they are stored, after the guard has allowed it.
+    async fn prepared(&self, write: &Arc<Write>) -> Result<Vec<RawDocumentBuf>> {
+        let (inserted, environment) = (Arc::clone(write), Arc::clone(&self.shared.environment));
+        let prepare = move || match &inserted.operation {
+            Operation::Insert(documents) => {
+                query::budget::charge_bytes(documents.iter().map(|document| document.as_bytes().len()).sum())?;
+                guarded::prepared(documents, inserted.guard.as_deref(), &*environment)
+            }
+            Operation::Modify(_) => Ok(Vec::new()),
+        };
+        apart::compute(&write.budget, prepare).await
+    }
+
+    /// Sends one command; it is sent again where it may, and only then. A session is given to a command that has no time
+    /// limit: one that has takes a session of its own.
     async fn alone(
         &self,
+        budget: &Budget,
         send: impl AsyncFnOnce(Option<&mut ClientSession>) -> Result<Outcome, Failure>,
     ) -> Result<Outcome> {
-        let mut session = self.shared.causal_session().await?;
+        let mut session = if is_limited(budget) { None } else { self.shared.causal_session().await? };
         let mut stopped = None;
         let sent = async {
             match send(session.as_mut()).await {
@@ -145,15 +179,16 @@ impl MongoStore {
         &self,
         namespace: &Namespace,
         modify: &Modify,
+        budget: &Budget,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
         let filter = document(&modify.filter.to_document())?;
-        let command = Command { modify, filter, upsert, is_judged: false };
+        let command = Command { modify, filter, upsert, is_judged: false, budget };
         self.modify(namespace, command, session).await
     }
 
-    async fn guarded(&self, write: &Write, job: Job<'_>) -> Result<Outcome> {
+    async fn guarded(&self, write: &Arc<Write>, job: Job<'_>) -> Result<Outcome> {
         for _ in 0..ATTEMPTS {
             job.budget.check()?;
             let attempt = match job.guard.filters().and_then(|filters| rule(job.modify, filters)) {
@@ -173,13 +208,14 @@ impl MongoStore {
 
     /// With what the guard asks as part of the filter. Without an answer something came between.
     async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, .. } = job;
+        let Job { namespace, modify, budget, .. } = job;
         let filter = both(&modify.filter, rule)?;
         self.check_size(job, &filter).await?;
         let send = async |session: Option<&mut ClientSession>| {
-            self.modify(namespace, Command { modify, filter, upsert: false, is_judged: true }, session).await
+            let command = Command { modify, filter, upsert: false, is_judged: true, budget };
+            self.modify(namespace, command, session).await
         };
-        let outcome = self.alone(send).await?;
+        let outcome = self.alone(budget, send).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
@@ -192,92 +228,117 @@ impl MongoStore {
 
     /// Judges one document here, and writes on the condition that it is still the same.
     async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, guard, .. } = job;
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Some(before) = targets.into_iter().next() else {
             return self.nothing_matched(job, Outcome::default()).await;
         };
-        let plan = job.plan(&before, &*self.shared.environment)?;
-        let pin = pin(&before)?;
-        let send = async |session: Option<&mut ClientSession>| {
-            self.carry_out(namespace, modify, &plan, pin, &before, session).await
+        let environment = Arc::clone(&self.shared.environment);
+        let plan = move |modify: &Modify, guard: &dyn Guard| {
+            query::budget::charge_bytes(before.as_bytes().len())?;
+            let plan = guarded::plan(modify, Some(guard), &before, &*environment)?;
+            let mut noted = Outcome::default();
+            guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
+            let change = match &plan {
+                Planned::Unchanged(_) => None,
+                Planned::Delete => Some(Change::Delete),
+                Planned::Become(after) => {
+                    Some(Change::Update { update: assignment(modify, &before, after)?, upsert: false })
+                }
+            };
+            Ok(Pinned { filter: pin(&before)?, change, document: noted.document })
         };
-        let mut outcome = self.alone(send).await?;
+        let Pinned { filter, change, document } = job.compute(plan).await?;
+        let send = async |session: Option<&mut ClientSession>| self.carry_out(job, change, filter, session).await;
+        let mut outcome = self.alone(job.budget, send).await?;
         if outcome.matched == 0 {
             return Ok(None);
         }
-        guarded::note_changed(&mut outcome, modify, Some(guard), before, plan.after())?;
+        outcome.document = document;
         Ok(Some(outcome))
     }
 
     /// The documents to change: what the caller may not see does not match.
     async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Vec<RawDocumentBuf>, Failure> {
-        let Job { namespace, modify, guard, limits, budget } = job;
-        let question = Question::new(&modify.filter, Some(guard))?;
+        let Job { namespace, modify, guard, limits, budget, .. } = job;
+        let Question { filter, judge } = Question::new(&modify.filter, Some(guard))?;
         let (mut targets, mut bytes) = (Vec::new(), 0);
-        let mut take = |document: &RawDocument| {
-            if question.judge.is_none_or(|guard| guard.may_see(document)) {
-                targets.push(document.to_owned());
-                bytes += document.as_bytes().len();
-                if let Some(limits) = limits {
-                    limits.check(targets.len(), bytes)?;
-                }
-            }
-            let is_enough = !modify.multi && !targets.is_empty();
-            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let selection = Selection::seen(judge).up_to(if modify.multi { usize::MAX } else { 1 });
+        let take = &mut |document: RawDocumentBuf| {
+            bytes += document.as_bytes().len();
+            targets.push(document);
+            limits.map_or(Ok(()), |limits| limits.check(targets.len(), bytes))
         };
-        self.find_to_change(namespace, question.filter, modify.sort.as_ref(), budget, session, &mut take).await?;
+        self.find_to_change(namespace, filter, modify.sort.as_ref(), budget, session, &selection, take).await?;
         Ok(targets)
     }
 
     /// Plans what becomes of each of several documents.
-    fn plans(&self, job: Job<'_>, targets: &[RawDocumentBuf]) -> Result<Vec<Planned>> {
-        let mut bytes = 0;
-        let plan = |before: &RawDocumentBuf| {
-            let planned = job.plan(before, &*self.shared.environment)?;
-            bytes += planned.after().map_or(0, |after| after.as_bytes().len());
-            job.limits.map_or(Ok(()), |limits| limits.check(1, bytes))?;
-            Ok(planned)
+    async fn plans(&self, job: Job<'_>, targets: Vec<RawDocumentBuf>) -> Result<Plans> {
+        let (limits, environment) = (job.limits, Arc::clone(&self.shared.environment));
+        let plan = move |modify: &Modify, guard: &dyn Guard| {
+            let (mut plans, mut bytes) = (Plans::default(), 0);
+            for (number, before) in targets.iter().enumerate() {
+                query::budget::charge(1)?;
+                query::budget::charge_bytes(before.as_bytes().len())?;
+                let plan = guarded::plan(modify, Some(guard), before, &*environment)?;
+                bytes += plan.after().map_or(0, |after| after.as_bytes().len());
+                limits.map_or(Ok(()), |limits| limits.check(1, bytes))?;
+                match &plan {
+                    Planned::Unchanged(_) => {}
+                    Planned::Delete => plans.deleted.push(get(before, "_id").map_or(RawBson::Null, RawBson::from)),
+                    Planned::Become(after) => plans.updates.push(statement(modify, before, after)?),
+                }
+                if number == 0 {
+                    let mut noted = Outcome::default();
+                    guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
+                    plans.document = noted.document;
+                }
+            }
+            Ok(plans)
         };
-        targets.iter().map(plan).collect()
+        job.compute(plan).await
+    }
+
+    /// The document that an upsert inserts, and its outcome; none if the write is no upsert.
+    async fn upserted(&self, job: Job<'_>) -> Result<Option<(RawDocumentBuf, Outcome)>> {
+        let environment = Arc::clone(&self.shared.environment);
+        let make = move |modify: &Modify, guard: &dyn Guard| {
+            let made = guarded::upserted_document(modify, Some(guard), &*environment)?;
+            let Some(made) = made else { return Ok(None) };
+            let mut outcome = Outcome::default();
+            guarded::note_upserted(&mut outcome, modify, Some(guard), made.clone())?;
+            Ok(Some((made, outcome)))
+        };
+        job.compute(make).await
     }
 
     /// Makes of a document what was judged, where the filter still matches it.
     async fn carry_out(
         &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        plan: &Planned,
+        job: Job<'_>,
+        change: Option<Change>,
         filter: Document,
-        before: &RawDocument,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let change = match plan {
-            Planned::Unchanged(_) => return Ok(Outcome { matched: 1, ..Outcome::default() }),
-            Planned::Delete => Change::Delete,
-            Planned::Become(after) => Change::Update { update: assignment(modify, before, after)?, upsert: false },
-        };
+        let Job { namespace, budget, .. } = job;
+        let Some(change) = change else { return Ok(Outcome { matched: 1, ..Outcome::default() }) };
         let modify = Modify::new(Filter::all(), false, change);
-        self.modify(namespace, Command { modify: &modify, filter, upsert: false, is_judged: true }, session).await
+        let command = Command { modify: &modify, filter, upsert: false, is_judged: true, budget };
+        self.modify(namespace, command, session).await
     }
 
     /// Where nothing that the caller may see matches: what hidden documents there are, and an upsert. Without an answer something
     /// came between.
     async fn nothing_matched(&self, job: Job<'_>, outcome: Outcome) -> Result<Option<Outcome>> {
-        let Job { namespace, modify, guard, .. } = job;
+        let Job { namespace, budget, .. } = job;
         let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
-        let made = job.upserted_document(&*self.shared.environment)?;
-        let Some(made) = made else { return Ok(Some(outcome)) };
+        let Some((made, upserted)) = self.upserted(job).await? else { return Ok(Some(outcome)) };
         let send = async |session: Option<&mut ClientSession>| {
-            self.insert(namespace, std::slice::from_ref(&made), session).await
+            self.insert(namespace, std::slice::from_ref(&made), budget, session).await
         };
-        match self.alone(send).await {
-            Ok(_) => {
-                let mut outcome = Outcome::default();
-                guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
-                Ok(Some(outcome))
-            }
+        match self.alone(budget, send).await {
+            Ok(_) => Ok(Some(upserted)),
             // Somebody has inserted it meanwhile, or it is another document's key for good.
             Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
             Err(error) => Err(error),
@@ -302,29 +363,28 @@ impl MongoStore {
             None => document(&demanded.to_document())?,
         };
         let mut hidden = None;
-        let mut take = |document: &RawDocument| {
-            if guard.may_see(document) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            hidden = Some(document.to_owned());
-            Ok(ControlFlow::Break(()))
+        let judge = Arc::clone(guard);
+        let selection =
+            Selection::computed(move |document| Ok((!judge.may_see(document)).then(|| document.to_owned()))).up_to(1);
+        let take = &mut |document: RawDocumentBuf| {
+            hidden = Some(document);
+            Ok(())
         };
-        self.find_to_change(namespace, filter, None, budget, session, &mut take).await?;
-        match hidden {
-            Some(hidden) => Err(guarded::denial_of_hidden(modify, guard, &hidden).into()),
-            None => Ok(()),
-        }
+        self.find_to_change(namespace, filter, None, budget, session, &selection, take).await?;
+        let Some(hidden) = hidden else { return Ok(()) };
+        let deny = move |modify: &Modify, guard: &dyn Guard| Ok(guarded::denial_of_hidden(modify, guard, &hidden));
+        Err(job.compute(deny).await?.into())
     }
 
     /// Several writes as one.
-    pub(super) async fn together(&self, writes: &[Write]) -> Result<Vec<Outcome>> {
+    pub(super) async fn together(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         if self.shared.kind().await? == Kind::Standalone {
             return Err(Error::NeedsTransaction);
         }
         self.shared.within_all(self.in_transactions(writes)).await
     }
 
-    async fn in_transactions(&self, writes: &[Write]) -> Result<Vec<Outcome>> {
+    async fn in_transactions(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         let mut session = self.shared.session().await?;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -370,17 +430,20 @@ impl MongoStore {
         session.commit_transaction().await
     }
 
-    async fn in_transaction(&self, writes: &[Write], session: &mut ClientSession) -> Result<Vec<Outcome>, Failure> {
+    async fn in_transaction(
+        &self,
+        writes: &[Arc<Write>],
+        session: &mut ClientSession,
+    ) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
-            let Write { namespace, operation, guard, .. } = write;
-            outcomes.push(match (operation, guard.as_deref()) {
-                (Operation::Insert(documents), guard) => {
-                    let documents = write.budget.enter(|| self.prepared(documents, guard))?;
-                    write.budget.check()?;
-                    self.insert(namespace, &documents, Some(session)).await?
+            let Write { namespace, operation, guard, budget, .. } = &**write;
+            outcomes.push(match (operation, guard) {
+                (Operation::Insert(_), _) => {
+                    let documents = self.prepared(write).await?;
+                    self.insert(namespace, &documents, budget, Some(session)).await?
                 }
-                (Operation::Modify(modify), None) => self.unguarded(namespace, modify, Some(session)).await?,
+                (Operation::Modify(modify), None) => self.unguarded(namespace, modify, budget, Some(session)).await?,
                 (Operation::Modify(modify), Some(guard)) => {
                     self.judged(Job::new(write, modify, guard), session).await?
                 }
@@ -391,78 +454,35 @@ impl MongoStore {
 
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
     async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
-        let Job { namespace, modify, guard, .. } = job;
+        let Job { namespace, budget, .. } = job;
         let targets = self.targets(job, Some(&mut *session)).await?;
         let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-        let plans = self.plans(job, &targets)?;
         if targets.is_empty() {
             self.check_hidden(job, Some(&mut *session)).await?;
-            let made = job.upserted_document(&*self.shared.environment)?;
-            let Some(made) = made else { return Ok(outcome) };
-            self.insert(namespace, std::slice::from_ref(&made), Some(session)).await?;
-            guarded::note_upserted(&mut outcome, modify, Some(guard), made)?;
-            return Ok(outcome);
+            let Some((made, upserted)) = self.upserted(job).await? else { return Ok(outcome) };
+            self.insert(namespace, std::slice::from_ref(&made), budget, Some(session)).await?;
+            return Ok(upserted);
         }
-        if matches!(modify.change, Change::Delete) {
-            let ids: Vec<RawBson> =
-                targets.iter().map(|document| get(document, "_id").map_or(RawBson::Null, RawBson::from)).collect();
-            for ids in ids.chunks(BATCH) {
-                let mut candidates = RawArrayBuf::new();
-                ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
-                let delete = Modify::new(Filter::all(), true, Change::Delete);
-                let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
-                let command = Command { modify: &delete, filter, upsert: false, is_judged: true };
-                outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
+        let Plans { deleted, updates, document: noted } = self.plans(job, targets).await?;
+        for ids in deleted.chunks(BATCH) {
+            let mut candidates = RawArrayBuf::new();
+            ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
+            let delete = Modify::new(Filter::all(), true, Change::Delete);
+            let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
+            let command = Command { modify: &delete, filter, upsert: false, is_judged: true, budget };
+            outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
+        }
+        for updates in updates.chunks(BATCH) {
+            // Many updates in as few commands as hold them.
+            for updates in batches(updates, |update| update.as_bytes().len()) {
+                let updates: RawArrayBuf = updates.iter().cloned().collect();
+                let command = rawdoc! { "update": &*namespace.collection, "updates": updates, "ordered": true };
+                self.run(namespace, command, true, budget, Some(&mut *session)).await?;
             }
-        } else {
-            let changed: Vec<_> = targets
-                .iter()
-                .zip(&plans)
-                .filter_map(|(before, plan)| match plan {
-                    Planned::Become(after) => Some((before, after)),
-                    Planned::Delete | Planned::Unchanged(_) => None,
-                })
-                .collect();
-            for changed in changed.chunks(BATCH) {
-                self.update_all(namespace, modify, changed, session).await?;
-            }
-            outcome.modified = changed.len() as u64;
         }
-        if let (Some(before), Some(plan)) = (targets.into_iter().next(), plans.first()) {
-            guarded::note_changed(&mut outcome, modify, Some(guard), before, plan.after())?;
-        }
+        outcome.modified = updates.len() as u64;
+        outcome.document = noted;
         Ok(outcome)
-    }
-
-    /// Many updates in one command.
-    async fn update_all(
-        &self,
-        namespace: &Namespace,
-        modify: &Modify,
-        changed: &[(&RawDocumentBuf, &RawDocumentBuf)],
-        session: &mut ClientSession,
-    ) -> Result<(), Failure> {
-        let mut updates = RawArrayBuf::new();
-        for (before, after) in changed {
-            let update = match assignment(modify, before, after)? {
-                Update::Operators(operators) => operators.to_document().to_owned(),
-                Update::Replacement(replacement) => replacement,
-                Update::Pipeline(_) => continue,
-            };
-            updates
-                .push(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } });
-        }
-        let command = rawdoc! { "update": &*namespace.collection, "updates": updates };
-        let database = self.shared.client().await?.database(&namespace.database);
-        let answer = database.run_raw_command(command).session(session).await?;
-        match answer.get_array("writeErrors").ok().and_then(|errors| errors.first()).and_then(Bson::as_document) {
-            Some(error) => {
-                let message = error.get_str("errmsg").unwrap_or("an update failed").to_owned();
-                let code = query::ErrorCode::by_number(error.get_i32("code").unwrap_or(errors::WRITE_CONFLICT));
-                Err(Error::Query(query::Error { code, message }).into())
-            }
-            None => Ok(()),
-        }
     }
 }
 
@@ -475,6 +495,16 @@ fn pin(stored: &RawDocument) -> Result<Document> {
     let mut filter = document(&by_id(stored).to_document())?;
     filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": document(stored)? }] });
     Ok(filter)
+}
+
+/// The statement of an update that makes of a document the one that was judged.
+fn statement(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Result<RawDocumentBuf> {
+    let update = match assignment(modify, before, after)? {
+        Update::Operators(operators) => operators.to_document().to_owned(),
+        Update::Replacement(replacement) => replacement,
+        Update::Pipeline(_) => return Err(Error::Engine("a planned update is no pipeline".to_owned())),
+    };
+    Ok(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } })
 }
 
 /// The update that makes of a document the one that was judged, and of which change streams tell what they would of the caller's.

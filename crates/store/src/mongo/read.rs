@@ -1,6 +1,6 @@
 //! Queries: what can be asked of the server is, and what only the guard can say is asked of it here.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bson::{
     Document, RawBson, doc,
@@ -11,7 +11,11 @@ use futures_util::{Stream, StreamExt};
 use mongodb::{ClientSession, raw_batch_cursor::RawBatch};
 use query::{Budget, Filter, Projection, Sort, elements, get};
 
-use super::{MongoStore, errors::Failure, write::simple};
+use super::{
+    MongoStore, apart,
+    errors::{self, Failure},
+    write::simple,
+};
 use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer};
 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
@@ -21,16 +25,18 @@ const BATCH: u32 = 100_000;
 const PAGE: usize = 1000;
 
 /// What a filter and a guard come to: what the server is asked, and who judges what it answers.
-pub(super) struct Question<'a> {
+pub(super) struct Question {
     pub(super) filter: Document,
-    pub(super) judge: Option<&'a dyn Guard>,
+    pub(super) judge: Option<Arc<dyn Guard>>,
 }
 
-impl<'a> Question<'a> {
-    pub(super) fn new(filter: &Filter, guard: Option<&'a dyn Guard>) -> Result<Self> {
+impl Question {
+    pub(super) fn new(filter: &Filter, guard: Option<&Arc<dyn Guard>>) -> Result<Self> {
         match guard.map(|guard| (guard, guard.filters())) {
             None => Ok(Self { filter: document(&filter.to_document())?, judge: None }),
-            Some((guard, None)) => Ok(Self { filter: document(&filter.to_document())?, judge: Some(guard) }),
+            Some((guard, None)) => {
+                Ok(Self { filter: document(&filter.to_document())?, judge: Some(Arc::clone(guard)) })
+            }
             Some((_, Some(filters))) => Ok(Self { filter: both(filter, &filters.seen)?, judge: None }),
         }
     }
@@ -56,30 +62,118 @@ struct Ask {
     sort: Option<Document>,
     projection: Option<Document>,
     limit: Option<usize>,
+    /// True if the server decides how many documents are in a batch: few in the first, which may be enough.
+    is_gradual: bool,
     /// Whether a guard has a say.
     is_judged: bool,
     /// What the query may cost, at the server and here.
     budget: Budget,
 }
 
-/// Hands over documents as they arrive, until it is enough.
-async fn each(
+/// What is made of the documents that the server answers with.
+pub(super) struct Selection<T> {
+    /// What is made of one document; none if it is not selected.
+    select: Arc<Select<T>>,
+    /// True if that has to be computed, and so must not be done on the polling thread.
+    is_computed: bool,
+    /// How many are enough.
+    most: usize,
+}
+
+type Select<T> = dyn Fn(&RawDocument) -> Result<Option<T>> + Send + Sync;
+
+impl Selection<RawDocumentBuf> {
+    /// All documents, as they are.
+    fn all() -> Self {
+        Self { select: Arc::new(|document| Ok(Some(document.to_owned()))), is_computed: false, most: usize::MAX }
+    }
+
+    /// The documents that a guard lets be seen, as they are.
+    pub(super) fn seen(guard: Option<Arc<dyn Guard>>) -> Self {
+        match guard {
+            None => Self::all(),
+            Some(guard) => Self::computed(move |document| Ok(guard.may_see(document).then(|| document.to_owned()))),
+        }
+    }
+}
+
+impl<T> Selection<T> {
+    /// What is computed of each document.
+    pub(super) fn computed(select: impl Fn(&RawDocument) -> Result<Option<T>> + Send + Sync + 'static) -> Self {
+        Self { select: Arc::new(select), is_computed: true, most: usize::MAX }
+    }
+
+    /// Only the first of them.
+    pub(super) fn up_to(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+}
+
+type Take<'t, T> = &'t mut (dyn FnMut(T) -> Result<()> + Send);
+
+/// Hands over what is selected of the documents as they arrive, until it is enough.
+async fn each<T: Send + 'static>(
     batches: impl Stream<Item = mongodb::error::Result<RawBatch>>,
-    take: &mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
+    selection: &Selection<T>,
+    budget: &Budget,
+    take: Take<'_, T>,
 ) -> mongodb::error::Result<Result<()>> {
     let mut batches = std::pin::pin!(batches);
+    let mut left = selection.most;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
-        for item in batch.doc_slices()? {
-            let RawBsonRef::Document(document) = item? else { continue };
-            match take(document) {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => return Ok(Ok(())),
-                Err(error) => return Ok(Err(error)),
-            }
+        let mut taken = 0;
+        let done = if selection.is_computed {
+            let (select, most) = (Arc::clone(&selection.select), left);
+            let work = move || {
+                let mut selected = Vec::new();
+                select_each(&batch, &*select, most, &mut |document| {
+                    selected.push(document);
+                    Ok(())
+                })?;
+                Ok(selected)
+            };
+            let selected = apart::compute(budget, work).await;
+            selected.and_then(|selected| {
+                taken = selected.len();
+                selected.into_iter().try_for_each(&mut *take)
+            })
+        } else {
+            let take = &mut |document| {
+                taken += 1;
+                take(document)
+            };
+            budget.enter(|| select_each(&batch, &*selection.select, left, take))
+        };
+        left -= taken;
+        if done.is_err() || left == 0 {
+            return Ok(done);
         }
     }
     Ok(Ok(()))
+}
+
+/// Hands over what is selected of the documents of a batch, until it is enough.
+fn select_each<T>(
+    batch: &RawBatch,
+    select: &Select<T>,
+    most: usize,
+    take: &mut dyn FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let mut left = most;
+    for item in batch.doc_slices().map_err(|error| errors::read(error, false))? {
+        let RawBsonRef::Document(document) = item.map_err(unreadable)? else { continue };
+        query::budget::charge(1)?;
+        query::budget::charge_bytes(document.as_bytes().len())?;
+        if let Some(selected) = select(document)? {
+            take(selected)?;
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The time that is left of a budget, for the server.
@@ -92,30 +186,20 @@ pub(super) fn max_time(budget: &Budget) -> Result<Option<Duration>> {
     Ok(budget.time_left().map(|left| left.max(Duration::from_millis(1))))
 }
 
-/// Takes documents within a budget.
-fn within<'t>(
-    budget: &Budget,
-    take: &'t mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
-) -> impl FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send + use<'t> {
-    let budget = budget.clone();
-    move |document| {
-        budget.enter(|| {
-            query::budget::charge_bytes(document.as_bytes().len())?;
-            take(document)
-        })
-    }
-}
-
 impl MongoStore {
-    async fn ask(
+    async fn ask<T: Send + 'static>(
         &self,
         namespace: &Namespace,
         ask: Ask,
-        take: &mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
+        selection: &Selection<T>,
+        take: Take<'_, T>,
     ) -> Result<()> {
         let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
         let limit = ask.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut find = collection.find(ask.filter).batch_size(BATCH);
+        let mut find = collection.find(ask.filter);
+        if !ask.is_gradual {
+            find = find.batch_size(BATCH);
+        }
         if let Some(left) = max_time(&ask.budget)? {
             find = find.max_time(left);
         }
@@ -132,13 +216,15 @@ impl MongoStore {
             find = find.collation(simple());
         }
         let budget = ask.budget;
-        let mut take = within(&budget, take);
         let answer = match self.shared.causal_session().await? {
-            None => self.shared.within(false, async { each(find.batch().await?, &mut take).await }).await?,
+            None => {
+                let read = async { each(find.batch().await?, selection, &budget, take).await };
+                self.shared.within(false, read).await?
+            }
             Some(mut session) => {
                 let read = async {
                     let mut cursor = find.session(&mut session).batch().await?;
-                    each(cursor.stream(&mut session), &mut take).await
+                    each(cursor.stream(&mut session), selection, &budget, take).await
                 };
                 self.shared.within(false, read).await?
             }
@@ -152,41 +238,38 @@ impl MongoStore {
         if limit == Some(0) {
             return Ok(Vec::new());
         }
-        let question = Question::new(&filter, guard.as_deref())?;
+        let Question { filter: asked, judge } = Question::new(&filter, guard.as_ref())?;
         // What `$` stands for depends on all that the server is asked, and it may be asked more than the caller has.
-        let is_here = |projection: &Projection| question.judge.is_some() || projection.is_positional();
-        let (here, there): (Option<&Projection>, Option<&Projection>) =
-            projection.as_ref().map_or((None, None), |projection| match is_here(projection) {
-                true => (Some(projection), None),
-                false => (None, Some(projection)),
-            });
+        let is_here = |projection: &Projection| judge.is_some() || projection.is_positional();
+        let (here, there) = match projection {
+            Some(projection) if is_here(&projection) => (Some(projection), None),
+            projection => (None, projection),
+        };
         let most = at_most.map_or(usize::MAX, |most| most.saturating_add(1)).min(limit.unwrap_or(usize::MAX));
         let ask = Ask {
-            filter: question.filter,
+            filter: asked,
             sort: sort_document(sort.as_ref())?,
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
-            limit: Some(most).filter(|most| *most < usize::MAX && question.judge.is_none()),
+            limit: Some(most).filter(|most| *most < usize::MAX && judge.is_none()),
+            is_gradual: limit.is_some() && judge.is_some(),
             is_judged: guard.is_some(),
             budget,
         };
-        let mut answer = Answer::new(at_most, most_bytes);
-        let judge = question.judge;
-        let mut take = |document: &RawDocument| {
-            if judge.is_none_or(|guard| guard.may_see(document)) {
-                answer.push(match here {
-                    Some(projection) => projection.apply(document, &filter)?,
-                    None => document.to_owned(),
-                })?;
-            }
-            Ok(if answer.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let selection = match (judge, here) {
+            (judge, None) => Selection::seen(judge),
+            (judge, Some(projection)) => Selection::computed(move |document| {
+                let is_seen = judge.as_ref().is_none_or(|guard| guard.may_see(document));
+                Ok(if is_seen { Some(projection.apply(document, &filter)?) } else { None })
+            }),
         };
-        self.ask(&namespace, ask, &mut take).await?;
+        let mut answer = Answer::new(at_most, most_bytes);
+        self.ask(&namespace, ask, &selection.up_to(most), &mut |document| answer.push(document)).await?;
         Ok(answer.documents)
     }
 
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
         let Count { namespace, filter, limit, guard, budget } = count;
-        let question = Question::new(&filter, guard.as_deref())?;
+        let question = Question::new(&filter, guard.as_ref())?;
         let is_judged = guard.is_some();
         let Some(guard) = question.judge else {
             let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
@@ -206,14 +289,18 @@ impl MongoStore {
             }
             return self.shared.within(false, async { count.await }).await;
         };
+        let limit = limit.filter(|limit| *limit > 0);
+        let is_gradual = limit.is_some();
+        let filter = question.filter;
+        let ask = Ask { filter, sort: None, projection: None, limit: None, is_gradual, is_judged, budget };
+        let selection = Selection::computed(move |document| Ok(guard.may_see(document).then_some(())));
         let mut counted = 0;
-        let ask = Ask { filter: question.filter, sort: None, projection: None, limit: None, is_judged, budget };
-        let mut take = |document: &RawDocument| {
-            counted += usize::from(guard.may_see(document));
-            Ok(if Some(counted) == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let count = &mut |()| {
+            counted += 1;
+            Ok(())
         };
-        self.ask(&namespace, ask, &mut take).await?;
-        Ok(counted as u64)
+        self.ask(&namespace, ask, &selection.up_to(limit.unwrap_or(usize::MAX)), count).await?;
+        Ok(counted)
     }
 
     pub(super) async fn run_pipeline(&self, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
@@ -225,18 +312,13 @@ impl MongoStore {
             let (filter, pipeline) = pipeline.split_match();
             let find = Find { guard, budget: budget.clone(), ..Find::new(namespace, filter) };
             let documents = self.find_documents(find).await?;
-            let within = budget.clone();
             let run = move || {
-                within.enter(|| {
-                    for document in pipeline.run(documents.into_iter()) {
-                        answer.push(document?)?;
-                    }
-                    Ok(answer.documents)
-                })
+                for document in pipeline.run(documents.into_iter()) {
+                    answer.push(document?)?;
+                }
+                Ok(answer.documents)
             };
-            let answer = tokio::task::spawn_blocking(run).await;
-            budget.check()?;
-            return answer.map_err(|error| Error::Engine(format!("an aggregation was abandoned: {error}")))?;
+            return apart::on_a_thread(&budget, run).await;
         }
         let mut stages = Vec::with_capacity(pipeline.stages().len() + 2);
         if let Some(Some(filters)) = filters {
@@ -256,22 +338,20 @@ impl MongoStore {
         if filters.is_some() {
             aggregate = aggregate.collation(simple());
         }
-        let mut gather = |document: &RawDocument| {
-            answer.push(document.to_owned())?;
-            Ok(ControlFlow::Continue(()))
-        };
-        let mut take = within(&budget, &mut gather);
+        let (all, gather) = (Selection::all(), &mut |document| answer.push(document));
         match self.shared.causal_session().await? {
-            None => self.shared.within(false, async { each(aggregate.batch().await?, &mut take).await }).await??,
+            None => {
+                let read = async { each(aggregate.batch().await?, &all, &budget, gather).await };
+                self.shared.within(false, read).await??;
+            }
             Some(mut session) => {
                 let read = async {
                     let mut cursor = aggregate.session(&mut session).batch().await?;
-                    each(cursor.stream(&mut session), &mut take).await
+                    each(cursor.stream(&mut session), &all, &budget, gather).await
                 };
                 self.shared.within(false, read).await??;
             }
         }
-        drop(take);
         budget.check()?;
         Ok(answer.documents)
     }
@@ -293,24 +373,27 @@ impl MongoStore {
             aggregate = aggregate.max_time(left);
         }
         let (mut documents, mut bytes) = (0, 0);
-        let mut take = |group: &RawDocument| {
-            let count = |name| get(group, name).and_then(query::integer).and_then(|count| usize::try_from(count).ok());
+        let take = &mut |group: RawDocumentBuf| {
+            let count = |name| get(&group, name).and_then(query::integer).and_then(|count| usize::try_from(count).ok());
             (documents, bytes) = (count("documents").unwrap_or(0), count("bytes").unwrap_or(0));
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         };
-        self.shared.within(false, async { each(aggregate.batch().await?, &mut take).await }).await??;
+        let read = async { each(aggregate.batch().await?, &Selection::all(), budget, take).await };
+        self.shared.within(false, read).await??;
         Ok((documents, bytes))
     }
 
     /// What a write depends on: as it is on the primary, or in a transaction.
-    pub(super) async fn find_to_change(
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the query")]
+    pub(super) async fn find_to_change<T: Send + 'static>(
         &self,
         namespace: &Namespace,
         filter: Document,
         sort: Option<&Sort>,
         budget: &Budget,
         session: Option<&mut ClientSession>,
-        take: &mut (dyn FnMut(&RawDocument) -> Result<ControlFlow<()>> + Send),
+        selection: &Selection<T>,
+        take: Take<'_, T>,
     ) -> Result<(), Failure> {
         let collection = self.shared.collection(namespace).await?;
         let mut find = collection.find(filter).collation(simple());
@@ -320,12 +403,14 @@ impl MongoStore {
         if let Some(sort) = sort_document(sort)? {
             find = find.sort(sort);
         }
-        let mut take = within(budget, take);
         match session {
-            None => Ok(self.shared.within(false, async { each(find.batch().await?, &mut take).await }).await??),
+            None => {
+                let read = async { each(find.batch().await?, selection, budget, take).await };
+                Ok(self.shared.within(false, read).await??)
+            }
             Some(session) => {
                 let mut cursor = find.session(&mut *session).batch().await?;
-                Ok(each(cursor.stream(session), &mut take).await??)
+                Ok(each(cursor.stream(session), selection, budget, take).await??)
             }
         }
     }
@@ -342,16 +427,20 @@ impl MongoStore {
         let filter = id.map_or_else(RawDocumentBuf::new, |id| after_id(id.as_raw_bson_ref()));
         let (filter, sort) = (document(&filter)?, Some(doc! { "_id": 1 }));
         let mut documents: Vec<RawDocumentBuf> = Vec::new();
-        let mut take = |document: &RawDocument| {
-            documents.push(document.to_owned());
-            Ok(ControlFlow::Continue(()))
+        let ask = Ask {
+            filter,
+            sort,
+            projection: None,
+            limit: Some(PAGE),
+            is_gradual: false,
+            is_judged: false,
+            budget: Budget::default(),
         };
-        self.ask(
-            namespace,
-            Ask { filter, sort, projection: None, limit: Some(PAGE), is_judged: false, budget: Budget::default() },
-            &mut take,
-        )
-        .await?;
+        let take = &mut |document| {
+            documents.push(document);
+            Ok(())
+        };
+        self.ask(namespace, ask, &Selection::all(), take).await?;
         let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
         let estimate = collection.estimated_document_count();
         let total = self.shared.within(false, async { estimate.await }).await?;
@@ -368,7 +457,7 @@ impl MongoStore {
 
     pub(super) async fn explain_find(&self, find: Find) -> Result<Explanation> {
         let Find { namespace, filter, sort, projection, limit, guard, .. } = find;
-        let question = Question::new(&filter, guard.as_deref())?;
+        let question = Question::new(&filter, guard.as_ref())?;
         let mut command = doc! { "find": &*namespace.collection, "filter": question.filter };
         let sort = sort_document(sort.as_ref())?;
         let is_sorted = sort.is_some();
@@ -412,7 +501,7 @@ fn explanation(told: &Document) -> Explanation {
     explanation
 }
 
-fn number(value: &bson::Bson) -> Option<u64> {
+pub(super) fn number(value: &bson::Bson) -> Option<u64> {
     let number = value.as_i64().or_else(|| value.as_i32().map(i64::from)).or_else(|| value.as_f64().map(|n| n as i64));
     number.and_then(|number| u64::try_from(number).ok())
 }

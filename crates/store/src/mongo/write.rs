@@ -10,41 +10,51 @@ use mongodb::{
     error::Result as DriverResult,
     options::{Collation, ReturnDocument, UpdateModifications},
 };
-use query::{Filter, Update};
+use query::{Budget, Filter, Update};
 
 use super::{
-    MongoStore,
+    MongoStore, apart,
     errors::Failure,
     read::{document, sort_document, unreadable},
 };
-use crate::{Change, Guard, Modify, Namespace, Outcome, Result, Returning, guarded};
+use crate::{Change, Modify, Namespace, Outcome, Result, Returning};
 
-/// An update, as the driver takes it.
-enum Form {
-    Modifications(UpdateModifications),
+/// An update, as the server takes it.
+pub(super) enum Form {
+    Operators(Document),
+    Pipeline(Vec<Document>),
     Replacement(RawDocumentBuf),
 }
 
-fn form(update: &Update, multi: bool) -> Result<Form> {
-    Ok(match update {
-        Update::Operators(operators) => {
-            Form::Modifications(UpdateModifications::Document(document(operators.to_document())?))
+impl Form {
+    /// The update as the driver takes it; a replacement is none of its modifications.
+    fn modifications(self) -> Result<UpdateModifications, RawDocumentBuf> {
+        match self {
+            Self::Operators(operators) => Ok(UpdateModifications::Document(operators)),
+            Self::Pipeline(stages) => Ok(UpdateModifications::Pipeline(stages)),
+            Self::Replacement(replacement) => Err(replacement),
         }
+    }
+}
+
+pub(super) fn form(update: &Update, multi: bool) -> Result<Form> {
+    Ok(match update {
+        Update::Operators(operators) => Form::Operators(document(operators.to_document())?),
         Update::Pipeline(pipeline) => {
             let stages = pipeline.stages().iter().map(|stage| document(stage)).collect::<Result<_>>()?;
-            Form::Modifications(UpdateModifications::Pipeline(stages))
+            Form::Pipeline(stages)
         }
         // The server replaces one document at a time; App Services replaced all that matched.
         Update::Replacement(replacement) if multi => {
             let kept = doc! { "$cond": [{ "$eq": [{ "$type": "$_id" }, "missing"] }, {}, { "_id": "$_id" }] };
             let whole = doc! { "$mergeObjects": [kept, { "$literal": document(replacement)? }] };
-            Form::Modifications(UpdateModifications::Pipeline(vec![doc! { "$replaceWith": whole }]))
+            Form::Pipeline(vec![doc! { "$replaceWith": whole }])
         }
         Update::Replacement(replacement) => Form::Replacement(replacement.clone()),
     })
 }
 
-fn array_filters(update: &Update) -> Result<Option<Vec<Document>>> {
+pub(super) fn array_filters(update: &Update) -> Result<Option<Vec<Document>>> {
     match update {
         Update::Operators(operators) if !operators.array_filters().is_empty() => {
             operators.array_filters().iter().map(|filter| document(filter)).collect::<Result<_>>().map(Some)
@@ -57,6 +67,11 @@ fn raw(value: Bson) -> Result<RawBson> {
     RawBson::try_from(value).map_err(unreadable)
 }
 
+/// True if the writes of a budget are commands with a time limit, which the driver's own actions do not have.
+pub(super) fn is_limited(budget: &Budget) -> bool {
+    budget.deadline().is_some()
+}
+
 /// What one command needs to know.
 pub(super) struct Command<'a> {
     pub(super) modify: &'a Modify,
@@ -65,6 +80,7 @@ pub(super) struct Command<'a> {
     pub(super) upsert: bool,
     /// Whether a guard has a say, to whom texts are equal only if they are the same.
     pub(super) is_judged: bool,
+    pub(super) budget: &'a Budget,
 }
 
 impl MongoStore {
@@ -73,11 +89,16 @@ impl MongoStore {
         &self,
         namespace: &Namespace,
         documents: &[RawDocumentBuf],
+        budget: &Budget,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let collection = self.shared.collection(namespace).await?;
         let ids = documents.iter().map(|document| query::get(document, "_id").map_or(RawBson::Null, RawBson::from));
         let outcome = Outcome { inserted_ids: ids.collect(), ..Outcome::default() };
+        if is_limited(budget) {
+            self.insert_by_command(namespace, documents, budget, session).await?;
+            return Ok(outcome);
+        }
         let insert = async {
             match documents {
                 [document] => {
@@ -94,15 +115,6 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// The documents as they are stored, after the guard has allowed it.
-    pub(super) fn prepared(
-        &self,
-        documents: &[RawDocumentBuf],
-        guard: Option<&dyn Guard>,
-    ) -> Result<Vec<RawDocumentBuf>> {
-        guarded::prepared(documents, guard, &*self.shared.environment)
-    }
-
     /// Changes or deletes what a filter matches.
     pub(super) async fn modify(
         &self,
@@ -110,11 +122,14 @@ impl MongoStore {
         command: Command<'_>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert, is_judged } = command;
         // Only one of these sorts, and answers with the document.
-        if modify.returning != Returning::Nothing || (modify.sort.is_some() && !modify.multi) {
-            return self.find_one_and(namespace, Command { modify, filter, upsert, is_judged }, session).await;
+        if command.modify.returning != Returning::Nothing || (command.modify.sort.is_some() && !command.modify.multi) {
+            return self.find_one_and(namespace, command, session).await;
         }
+        if is_limited(command.budget) {
+            return self.modify_by_command(namespace, &command, session).await;
+        }
+        let Command { modify, filter, upsert, is_judged, .. } = command;
         let collection = self.shared.collection(namespace).await?;
         let collation = is_judged.then(simple);
         match &modify.change {
@@ -126,8 +141,8 @@ impl MongoStore {
             }
             Change::Update { update, .. } => {
                 let filters = array_filters(update)?;
-                let done = match form(update, modify.multi)? {
-                    Form::Modifications(change) => {
+                let done = match form(update, modify.multi)?.modifications() {
+                    Ok(change) => {
                         let update = match modify.multi {
                             true => collection.update_many(filter, change),
                             false => collection.update_one(filter, change),
@@ -137,7 +152,7 @@ impl MongoStore {
                         let update = update.optional(collation, |update, collation| update.collation(collation));
                         update.optional(session, |update, session| update.session(session)).await
                     }
-                    Form::Replacement(replacement) => {
+                    Err(replacement) => {
                         let replace = collection.replace_one(filter, replacement).upsert(upsert);
                         let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         replace.optional(session, |replace, session| replace.session(session)).await
@@ -159,14 +174,39 @@ impl MongoStore {
         command: Command<'_>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert, is_judged } = command;
-        let collection = self.shared.collection(namespace).await?;
-        let collation = is_judged.then(simple);
-        let sort = sort_document(modify.sort.as_ref())?;
+        let modify = command.modify;
         // What `$` stands for depends on all that the server is asked: it is told here, of what the caller asks.
         let is_here = |projection: &&query::Projection| projection.is_positional();
         let there = modify.projection.as_ref().filter(|projection| !is_here(projection));
         let projection = there.map(|projection| document(projection.to_document())).transpose()?;
+        let mut outcome = if is_limited(command.budget) {
+            self.find_and_modify_by_command(namespace, &command, projection.as_ref(), session).await?
+        } else {
+            self.find_one_and_by_driver(namespace, command, projection, session).await?
+        };
+        outcome.document = match (outcome.document.take(), modify.projection.as_ref().filter(is_here)) {
+            (Some(document), Some(projection)) => {
+                let (projection, filter) = (projection.clone(), modify.filter.clone());
+                // The write is done, whatever is left of its budget.
+                let project = move || Ok(projection.apply(&document, &filter)?);
+                Some(apart::compute(&Budget::default(), project).await?)
+            }
+            (document, _) => document.filter(|_| modify.returning != Returning::Nothing),
+        };
+        Ok(outcome)
+    }
+
+    async fn find_one_and_by_driver(
+        &self,
+        namespace: &Namespace,
+        command: Command<'_>,
+        projection: Option<Document>,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, upsert, is_judged, .. } = command;
+        let collection = self.shared.collection(namespace).await?;
+        let collation = is_judged.then(simple);
+        let sort = sort_document(modify.sort.as_ref())?;
         let after = match modify.returning {
             Returning::After => ReturnDocument::After,
             Returning::Before | Returning::Nothing => ReturnDocument::Before,
@@ -181,8 +221,8 @@ impl MongoStore {
             }
             Change::Update { update, .. } => {
                 let filters = array_filters(update)?;
-                match form(update, false)? {
-                    Form::Modifications(change) => {
+                match form(update, false)?.modifications() {
+                    Ok(change) => {
                         let update =
                             collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
                         let update = update.optional(filters, |update, filters| update.array_filters(filters));
@@ -191,7 +231,7 @@ impl MongoStore {
                         let update = update.optional(projection, |update, projection| update.projection(projection));
                         update.optional(session, |update, session| update.session(session)).await
                     }
-                    Form::Replacement(replacement) => {
+                    Err(replacement) => {
                         let replace = collection.find_one_and_replace(filter, replacement);
                         let replace = replace.upsert(upsert).return_document(after);
                         let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
@@ -205,15 +245,11 @@ impl MongoStore {
         };
         let document = document?;
         let found = u64::from(document.is_some());
-        let mut outcome = Outcome { matched: found, ..Outcome::default() };
+        let mut outcome = Outcome { matched: found, document, ..Outcome::default() };
         match &modify.change {
             Change::Delete => outcome.deleted = found,
             Change::Update { .. } => outcome.modified = found,
         }
-        outcome.document = match (document, modify.projection.as_ref().filter(is_here)) {
-            (Some(document), Some(projection)) => Some(projection.apply(&document, &modify.filter)?),
-            (document, _) => document.filter(|_| modify.returning != Returning::Nothing),
-        };
         Ok(outcome)
     }
 }

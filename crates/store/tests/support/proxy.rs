@@ -143,9 +143,15 @@ impl Proxy {
 
     /// The names of all of them since it was asked last.
     pub fn take_names(&self) -> Vec<String> {
-        let commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
-        let names = commands.iter().filter_map(|command| command.keys().next().cloned());
-        names.filter(|name| !["hello", "isMaster", "ismaster", "endSessions"].contains(&&**name)).collect()
+        self.take_commands().iter().filter_map(|command| command.keys().next().cloned()).collect()
+    }
+
+    /// All commands since the last call, the driver's own excepted.
+    pub fn take_commands(&self) -> Vec<Document> {
+        let mut commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
+        let own = ["hello", "isMaster", "ismaster", "endSessions"];
+        commands.retain(|command| command.keys().next().is_some_and(|name| !own.contains(&&**name)));
+        commands
     }
 }
 

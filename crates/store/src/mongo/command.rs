@@ -1,0 +1,318 @@
+//! Writes with a time limit, sent as commands: the driver's own actions for writes cannot send `maxTimeMS`.
+//!
+//! `run_command` adds a session to a command and nothing else that a write needs. So its write concern is added here, and
+//! a write of single documents is sent for the second time after a lost connection or a change of the primary
+//! (<https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md>).
+
+use bson::{
+    Bson, Document, RawBson,
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use mongodb::{
+    ClientSession, Database,
+    action::Action,
+    error::{self as driver, ErrorKind, WriteFailure},
+    options::{Acknowledgment, WriteConcern},
+};
+use query::{Budget, append};
+
+use super::{
+    MongoStore,
+    connect::Kind,
+    errors::Failure,
+    read::{max_time, number, sort_document, unreadable},
+    sessions::NumberedSession,
+    write::{Command, Form, array_filters, form},
+};
+use crate::{Change, Error, Namespace, Outcome, Result, Returning};
+
+/// The most bytes of statements in one command, which is one document: the server's limit for a document. It takes a
+/// command of 16 KiB more, which is enough for the rest.
+const BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The most statements in one command (`maxWriteBatchSize`).
+const STATEMENTS: usize = 100_000;
+
+/// Bytes that an item of an array takes beside its value: its type, and its index as a name.
+const ITEM_BYTES: usize = 8;
+
+/// The label of an error after which nothing has been written.
+const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
+
+/// Splits statements into as many as one command may hold.
+pub(super) fn batches<T>(statements: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = statements;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |statement: &&T| {
+            bytes += size(statement) + ITEM_BYTES;
+            bytes <= BODY_BYTES
+        };
+        let count = rest.iter().take(STATEMENTS).take_while(fits).count();
+        // What does not fit alone is sent alone: the server says why it is refused.
+        let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// A command that has failed.
+struct Rejected {
+    error: driver::Error,
+    /// True if the same command may succeed when it is sent again.
+    is_transient: bool,
+}
+
+impl From<driver::Error> for Rejected {
+    fn from(error: driver::Error) -> Self {
+        // The driver labels the errors of a connection only in its own retryable writes.
+        let is_transient = is_of_connection(&error) || error.contains_label(driver::RETRYABLE_WRITE_ERROR);
+        Self { error, is_transient }
+    }
+}
+
+fn is_of_connection(error: &driver::Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
+}
+
+/// True if a second attempt has failed in a way that says nothing about the first.
+fn is_silent(error: &driver::Error) -> bool {
+    matches!(&*error.kind, ErrorKind::ServerSelection { .. } | ErrorKind::Shutdown)
+        || error.contains_label(NO_WRITES_PERFORMED)
+}
+
+/// Reads the errors that a reply may report although the command has run.
+fn read_reply(reply: driver::Result<Document>) -> Result<Document, Rejected> {
+    let reply = reply?;
+    let failure = if let Some(error) = first(&reply, "writeErrors") {
+        WriteFailure::WriteError(bson::deserialize_from_document(error.clone()).map_err(driver::Error::from)?)
+    } else if let Ok(error) = reply.get_document("writeConcernError") {
+        WriteFailure::WriteConcernError(bson::deserialize_from_document(error.clone()).map_err(driver::Error::from)?)
+    } else {
+        return Ok(reply);
+    };
+    let is_label = |label: &Bson| label.as_str() == Some(driver::RETRYABLE_WRITE_ERROR);
+    let is_transient = reply.get_array("errorLabels").is_ok_and(|labels| labels.iter().any(is_label));
+    Err(Rejected { error: ErrorKind::Write(failure).into(), is_transient })
+}
+
+fn first<'d>(reply: &'d Document, name: &str) -> Option<&'d Document> {
+    reply.get_array(name).ok()?.first()?.as_document()
+}
+
+fn count(reply: &Document, name: &str) -> Result<u64> {
+    let count = reply.get(name).and_then(number);
+    count.ok_or_else(|| Error::Engine(format!("the reply of the database to a write has no `{name}`")))
+}
+
+/// The write concern of a command; none if it is the server's default.
+fn concern(write_concern: Option<&WriteConcern>) -> Result<Option<RawDocumentBuf>> {
+    let Some(write_concern) = write_concern else { return Ok(None) };
+    if write_concern.w == Some(Acknowledgment::Nodes(0)) && write_concern.journal != Some(true) {
+        let message = "An invalid argument was provided: Unacknowledged write concerns are not supported";
+        return Err(Error::Engine(message.to_owned()));
+    }
+    let concern = bson::serialize_to_raw_document_buf(write_concern).map_err(unreadable)?;
+    Ok(Some(concern).filter(|concern| !concern.is_empty()))
+}
+
+/// The command with the time that is left of its budget.
+fn timed(command: &RawDocument, budget: &Budget) -> Result<RawDocumentBuf> {
+    let mut command = command.to_owned();
+    if let Some(left) = max_time(budget)? {
+        append(&mut command, "maxTimeMS", i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
+    }
+    Ok(command)
+}
+
+fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
+    documents.into_iter().collect()
+}
+
+/// Appends the update of a statement, and what belongs to it.
+fn append_update(statement: &mut RawDocumentBuf, name: &str, command: &Command<'_>, multi: bool) -> Result<()> {
+    let Change::Update { update, .. } = &command.modify.change else { return Ok(()) };
+    let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
+    match form(update, multi)? {
+        Form::Operators(operators) => append(statement, name, &*raw(&operators)?),
+        Form::Pipeline(stages) => {
+            let stages = stages.iter().map(raw).collect::<Result<Vec<_>>>()?;
+            append(statement, name, &*array(stages));
+        }
+        Form::Replacement(replacement) => append(statement, name, &*replacement),
+    }
+    append(statement, "upsert", command.upsert);
+    if let Some(filters) = array_filters(update)? {
+        let filters = filters.iter().map(raw).collect::<Result<Vec<_>>>()?;
+        append(statement, "arrayFilters", &*array(filters));
+    }
+    Ok(())
+}
+
+fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
+    if command.is_judged {
+        append(statement, "collation", &*rawdoc! { "locale": "simple" });
+    }
+}
+
+impl MongoStore {
+    /// Inserts documents in their order, with commands.
+    pub(super) async fn insert_by_command(
+        &self,
+        namespace: &Namespace,
+        documents: &[RawDocumentBuf],
+        budget: &Budget,
+        mut session: Option<&mut ClientSession>,
+    ) -> Result<(), Failure> {
+        for batch in batches(documents, |document| document.as_bytes().len()) {
+            let mut command = rawdoc! { "insert": &*namespace.collection, "ordered": true };
+            append(&mut command, "documents", &*array(batch.iter().cloned()));
+            self.run(namespace, command, true, budget, session.as_deref_mut()).await?;
+        }
+        Ok(())
+    }
+
+    /// Updates or deletes what a filter matches, with a command.
+    pub(super) async fn modify_by_command(
+        &self,
+        namespace: &Namespace,
+        command: &Command<'_>,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, budget, .. } = command;
+        let mut statement = rawdoc! { "q": RawDocumentBuf::try_from(filter).map_err(unreadable)? };
+        append_collation(&mut statement, command);
+        let (name, statements) = match &modify.change {
+            Change::Delete => {
+                append(&mut statement, "limit", i32::from(!modify.multi));
+                ("delete", "deletes")
+            }
+            Change::Update { .. } => {
+                append_update(&mut statement, "u", command, modify.multi)?;
+                append(&mut statement, "multi", modify.multi);
+                ("update", "updates")
+            }
+        };
+        let mut body = RawDocumentBuf::new();
+        append(&mut body, name, &*namespace.collection);
+        append(&mut body, "ordered", true);
+        append(&mut body, statements, &*array([statement]));
+        let reply = self.run(namespace, body, !modify.multi, budget, session).await?;
+        let n = count(&reply, "n")?;
+        if matches!(modify.change, Change::Delete) {
+            return Ok(Outcome { matched: n, deleted: n, ..Outcome::default() });
+        }
+        let upserted = first(&reply, "upserted").and_then(|upserted| upserted.get("_id"));
+        Ok(Outcome {
+            matched: if upserted.is_some() { 0 } else { n },
+            modified: count(&reply, "nModified")?,
+            upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
+            ..Outcome::default()
+        })
+    }
+
+    /// Updates or deletes one document and returns it, with a command.
+    pub(super) async fn find_and_modify_by_command(
+        &self,
+        namespace: &Namespace,
+        command: &Command<'_>,
+        projection: Option<&Document>,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, budget, .. } = command;
+        let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
+        let mut body = rawdoc! { "findAndModify": &*namespace.collection, "query": raw(filter)? };
+        append_collation(&mut body, command);
+        if let Some(sort) = sort_document(modify.sort.as_ref())? {
+            append(&mut body, "sort", &*raw(&sort)?);
+        }
+        if let Some(projection) = projection {
+            append(&mut body, "fields", &*raw(projection)?);
+        }
+        let deletes = matches!(modify.change, Change::Delete);
+        if deletes {
+            append(&mut body, "remove", true);
+        } else {
+            append_update(&mut body, "update", command, false)?;
+            append(&mut body, "new", modify.returning == Returning::After);
+        }
+        let reply = self.run(namespace, body, true, budget, session).await?;
+        let last = reply.get_document("lastErrorObject").ok();
+        let upserted = last.and_then(|last| last.get("upserted"));
+        let found = last.and_then(|last| last.get("n")).and_then(number).unwrap_or(0);
+        let found = if upserted.is_some() { 0 } else { found };
+        Ok(Outcome {
+            matched: found,
+            modified: if deletes { 0 } else { found },
+            deleted: if deletes { found } else { 0 },
+            upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
+            document: reply.get_document("value").ok().map(raw).transpose()?,
+            ..Outcome::default()
+        })
+    }
+
+    /// Runs a write command with the time that is left, in a transaction if a session is given. Outside of one, a command
+    /// whose statements are for single documents is sent for the second time if the first attempt failed for the sake of
+    /// the connection or the primary; the server carries it out once.
+    pub(super) async fn run(
+        &self,
+        namespace: &Namespace,
+        mut command: RawDocumentBuf,
+        is_single: bool,
+        budget: &Budget,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Document, Failure> {
+        let collection = self.shared.collection(namespace).await?;
+        let database = self.shared.client().await?.database(&namespace.database);
+        if let Some(session) = session {
+            // The write concern is that of the transaction.
+            let reply = database.run_raw_command(timed(&command, budget)?).session(session).await;
+            return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
+        }
+        if let Some(concern) = concern(collection.write_concern())? {
+            append(&mut command, "writeConcern", &*concern);
+        }
+        let timeout = match self.shared.kind().await? {
+            Kind::Replicated { session_timeout } => session_timeout,
+            Kind::Standalone => None,
+        };
+        let Some(timeout) = timeout.filter(|_| is_single && self.shared.retries_writes) else {
+            let mut session = match timeout {
+                Some(_) => Some(self.shared.session().await?),
+                None => None,
+            };
+            let run = database.run_raw_command(timed(&command, budget)?);
+            let reply = run.optional(session.as_mut(), |run, session| run.session(session)).await;
+            self.shared.note_written(session.as_ref());
+            return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
+        };
+        let mut lease = self.shared.numbered.lease(timeout, self.shared.session()).await?;
+        append(&mut command, "txnNumber", lease.number);
+        let earlier = match self.attempt(&database, timed(&command, budget)?, &mut lease).await {
+            Err(rejected) if rejected.is_transient => rejected,
+            answer => return Ok(answer.map_err(|rejected| rejected.error)?),
+        };
+        // Without time left, what became of the first attempt remains unknown.
+        let Ok(command) = timed(&command, budget) else { return Err(earlier.error.into()) };
+        match self.attempt(&database, command, &mut lease).await {
+            Err(rejected) if is_silent(&rejected.error) => Err(earlier.error.into()),
+            answer => Ok(answer.map_err(|rejected| rejected.error)?),
+        }
+    }
+
+    /// Sends a numbered command once.
+    async fn attempt(
+        &self,
+        database: &Database,
+        command: RawDocumentBuf,
+        lease: &mut NumberedSession<'_>,
+    ) -> Result<Document, Rejected> {
+        lease.begin();
+        let run = database.run_raw_command(command);
+        let reply = run.optional(lease.session.as_mut(), |run, session| run.session(session)).await;
+        lease.end(reply.as_ref().is_err_and(is_of_connection));
+        self.shared.note_written(lease.session.as_ref());
+        read_reply(reply)
+    }
+}

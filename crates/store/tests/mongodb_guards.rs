@@ -1,0 +1,222 @@
+//! What a guard computes in the node for a store on MongoDB does not hold up the thread that serves others.
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bson::{
+    Document, doc,
+    raw::{RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use query::{Budget, Filter, Limits, Pipeline, Projection, Update};
+use store::{
+    Aggregate, Change, Count, Denied, Error, Find, Guard, Modify, MongoStore, Namespace, Operation, Outcome, Result,
+    Returning, Store, SystemEnvironment, Write,
+};
+use support::{fresh_database, proxy::Proxy, server};
+
+/// How long a slow guard computes for one document.
+const SLOW: Duration = Duration::from_millis(700);
+
+/// The longest time that the thread may be held up: long enough for a slow machine.
+const HELD: Duration = Duration::from_millis(350);
+
+fn open(uri: &str) -> Arc<MongoStore> {
+    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
+}
+
+fn fresh() -> Namespace {
+    Namespace::new(&fresh_database(), "things")
+}
+
+fn raw(document: Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).unwrap()
+}
+
+fn filter(filter: Document) -> Filter {
+    Filter::parse(&raw(filter)).unwrap()
+}
+
+fn limited() -> Budget {
+    Budget::new(Limits { time: Some(Duration::from_secs(20)), ..Limits::default() })
+}
+
+fn update(find: Document, upsert: bool) -> Modify {
+    let update = Update::parse(&rawdoc! { "$inc": { "n": 1 } }).unwrap();
+    Modify::new(filter(find), false, Change::Update { update, upsert })
+}
+
+fn insert(namespace: &Namespace, documents: impl IntoIterator<Item = Document>) -> Write {
+    Write::new(namespace.clone(), Operation::Insert(documents.into_iter().map(raw).collect()))
+}
+
+async fn write(store: &dyn Store, write: Write) -> Result<Outcome> {
+    Ok(store.write(vec![write]).await?.remove(0))
+}
+
+/// Computes for long about documents that are slow to see, or slow to write, and only counts others.
+#[derive(Default)]
+struct Slow {
+    judged: AtomicU64,
+}
+
+impl Slow {
+    fn compute(&self) {
+        self.judged.fetch_add(1, Ordering::SeqCst);
+        let end = Instant::now() + SLOW;
+        while Instant::now() < end && query::budget::spend(500) {}
+    }
+}
+
+impl Guard for Slow {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        if document.get_bool("slow to see").unwrap_or(false) {
+            self.compute();
+        }
+        !document.get_bool("hidden").unwrap_or(false)
+    }
+
+    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+        let document = before.or(after).unwrap();
+        if document.get_bool("slow to write").unwrap_or(false) {
+            self.compute();
+        }
+        if self.may_see(document) { Ok(()) } else { Err(Denied("write not permitted".into())) }
+    }
+}
+
+/// Runs something on a runtime of one thread, and asserts that it takes long and holds up the thread never for long.
+async fn assert_apart<T>(what: &str, least: Duration, work: impl Future<Output = T>) -> T {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let ticking = tokio::spawn(async move {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        while stopped.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        longest
+    });
+    tokio::task::yield_now().await;
+    let begun = Instant::now();
+    let answer = work.await;
+    let elapsed = begun.elapsed();
+    stop.send(()).unwrap();
+    let longest = ticking.await.unwrap();
+    assert!(elapsed >= least, "{what}: took only {elapsed:?}");
+    assert!(longest < HELD, "{what}: the thread was held up for {longest:?}");
+    answer
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_guard_that_judges_slowly_does_not_hold_up_the_thread() {
+    let store = open(&server());
+    let guard = || Some(Arc::new(Slow::default()) as Arc<dyn Guard>);
+    let namespace = fresh();
+    let documents = [
+        doc! { "_id": 1, "slow to see": true, "n": 1 },
+        doc! { "_id": 2, "slow to write": true, "n": 2 },
+        doc! { "_id": 3, "n": 3 },
+        doc! { "_id": 4, "slow to see": true, "hidden": true, "n": 4 },
+    ];
+    write(&*store, insert(&namespace, documents.clone())).await.unwrap();
+
+    let seen = filter(doc! { "_id": { "$in": [1, 3] } });
+    let find = Find { guard: guard(), budget: limited(), ..Find::new(namespace.clone(), seen.clone()) };
+    assert_eq!(assert_apart("find", SLOW, store.find(find)).await.unwrap().len(), 2);
+    let count = Count { guard: guard(), budget: limited(), ..Count::new(namespace.clone(), seen.clone()) };
+    assert_eq!(assert_apart("count", SLOW, store.count(count)).await.unwrap(), 2);
+    let stages = rawdoc! { "all": [{ "$match": { "_id": { "$in": [1, 3] } } }, { "$project": { "n": 1 } }] };
+    let pipeline = Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+    let aggregate = Aggregate { guard: guard(), budget: limited(), ..Aggregate::new(namespace.clone(), pipeline) };
+    assert_eq!(assert_apart("aggregate", SLOW, store.aggregate(aggregate)).await.unwrap().len(), 2);
+
+    for is_limited in [true, false] {
+        let budget = || if is_limited { limited() } else { Budget::default() };
+        let of = |modify: Modify| Write {
+            guard: guard(),
+            budget: budget(),
+            ..Write::new(namespace.clone(), Operation::modify(modify))
+        };
+        let written = |modify: Modify| write(&*store, of(modify));
+        let many = |modify: Modify| Modify { multi: true, ..modify };
+        let one = || update(doc! { "_id": 2 }, false);
+        let returning = Modify { returning: Returning::After, ..one() };
+        assert_eq!(assert_apart("update", SLOW, written(one())).await.unwrap().modified, 1);
+        let outcome = assert_apart("findAndModify", SLOW, written(returning)).await.unwrap();
+        let n = outcome.document.unwrap().get_i32("n").unwrap();
+        assert_eq!(n, if is_limited { 4 } else { 8 });
+        let two = doc! { "_id": { "$in": [2, 3] } };
+        assert_eq!(assert_apart("update of many", SLOW, written(many(update(two, false)))).await.unwrap().modified, 2);
+        let target = update(doc! { "n": 1 }, false);
+        let target = Modify { filter: filter(doc! { "_id": 1 }), ..target };
+        assert_eq!(assert_apart("update of what is slow to see", SLOW, written(target)).await.unwrap().modified, 1);
+        let hidden = assert_apart("hidden", SLOW, written(update(doc! { "_id": 4 }, false))).await;
+        assert!(matches!(hidden, Err(Error::Denied(_))), "{hidden:?}");
+        let id = if is_limited { 10 } else { 11 };
+        let upsert = update(doc! { "_id": id, "slow to write": true }, true);
+        let upserted = assert_apart("upsert", SLOW, written(upsert)).await.unwrap();
+        assert_eq!(upserted.upserted_id, Some(id.into()));
+        let inserted = || doc! { "_id": id + 10, "slow to write": true };
+        let inserted = Write { guard: guard(), budget: budget(), ..insert(&namespace, [inserted()]) };
+        assert_eq!(assert_apart("insert", SLOW, write(&*store, inserted)).await.unwrap().inserted_ids.len(), 1);
+        let both = vec![of(update(doc! { "_id": 2 }, false)), of(update(doc! { "_id": 3 }, false))];
+        assert_eq!(assert_apart("transaction", SLOW, store.write(both)).await.unwrap().len(), 2);
+        let delete = Modify::new(filter(doc! { "_id": { "$in": [id, id + 10] } }), true, Change::Delete);
+        assert_eq!(assert_apart("delete", SLOW, written(delete)).await.unwrap().deleted, 2);
+    }
+    let over = Budget::new(Limits { time: Some(SLOW / 3), ..Limits::default() });
+    let find = Find { guard: guard(), budget: over, ..Find::new(namespace, Filter::all()) };
+    let error = assert_apart("find without enough time", SLOW / 4, store.find(find)).await.unwrap_err();
+    assert!(matches!(&error, Error::Query(error) if error.number() == 50), "{error}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_positional_projection_does_not_hold_up_the_thread() {
+    let store = open(&server());
+    let namespace = fresh();
+    const ITEMS: i32 = 900_000;
+    write(&*store, insert(&namespace, [doc! { "_id": 1, "list": (0..ITEMS).collect::<Vec<_>>() }])).await.unwrap();
+    let find = || Find {
+        projection: Some(Projection::parse(&rawdoc! { "list.$": 1 }).unwrap()),
+        budget: limited(),
+        ..Find::new(namespace.clone(), filter(doc! { "list": { "$gte": ITEMS - 1 } }))
+    };
+    let found = assert_apart("find", Duration::ZERO, store.find(find())).await.unwrap();
+    assert_eq!(Document::try_from(&*found[0]).unwrap(), doc! { "_id": 1, "list": [ITEMS - 1] });
+}
+
+#[tokio::test]
+async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    let documents = (0..3000).map(|n| doc! { "_id": n, "hidden": n < 2000 && n != 50 });
+    write(&*store, insert(&namespace, documents)).await.unwrap();
+    let find = async |limit| {
+        proxy.take_commands();
+        let guard = Arc::new(Slow::default());
+        let find = Find { guard: Some(guard), limit: Some(limit), ..Find::new(namespace.clone(), Filter::all()) };
+        let found = store.find(find).await.unwrap().len();
+        let mut names = proxy.take_names();
+        // The driver sends it some time later.
+        names.retain(|name| name != "killCursors");
+        (found, names)
+    };
+    assert_eq!(find(1).await, (1, vec!["find".to_owned()]));
+    // One more trip, for all others.
+    assert_eq!(find(500).await, (500, vec!["find".to_owned(), "getMore".to_owned()]));
+    proxy.take_commands();
+    let count =
+        Count { guard: Some(Arc::new(Slow::default())), limit: Some(1), ..Count::new(namespace, Filter::all()) };
+    assert_eq!(store.count(count).await.unwrap(), 1);
+    assert!(!proxy.take_names().contains(&"getMore".to_owned()));
+}
