@@ -44,16 +44,15 @@ function writeDefinition(files = {}) {
 
 const rulesFile = (database, collection) => `data_sources/mongodb-atlas/${database}/${collection}/rules.json`;
 
-/** A role that allows everything. */
+/** The permissions of a role that allows everything. */
+const everything = { read: true, write: true, insert: true, delete: true, search: true };
+
+/** A role that allows everything to everybody. */
 const readAndWriteAll = {
   name: "readAndWriteAll",
   apply_when: {},
   document_filters: { read: true, write: true },
-  read: true,
-  write: true,
-  insert: true,
-  delete: true,
-  search: true,
+  ...everything,
 };
 
 /** The quickstart's definition, where everybody may read and write every document of every collection. */
@@ -152,6 +151,17 @@ async function openBackend(options) {
   return backend;
 }
 
+/** Opens an app and its backend on one store, with definition files as `writeDefinition` takes them, and logs a user in. */
+async function openWithRules(files) {
+  const definition = writeDefinition(files);
+  const directory = temporaryDirectory();
+  const app = await openKept(directory, { definition });
+  const backend = await openBackend({ definition, baseFilePath: directory });
+  const user = await logInNew(app);
+  const collection = (database, name) => user.mongoClient("mongodb-atlas").db(database).collection(name);
+  return { app, backend, user, collection };
+}
+
 let registered = 0;
 
 /** Registers an e-mail/password user and logs in. */
@@ -216,12 +226,14 @@ module.exports = {
   STORE,
   customDataOf,
   eventually,
+  everything,
   logInNew,
   openApp,
   openBackend,
   openDefinition,
   openEmbedded,
   openKept,
+  openWithRules,
   readAndWriteAll,
   rulesFile,
   serve,

@@ -5,31 +5,18 @@ const {
   COLLECTION,
   QUICKSTART,
   customDataOf,
+  everything,
   logInNew,
   openApp,
-  openBackend,
-  openKept,
+  openWithRules,
   readAndWriteAll,
   rulesFile,
-  temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
 
 const own = { "%%user.id": "x" };
-const everything = { read: true, write: true, insert: true, delete: true, search: true };
-
-async function world(files) {
-  const definition = writeDefinition(files);
-  const directory = temporaryDirectory();
-  const app = await openKept(directory, { definition });
-  const backend = await openBackend({ definition, baseFilePath: directory });
-  const user = await logInNew(app);
-  const collection = (database, name) => user.mongoClient("mongodb-atlas").db(database).collection(name);
-  return { app, backend, user, collection };
-}
-
 test("without a rule nothing is allowed, and the backend's own databases are out of reach", async () => {
-  const { collection } = await world({ "data_sources/mongodb-atlas/default_rule.json": { roles: [] } });
+  const { collection } = await openWithRules({ "data_sources/mongodb-atlas/default_rule.json": { roles: [] } });
   await expect(collection("db", "c").find()).rejects.toMatchObject({
     message: "no rule exists for namespace 'db.c'",
     code: 4314,
@@ -60,7 +47,7 @@ test("without a rule nothing is allowed, and the backend's own databases are out
 });
 
 test("a collection's roles take the place of the default ones", async () => {
-  const { collection } = await world({
+  const { collection } = await openWithRules({
     "data_sources/mongodb-atlas/default_rule.json": { roles: [readAndWriteAll] },
     [rulesFile("db", "closed")]: { roles: [{ name: "none", apply_when: own, ...everything }] },
     [rulesFile("db", "none")]: { roles: [] },
@@ -72,7 +59,7 @@ test("a collection's roles take the place of the default ones", async () => {
 });
 
 test("each document has the first role that applies to it", async () => {
-  const { collection, backend, user } = await world({
+  const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "posts")]: {
       roles: [
         { name: "author", apply_when: { author: "%%user.id" }, ...everything },
@@ -115,7 +102,7 @@ test("each document has the first role that applies to it", async () => {
 });
 
 test("what a user may not read cannot be found out by writing either", async () => {
-  const { collection, backend } = await world({
+  const { collection, backend } = await openWithRules({
     [rulesFile("db", "c")]: { roles: [{ name: "own", apply_when: { owner: "%%user.id" }, ...everything }] },
   });
   const all = backend.collection("db", "c");
@@ -136,7 +123,7 @@ test("what a user may not read cannot be found out by writing either", async () 
 });
 
 test("custom data decides as it is now, not as the user last saw it", async () => {
-  const { collection, backend, user } = await world({
+  const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "admin")]: {
       roles: [{ name: "admin", apply_when: { "%%user.custom_data.role": "admin" }, ...everything }],
     },
@@ -157,7 +144,7 @@ test("custom data decides as it is now, not as the user last saw it", async () =
 
 test("document filters hold before and after a write", async () => {
   const own = { owner: "%%user.id" };
-  const { collection, backend, user } = await world({
+  const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "c")]: {
       roles: [{ name: "r", apply_when: {}, document_filters: { read: true, write: own }, ...everything }],
     },

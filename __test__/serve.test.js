@@ -15,6 +15,7 @@ const {
   ROOT,
   Realm,
   eventually,
+  openDefinition,
   temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
@@ -318,6 +319,43 @@ test("the command serves until it is told to end, and loses nothing", async () =
   });
   expect((await app.logIn(Realm.Credentials.anonymous())).id).not.toBe(id);
   await app.close();
+});
+
+test("the command takes the limits of an operation and the audience of tokens", async () => {
+  const options = ["--definition", openDefinition(), "--store", "memory:", "--app", "limited", "--port", "0"];
+  const limits = ["--max-documents", "3", "--max-answer-bytes", "50000", "--max-write-documents", "4"];
+  const child = spawn(process.execPath, [CLI, "serve", ...options, ...limits, "--max-time", "300", "--token-audience"]);
+  const exited = new Promise((resolve) => child.on("exit", resolve));
+  const url = await new Promise((resolve) => child.stdout.on("data", (data) => resolve(/at (\S+)/.exec(data)[1])));
+  const metadata = { mode: Realm.MetadataMode.InMemory };
+  const app = new Realm.App({ id: "limited", baseUrl: url, metadata, logger: null });
+  const user = await app.logIn(Realm.Credentials.anonymous());
+  const claims = JSON.parse(Buffer.from(user.accessToken.split(".")[1], "base64url"));
+  expect(claims.aud).toBe("limited");
+
+  const collection = user.mongoClient("mongodb-atlas").db("db").collection("things");
+  const documents = (count) => Array.from({ length: count }, (_, n) => ({ _id: n, list: Array(3000).fill(n) }));
+  const fails = (message) => ({ code: 4304, message: expect.stringContaining(message) });
+  await expect(collection.insertMany(documents(5))).rejects.toMatchObject(fails("more than 4 documents"));
+  await collection.insertMany(documents(4));
+  const projection = { _id: 1 };
+  expect(await collection.find({}, { projection, limit: 3 })).toHaveLength(3);
+  await expect(collection.find({}, { projection })).rejects.toMatchObject(fails("more than 3 documents"));
+  await expect(collection.find({}, { limit: 3 })).rejects.toMatchObject(fails("50000 bytes"));
+  const copies = { $addFields: { second: "$list", third: "$list" } };
+  const unwound = ["list", "second", "third"].map((name) => ({ $unwind: `$${name}` }));
+  const begun = performance.now();
+  await expect(collection.aggregate([copies, ...unwound, { $count: "n" }])).rejects.toMatchObject({ serverCode: 50 });
+  // Well below the default of 10 s.
+  expect(performance.now() - begun).toBeLessThan(5000);
+
+  await app.close();
+  child.kill("SIGTERM");
+  expect(await exited).toBe(0);
+  await expect(run(process.execPath, [CLI, "serve", ...options, "--max-time", "1s"])).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("--max-time must be a number, got '1s'"),
+  });
 });
 
 test("init writes a definition that check finds nothing wrong with", async () => {

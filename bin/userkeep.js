@@ -10,35 +10,39 @@ const USAGE = `Usage: userkeep <command> [options]
   serve         offer an app's backend over HTTP
   keys rotate   make a new key to sign tokens with; the old ones verify until their last token has expired
     for both:
-      --definition DIR     the definition's directory (else USERKEEP_DEFINITION, else ./userkeep)
-      --store URI          sqlite:PATH, memory: or mongodb://… (else USERKEEP_STORE, else a file in .userkeep)
-      --app ID             the app's id, if the definition does not have it
+      --definition DIR         the definition's directory (else USERKEEP_DEFINITION, else ./userkeep)
+      --store URI              sqlite:PATH, memory: or mongodb://… (else USERKEEP_STORE, else a file in .userkeep)
+      --app ID                 the app's id, if the definition does not have it
     for serve:
-      --host HOST          the address to listen on (127.0.0.1)
-      --port PORT          the port to listen on (3000); 0 picks one
-      --public-url URL     the URL under which clients reach the server
-      --tls-cert FILE      speak TLS with this certificate and what signed it, in PEM
-      --tls-key FILE       and this key of it
-      --trust-proxy CIDR   believe the X-Forwarded-For of a proxy in this network; may be repeated
-      --unlimited CIDR     do not limit the clients of this network together, as the application's own servers
-      --max-body-size N    the largest body of a request with a valid token, in bytes (18 MB)
-      --client-timeout MS  how long a client may go without a sign of life (30000)
-      --token-audience     name the app in the tokens (aud), once no process of an earlier version shares the store (off)
-      --metrics-port PORT  answer the operator's /healthz and /metrics on a port of their own
-      --metrics-host HOST  and on this address (127.0.0.1)
-      --log FORMAT         text or json (text)
-      --log-level LEVEL    error, warn, info or debug (info)
+      --host HOST              the address to listen on (127.0.0.1)
+      --port PORT              the port to listen on (3000); 0 picks one
+      --public-url URL         the URL under which clients reach the server
+      --tls-cert FILE          speak TLS with this certificate and what signed it, in PEM
+      --tls-key FILE           and this key of it
+      --trust-proxy CIDR       believe the X-Forwarded-For of a proxy in this network; may be repeated
+      --unlimited CIDR         do not limit the clients of this network together, as the application's own servers
+      --max-body-size N        the largest body of a request with a valid token, in bytes (18 MB)
+      --client-timeout MS      how long a client may go without a sign of life (30000)
+      --max-documents N        a user's query that returns more documents fails (50000)
+      --max-answer-bytes N     a user's query whose answer has more bytes of BSON fails (32 MB)
+      --max-time MS            an operation of a user that takes longer fails (10000)
+      --max-write-documents N  a user's write that changes more documents fails (10000)
+      --token-audience         name the app in the tokens (aud), once no process of an earlier version shares the store (off)
+      --metrics-port PORT      answer the operator's /healthz and /metrics on a port of their own
+      --metrics-host HOST      and on this address (127.0.0.1)
+      --log FORMAT             text or json (text)
+      --log-level LEVEL        error, warn, info or debug (info)
   backup FILE   copy the store into FILE, as it is at one moment, while it goes on being used
   export DIR    write a dump into DIR, as mongodump does
   import DIR    read such a dump in; documents that are there already are never overwritten
   migrate       carry a store to another one, with users and sessions, documents and indexes, and compare both
-      --from URI           sqlite:PATH, or mongodb://…
-      --to URI             the same
-      --database NAME      of this database alone; may be repeated
+      --from URI               sqlite:PATH, or mongodb://…
+      --to URI                 the same
+      --database NAME          of this database alone; may be repeated
   doctor        look for what is wrong with the store; exit status 1 if there is anything
     for these, but for migrate, --store and --app as above, and
-      --ignore-indexes     import, migrate: leave out indexes of kinds that Userkeep does not have
-      --repair             doctor: make indexes anew that do not agree with the documents
+      --ignore-indexes         import, migrate: leave out indexes of kinds that Userkeep does not have
+      --repair                 doctor: make indexes anew that do not agree with the documents
   init [DIR]    write a definition that runs the quickstart into DIR (./userkeep)
   check [DIR]   list every problem of the definition in DIR (./userkeep); exit status 1 if there is any
 `;
@@ -58,6 +62,10 @@ const SERVE_OPTIONS = {
   unlimited: list,
   "max-body-size": text,
   "client-timeout": text,
+  "max-documents": text,
+  "max-answer-bytes": text,
+  "max-time": text,
+  "max-write-documents": text,
   "token-audience": flag,
   "metrics-port": text,
   "metrics-host": text,
@@ -66,7 +74,19 @@ const SERVE_OPTIONS = {
 };
 
 /** The options that are numbers in JavaScript. */
-const NUMBERS = ["port", "max-body-size", "client-timeout", "metrics-port"];
+const NUMBERS = [
+  "port",
+  "max-body-size",
+  "client-timeout",
+  "max-documents",
+  "max-answer-bytes",
+  "max-time",
+  "max-write-documents",
+  "metrics-port",
+];
+
+/** The options of JavaScript that the command line names without their unit. */
+const NAMES_WITH_UNIT = { maxTime: "maxTimeMS" };
 
 /** What a person did wrong; no stack is of any help. */
 class UsageError extends Error {}
@@ -85,7 +105,10 @@ function parse(args, options = {}, most = 1) {
 
 /** The options of a command as those of its function in JavaScript are named. */
 function toJavaScript(values) {
-  const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
+  const camelCase = (name) => {
+    const camel = name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
+    return NAMES_WITH_UNIT[camel] ?? camel;
+  };
   const entries = Object.entries(values).map(([name, value]) => {
     if (!NUMBERS.includes(name)) {
       return [camelCase(name), value];

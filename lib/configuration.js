@@ -12,8 +12,23 @@ const MetadataMode = Object.freeze({
   InMemory: "inMemory",
 });
 
-/** What an app's configuration may hold; the ones of the SDK that mean nothing here are accepted. */
+/** The options that limit what one operation of a user may cost, each a positive whole number. */
+const LIMITS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"];
+
+/** The options of a backend in this process. */
+const BACKEND_KEYS = new Set([
+  ...LIMITS,
+  "store",
+  "definition",
+  "durability",
+  "changeRetention",
+  "dataSources",
+  "tokenAudience",
+]);
+
+/** Every option of an app. Some are accepted for the SDK's sake and have no effect. */
 const KNOWN_KEYS = new Set([
+  ...BACKEND_KEYS,
   "id",
   "baseUrl",
   "app",
@@ -22,35 +37,8 @@ const KNOWN_KEYS = new Set([
   "baseFilePath",
   "metadata",
   "fetch",
-  "definition",
-  "store",
   "logger",
-  "maxDocuments",
-  "maxAnswerBytes",
-  "maxTimeMS",
-  "maxWriteDocuments",
-  "durability",
-  "changeRetention",
-  "dataSources",
-  "tokenAudience",
 ]);
-
-/** What is said of a backend in this process. */
-const BACKEND_KEYS = new Set([
-  "store",
-  "definition",
-  "maxDocuments",
-  "maxAnswerBytes",
-  "maxTimeMS",
-  "maxWriteDocuments",
-  "durability",
-  "changeRetention",
-  "dataSources",
-  "tokenAudience",
-]);
-
-/** The options that limit what one operation of a user may cost, each a positive whole number. */
-const LIMITS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"];
 
 /** The largest value of a limit that the native side takes. */
 const MAX_LIMIT = 2 ** 32 - 1;
@@ -228,14 +216,15 @@ function remote(config, baseUrl) {
 /** What an app needs whose backend is in this process. */
 function embedded(config, ownFile, isStoreAlone) {
   const store = setting(config, "store", "USERKEEP_STORE");
+  const limit = (name) => config[name] && Math.min(config[name], MAX_LIMIT);
   return {
     definition: isStoreAlone ? undefined : definitionDirectory(config),
     store: store === undefined ? ownFile("sqlite") : storeAddress(store, "The store"),
     ...(isStoreAlone ? {} : dataSources(config)),
-    maxDocuments: config.maxDocuments && Math.min(config.maxDocuments, MAX_LIMIT),
-    maxAnswerBytes: config.maxAnswerBytes && Math.min(config.maxAnswerBytes, MAX_LIMIT),
-    maxTime: config.maxTimeMS && Math.min(config.maxTimeMS, MAX_LIMIT),
-    maxWriteDocuments: config.maxWriteDocuments && Math.min(config.maxWriteDocuments, MAX_LIMIT),
+    maxDocuments: limit("maxDocuments"),
+    maxAnswerBytes: limit("maxAnswerBytes"),
+    maxTime: limit("maxTimeMS"),
+    maxWriteDocuments: limit("maxWriteDocuments"),
     tokenAudience: config.tokenAudience,
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,

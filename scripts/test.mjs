@@ -57,6 +57,21 @@ function jestRun(args) {
   return { passed: result.numPassedTests, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
+/** Number of hostile operations. */
+const HOSTILE_OPERATIONS = 20_000;
+
+/** Sends hostile operations; the script counts what it has checked, and how many operations it has carried out. */
+function hostile() {
+  const { ok, output } = command(process.execPath, ["scripts/hostile.mjs", "--operations", `${HOSTILE_OPERATIONS}`]);
+  const operations = Number(/^(\d+) operations, /m.exec(output)?.[1]);
+  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output);
+  if (!counts || operations !== HOSTILE_OPERATIONS) {
+    return { ...FAILED, output };
+  }
+  const [passed, failed] = counts.slice(1).map(Number);
+  return { passed, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
+}
+
 /** Runs each example twice, as a user does: the second time it finds what the first has left. */
 function examples() {
   const counts = { passed: 0, failed: 0, output: "" };
@@ -91,6 +106,7 @@ const checks = {
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
+  hostile,
   examples,
 };
 /** How many cases of each seed are compared with the other server. */

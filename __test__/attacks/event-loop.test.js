@@ -3,24 +3,7 @@
 // The event loop of the process is never held by an operation, however much it costs.
 
 const native = require("../../lib/native.js");
-const { logInNew, openApp, rulesFile, writeDefinition } = require("../helpers.js");
-
-const range = (count) => Array.from({ length: count }, (_, n) => n);
-const everything = { read: true, write: true, insert: true, delete: true, search: true };
-const owned = { owner: "%%user.id" };
-
-/** A collection under the rule that each has its own documents: as its user has it, and as the operator has it. */
-async function world(options = {}) {
-  const definition = writeDefinition({
-    [rulesFile("db", "things")]: {
-      roles: [{ name: "own", apply_when: owned, document_filters: { read: owned, write: owned }, ...everything }],
-    },
-  });
-  const app = await openApp({ definition, ...options });
-  const user = await logInNew(app);
-  const collection = user.mongoClient("mongodb-atlas").db("db").collection("things");
-  return { user, collection };
-}
+const { openOwned, range } = require("./support.js");
 
 /** The CPU time of this thread in a call's synchronous part, in milliseconds. */
 function held(call) {
@@ -31,7 +14,7 @@ function held(call) {
 
 describe("the event loop", () => {
   test("is not held by parsing, matching or reading", async () => {
-    const { collection, user } = await world();
+    const { collection, user } = await openOwned();
     await collection.insertMany(range(120).map((n) => ({ _id: n, owner: user.id, long: range(500) })));
     await collection.insertOne({ _id: "large", owner: user.id, text: "x".repeat(8_000_000) });
     const conditions = range(300).map((n) => ({ long: { $ne: -n - 1 } }));
@@ -53,7 +36,7 @@ describe("the event loop", () => {
   });
 
   test("does not wait for another operation's scan in memory", async () => {
-    const { collection, user } = await world({ store: "memory:", maxTimeMS: 1000 });
+    const { collection, user } = await openOwned({ store: "memory:", maxTimeMS: 1000 });
     await collection.insertMany(range(2000).map((n) => ({ _id: n, owner: user.id, list: range(50) })));
     const scan = collection.count({ $and: range(200).map((n) => ({ list: { $ne: -n - 1 } })) }).catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, 20));

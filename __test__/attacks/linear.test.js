@@ -2,37 +2,10 @@
 
 // Large arguments against large documents, on the store of this project: a server has its own ways.
 
-const { logInNew, openApp, rulesFile, writeDefinition } = require("../helpers.js");
-
-const range = (count) => Array.from({ length: count }, (_, n) => n);
-const everything = { read: true, write: true, insert: true, delete: true, search: true };
-const owned = { owner: "%%user.id" };
-
-/** A collection under the rule that each has its own documents: as its user has it, and as the operator has it. */
-async function world(options = {}) {
-  const definition = writeDefinition({
-    [rulesFile("db", "things")]: {
-      roles: [{ name: "own", apply_when: owned, document_filters: { read: owned, write: owned }, ...everything }],
-    },
-  });
-  const app = await openApp({ definition, ...options });
-  const user = await logInNew(app);
-  const collection = user.mongoClient("mongodb-atlas").db("db").collection("things");
-  return { app, user, collection, definition };
-}
-
-/** What an operation ends with, and how long it takes in milliseconds. */
-async function ended(operation) {
-  const begun = performance.now();
-  const outcome = await operation.then(
-    () => "ok",
-    (error) => error.serverCode ?? error.code,
-  );
-  return { outcome, took: performance.now() - begun };
-}
+const { ended, openOwned, range } = require("./support.js");
 
 test("large arguments are matched in about linear time", async () => {
-  const { collection, user } = await world({ maxTimeMS: 5000 });
+  const { collection, user } = await openOwned({ maxTimeMS: 5000 });
   await collection.insertOne({ _id: 1, owner: user.id, long: range(20_000) });
   const many = range(20_000).map((n) => n + 1e6);
   for (const operation of [

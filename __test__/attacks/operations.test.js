@@ -2,34 +2,8 @@
 
 // Operations that cost much by their size: each ends within its budget, and nobody else waits for it.
 
-const { logInNew, openApp, openBackend, rulesFile, temporaryDirectory, writeDefinition } = require("../helpers.js");
-
-const range = (count) => Array.from({ length: count }, (_, n) => n);
-const everything = { read: true, write: true, insert: true, delete: true, search: true };
-const owned = { owner: "%%user.id" };
-
-/** A collection under the rule that each has its own documents: as its user has it, and as the operator has it. */
-async function world(options = {}) {
-  const definition = writeDefinition({
-    [rulesFile("db", "things")]: {
-      roles: [{ name: "own", apply_when: owned, document_filters: { read: owned, write: owned }, ...everything }],
-    },
-  });
-  const app = await openApp({ definition, ...options });
-  const user = await logInNew(app);
-  const collection = user.mongoClient("mongodb-atlas").db("db").collection("things");
-  return { app, user, collection, definition };
-}
-
-/** What an operation ends with, and how long it takes in milliseconds. */
-async function ended(operation) {
-  const begun = performance.now();
-  const outcome = await operation.then(
-    () => "ok",
-    (error) => error.serverCode ?? error.code,
-  );
-  return { outcome, took: performance.now() - begun };
-}
+const { logInNew, openBackend, temporaryDirectory } = require("../helpers.js");
+const { ended, openOwned, range } = require("./support.js");
 
 describe("an operation beyond its time", () => {
   test.each([
@@ -51,7 +25,7 @@ describe("an operation beyond its time", () => {
       },
     ],
   ])("ends with code 50 or the limit of memory, and writes nothing: %s", async (_, operation) => {
-    const { collection, user } = await world({ maxTimeMS: 200 });
+    const { collection, user } = await openOwned({ maxTimeMS: 200 });
     const list = range(3000);
     await collection.insertOne({ _id: 1, owner: user.id, a: list, b: list, c: list });
     const { outcome, took } = await ended(operation(collection));
@@ -63,7 +37,7 @@ describe("an operation beyond its time", () => {
 
 describe("a large write", () => {
   test("is refused before it changes anything, with the limit in the message", async () => {
-    const { collection, user } = await world({ maxWriteDocuments: 50 });
+    const { collection, user } = await openOwned({ maxWriteDocuments: 50 });
     const mine = (count, from) => range(count).map((n) => ({ _id: from + n, owner: user.id, n }));
     await expect(collection.insertMany(mine(51, 0))).rejects.toMatchObject({
       code: 4304,
@@ -84,7 +58,7 @@ describe("a large write", () => {
   });
 
   test("that is computed before its turn is whole, and gives way to others", async () => {
-    const { collection, user } = await world();
+    const { collection, user } = await openOwned();
     await collection.insertMany(range(2000).map((n) => ({ _id: n, owner: user.id, n: 0 })));
     const increments = range(40).map((n) => collection.updateOne({ _id: n }, { $inc: { n: 1 } }));
     const [outcome] = await Promise.all([collection.updateMany({}, { $inc: { n: 1 } }), ...increments]);
@@ -95,7 +69,7 @@ describe("a large write", () => {
 });
 
 test("an answer is limited in bytes", async () => {
-  const { collection, user } = await world({ maxAnswerBytes: 100_000 });
+  const { collection, user } = await openOwned({ maxAnswerBytes: 100_000 });
   await collection.insertMany(range(20).map((n) => ({ _id: n, owner: user.id, text: "x".repeat(10_000) })));
   await expect(collection.find()).rejects.toMatchObject({
     code: 4304,
@@ -107,7 +81,7 @@ test("an answer is limited in bytes", async () => {
 
 describe("an upsert", () => {
   test("that reads a whole collection is made once, whatever else is written there", async () => {
-    const { collection, user } = await world();
+    const { collection, user } = await openOwned();
     for (let part = 0; part < 4; part++) {
       await collection.insertMany(range(2500).map((n) => ({ owner: user.id, n: part * 2500 + n })));
     }
@@ -131,7 +105,7 @@ describe("an upsert", () => {
   });
 
   test("is answered alike whatever is hidden", async () => {
-    const { app, collection, user } = await world();
+    const { app, collection, user } = await openOwned();
     const other = await logInNew(app);
     const theirs = other.mongoClient("mongodb-atlas").db("db").collection("things");
     await theirs.insertOne({ _id: "theirs", owner: other.id, salary: 5000 });
@@ -151,7 +125,7 @@ describe("an upsert", () => {
 });
 
 test("the operator has no such limits", async () => {
-  const { definition } = await world();
+  const { definition } = await openOwned();
   const limits = { maxTimeMS: 1, maxWriteDocuments: 1, maxAnswerBytes: 100 };
   const backend = await openBackend({ definition, baseFilePath: temporaryDirectory(), ...limits });
   const all = backend.collection("db", "others");

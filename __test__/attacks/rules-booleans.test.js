@@ -3,29 +3,7 @@
 // A flag that must be false. An array that holds both booleans would pass the check for the one and open what needs the
 // other.
 
-const {
-  COLLECTION,
-  DATABASE,
-  customDataOf,
-  logInNew,
-  openBackend,
-  openKept,
-  rulesFile,
-  temporaryDirectory,
-  writeDefinition,
-} = require("../helpers.js");
-
-const everything = { read: true, write: true, insert: true, delete: true, search: true };
-
-async function world(files) {
-  const definition = writeDefinition(files);
-  const directory = temporaryDirectory();
-  const app = await openKept(directory, { definition });
-  const backend = await openBackend({ definition, baseFilePath: directory });
-  const user = await logInNew(app);
-  const collection = (database, name) => user.mongoClient("mongodb-atlas").db(database).collection(name);
-  return { backend, user, collection };
-}
+const { COLLECTION, DATABASE, customDataOf, everything, openWithRules, rulesFile } = require("../helpers.js");
 
 /** A user may write his or her own custom data as long as a flag in it is false, and an administrator may do more. */
 const flagged = (flag) => ({
@@ -48,7 +26,7 @@ test.each([
   ["isAdmin", [{ isAdmin: [false, true] }, { isAdmin: [true, false] }, { isAdmin: [[false], true] }]],
   ["flags.isAdmin", [{ flags: [{ isAdmin: false }, { isAdmin: true }] }, { flags: { isAdmin: [false, true] } }]],
 ])("%s is not false and true at once", async (flag, documents) => {
-  const { backend, user, collection } = await world(flagged(flag));
+  const { backend, user, collection } = await openWithRules(flagged(flag));
   await backend.collection("db", "secrets").insertOne({ _id: 1 });
   const own = customDataOf(user);
   for (const document of documents) {
@@ -71,7 +49,7 @@ test.each([
 });
 
 test("a query sees by a boolean field what the rules say, whatever else the field holds", async () => {
-  const { backend, collection } = await world({
+  const { backend, collection } = await openWithRules({
     [rulesFile("db", "posts")]: { roles: [{ name: "public", apply_when: { public: true }, read: true, write: false }] },
     [rulesFile("db", "drafts")]: {
       roles: [{ name: "not-public", apply_when: { "%%false": { public: true } }, read: true, write: false }],
@@ -102,7 +80,7 @@ test("a query sees by a boolean field what the rules say, whatever else the fiel
 });
 
 test("other types still equal an array that holds them", async () => {
-  const { backend, user, collection } = await world({
+  const { backend, user, collection } = await openWithRules({
     [rulesFile("db", "c")]: { roles: [{ name: "member", apply_when: { members: "%%user.id" }, ...everything }] },
   });
   await backend.collection("db", "c").insertMany([
