@@ -218,7 +218,7 @@ test("writes of one user take turns with those of others", async () => {
 
 test("a document with very many keys of an index is refused, and does not hold the writer", async () => {
   const directory = temporaryDirectory();
-  const settings = { id: "test-app", definition: openDefinition(), store: `sqlite:${directory}/store.sqlite` };
+  const settings = { id: "keys", definition: openDefinition(), baseFilePath: directory, store: file() };
   const backend = await openBackend(settings);
   await backend.collection("db", "c").createIndexes([{ key: { list: 1 } }]);
   const app = await openApp({ ...settings, maxTimeMS: 20_000 });

@@ -2,7 +2,6 @@
 //!
 //! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
 
-mod apart;
 mod command;
 mod connect;
 mod errors;

@@ -36,9 +36,6 @@ use connection::Session;
 use tail::Tail;
 use writer::{Job, Writer};
 
-/// Steps that a read may take on the event loop, before it moves to another thread: about a millisecond.
-const INLINE_STEPS: u64 = 8_000;
-
 /// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
 const WRITER_STEPS: u64 = 60_000;
 
@@ -222,7 +219,7 @@ impl SqliteStore {
         budget: &Budget,
         read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
     ) -> Option<Result<T>> {
-        let attempt = budget.attempt(INLINE_STEPS);
+        let attempt = budget.attempt(workers::INLINE_STEPS);
         let answer = attempt.enter(|| self.shared.read_at_once(read));
         // What an exhausted attempt found is of no use.
         if attempt.is_exhausted() { None } else { answer.transpose() }
@@ -289,26 +286,33 @@ impl Shared {
             self.check_open()?;
             return read(Some(&mut lock(memory)));
         }
-        let idle = match &mut *lock(&self.state) {
-            State::Open { readers, .. } => readers.pop(),
-            State::Closed => return Err(Error::Closed),
-        };
-        let session = match idle {
+        let session = match self.idle_reader()? {
             Some(session) => Some(session),
             None => Session::open_existing(&self.location, &self.settings)?,
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
+        self.keep_reader(session);
+        answer
+    }
+
+    fn idle_reader(&self) -> Result<Option<Session>> {
+        match &mut *lock(&self.state) {
+            State::Open { readers, .. } => Ok(readers.pop()),
+            State::Closed => Err(Error::Closed),
+        }
+    }
+
+    fn keep_reader(&self, session: Session) {
         if let State::Open { readers, .. } = &mut *lock(&self.state)
             && readers.len() < IDLE_READERS
         {
             readers.push(session);
         }
-        answer
     }
 
-    /// Runs a read where the event loop waits. In memory, where there is one connection, it is without an answer while
-    /// another operation has it.
+    /// Runs a read where the event loop waits. There is no answer if the read would have to open a connection, or, in
+    /// memory, if another operation has the one connection.
     fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
         match &self.memory {
             Some(memory) => {
@@ -319,7 +323,12 @@ impl Shared {
                     Err(TryLockError::WouldBlock) => Ok(None),
                 }
             }
-            _ => self.read(read),
+            None => {
+                let Some(mut session) = self.idle_reader()? else { return Ok(None) };
+                let answer = read(Some(&mut session));
+                self.keep_reader(session);
+                answer
+            }
         }
     }
 
@@ -454,7 +463,13 @@ impl Store for SqliteStore {
                 .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
-        match self.shared.read_at_once(|session| at_once(session).map(Some)) {
+        // A file's place is always read at once, on a new connection if need be: what is written after the call is told.
+        let read = |session: Option<&mut Session>| at_once(session).map(Some);
+        let found = match &self.shared.memory {
+            Some(_) => self.shared.read_at_once(read),
+            None => self.shared.read(read),
+        };
+        match found {
             Ok(Some(place)) => future::ready(begin(self, place)).boxed(),
             Ok(None) => {
                 let (store, place) = (self.clone(), self.on_a_thread(place));

@@ -4,12 +4,16 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use query::Budget;
 use tokio::sync::oneshot;
 
 use crate::{Error, Result};
+
+/// Steps that work may take on the calling thread, which may be that of the event loop: about a millisecond.
+pub const INLINE_STEPS: u64 = 8_000;
 
 /// Largest number of operations of one owner that wait for a thread. Further ones are refused.
 const MOST_WAITING_OF_ONE: usize = 1_000;
@@ -41,21 +45,23 @@ pub async fn run<T: Send + 'static>(budget: &Budget, work: impl FnOnce() -> T + 
         let _turn = turn;
         within.enter(work)
     });
+    // A caller that polls once on the event loop must not find the answer there: it may be large, and be worked on.
+    yield_once().await;
     let answer = task.await;
     waiting.disarm();
     answer.map_err(|error| Error::Engine(format!("an operation was abandoned: {error}")))
 }
 
-/// Runs work here if it takes no more than `steps` steps, else on another thread.
+/// Runs work here if it takes up to [`INLINE_STEPS`] steps, else on another thread. What a first attempt has found is
+/// discarded, so the work must have no effect but its answer.
 ///
 /// # Errors
-/// As [`run`], those of the budget, and those of the work.
+/// Those of the work and of [`run`], and those of [`Budget::check`] if the budget is exhausted by it.
 pub async fn run_if_large<T: Send + 'static, E: From<Error> + Send + 'static>(
     budget: &Budget,
-    steps: u64,
     work: impl Fn() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    let attempt = budget.attempt(steps);
+    let attempt = budget.attempt(INLINE_STEPS);
     let answer = attempt.enter(&work);
     if !attempt.is_exhausted() {
         return answer;
@@ -64,6 +70,19 @@ pub async fn run_if_large<T: Send + 'static, E: From<Error> + Send + 'static>(
     let answer = run(budget, work).await?;
     budget.check().map_err(Error::from)?;
     answer
+}
+
+/// Is pending at the first poll.
+async fn yield_once() {
+    let mut is_first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
@@ -223,10 +242,13 @@ impl Drop for Place {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
 
     use futures_util::FutureExt;
-    use query::{Limits, MemoryPool};
+    use query::{Limits, MemoryPool, budget::spend};
 
     use super::*;
 
@@ -286,5 +308,55 @@ mod tests {
         for task in busy {
             task.await.unwrap().unwrap();
         }
+    }
+
+    fn number(error: &Error) -> i32 {
+        match error {
+            Error::Query(error) => error.number(),
+            _ => 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_takes_long_moves_to_another_thread() {
+        let here = thread::current().id();
+        let budget = Budget::new(Limits { steps: Some(1_000_000), ..Limits::default() });
+        let count = |steps| {
+            move || {
+                query::budget::charge(steps)?;
+                Ok::<_, Error>(thread::current().id())
+            }
+        };
+        assert_eq!(run_if_large(&budget, count(5_000)).await.unwrap(), here);
+        assert_ne!(run_if_large(&budget, count(20_000)).await.unwrap(), here);
+        // What the work makes of the end of its budget does not count.
+        let careless = || Ok::<_, Error>(spend(2_000_000));
+        assert_eq!(number(&run_if_large(&budget, careless).await.unwrap_err()), 50);
+        assert_eq!(number(&run_if_large(&budget, || Ok::<_, Error>(())).await.unwrap_err()), 50);
+    }
+
+    #[tokio::test]
+    async fn ends_when_the_future_is_dropped_and_reports_a_panic() {
+        let (ended, end) = std::sync::mpsc::channel();
+        let budget = Budget::default();
+        let endless = move || {
+            while spend(1_000) {}
+            let _ = ended.send(thread::current().id());
+            Ok::<_, Error>(())
+        };
+        let here = thread::current().id();
+        assert!(tokio::time::timeout(Duration::from_millis(50), run_if_large(&budget, endless)).await.is_err());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let is_apart = |thread: thread::ThreadId| thread != here;
+        while !end.recv_timeout(deadline.saturating_duration_since(Instant::now())).map(is_apart).unwrap() {}
+        assert_eq!(number(&budget.check().unwrap_err().into()), 11601);
+
+        #[allow(clippy::panic)]
+        let broken = || {
+            query::budget::charge(20_000)?;
+            panic!("broken")
+        };
+        let error = run_if_large::<(), Error>(&Budget::default(), broken).await.unwrap_err();
+        assert!(error.to_string().contains("was abandoned"), "{error}");
     }
 }

@@ -17,9 +17,6 @@ use crate::{Backend, Result, auth::Claim, rules::RuleSet};
 /// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
 
-/// Steps that looking at changes may take where they are waited for, before it moves to another thread.
-const INLINE_STEPS: u64 = 8_000;
-
 /// Somebody who follows a collection.
 #[derive(Debug)]
 pub struct Watcher {
@@ -197,5 +194,5 @@ async fn select(
 ) -> Result<Vec<Arc<ChangeEvent>>> {
     let budget = limits.budget(&access);
     let (selection, changes) = (Arc::clone(selection), Arc::clone(changes));
-    store::workers::run_if_large(&budget, INLINE_STEPS, move || selection.select(&changes, &access)).await
+    store::workers::run_if_large(&budget, move || selection.select(&changes, &access)).await
 }

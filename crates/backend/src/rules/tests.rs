@@ -113,7 +113,11 @@ fn guard(roles: Vec<Value>) -> RuleGuard {
 
 fn guard_of(roles: Vec<Value>, custom_data: Option<RawDocumentBuf>) -> RuleGuard {
     let rules = Arc::new(RuleSet::new(roles.into_iter().map(role).collect()));
-    RuleGuard::new(rules, RuleUser { id: "u1".into(), custom_data: custom_data.map(Arc::new) }, Namespace::new("db", "c"))
+    RuleGuard::new(
+        rules,
+        RuleUser { id: "u1".into(), custom_data: custom_data.map(Arc::new) },
+        Namespace::new("db", "c"),
+    )
 }
 
 #[test]

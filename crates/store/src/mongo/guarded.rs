@@ -16,7 +16,7 @@ use mongodb::{ClientSession, error as driver};
 use query::{Budget, Filter, Path, Update, elements, get};
 
 use super::{
-    MongoStore, apart,
+    MongoStore,
     command::batches,
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
     guarded::{self, Planned},
+    workers,
 };
 
 /// How often a write is begun anew because others were faster.
@@ -60,7 +61,7 @@ impl<'a> Job<'a> {
             (Operation::Modify(modify), Some(guard)) => work(modify, &**guard),
             _ => Err(Error::Engine("only a change under a guard is planned".to_owned())),
         };
-        apart::compute(self.budget, work).await
+        workers::run_if_large(self.budget, work).await
     }
 }
 
@@ -148,7 +149,7 @@ impl MongoStore {
             }
             Operation::Modify(_) => Ok(Vec::new()),
         };
-        apart::compute(&write.budget, prepare).await
+        workers::run_if_large(&write.budget, prepare).await
     }
 
     /// Sends one command; it is sent again where it may, and only then. A session is given to a command that has no time

@@ -12,11 +12,11 @@ use mongodb::{ClientSession, raw_batch_cursor::RawBatch};
 use query::{Budget, Filter, Projection, Sort, elements, get};
 
 use super::{
-    MongoStore, apart,
+    MongoStore,
     errors::{self, Failure},
     write::simple,
 };
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer, workers};
 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
 const BATCH: u32 = 100_000;
@@ -133,7 +133,7 @@ async fn each<T: Send + 'static>(
                 })?;
                 Ok(selected)
             };
-            let selected = apart::compute(budget, work).await;
+            let selected = workers::run_if_large(budget, work).await;
             selected.and_then(|selected| {
                 taken = selected.len();
                 selected.into_iter().try_for_each(&mut *take)
@@ -318,7 +318,9 @@ impl MongoStore {
                 }
                 Ok(answer.documents)
             };
-            return apart::on_a_thread(&budget, run).await;
+            let answer = workers::run(&budget, run).await?;
+            budget.check()?;
+            return answer;
         }
         let mut stages = Vec::with_capacity(pipeline.stages().len() + 2);
         if let Some(Some(filters)) = filters {

@@ -13,11 +13,11 @@ use mongodb::{
 use query::{Budget, Filter, Update};
 
 use super::{
-    MongoStore, apart,
+    MongoStore,
     errors::Failure,
     read::{document, sort_document, unreadable},
 };
-use crate::{Change, Modify, Namespace, Outcome, Result, Returning};
+use crate::{Change, Error, Modify, Namespace, Outcome, Result, Returning, workers};
 
 /// An update, as the server takes it.
 pub(super) enum Form {
@@ -188,8 +188,8 @@ impl MongoStore {
             (Some(document), Some(projection)) => {
                 let (projection, filter) = (projection.clone(), modify.filter.clone());
                 // The write is done, whatever is left of its budget.
-                let project = move || Ok(projection.apply(&document, &filter)?);
-                Some(apart::compute(&Budget::default(), project).await?)
+                let project = move || Ok::<_, Error>(projection.apply(&document, &filter)?);
+                Some(workers::run_if_large(&Budget::default(), project).await?)
             }
             (document, _) => document.filter(|_| modify.returning != Returning::Nothing),
         };
