@@ -96,6 +96,8 @@ codes! {
     CannotIndexParallelArrays = 171,
     /// Something of MongoDB's that Userkeep does not have.
     CommandNotSupported = 115,
+    /// A write that other writes were faster than.
+    WriteConflict = 112,
     /// An operation that would hold more memory than it may.
     QueryExceededMemoryLimitNoDiskUseAllowed = 292,
     /// An operation that was stopped because nobody waits for it.

@@ -48,5 +48,5 @@ pub use regex::Regex;
 pub use sort::{Sort, SortKey};
 pub use types::TypeSet;
 pub use update::{Environment, Update, prepare_insert};
-pub use validate::{validate, validate_form, validate_names};
+pub use validate::{EXTENDED_JSON_NAMES, shown_path, validate, validate_form, validate_names};
 pub use variables::Variables;

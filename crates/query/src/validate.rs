@@ -22,8 +22,8 @@ const FEW_NAMES: usize = 16;
 /// The longest path in a message, in bytes.
 const MAX_SHOWN_PATH: usize = 200;
 
-/// Names that stand for a type in Extended JSON, where a document with such a field could not be read.
-const EXTENDED_JSON_NAMES: [&str; 17] = [
+/// The names of Extended JSON types (<https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/>). No field has one.
+pub const EXTENDED_JSON_NAMES: [&str; 17] = [
     "$binary",
     "$code",
     "$date",
@@ -86,6 +86,23 @@ struct Fault {
 
 type Checked<T> = std::result::Result<T, Box<Fault>>;
 
+/// The parts of a path, joined by dots, for a message. A long path is cut off after 200 bytes.
+pub fn shown_path(parts: impl IntoIterator<Item: AsRef<str>>) -> String {
+    let mut path = String::new();
+    for part in parts {
+        let part = part.as_ref();
+        if path.len() + part.len() > MAX_SHOWN_PATH {
+            path.push('…');
+            break;
+        }
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(part);
+    }
+    path
+}
+
 impl From<Error> for Box<Fault> {
     fn from(error: Error) -> Self {
         Self::new(Fault { error, path: Vec::new() })
@@ -94,17 +111,7 @@ impl From<Error> for Box<Fault> {
 
 impl Fault {
     fn into_error(self) -> Error {
-        let mut path = String::new();
-        for part in self.path.iter().rev() {
-            if path.len() + part.len() > MAX_SHOWN_PATH {
-                path.push('…');
-                break;
-            }
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(part);
-        }
+        let path = shown_path(self.path.iter().rev());
         let mut error = self.error;
         // The document itself has no path.
         let place = if self.path.is_empty() { format!(" at '{PATH}'") } else { PATH.to_owned() };

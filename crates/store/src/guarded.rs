@@ -11,8 +11,8 @@ use query::{Environment, ErrorCode, Filter, SortKey, get};
 
 use crate::{Change, Denied, Error, Guard, Modify, Outcome, Result, Returning, WriteLimits};
 
-/// MongoDB's number for a write that others were faster than.
-const WRITE_CONFLICT: i32 = 112;
+/// How often a write is tried again after other writes were faster.
+pub(crate) const ATTEMPTS: usize = 20;
 
 /// What becomes of a document that a write changes, after the guard has allowed it.
 #[derive(Debug)]
@@ -50,6 +50,28 @@ pub(crate) fn prepared(
         Ok(document)
     };
     documents.iter().map(prepared).collect()
+}
+
+/// Counts the documents that a write changes, as they become, for its limits.
+pub(crate) struct ChangedSize {
+    limits: Option<WriteLimits>,
+    bytes: usize,
+}
+
+impl ChangedSize {
+    pub(crate) fn new(limits: Option<WriteLimits>) -> Self {
+        Self { limits, bytes: 0 }
+    }
+
+    /// Counts what a document becomes.
+    ///
+    /// # Errors
+    /// [`Error::WriteTooLarge`] if the write changes more than it may.
+    pub(crate) fn add(&mut self, planned: &Planned) -> Result<()> {
+        self.bytes += planned.after().map_or(0, |after| after.as_bytes().len());
+        // The number of documents was checked when they were found.
+        self.limits.map_or(Ok(()), |limits| limits.check(1, self.bytes))
+    }
 }
 
 /// Plans what becomes of one target.
@@ -242,10 +264,10 @@ impl<'m, P> Targets<'m, P> {
 /// The error of a write that others were faster than.
 pub(crate) fn conflict() -> Error {
     let message = "the documents were changed by others again and again; nothing was written".to_owned();
-    Error::Query(query::Error { code: ErrorCode::by_number(WRITE_CONFLICT), message })
+    Error::Query(query::Error { code: ErrorCode::WriteConflict, message })
 }
 
 /// True for [`conflict`].
 pub(crate) fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Query(error) if error.number() == WRITE_CONFLICT)
+    matches!(error, Error::Query(error) if error.code == ErrorCode::WriteConflict)
 }

@@ -39,9 +39,6 @@ use writer::{Job, Writer};
 /// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
 const WRITER_STEPS: u64 = 60_000;
 
-/// How often a write that was computed before is tried again because others were faster.
-const ATTEMPTS: usize = 20;
-
 /// How many idle reading connections are kept.
 const IDLE_READERS: usize = 4;
 
@@ -244,7 +241,7 @@ impl SqliteStore {
             return answer;
         }
         budget.check()?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..guarded::ATTEMPTS {
             let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
             let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
             let conditional = self.on_a_thread_within(budget.clone(), plan).await?;

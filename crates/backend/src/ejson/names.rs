@@ -7,25 +7,10 @@ use super::Json;
 /// Objects of up to this many members are compared pairwise; larger ones use a set.
 const FEW_NAMES: usize = 16;
 
-/// The longest path in a message, in bytes.
-const MAX_SHOWN_PATH: usize = 200;
-
 /// The path of the first member whose name its object has twice.
 pub(super) fn find_twice(value: &Json<'_>) -> Option<String> {
-    let mut way = find(value)?;
-    way.reverse();
-    let mut path = String::new();
-    for part in way {
-        if path.len() + part.len() > MAX_SHOWN_PATH {
-            path.push('…');
-            break;
-        }
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(&part);
-    }
-    Some(path)
+    let way = find(value)?;
+    Some(query::shown_path(way.iter().rev()))
 }
 
 /// The same from the inside out.

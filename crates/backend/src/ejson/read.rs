@@ -256,26 +256,7 @@ impl<'a> Json<'a> {
 
 /// True if an object that begins with this key stands for a value of a type that JSON does not have.
 pub fn is_wrapper(key: &str) -> bool {
-    const WRAPPERS: [&str; 17] = [
-        "$binary",
-        "$code",
-        "$date",
-        "$dbPointer",
-        "$maxKey",
-        "$minKey",
-        "$numberDecimal",
-        "$numberDouble",
-        "$numberInt",
-        "$numberLong",
-        "$oid",
-        "$regularExpression",
-        "$scope",
-        "$symbol",
-        "$timestamp",
-        "$undefined",
-        "$uuid",
-    ];
-    key.starts_with('$') && WRAPPERS.contains(&key)
+    key.starts_with('$') && query::EXTENDED_JSON_NAMES.contains(&key)
 }
 
 /// The value of a wrapper, which has exactly the members that belong to it.

@@ -25,12 +25,9 @@ use super::{
 };
 use crate::{
     Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
-    guarded::{self, Planned},
+    guarded::{self, ATTEMPTS, ChangedSize, Planned},
     workers,
 };
-
-/// How often a write is begun anew because others were faster.
-const ATTEMPTS: usize = 20;
 
 /// How many updates go into one command.
 const BATCH: usize = 1000;
@@ -277,13 +274,12 @@ impl MongoStore {
     async fn plans(&self, job: Job<'_>, targets: Vec<RawDocumentBuf>) -> Result<Plans> {
         let (limits, environment) = (job.limits, Arc::clone(&self.shared.environment));
         let plan = move |modify: &Modify, guard: &dyn Guard| {
-            let (mut plans, mut bytes) = (Plans::default(), 0);
+            let (mut plans, mut size) = (Plans::default(), ChangedSize::new(limits));
             for (number, before) in targets.iter().enumerate() {
                 query::budget::charge(1)?;
                 query::budget::charge_bytes(before.as_bytes().len())?;
                 let plan = guarded::plan(modify, Some(guard), before, &*environment)?;
-                bytes += plan.after().map_or(0, |after| after.as_bytes().len());
-                limits.map_or(Ok(()), |limits| limits.check(1, bytes))?;
+                size.add(&plan)?;
                 match &plan {
                     Planned::Unchanged(_) => {}
                     Planned::Delete => plans.deleted.push(get(before, "_id").map_or(RawBson::Null, RawBson::from)),

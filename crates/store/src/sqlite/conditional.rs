@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ChangeKind, Error, Modify, Namespace, Operation, Outcome, Result, Write,
-    guarded::{self, Planned},
+    guarded::{self, ChangedSize, Planned},
 };
 
 /// The most entries of indexes that a limited write may add, beside [`ENTRIES_A_DOCUMENT`] for each document. Beyond it the
@@ -148,14 +148,11 @@ fn plan_change(
         return Ok(Conditional { namespace: namespace.clone(), work: Work::Upsert(made, effects, newest), outcome });
     }
     let kind = write::kind_of(modify);
-    let mut bytes = 0;
+    let mut size = ChangedSize::new(*limits);
     let mut planned_changes = Vec::with_capacity(targets.len());
     for (seq, before) in targets {
         let planned = guarded::plan(modify, guard, &before, environment)?;
-        if let Some(limits) = limits {
-            bytes += planned.after().map_or(0, |after| after.as_bytes().len());
-            limits.check(1, bytes)?;
-        }
+        size.add(&planned)?;
         let effects = match &planned {
             Planned::Unchanged(_) => effects.of(kind, None, None)?,
             planned => effects.of(kind, Some(&before), planned.after().map(|after| &**after))?,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Change, ChangeKind, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
-    guarded::{self, Planned, Targets},
+    guarded::{self, ChangedSize, Planned, Targets},
 };
 
 /// Steps that the writing of a document is charged, beside what its bytes are.
@@ -105,13 +105,10 @@ fn change(
         let targets = targets(&session.connection, &collection, modify, guard, limits)?;
         outcome.matched = targets.len() as u64;
         let place = Place::new(session, &collection, environment);
-        let mut bytes = 0;
+        let mut size = ChangedSize::new(limits);
         for (seq, before) in targets {
             let planned = guarded::plan(modify, guard, &before, environment)?;
-            if let Some(limits) = limits {
-                bytes += planned.after().map_or(0, |after| after.as_bytes().len());
-                limits.check(1, bytes)?;
-            }
+            size.add(&planned)?;
             place.carry_out(seq, &before, &planned, kind_of(modify), None, &mut outcome)?;
             guarded::note_changed(&mut outcome, modify, guard, before, planned.after())?;
         }
