@@ -58,6 +58,15 @@ function sendUnread(url, path, body, headers) {
   return connection;
 }
 
+/** An aggregation that takes longer than any limit: about a million steps for each document. */
+const range = { $range: [0, 1000] };
+const slow = call("aggregate", {
+  pipeline: [
+    { $project: { x: { $size: { $map: { input: range, in: { $size: { $map: { input: range, in: "$$this" } } } } } } } },
+    { $match: { x: -1 } },
+  ],
+});
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** The longest of some calls that are made one after the other while something else goes on, in milliseconds. */
@@ -87,21 +96,28 @@ function watchMemory() {
   };
 }
 
-test("streams of events that nobody reads share what they send, and have a share of it", async () => {
+test("streams of events that are not read share what they send, and each user has a share of it", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const [token, other] = [await logIn(url), await logIn(url)];
   const headers = { Authorization: `Bearer ${token}` };
   await post(url, CALL, call("insertOne", { document: { _id: 1 } }), headers);
-  const streams = Array.from({ length: 150 }, () =>
-    sendUnread(url, CALL, call("watch", {}), { ...headers, Accept: "text/event-stream" }),
-  );
+  const watch = (count) =>
+    Array.from({ length: count }, () =>
+      sendUnread(url, CALL, call("watch", {}), { ...headers, Accept: "text/event-stream" }),
+    );
+  // A document of 10 MB by a request of 300 bytes.
+  const grow = (n) => {
+    const update = [{ $set: { big: { $range: [n, 900_000 + n] } } }];
+    return post(url, CALL, call("updateOne", { query: { _id: 1 }, update }), headers);
+  };
+  const streams = watch(120);
   await pause(1500);
   const most = watchMemory();
-  // A document of 10 MB by a request of 300 bytes.
-  const grow = (n) =>
-    call("updateOne", { query: { _id: 1 }, update: [{ $set: { big: { $range: [n, 900_000 + n] } } }] });
-  for (let n = 0; n < 3; n++) {
-    expect(await post(url, CALL, grow(n), headers)).toMatchObject({ status: 200 });
+  for (let n = 0; n < 6; n++) {
+    expect(await grow(n)).toMatchObject({ status: 200 });
+    // Those that begin now have other events to send.
+    streams.push(...watch(5));
+    await pause(300);
   }
   const find = () => post(url, CALL, call("findOne", { query: { _id: 2 } }), { Authorization: `Bearer ${other}` });
   expect(await longestOf(40, find)).toBeLessThan(1000);
@@ -109,9 +125,55 @@ test("streams of events that nobody reads share what they send, and have a share
   for (const { socket } of streams) {
     socket.resume();
   }
-  await pause(500);
+  await pause(3000);
   const ended = streams.filter(({ text }) => text.includes("event: error") && text.includes("too large together"));
-  expect(ended.length).toBeGreaterThan(100);
+  expect(ended.length).toBeGreaterThan(5);
+});
+
+test("many clients of one place that read promptly get all of large events", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const tokens = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
+  const streams = Array.from({ length: 100 }, (_, n) => {
+    const headers = { Authorization: `Bearer ${tokens[n % 20]}`, Accept: "text/event-stream" };
+    const stream = sendUnread(url, CALL, call("watch", {}), headers);
+    stream.bytes = 0;
+    stream.socket.on("data", (data) => {
+      stream.bytes += data.length;
+    });
+    stream.socket.resume();
+    return stream;
+  });
+  await pause(1500);
+  for (let n = 0; n < 5; n++) {
+    const document = { _id: n, text: "x".repeat(1_000_000) };
+    await post(url, CALL, call("insertOne", { document }), { Authorization: `Bearer ${tokens[0]}` });
+  }
+  for (const end = Date.now() + 20_000; Date.now() < end && !streams.every(({ bytes }) => bytes > 5_000_000); ) {
+    await pause(100);
+  }
+  expect(streams.filter(({ bytes }) => bytes > 5_000_000)).toHaveLength(100);
+});
+
+test("answers of writes that are not read are limited, and say that the write was carried out", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const token = await logIn(url);
+  const headers = { Authorization: `Bearer ${token}` };
+  // 4 MB that are 24 MB as JSON.
+  const document = { _id: 1, text: "\u0001".repeat(4_000_000), n: 0 };
+  expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
+  const most = watchMemory();
+  const increment = call("findOneAndUpdate", { filter: { _id: 1 }, update: { $inc: { n: 1 } } });
+  const unread = Array.from({ length: 30 }, () => sendUnread(url, CALL, increment, headers));
+  await pause(4000);
+  expect(most()).toBeLessThan(600 * MB);
+  for (const { socket } of unread) {
+    socket.resume();
+  }
+  await pause(1000);
+  const refused = unread.filter(({ text }) => text.includes(" 400 ") && text.includes("the write was carried out"));
+  expect(refused.length).toBeGreaterThan(15);
+  const counted = await post(url, CALL, call("findOne", { query: { _id: 1 }, project: { n: 1 } }), headers);
+  expect(Number(counted.body.n.$numberInt)).toBe(30);
 });
 
 test("a stream with large events is read as before", async () => {
@@ -144,14 +206,74 @@ test("a stream with large events is read as before", async () => {
   expect(events[1].fullDocument.text.startsWith("100 %\r\n100")).toBe(true);
 });
 
+test("a stream that has sent a large event and is idle holds nothing of the budget", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const token = await logIn(url);
+  const headers = { Authorization: `Bearer ${token}` };
+  const streams = [1, 2].map(() =>
+    sendUnread(url, CALL, call("watch", {}), { ...headers, Accept: "text/event-stream" }),
+  );
+  for (const { socket } of streams) {
+    socket.resume();
+  }
+  await pause(500);
+  // As JSON, each event is more than half of the share of a user.
+  for (let n = 0; n < 2; n++) {
+    const document = { _id: n, list: { text: "x".repeat(9_000_000), other: "y".repeat(2_000_000) } };
+    expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
+    await pause(1500);
+  }
+  const answers = await Promise.all([1, 2].map(() => post(url, CALL, call("find", { query: { _id: 0 } }), headers)));
+  expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+});
+
+test("slow operations of many users leave room for that of another", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const tokens = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
+  const other = await logIn(url);
+  await post(url, CALL, call("insertOne", { document: { _id: 1 } }), { Authorization: `Bearer ${other}` });
+  const documents = Array.from({ length: 200 }, (_, n) => ({ _id: 100 + n }));
+  await post(url, CALL, call("insertMany", { documents }), { Authorization: `Bearer ${other}` });
+  const controller = new AbortController();
+  const requests = tokens.flatMap((token) =>
+    [1, 2].map(() => {
+      const options = { method: "POST", body: JSON.stringify(slow), headers: { Authorization: `Bearer ${token}` } };
+      return fetch(url + CALL, { ...options, signal: controller.signal }).catch(() => {});
+    }),
+  );
+  await pause(500);
+  const sum = call("aggregate", { pipeline: [{ $group: { _id: null, count: { $sum: 1 } } }] });
+  const begun = performance.now();
+  expect(await post(url, CALL, sum, { Authorization: `Bearer ${other}` })).toMatchObject({ status: 200 });
+  expect(performance.now() - begun).toBeLessThan(6000);
+  controller.abort();
+  await Promise.all(requests);
+});
+
+test("writes that are planned hold a bounded amount of memory", async () => {
+  const { url } = await serve({ definition: openDefinition(), store: file() });
+  const token = await logIn(url);
+  const headers = { Authorization: `Bearer ${token}` };
+  for (let n = 0; n < 10; n++) {
+    await post(url, CALL, call("insertOne", { document: { _id: n, text: "x".repeat(2_000_000), n: 0 } }), headers);
+  }
+  const most = watchMemory();
+  const update = call("updateMany", { query: {}, update: { $inc: { n: 1 } } });
+  const answers = await Promise.all(Array.from({ length: 60 }, () => post(url, CALL, update, headers)));
+  expect(most()).toBeLessThan(900 * MB);
+  const done = answers.filter(({ status }) => status === 200).length;
+  expect(done).toBeGreaterThan(0);
+  // Those that took too long, or met others again and again, have written nothing.
+  const counts = await post(url, CALL, call("find", { query: {}, project: { n: 1, _id: 0 } }), headers);
+  expect(counts.body.map(({ n }) => Number(n.$numberInt))).toEqual(Array(10).fill(done));
+});
+
 test("slow operations of one user leave room for those of others, and for small ones of its own", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 3000 });
   const [token, other] = [await logIn(url), await logIn(url)];
   await post(url, CALL, call("insertOne", { document: { _id: 1 } }), { Authorization: `Bearer ${token}` });
-  const input = { $range: [0, 100_000] };
-  const slow = call("aggregate", {
-    pipeline: [{ $project: { x: { $size: { $map: { input, in: { $size: { $map: { input, in: "$$this" } } } } } } } }],
-  });
+  const documents = Array.from({ length: 200 }, (_, n) => ({ _id: 100 + n }));
+  await post(url, CALL, call("insertMany", { documents }), { Authorization: `Bearer ${other}` });
   const most = watchMemory();
   const answers = Array.from({ length: 200 }, () => post(url, CALL, slow, { Authorization: `Bearer ${token}` }));
   await pause(200);
@@ -237,6 +359,16 @@ test("a document with very many keys of an index is refused, and does not hold t
       code: 4304,
       message: expect.stringContaining("entries to indexes; nothing was written"),
     });
+  }
+  // The same for entries that go.
+  for (let n = 10; n < 20; n++) {
+    await collection.insertOne({ _id: n, list: Array.from({ length: 5000 }, (_, k) => k) });
+  }
+  await expect(collection.deleteMany({ _id: { $gte: 10 } })).rejects.toMatchObject({ code: 4304 });
+  expect(await collection.deleteMany({ _id: { $in: [10, 11] } })).toMatchObject({ deletedCount: 2 });
+  await collection.deleteMany({ _id: { $in: [12, 13] } });
+  for (let n = 14; n < 20; n++) {
+    await collection.deleteOne({ _id: n });
   }
   expect(await collection.count({ list: 4999 })).toBe(1);
   expect(await collection.count()).toBe(2);

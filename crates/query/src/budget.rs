@@ -71,6 +71,7 @@ struct Inner {
     steps: AtomicU64,
     bytes: AtomicUsize,
     is_cancelled: AtomicBool,
+    is_displaced: AtomicBool,
     pool: Option<&'static MemoryPool>,
     owner: Option<Arc<str>>,
     /// The budget of the operation that this is an attempt of.
@@ -81,6 +82,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exhausted {
     Cancelled,
+    Displaced,
     Time,
     Steps,
 }
@@ -94,6 +96,7 @@ impl Inner {
             steps: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             is_cancelled: AtomicBool::new(false),
+            is_displaced: AtomicBool::new(false),
             pool: None,
             owner: None,
             operation: None,
@@ -152,6 +155,7 @@ impl Budget {
             steps: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             is_cancelled: AtomicBool::new(false),
+            is_displaced: AtomicBool::new(false),
             pool: None,
             owner: None,
             operation: Some(self.clone()),
@@ -189,6 +193,11 @@ impl Budget {
         self.0.is_cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// Stops the operation in favour of those of other owners: it fails as if its time were over.
+    pub fn displace(&self) {
+        self.0.is_displaced.store(true, Ordering::Relaxed);
+    }
+
     /// Cancels the operation when the guard is dropped, unless it is [disarmed](CancelOnDrop::disarm) before.
     pub fn cancel_on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(Some(self.clone()))
@@ -211,6 +220,9 @@ impl Budget {
         let inner = &*self.0;
         if inner.is_cancelled.load(Ordering::Relaxed) {
             return Some(Exhausted::Cancelled);
+        }
+        if inner.is_displaced.load(Ordering::Relaxed) {
+            return Some(Exhausted::Displaced);
         }
         if inner.steps.load(Ordering::Relaxed) > inner.most_steps {
             return Some(Exhausted::Steps);
@@ -279,6 +291,10 @@ impl From<Exhausted> for Error {
     fn from(why: Exhausted) -> Self {
         match why {
             Exhausted::Cancelled => Self::new(ErrorCode::Interrupted, "operation was interrupted"),
+            Exhausted::Displaced => {
+                let message = "operation exceeded the time that it has while other users wait";
+                Self::new(ErrorCode::MaxTimeMsExpired, message)
+            }
             Exhausted::Time => Self::new(ErrorCode::MaxTimeMsExpired, "operation exceeded time limit"),
             Exhausted::Steps => {
                 Self::new(ErrorCode::MaxTimeMsExpired, "operation exceeded time limit: it takes too many steps")

@@ -41,6 +41,8 @@ pub(crate) struct Permit {
     place: Option<IpAddr>,
     user: Option<Arc<str>>,
     is_shared: bool,
+    /// False if the bytes only count for the shares.
+    is_of_all: bool,
     bytes: usize,
 }
 
@@ -52,7 +54,34 @@ impl Budget {
     /// A permit for a request from `origin`, for no bytes yet. No share applies to networks without limits.
     pub(crate) fn permit(self: &Arc<Self>, origin: &Origin) -> Permit {
         let place = (!origin.is_shared).then(|| origin.place());
-        Permit { budget: Arc::clone(self), place, user: None, is_shared: origin.is_shared, bytes: 0 }
+        let mut permit = self.permit_of_all();
+        (permit.place, permit.is_shared) = (place, origin.is_shared);
+        permit
+    }
+
+    /// A permit for bytes of no client, to which no share applies.
+    pub(crate) fn permit_of_all(self: &Arc<Self>) -> Permit {
+        Permit { budget: Arc::clone(self), place: None, user: None, is_shared: true, is_of_all: true, bytes: 0 }
+    }
+
+    /// A permit for the share of a place, for bytes that are counted in the whole elsewhere.
+    pub(crate) fn share_of_place(self: &Arc<Self>, place: IpAddr) -> Permit {
+        let mut permit = self.share();
+        permit.place = Some(place);
+        permit
+    }
+
+    /// A permit for the share of a user, for bytes that are counted in the whole elsewhere.
+    pub(crate) fn share_of_user(self: &Arc<Self>, user: &Arc<str>) -> Permit {
+        let mut permit = self.share();
+        permit.user = Some(Arc::clone(user));
+        permit
+    }
+
+    fn share(self: &Arc<Self>) -> Permit {
+        let mut permit = self.permit_of_all();
+        (permit.is_shared, permit.is_of_all) = (false, false);
+        permit
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -90,6 +119,11 @@ impl Permit {
         Ok(())
     }
 
+    /// True if it holds no bytes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Takes more bytes.
     ///
     /// # Errors
@@ -105,10 +139,12 @@ impl Permit {
         if !self.is_shared && of_place.max(of_user) + bytes > most {
             return Err(self.budget.refusal(true));
         }
-        if held.all + bytes > self.budget.total {
-            return Err(self.budget.refusal(false));
+        if self.is_of_all {
+            if held.all + bytes > self.budget.total {
+                return Err(self.budget.refusal(false));
+            }
+            held.all += bytes;
         }
-        held.all += bytes;
         if let Some(place) = self.place {
             add(&mut held.by_place, &place, bytes);
         }
@@ -123,7 +159,9 @@ impl Permit {
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         let mut held = self.budget.held();
-        held.all -= bytes;
+        if self.is_of_all {
+            held.all -= bytes;
+        }
         if let Some(place) = &self.place {
             subtract(&mut held.by_place, place, bytes);
         }

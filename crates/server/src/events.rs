@@ -16,7 +16,7 @@ use crate::{
     answer::{Answer, error_body},
     budget::Permit,
     connections::Connection,
-    encoded::{Encoded, write_data, write_document},
+    large_events::{Client, LargeEvent, write_data, write_document},
     limits::SMALL_ANSWER,
     listen::ended,
     pieces::Deadline,
@@ -30,15 +30,13 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The largest event that is written where the stream is polled, in bytes of BSON, and about the size of what is written at once.
 const SMALL_EVENT: usize = 16 * 1024;
 
-/// JSON of an event has up to about this many times the bytes of its BSON. What has more is counted when it has been written.
-const JSON_FACTOR: usize = 2;
-
 /// A stream of events on its way to a client.
 pub(crate) struct EventStream {
     pub(crate) site: Arc<Site>,
     pub(crate) watcher: Watcher,
-    /// For what has been taken from the watcher and not been read by the client yet.
+    /// For small events that have been taken from the watcher and not been read by the client yet.
     pub(crate) permit: Permit,
+    pub(crate) client: Client,
     pub(crate) connection: Option<Arc<Connection>>,
     pub(crate) _held: Held,
 }
@@ -64,17 +62,24 @@ struct State {
     stream: EventStream,
     is_new: bool,
     /// Events that have not been written yet.
-    pending: VecDeque<Arc<ChangeEvent>>,
+    pending: VecDeque<Pending>,
+    /// Bytes of the small ones.
     pending_bytes: usize,
     /// The large event that is being sent.
-    sending: Option<(Arc<Encoded>, Option<Deadline>)>,
+    sending: Option<(LargeEvent, Option<Deadline>)>,
+}
+
+enum Pending {
+    Small(Arc<ChangeEvent>),
+    Large(LargeEvent),
 }
 
 impl State {
     /// The next text to send; none when the server ends.
     async fn next(&mut self) -> Option<Result<Bytes, backend::Error>> {
-        // The client has read what was sent before.
+        // The client has read what was sent before. To count less always succeeds.
         self.sending = None;
+        let _ = self.count(0);
         if std::mem::take(&mut self.is_new) {
             // Tells the client at once that the stream is open, and its position.
             return Some(Ok(self.position()));
@@ -89,8 +94,9 @@ impl State {
             };
             match next {
                 Ok(Ok(events)) => {
-                    self.pending_bytes = events.iter().map(|event| event.size()).sum();
-                    self.pending = events.into();
+                    if let Err(refusal) = self.take(&events) {
+                        return Some(Err(into_error(refusal)));
+                    }
                 }
                 Ok(Err(error)) => return Some(Err(error)),
                 // Other clients ignore events of this name.
@@ -100,38 +106,51 @@ impl State {
         Some(self.write().await.map_err(into_error))
     }
 
+    /// Takes events to be written, and counts them.
+    fn take(&mut self, events: &[Arc<ChangeEvent>]) -> Result<(), Answer> {
+        for event in events {
+            let is_large = event.size() > SMALL_EVENT;
+            self.pending.push_back(if is_large {
+                Pending::Large(self.stream.site.events.hold(event, &self.stream.client)?)
+            } else {
+                self.pending_bytes += event.size();
+                Pending::Small(Arc::clone(event))
+            });
+        }
+        self.count(0)
+    }
+
     /// The text of one large event, or of small ones up to about [`SMALL_EVENT`] bytes.
     async fn write(&mut self) -> Result<Bytes, Answer> {
         let (mut text, mut bytes) = (Vec::new(), 0);
-        while let Some(event) = self.pending.front() {
-            if bytes > 0 && bytes + event.size() > SMALL_EVENT {
-                break;
+        while let Some(event) = self.pending.pop_front() {
+            match event {
+                Pending::Large(event) if bytes == 0 => return self.write_large(event).await,
+                Pending::Small(event) if bytes == 0 || bytes + event.size() <= SMALL_EVENT => {
+                    bytes += event.size();
+                    write_document(&mut text, &event.to_document());
+                }
+                next => {
+                    self.pending.push_front(next);
+                    break;
+                }
             }
-            let Some(event) = self.pending.pop_front() else { break };
-            self.pending_bytes -= event.size();
-            if event.size() > SMALL_EVENT {
-                return self.write_large(&event).await;
-            }
-            bytes += event.size();
-            write_document(&mut text, &event.to_document());
         }
+        self.pending_bytes -= bytes;
         self.count(text.len())?;
         Ok(text.into())
     }
 
-    async fn write_large(&mut self, event: &Arc<ChangeEvent>) -> Result<Bytes, Answer> {
-        // Counted before it is written, as far as its size is known.
-        self.count(JSON_FACTOR * event.size())?;
+    async fn write_large(&mut self, event: LargeEvent) -> Result<Bytes, Answer> {
         let site = &self.stream.site;
-        let (encoded, text) = site.events.get(event, &site.workers).await?;
-        self.count(text.len())?;
+        let text = event.text(&site.workers).await?;
         let connection = self.stream.connection.clone();
-        let deadline = connection.map(|connection| Deadline::of(connection, text.len(), self.stream.site.patience));
-        self.sending = Some((encoded, deadline));
+        let deadline = connection.map(|connection| Deadline::of(connection, text.len(), site.patience));
+        self.sending = Some((event, deadline));
         Ok(text)
     }
 
-    /// Counts what is being sent, beside the events that wait to be.
+    /// Counts small events that are being sent, beside those that wait to be.
     fn count(&mut self, sending: usize) -> Result<(), Answer> {
         let bytes = sending + self.pending_bytes;
         self.stream.permit.resize(if bytes > SMALL_ANSWER { bytes } else { 0 })

@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     budget::Budget,
     connections::{Connections, OpenConnection, Refused},
-    encoded::EncodedEvents,
+    large_events::LargeEvents,
     limits::Limits,
     metrics::Metrics,
     origin::Proxies,
@@ -125,6 +125,7 @@ impl Server {
         let limits = options.limits;
         let metrics = Metrics::new(Arc::clone(&backend));
         let (end, ending) = watch::channel(false);
+        let answers = Budget::new("answers that wait to be read", limits.answers);
         let site = Arc::new(Site {
             backend,
             url: url.clone(),
@@ -135,9 +136,9 @@ impl Server {
             ending: ending.clone(),
             streams: Streams::new(limits.connections, metrics.streams.clone()),
             bodies: Budget::new("bodies", limits.bodies),
-            answers: Budget::new("answers that wait to be read", limits.answers),
+            answers: Arc::clone(&answers),
             workers: Workers::new(),
-            events: EncodedEvents::default(),
+            events: LargeEvents::new(&answers),
             speaks_tls: tls.is_some(),
         });
         let threads = Arc::new(Threads::start(&ending).map_err(ListenError::Threads)?);

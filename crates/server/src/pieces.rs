@@ -18,7 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::{Serialize, Serializer};
 use tokio::task::AbortHandle;
 
-use backend::{Origin, ejson::Canonical};
+use backend::{Error, ErrorCode, Origin, ejson::Canonical};
 
 use crate::{
     answer::Answer,
@@ -71,8 +71,8 @@ pub(crate) struct Reader<'a> {
     /// The user, as the token was verified before the call.
     pub(crate) user: &'a str,
     pub(crate) connection: Option<Arc<Connection>>,
-    /// True if the call has written: then its answer is sent whatever others have not read, or the client would call again.
-    pub(crate) must_be_sent: bool,
+    /// True if the call has written. A refusal then says so, or the client would call again.
+    pub(crate) has_written: bool,
 }
 
 /// The content of an answer.
@@ -117,21 +117,31 @@ pub(crate) async fn answer(
         return Ok(Answer::with_status(status, &content));
     }
     let mut permit = site.answers.permit(reader.origin);
-    let must_be_sent = reader.must_be_sent;
-    if size > SMALL_ANSWER && !must_be_sent {
-        permit.assign(reader.user)?;
-    }
-    let mut pieces = if size <= INLINE_ANSWER {
-        write(&content, permit, must_be_sent)?
-    } else {
-        site.workers.run(move || write(&content, permit, must_be_sent)).await??
+    let pieces = async {
+        if size > SMALL_ANSWER {
+            permit.assign(reader.user)?;
+        }
+        if size <= INLINE_ANSWER {
+            return write(&content, permit);
+        }
+        site.workers.run(move || write(&content, permit)).await?
+    };
+    let mut pieces = match pieces.await {
+        Err(Answer::Error { error, .. }) if reader.has_written => return Err(not_sent(&error)),
+        pieces => pieces?,
     };
     pieces.send_to(reader.connection, site.patience);
     Ok(Answer::Large(status, pieces))
 }
 
-fn write(content: &impl Content, permit: Permit, must_be_sent: bool) -> Result<Pieces, Answer> {
-    let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, must_be_sent, refusal: None };
+/// The refusal of an answer to a call that has written. Its status is none after which clients call again.
+fn not_sent(error: &Error) -> Answer {
+    let message = format!("the write was carried out, but its answer cannot be sent: {}", error.message);
+    Answer::error(StatusCode::BAD_REQUEST, ErrorCode::ReadSizeLimitExceeded, message)
+}
+
+fn write(content: &impl Content, permit: Permit) -> Result<Pieces, Answer> {
+    let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, refusal: None };
     let written = serde_json::to_writer(&mut writer, content);
     let Writer { mut full, last, length, permit, refusal, .. } = writer;
     match (written, refusal) {
@@ -153,7 +163,6 @@ struct Writer {
     last: Vec<u8>,
     length: usize,
     permit: Permit,
-    must_be_sent: bool,
     refusal: Option<Answer>,
 }
 
@@ -162,9 +171,7 @@ impl io::Write for Writer {
         if self.last.len() == SMALL_ANSWER {
             // With the second piece, the first one counts too.
             let more = if self.full.is_empty() { 2 * SMALL_ANSWER } else { SMALL_ANSWER };
-            if let Err(refusal) = self.permit.grow(more)
-                && !self.must_be_sent
-            {
+            if let Err(refusal) = self.permit.grow(more) {
                 self.refusal = Some(refusal);
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
@@ -234,20 +241,17 @@ mod tests {
         let budget = Budget::new("answers", 8 * 8 * SMALL_ANSWER);
         let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
         let value = |size| Value(RawBson::Document(rawdoc! { "text": "x".repeat(size) }));
-        let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
+        let mut pieces = write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
         assert_eq!(pieces.size_hint().exact(), Some(5 * SMALL_ANSWER as u64 + 11));
-        assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin), false).is_err(), "over the share");
+        assert!(write(&value(5 * SMALL_ANSWER), budget.permit(&origin)).is_err(), "over the share");
         for _ in 0..4 {
             pieces.frame().await.unwrap().unwrap();
         }
-        let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
-        assert!(
-            write(&value(SMALL_ANSWER - 20), budget.permit(&origin), false).is_ok(),
-            "small answers are always sent"
-        );
+        let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
+        assert!(write(&value(SMALL_ANSWER - 20), budget.permit(&origin)).is_ok(), "small answers are always sent");
         let json = second.collect().await.unwrap().to_bytes();
         assert_eq!(json.len(), 3 * SMALL_ANSWER + 11);
         drop(pieces);
-        write(&value(7 * SMALL_ANSWER), budget.permit(&origin), false).unwrap();
+        write(&value(7 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
     }
 }

@@ -26,8 +26,8 @@ use crate::{
     body::{Incoming, Received, bearer, document, object, text},
     budget::Budget,
     connections::Connection,
-    encoded::EncodedEvents,
     events::EventStream,
+    large_events::{Client, LargeEvents},
     limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
     metrics::Metrics,
     observe::{self, Peer},
@@ -56,7 +56,7 @@ pub(crate) struct Site {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) answers: Arc<Budget>,
     pub(crate) workers: Workers,
-    pub(crate) events: EncodedEvents,
+    pub(crate) events: LargeEvents,
     /// True if clients reach the server itself over TLS.
     pub(crate) speaks_tls: bool,
 }
@@ -181,7 +181,7 @@ impl Tokens {
             None if self.size() > SMALL_ANSWER => site.backend.check_access_token(&self.access.access_token).await?,
             None => String::new(),
         };
-        let reader = Reader { origin, user: &user, connection, must_be_sent: false };
+        let reader = Reader { origin, user: &user, connection, has_written: false };
         pieces::answer(site, status, self, reader).await
     }
 }
@@ -387,7 +387,7 @@ async fn call_function(
     }
     // Before the call: a token that expires meanwhile must not turn what was done into a failure.
     let user = site.backend.check_access_token(&token).await?;
-    let must_be_sent = !matches!(call.name.as_str(), "find" | "findOne" | "count" | "aggregate");
+    let has_written = !matches!(call.name.as_str(), "find" | "findOne" | "count" | "aggregate");
     let call = Request::CallFunction(call);
     let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
     drop(permit);
@@ -395,7 +395,7 @@ async fn call_function(
         &site,
         StatusCode::OK,
         Value(value),
-        Reader { origin: &origin, user: &user, connection, must_be_sent },
+        Reader { origin: &origin, user: &user, connection, has_written },
     )
     .await
 }
@@ -436,9 +436,11 @@ async fn stream(
 ) -> Result<Answer, Answer> {
     let held = site.streams.enter(origin, connection.as_ref())?;
     let mut permit = site.answers.permit(origin);
-    permit.assign(&site.backend.check_access_token(&call.access_token).await?)?;
+    let user = site.backend.check_access_token(&call.access_token).await?;
+    permit.assign(&user)?;
+    let client = Client { origin: *origin, user: user.into() };
     let watcher = site.backend.watch(call).await?;
-    Ok(Answer::Events(EventStream { site, watcher, permit, connection, _held: held }.into_body()))
+    Ok(Answer::Events(EventStream { site, watcher, permit, client, connection, _held: held }.into_body()))
 }
 
 /// A call as it is sent: `{ name, service, arguments }`.

@@ -29,7 +29,8 @@ use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write, guarded, workers,
+    Progress, Result, Store, Watch, Write, guarded,
+    workers::{self, Turn},
 };
 pub use changes::Retention;
 use connection::Session;
@@ -39,8 +40,17 @@ use writer::{Job, Writer};
 /// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
 const WRITER_STEPS: u64 = 60_000;
 
-/// How many idle reading connections are kept.
-const IDLE_READERS: usize = 4;
+/// The most idle reading connections that are kept.
+const IDLE_READERS: usize = 8;
+
+/// Idle reading connections that are left for reads on the event loop, which open none.
+const RESERVED_READERS: usize = 4;
+
+/// Planned attempts of a limited write, after which it may take [`LONG_WRITER_STEPS`] in the writer's turn.
+const PLANNED_ATTEMPTS: usize = 4;
+
+/// Steps that such a write may take in the writer's turn: some tens of milliseconds.
+const LONG_WRITER_STEPS: u64 = 400_000;
 
 /// How large the log may become before the writer waits for readers to let go of it, in bytes.
 const LOG_LIMIT: i64 = 32 * 1024 * 1024;
@@ -193,6 +203,15 @@ impl SqliteStore {
         budget: Budget,
         read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
+        self.on_a_thread_and_keep(budget, read).map(|answer| answer.map(|(answer, _)| answer)).boxed()
+    }
+
+    /// As [`on_a_thread_within`](Self::on_a_thread_within), and returns the turn in which it was run.
+    fn on_a_thread_and_keep<T: Send + 'static>(
+        &self,
+        budget: Budget,
+        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(T, Option<Turn>)>> {
         let shared = Arc::clone(&self.shared);
         async move {
             let within = budget.clone();
@@ -202,9 +221,9 @@ impl SqliteStore {
                     None => read(None),
                 })
             };
-            let answer = workers::run(&budget, read).await?;
+            let (answer, turn) = workers::run_and_keep(&budget, read).await?;
             budget.check()?;
-            answer
+            Ok((answer?, turn))
         }
         .boxed()
     }
@@ -231,20 +250,25 @@ impl SqliteStore {
             limits.check(documents.len(), bytes)?;
         }
         let attempt = budget.attempt(WRITER_STEPS);
-        let waiting = budget.cancel_on_drop();
-        let within = attempt.clone();
-        let answer = self.submit(|reply| Job::Write { writes: Arc::clone(&writes), budget: within, reply }).await;
-        waiting.disarm();
-        // Only what the budget of the attempt has undone is done again.
-        let is_undone = |error: &Error| matches!(error, Error::Query(error) if write::is_of_budget(error));
-        if !answer.as_ref().is_err_and(is_undone) || !attempt.is_exhausted() {
+        let answer = self.write_in_turn(&writes, &attempt).await;
+        if !is_undone(&answer, &attempt) {
             return answer;
         }
         budget.check()?;
-        for _ in 0..guarded::ATTEMPTS {
+        for number in 0..guarded::ATTEMPTS {
+            if number == PLANNED_ATTEMPTS {
+                // Other writes are faster again and again: once, it has a longer turn.
+                let attempt = budget.attempt(LONG_WRITER_STEPS);
+                let answer = self.write_in_turn(&writes, &attempt).await;
+                if !is_undone(&answer, &attempt) {
+                    return answer;
+                }
+                budget.check()?;
+            }
             let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
             let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
-            let conditional = self.on_a_thread_within(budget.clone(), plan).await?;
+            // The turn is kept until the plan is carried out: plans take memory.
+            let (conditional, _turn) = self.on_a_thread_and_keep(budget.clone(), plan).await?;
             if let Some(answer) = conditional.answer() {
                 return Ok(vec![answer.clone()]);
             }
@@ -262,6 +286,15 @@ impl SqliteStore {
         Err(guarded::conflict())
     }
 
+    /// Computes and writes in the writer's turn, within a budget.
+    async fn write_in_turn(&self, writes: &Arc<[Write]>, budget: &Budget) -> Result<Vec<Outcome>> {
+        let waiting = budget.cancel_on_drop();
+        let (writes, within) = (Arc::clone(writes), budget.clone());
+        let answer = self.submit(|reply| Job::Write { writes, budget: within, reply }).await;
+        waiting.disarm();
+        answer
+    }
+
     /// What variables stand for in an operation that begins now.
     fn variables(&self) -> Variables {
         Variables::at(self.shared.environment.now())
@@ -276,6 +309,12 @@ impl SqliteStore {
     }
 }
 
+/// True if the budget of an attempt has undone it, so that it may be done again.
+fn is_undone(answer: &Result<Vec<Outcome>>, attempt: &Budget) -> bool {
+    let is_of_budget = |error: &Error| matches!(error, Error::Query(error) if write::is_of_budget(error));
+    answer.as_ref().is_err_and(is_of_budget) && attempt.is_exhausted()
+}
+
 impl Shared {
     /// Runs a read on an idle connection or a new one. `None` stands for a file that no write has made yet.
     pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<T>) -> Result<T> {
@@ -283,7 +322,7 @@ impl Shared {
             self.check_open()?;
             return read(Some(&mut lock(memory)));
         }
-        let session = match self.idle_reader()? {
+        let session = match self.idle_reader(RESERVED_READERS)? {
             Some(session) => Some(session),
             None => Session::open_existing(&self.location, &self.settings)?,
         };
@@ -293,9 +332,10 @@ impl Shared {
         answer
     }
 
-    fn idle_reader(&self) -> Result<Option<Session>> {
+    /// Takes an idle reading connection if there are more than `reserved`.
+    fn idle_reader(&self, reserved: usize) -> Result<Option<Session>> {
         match &mut *lock(&self.state) {
-            State::Open { readers, .. } => Ok(readers.pop()),
+            State::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
             State::Closed => Err(Error::Closed),
         }
     }
@@ -321,7 +361,7 @@ impl Shared {
                 }
             }
             None => {
-                let Some(mut session) = self.idle_reader()? else { return Ok(None) };
+                let Some(mut session) = self.idle_reader(0)? else { return Ok(None) };
                 let answer = read(Some(&mut session));
                 self.keep_reader(session);
                 answer

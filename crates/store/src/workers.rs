@@ -1,10 +1,12 @@
 //! Threads for the expensive work of operations, shared fairly: every owner of operations has at most a share of them, and
-//! owners take turns. Work that belongs to the operator or to the backend itself does not wait.
+//! the next turn is of the owner that has used least lately. If an owner waits though it has less than its share, operations
+//! of others that have run for a while are stopped. Work that belongs to the operator or to the backend itself does not wait.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     task::Poll,
+    time::{Duration, Instant},
 };
 
 use query::Budget;
@@ -16,10 +18,22 @@ use crate::{Error, Result};
 pub const INLINE_STEPS: u64 = 8_000;
 
 /// Largest number of operations of one owner that wait for a thread. Further ones are refused.
-const MOST_WAITING_OF_ONE: usize = 1_000;
+const MOST_WAITING_OF_ONE: usize = 10_000;
 
 /// Largest number of operations of all owners that wait for a thread. Further ones are refused.
-const MOST_WAITING: usize = 10_000;
+const MOST_WAITING: usize = 40_000;
+
+/// Time that an operation waits for a thread before one of another owner that has had [`LEAST_TIME`] is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time that an operation has in any case, if its own limit is not shorter.
+const LEAST_TIME: Duration = Duration::from_secs(2);
+
+/// Time in which half of what an owner has used is forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(10);
+
+/// The number of owners at which idle ones are forgotten for the first time.
+const FORGET_AT: usize = 1_000;
 
 /// The threads of this process: twice as many as there are cores, since some wait for the disk.
 static THREADS: LazyLock<Arc<Turns>> = LazyLock::new(|| {
@@ -35,16 +49,25 @@ static THREADS: LazyLock<Arc<Turns>> = LazyLock::new(|| {
 /// `MaxTimeMSExpired` (50) if the time is over before its turn comes, and [`Error::TooManyWaiting`] if too many operations wait.
 /// If the budget is exhausted later, the work's own result is returned, and is of no use: callers check the budget.
 pub async fn run<T: Send + 'static>(budget: &Budget, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    Ok(run_and_keep(budget, work).await?.0)
+}
+
+/// As [`run`], and returns the turn with the result, for work whose result takes memory until it is used. The next operation
+/// begins when the turn is dropped.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_and_keep<T: Send + 'static>(
+    budget: &Budget,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, Option<Turn>)> {
     let turn = match budget.owner() {
         Some(owner) => Some(turn_of(owner, budget).await?),
         None => None,
     };
     let waiting = budget.cancel_on_drop();
     let within = budget.clone();
-    let task = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        within.enter(work)
-    });
+    let task = tokio::task::spawn_blocking(move || (within.enter(work), turn));
     // A caller that polls once on the event loop must not find the answer there: it may be large, and be worked on.
     yield_once().await;
     let answer = task.await;
@@ -86,48 +109,90 @@ async fn yield_once() {
 }
 
 async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
-    let turn = THREADS.ask(owner)?;
-    let Some(deadline) = budget.deadline() else { return turn.await };
-    match tokio::time::timeout_at(deadline.into(), turn).await {
-        Ok(turn) => turn,
-        Err(_) => {
-            budget.check()?;
-            Err(Error::Closed)
+    let mut turn = std::pin::pin!(THREADS.ask(owner, budget)?);
+    loop {
+        let until = Instant::now() + PATIENCE;
+        let until = budget.deadline().map_or(until, |deadline| deadline.min(until));
+        if let Ok(turn) = tokio::time::timeout_at(until.into(), &mut turn).await {
+            return turn;
         }
+        budget.check()?;
+        THREADS.displace_for(owner);
     }
 }
 
-/// Permits to run, given to owners in turn.
+/// Permits to run, given to owners in turn: first to the owner that has used least time lately.
 #[derive(Debug)]
 struct Turns {
-    /// How many run at once.
+    /// The most operations that run at once.
     most: usize,
-    /// How many of one owner run at once.
+    /// The most operations of one owner that run at once.
     share: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    running: usize,
+    running: HashMap<u64, Running>,
     waiting: usize,
     owners: HashMap<Arc<str>, Owner>,
-    /// The owners with operations that wait, in the order of their turns.
+    /// The owners with operations that wait, in the order in which they began to wait.
     order: VecDeque<Arc<str>>,
     next_id: u64,
+    /// The number of owners at which idle ones are forgotten.
+    forget_at: usize,
 }
 
-#[derive(Debug, Default)]
+/// An operation that has its turn.
+#[derive(Debug)]
+struct Running {
+    owner: Arc<str>,
+    budget: Budget,
+    since: Instant,
+}
+
+#[derive(Debug)]
 struct Owner {
     running: usize,
-    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
+    waiting: VecDeque<Waiting>,
+    /// Time that operations have used, of which half is forgotten in each [`HALF_LIFE`].
+    used: Duration,
+    used_at: Instant,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    budget: Budget,
+    sender: oneshot::Sender<Turn>,
 }
 
 /// A permit to run. Gives its place to the next when it is dropped.
 #[derive(Debug)]
-struct Turn {
+pub(crate) struct Turn {
     turns: Arc<Turns>,
-    owner: Arc<str>,
+    id: u64,
+}
+
+impl Owner {
+    fn new() -> Self {
+        Self { running: 0, waiting: VecDeque::new(), used: Duration::ZERO, used_at: Instant::now() }
+    }
+
+    /// Time used lately.
+    fn used(&self, now: Instant) -> Duration {
+        let half_lives = now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        self.used.mul_f64(0.5_f64.powf(half_lives))
+    }
+
+    fn note_used(&mut self, time: Duration, now: Instant) {
+        self.used = self.used(now) + time;
+        self.used_at = now;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.waiting.is_empty()
+    }
 }
 
 impl Turns {
@@ -140,7 +205,11 @@ impl Turns {
     }
 
     /// Gets in line. The future leaves the line when it is dropped.
-    fn ask(self: &Arc<Self>, owner: &Arc<str>) -> Result<impl Future<Output = Result<Turn>> + Send + use<>> {
+    fn ask(
+        self: &Arc<Self>,
+        owner: &Arc<str>,
+        budget: &Budget,
+    ) -> Result<impl Future<Output = Result<Turn>> + Send + use<>> {
         let (sender, receiver) = oneshot::channel();
         let id = {
             let mut state = self.state();
@@ -151,8 +220,8 @@ impl Turns {
             let id = state.next_id;
             state.next_id += 1;
             state.waiting += 1;
-            let of_owner = state.owners.entry(Arc::clone(owner)).or_default();
-            of_owner.waiting.push_back((id, sender));
+            let of_owner = state.owners.entry(Arc::clone(owner)).or_insert_with(Owner::new);
+            of_owner.waiting.push_back(Waiting { id, budget: budget.clone(), sender });
             if of_owner.waiting.len() == 1 {
                 state.order.push_back(Arc::clone(owner));
             }
@@ -170,46 +239,76 @@ impl Turns {
     /// Gives free places to those whose turn it is.
     fn give_turns(self: &Arc<Self>) {
         let mut given = Vec::new();
-        {
-            let mut state = self.state();
-            // Owners that have their share are passed over. Each of them runs something, so there are few.
-            let mut passed_over = 0;
-            while state.running < self.most && passed_over < state.order.len() {
-                let Some(owner) = state.order.pop_front() else { break };
-                let Some(of_owner) = state.owners.get_mut(&owner) else { continue };
-                if of_owner.running >= self.share {
-                    state.order.push_back(owner);
-                    passed_over += 1;
-                    continue;
-                }
-                let Some((_, sender)) = of_owner.waiting.pop_front() else { continue };
-                of_owner.running += 1;
-                if !of_owner.waiting.is_empty() {
-                    state.order.push_back(Arc::clone(&owner));
-                }
-                state.waiting -= 1;
-                state.running += 1;
-                given.push((sender, Turn { turns: Arc::clone(self), owner }));
-            }
+        while let Some(turn) = self.state().next_turn(self) {
+            given.push(turn);
         }
         // Outside the lock: a turn that is not taken any more comes back at once, and takes the lock.
         for (sender, turn) in given {
             let _ = sender.send(turn);
         }
     }
+
+    /// Stops the operation that has run longest if it has had its time and `owner` waits though it has less than its share.
+    fn displace_for(&self, owner: &Arc<str>) {
+        let state = self.state();
+        if state.owners.get(owner).is_none_or(|owner| owner.running >= self.share) {
+            return;
+        }
+        let others = state.running.values().filter(|running| running.owner != *owner);
+        if let Some(longest) = others.min_by_key(|running| running.since)
+            && longest.since.elapsed() >= LEAST_TIME
+        {
+            longest.budget.displace();
+        }
+    }
+}
+
+impl State {
+    /// Takes the operation whose turn it is out of the line, if a place is free.
+    fn next_turn(&mut self, turns: &Arc<Turns>) -> Option<(oneshot::Sender<Turn>, Turn)> {
+        if self.running.len() >= turns.most {
+            return None;
+        }
+        let now = Instant::now();
+        let candidates = self.order.iter().enumerate().filter_map(|(index, name)| {
+            let owner = self.owners.get(name).filter(|owner| owner.running < turns.share)?;
+            Some((owner.running, owner.used(now), index))
+        });
+        let (.., index) = candidates.min()?;
+        let name = self.order.remove(index)?;
+        let owner = self.owners.get_mut(&name)?;
+        let Waiting { id, budget, sender } = owner.waiting.pop_front()?;
+        owner.running += 1;
+        if !owner.waiting.is_empty() {
+            self.order.push_back(Arc::clone(&name));
+        }
+        self.waiting -= 1;
+        self.running.insert(id, Running { owner: name, budget, since: now });
+        Some((sender, Turn { turns: Arc::clone(turns), id }))
+    }
+
+    /// Forgets owners that have not used anything lately, now and then.
+    fn forget_idle(&mut self, now: Instant) {
+        if self.owners.len() < self.forget_at.max(FORGET_AT) {
+            return;
+        }
+        self.owners.retain(|_, owner| !owner.is_idle() || owner.used(now) > Duration::from_millis(1));
+        self.forget_at = 2 * self.owners.len();
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         {
+            let now = Instant::now();
             let mut state = self.turns.state();
-            state.running -= 1;
-            if let Some(owner) = state.owners.get_mut(&self.owner) {
+            if let Some(Running { owner, since, .. }) = state.running.remove(&self.id)
+                && let Some(owner) = state.owners.get_mut(&owner)
+            {
                 owner.running -= 1;
-                if owner.running == 0 && owner.waiting.is_empty() {
-                    state.owners.remove(&self.owner);
-                }
+                owner.note_used(now.saturating_duration_since(since), now);
             }
+            state.forget_idle(now);
         }
         self.turns.give_turns();
     }
@@ -226,15 +325,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         let Some(owner) = state.owners.get_mut(&self.owner) else { return };
-        let Ok(index) = owner.waiting.binary_search_by_key(&self.id, |(id, _)| *id) else { return };
+        let Ok(index) = owner.waiting.binary_search_by_key(&self.id, |waiting| waiting.id) else { return };
         owner.waiting.remove(index);
-        let (is_waiting, is_running) = (!owner.waiting.is_empty(), owner.running > 0);
+        let is_waiting = !owner.waiting.is_empty();
         state.waiting -= 1;
         if !is_waiting {
             state.order.retain(|owner| *owner != self.owner);
-        }
-        if !is_waiting && !is_running {
-            state.owners.remove(&self.owner);
         }
     }
 }
@@ -242,10 +338,7 @@ impl Drop for Place {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::{
-        thread,
-        time::{Duration, Instant},
-    };
+    use std::thread;
 
     use futures_util::FutureExt;
     use query::{Limits, MemoryPool, budget::spend};
@@ -260,32 +353,83 @@ mod tests {
     fn owners_take_turns_and_have_at_most_a_share() {
         let turns = Arc::new(Turns::new(3, 2));
         let (greedy, other) = (owner("greedy"), owner("other"));
-        let ask = |owner: &Arc<str>| Box::pin(turns.ask(owner).unwrap());
+        let budget = Budget::default();
+        let ask = |owner: &Arc<str>| Box::pin(turns.ask(owner, &budget).unwrap());
         let mut greedy_turns: Vec<_> = (0..100).map(|_| ask(&greedy)).collect();
         let running: Vec<Turn> = greedy_turns.drain(..2).map(|turn| turn.now_or_never().unwrap().unwrap()).collect();
         assert!(greedy_turns[0].as_mut().now_or_never().is_none(), "a third is over the share");
         let mut first = ask(&other);
-        let second = ask(&other);
         let first = first.as_mut().now_or_never().unwrap().unwrap();
+        let second = ask(&other);
+        // Both places of the greedy one are free: the other one has used less, and gets the first.
         drop(running);
-        // Both places of the greedy one are free: it gets the next turn, then the other one does.
-        let greedy_turn = greedy_turns[0].as_mut().now_or_never().unwrap().unwrap();
         let second = second.now_or_never().unwrap().unwrap();
+        let greedy_turn = greedy_turns[0].as_mut().now_or_never().unwrap().unwrap();
         assert!(greedy_turns[1].as_mut().now_or_never().is_none());
         drop((greedy_turns, greedy_turn, first, second));
         let state = turns.state();
-        assert!(state.running == 0 && state.waiting == 0 && state.owners.is_empty() && state.order.is_empty());
+        assert!(state.running.is_empty() && state.waiting == 0 && state.order.is_empty());
+        assert!(state.owners.values().all(Owner::is_idle));
+    }
+
+    #[test]
+    fn the_owner_that_has_used_least_is_next_and_use_is_forgotten() {
+        let turns = Arc::new(Turns::new(1, 1));
+        let budget = Budget::default();
+        let busy = turns.ask(&owner("busy"), &budget).unwrap().now_or_never().unwrap().unwrap();
+        let many: Vec<Arc<str>> = (0..20).map(|number| owner(&format!("heavy {number}"))).collect();
+        for heavy in &many {
+            let mut used = Owner::new();
+            used.note_used(Duration::from_secs(5), Instant::now());
+            turns.state().owners.insert(Arc::clone(heavy), used);
+        }
+        let heavy: Vec<_> = many.iter().map(|heavy| Box::pin(turns.ask(heavy, &budget).unwrap())).collect();
+        let newcomer = turns.ask(&owner("newcomer"), &budget).unwrap();
+        drop(busy);
+        let turn = newcomer.now_or_never().unwrap().unwrap();
+        drop((turn, heavy));
+        let mut state = turns.state();
+        let later = Instant::now() + 20 * HALF_LIFE;
+        state.forget_at = 1;
+        assert!(state.owners[&many[0]].used(later) < Duration::from_millis(1));
+        for number in 0..FORGET_AT {
+            state.owners.insert(owner(&number.to_string()), Owner::new());
+        }
+        state.forget_idle(later);
+        assert!(state.owners.is_empty());
+    }
+
+    #[test]
+    fn operations_that_have_had_their_time_are_stopped_for_another_owner() {
+        let turns = Arc::new(Turns::new(2, 2));
+        let (long, short) = (Budget::default(), Budget::default());
+        let greedy = owner("greedy");
+        let ask = |owner: &Arc<str>, budget: &Budget| turns.ask(owner, budget).unwrap();
+        let running = [ask(&greedy, &long), ask(&greedy, &short)].map(|turn| turn.now_or_never().unwrap().unwrap());
+        let own = Box::pin(ask(&greedy, &Budget::default()));
+        if let Some(oldest) = turns.state().running.get_mut(&running[0].id) {
+            oldest.since -= LEAST_TIME;
+        }
+        turns.displace_for(&greedy);
+        assert!(!long.is_exhausted(), "its own operations do not stop those of an owner with its share");
+        let other = owner("other");
+        let waiting = Box::pin(ask(&other, &Budget::default()));
+        turns.displace_for(&other);
+        assert!(!short.is_exhausted());
+        assert_eq!(number(&long.check().unwrap_err().into()), 50);
+        drop((running, own, waiting));
     }
 
     #[test]
     fn refuses_what_is_too_much_to_wait() {
         let turns = Arc::new(Turns::new(1, 1));
-        let greedy = owner("greedy");
-        let mut waiting: Vec<_> = (0..=MOST_WAITING_OF_ONE).map(|_| turns.ask(&greedy).unwrap()).collect();
-        assert!(matches!(turns.ask(&greedy).map(drop), Err(Error::TooManyWaiting { is_of_one: true })));
-        let other = turns.ask(&owner("other")).unwrap();
+        let (greedy, budget) = (owner("greedy"), Budget::default());
+        let mut waiting: Vec<_> = (0..=MOST_WAITING_OF_ONE).map(|_| turns.ask(&greedy, &budget).unwrap()).collect();
+        let refused = turns.ask(&greedy, &budget).map(drop);
+        assert!(matches!(refused, Err(Error::TooManyWaiting { is_of_one: true })));
+        let other = turns.ask(&owner("other"), &budget).unwrap();
         waiting.truncate(10);
-        assert!(turns.ask(&greedy).is_ok(), "who leaves the line makes room");
+        assert!(turns.ask(&greedy, &budget).is_ok(), "who leaves the line makes room");
         drop(waiting);
         assert!(other.now_or_never().unwrap().is_ok());
     }

@@ -41,10 +41,13 @@ impl InUse {
         if read.as_bytes().len() <= TOKEN_LIMIT {
             return Arc::new(read);
         }
-        let mut in_use = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = in_use.get(&user_id).and_then(Weak::upgrade).filter(|held| **held == read) {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock().get(&user_id).and_then(Weak::upgrade);
+        // Outside the lock, since it may take some milliseconds.
+        if let Some(held) = held.filter(|held| **held == read) {
             return held;
         }
+        let mut in_use = lock();
         // As seldom as the map grows by as many as it has.
         if in_use.len() == in_use.capacity() {
             in_use.retain(|_, held| held.strong_count() > 0);

@@ -10,7 +10,7 @@ use bson::{
 use query::ErrorCode;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::Collection, connection::Session};
+use super::{catalog::Collection, connection::Session, tail::BATCH_BYTES};
 use crate::{ChangeEvent, ChangeKind, Error, Namespace, Result, ResumeToken};
 
 /// How much is read at once: so many changes, or so many bytes of them.
@@ -240,7 +240,7 @@ pub(super) struct Page {
     pub(super) is_full: bool,
 }
 
-/// The changes after one, of one collection or of all.
+/// The changes after one, of one collection, for a stream, or of all.
 ///
 /// # Errors
 /// Where those that come next are not kept any more.
@@ -252,6 +252,7 @@ pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace
         let names: HashMap<i64, &Namespace> =
             session.catalog.collections().map(|collection| (collection.id, &collection.namespace)).collect();
         let mut page = Page { upto: id, ..Page::default() };
+        let most_bytes = if namespace.is_some() { BATCH_BYTES } else { PAGE_BYTES };
         let (mut read, mut bytes) = (0, 0);
         let mut statement = session.connection.prepare_cached(
             "SELECT id, collection, kind, time, document, description FROM changes WHERE id > ?1 ORDER BY id LIMIT ?2",
@@ -267,7 +268,7 @@ pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace
                 bytes += event.size();
                 page.changes.push((id, Arc::new(event)));
             }
-            if bytes >= PAGE_BYTES {
+            if bytes >= most_bytes {
                 page.is_full = true;
                 break;
             }

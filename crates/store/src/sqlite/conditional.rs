@@ -4,7 +4,7 @@
 //! then compares each document with the one that the plan was made from, byte by byte, and writes.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use query::Environment;
+use query::{Environment, budget::Held};
 
 use super::{
     catalog::Collection,
@@ -19,7 +19,7 @@ use crate::{
     guarded::{self, ChangedSize, Planned},
 };
 
-/// The most entries of indexes that a limited write may add, beside [`ENTRIES_A_DOCUMENT`] for each document. Beyond it the
+/// The most entries of indexes that a limited write may add and remove, beside [`ENTRIES_A_DOCUMENT`] for each document. Beyond it the
 /// writer would be held too long, and the write is refused.
 const MOST_ENTRIES: usize = 10_000;
 
@@ -32,6 +32,8 @@ pub(super) struct Conditional {
     work: Work,
     /// The answer, but for what the writer counts.
     outcome: Outcome,
+    /// The memory that the plan takes.
+    _held: Held,
 }
 
 enum Work {
@@ -87,14 +89,20 @@ fn plan_at_once(
     let known = session.as_ref().and_then(|session| session.catalog.collection(namespace));
     let is_watched = true;
     let missing = Collection { namespace: namespace.clone(), id: 0, indexes: Vec::new(), is_watched };
-    let mut effects = EffectsOf { collection: known.as_deref().unwrap_or(&missing), write, documents: 0, added: 0 };
+    let mut effects = EffectsOf {
+        collection: known.as_deref().unwrap_or(&missing),
+        write,
+        documents: 0,
+        entries: 0,
+        held: query::budget::hold(0)?,
+    };
     match operation {
         Operation::Insert(documents) => {
             let documents = guarded::prepared(documents, guard.as_deref(), environment)?;
             let all = documents.iter().map(|document| effects.of(ChangeKind::Insert, None, Some(document)));
-            let effects = all.collect::<Result<_>>()?;
-            let work = Work::Insert(documents, effects);
-            Ok(Conditional { namespace: namespace.clone(), work, outcome: Outcome::default() })
+            let all = all.collect::<Result<_>>()?;
+            let work = Work::Insert(documents, all);
+            effects.into_conditional(work, Outcome::default())
         }
         Operation::Modify(modify) => {
             let newest = session.as_ref().map_or(Ok(0), |session| changes::newest(&session.connection))?;
@@ -104,24 +112,33 @@ fn plan_at_once(
     }
 }
 
-/// Computes effects, and counts them for the limit of a write.
+/// Computes effects, and counts them for the limits of a write.
 struct EffectsOf<'w> {
     collection: &'w Collection,
     write: &'w Write,
     documents: usize,
-    added: usize,
+    entries: usize,
+    held: Held,
 }
 
 impl EffectsOf<'_> {
     fn of(&mut self, kind: ChangeKind, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<Effects> {
         let effects = Effects::new(self.collection, kind, before, after)?;
         self.documents += 1;
-        self.added += effects.added();
-        let most = MOST_ENTRIES + ENTRIES_A_DOCUMENT * self.documents;
-        if self.write.limits.is_some() && self.added > most {
-            return Err(Error::TooManyEntries { limit: most });
-        }
+        // A document that the operator has written can be deleted, whatever it has in indexes.
+        self.entries += if self.documents == 1 { effects.added() } else { effects.added() + effects.removed() };
+        let documents = [before, after].into_iter().flatten().map(|document| document.as_bytes().len());
+        self.held.grow(documents.sum::<usize>() + effects.size())?;
         Ok(effects)
+    }
+
+    /// The planned write, if it is within the limits.
+    fn into_conditional(self, work: Work, outcome: Outcome) -> Result<Conditional> {
+        let limit = MOST_ENTRIES + ENTRIES_A_DOCUMENT * self.documents;
+        if self.write.limits.is_some() && self.entries > limit {
+            return Err(Error::TooManyEntries { limit });
+        }
+        Ok(Conditional { namespace: self.write.namespace.clone(), work, outcome, _held: self.held })
     }
 }
 
@@ -133,7 +150,7 @@ fn plan_change(
     mut effects: EffectsOf<'_>,
     newest: i64,
 ) -> Result<Conditional> {
-    let Write { namespace, guard, limits, .. } = effects.write;
+    let Write { guard, limits, .. } = effects.write;
     let guard = guard.as_deref();
     let targets = match session {
         Some(session) => write::targets(&session.connection, effects.collection, modify, guard, *limits)?,
@@ -144,8 +161,8 @@ fn plan_change(
         && let Some(made) = guarded::upserted_document(modify, guard, environment)?
     {
         guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
-        let effects = effects.of(ChangeKind::Insert, None, Some(&made))?;
-        return Ok(Conditional { namespace: namespace.clone(), work: Work::Upsert(made, effects, newest), outcome });
+        let of_made = effects.of(ChangeKind::Insert, None, Some(&made))?;
+        return effects.into_conditional(Work::Upsert(made, of_made, newest), outcome);
     }
     let kind = write::kind_of(modify);
     let mut size = ChangedSize::new(*limits);
@@ -163,8 +180,7 @@ fn plan_change(
     if let Some(PlannedChange { before, planned, .. }) = planned_changes.last() {
         guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
     }
-    let work = Work::Change(kind, planned_changes);
-    Ok(Conditional { namespace: namespace.clone(), work, outcome })
+    effects.into_conditional(Work::Change(kind, planned_changes), outcome)
 }
 
 /// Carries a planned write out, inside the writer's transaction.
@@ -177,7 +193,7 @@ pub(super) fn carry_out(
     conditional: &Conditional,
     write: &Write,
 ) -> Result<Vec<Outcome>, Failure> {
-    let Conditional { namespace, work, outcome } = conditional;
+    let Conditional { namespace, work, outcome, .. } = conditional;
     let mut outcome = outcome.clone();
     match work {
         Work::Insert(documents, effects) => {

@@ -1,8 +1,6 @@
 //! The effects of a change beside the document itself: the entries of indexes, and the description in the change event.
 //! They are computed from the documents alone, so that a large change can compute them before the writer's turn.
 
-use std::collections::HashSet;
-
 use bson::raw::{RawDocument, RawDocumentBuf};
 use query::IndexKeys;
 use rusqlite::Connection;
@@ -58,9 +56,21 @@ impl Effects {
         self.entries.iter().map(|entries| entries.index).eq(ids)
     }
 
-    /// How many entries are added.
+    /// The number of entries that are added.
     pub(super) fn added(&self) -> usize {
         self.entries.iter().map(|entries| entries.added.len()).sum()
+    }
+
+    /// The number of entries that are removed.
+    pub(super) fn removed(&self) -> usize {
+        self.entries.iter().map(|entries| entries.removed.len()).sum()
+    }
+
+    /// The memory that they take, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let keys = self.entries.iter().flat_map(|entries| entries.removed.iter().chain(&entries.added));
+        let keys: usize = keys.map(|key| key.len() + size_of::<Vec<u8>>()).sum();
+        keys + self.description.as_ref().map_or(0, |description| description.as_bytes().len())
     }
 }
 
@@ -72,12 +82,15 @@ impl Entries {
         let (removed, added) = match (old, new) {
             (Some(old), Some(new)) if old == new => (Vec::new(), Vec::new()),
             (Some(old), Some(new)) => {
-                let bytes = |keys: &IndexKeys| keys.keys.iter().map(|key| key.bytes.clone()).collect::<HashSet<_>>();
-                let (kept, known) = (bytes(&new), bytes(&old));
-                let without = |keys: IndexKeys, others: &HashSet<Vec<u8>>| {
-                    keys.keys.into_iter().map(|key| key.bytes).filter(|key| !others.contains(key)).collect()
-                };
-                (without(old, &kept), without(new, &known))
+                // Keys are in their order, each once.
+                let has = |keys: &[Vec<u8>], key: &Vec<u8>| keys.binary_search(key).is_ok();
+                let bytes = |keys: IndexKeys| keys.keys.into_iter().map(|key| key.bytes).collect::<Vec<_>>();
+                let (mut old, mut new) = (bytes(old), bytes(new));
+                query::budget::charge((old.len() + new.len()) as u64)?;
+                let kept: Vec<Vec<u8>> = old.iter().filter(|key| has(&new, key)).cloned().collect();
+                old.retain(|key| !has(&kept, key));
+                new.retain(|key| !has(&kept, key));
+                (old, new)
             }
             (old, new) => {
                 let all = |keys: Option<IndexKeys>| {

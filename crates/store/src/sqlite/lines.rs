@@ -1,50 +1,111 @@
-//! Jobs that wait for the writer, in one line for each owner. Owners take turns, so that many writes of one user delay the
-//! write of another by one of them, and not by all.
+//! Jobs that wait for the writer, in one line for each owner. The next job is that of the owner whose jobs have taken least of
+//! the writer's time lately, so that many or expensive writes of some users delay the write of another by one of them, and not by
+//! all. Jobs without an owner, those of the operator and of the backend itself, have every second turn: log-ins are among them.
+//!
+//! This is start-time fair queuing (<https://doi.org/10.1145/248156.248171>): times are counted by a clock that stands while an
+//! owner waits, and an owner that comes back begins at the time of the clock.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
+
+/// The number of owners at which idle ones are forgotten.
+const FORGET_AT: usize = 1_000;
 
 /// Lines of jobs.
 pub(super) struct Lines<J> {
-    by_owner: HashMap<Option<Arc<str>>, VecDeque<J>>,
-    /// The owners with jobs, in the order of their turns.
-    order: VecDeque<Option<Arc<str>>>,
+    unowned: VecDeque<J>,
+    owners: HashMap<Arc<str>, Line<J>>,
+    /// The owners whose turn comes, by the times at which their next jobs begin. Equal ones are in the order in which they came.
+    order: BTreeMap<(Duration, u64), Arc<str>>,
+    /// The beginning of the last job; the latest end of all while no job waits.
+    clock: Duration,
+    latest_end: Duration,
+    /// The number of the last entry of the order.
+    entries: u64,
+    /// True if the last job had no owner.
+    is_owners_turn: bool,
+}
+
+struct Line<J> {
+    jobs: VecDeque<J>,
+    /// The end of the last job.
+    end: Duration,
 }
 
 impl<J> Default for Lines<J> {
     fn default() -> Self {
-        Self { by_owner: HashMap::new(), order: VecDeque::new() }
+        Self {
+            unowned: VecDeque::new(),
+            owners: HashMap::new(),
+            order: BTreeMap::new(),
+            clock: Duration::ZERO,
+            latest_end: Duration::ZERO,
+            entries: 0,
+            is_owners_turn: false,
+        }
     }
 }
 
 impl<J> Lines<J> {
     /// Puts a job at the end of its owner's line.
     pub(super) fn push(&mut self, owner: Option<Arc<str>>, job: J) {
-        let line = self.by_owner.entry(owner.clone()).or_default();
-        if line.is_empty() {
-            self.order.push_back(owner);
+        let Some(owner) = owner else { return self.unowned.push_back(job) };
+        let line = self
+            .owners
+            .entry(Arc::clone(&owner))
+            .or_insert_with(|| Line { jobs: VecDeque::new(), end: Duration::ZERO });
+        line.jobs.push_back(job);
+        if line.jobs.len() == 1 {
+            let begin = line.end.max(self.clock);
+            self.get_in_line(owner, begin);
         }
-        line.push_back(job);
     }
 
-    /// Takes the job whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<J> {
-        let owner = self.order.pop_front()?;
-        let line = self.by_owner.get_mut(&owner)?;
-        let job = line.pop_front();
-        if line.is_empty() {
-            self.by_owner.remove(&owner);
-        } else {
-            self.order.push_back(owner);
+    fn get_in_line(&mut self, owner: Arc<str>, begin: Duration) {
+        self.entries += 1;
+        self.order.insert((begin, self.entries), owner);
+    }
+
+    /// Carries out the job whose turn it is, and counts the time that it takes. None waits if there is no answer.
+    pub(super) fn run_next<T>(&mut self, run: impl FnOnce(J) -> (T, Duration)) -> Option<T> {
+        if !self.is_owners_turn || self.order.is_empty() {
+            self.is_owners_turn = true;
+            if let Some(job) = self.unowned.pop_front() {
+                return Some(run(job).0);
+            }
         }
-        job
+        self.is_owners_turn = false;
+        let ((begin, _), owner) = self.order.pop_first()?;
+        self.clock = begin;
+        let line = self.owners.get_mut(&owner)?;
+        let (answer, took) = run(line.jobs.pop_front()?);
+        line.end = begin + took;
+        self.latest_end = self.latest_end.max(line.end);
+        if !line.jobs.is_empty() {
+            let end = line.end;
+            self.get_in_line(owner, end);
+        }
+        if self.order.is_empty() {
+            self.clock = self.latest_end;
+        }
+        if self.owners.len() >= FORGET_AT {
+            self.owners.retain(|_, line| !line.jobs.is_empty() || line.end > self.clock);
+        }
+        Some(answer)
+    }
+
+    /// Takes all jobs.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = J> {
+        let Self { unowned, owners, .. } = std::mem::take(self);
+        unowned.into_iter().chain(owners.into_values().flat_map(|line| line.jobs))
     }
 
     /// True if no job waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.order.is_empty() && self.unowned.is_empty()
     }
 }
 
@@ -52,17 +113,59 @@ impl<J> Lines<J> {
 mod tests {
     use super::*;
 
+    fn owner(name: &str) -> Option<Arc<str>> {
+        Some(Arc::from(name))
+    }
+
+    /// Runs all jobs, each of which takes as many milliseconds as it has tens.
+    fn order(lines: &mut Lines<u64>) -> Vec<u64> {
+        std::iter::from_fn(|| lines.run_next(|job| (job, Duration::from_millis(job / 10)))).collect()
+    }
+
     #[test]
-    fn owners_take_turns_and_their_jobs_keep_their_order() {
+    fn owners_share_the_time_and_their_jobs_keep_their_order() {
         let mut lines = Lines::default();
-        let (greedy, other) = (Some(Arc::from("greedy")), Some(Arc::from("other")));
-        for job in 0..4 {
-            lines.push(greedy.clone(), job);
+        for job in [100, 101, 102] {
+            lines.push(owner("expensive"), job);
         }
-        lines.push(other, 10);
-        lines.push(None, 20);
-        let order: Vec<i32> = std::iter::from_fn(|| lines.pop()).collect();
-        assert_eq!(order, [0, 10, 20, 1, 2, 3]);
-        assert!(lines.is_empty() && lines.by_owner.is_empty());
+        for job in 30..39 {
+            lines.push(owner("cheap"), job);
+        }
+        // While one expensive job is carried out, several cheap ones are.
+        assert_eq!(order(&mut lines), [100, 30, 31, 32, 33, 101, 34, 35, 36, 102, 37, 38]);
+        lines.push(owner("newcomer"), 10);
+        lines.push(owner("expensive"), 100);
+        assert_eq!(order(&mut lines), [10, 100], "it has used less");
+        assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn jobs_without_an_owner_have_every_second_turn() {
+        let mut lines = Lines::default();
+        for number in 0..4 {
+            lines.push(owner(&number.to_string()), number);
+        }
+        for job in [10, 11, 12] {
+            lines.push(None, job);
+        }
+        assert_eq!(order(&mut lines), [10, 0, 11, 1, 12, 2, 3]);
+        lines.push(None, 1);
+        lines.push(None, 2);
+        assert_eq!(order(&mut lines), [1, 2]);
+    }
+
+    #[test]
+    fn idle_owners_are_forgotten_and_all_jobs_can_be_taken() {
+        let mut lines = Lines::default();
+        for number in 0..5 * FORGET_AT as u64 {
+            lines.push(owner(&number.to_string()), number % 7 * 10);
+            order(&mut lines);
+        }
+        assert!(lines.owners.len() <= FORGET_AT, "{}", lines.owners.len());
+        lines.push(owner("one"), 1);
+        lines.push(owner("one"), 2);
+        lines.push(None, 3);
+        assert_eq!(lines.drain().sum::<u64>(), 6);
+        assert!(lines.is_empty());
     }
 }

@@ -27,9 +27,10 @@ const POLL: Duration = Duration::from_millis(10);
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// What a watcher is answered with at once, about.
+/// The most changes that a stream is answered with at once, and about the most bytes of them: streams hold them until their
+/// clients have read.
 const BATCH: usize = 500;
-const BATCH_BYTES: usize = 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 128 * 1024;
 
 /// How long the thread waits before it tries again what has failed.
 const RETRY: Duration = Duration::from_millis(200);
@@ -265,7 +266,8 @@ pub(super) fn watch(
     let tail = &shared.tail;
     let mut state = lock(&tail.state);
     state.watchers += 1;
-    let stream = Stream { store: store.clone(), namespace, owner, place, history, moved: tail.moved.subscribe() };
+    let stream =
+        Stream { store: store.clone(), namespace, owner, reading: None, place, history, moved: tail.moved.subscribe() };
     if !state.is_running {
         let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
         let thread = std::thread::Builder::new().name("userkeep-changes".into());
@@ -283,6 +285,8 @@ pub(super) struct Stream {
     store: SqliteStore,
     namespace: Namespace,
     owner: Option<Arc<str>>,
+    /// A read of the table that is under way.
+    reading: Option<BoxFuture<'static, Result<Page>>>,
     /// The number of the last change that it need not be told of any more.
     place: i64,
     history: Option<i64>,
@@ -305,6 +309,20 @@ impl Drop for Stream {
     }
 }
 
+/// Reads changes from the table, in the turn of the owner of a stream.
+fn read_after(
+    store: &SqliteStore,
+    owner: &Option<Arc<str>>,
+    place: i64,
+    namespace: &Namespace,
+) -> BoxFuture<'static, Result<Page>> {
+    let (budget, namespace) = (Budget::unlimited(owner.clone()), namespace.clone());
+    store.on_a_thread_within(budget, move |session| match session {
+        Some(session) => changes::after(session, place, Some(&namespace)),
+        None => Ok(Page::default()),
+    })
+}
+
 impl Stream {
     async fn advance(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
@@ -312,15 +330,18 @@ impl Stream {
             self.moved.borrow_and_update();
             self.store.shared.check_open()?;
             let page = match self.store.shared.tail.after(self.place, &self.namespace) {
-                Some(page) => page,
+                Some(page) => {
+                    self.reading = None;
+                    page
+                }
                 None => {
-                    let (place, namespace) = (self.place, self.namespace.clone());
-                    let budget = Budget::unlimited(self.owner.clone());
-                    let read = self.store.on_a_thread_within(budget, move |session| match session {
-                        Some(session) => changes::after(session, place, Some(&namespace)),
-                        None => Ok(Page::default()),
-                    });
-                    read.await?
+                    // Kept if this future is dropped, so that its place in the line of its owner is not lost.
+                    let reading = self
+                        .reading
+                        .get_or_insert_with(|| read_after(&self.store, &self.owner, self.place, &self.namespace));
+                    let page = reading.await;
+                    self.reading = None;
+                    page?
                 }
             };
             self.place = page.upto;

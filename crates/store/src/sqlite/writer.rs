@@ -182,7 +182,7 @@ fn run(
         queue.try_iter().for_each(|job| lines.push(job.owner(), job));
         if let Some(why) = log.as_ref().and_then(|log| log.failure.clone()) {
             let error = Error::Engine(format!("the disk cannot be synced: {why}"));
-            fail(std::iter::from_fn(|| lines.pop()).map(Job::into_reply), &error);
+            fail(lines.drain().map(Job::into_reply), &error);
         }
         let sweeps = Instant::now() >= next_sweep;
         is_busy = !lines.is_empty();
@@ -383,23 +383,25 @@ fn trim(session: &Session, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
 
 /// Carries out jobs in one commit, in the turn of their owners.
 fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
-    // A job whose caller has gone away before it began is not carried out.
-    let mut group = std::iter::from_fn(|| lines.pop()).filter(|job| !job.reply().is_closed()).take(GROUP).peekable();
-    if group.peek().is_none() {
-        return;
-    }
-    let mut done = Vec::new();
     session.recorder.forget();
     let begun = session.run("BEGIN IMMEDIATE").and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
         let _ = session.run("ROLLBACK");
-        return fail(group.map(Job::into_reply), &error);
+        return fail(lines.drain().map(Job::into_reply), &error);
     }
-    let until = Instant::now() + GROUP_TIME;
-    for job in group {
-        done.push(run_job(session, &*keeper.environment, job));
-        if Instant::now() >= until {
-            break;
+    let (begun, mut done) = (Instant::now(), Vec::new());
+    while done.len() < GROUP && begun.elapsed() < GROUP_TIME {
+        let run = |job: Job| {
+            // A job whose caller has gone away before it began is not carried out.
+            if job.reply().is_closed() {
+                return (None, Duration::ZERO);
+            }
+            let begun = Instant::now();
+            (Some(run_job(session, &*keeper.environment, job)), begun.elapsed())
+        };
+        match lines.run_next(run) {
+            Some(answer) => done.extend(answer),
+            None => break,
         }
     }
     // More old changes go than new ones come, so that the table never grows beyond what is kept.

@@ -1,0 +1,293 @@
+//! Large change events that streams are sending. Streams that send the same event at the same time share one copy of its text, which
+//! is made once, on a thread of its own, and released when the last of them has sent it. It counts once for each place and for each
+//! user with such a stream, so that many clients of one place can follow a collection with large documents.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use backend::{ChangeEvent, Origin, ejson::Canonical};
+use bson::raw::{RawBsonRef, RawDocument};
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use crate::{
+    answer::Answer,
+    budget::{Budget, Permit},
+    workers::Workers,
+};
+
+/// The text of an event has up to about this many times the bytes of its BSON. What has more is counted when it has been written.
+const TEXT_FACTOR: usize = 2;
+
+/// The large events that are being sent.
+#[derive(Debug)]
+pub(crate) struct LargeEvents {
+    answers: Arc<Budget>,
+    /// By the addresses of the events.
+    events: Mutex<HashMap<usize, Weak<Shared>>>,
+}
+
+/// An event, as long as a stream has it to send.
+#[derive(Debug)]
+struct Shared {
+    event: Arc<ChangeEvent>,
+    text: OnceCell<Bytes>,
+    /// Counts the event in the whole budget.
+    permit: Mutex<Permit>,
+    /// The places and users with streams that have the event, and how many streams each has.
+    holders: Mutex<HashMap<Holder, (Permit, usize)>>,
+}
+
+/// A place or a user, with a share of the budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    Place(IpAddr),
+    User(Arc<str>),
+}
+
+/// The place and the user of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) origin: Origin,
+    pub(crate) user: Arc<str>,
+}
+
+/// An event that a stream has to send.
+#[derive(Debug)]
+pub(crate) struct LargeEvent {
+    shared: Arc<Shared>,
+    /// None for networks without shares.
+    holders: Vec<Holder>,
+}
+
+impl LargeEvents {
+    pub(crate) fn new(answers: &Arc<Budget>) -> Self {
+        Self { answers: Arc::clone(answers), events: Mutex::default() }
+    }
+
+    /// Counts an event for a client that it is to be sent to.
+    ///
+    /// # Errors
+    /// If it is over the share of the place or the user, or over the whole.
+    pub(crate) fn hold(&self, event: &Arc<ChangeEvent>, client: &Client) -> Result<LargeEvent, Answer> {
+        let mut held = LargeEvent { shared: self.shared(event), holders: Vec::new() };
+        let bytes = held.shared.text.get().map_or(TEXT_FACTOR * event.size(), Bytes::len);
+        {
+            let mut permit = lock(&held.shared.permit);
+            if permit.is_empty() {
+                permit.resize(bytes)?;
+            }
+        }
+        let Client { origin, user } = client;
+        if !origin.is_shared {
+            for holder in [Holder::Place(origin.place()), Holder::User(Arc::clone(user))] {
+                let share = match &holder {
+                    Holder::Place(place) => self.answers.share_of_place(*place),
+                    Holder::User(user) => self.answers.share_of_user(user),
+                };
+                held.shared.add(&holder, share, bytes)?;
+                held.holders.push(holder);
+            }
+        }
+        Ok(held)
+    }
+
+    fn shared(&self, event: &Arc<ChangeEvent>) -> Arc<Shared> {
+        let mut events = lock(&self.events);
+        let address = Arc::as_ptr(event) as usize;
+        if let Some(shared) = events.get(&address).and_then(Weak::upgrade) {
+            return shared;
+        }
+        if events.len() == events.capacity() {
+            events.retain(|_, shared| shared.strong_count() > 0);
+        }
+        let shared = Arc::new(Shared {
+            event: Arc::clone(event),
+            text: OnceCell::new(),
+            permit: Mutex::new(self.answers.permit_of_all()),
+            holders: Mutex::default(),
+        });
+        events.insert(address, Arc::downgrade(&shared));
+        shared
+    }
+}
+
+impl Shared {
+    fn add(&self, holder: &Holder, mut permit: Permit, bytes: usize) -> Result<(), Answer> {
+        match lock(&self.holders).entry(holder.clone()) {
+            Entry::Occupied(mut entry) => entry.get_mut().1 += 1,
+            Entry::Vacant(entry) => {
+                permit.resize(bytes)?;
+                entry.insert((permit, 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, holder: &Holder) {
+        let mut holders = lock(&self.holders);
+        if let Entry::Occupied(mut entry) = holders.entry(holder.clone()) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+impl LargeEvent {
+    /// The text of the event, made by the first stream that asks for it.
+    ///
+    /// # Errors
+    /// If it is larger than what was counted and over a share, or if writing it panics.
+    pub(crate) async fn text(&self, workers: &Workers) -> Result<Bytes, Answer> {
+        let write = || async {
+            let event = Arc::clone(&self.shared.event);
+            let write = move || {
+                let mut text = Vec::with_capacity(event.size());
+                write_document(&mut text, &event.to_document());
+                Bytes::from(text)
+            };
+            workers.run(write).await
+        };
+        let text = self.shared.text.get_or_try_init(write).await?;
+        lock(&self.shared.permit).resize(text.len())?;
+        let mut holders = lock(&self.shared.holders);
+        for holder in &self.holders {
+            if let Some((permit, _)) = holders.get_mut(holder) {
+                permit.resize(text.len())?;
+            }
+        }
+        Ok(text.clone())
+    }
+}
+
+impl Drop for LargeEvent {
+    fn drop(&mut self) {
+        self.holders.iter().for_each(|holder| self.shared.remove(holder));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Appends a document as the data of a server-sent event.
+pub(crate) fn write_document(text: &mut Vec<u8>, document: &RawDocument) {
+    text.extend_from_slice(b"data: ");
+    let mut data = Data(text);
+    // Only a writer that fails makes this fail.
+    let _ = serde_json::to_writer(&mut data, &Canonical(RawBsonRef::Document(document)));
+    text.extend_from_slice(b"\n\n");
+}
+
+/// Appends JSON as the data of a server-sent event.
+pub(crate) fn write_data(text: &mut Vec<u8>, json: &[u8]) {
+    text.extend_from_slice(b"data: ");
+    Data(text).escape(json);
+    text.extend_from_slice(b"\n\n");
+}
+
+/// Escapes what it is given, as the clients of App Services read it.
+struct Data<'t>(&'t mut Vec<u8>);
+
+impl Data<'_> {
+    fn escape(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(index) = rest.iter().position(|byte| matches!(byte, b'%' | b'\n' | b'\r')) {
+            self.0.extend_from_slice(&rest[..index]);
+            self.0.extend_from_slice(match rest[index] {
+                b'%' => b"%25",
+                b'\n' => b"%0A",
+                _ => b"%0D",
+            });
+            rest = &rest[index + 1..];
+        }
+        self.0.extend_from_slice(rest);
+    }
+}
+
+impl std::io::Write for Data<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.escape(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn escapes_percent_signs_and_line_ends() {
+        let mut text = Vec::new();
+        write_data(&mut text, b"100%\r\nof {}");
+        assert_eq!(text, b"data: 100%25%0D%0Aof {}\n\n");
+        text.clear();
+        write_document(&mut text, &rawdoc! { "share": "5 %" });
+        assert_eq!(text, b"data: {\"share\":\"5 %25\"}\n\n");
+    }
+
+    fn event(bytes: usize) -> Arc<ChangeEvent> {
+        Arc::new(ChangeEvent {
+            token: "token".into(),
+            kind: backend::ChangeKind::Insert,
+            cluster_time: bson::Timestamp { time: 1, increment: 1 },
+            namespace: backend::Namespace::new("app", "people"),
+            key: rawdoc! { "_id": 1 },
+            document: Some(rawdoc! { "_id": 1, "name": "x".repeat(bytes) }),
+            description: None,
+        })
+    }
+
+    fn client(address: &str, user: &str) -> Client {
+        Client { origin: Origin { address: address.parse().unwrap(), is_shared: false }, user: user.into() }
+    }
+
+    #[tokio::test]
+    async fn streams_share_an_event_as_long_as_one_sends_it() {
+        let (events, workers) = (LargeEvents::new(&Budget::new("answers", 1_000_000)), Workers::new());
+        let (event, here) = (event(10_000), client("192.0.2.1", "a"));
+        let first = events.hold(&event, &here).unwrap();
+        let second = events.hold(&event, &client("192.0.2.2", "b")).unwrap();
+        let (text, same) = (first.text(&workers).await.unwrap(), second.text(&workers).await.unwrap());
+        assert_eq!(text.as_ptr(), same.as_ptr());
+        let other = events.hold(&Arc::new((*event).clone()), &here).unwrap();
+        assert_ne!(text.as_ptr(), other.text(&workers).await.unwrap().as_ptr());
+        let released = Arc::downgrade(&first.shared);
+        drop((first, second));
+        assert!(released.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_event_counts_once_for_a_place_and_for_a_user_until_the_last_stream_has_sent_it() {
+        let answers = Budget::new("answers", 8 * 50_000);
+        let (events, workers) = (LargeEvents::new(&answers), Workers::new());
+        let (first, second) = (event(40_000), event(40_000));
+        let hold = |event, address: &str, user: &str| events.hold(event, &client(address, user));
+        // Many users of one place, and many places.
+        let held: Vec<LargeEvent> = (0..100)
+            .flat_map(|user| [(1, user), (user, user)])
+            .map(|(place, user)| hold(&first, &format!("198.51.100.{place}"), &format!("{user}")).unwrap())
+            .collect();
+        drop(held);
+        let held: Vec<LargeEvent> = (0..100).map(|_| hold(&first, "192.0.2.1", "a").unwrap()).collect();
+        held[0].text(&workers).await.unwrap();
+        assert!(hold(&second, "192.0.2.1", "b").is_err(), "the place has its share");
+        assert!(hold(&second, "192.0.2.2", "a").is_err(), "the user has the share everywhere");
+        assert!(hold(&second, "192.0.2.2", "b").is_ok());
+        drop(held);
+        hold(&second, "192.0.2.1", "a").unwrap();
+        answers.permit_of_all().grow(8 * 50_000).unwrap();
+    }
+}
