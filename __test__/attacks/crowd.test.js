@@ -158,8 +158,8 @@ test("answers of writes that are not read are limited, and say that the write wa
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
-  // 4 MB that are 24 MB as JSON.
-  const document = { _id: 1, text: "\u0001".repeat(4_000_000), n: 0 };
+  // 2.5 MB that are 15 MB as JSON.
+  const document = { _id: 1, text: "\u0001".repeat(2_500_000), n: 0 };
   expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
   const most = watchMemory();
   const increment = call("findOneAndUpdate", { filter: { _id: 1 }, update: { $inc: { n: 1 } } });
@@ -227,9 +227,9 @@ test("a stream that has sent a large event and is idle holds nothing of the budg
   expect(answers.map(({ status }) => status)).toEqual([200, 200]);
 });
 
-test("slow operations of many users leave room for that of another", async () => {
+test("slow operations of several users leave room for that of another", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
-  const tokens = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
+  const tokens = await Promise.all(Array.from({ length: 6 }, () => logIn(url)));
   const other = await logIn(url);
   await post(url, CALL, call("insertOne", { document: { _id: 1 } }), { Authorization: `Bearer ${other}` });
   const documents = Array.from({ length: 200 }, (_, n) => ({ _id: 100 + n }));
