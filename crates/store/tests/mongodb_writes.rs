@@ -473,12 +473,77 @@ async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
             assert_eq!(format!("{limited:?}"), format!("{driver:?}"));
         }
     }
-    fail(&server.uri, &["find"], 1, doc! { "errorCode": 50 }).await;
-    let find = store.find(Find { budget: limited(), ..Find::new(namespace.clone(), Filter::all()) }).await;
-    fail(&server.uri, &["update"], 1, doc! { "errorCode": 50 }).await;
-    let update = write_limited(&*store, &namespace, increment()).await;
-    assert_eq!(format!("{:?}", find.unwrap_err()), format!("{:?}", update.unwrap_err()));
     assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected);
+}
+
+/// The code and the message of an error.
+fn code_and_message(error: &Error) -> (i32, &str) {
+    match error {
+        Error::Query(error) => (error.number(), &error.message),
+        _ => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_write_outside_a_transaction_may_have_been_applied_in_part() {
+    const IN_PART: &str = "; the write may have been applied in part";
+    let server = OwnServer::start(&[]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    write(&*store, insert(&namespace, documents())).await.unwrap();
+    let increment = || many(update(doc! {}, doc! { "$inc": { "m": 1 } }));
+    let of = |modify: Modify| Write { budget: limited(), ..write_of(&namespace, modify, None) };
+    for code in [50, 262, 11601] {
+        let interrupt =
+            async |command: &'static str| fail(&server.uri, &[command], 1, doc! { "errorCode": code }).await;
+        for command in ["update", "delete"] {
+            for budget in [limited(), Budget::default()] {
+                let modify = if command == "update" { increment() } else { many(delete(doc! {})) };
+                interrupt(command).await;
+                let error = write(&*store, Write { budget, ..of(modify) }).await.unwrap_err();
+                let (number, message) = code_and_message(&error);
+                assert_eq!((number, message.ends_with(IN_PART)), (code, true), "{command}: {message}");
+            }
+        }
+        // This one is a reason to try all of it again.
+        if code == 262 {
+            continue;
+        }
+        interrupt("update").await;
+        let error = store.write(vec![of(increment()), of(increment())]).await.unwrap_err();
+        let (number, message) = code_and_message(&error);
+        assert_eq!((number, message.contains("in part")), (code, false), "a transaction: {message}");
+        interrupt("find").await;
+        let find = Find { budget: limited(), ..Find::new(namespace.clone(), Filter::all()) };
+        let error = store.find(find).await.unwrap_err();
+        let (number, message) = code_and_message(&error);
+        assert_eq!((number, message.contains("in part")), (code, false), "a query: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_that_ends_between_two_commands_may_have_been_applied_in_part() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let large = |n: i32| doc! { "_id": n, "text": "x".repeat(9 * 1024 * 1024) };
+    proxy.take_commands();
+    proxy.delay(Duration::from_millis(500));
+    let budget = limited();
+    let new = Write { budget: budget.clone(), ..insert(&namespace, vec![large(0), large(1)]) };
+    let (written, ()) = tokio::join!(write(&*store, new), async {
+        while proxy.commands("insert").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        budget.cancel();
+    });
+    let error = written.unwrap_err();
+    let message = "operation was interrupted; the write may have been applied in part";
+    assert_eq!(code_and_message(&error), (11601, message));
+    proxy.delay(Duration::ZERO);
+    let count = store.count(store::Count::new(namespace, Filter::all())).await.unwrap();
+    assert_eq!(count, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ use query::{Budget, append};
 use super::{
     MongoStore,
     connect::Kind,
-    errors::Failure,
+    errors::{self, Failure},
     read::{max_time, number, sort_document, unreadable},
     sessions::NumberedSession,
     write::{Command, Form, array_filters, form},
@@ -165,10 +165,15 @@ impl MongoStore {
         budget: &Budget,
         mut session: Option<&mut ClientSession>,
     ) -> Result<(), Failure> {
-        for batch in batches(documents, |document| document.as_bytes().len()) {
+        let is_alone = session.is_none();
+        for (number, batch) in batches(documents, |document| document.as_bytes().len()).enumerate() {
             let mut command = rawdoc! { "insert": &*namespace.collection, "ordered": true };
             append(&mut command, "documents", &*array(batch.iter().cloned()));
-            self.run(namespace, command, true, budget, session.as_deref_mut()).await?;
+            let inserted = self.run(namespace, command, true, budget, session.as_deref_mut()).await;
+            // The documents of earlier commands stay, unless a transaction ends.
+            let of_later =
+                |failure| if is_alone && number > 0 { errors::of_later_command(failure).into() } else { failure };
+            inserted.map_err(of_later)?;
         }
         Ok(())
     }

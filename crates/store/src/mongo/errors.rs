@@ -13,7 +13,13 @@ const DUPLICATE_KEY: [i32; 2] = [11000, 11001];
 /// Two writes met at one document.
 pub(super) const WRITE_CONFLICT: i32 = 112;
 
-/// What is to be told. `writes` says whether the operation may have changed something.
+/// The server has stopped a command: its time is over (50, 262), or an operator has ended it (11601).
+const INTERRUPTED: [i32; 3] = [50, 262, 11601];
+
+/// The end of the message of a write that was stopped outside a transaction.
+const IN_PART: &str = "; the write may have been applied in part";
+
+/// Returns the error to report. `writes` is true if the operation writes outside a transaction.
 pub(super) fn read(error: DriverError, writes: bool) -> Error {
     // Never to a client: hosts are in it.
     tracing::debug!(error = %error.kind, "an operation on MongoDB failed");
@@ -57,8 +63,43 @@ fn of_server(code: i32, message: &str, writes: bool) -> Error {
     match code {
         // Unauthorized, AuthenticationFailed: the operator's to mend, and nobody else's to read.
         13 | 18 => Error::Engine(format!("the database does not allow it: {message}")),
-        _ => Error::Query(query::Error { code: query::ErrorCode::by_number(code), message: message.to_owned() }),
+        _ => {
+            let error = query::Error { code: query::ErrorCode::by_number(code), message: message.to_owned() };
+            if writes { applied_in_part(error.into()) } else { error.into() }
+        }
     }
+}
+
+/// Returns the error of a write outside a transaction of which earlier commands have been carried out.
+pub(super) fn of_later_command(failure: Failure) -> Error {
+    let error = match failure {
+        Failure::Driver(error) => read(error, true),
+        Failure::Store(error) => applied_in_part(error),
+    };
+    match error {
+        Error::Unavailable { reason, .. } => Error::Unavailable { reason, maybe_written: true },
+        error => error,
+    }
+}
+
+/// Adds to the error of a stopped write that a part of it may have been applied.
+fn applied_in_part(error: Error) -> Error {
+    match error {
+        Error::Query(mut error) if INTERRUPTED.contains(&error.number()) => {
+            error.message.push_str(IN_PART);
+            error.into()
+        }
+        error => error,
+    }
+}
+
+/// Returns the error of a commit, which applies all of a transaction or nothing.
+pub(super) fn read_commit(error: DriverError) -> Error {
+    if code(&error).is_some_and(|code| INTERRUPTED.contains(&code)) {
+        tracing::debug!(error = %error.kind, "a commit on MongoDB was interrupted");
+        return Error::Unavailable { reason: "the commit was interrupted".to_owned(), maybe_written: true };
+    }
+    read(error, true)
 }
 
 /// From `E11000 duplicate key error collection: db.coll index: a_1 dup key: { a: 1 }`.

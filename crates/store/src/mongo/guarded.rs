@@ -401,7 +401,7 @@ impl MongoStore {
                         return Ok(outcomes);
                     }
                     Err(error) if error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) => {}
-                    Err(error) => return Err(errors::read(error, true)),
+                    Err(error) => return Err(errors::read_commit(error)),
                 },
                 Err(Failure::Driver(error)) if is_transient(&error) => {
                     let _ = session.abort_transaction().await;
