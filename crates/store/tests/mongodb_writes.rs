@@ -24,6 +24,10 @@ use support::{
     proxy::{Cut, Member, Proxy},
     server,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 /// The time limit of the writes, in milliseconds: long enough for a slow machine.
 const TIME: i64 = 20_000;
@@ -546,6 +550,68 @@ async fn an_insert_that_ends_between_two_commands_may_have_been_applied_in_part(
     assert_eq!(count, 2);
 }
 
+/// The address of the way to a server whose answers to `findAndModify` have another document. The server of the tests
+/// decodes documents itself, which MongoDB does not.
+async fn with_found(uri: &str, found: RawDocumentBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
+    let host = uri.split('/').nth(2).unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (host, found) = (host.clone(), found.clone());
+            tokio::spawn(async move {
+                let (mut asked, mut answered) = client.into_split();
+                let (mut answers, mut asks) = TcpStream::connect(host).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut asked, &mut asks).await });
+                while let Ok(length) = answers.read_i32_le().await {
+                    let mut message = vec![0; length as usize - 4];
+                    answers.read_exact(&mut message).await.unwrap();
+                    // The rest of the header, and the flags and the kind of an OP_MSG.
+                    let (head, answer) = message.split_at(17);
+                    let answer = RawDocument::from_bytes(answer);
+                    let changed =
+                        answer.ok().filter(|answer| answer.get_document("lastErrorObject").is_ok()).map(|answer| {
+                            let mut changed = RawDocumentBuf::new();
+                            for (name, value) in query::elements(answer) {
+                                let value = if name == "value" { RawBsonRef::Document(&found) } else { value };
+                                query::append(&mut changed, name, value);
+                            }
+                            [head, changed.as_bytes()].concat()
+                        });
+                    let message = changed.unwrap_or(message);
+                    answered.write_i32_le(message.len() as i32 + 4).await.unwrap();
+                    answered.write_all(&message).await.unwrap();
+                }
+            });
+        }
+    });
+    way
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_find_and_modify_returns_the_document_as_it_is_stored() {
+    let old_binary = bson::Binary { subtype: bson::spec::BinarySubtype::BinaryOld, bytes: vec![1, 2, 3] };
+    let mut stored = raw(doc! { "_id": 1, "twice": 1, "old": old_binary });
+    query::append(&mut stored, "twice", 2);
+    let proxy = Proxy::to(&with_found(&server(), stored.clone()).await).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    let returning = |modify: Modify| Modify { returning: Returning::Before, ..modify };
+    for change in [
+        update(doc! { "_id": 1 }, doc! { "$set": { "n": 0 } }),
+        update(doc! { "_id": 1 }, doc! { "_id": 1, "n": 1 }),
+        delete(doc! { "_id": 1 }),
+    ] {
+        proxy.take_commands();
+        let document = write_limited(&*store, &namespace, returning(change)).await.unwrap().document.unwrap();
+        let commands = proxy.commands("findAndModify");
+        assert_timed(&commands, "findAndModify");
+        assert_eq!((commands.len(), document.as_bytes()), (1, stored.as_bytes()));
+    }
+    assert!(all(&*store, &namespace).await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limited_writes_keep_the_write_concern_and_the_options_of_the_connection_string() {
     let proxy = Proxy::to(&server()).await;
@@ -589,19 +655,27 @@ async fn queries_are_not_older_than_a_limited_write() {
     let reading = store.reading_from(&ReadPreference { mode: "secondary".to_owned(), tag_sets: vec![] }).unwrap();
     let namespace = fresh();
     let mut before = None;
+    // The time that the latest query must not be before.
+    let latest = || {
+        let find = other.commands("find").pop().unwrap();
+        let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
+        (after.time, after.increment)
+    };
     for id in 0..3 {
         let new = insert(&namespace, vec![doc! { "_id": id }]);
         write(&reading, Write { budget: limited(), ..new }).await.unwrap();
         write_limited(&reading, &namespace, many(update(doc! {}, doc! { "$inc": { "n": 1 } }))).await.unwrap();
         assert_eq!(all(&reading, &namespace).await.len(), id as usize + 1);
-        let find = other.commands("find").pop().unwrap();
-        let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
-        let after = (after.time, after.increment);
-        assert!(after.0 > 0 && before.is_none_or(|before| before < after));
-        before = Some(after);
+        let first = latest();
+        assert!(first.0 > 0 && before.is_none_or(|before| before < first));
+        let returning = Modify { returning: Returning::After, ..update(doc! {}, doc! { "$inc": { "n": 1 } }) };
+        write_limited(&reading, &namespace, returning).await.unwrap();
+        all(&reading, &namespace).await;
+        assert!(first < latest());
+        before = Some(latest());
     }
     let timed = |name| primary.commands(name).iter().all(|command: &Document| command.contains_key("maxTimeMS"));
-    assert!(primary.commands("insert").len() == 3 && timed("insert") && timed("update"));
+    assert!(primary.commands("insert").len() == 3 && timed("insert") && timed("update") && timed("findAndModify"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

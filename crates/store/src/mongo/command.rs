@@ -1,4 +1,5 @@
-//! Writes with a time limit, sent as commands: the driver's own actions for writes cannot send `maxTimeMS`.
+//! Inserts, updates and deletes with a time limit, sent as commands: the driver's own actions for them cannot send
+//! `maxTimeMS`. Those that return the document can (`findAndModify`), and are the driver's.
 //!
 //! `run_command` adds a session to a command and nothing else that a write needs. So its write concern is added here, and
 //! a write of single documents is sent for the second time after a lost connection or a change of the primary
@@ -21,11 +22,11 @@ use super::{
     MongoStore,
     connect::Kind,
     errors::{self, Failure},
-    read::{max_time, number, sort_document, unreadable},
+    read::{max_time, number, unreadable},
     sessions::NumberedSession,
     write::{Command, Form, array_filters, form},
 };
-use crate::{Change, Error, Namespace, Outcome, Result, Returning};
+use crate::{Change, Error, Namespace, Outcome, Result};
 
 /// The most bytes of statements in one command, which is one document: the server's limit for a document. It takes a
 /// command of 16 KiB more, which is enough for the rest.
@@ -213,46 +214,6 @@ impl MongoStore {
             matched: if upserted.is_some() { 0 } else { n },
             modified: count(&reply, "nModified")?,
             upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
-            ..Outcome::default()
-        })
-    }
-
-    /// Updates or deletes one document and returns it, with a command.
-    pub(super) async fn find_and_modify_by_command(
-        &self,
-        namespace: &Namespace,
-        command: &Command<'_>,
-        projection: Option<&Document>,
-        session: Option<&mut ClientSession>,
-    ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, budget, .. } = command;
-        let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
-        let mut body = rawdoc! { "findAndModify": &*namespace.collection, "query": raw(filter)? };
-        append_collation(&mut body, command);
-        if let Some(sort) = sort_document(modify.sort.as_ref())? {
-            append(&mut body, "sort", &*raw(&sort)?);
-        }
-        if let Some(projection) = projection {
-            append(&mut body, "fields", &*raw(projection)?);
-        }
-        let deletes = matches!(modify.change, Change::Delete);
-        if deletes {
-            append(&mut body, "remove", true);
-        } else {
-            append_update(&mut body, "update", command, false)?;
-            append(&mut body, "new", modify.returning == Returning::After);
-        }
-        let reply = self.run(namespace, body, true, budget, session).await?;
-        let last = reply.get_document("lastErrorObject").ok();
-        let upserted = last.and_then(|last| last.get("upserted"));
-        let found = last.and_then(|last| last.get("n")).and_then(number).unwrap_or(0);
-        let found = if upserted.is_some() { 0 } else { found };
-        Ok(Outcome {
-            matched: found,
-            modified: if deletes { 0 } else { found },
-            deleted: if deletes { found } else { 0 },
-            upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
-            document: reply.get_document("value").ok().map(raw).transpose()?,
             ..Outcome::default()
         })
     }

@@ -15,7 +15,7 @@ use query::{Budget, Filter, Update};
 use super::{
     MongoStore,
     errors::Failure,
-    read::{document, sort_document, unreadable},
+    read::{document, max_time, sort_document, unreadable},
 };
 use crate::{Change, Error, Modify, Namespace, Outcome, Result, Returning, workers};
 
@@ -67,7 +67,7 @@ fn raw(value: Bson) -> Result<RawBson> {
     RawBson::try_from(value).map_err(unreadable)
 }
 
-/// True if the writes of a budget are commands with a time limit, which the driver's own actions do not have.
+/// True if the writes of a budget have a time limit. Inserts, updates and deletes are then commands of our own.
 pub(super) fn is_limited(budget: &Budget) -> bool {
     budget.deadline().is_some()
 }
@@ -179,11 +179,7 @@ impl MongoStore {
         let is_here = |projection: &&query::Projection| projection.is_positional();
         let there = modify.projection.as_ref().filter(|projection| !is_here(projection));
         let projection = there.map(|projection| document(projection.to_document())).transpose()?;
-        let mut outcome = if is_limited(command.budget) {
-            self.find_and_modify_by_command(namespace, &command, projection.as_ref(), session).await?
-        } else {
-            self.find_one_and_by_driver(namespace, command, projection, session).await?
-        };
+        let mut outcome = self.find_one_and_modify(namespace, command, projection, session).await?;
         outcome.document = match (outcome.document.take(), modify.projection.as_ref().filter(is_here)) {
             (Some(document), Some(projection)) => {
                 let (projection, filter) = (projection.clone(), modify.filter.clone());
@@ -196,15 +192,23 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    async fn find_one_and_by_driver(
+    /// Sends one `findAndModify`, which the driver repeats if its connection is lost.
+    async fn find_one_and_modify(
         &self,
         namespace: &Namespace,
         command: Command<'_>,
         projection: Option<Document>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert, is_judged, .. } = command;
+        let Command { modify, filter, upsert, is_judged, budget } = command;
         let collection = self.shared.collection(namespace).await?;
+        // The caller has no session for a write with a time limit, unless it is in a transaction.
+        let mut own = match session {
+            None if is_limited(budget) => self.shared.causal_session().await?,
+            _ => None,
+        };
+        let session = session.or(own.as_mut());
+        let time = max_time(budget)?;
         let collation = is_judged.then(simple);
         let sort = sort_document(modify.sort.as_ref())?;
         let after = match modify.returning {
@@ -214,6 +218,7 @@ impl MongoStore {
         let document: DriverResult<Option<RawDocumentBuf>> = match &modify.change {
             Change::Delete => {
                 let delete = collection.find_one_and_delete(filter);
+                let delete = delete.optional(time, |delete, time| delete.max_time(time));
                 let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
                 let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
                 let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
@@ -226,6 +231,7 @@ impl MongoStore {
                         let update =
                             collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
                         let update = update.optional(filters, |update, filters| update.array_filters(filters));
+                        let update = update.optional(time, |update, time| update.max_time(time));
                         let update = update.optional(sort, |update, sort| update.sort(sort));
                         let update = update.optional(collation, |update, collation| update.collation(collation));
                         let update = update.optional(projection, |update, projection| update.projection(projection));
@@ -234,6 +240,7 @@ impl MongoStore {
                     Err(replacement) => {
                         let replace = collection.find_one_and_replace(filter, replacement);
                         let replace = replace.upsert(upsert).return_document(after);
+                        let replace = replace.optional(time, |replace, time| replace.max_time(time));
                         let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
                         let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         let replace =
@@ -243,6 +250,7 @@ impl MongoStore {
                 }
             }
         };
+        self.shared.note_written(own.as_ref());
         let document = document?;
         let found = u64::from(document.is_some());
         let mut outcome = Outcome { matched: found, document, ..Outcome::default() };
