@@ -613,6 +613,27 @@ async fn a_limited_find_and_modify_returns_the_document_as_it_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_judged_write_of_one_document_asks_for_one_if_no_judge_is_needed() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, documents())).await.unwrap();
+    // What the rules ask about is changed, so that the document is read first.
+    let give = || update(doc! {}, doc! { "$set": { "owner": "a" } });
+    for (guard, modify, limit) in [
+        (Owner::by_filter(), give(), Some(1)),
+        (Owner::by_filter(), many(give()), None),
+        (Owner::judging(), give(), None),
+    ] {
+        proxy.take_commands();
+        write(&*store, Write { budget: limited(), ..write_of(&namespace, modify, Some(guard)) }).await.unwrap();
+        let finds = proxy.commands("find");
+        let limits: Vec<_> = finds.iter().map(|find| find.get("limit").and_then(Bson::as_i64)).collect();
+        assert_eq!(limits, [limit], "{finds:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limited_writes_keep_the_write_concern_and_the_options_of_the_connection_string() {
     let proxy = Proxy::to(&server()).await;
     let concern = |name: &str| {

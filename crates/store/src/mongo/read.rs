@@ -107,6 +107,12 @@ impl<T> Selection<T> {
     pub(super) fn up_to(self, most: usize) -> Self {
         Self { most, ..self }
     }
+
+    /// The most documents that the server has to send; none if more may be needed than are selected.
+    fn limit(&self) -> Option<i64> {
+        let is_limited = !self.is_computed && self.most < usize::MAX;
+        is_limited.then(|| i64::try_from(self.most).unwrap_or(i64::MAX))
+    }
 }
 
 type Take<'t, T> = &'t mut (dyn FnMut(T) -> Result<()> + Send);
@@ -399,6 +405,9 @@ impl MongoStore {
     ) -> Result<(), Failure> {
         let collection = self.shared.collection(namespace).await?;
         let mut find = collection.find(filter).collation(simple());
+        if let Some(limit) = selection.limit() {
+            find = find.limit(limit);
+        }
         if let Some(left) = max_time(budget)? {
             find = find.max_time(left);
         }
