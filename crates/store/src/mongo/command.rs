@@ -132,23 +132,16 @@ fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
 }
 
 /// Appends the update of a statement, and what belongs to it.
-fn append_update(statement: &mut RawDocumentBuf, name: &str, command: &Command<'_>, multi: bool) -> Result<()> {
-    let Change::Update { update, .. } = &command.modify.change else { return Ok(()) };
-    let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
-    match form(update, multi)? {
-        Form::Operators(operators) => append(statement, name, &*raw(&operators)?),
-        Form::Pipeline(stages) => {
-            let stages = stages.iter().map(raw).collect::<Result<Vec<_>>>()?;
-            append(statement, name, &*array(stages));
-        }
-        Form::Replacement(replacement) => append(statement, name, &*replacement),
+fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) {
+    let Change::Update { update, .. } = &command.modify.change else { return };
+    match form(update, command.modify.multi) {
+        Form::Operators(update) | Form::Replacement(update) => append(statement, "u", &*update),
+        Form::Pipeline(stages) => append(statement, "u", &*array(stages)),
     }
     append(statement, "upsert", command.upsert);
-    if let Some(filters) = array_filters(update)? {
-        let filters = filters.iter().map(raw).collect::<Result<Vec<_>>>()?;
-        append(statement, "arrayFilters", &*array(filters));
+    if let Some(filters) = array_filters(update) {
+        append(statement, "arrayFilters", &*array(filters.iter().cloned()));
     }
-    Ok(())
 }
 
 fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
@@ -187,7 +180,7 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Command { modify, filter, budget, .. } = command;
-        let mut statement = rawdoc! { "q": RawDocumentBuf::try_from(filter).map_err(unreadable)? };
+        let mut statement = rawdoc! { "q": filter.clone() };
         append_collation(&mut statement, command);
         let (name, statements) = match &modify.change {
             Change::Delete => {
@@ -195,7 +188,7 @@ impl MongoStore {
                 ("delete", "deletes")
             }
             Change::Update { .. } => {
-                append_update(&mut statement, "u", command, modify.multi)?;
+                append_update(&mut statement, command);
                 append(&mut statement, "multi", modify.multi);
                 ("update", "updates")
             }

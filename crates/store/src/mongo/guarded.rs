@@ -8,19 +8,19 @@
 use std::sync::Arc;
 
 use bson::{
-    Document, RawBson, doc,
+    RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Budget, Filter, Path, Update, elements, get};
+use query::{Budget, Filter, Path, Update, budget::Held, elements, get};
 
 use super::{
     MongoStore,
     command::batches,
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
-    read::{Question, Selection, both, document, has_odd_names},
+    read::{Question, Selected, Selection, both, document, has_odd_names},
     write::{Command, by_id, is_limited},
 };
 use crate::{
@@ -64,22 +64,31 @@ impl<'a> Job<'a> {
 
 /// What becomes of one document, under the condition that it is still the same.
 struct Pinned {
-    filter: Document,
+    filter: RawDocumentBuf,
     /// None if the write changes nothing about it.
     change: Option<Change>,
     /// The document that the caller asked for.
     document: Option<RawDocumentBuf>,
+    /// Holds all of these.
+    _held: Held,
+}
+
+/// The documents that a write changes, held in the budget of the operation.
+struct Targets {
+    documents: Vec<RawDocumentBuf>,
+    held: Held,
 }
 
 /// What becomes of several documents.
-#[derive(Default)]
 struct Plans {
-    /// The `_id`s of those that are deleted.
-    deleted: Vec<RawBson>,
+    /// The `_id`s of those that are deleted, each in a document of its own.
+    deleted: Vec<RawDocumentBuf>,
     /// The update statements of those that are changed.
     updates: Vec<RawDocumentBuf>,
     /// The document that the caller asked for.
     document: Option<RawDocumentBuf>,
+    /// Holds all of these.
+    held: Held,
 }
 
 /// The guard's filter for a change, where one command with it does what asking about each document would: it then sees and lets
@@ -181,7 +190,7 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-        let filter = document(&modify.filter.to_document())?;
+        let filter = modify.filter.to_document();
         let command = Command { modify, filter, upsert, is_judged: false, budget };
         self.modify(namespace, command, session).await
     }
@@ -207,7 +216,7 @@ impl MongoStore {
     /// With what the guard asks as part of the filter. Without an answer something came between.
     async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
         let Job { namespace, modify, budget, .. } = job;
-        let filter = both(&modify.filter, rule)?;
+        let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
         let send = async |session: Option<&mut ClientSession>| {
             let command = Command { modify, filter, upsert: false, is_judged: true, budget };
@@ -218,7 +227,7 @@ impl MongoStore {
     }
 
     /// Checks that a command changes no more than it may, where it changes several documents: the server counts them first.
-    async fn check_size(&self, job: Job<'_>, filter: &Document) -> Result<()> {
+    async fn check_size(&self, job: Job<'_>, filter: &RawDocument) -> Result<()> {
         let (Some(limits), true) = (job.limits, job.modify.multi) else { return Ok(()) };
         let (documents, bytes) = self.size_of(job.namespace, filter, limits.documents, job.budget).await?;
         limits.check(documents, bytes)
@@ -227,7 +236,8 @@ impl MongoStore {
     /// Judges one document here, and writes on the condition that it is still the same.
     async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
-        let Some(before) = targets.into_iter().next() else {
+        let Targets { documents, held: _held } = targets;
+        let Some(before) = documents.into_iter().next() else {
             return self.nothing_matched(job, Outcome::default()).await;
         };
         let environment = Arc::clone(&self.shared.environment);
@@ -243,9 +253,12 @@ impl MongoStore {
                     Some(Change::Update { update: assignment(modify, &before, after)?, upsert: false })
                 }
             };
-            Ok(Pinned { filter: pin(&before)?, change, document: noted.document })
+            let filter = pin(&before);
+            let bytes = filter.as_bytes().len() + change.as_ref().map_or(0, size_of_change);
+            let held = query::budget::hold(bytes + noted.document.as_ref().map_or(0, Selected::bytes))?;
+            Ok(Pinned { filter, change, document: noted.document, _held: held })
         };
-        let Pinned { filter, change, document } = job.compute(plan).await?;
+        let Pinned { filter, change, document, _held } = job.compute(plan).await?;
         let send = async |session: Option<&mut ClientSession>| self.carry_out(job, change, filter, session).await;
         let mut outcome = self.alone(job.budget, send).await?;
         if outcome.matched == 0 {
@@ -256,25 +269,28 @@ impl MongoStore {
     }
 
     /// The documents to change: what the caller may not see does not match.
-    async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Vec<RawDocumentBuf>, Failure> {
+    async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Targets, Failure> {
         let Job { namespace, modify, guard, limits, budget, .. } = job;
         let Question { filter, judge } = Question::new(&modify.filter, Some(guard))?;
-        let (mut targets, mut bytes) = (Vec::new(), 0);
+        let (mut documents, mut bytes, mut held) = (Vec::new(), 0, budget.hold(0)?);
         let selection = Selection::seen(judge).up_to(if modify.multi { usize::MAX } else { 1 });
         let take = &mut |document: RawDocumentBuf| {
             bytes += document.as_bytes().len();
-            targets.push(document);
-            limits.map_or(Ok(()), |limits| limits.check(targets.len(), bytes))
+            held.grow(document.bytes())?;
+            documents.push(document);
+            limits.map_or(Ok(()), |limits| limits.check(documents.len(), bytes))
         };
         self.find_to_change(namespace, filter, modify.sort.as_ref(), budget, session, &selection, take).await?;
-        Ok(targets)
+        Ok(Targets { documents, held })
     }
 
     /// Plans what becomes of each of several documents.
     async fn plans(&self, job: Job<'_>, targets: Vec<RawDocumentBuf>) -> Result<Plans> {
         let (limits, environment) = (job.limits, Arc::clone(&self.shared.environment));
         let plan = move |modify: &Modify, guard: &dyn Guard| {
-            let (mut plans, mut size) = (Plans::default(), ChangedSize::new(limits));
+            let held = query::budget::hold(0)?;
+            let mut plans = Plans { deleted: Vec::new(), updates: Vec::new(), document: None, held };
+            let mut size = ChangedSize::new(limits);
             for (number, before) in targets.iter().enumerate() {
                 query::budget::charge(1)?;
                 query::budget::charge_bytes(before.as_bytes().len())?;
@@ -282,12 +298,21 @@ impl MongoStore {
                 size.add(&plan)?;
                 match &plan {
                     Planned::Unchanged(_) => {}
-                    Planned::Delete => plans.deleted.push(get(before, "_id").map_or(RawBson::Null, RawBson::from)),
-                    Planned::Become(after) => plans.updates.push(statement(modify, before, after)?),
+                    Planned::Delete => {
+                        let id = rawdoc! { "": get(before, "_id").map_or(RawBson::Null, RawBson::from) };
+                        plans.held.grow(id.bytes())?;
+                        plans.deleted.push(id);
+                    }
+                    Planned::Become(after) => {
+                        let statement = statement(modify, before, after)?;
+                        plans.held.grow(statement.bytes())?;
+                        plans.updates.push(statement);
+                    }
                 }
                 if number == 0 {
                     let mut noted = Outcome::default();
                     guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
+                    plans.held.grow(noted.document.as_ref().map_or(0, Selected::bytes))?;
                     plans.document = noted.document;
                 }
             }
@@ -314,7 +339,7 @@ impl MongoStore {
         &self,
         job: Job<'_>,
         change: Option<Change>,
-        filter: Document,
+        filter: RawDocumentBuf,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
@@ -344,7 +369,7 @@ impl MongoStore {
 
     async fn is_there_now(&self, job: Job<'_>) -> Result<bool> {
         let targets = self.targets(job, None).await;
-        Ok(!targets.map_err(|failure| failure.into_error(false))?.is_empty())
+        Ok(!targets.map_err(|failure| failure.into_error(false))?.documents.is_empty())
     }
 
     /// A document that the caller may not see does not match, so that a filter tells nothing about it; a filter for its `_id`
@@ -356,9 +381,10 @@ impl MongoStore {
         }
         let demanded = modify.filter.demanded();
         let filter = match guard.filters() {
-            Some(filters) => both(&demanded, &Filter::Nor(vec![filters.seen.clone()]))?,
-            None => document(&demanded.to_document())?,
+            Some(filters) => both(&demanded, &Filter::Nor(vec![filters.seen.clone()])),
+            None => demanded.to_document(),
         };
+        let filter = document(&filter)?;
         let mut hidden = None;
         let judge = Arc::clone(guard);
         let selection =
@@ -452,20 +478,20 @@ impl MongoStore {
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
     async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
-        let targets = self.targets(job, Some(&mut *session)).await?;
-        let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-        if targets.is_empty() {
+        let Targets { documents, held: _held } = self.targets(job, Some(&mut *session)).await?;
+        let mut outcome = Outcome { matched: documents.len() as u64, ..Outcome::default() };
+        if documents.is_empty() {
             self.check_hidden(job, Some(&mut *session)).await?;
             let Some((made, upserted)) = self.upserted(job).await? else { return Ok(outcome) };
             self.insert(namespace, std::slice::from_ref(&made), budget, Some(session)).await?;
             return Ok(upserted);
         }
-        let Plans { deleted, updates, document: noted } = self.plans(job, targets).await?;
+        let Plans { deleted, updates, document: noted, held: _plans } = self.plans(job, documents).await?;
         for ids in deleted.chunks(BATCH) {
             let mut candidates = RawArrayBuf::new();
-            ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
+            ids.iter().filter_map(|id| get(id, "")).for_each(|id| candidates.push(id));
             let delete = Modify::new(Filter::all(), true, Change::Delete);
-            let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
+            let filter = rawdoc! { "_id": { "$in": candidates } };
             let command = Command { modify: &delete, filter, upsert: false, is_judged: true, budget };
             outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
         }
@@ -488,10 +514,20 @@ fn is_transient(error: &driver::Error) -> bool {
 }
 
 /// The filter for a document only as it is.
-fn pin(stored: &RawDocument) -> Result<Document> {
-    let mut filter = document(&by_id(stored).to_document())?;
-    filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": document(stored)? }] });
-    Ok(filter)
+fn pin(stored: &RawDocument) -> RawDocumentBuf {
+    let mut filter = by_id(stored).to_document();
+    let is_same = rawdoc! { "$eq": ["$$ROOT", { "$literal": stored.to_owned() }] };
+    query::append(&mut filter, "$expr", &*is_same);
+    filter
+}
+
+/// The bytes of a planned change.
+fn size_of_change(change: &Change) -> usize {
+    match change {
+        Change::Update { update: Update::Operators(operators), .. } => operators.to_document().as_bytes().len(),
+        Change::Update { update: Update::Replacement(replacement), .. } => replacement.as_bytes().len(),
+        Change::Update { update: Update::Pipeline(_), .. } | Change::Delete => 0,
+    }
 }
 
 /// The statement of an update that makes of a document the one that was judged.
