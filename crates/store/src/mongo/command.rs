@@ -132,16 +132,27 @@ fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
 }
 
 /// Appends the update of a statement, and what belongs to it.
-fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) {
-    let Change::Update { update, .. } = &command.modify.change else { return };
+///
+/// # Errors
+/// As [`document`](super::read::document), so that limited writes are refused as others are.
+fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) -> Result<()> {
+    let Change::Update { update, .. } = &command.modify.change else { return Ok(()) };
     match form(update, command.modify.multi) {
-        Form::Operators(update) | Form::Replacement(update) => append(statement, "u", &*update),
-        Form::Pipeline(stages) => append(statement, "u", &*array(stages)),
+        Form::Operators(operators) => {
+            query::validate_names(&operators)?;
+            append(statement, "u", &*operators);
+        }
+        Form::Pipeline(stages) => {
+            stages.iter().try_for_each(|stage| query::validate_names(stage))?;
+            append(statement, "u", &*array(stages));
+        }
+        Form::Replacement(replacement) => append(statement, "u", &*replacement),
     }
     append(statement, "upsert", command.upsert);
     if let Some(filters) = array_filters(update) {
         append(statement, "arrayFilters", &*array(filters.iter().cloned()));
     }
+    Ok(())
 }
 
 fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
@@ -188,7 +199,7 @@ impl MongoStore {
                 ("delete", "deletes")
             }
             Change::Update { .. } => {
-                append_update(&mut statement, command);
+                append_update(&mut statement, command)?;
                 append(&mut statement, "multi", modify.multi);
                 ("update", "updates")
             }

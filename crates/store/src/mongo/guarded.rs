@@ -13,7 +13,7 @@ use bson::{
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Budget, Filter, Path, Update, budget::Held, elements, get};
+use query::{Budget, Environment, Filter, Path, Update, budget::Held, elements, get};
 
 use super::{
     MongoStore,
@@ -243,14 +243,15 @@ impl MongoStore {
         let environment = Arc::clone(&self.shared.environment);
         let plan = move |modify: &Modify, guard: &dyn Guard| {
             query::budget::charge_bytes(before.as_bytes().len())?;
-            let plan = guarded::plan(modify, Some(guard), &before, &*environment)?;
+            let plan = plan_of(modify, guard, &before, &*environment)?;
             let mut noted = Outcome::default();
             guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
             let change = match &plan {
                 Planned::Unchanged(_) => None,
                 Planned::Delete => Some(Change::Delete),
                 Planned::Become(after) => {
-                    Some(Change::Update { update: assignment(modify, &before, after)?, upsert: false })
+                    let update = assignment(modify, &before, after, &*environment)?;
+                    Some(Change::Update { update, upsert: false })
                 }
             };
             let filter = pin(&before);
@@ -294,7 +295,7 @@ impl MongoStore {
             for (number, before) in targets.iter().enumerate() {
                 query::budget::charge(1)?;
                 query::budget::charge_bytes(before.as_bytes().len())?;
-                let plan = guarded::plan(modify, Some(guard), before, &*environment)?;
+                let plan = plan_of(modify, guard, before, &*environment)?;
                 size.add(&plan)?;
                 match &plan {
                     Planned::Unchanged(_) => {}
@@ -304,7 +305,7 @@ impl MongoStore {
                         plans.deleted.push(id);
                     }
                     Planned::Become(after) => {
-                        let statement = statement(modify, before, after)?;
+                        let statement = statement(modify, before, after, &*environment)?;
                         plans.held.grow(statement.bytes())?;
                         plans.updates.push(statement);
                     }
@@ -327,6 +328,7 @@ impl MongoStore {
         let make = move |modify: &Modify, guard: &dyn Guard| {
             let made = guarded::upserted_document(modify, Some(guard), &*environment)?;
             let Some(made) = made else { return Ok(None) };
+            query::validate_names(&made)?;
             let mut outcome = Outcome::default();
             guarded::note_upserted(&mut outcome, modify, Some(guard), made.clone())?;
             Ok(Some((made, outcome)))
@@ -513,6 +515,19 @@ fn is_transient(error: &driver::Error) -> bool {
     error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) || errors::code(error) == Some(errors::WRITE_CONFLICT)
 }
 
+/// Plans what becomes of one target.
+///
+/// # Errors
+/// As [`guarded::plan`], and `BadValue` (2) if a field would be there twice: the guard judges one of its values, and
+/// other programs read the other.
+fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
+    let plan = guarded::plan(modify, Some(guard), before, environment)?;
+    if let Planned::Become(after) = &plan {
+        query::validate_names(after)?;
+    }
+    Ok(plan)
+}
+
 /// The filter for a document only as it is.
 fn pin(stored: &RawDocument) -> RawDocumentBuf {
     let mut filter = by_id(stored).to_document();
@@ -531,8 +546,13 @@ fn size_of_change(change: &Change) -> usize {
 }
 
 /// The statement of an update that makes of a document the one that was judged.
-fn statement(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Result<RawDocumentBuf> {
-    let update = match assignment(modify, before, after)? {
+fn statement(
+    modify: &Modify,
+    before: &RawDocument,
+    after: &RawDocument,
+    environment: &dyn Environment,
+) -> Result<RawDocumentBuf> {
+    let update = match assignment(modify, before, after, environment)? {
         Update::Operators(operators) => operators.to_document().to_owned(),
         Update::Replacement(replacement) => replacement,
         Update::Pipeline(_) => return Err(Error::Engine("a planned update is no pipeline".to_owned())),
@@ -540,12 +560,30 @@ fn statement(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Resu
     Ok(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } })
 }
 
-/// The update that makes of a document the one that was judged, and of which change streams tell what they would of the caller's.
-fn assignment(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Result<Update> {
-    let replacement = || Ok(Update::replacement(after)?);
+/// The update that makes of a document the one that was judged: the difference between both, so that change streams
+/// report what they would of the caller's update, or else a replacement.
+fn assignment(
+    modify: &Modify,
+    before: &RawDocument,
+    after: &RawDocument,
+    environment: &dyn Environment,
+) -> Result<Update> {
     let is_replaced = matches!(&modify.change, Change::Update { update: Update::Replacement(_), .. });
-    if is_replaced || has_odd_names(before) || has_odd_names(after) {
-        return replacement();
+    if !is_replaced
+        && let Some(update) = difference(before, after)
+        // It may be the order of fields that is another: what is sent must make what was judged.
+        && update.apply(before, &Filter::all(), environment).is_ok_and(|made| made.as_bytes() == after.as_bytes())
+    {
+        return Ok(update);
+    }
+    Ok(Update::replacement(after)?)
+}
+
+/// The difference between two versions of a document as an update; none if it cannot be one.
+fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
+    // Of a field that is there twice, the server changes another one than this store.
+    if has_odd_names(before) || has_odd_names(after) || query::validate_names(before).is_err() {
+        return None;
     }
     let difference = query::difference(before, after);
     let mut update = RawDocumentBuf::new();
@@ -567,9 +605,6 @@ fn assignment(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Res
         }
         query::append(&mut update, "$unset", &unset);
     }
-    // It may be the order of fields alone that is another, or a name that would mean something else in a path.
-    if !is_plain || update.is_empty() {
-        return replacement();
-    }
-    Update::parse(&update).or_else(|_| replacement())
+    // A name may mean something else in a path.
+    if is_plain && !update.is_empty() { Update::parse(&update).ok() } else { None }
 }

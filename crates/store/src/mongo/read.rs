@@ -47,8 +47,12 @@ pub(super) fn both(one: &Filter, other: &Filter) -> RawDocumentBuf {
     Filter::And(vec![one.clone(), other.clone()]).to_document()
 }
 
-/// As the driver takes it.
+/// A document as the driver takes it.
+///
+/// # Errors
+/// `BadValue` (2) if a field is there twice, since one of its values would be lost.
 pub(super) fn document(raw: &RawDocument) -> Result<Document> {
+    query::validate_names(raw)?;
     Document::try_from(raw).map_err(unreadable)
 }
 
