@@ -739,3 +739,70 @@ async fn a_limited_insert_is_as_many_commands_as_the_server_takes() {
     assert!(matches!(error, Error::DuplicateKey { .. }), "{error}");
     assert_eq!(store.count(store::Count::new(namespace, Filter::all())).await.unwrap(), 42 + 18);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_judged_change_of_a_large_document_is_no_command_above_the_limit() {
+    const MOST: usize = 16 * 1024 * 1024 + 16 * 1024;
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    let document = |id: i32, letter: &str, megabytes: usize| {
+        doc! { "_id": id, "owner": "a", "text": letter.repeat(megabytes * 1024 * 1024), "n": 0 }
+    };
+    write(&*store, insert(&namespace, vec![document(1, "x", 9)])).await.unwrap();
+    write(&*store, insert(&namespace, vec![raw_of_size(2, 16 * 1024 * 1024)])).await.unwrap();
+    let judged = async |modify: Modify| {
+        proxy.take_commands();
+        let judged = Write { budget: limited(), ..write_of(&namespace, modify, Some(Owner::judging())) };
+        let outcome = write(&*store, judged).await.unwrap();
+        let commands = proxy.take_commands();
+        for command in &commands {
+            let size = RawDocumentBuf::try_from(command).unwrap().as_bytes().len();
+            assert!(size <= MOST, "{:?} has {size} bytes", command.keys().next());
+        }
+        (outcome, commands.iter().any(|command| command.contains_key("commitTransaction")))
+    };
+    let replace = update(doc! { "_id": 1 }, document(1, "y", 10));
+    let (outcome, is_transaction) = judged(Modify { returning: Returning::Before, ..replace }).await;
+    assert_eq!((outcome.matched, outcome.modified, is_transaction), (1, 1, true));
+    assert!(outcome.document.unwrap().get_str("text").unwrap().starts_with('x'));
+    assert_eq!(all(&*store, &namespace).await[0], document(1, "y", 10));
+    // The change alone is small, so that one command holds it and the condition.
+    let increment = |id: i32| update(doc! { "_id": id }, doc! { "$inc": { "n": 1 } });
+    let (outcome, is_transaction) = judged(increment(1)).await;
+    assert_eq!((outcome.modified, is_transaction), (1, false));
+    // The condition alone is as large as a command may be.
+    let (outcome, is_transaction) = judged(increment(2)).await;
+    assert_eq!((outcome.modified, is_transaction), (1, true));
+    let (outcome, is_transaction) = judged(delete(doc! { "_id": 2 })).await;
+    assert_eq!((outcome.deleted, is_transaction), (1, true));
+    let (outcome, is_transaction) = judged(delete(doc! { "_id": 1 })).await;
+    assert_eq!((outcome.deleted, is_transaction), (1, false));
+    assert!(all(&*store, &namespace).await.is_empty());
+}
+
+/// A document of exactly so many bytes.
+fn raw_of_size(id: i32, bytes: usize) -> Document {
+    let mut document = doc! { "_id": id, "owner": "a", "n": 0, "text": "" };
+    let rest = bytes - raw(document.clone()).as_bytes().len();
+    document.insert("text", "x".repeat(rest));
+    document
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_alone_refuses_a_judged_change_that_is_too_large_for_a_command() {
+    let server = OwnServer::start(&["--standalone"]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    let document = |letter: &str| doc! { "_id": 1, "owner": "a", "text": letter.repeat(9 * 1024 * 1024), "n": 0 };
+    write(&*store, insert(&namespace, vec![document("x")])).await.unwrap();
+    let judged = async |modify: Modify| {
+        write(&*store, Write { budget: limited(), ..write_of(&namespace, modify, Some(Owner::judging())) }).await
+    };
+    let error = judged(update(doc! { "_id": 1 }, document("y"))).await.unwrap_err();
+    let (code, message) = code_and_message(&error);
+    assert!(code == 10334 && message.contains("a standalone server has none, and nothing was written"), "{message}");
+    assert_eq!(all(&*store, &namespace).await, [document("x")]);
+    let outcome = judged(update(doc! { "_id": 1 }, doc! { "$inc": { "n": 1 } })).await.unwrap();
+    assert_eq!(outcome.modified, 1);
+}

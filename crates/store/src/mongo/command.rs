@@ -30,7 +30,7 @@ use crate::{Change, Error, Namespace, Outcome, Result};
 
 /// The most bytes of statements in one command, which is one document: the server's limit for a document. It takes a
 /// command of 16 KiB more, which is enough for the rest.
-const BODY_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most statements in one command (`maxWriteBatchSize`).
 const STATEMENTS: usize = 100_000;

@@ -3,7 +3,8 @@
 //! - What the guard asks can be asked of the server: it becomes part of the filter, and the write is one command.
 //! - One document: it is read, judged here as it is and as it would become, and written on the condition that it is
 //!   still the same to the last field; if it is not, all begins anew.
-//! - Several documents: the same in a transaction, which the server ends if anybody else writes to one of them.
+//! - Several documents, or one that is too large for such a condition: the same in a transaction, which the server ends
+//!   if anybody else writes to one of them.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use bson::{
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Budget, Environment, Filter, Path, Update, budget::Held, elements, get};
+use query::{Budget, Environment, ErrorCode, Filter, Path, Update, budget::Held, elements, get};
 
 use super::{
     MongoStore,
-    command::batches,
+    command::{BODY_BYTES, batches},
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
     read::{Question, Selected, Selection, both, document, has_odd_names},
@@ -31,6 +32,10 @@ use crate::{
 
 /// How many updates go into one command.
 const BATCH: usize = 1000;
+
+/// The most bytes of a condition that a document is still the same, and of its change: what a command may have, less
+/// room for the rest of it.
+const PINNED_BYTES: usize = BODY_BYTES - 16 * 1024;
 
 /// A change under a guard.
 #[derive(Clone, Copy)]
@@ -236,7 +241,7 @@ impl MongoStore {
     /// Judges one document here, and writes on the condition that it is still the same.
     async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
-        let Targets { documents, held: _held } = targets;
+        let Targets { documents, held: targets_held } = targets;
         let Some(before) = documents.into_iter().next() else {
             return self.nothing_matched(job, Outcome::default()).await;
         };
@@ -256,10 +261,16 @@ impl MongoStore {
             };
             let filter = pin(&before);
             let bytes = filter.as_bytes().len() + change.as_ref().map_or(0, size_of_change);
+            if change.is_some() && bytes > PINNED_BYTES {
+                return Ok(None);
+            }
             let held = query::budget::hold(bytes + noted.document.as_ref().map_or(0, Selected::bytes))?;
-            Ok(Pinned { filter, change, document: noted.document, _held: held })
+            Ok(Some(Pinned { filter, change, document: noted.document, _held: held }))
         };
-        let Pinned { filter, change, document, _held } = job.compute(plan).await?;
+        let Some(Pinned { filter, change, document, _held }) = job.compute(plan).await? else {
+            drop(targets_held);
+            return self.pinned_by_transaction(job).await.map(Some);
+        };
         let send = async |session: Option<&mut ClientSession>| self.carry_out(job, change, filter, session).await;
         let mut outcome = self.alone(job.budget, send).await?;
         if outcome.matched == 0 {
@@ -267,6 +278,20 @@ impl MongoStore {
         }
         outcome.document = document;
         Ok(Some(outcome))
+    }
+
+    /// Judges one document here, and writes in a transaction: for a document before and after a change that are together
+    /// too large for one command.
+    async fn pinned_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
+        if self.shared.kind().await? == Kind::Standalone {
+            let message = format!(
+                "the document before and after the change has together more than {PINNED_BYTES} bytes, which needs a \
+                 transaction; a standalone server has none, and nothing was written"
+            );
+            return Err(Error::Query(query::Error { code: ErrorCode::BsonObjectTooLarge, message }));
+        }
+        let outcomes = self.together(std::slice::from_ref(job.write)).await?;
+        Ok(outcomes.into_iter().next().unwrap_or_default())
     }
 
     /// The documents to change: what the caller may not see does not match.
