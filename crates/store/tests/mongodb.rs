@@ -260,6 +260,10 @@ fn code(error: &Error) -> i32 {
     }
 }
 
+fn with_time(time: Duration) -> Budget {
+    Budget::new(Limits { time: Some(time), ..Limits::default() })
+}
+
 #[tokio::test]
 async fn what_was_judged_is_what_is_written() {
     let store = open(&server());
@@ -305,8 +309,7 @@ async fn a_document_that_has_a_field_twice_loses_no_value_on_its_way_to_the_serv
     let stages = rawdoc! { "all": [{ "$match": { "in": twice() } }] };
     let pipeline = Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
     assert!(is_twice(store.aggregate(Aggregate::new(namespace.clone(), pipeline)).await.unwrap_err()));
-    let time = Limits { time: Some(Duration::from_secs(20)), ..Limits::default() };
-    for budget in [Budget::default(), Budget::new(time)] {
+    for budget in [Budget::default(), with_time(Duration::from_secs(20))] {
         let update = Update::parse(&rawdoc! { "$set": { "in": twice() } }).unwrap();
         let update = Modify::new(Filter::all(), false, Change::Update { update, upsert: false });
         let update = Write { budget, ..modify(&namespace, update, None) };
@@ -901,4 +904,43 @@ async fn options_that_do_not_go_together_are_told() {
     let store = open("mongodb://one,other/?directConnection=true");
     let error = store.find(Find::new(fresh(), Filter::all())).await.unwrap_err();
     assert!(matches!(error, Error::Address { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_unreadable_tls_file_is_reported_to_the_operator_and_its_path_to_no_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("authority.pem");
+    for option in ["tlsCAFile", "tlsCertificateKeyFile"] {
+        let address = format!("mongodb://127.0.0.1:9/?tls=true&{option}={}", file.display());
+        let open = || MongoStore::open(&address, Arc::new(SystemEnvironment), None);
+        let error = open().unwrap_err().to_string();
+        assert!(error.contains(option) && error.contains("authority.pem"), "{error}");
+        // It disappears, or is not of its form, after the store was opened.
+        for is_there in [false, true] {
+            std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nno certificate\n-----END CERTIFICATE-----\n").unwrap();
+            let store = open().unwrap();
+            if !is_there {
+                std::fs::remove_file(&file).unwrap();
+            }
+            let within = with_time(Duration::from_secs(1));
+            let find = Find { budget: within, ..Find::new(fresh(), Filter::all()) };
+            let error = store.find(find).await.unwrap_err().to_string();
+            assert!(!error.contains("authority") && !error.contains("127.0.0.1"), "{error}");
+        }
+        let _ = std::fs::remove_file(&file);
+    }
+}
+
+#[tokio::test]
+async fn only_the_texts_of_errors_that_a_request_causes_are_passed_on() {
+    let server = OwnServer::start(&[]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    for code in [8, 59, 96, 14, 40323] {
+        fail(&server.uri, &["find"], code, 1).await;
+        let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+        let passed_on = error.to_string().contains("failCommand");
+        assert_eq!((self::code(&error), passed_on), (code, [14, 40323].contains(&code)), "{error}");
+    }
 }
