@@ -15,13 +15,14 @@ use std::{
 
 use bson::{
     Document, RawBson, doc,
-    raw::{RawDocument, RawDocumentBuf},
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
-use query::{Filter, Path, Update};
+use query::{Budget, Filter, Limits, Path, Pipeline, Update};
 use store::{
-    Change, ChangeKind, ChangeStream, Denied, Error, Find, Guard, GuardFilters, Index, Modify, MongoStore, Namespace,
-    Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment, Watch, Write,
+    Aggregate, Change, ChangeKind, ChangeStream, Count, Denied, Error, Find, Guard, GuardFilters, Index, Modify,
+    MongoStore, Namespace, Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment, Watch,
+    Write,
 };
 use support::{
     OwnServer, fresh_database,
@@ -243,6 +244,80 @@ async fn a_guard_says_the_same_by_filters_and_without() {
         }
     }
     assert!(changed > 20, "{changed}");
+}
+
+/// A document with fields of which some may have one name.
+fn with_fields(fields: &[(&str, RawBson)]) -> RawDocumentBuf {
+    let mut document = RawDocumentBuf::new();
+    fields.iter().for_each(|(name, value)| query::append(&mut document, name, value));
+    document
+}
+
+fn code(error: &Error) -> i32 {
+    match error {
+        Error::Query(error) => error.number(),
+        _ => 0,
+    }
+}
+
+fn with_time(time: Duration) -> Budget {
+    Budget::new(Limits { time: Some(time), ..Limits::default() })
+}
+
+#[tokio::test]
+async fn what_was_judged_is_what_is_written() {
+    let store = open(&server());
+    let stages = rawdoc! { "all": [{ "$replaceWith": { "owner": "a", "b": 3, "a": 1 } }] };
+    let reorder = || Update::parse_any(RawBsonRef::Array(stages.get_array("all").unwrap()), None).unwrap();
+    let twice = with_fields(&[("owner", "a".into()), ("owner", "b".into())]);
+    let within = with_fields(&[("owner", "a".into()), ("in", RawBson::Document(twice.clone()))]);
+    for multi in [false, true] {
+        let namespace = fresh();
+        write(&*store, insert(&namespace, vec![doc! { "_id": 1, "owner": "a", "a": 1, "b": 2 }])).await.unwrap();
+        let judged = |update: Update, upsert: bool, find: Document| {
+            let change = Modify::new(filter(find), multi, Change::Update { update, upsert });
+            modify(&namespace, change, Some(Owner::judging("a")))
+        };
+        write(&*store, judged(reorder(), false, doc! {})).await.unwrap();
+        let expected = [raw(doc! { "_id": 1, "owner": "a", "b": 3, "a": 1 })];
+        let stored = async || store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap();
+        assert_eq!(stored().await, expected, "the order of the fields is that which was judged");
+
+        for replacement in [&twice, &within] {
+            for (upsert, find) in [(false, doc! {}), (true, doc! { "_id": 2 })] {
+                let update = Update::replacement(replacement).unwrap();
+                let error = write(&*store, judged(update, upsert, find)).await.unwrap_err();
+                assert!(code(&error) == 2 && error.to_string().contains("twice"), "{error}");
+                assert_eq!(stored().await, expected);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_has_a_field_twice_loses_no_value_on_its_way_to_the_server() {
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1, "in": { "a": 2 } }])).await.unwrap();
+    let twice = with_fields(&[("a", 1.into()), ("a", 2.into())]);
+    let twice = || RawBson::Document(twice.clone());
+    let is_twice = |error: Error| code(&error) == 2 && error.to_string().contains("twice");
+
+    let asked = || Filter::equals("in", twice());
+    assert!(is_twice(store.find(Find::new(namespace.clone(), asked())).await.unwrap_err()));
+    assert!(is_twice(store.count(Count::new(namespace.clone(), asked())).await.unwrap_err()));
+    let stages = rawdoc! { "all": [{ "$match": { "in": twice() } }] };
+    let pipeline = Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+    assert!(is_twice(store.aggregate(Aggregate::new(namespace.clone(), pipeline)).await.unwrap_err()));
+    for budget in [Budget::default(), with_time(Duration::from_secs(20))] {
+        let update = Update::parse(&rawdoc! { "$set": { "in": twice() } }).unwrap();
+        let update = Modify::new(Filter::all(), false, Change::Update { update, upsert: false });
+        let update = Write { budget, ..modify(&namespace, update, None) };
+        assert!(is_twice(write(&*store, update).await.unwrap_err()));
+    }
+    let delete = Modify::new(asked(), false, Change::Delete);
+    assert!(is_twice(write(&*store, modify(&namespace, delete, None)).await.unwrap_err()));
+    assert_eq!(all(&*store, &namespace).await, [doc! { "_id": 1, "in": { "a": 2 } }]);
 }
 
 /// What a guard asks about may be reached by more than one path.
@@ -829,4 +904,43 @@ async fn options_that_do_not_go_together_are_told() {
     let store = open("mongodb://one,other/?directConnection=true");
     let error = store.find(Find::new(fresh(), Filter::all())).await.unwrap_err();
     assert!(matches!(error, Error::Address { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_unreadable_tls_file_is_reported_to_the_operator_and_its_path_to_no_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("authority.pem");
+    for option in ["tlsCAFile", "tlsCertificateKeyFile"] {
+        let address = format!("mongodb://127.0.0.1:9/?tls=true&{option}={}", file.display());
+        let open = || MongoStore::open(&address, Arc::new(SystemEnvironment), None);
+        let error = open().unwrap_err().to_string();
+        assert!(error.contains(option) && error.contains("authority.pem"), "{error}");
+        // It disappears, or is not of its form, after the store was opened.
+        for is_there in [false, true] {
+            std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nno certificate\n-----END CERTIFICATE-----\n").unwrap();
+            let store = open().unwrap();
+            if !is_there {
+                std::fs::remove_file(&file).unwrap();
+            }
+            let within = with_time(Duration::from_secs(1));
+            let find = Find { budget: within, ..Find::new(fresh(), Filter::all()) };
+            let error = store.find(find).await.unwrap_err().to_string();
+            assert!(!error.contains("authority") && !error.contains("127.0.0.1"), "{error}");
+        }
+        let _ = std::fs::remove_file(&file);
+    }
+}
+
+#[tokio::test]
+async fn only_the_texts_of_errors_that_a_request_causes_are_passed_on() {
+    let server = OwnServer::start(&[]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    for code in [8, 59, 96, 14, 40323] {
+        fail(&server.uri, &["find"], code, 1).await;
+        let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
+        let passed_on = error.to_string().contains("failCommand");
+        assert_eq!((self::code(&error), passed_on), (code, [14, 40323].contains(&code)), "{error}");
+    }
 }

@@ -220,3 +220,104 @@ async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
     assert_eq!(store.count(count).await.unwrap(), 1);
     assert!(!proxy.take_names().contains(&"getMore".to_owned()));
 }
+
+/// How many bytes an operation may hold.
+const MOST: usize = 8 * 1024 * 1024;
+
+fn holding() -> Budget {
+    Budget::new(Limits { time: Some(Duration::from_secs(20)), bytes: Some(MOST), ..Limits::default() })
+}
+
+/// Asserts that an operation is refused because it would hold too many bytes, and holds none any more.
+fn assert_too_large<T>(what: &str, answer: Result<T>, budget: &Budget) {
+    match answer.map(drop) {
+        Err(Error::Query(error)) => assert_eq!(error.number(), 292, "{what}: {error}"),
+        answer => panic!("{what}: {answer:?}"),
+    }
+    assert!(budget.hold(MOST).is_ok(), "{what} still holds bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_holds_as_many_bytes_as_its_budget_allows() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    let guard = || Some(Arc::new(Slow::default()) as Arc<dyn Guard>);
+    let text = "x".repeat(1024 * 1024);
+    let documents = (0..20).map(|n| doc! { "_id": n, "n": n, "text": &text });
+    write(&*store, insert(&namespace, documents)).await.unwrap();
+    let large = doc! { "_id": 100, "n": 100, "text": text.repeat(6) };
+    write(&*store, insert(&namespace, [large])).await.unwrap();
+    let few = || filter(doc! { "n": { "$lt": 3 } });
+
+    for guard in [None, guard()] {
+        let what = if guard.is_some() { "judged" } else { "unguarded" };
+        for (filter, is_allowed) in [(few(), true), (Filter::all(), false)] {
+            let budget = holding();
+            let find = Find { guard: guard.clone(), budget: budget.clone(), ..Find::new(namespace.clone(), filter) };
+            let found = store.find(find).await;
+            if is_allowed {
+                assert_eq!(found.unwrap().len(), 3);
+            } else {
+                assert_too_large(&format!("{what} find"), found, &budget);
+            }
+        }
+        for (stages, is_allowed) in [
+            // Nothing but the first documents is gathered.
+            (rawdoc! { "all": [{ "$match": { "n": { "$lt": 3 } } }, { "$sort": { "n": -1 } }] }, true),
+            (rawdoc! { "all": [{ "$limit": 3 }, { "$sort": { "n": -1 } }] }, true),
+            (rawdoc! { "all": [{ "$sort": { "n": 1 } }] }, false),
+        ] {
+            let budget = holding();
+            let pipeline = Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+            let aggregate = Aggregate {
+                guard: guard.clone(),
+                budget: budget.clone(),
+                ..Aggregate::new(namespace.clone(), pipeline)
+            };
+            let answer = store.aggregate(aggregate).await;
+            if is_allowed {
+                assert_eq!(answer.unwrap().len(), 3);
+            } else {
+                assert_too_large(&format!("{what} aggregate"), answer, &budget);
+            }
+        }
+    }
+
+    let many = |modify: Modify| Modify { multi: true, ..modify };
+    let replace = |find: Document| {
+        let update = Update::parse(&rawdoc! { "n": 0, "text": text.repeat(6) }).unwrap();
+        Modify::new(filter(find), false, Change::Update { update, upsert: false })
+    };
+    let delete = |multi| Modify::new(Filter::all(), multi, Change::Delete);
+    let writes = [
+        ("update of many", many(update(doc! {}, false)), false),
+        ("delete of many", delete(true), false),
+        // The document before, and the condition that it is the same.
+        ("update of a large document", update(doc! { "_id": 100 }, false), false),
+        ("replacement", replace(doc! { "_id": 2 }), false),
+        ("update of few", many(update(doc! { "n": { "$lt": 3 } }, false)), true),
+        ("update of one", update(doc! { "n": { "$lt": 3 } }, false), true),
+        ("delete of one", delete(false), true),
+    ];
+    for (what, modify, is_allowed) in writes {
+        let budget = holding();
+        proxy.take_commands();
+        let judged = Write {
+            guard: guard(),
+            budget: budget.clone(),
+            ..Write::new(namespace.clone(), Operation::modify(modify))
+        };
+        let written = write(&*store, judged).await;
+        if is_allowed {
+            let outcome = written.unwrap();
+            assert!(outcome.matched > 0, "{what}");
+            assert!(budget.hold(MOST).is_ok(), "{what} still holds bytes");
+            continue;
+        }
+        assert_too_large(what, written, &budget);
+        let names = proxy.take_names();
+        assert!(!names.iter().any(|name| ["update", "delete"].contains(&&**name)), "{what}: {names:?}");
+    }
+    assert_eq!(store.count(Count::new(namespace, Filter::all())).await.unwrap(), 20);
+}

@@ -24,6 +24,10 @@ use support::{
     proxy::{Cut, Member, Proxy},
     server,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 /// The time limit of the writes, in milliseconds: long enough for a slow machine.
 const TIME: i64 = 20_000;
@@ -473,12 +477,160 @@ async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
             assert_eq!(format!("{limited:?}"), format!("{driver:?}"));
         }
     }
-    fail(&server.uri, &["find"], 1, doc! { "errorCode": 50 }).await;
-    let find = store.find(Find { budget: limited(), ..Find::new(namespace.clone(), Filter::all()) }).await;
-    fail(&server.uri, &["update"], 1, doc! { "errorCode": 50 }).await;
-    let update = write_limited(&*store, &namespace, increment()).await;
-    assert_eq!(format!("{:?}", find.unwrap_err()), format!("{:?}", update.unwrap_err()));
     assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected);
+}
+
+/// The code and the message of an error.
+fn code_and_message(error: &Error) -> (i32, &str) {
+    match error {
+        Error::Query(error) => (error.number(), &error.message),
+        _ => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_write_outside_a_transaction_may_have_been_applied_in_part() {
+    const IN_PART: &str = "; the write may have been applied in part";
+    let server = OwnServer::start(&[]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    write(&*store, insert(&namespace, documents())).await.unwrap();
+    let increment = || many(update(doc! {}, doc! { "$inc": { "m": 1 } }));
+    let of = |modify: Modify| Write { budget: limited(), ..write_of(&namespace, modify, None) };
+    for code in [50, 262, 11601] {
+        let interrupt =
+            async |command: &'static str| fail(&server.uri, &[command], 1, doc! { "errorCode": code }).await;
+        for command in ["update", "delete"] {
+            for budget in [limited(), Budget::default()] {
+                let modify = if command == "update" { increment() } else { many(delete(doc! {})) };
+                interrupt(command).await;
+                let error = write(&*store, Write { budget, ..of(modify) }).await.unwrap_err();
+                let (number, message) = code_and_message(&error);
+                assert_eq!((number, message.ends_with(IN_PART)), (code, true), "{command}: {message}");
+            }
+        }
+        // This one is a reason to try all of it again.
+        if code == 262 {
+            continue;
+        }
+        interrupt("update").await;
+        let error = store.write(vec![of(increment()), of(increment())]).await.unwrap_err();
+        let (number, message) = code_and_message(&error);
+        assert_eq!((number, message.contains("in part")), (code, false), "a transaction: {message}");
+        interrupt("find").await;
+        let find = Find { budget: limited(), ..Find::new(namespace.clone(), Filter::all()) };
+        let error = store.find(find).await.unwrap_err();
+        let (number, message) = code_and_message(&error);
+        assert_eq!((number, message.contains("in part")), (code, false), "a query: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_that_ends_between_two_commands_may_have_been_applied_in_part() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let large = |n: i32| doc! { "_id": n, "text": "x".repeat(9 * 1024 * 1024) };
+    proxy.take_commands();
+    proxy.delay(Duration::from_millis(500));
+    let budget = limited();
+    let new = Write { budget: budget.clone(), ..insert(&namespace, vec![large(0), large(1)]) };
+    let (written, ()) = tokio::join!(write(&*store, new), async {
+        while proxy.commands("insert").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        budget.cancel();
+    });
+    let error = written.unwrap_err();
+    let message = "operation was interrupted; the write may have been applied in part";
+    assert_eq!(code_and_message(&error), (11601, message));
+    proxy.delay(Duration::ZERO);
+    let count = store.count(store::Count::new(namespace, Filter::all())).await.unwrap();
+    assert_eq!(count, 2);
+}
+
+/// The address of the way to a server whose answers to `findAndModify` have another document. The server of the tests
+/// decodes documents itself, which MongoDB does not.
+async fn with_found(uri: &str, found: RawDocumentBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
+    let host = uri.split('/').nth(2).unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (host, found) = (host.clone(), found.clone());
+            tokio::spawn(async move {
+                let (mut asked, mut answered) = client.into_split();
+                let (mut answers, mut asks) = TcpStream::connect(host).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut asked, &mut asks).await });
+                while let Ok(length) = answers.read_i32_le().await {
+                    let mut message = vec![0; length as usize - 4];
+                    answers.read_exact(&mut message).await.unwrap();
+                    // The rest of the header, and the flags and the kind of an OP_MSG.
+                    let (head, answer) = message.split_at(17);
+                    let answer = RawDocument::from_bytes(answer);
+                    let changed =
+                        answer.ok().filter(|answer| answer.get_document("lastErrorObject").is_ok()).map(|answer| {
+                            let mut changed = RawDocumentBuf::new();
+                            for (name, value) in query::elements(answer) {
+                                let value = if name == "value" { RawBsonRef::Document(&found) } else { value };
+                                query::append(&mut changed, name, value);
+                            }
+                            [head, changed.as_bytes()].concat()
+                        });
+                    let message = changed.unwrap_or(message);
+                    answered.write_i32_le(message.len() as i32 + 4).await.unwrap();
+                    answered.write_all(&message).await.unwrap();
+                }
+            });
+        }
+    });
+    way
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_find_and_modify_returns_the_document_as_it_is_stored() {
+    let old_binary = bson::Binary { subtype: bson::spec::BinarySubtype::BinaryOld, bytes: vec![1, 2, 3] };
+    let mut stored = raw(doc! { "_id": 1, "twice": 1, "old": old_binary });
+    query::append(&mut stored, "twice", 2);
+    let proxy = Proxy::to(&with_found(&server(), stored.clone()).await).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    let returning = |modify: Modify| Modify { returning: Returning::Before, ..modify };
+    for change in [
+        update(doc! { "_id": 1 }, doc! { "$set": { "n": 0 } }),
+        update(doc! { "_id": 1 }, doc! { "_id": 1, "n": 1 }),
+        delete(doc! { "_id": 1 }),
+    ] {
+        proxy.take_commands();
+        let document = write_limited(&*store, &namespace, returning(change)).await.unwrap().document.unwrap();
+        let commands = proxy.commands("findAndModify");
+        assert_timed(&commands, "findAndModify");
+        assert_eq!((commands.len(), document.as_bytes()), (1, stored.as_bytes()));
+    }
+    assert!(all(&*store, &namespace).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_judged_write_of_one_document_asks_for_one_if_no_judge_is_needed() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    write(&*store, insert(&namespace, documents())).await.unwrap();
+    // What the rules ask about is changed, so that the document is read first.
+    let give = || update(doc! {}, doc! { "$set": { "owner": "a" } });
+    for (guard, modify, limit) in [
+        (Owner::by_filter(), give(), Some(1)),
+        (Owner::by_filter(), many(give()), None),
+        (Owner::judging(), give(), None),
+    ] {
+        proxy.take_commands();
+        write(&*store, Write { budget: limited(), ..write_of(&namespace, modify, Some(guard)) }).await.unwrap();
+        let finds = proxy.commands("find");
+        let limits: Vec<_> = finds.iter().map(|find| find.get("limit").and_then(Bson::as_i64)).collect();
+        assert_eq!(limits, [limit], "{finds:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -524,19 +676,27 @@ async fn queries_are_not_older_than_a_limited_write() {
     let reading = store.reading_from(&ReadPreference { mode: "secondary".to_owned(), tag_sets: vec![] }).unwrap();
     let namespace = fresh();
     let mut before = None;
+    // The time that the latest query must not be before.
+    let latest = || {
+        let find = other.commands("find").pop().unwrap();
+        let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
+        (after.time, after.increment)
+    };
     for id in 0..3 {
         let new = insert(&namespace, vec![doc! { "_id": id }]);
         write(&reading, Write { budget: limited(), ..new }).await.unwrap();
         write_limited(&reading, &namespace, many(update(doc! {}, doc! { "$inc": { "n": 1 } }))).await.unwrap();
         assert_eq!(all(&reading, &namespace).await.len(), id as usize + 1);
-        let find = other.commands("find").pop().unwrap();
-        let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
-        let after = (after.time, after.increment);
-        assert!(after.0 > 0 && before.is_none_or(|before| before < after));
-        before = Some(after);
+        let first = latest();
+        assert!(first.0 > 0 && before.is_none_or(|before| before < first));
+        let returning = Modify { returning: Returning::After, ..update(doc! {}, doc! { "$inc": { "n": 1 } }) };
+        write_limited(&reading, &namespace, returning).await.unwrap();
+        all(&reading, &namespace).await;
+        assert!(first < latest());
+        before = Some(latest());
     }
     let timed = |name| primary.commands(name).iter().all(|command: &Document| command.contains_key("maxTimeMS"));
-    assert!(primary.commands("insert").len() == 3 && timed("insert") && timed("update"));
+    assert!(primary.commands("insert").len() == 3 && timed("insert") && timed("update") && timed("findAndModify"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -578,4 +738,71 @@ async fn a_limited_insert_is_as_many_commands_as_the_server_takes() {
     let error = write(&*store, Write { budget: limited(), ..insert(&namespace, documents) }).await.unwrap_err();
     assert!(matches!(error, Error::DuplicateKey { .. }), "{error}");
     assert_eq!(store.count(store::Count::new(namespace, Filter::all())).await.unwrap(), 42 + 18);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_judged_change_of_a_large_document_is_no_command_above_the_limit() {
+    const MOST: usize = 16 * 1024 * 1024 + 16 * 1024;
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    let document = |id: i32, letter: &str, megabytes: usize| {
+        doc! { "_id": id, "owner": "a", "text": letter.repeat(megabytes * 1024 * 1024), "n": 0 }
+    };
+    write(&*store, insert(&namespace, vec![document(1, "x", 9)])).await.unwrap();
+    write(&*store, insert(&namespace, vec![raw_of_size(2, 16 * 1024 * 1024)])).await.unwrap();
+    let judged = async |modify: Modify| {
+        proxy.take_commands();
+        let judged = Write { budget: limited(), ..write_of(&namespace, modify, Some(Owner::judging())) };
+        let outcome = write(&*store, judged).await.unwrap();
+        let commands = proxy.take_commands();
+        for command in &commands {
+            let size = RawDocumentBuf::try_from(command).unwrap().as_bytes().len();
+            assert!(size <= MOST, "{:?} has {size} bytes", command.keys().next());
+        }
+        (outcome, commands.iter().any(|command| command.contains_key("commitTransaction")))
+    };
+    let replace = update(doc! { "_id": 1 }, document(1, "y", 10));
+    let (outcome, is_transaction) = judged(Modify { returning: Returning::Before, ..replace }).await;
+    assert_eq!((outcome.matched, outcome.modified, is_transaction), (1, 1, true));
+    assert!(outcome.document.unwrap().get_str("text").unwrap().starts_with('x'));
+    assert_eq!(all(&*store, &namespace).await[0], document(1, "y", 10));
+    // The change alone is small, so that one command holds it and the condition.
+    let increment = |id: i32| update(doc! { "_id": id }, doc! { "$inc": { "n": 1 } });
+    let (outcome, is_transaction) = judged(increment(1)).await;
+    assert_eq!((outcome.modified, is_transaction), (1, false));
+    // The condition alone is as large as a command may be.
+    let (outcome, is_transaction) = judged(increment(2)).await;
+    assert_eq!((outcome.modified, is_transaction), (1, true));
+    let (outcome, is_transaction) = judged(delete(doc! { "_id": 2 })).await;
+    assert_eq!((outcome.deleted, is_transaction), (1, true));
+    let (outcome, is_transaction) = judged(delete(doc! { "_id": 1 })).await;
+    assert_eq!((outcome.deleted, is_transaction), (1, false));
+    assert!(all(&*store, &namespace).await.is_empty());
+}
+
+/// A document of exactly so many bytes.
+fn raw_of_size(id: i32, bytes: usize) -> Document {
+    let mut document = doc! { "_id": id, "owner": "a", "n": 0, "text": "" };
+    let rest = bytes - raw(document.clone()).as_bytes().len();
+    document.insert("text", "x".repeat(rest));
+    document
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_alone_refuses_a_judged_change_that_is_too_large_for_a_command() {
+    let server = OwnServer::start(&["--standalone"]);
+    let store = open(&server.uri);
+    let namespace = fresh();
+    let document = |letter: &str| doc! { "_id": 1, "owner": "a", "text": letter.repeat(9 * 1024 * 1024), "n": 0 };
+    write(&*store, insert(&namespace, vec![document("x")])).await.unwrap();
+    let judged = async |modify: Modify| {
+        write(&*store, Write { budget: limited(), ..write_of(&namespace, modify, Some(Owner::judging())) }).await
+    };
+    let error = judged(update(doc! { "_id": 1 }, document("y"))).await.unwrap_err();
+    let (code, message) = code_and_message(&error);
+    assert!(code == 10334 && message.contains("a standalone server has none, and nothing was written"), "{message}");
+    assert_eq!(all(&*store, &namespace).await, [document("x")]);
+    let outcome = judged(update(doc! { "_id": 1 }, doc! { "$inc": { "n": 1 } })).await.unwrap();
+    assert_eq!(outcome.modified, 1);
 }

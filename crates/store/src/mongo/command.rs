@@ -1,4 +1,5 @@
-//! Writes with a time limit, sent as commands: the driver's own actions for writes cannot send `maxTimeMS`.
+//! Inserts, updates and deletes with a time limit, sent as commands: the driver's own actions for them cannot send
+//! `maxTimeMS`. Those that return the document can (`findAndModify`), and are the driver's.
 //!
 //! `run_command` adds a session to a command and nothing else that a write needs. So its write concern is added here, and
 //! a write of single documents is sent for the second time after a lost connection or a change of the primary
@@ -20,16 +21,16 @@ use query::{Budget, append};
 use super::{
     MongoStore,
     connect::Kind,
-    errors::Failure,
-    read::{max_time, number, sort_document, unreadable},
+    errors::{self, Failure},
+    read::{max_time, number, unreadable},
     sessions::NumberedSession,
     write::{Command, Form, array_filters, form},
 };
-use crate::{Change, Error, Namespace, Outcome, Result, Returning};
+use crate::{Change, Error, Namespace, Outcome, Result};
 
 /// The most bytes of statements in one command, which is one document: the server's limit for a document. It takes a
 /// command of 16 KiB more, which is enough for the rest.
-const BODY_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most statements in one command (`maxWriteBatchSize`).
 const STATEMENTS: usize = 100_000;
@@ -131,21 +132,25 @@ fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
 }
 
 /// Appends the update of a statement, and what belongs to it.
-fn append_update(statement: &mut RawDocumentBuf, name: &str, command: &Command<'_>, multi: bool) -> Result<()> {
+///
+/// # Errors
+/// As [`document`](super::read::document), so that limited writes are refused as others are.
+fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) -> Result<()> {
     let Change::Update { update, .. } = &command.modify.change else { return Ok(()) };
-    let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
-    match form(update, multi)? {
-        Form::Operators(operators) => append(statement, name, &*raw(&operators)?),
-        Form::Pipeline(stages) => {
-            let stages = stages.iter().map(raw).collect::<Result<Vec<_>>>()?;
-            append(statement, name, &*array(stages));
+    match form(update, command.modify.multi) {
+        Form::Operators(operators) => {
+            query::validate_names(&operators)?;
+            append(statement, "u", &*operators);
         }
-        Form::Replacement(replacement) => append(statement, name, &*replacement),
+        Form::Pipeline(stages) => {
+            stages.iter().try_for_each(|stage| query::validate_names(stage))?;
+            append(statement, "u", &*array(stages));
+        }
+        Form::Replacement(replacement) => append(statement, "u", &*replacement),
     }
     append(statement, "upsert", command.upsert);
-    if let Some(filters) = array_filters(update)? {
-        let filters = filters.iter().map(raw).collect::<Result<Vec<_>>>()?;
-        append(statement, "arrayFilters", &*array(filters));
+    if let Some(filters) = array_filters(update) {
+        append(statement, "arrayFilters", &*array(filters.iter().cloned()));
     }
     Ok(())
 }
@@ -165,10 +170,15 @@ impl MongoStore {
         budget: &Budget,
         mut session: Option<&mut ClientSession>,
     ) -> Result<(), Failure> {
-        for batch in batches(documents, |document| document.as_bytes().len()) {
+        let is_alone = session.is_none();
+        for (number, batch) in batches(documents, |document| document.as_bytes().len()).enumerate() {
             let mut command = rawdoc! { "insert": &*namespace.collection, "ordered": true };
             append(&mut command, "documents", &*array(batch.iter().cloned()));
-            self.run(namespace, command, true, budget, session.as_deref_mut()).await?;
+            let inserted = self.run(namespace, command, true, budget, session.as_deref_mut()).await;
+            // The documents of earlier commands stay, unless a transaction ends.
+            let of_later =
+                |failure| if is_alone && number > 0 { errors::of_later_command(failure).into() } else { failure };
+            inserted.map_err(of_later)?;
         }
         Ok(())
     }
@@ -181,7 +191,7 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Command { modify, filter, budget, .. } = command;
-        let mut statement = rawdoc! { "q": RawDocumentBuf::try_from(filter).map_err(unreadable)? };
+        let mut statement = rawdoc! { "q": filter.clone() };
         append_collation(&mut statement, command);
         let (name, statements) = match &modify.change {
             Change::Delete => {
@@ -189,7 +199,7 @@ impl MongoStore {
                 ("delete", "deletes")
             }
             Change::Update { .. } => {
-                append_update(&mut statement, "u", command, modify.multi)?;
+                append_update(&mut statement, command)?;
                 append(&mut statement, "multi", modify.multi);
                 ("update", "updates")
             }
@@ -208,46 +218,6 @@ impl MongoStore {
             matched: if upserted.is_some() { 0 } else { n },
             modified: count(&reply, "nModified")?,
             upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
-            ..Outcome::default()
-        })
-    }
-
-    /// Updates or deletes one document and returns it, with a command.
-    pub(super) async fn find_and_modify_by_command(
-        &self,
-        namespace: &Namespace,
-        command: &Command<'_>,
-        projection: Option<&Document>,
-        session: Option<&mut ClientSession>,
-    ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, budget, .. } = command;
-        let raw = |document: &Document| RawDocumentBuf::try_from(document).map_err(unreadable);
-        let mut body = rawdoc! { "findAndModify": &*namespace.collection, "query": raw(filter)? };
-        append_collation(&mut body, command);
-        if let Some(sort) = sort_document(modify.sort.as_ref())? {
-            append(&mut body, "sort", &*raw(&sort)?);
-        }
-        if let Some(projection) = projection {
-            append(&mut body, "fields", &*raw(projection)?);
-        }
-        let deletes = matches!(modify.change, Change::Delete);
-        if deletes {
-            append(&mut body, "remove", true);
-        } else {
-            append_update(&mut body, "update", command, false)?;
-            append(&mut body, "new", modify.returning == Returning::After);
-        }
-        let reply = self.run(namespace, body, true, budget, session).await?;
-        let last = reply.get_document("lastErrorObject").ok();
-        let upserted = last.and_then(|last| last.get("upserted"));
-        let found = last.and_then(|last| last.get("n")).and_then(number).unwrap_or(0);
-        let found = if upserted.is_some() { 0 } else { found };
-        Ok(Outcome {
-            matched: found,
-            modified: if deletes { 0 } else { found },
-            deleted: if deletes { found } else { 0 },
-            upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
-            document: reply.get_document("value").ok().map(raw).transpose()?,
             ..Outcome::default()
         })
     }

@@ -16,7 +16,7 @@ use mongodb::{
     Client, ClientSession, Collection,
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, DriverInfo, ReadConcern, ReadPreference,
-        SelectionCriteria, WriteConcern,
+        SelectionCriteria, Tls, WriteConcern,
     },
 };
 use query::Environment;
@@ -96,6 +96,22 @@ fn told(address: &str, message: &str) -> String {
     if is_told { "it cannot be read".to_owned() } else { message.to_owned() }
 }
 
+/// Checks that the files of the TLS options can be read: while the operator opens the store, and not with a user's query.
+///
+/// # Errors
+/// [`Error::Address`] with the option and the path.
+fn check_files(address: &ConnectionString) -> Result<()> {
+    let Some(Tls::Enabled(tls)) = &address.tls else { return Ok(()) };
+    for (option, path) in [("tlsCAFile", &tls.ca_file_path), ("tlsCertificateKeyFile", &tls.cert_key_file_path)] {
+        if let Some(path) = path {
+            std::fs::read(path).map_err(|error| Error::Address {
+                reason: format!("the file {} of its option `{option}` cannot be read: {error}", path.display()),
+            })?;
+        }
+    }
+    Ok(())
+}
+
 impl Shared {
     pub(super) fn new(
         address: &str,
@@ -106,6 +122,7 @@ impl Shared {
             Some(message) => Error::Address { reason: told(address, message) },
             None => Error::Address { reason: "it cannot be read".to_owned() },
         })?;
+        check_files(&parsed)?;
         // To other drivers it is no limit; this one refuses it.
         if parsed.max_pool_size == Some(0) {
             parsed.max_pool_size = Some(u32::MAX);

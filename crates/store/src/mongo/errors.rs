@@ -1,4 +1,6 @@
-//! What the driver and the server say, as a store says it: in whole sentences, and without hosts or credentials.
+//! Errors of the driver and the server as errors of a store: without hosts, paths and credentials, since users get them.
+
+use std::{fmt::Display, ops::RangeInclusive};
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
@@ -13,7 +15,27 @@ const DUPLICATE_KEY: [i32; 2] = [11000, 11001];
 /// Two writes met at one document.
 pub(super) const WRITE_CONFLICT: i32 = 112;
 
-/// What is to be told. `writes` says whether the operation may have changed something.
+/// The codes of errors that queries, writes, and the definitions of an operator cause, beside the [`OF_EXPRESSIONS`].
+/// Their texts repeat parts of what was asked. The texts of others may have hosts and paths.
+const OF_REQUESTS: [i32; 41] = [
+    2, 9, 14, 15, 22, 27, 28, 40, 50, 52, 53, 54, 56, 66, 67, 72, 73, 85, 86, 112, 115, 121, 146, 168, 171, 197, 224,
+    241, 260, 262, 286, 292, 10334, 11601, 4940400, 4940401, 5107200, 5107201, 5733415, 5858203, 7749501,
+];
+
+/// The codes of errors in expressions, stages and projections, which the server names by their places in its source.
+const OF_EXPRESSIONS: [RangeInclusive<i32>; 6] =
+    [15_900..=18_999, 28_600..=28_999, 31_000..=31_999, 34_400..=34_999, 40_000..=40_999, 50_000..=51_999];
+
+/// What only texts have that tell of the servers themselves: a router puts the name of a shard before its error.
+const OF_SERVERS: [&str; 3] = ["mongodb://", "mongodb+srv://", "remote shard"];
+
+/// The server has stopped a command: its time is over (50, 262), or an operator has ended it (11601).
+const INTERRUPTED: [i32; 3] = [50, 262, 11601];
+
+/// The end of the message of a write that was stopped outside a transaction.
+const IN_PART: &str = "; the write may have been applied in part";
+
+/// Returns the error to report. `writes` is true if the operation writes outside a transaction.
 pub(super) fn read(error: DriverError, writes: bool) -> Error {
     // Never to a client: hosts are in it.
     tracing::debug!(error = %error.kind, "an operation on MongoDB failed");
@@ -42,7 +64,15 @@ pub(super) fn read(error: DriverError, writes: bool) -> Error {
         ErrorKind::Authentication { .. } => {
             Error::Engine("the database did not accept the user name and password of the connection string".to_owned())
         }
-        other => Error::Engine(other.to_string()),
+        ErrorKind::InvalidArgument { .. } => Error::Engine(error.kind.to_string()),
+        ErrorKind::IncompatibleServer { .. } => {
+            withhold(&error.kind);
+            Error::Engine("the database does not support what was asked, or has another version".to_owned())
+        }
+        other => {
+            withhold(other);
+            Error::Engine("the driver of the database failed".to_owned())
+        }
     }
 }
 
@@ -55,10 +85,65 @@ fn of_server(code: i32, message: &str, writes: bool) -> Error {
         return duplicate_key(message);
     }
     match code {
-        // Unauthorized, AuthenticationFailed: the operator's to mend, and nobody else's to read.
-        13 | 18 => Error::Engine(format!("the database does not allow it: {message}")),
-        _ => Error::Query(query::Error { code: query::ErrorCode::by_number(code), message: message.to_owned() }),
+        // Unauthorized, AuthenticationFailed: for the operator to solve.
+        13 | 18 => {
+            withhold(message);
+            Error::Engine(format!("the database does not allow the operation (error {code})"))
+        }
+        _ => {
+            let message = if is_of_request(code, message) {
+                message.to_owned()
+            } else {
+                withhold(message);
+                format!("the database answered with error {code}")
+            };
+            let error = query::Error { code: query::ErrorCode::by_number(code), message };
+            if writes { applied_in_part(error.into()) } else { error.into() }
+        }
     }
+}
+
+/// True if the text of an error is about what was asked, and has nothing of the servers.
+fn is_of_request(code: i32, message: &str) -> bool {
+    let is_known = OF_REQUESTS.contains(&code) || OF_EXPRESSIONS.iter().any(|codes| codes.contains(&code));
+    is_known && !OF_SERVERS.iter().any(|mark| message.contains(mark))
+}
+
+/// Logs a text that users do not get.
+fn withhold(text: impl Display) {
+    tracing::warn!(error = %text, "MongoDB reported an error whose text is not passed on");
+}
+
+/// Returns the error of a write outside a transaction of which earlier commands have been carried out.
+pub(super) fn of_later_command(failure: Failure) -> Error {
+    let error = match failure {
+        Failure::Driver(error) => read(error, true),
+        Failure::Store(error) => applied_in_part(error),
+    };
+    match error {
+        Error::Unavailable { reason, .. } => Error::Unavailable { reason, maybe_written: true },
+        error => error,
+    }
+}
+
+/// Adds to the error of a stopped write that a part of it may have been applied.
+fn applied_in_part(error: Error) -> Error {
+    match error {
+        Error::Query(mut error) if INTERRUPTED.contains(&error.number()) => {
+            error.message.push_str(IN_PART);
+            error.into()
+        }
+        error => error,
+    }
+}
+
+/// Returns the error of a commit, which applies all of a transaction or nothing.
+pub(super) fn read_commit(error: DriverError) -> Error {
+    if code(&error).is_some_and(|code| INTERRUPTED.contains(&code)) {
+        tracing::debug!(error = %error.kind, "a commit on MongoDB was interrupted");
+        return Error::Unavailable { reason: "the commit was interrupted".to_owned(), maybe_written: true };
+    }
+    read(error, true)
 }
 
 /// From `E11000 duplicate key error collection: db.coll index: a_1 dup key: { a: 1 }`.
@@ -73,10 +158,15 @@ fn duplicate_key(message: &str) -> Error {
     }
 }
 
-/// What is wrong with options, if that is what it is.
+/// The reason why options of a connection string cannot be used; none if the error is another one.
 pub(super) fn invalid(error: &DriverError) -> Option<&str> {
     match &*error.kind {
-        ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => Some(message),
+        ErrorKind::InvalidArgument { message, .. } => Some(message),
+        // The driver's text has the path of the file.
+        ErrorKind::InvalidTlsConfig { message, .. } => {
+            withhold(message);
+            Some("a file of its TLS options cannot be used; the log has the reason")
+        }
         _ => None,
     }
 }
@@ -115,5 +205,27 @@ impl Failure {
             Self::Driver(error) => read(error, writes),
             Self::Store(error) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_tell_of_servers_are_not_passed_on() {
+        let told = |code, message: &str| of_server(code, message, false).to_string();
+        for code in [2, 9, 14, 28, 40, 66, 121, 241, 292, 16_020, 17_276, 28_765, 31_249, 40_323, 51_108, 5_107_201] {
+            assert_eq!(told(code, "the field 'a' is wrong"), "the field 'a' is wrong");
+            let message = "Error on remote shard db-3.internal:27017 :: caused by :: it is wrong";
+            assert_eq!(told(code, message), format!("the database answered with error {code}"));
+        }
+        for code in [1, 6, 8, 20, 59, 96, 133, 202, 334, 13_053, 90_000] {
+            let message = "cannot reach db-3.internal:27017 with /etc/mongo/key.pem";
+            assert_eq!(told(code, message), format!("the database answered with error {code}"));
+        }
+        let denied = told(13, "not authorized on shop to execute command { find: \"users\", lsid: 1 }");
+        assert_eq!(denied, "the store failed: the database does not allow the operation (error 13)");
+        assert!(OF_REQUESTS.is_sorted());
     }
 }

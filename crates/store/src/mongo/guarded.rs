@@ -3,24 +3,25 @@
 //! - What the guard asks can be asked of the server: it becomes part of the filter, and the write is one command.
 //! - One document: it is read, judged here as it is and as it would become, and written on the condition that it is
 //!   still the same to the last field; if it is not, all begins anew.
-//! - Several documents: the same in a transaction, which the server ends if anybody else writes to one of them.
+//! - Several documents, or one that is too large for such a condition: the same in a transaction, which the server ends
+//!   if anybody else writes to one of them.
 
 use std::sync::Arc;
 
 use bson::{
-    Document, RawBson, doc,
+    RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use mongodb::{ClientSession, error as driver};
-use query::{Budget, Filter, Path, Update, elements, get};
+use query::{Budget, Environment, ErrorCode, Filter, Path, Update, budget::Held, elements, get};
 
 use super::{
     MongoStore,
-    command::batches,
+    command::{BODY_BYTES, batches},
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
-    read::{Question, Selection, both, document, has_odd_names},
+    read::{Question, Selected, Selection, both, document, has_odd_names},
     write::{Command, by_id, is_limited},
 };
 use crate::{
@@ -31,6 +32,10 @@ use crate::{
 
 /// How many updates go into one command.
 const BATCH: usize = 1000;
+
+/// The most bytes of a condition that a document is still the same, and of its change: what a command may have, less
+/// room for the rest of it.
+const PINNED_BYTES: usize = BODY_BYTES - 16 * 1024;
 
 /// A change under a guard.
 #[derive(Clone, Copy)]
@@ -64,22 +69,31 @@ impl<'a> Job<'a> {
 
 /// What becomes of one document, under the condition that it is still the same.
 struct Pinned {
-    filter: Document,
+    filter: RawDocumentBuf,
     /// None if the write changes nothing about it.
     change: Option<Change>,
     /// The document that the caller asked for.
     document: Option<RawDocumentBuf>,
+    /// Holds all of these.
+    _held: Held,
+}
+
+/// The documents that a write changes, held in the budget of the operation.
+struct Targets {
+    documents: Vec<RawDocumentBuf>,
+    held: Held,
 }
 
 /// What becomes of several documents.
-#[derive(Default)]
 struct Plans {
-    /// The `_id`s of those that are deleted.
-    deleted: Vec<RawBson>,
+    /// The `_id`s of those that are deleted, each in a document of its own.
+    deleted: Vec<RawDocumentBuf>,
     /// The update statements of those that are changed.
     updates: Vec<RawDocumentBuf>,
     /// The document that the caller asked for.
     document: Option<RawDocumentBuf>,
+    /// Holds all of these.
+    held: Held,
 }
 
 /// The guard's filter for a change, where one command with it does what asking about each document would: it then sees and lets
@@ -181,7 +195,7 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
-        let filter = document(&modify.filter.to_document())?;
+        let filter = modify.filter.to_document();
         let command = Command { modify, filter, upsert, is_judged: false, budget };
         self.modify(namespace, command, session).await
     }
@@ -207,7 +221,7 @@ impl MongoStore {
     /// With what the guard asks as part of the filter. Without an answer something came between.
     async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
         let Job { namespace, modify, budget, .. } = job;
-        let filter = both(&modify.filter, rule)?;
+        let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
         let send = async |session: Option<&mut ClientSession>| {
             let command = Command { modify, filter, upsert: false, is_judged: true, budget };
@@ -218,7 +232,7 @@ impl MongoStore {
     }
 
     /// Checks that a command changes no more than it may, where it changes several documents: the server counts them first.
-    async fn check_size(&self, job: Job<'_>, filter: &Document) -> Result<()> {
+    async fn check_size(&self, job: Job<'_>, filter: &RawDocument) -> Result<()> {
         let (Some(limits), true) = (job.limits, job.modify.multi) else { return Ok(()) };
         let (documents, bytes) = self.size_of(job.namespace, filter, limits.documents, job.budget).await?;
         limits.check(documents, bytes)
@@ -227,25 +241,36 @@ impl MongoStore {
     /// Judges one document here, and writes on the condition that it is still the same.
     async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
-        let Some(before) = targets.into_iter().next() else {
+        let Targets { documents, held: targets_held } = targets;
+        let Some(before) = documents.into_iter().next() else {
             return self.nothing_matched(job, Outcome::default()).await;
         };
         let environment = Arc::clone(&self.shared.environment);
         let plan = move |modify: &Modify, guard: &dyn Guard| {
             query::budget::charge_bytes(before.as_bytes().len())?;
-            let plan = guarded::plan(modify, Some(guard), &before, &*environment)?;
+            let plan = plan_of(modify, guard, &before, &*environment)?;
             let mut noted = Outcome::default();
             guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
             let change = match &plan {
                 Planned::Unchanged(_) => None,
                 Planned::Delete => Some(Change::Delete),
                 Planned::Become(after) => {
-                    Some(Change::Update { update: assignment(modify, &before, after)?, upsert: false })
+                    let update = assignment(modify, &before, after, &*environment)?;
+                    Some(Change::Update { update, upsert: false })
                 }
             };
-            Ok(Pinned { filter: pin(&before)?, change, document: noted.document })
+            let filter = pin(&before);
+            let bytes = filter.as_bytes().len() + change.as_ref().map_or(0, size_of_change);
+            if change.is_some() && bytes > PINNED_BYTES {
+                return Ok(None);
+            }
+            let held = query::budget::hold(bytes + noted.document.as_ref().map_or(0, Selected::bytes))?;
+            Ok(Some(Pinned { filter, change, document: noted.document, _held: held }))
         };
-        let Pinned { filter, change, document } = job.compute(plan).await?;
+        let Some(Pinned { filter, change, document, _held }) = job.compute(plan).await? else {
+            drop(targets_held);
+            return self.pinned_by_transaction(job).await.map(Some);
+        };
         let send = async |session: Option<&mut ClientSession>| self.carry_out(job, change, filter, session).await;
         let mut outcome = self.alone(job.budget, send).await?;
         if outcome.matched == 0 {
@@ -255,39 +280,65 @@ impl MongoStore {
         Ok(Some(outcome))
     }
 
+    /// Judges one document here, and writes in a transaction: for a document before and after a change that are together
+    /// too large for one command.
+    async fn pinned_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
+        if self.shared.kind().await? == Kind::Standalone {
+            let message = format!(
+                "the document before and after the change has together more than {PINNED_BYTES} bytes, which needs a \
+                 transaction; a standalone server has none, and nothing was written"
+            );
+            return Err(Error::Query(query::Error { code: ErrorCode::BsonObjectTooLarge, message }));
+        }
+        let outcomes = self.together(std::slice::from_ref(job.write)).await?;
+        Ok(outcomes.into_iter().next().unwrap_or_default())
+    }
+
     /// The documents to change: what the caller may not see does not match.
-    async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Vec<RawDocumentBuf>, Failure> {
+    async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Targets, Failure> {
         let Job { namespace, modify, guard, limits, budget, .. } = job;
         let Question { filter, judge } = Question::new(&modify.filter, Some(guard))?;
-        let (mut targets, mut bytes) = (Vec::new(), 0);
+        let (mut documents, mut bytes, mut held) = (Vec::new(), 0, budget.hold(0)?);
         let selection = Selection::seen(judge).up_to(if modify.multi { usize::MAX } else { 1 });
         let take = &mut |document: RawDocumentBuf| {
             bytes += document.as_bytes().len();
-            targets.push(document);
-            limits.map_or(Ok(()), |limits| limits.check(targets.len(), bytes))
+            held.grow(document.bytes())?;
+            documents.push(document);
+            limits.map_or(Ok(()), |limits| limits.check(documents.len(), bytes))
         };
         self.find_to_change(namespace, filter, modify.sort.as_ref(), budget, session, &selection, take).await?;
-        Ok(targets)
+        Ok(Targets { documents, held })
     }
 
     /// Plans what becomes of each of several documents.
     async fn plans(&self, job: Job<'_>, targets: Vec<RawDocumentBuf>) -> Result<Plans> {
         let (limits, environment) = (job.limits, Arc::clone(&self.shared.environment));
         let plan = move |modify: &Modify, guard: &dyn Guard| {
-            let (mut plans, mut size) = (Plans::default(), ChangedSize::new(limits));
+            let held = query::budget::hold(0)?;
+            let mut plans = Plans { deleted: Vec::new(), updates: Vec::new(), document: None, held };
+            let mut size = ChangedSize::new(limits);
             for (number, before) in targets.iter().enumerate() {
                 query::budget::charge(1)?;
                 query::budget::charge_bytes(before.as_bytes().len())?;
-                let plan = guarded::plan(modify, Some(guard), before, &*environment)?;
+                let plan = plan_of(modify, guard, before, &*environment)?;
                 size.add(&plan)?;
                 match &plan {
                     Planned::Unchanged(_) => {}
-                    Planned::Delete => plans.deleted.push(get(before, "_id").map_or(RawBson::Null, RawBson::from)),
-                    Planned::Become(after) => plans.updates.push(statement(modify, before, after)?),
+                    Planned::Delete => {
+                        let id = rawdoc! { "": get(before, "_id").map_or(RawBson::Null, RawBson::from) };
+                        plans.held.grow(id.bytes())?;
+                        plans.deleted.push(id);
+                    }
+                    Planned::Become(after) => {
+                        let statement = statement(modify, before, after, &*environment)?;
+                        plans.held.grow(statement.bytes())?;
+                        plans.updates.push(statement);
+                    }
                 }
                 if number == 0 {
                     let mut noted = Outcome::default();
                     guarded::note_changed(&mut noted, modify, Some(guard), before.clone(), plan.after())?;
+                    plans.held.grow(noted.document.as_ref().map_or(0, Selected::bytes))?;
                     plans.document = noted.document;
                 }
             }
@@ -302,6 +353,7 @@ impl MongoStore {
         let make = move |modify: &Modify, guard: &dyn Guard| {
             let made = guarded::upserted_document(modify, Some(guard), &*environment)?;
             let Some(made) = made else { return Ok(None) };
+            query::validate_names(&made)?;
             let mut outcome = Outcome::default();
             guarded::note_upserted(&mut outcome, modify, Some(guard), made.clone())?;
             Ok(Some((made, outcome)))
@@ -314,7 +366,7 @@ impl MongoStore {
         &self,
         job: Job<'_>,
         change: Option<Change>,
-        filter: Document,
+        filter: RawDocumentBuf,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
@@ -344,7 +396,7 @@ impl MongoStore {
 
     async fn is_there_now(&self, job: Job<'_>) -> Result<bool> {
         let targets = self.targets(job, None).await;
-        Ok(!targets.map_err(|failure| failure.into_error(false))?.is_empty())
+        Ok(!targets.map_err(|failure| failure.into_error(false))?.documents.is_empty())
     }
 
     /// A document that the caller may not see does not match, so that a filter tells nothing about it; a filter for its `_id`
@@ -356,9 +408,10 @@ impl MongoStore {
         }
         let demanded = modify.filter.demanded();
         let filter = match guard.filters() {
-            Some(filters) => both(&demanded, &Filter::Nor(vec![filters.seen.clone()]))?,
-            None => document(&demanded.to_document())?,
+            Some(filters) => both(&demanded, &Filter::Nor(vec![filters.seen.clone()])),
+            None => demanded.to_document(),
         };
+        let filter = document(&filter)?;
         let mut hidden = None;
         let judge = Arc::clone(guard);
         let selection =
@@ -401,7 +454,7 @@ impl MongoStore {
                         return Ok(outcomes);
                     }
                     Err(error) if error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) => {}
-                    Err(error) => return Err(errors::read(error, true)),
+                    Err(error) => return Err(errors::read_commit(error)),
                 },
                 Err(Failure::Driver(error)) if is_transient(&error) => {
                     let _ = session.abort_transaction().await;
@@ -452,20 +505,20 @@ impl MongoStore {
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
     async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
-        let targets = self.targets(job, Some(&mut *session)).await?;
-        let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-        if targets.is_empty() {
+        let Targets { documents, held: _held } = self.targets(job, Some(&mut *session)).await?;
+        let mut outcome = Outcome { matched: documents.len() as u64, ..Outcome::default() };
+        if documents.is_empty() {
             self.check_hidden(job, Some(&mut *session)).await?;
             let Some((made, upserted)) = self.upserted(job).await? else { return Ok(outcome) };
             self.insert(namespace, std::slice::from_ref(&made), budget, Some(session)).await?;
             return Ok(upserted);
         }
-        let Plans { deleted, updates, document: noted } = self.plans(job, targets).await?;
+        let Plans { deleted, updates, document: noted, held: _plans } = self.plans(job, documents).await?;
         for ids in deleted.chunks(BATCH) {
             let mut candidates = RawArrayBuf::new();
-            ids.iter().for_each(|id| candidates.push(id.as_raw_bson_ref()));
+            ids.iter().filter_map(|id| get(id, "")).for_each(|id| candidates.push(id));
             let delete = Modify::new(Filter::all(), true, Change::Delete);
-            let filter = document(&rawdoc! { "_id": { "$in": candidates } })?;
+            let filter = rawdoc! { "_id": { "$in": candidates } };
             let command = Command { modify: &delete, filter, upsert: false, is_judged: true, budget };
             outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
         }
@@ -487,16 +540,44 @@ fn is_transient(error: &driver::Error) -> bool {
     error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) || errors::code(error) == Some(errors::WRITE_CONFLICT)
 }
 
+/// Plans what becomes of one target.
+///
+/// # Errors
+/// As [`guarded::plan`], and `BadValue` (2) if a field would be there twice: the guard judges one of its values, and
+/// other programs read the other.
+fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
+    let plan = guarded::plan(modify, Some(guard), before, environment)?;
+    if let Planned::Become(after) = &plan {
+        query::validate_names(after)?;
+    }
+    Ok(plan)
+}
+
 /// The filter for a document only as it is.
-fn pin(stored: &RawDocument) -> Result<Document> {
-    let mut filter = document(&by_id(stored).to_document())?;
-    filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": document(stored)? }] });
-    Ok(filter)
+fn pin(stored: &RawDocument) -> RawDocumentBuf {
+    let mut filter = by_id(stored).to_document();
+    let is_same = rawdoc! { "$eq": ["$$ROOT", { "$literal": stored.to_owned() }] };
+    query::append(&mut filter, "$expr", &*is_same);
+    filter
+}
+
+/// The bytes of a planned change.
+fn size_of_change(change: &Change) -> usize {
+    match change {
+        Change::Update { update: Update::Operators(operators), .. } => operators.to_document().as_bytes().len(),
+        Change::Update { update: Update::Replacement(replacement), .. } => replacement.as_bytes().len(),
+        Change::Update { update: Update::Pipeline(_), .. } | Change::Delete => 0,
+    }
 }
 
 /// The statement of an update that makes of a document the one that was judged.
-fn statement(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Result<RawDocumentBuf> {
-    let update = match assignment(modify, before, after)? {
+fn statement(
+    modify: &Modify,
+    before: &RawDocument,
+    after: &RawDocument,
+    environment: &dyn Environment,
+) -> Result<RawDocumentBuf> {
+    let update = match assignment(modify, before, after, environment)? {
         Update::Operators(operators) => operators.to_document().to_owned(),
         Update::Replacement(replacement) => replacement,
         Update::Pipeline(_) => return Err(Error::Engine("a planned update is no pipeline".to_owned())),
@@ -504,12 +585,30 @@ fn statement(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Resu
     Ok(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } })
 }
 
-/// The update that makes of a document the one that was judged, and of which change streams tell what they would of the caller's.
-fn assignment(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Result<Update> {
-    let replacement = || Ok(Update::replacement(after)?);
+/// The update that makes of a document the one that was judged: the difference between both, so that change streams
+/// report what they would of the caller's update, or else a replacement.
+fn assignment(
+    modify: &Modify,
+    before: &RawDocument,
+    after: &RawDocument,
+    environment: &dyn Environment,
+) -> Result<Update> {
     let is_replaced = matches!(&modify.change, Change::Update { update: Update::Replacement(_), .. });
-    if is_replaced || has_odd_names(before) || has_odd_names(after) {
-        return replacement();
+    if !is_replaced
+        && let Some(update) = difference(before, after)
+        // It may be the order of fields that is another: what is sent must make what was judged.
+        && update.apply(before, &Filter::all(), environment).is_ok_and(|made| made.as_bytes() == after.as_bytes())
+    {
+        return Ok(update);
+    }
+    Ok(Update::replacement(after)?)
+}
+
+/// The difference between two versions of a document as an update; none if it cannot be one.
+fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
+    // Of a field that is there twice, the server changes another one than this store.
+    if has_odd_names(before) || has_odd_names(after) || query::validate_names(before).is_err() {
+        return None;
     }
     let difference = query::difference(before, after);
     let mut update = RawDocumentBuf::new();
@@ -531,9 +630,6 @@ fn assignment(modify: &Modify, before: &RawDocument, after: &RawDocument) -> Res
         }
         query::append(&mut update, "$unset", &unset);
     }
-    // It may be the order of fields alone that is another, or a name that would mean something else in a path.
-    if !is_plain || update.is_empty() {
-        return replacement();
-    }
-    Update::parse(&update).or_else(|_| replacement())
+    // A name may mean something else in a path.
+    if is_plain && !update.is_empty() { Update::parse(&update).ok() } else { None }
 }

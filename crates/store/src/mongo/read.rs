@@ -9,7 +9,7 @@ use bson::{
 };
 use futures_util::{Stream, StreamExt};
 use mongodb::{ClientSession, raw_batch_cursor::RawBatch};
-use query::{Budget, Filter, Projection, Sort, elements, get};
+use query::{Budget, Filter, Projection, Sort, budget::Held, elements, get};
 
 use super::{
     MongoStore,
@@ -37,18 +37,22 @@ impl Question {
             Some((guard, None)) => {
                 Ok(Self { filter: document(&filter.to_document())?, judge: Some(Arc::clone(guard)) })
             }
-            Some((_, Some(filters))) => Ok(Self { filter: both(filter, &filters.seen)?, judge: None }),
+            Some((_, Some(filters))) => Ok(Self { filter: document(&both(filter, &filters.seen))?, judge: None }),
         }
     }
 }
 
 /// What both filters match.
-pub(super) fn both(one: &Filter, other: &Filter) -> Result<Document> {
-    document(&Filter::And(vec![one.clone(), other.clone()]).to_document())
+pub(super) fn both(one: &Filter, other: &Filter) -> RawDocumentBuf {
+    Filter::And(vec![one.clone(), other.clone()]).to_document()
 }
 
-/// As the driver takes it.
+/// A document as the driver takes it.
+///
+/// # Errors
+/// `BadValue` (2) if a field is there twice, since one of its values would be lost.
 pub(super) fn document(raw: &RawDocument) -> Result<Document> {
+    query::validate_names(raw)?;
     Document::try_from(raw).map_err(unreadable)
 }
 
@@ -68,6 +72,24 @@ struct Ask {
     is_judged: bool,
     /// What the query may cost, at the server and here.
     budget: Budget,
+}
+
+/// What is selected of a document.
+pub(super) trait Selected: Send + 'static {
+    /// The bytes that it takes in a list.
+    fn bytes(&self) -> usize;
+}
+
+impl Selected for RawDocumentBuf {
+    fn bytes(&self) -> usize {
+        self.as_bytes().len() + size_of::<Self>()
+    }
+}
+
+impl Selected for () {
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What is made of the documents that the server answers with.
@@ -107,12 +129,18 @@ impl<T> Selection<T> {
     pub(super) fn up_to(self, most: usize) -> Self {
         Self { most, ..self }
     }
+
+    /// The most documents that the server has to send; none if more may be needed than are selected.
+    fn limit(&self) -> Option<i64> {
+        let is_limited = !self.is_computed && self.most < usize::MAX;
+        is_limited.then(|| i64::try_from(self.most).unwrap_or(i64::MAX))
+    }
 }
 
 type Take<'t, T> = &'t mut (dyn FnMut(T) -> Result<()> + Send);
 
 /// Hands over what is selected of the documents as they arrive, until it is enough.
-async fn each<T: Send + 'static>(
+async fn each<T: Selected>(
     batches: impl Stream<Item = mongodb::error::Result<RawBatch>>,
     selection: &Selection<T>,
     budget: &Budget,
@@ -126,15 +154,18 @@ async fn each<T: Send + 'static>(
         let done = if selection.is_computed {
             let (select, most) = (Arc::clone(&selection.select), left);
             let work = move || {
-                let mut selected = Vec::new();
-                select_each(&batch, &*select, most, &mut |document| {
+                let (mut selected, mut held) = (Vec::new(), query::budget::hold(0)?);
+                select_each(&batch, &*select, most, &mut |document: T| {
+                    held.grow(document.bytes())?;
                     selected.push(document);
                     Ok(())
                 })?;
-                Ok(selected)
+                Ok((selected, held))
             };
             let selected = workers::run_if_large(budget, work).await;
-            selected.and_then(|selected| {
+            selected.and_then(|(selected, held)| {
+                // The taker holds what it keeps.
+                drop(held);
                 taken = selected.len();
                 selected.into_iter().try_for_each(&mut *take)
             })
@@ -176,6 +207,31 @@ fn select_each<T>(
     Ok(())
 }
 
+/// An answer whose documents are held in the budget of the operation until it is complete.
+struct HeldAnswer {
+    answer: Answer,
+    held: Held,
+}
+
+impl HeldAnswer {
+    fn new(most: Option<usize>, most_bytes: Option<usize>, budget: &Budget) -> Result<Self> {
+        Ok(Self { answer: Answer::new(most, most_bytes), held: budget.hold(0)? })
+    }
+
+    /// Adds a document.
+    ///
+    /// # Errors
+    /// As [`Answer::push`], and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the budget does not allow to hold it.
+    fn push(&mut self, document: RawDocumentBuf) -> Result<()> {
+        self.held.grow(document.bytes())?;
+        self.answer.push(document)
+    }
+
+    fn finish(self) -> Vec<RawDocumentBuf> {
+        self.answer.documents
+    }
+}
+
 /// The time that is left of a budget, for the server.
 ///
 /// # Errors
@@ -187,7 +243,7 @@ pub(super) fn max_time(budget: &Budget) -> Result<Option<Duration>> {
 }
 
 impl MongoStore {
-    async fn ask<T: Send + 'static>(
+    async fn ask<T: Selected>(
         &self,
         namespace: &Namespace,
         ask: Ask,
@@ -234,9 +290,16 @@ impl MongoStore {
     }
 
     pub(super) async fn find_documents(&self, find: Find) -> Result<Vec<RawDocumentBuf>> {
-        let Find { namespace, filter, sort, projection, limit, at_most, most_bytes, guard, budget } = find;
+        let mut answer = HeldAnswer::new(find.at_most, find.most_bytes, &find.budget)?;
+        self.find_each(find, &mut |document| answer.push(document)).await?;
+        Ok(answer.finish())
+    }
+
+    /// Hands over the documents of a query as they arrive.
+    async fn find_each(&self, find: Find, take: Take<'_, RawDocumentBuf>) -> Result<()> {
+        let Find { namespace, filter, sort, projection, limit, at_most, guard, budget, .. } = find;
         if limit == Some(0) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let Question { filter: asked, judge } = Question::new(&filter, guard.as_ref())?;
         // What `$` stands for depends on all that the server is asked, and it may be asked more than the caller has.
@@ -262,9 +325,7 @@ impl MongoStore {
                 Ok(if is_seen { Some(projection.apply(document, &filter)?) } else { None })
             }),
         };
-        let mut answer = Answer::new(at_most, most_bytes);
-        self.ask(&namespace, ask, &selection.up_to(most), &mut |document| answer.push(document)).await?;
-        Ok(answer.documents)
+        self.ask(&namespace, ask, &selection.up_to(most), take).await
     }
 
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
@@ -306,21 +367,30 @@ impl MongoStore {
     pub(super) async fn run_pipeline(&self, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
         let Aggregate { namespace, pipeline, at_most, most_bytes, guard, budget } = aggregate;
         let filters = guard.as_ref().map(|guard| guard.filters());
-        let mut answer = Answer::new(at_most, most_bytes);
+        let mut answer = HeldAnswer::new(at_most, most_bytes, &budget)?;
         if let Some(None) = filters {
             // Only the guard can say which documents go in, so all that is done with them is done here.
             let (filter, pipeline) = pipeline.split_match();
-            let find = Find { guard, budget: budget.clone(), ..Find::new(namespace, filter) };
-            let documents = self.find_documents(find).await?;
-            let run = move || {
-                for document in pipeline.run(documents.into_iter()) {
+            let limit = pipeline.stages().first().and_then(|stage| get(stage, "$limit")).and_then(query::integer);
+            let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+            let find = Find { limit, guard, budget: budget.clone(), ..Find::new(namespace, filter) };
+            let mut documents = Vec::new();
+            let gather = &mut |document: RawDocumentBuf| {
+                let held = budget.hold(document.bytes() + size_of::<Held>())?;
+                documents.push((document, held));
+                Ok(())
+            };
+            self.find_each(find, gather).await?;
+            let run = move || -> Result<_> {
+                // The pipeline holds what it keeps.
+                for document in pipeline.run(documents.into_iter().map(|(document, _)| document)) {
                     answer.push(document?)?;
                 }
-                Ok(answer.documents)
+                Ok(answer)
             };
             let answer = workers::run(&budget, run).await?;
             budget.check()?;
-            return answer;
+            return Ok(answer?.finish());
         }
         let mut stages = Vec::with_capacity(pipeline.stages().len() + 2);
         if let Some(Some(filters)) = filters {
@@ -355,20 +425,20 @@ impl MongoStore {
             }
         }
         budget.check()?;
-        Ok(answer.documents)
+        Ok(answer.finish())
     }
 
     /// How many documents a filter matches, up to one more than `most`, and how many bytes they have.
     pub(super) async fn size_of(
         &self,
         namespace: &Namespace,
-        filter: &Document,
+        filter: &RawDocument,
         most: usize,
         budget: &Budget,
     ) -> Result<(usize, usize)> {
         let most = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let group = doc! { "_id": null, "documents": { "$sum": 1 }, "bytes": { "$sum": { "$bsonSize": "$$ROOT" } } };
-        let stages = [doc! { "$match": filter.clone() }, doc! { "$limit": most }, doc! { "$group": group }];
+        let stages = [doc! { "$match": document(filter)? }, doc! { "$limit": most }, doc! { "$group": group }];
         let collection = self.shared.collection(namespace).await?;
         let mut aggregate = collection.aggregate(stages).collation(simple());
         if let Some(left) = max_time(budget)? {
@@ -387,7 +457,7 @@ impl MongoStore {
 
     /// What a write depends on: as it is on the primary, or in a transaction.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the query")]
-    pub(super) async fn find_to_change<T: Send + 'static>(
+    pub(super) async fn find_to_change<T: Selected>(
         &self,
         namespace: &Namespace,
         filter: Document,
@@ -399,6 +469,9 @@ impl MongoStore {
     ) -> Result<(), Failure> {
         let collection = self.shared.collection(namespace).await?;
         let mut find = collection.find(filter).collation(simple());
+        if let Some(limit) = selection.limit() {
+            find = find.limit(limit);
+        }
         if let Some(left) = max_time(budget)? {
             find = find.max_time(left);
         }

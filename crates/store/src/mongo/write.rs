@@ -1,8 +1,9 @@
 //! Writes that nobody has to be asked about: each is one command of the server's.
 
 use bson::{
-    Bson, Document, RawBson, doc,
+    Bson, Document, RawBson,
     raw::{RawDocument, RawDocumentBuf},
+    rawdoc,
 };
 use mongodb::{
     ClientSession,
@@ -15,59 +16,65 @@ use query::{Budget, Filter, Update};
 use super::{
     MongoStore,
     errors::Failure,
-    read::{document, sort_document, unreadable},
+    read::{document, max_time, sort_document, unreadable},
 };
 use crate::{Change, Error, Modify, Namespace, Outcome, Result, Returning, workers};
 
 /// An update, as the server takes it.
 pub(super) enum Form {
-    Operators(Document),
-    Pipeline(Vec<Document>),
+    Operators(RawDocumentBuf),
+    Pipeline(Vec<RawDocumentBuf>),
     Replacement(RawDocumentBuf),
 }
 
+/// An update, as the driver takes it.
+enum Modification {
+    Update(UpdateModifications),
+    Replace(RawDocumentBuf),
+}
+
 impl Form {
-    /// The update as the driver takes it; a replacement is none of its modifications.
-    fn modifications(self) -> Result<UpdateModifications, RawDocumentBuf> {
-        match self {
-            Self::Operators(operators) => Ok(UpdateModifications::Document(operators)),
-            Self::Pipeline(stages) => Ok(UpdateModifications::Pipeline(stages)),
-            Self::Replacement(replacement) => Err(replacement),
-        }
+    fn modification(self) -> Result<Modification> {
+        Ok(Modification::Update(match self {
+            Self::Operators(operators) => UpdateModifications::Document(document(&operators)?),
+            Self::Pipeline(stages) => UpdateModifications::Pipeline(all(&stages)?),
+            Self::Replacement(replacement) => return Ok(Modification::Replace(replacement)),
+        }))
     }
 }
 
-pub(super) fn form(update: &Update, multi: bool) -> Result<Form> {
-    Ok(match update {
-        Update::Operators(operators) => Form::Operators(document(operators.to_document())?),
-        Update::Pipeline(pipeline) => {
-            let stages = pipeline.stages().iter().map(|stage| document(stage)).collect::<Result<_>>()?;
-            Form::Pipeline(stages)
-        }
+pub(super) fn form(update: &Update, multi: bool) -> Form {
+    match update {
+        Update::Operators(operators) => Form::Operators(operators.to_document().to_owned()),
+        Update::Pipeline(pipeline) => Form::Pipeline(pipeline.stages().to_vec()),
         // The server replaces one document at a time; App Services replaced all that matched.
         Update::Replacement(replacement) if multi => {
-            let kept = doc! { "$cond": [{ "$eq": [{ "$type": "$_id" }, "missing"] }, {}, { "_id": "$_id" }] };
-            let whole = doc! { "$mergeObjects": [kept, { "$literal": document(replacement)? }] };
-            Form::Pipeline(vec![doc! { "$replaceWith": whole }])
+            let is_missing = rawdoc! { "$eq": [{ "$type": "$_id" }, "missing"] };
+            let kept = rawdoc! { "$cond": [is_missing, {}, { "_id": "$_id" }] };
+            let whole = rawdoc! { "$mergeObjects": [kept, { "$literal": replacement.clone() }] };
+            Form::Pipeline(vec![rawdoc! { "$replaceWith": whole }])
         }
         Update::Replacement(replacement) => Form::Replacement(replacement.clone()),
-    })
+    }
 }
 
-pub(super) fn array_filters(update: &Update) -> Result<Option<Vec<Document>>> {
+/// The array filters of an update, if it has any.
+pub(super) fn array_filters(update: &Update) -> Option<&[RawDocumentBuf]> {
     match update {
-        Update::Operators(operators) if !operators.array_filters().is_empty() => {
-            operators.array_filters().iter().map(|filter| document(filter)).collect::<Result<_>>().map(Some)
-        }
-        _ => Ok(None),
+        Update::Operators(operators) => Some(operators.array_filters()).filter(|filters| !filters.is_empty()),
+        _ => None,
     }
+}
+
+fn all(documents: &[RawDocumentBuf]) -> Result<Vec<Document>> {
+    documents.iter().map(|raw| document(raw)).collect()
 }
 
 fn raw(value: Bson) -> Result<RawBson> {
     RawBson::try_from(value).map_err(unreadable)
 }
 
-/// True if the writes of a budget are commands with a time limit, which the driver's own actions do not have.
+/// True if the writes of a budget have a time limit. Inserts, updates and deletes are then commands of our own.
 pub(super) fn is_limited(budget: &Budget) -> bool {
     budget.deadline().is_some()
 }
@@ -76,7 +83,7 @@ pub(super) fn is_limited(budget: &Budget) -> bool {
 pub(super) struct Command<'a> {
     pub(super) modify: &'a Modify,
     /// Instead of the filter of the caller, where more is asked.
-    pub(super) filter: Document,
+    pub(super) filter: RawDocumentBuf,
     pub(super) upsert: bool,
     /// Whether a guard has a say, to whom texts are equal only if they are the same.
     pub(super) is_judged: bool,
@@ -130,6 +137,7 @@ impl MongoStore {
             return self.modify_by_command(namespace, &command, session).await;
         }
         let Command { modify, filter, upsert, is_judged, .. } = command;
+        let filter = document(&filter)?;
         let collection = self.shared.collection(namespace).await?;
         let collation = is_judged.then(simple);
         match &modify.change {
@@ -140,9 +148,9 @@ impl MongoStore {
                 Ok(Outcome { matched: deleted, deleted, ..Outcome::default() })
             }
             Change::Update { update, .. } => {
-                let filters = array_filters(update)?;
-                let done = match form(update, modify.multi)?.modifications() {
-                    Ok(change) => {
+                let filters = array_filters(update).map(all).transpose()?;
+                let done = match form(update, modify.multi).modification()? {
+                    Modification::Update(change) => {
                         let update = match modify.multi {
                             true => collection.update_many(filter, change),
                             false => collection.update_one(filter, change),
@@ -152,7 +160,7 @@ impl MongoStore {
                         let update = update.optional(collation, |update, collation| update.collation(collation));
                         update.optional(session, |update, session| update.session(session)).await
                     }
-                    Err(replacement) => {
+                    Modification::Replace(replacement) => {
                         let replace = collection.replace_one(filter, replacement).upsert(upsert);
                         let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         replace.optional(session, |replace, session| replace.session(session)).await
@@ -179,11 +187,7 @@ impl MongoStore {
         let is_here = |projection: &&query::Projection| projection.is_positional();
         let there = modify.projection.as_ref().filter(|projection| !is_here(projection));
         let projection = there.map(|projection| document(projection.to_document())).transpose()?;
-        let mut outcome = if is_limited(command.budget) {
-            self.find_and_modify_by_command(namespace, &command, projection.as_ref(), session).await?
-        } else {
-            self.find_one_and_by_driver(namespace, command, projection, session).await?
-        };
+        let mut outcome = self.find_one_and_modify(namespace, command, projection, session).await?;
         outcome.document = match (outcome.document.take(), modify.projection.as_ref().filter(is_here)) {
             (Some(document), Some(projection)) => {
                 let (projection, filter) = (projection.clone(), modify.filter.clone());
@@ -196,15 +200,24 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    async fn find_one_and_by_driver(
+    /// Sends one `findAndModify`, which the driver repeats if its connection is lost.
+    async fn find_one_and_modify(
         &self,
         namespace: &Namespace,
         command: Command<'_>,
         projection: Option<Document>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert, is_judged, .. } = command;
+        let Command { modify, filter, upsert, is_judged, budget } = command;
+        let filter = document(&filter)?;
         let collection = self.shared.collection(namespace).await?;
+        // The caller has no session for a write with a time limit, unless it is in a transaction.
+        let mut own = match session {
+            None if is_limited(budget) => self.shared.causal_session().await?,
+            _ => None,
+        };
+        let session = session.or(own.as_mut());
+        let time = max_time(budget)?;
         let collation = is_judged.then(simple);
         let sort = sort_document(modify.sort.as_ref())?;
         let after = match modify.returning {
@@ -214,26 +227,29 @@ impl MongoStore {
         let document: DriverResult<Option<RawDocumentBuf>> = match &modify.change {
             Change::Delete => {
                 let delete = collection.find_one_and_delete(filter);
+                let delete = delete.optional(time, |delete, time| delete.max_time(time));
                 let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
                 let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
                 let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
                 delete.optional(session, |delete, session| delete.session(session)).await
             }
             Change::Update { update, .. } => {
-                let filters = array_filters(update)?;
-                match form(update, false)?.modifications() {
-                    Ok(change) => {
+                let filters = array_filters(update).map(all).transpose()?;
+                match form(update, false).modification()? {
+                    Modification::Update(change) => {
                         let update =
                             collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
                         let update = update.optional(filters, |update, filters| update.array_filters(filters));
+                        let update = update.optional(time, |update, time| update.max_time(time));
                         let update = update.optional(sort, |update, sort| update.sort(sort));
                         let update = update.optional(collation, |update, collation| update.collation(collation));
                         let update = update.optional(projection, |update, projection| update.projection(projection));
                         update.optional(session, |update, session| update.session(session)).await
                     }
-                    Err(replacement) => {
+                    Modification::Replace(replacement) => {
                         let replace = collection.find_one_and_replace(filter, replacement);
                         let replace = replace.upsert(upsert).return_document(after);
+                        let replace = replace.optional(time, |replace, time| replace.max_time(time));
                         let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
                         let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         let replace =
@@ -243,6 +259,7 @@ impl MongoStore {
                 }
             }
         };
+        self.shared.note_written(own.as_ref());
         let document = document?;
         let found = u64::from(document.is_some());
         let mut outcome = Outcome { matched: found, document, ..Outcome::default() };
