@@ -499,10 +499,10 @@ impl Backend {
     ) -> Result<DataAccess> {
         // As it is now, so that a privilege that was taken away is gone at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
-        let id = claim.user_id().to_hex();
-        let user = Arc::from(&*id);
-        let guard = RuleGuard::new(Arc::clone(rules), RuleUser { id, custom_data }, namespace.clone());
-        Ok(DataAccess::Guarded(Arc::new(guard), user))
+        let id: Arc<str> = claim.user_id().to_hex().into();
+        let user = RuleUser { id: Arc::clone(&id), custom_data };
+        let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
+        Ok(DataAccess::Guarded(Arc::new(guard), id))
     }
 }
 

@@ -149,7 +149,7 @@ impl Budget {
     /// is spent by the operation too.
     pub fn attempt(&self, steps: u64) -> Self {
         Self(Arc::new(Inner {
-            deadline: self.0.deadline,
+            deadline: None,
             most_steps: steps,
             most_bytes: usize::MAX,
             steps: AtomicU64::new(0),
@@ -175,12 +175,12 @@ impl Budget {
 
     /// The time that is left, if time is limited; zero when it is over.
     pub fn time_left(&self) -> Option<Duration> {
-        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// When the time is over, if it is limited.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        self.0.deadline.or_else(|| self.0.operation.as_ref()?.deadline())
     }
 
     /// Steps that were taken so far.

@@ -11,7 +11,7 @@ use super::{RuleSet, context};
 #[derive(Debug, Clone)]
 pub struct RuleUser {
     /// The user's id.
-    pub id: String,
+    pub id: Arc<str>,
     /// The user's custom data as it is now, where a rule asks for it.
     pub custom_data: Option<Arc<RawDocumentBuf>>,
 }
