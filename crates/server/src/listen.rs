@@ -18,7 +18,7 @@ use axum::{
 use backend::Backend;
 use ipnet::IpNet;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Mutex, watch},
     task::JoinHandle,
 };
@@ -37,6 +37,9 @@ use crate::{
     tls::Tls,
     workers::Workers,
 };
+
+/// Connections that wait to be accepted. Beyond it, the system drops new ones, of which clients hear only when they time out.
+const BACKLOG: u32 = 1024;
 
 /// How long a client may keep a connection without a sign of life, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -179,9 +182,26 @@ pub(crate) async fn ended(mut ending: watch::Receiver<bool>) {
 async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |cause| ListenError::Bind { address: format!("{host}:{port}"), cause };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
+        match listen(address) {
+            Ok(listener) => {
+                let bound = listener.local_addr().map_err(failed)?;
+                return Ok((listener, bound));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the listener of tokio does: a server that is started again need not wait for the connections of the last one to time out.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The URL of an address. Nobody reaches the one that stands for all of a machine's.
