@@ -42,7 +42,7 @@ const USAGE = `Usage: userkeep <command> [options]
   doctor        look for what is wrong with the store; exit status 1 if there is anything
     for these, but for migrate, --store and --app as above, and
       --ignore-indexes         import, migrate: leave out indexes of kinds that Userkeep does not have
-      --repair                 doctor: make indexes anew that do not agree with the documents
+      --repair                 doctor: rebuild indexes that do not agree with the documents
   init [DIR]    write a definition that runs the quickstart into DIR (./userkeep)
   check [DIR]   list every problem of the definition in DIR (./userkeep); exit status 1 if there is any
 `;

@@ -377,7 +377,7 @@ test("a document with very many keys of an index is refused, and does not hold t
   expect(await collection.deleteOne({ _id: 5 })).toMatchObject({ deletedCount: 1 });
 });
 
-test("custom data beside tokens that nobody reads is limited with other answers", async () => {
+test("unread custom data beside tokens is limited with other answers", async () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": {
       enabled: true,

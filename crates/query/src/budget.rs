@@ -140,7 +140,7 @@ impl Budget {
         Self(Arc::new(Inner { owner, ..Inner::new(Limits::default()) }))
     }
 
-    /// Whom the operation belongs to; none if it is the operator's or the backend's own.
+    /// The owner of the operation; none if it is the operator's or the backend's own.
     pub fn owner(&self) -> Option<&Arc<str>> {
         self.0.owner.as_ref().or_else(|| self.0.operation.as_ref()?.owner())
     }
@@ -148,18 +148,9 @@ impl Budget {
     /// A part of this budget for an attempt that may take up to `steps` steps and gives up beyond them. What it spends
     /// is spent by the operation too.
     pub fn attempt(&self, steps: u64) -> Self {
-        Self(Arc::new(Inner {
-            deadline: None,
-            most_steps: steps,
-            most_bytes: usize::MAX,
-            steps: AtomicU64::new(0),
-            bytes: AtomicUsize::new(0),
-            is_cancelled: AtomicBool::new(false),
-            is_displaced: AtomicBool::new(false),
-            pool: None,
-            owner: None,
-            operation: Some(self.clone()),
-        }))
+        // Its time and its owner are those of the operation.
+        let limits = Limits { steps: Some(steps), ..Limits::default() };
+        Self(Arc::new(Inner { operation: Some(self.clone()), ..Inner::new(limits) }))
     }
 
     /// Runs synchronous work under this budget. Inside, what charges a budget charges this one.
@@ -282,7 +273,7 @@ impl Budget {
     }
 }
 
-/// How many bytes between two amounts count in the pool.
+/// The part of the bytes between two amounts that counts in the pool.
 fn beyond_small(from: usize, to: usize) -> usize {
     to.saturating_sub(SMALL_HOLD) - from.saturating_sub(SMALL_HOLD)
 }

@@ -130,7 +130,7 @@ pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
 /// The tokens of a session, with the custom data beside them for clients that ask for it.
 struct Tokens {
     access: Access,
-    /// What a log-in answers with beside an access token.
+    /// The rest of the answer to a log-in.
     session: Option<NewSession>,
     has_custom_data: bool,
 }

@@ -20,7 +20,7 @@ pub struct Watch {
     pub after: Option<ResumeToken>,
     /// Whether events are judged by the version that they are about, so that each should carry it.
     pub is_judged: bool,
-    /// Whom the stream belongs to, and with whose other operations it takes turns; none if it is the operator's.
+    /// The owner of the stream, with whose other operations it takes turns; none if it is the operator's.
     pub owner: Option<Arc<str>>,
 }
 

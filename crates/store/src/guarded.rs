@@ -11,7 +11,7 @@ use query::{Environment, ErrorCode, Filter, SortKey, get};
 
 use crate::{Change, Denied, Error, Guard, Modify, Outcome, Result, Returning, WriteLimits};
 
-/// How often a write is tried again after other writes were faster.
+/// The most attempts of a write that other writes are faster than.
 pub(crate) const ATTEMPTS: usize = 20;
 
 /// What becomes of a document that a write changes, after the guard has allowed it.

@@ -500,7 +500,7 @@ impl Store for SqliteStore {
                 .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
-        // A file's place is always read at once, on a new connection if need be: what is written after the call is told.
+        // A file's place is always read at once, on a new connection if need be: the stream has every write after the call.
         let read = |session: Option<&mut Session>| at_once(session).map(Some);
         let found = match &self.shared.memory {
             Some(_) => self.shared.read_at_once(read),

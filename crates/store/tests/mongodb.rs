@@ -25,26 +25,10 @@ use store::{
     Write,
 };
 use support::{
-    OwnServer, fresh_database,
+    OwnServer, filter, fresh, fresh_database, open,
     proxy::{Cut, Member, Proxy},
-    server, with_options,
+    raw, server, with_options,
 };
-
-fn open(uri: &str) -> Arc<MongoStore> {
-    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
-}
-
-fn fresh() -> Namespace {
-    Namespace::new(&fresh_database(), "things")
-}
-
-fn raw(document: Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document).unwrap()
-}
-
-fn filter(filter: Document) -> Filter {
-    Filter::parse(&raw(filter)).unwrap()
-}
 
 fn insert(namespace: &Namespace, documents: Vec<Document>) -> Write {
     let documents = documents.into_iter().map(raw).collect();

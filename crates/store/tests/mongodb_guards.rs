@@ -11,39 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::{
-    Document, doc,
-    raw::{RawDocument, RawDocumentBuf},
-    rawdoc,
-};
+use bson::{Document, doc, raw::RawDocument, rawdoc};
 use query::{Budget, Filter, Limits, Pipeline, Projection, Update};
 use store::{
-    Aggregate, Change, Count, Denied, Error, Find, Guard, Modify, MongoStore, Namespace, Operation, Outcome, Result,
-    Returning, Store, SystemEnvironment, Write,
+    Aggregate, Change, Count, Denied, Error, Find, Guard, Modify, Namespace, Operation, Outcome, Result, Returning,
+    Store, Write,
 };
-use support::{fresh_database, proxy::Proxy, server};
+use support::{filter, fresh, open, proxy::Proxy, raw, server};
 
 /// How long a slow guard computes for one document.
 const SLOW: Duration = Duration::from_millis(700);
 
 /// The longest time that the thread may be held up: long enough for a slow machine.
 const HELD: Duration = Duration::from_millis(350);
-
-fn open(uri: &str) -> Arc<MongoStore> {
-    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
-}
-
-fn fresh() -> Namespace {
-    Namespace::new(&fresh_database(), "things")
-}
-
-fn raw(document: Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document).unwrap()
-}
-
-fn filter(filter: Document) -> Filter {
-    Filter::parse(&raw(filter)).unwrap()
-}
 
 fn limited() -> Budget {
     Budget::new(Limits { time: Some(Duration::from_secs(20)), ..Limits::default() })

@@ -16,13 +16,13 @@ use bson::{
 };
 use query::{Budget, Filter, Limits, Path, Projection, Sort, Update};
 use store::{
-    Change, Denied, Error, Find, Guard, GuardFilters, Index, Modify, MongoStore, Namespace, Operation, Outcome,
-    ReadPreference, Result, Returning, Store, SystemEnvironment, Write,
+    Change, Denied, Error, Find, Guard, GuardFilters, Index, Modify, Namespace, Operation, Outcome, ReadPreference,
+    Result, Returning, Store, Write,
 };
 use support::{
-    OwnServer, fresh_database,
+    OwnServer, filter, fresh, fresh_database, open,
     proxy::{Cut, Member, Proxy},
-    server,
+    raw, server,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,22 +34,6 @@ const TIME: i64 = 20_000;
 
 /// How long the proxy holds back each answer, in milliseconds.
 const DELAY: i64 = 20;
-
-fn open(uri: &str) -> Arc<MongoStore> {
-    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
-}
-
-fn fresh() -> Namespace {
-    Namespace::new(&fresh_database(), "things")
-}
-
-fn raw(document: Document) -> RawDocumentBuf {
-    RawDocumentBuf::try_from(document).unwrap()
-}
-
-fn filter(filter: Document) -> Filter {
-    Filter::parse(&raw(filter)).unwrap()
-}
 
 fn limited() -> Budget {
     Budget::new(Limits { time: Some(Duration::from_millis(TIME as u64)), ..Limits::default() })

@@ -223,8 +223,8 @@ impl MongoStore {
     }
 
     /// Runs a write command with the time that is left, in a transaction if a session is given. Outside of one, a command
-    /// whose statements are for single documents is sent for the second time if the first attempt failed for the sake of
-    /// the connection or the primary; the server carries it out once.
+    /// whose statements are for single documents is sent for the second time if the connection or the primary was lost
+    /// in the first attempt; the server carries it out once.
     pub(super) async fn run(
         &self,
         namespace: &Namespace,

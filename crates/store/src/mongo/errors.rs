@@ -26,7 +26,7 @@ const OF_REQUESTS: [i32; 41] = [
 const OF_EXPRESSIONS: [RangeInclusive<i32>; 6] =
     [15_900..=18_999, 28_600..=28_999, 31_000..=31_999, 34_400..=34_999, 40_000..=40_999, 50_000..=51_999];
 
-/// What only texts have that tell of the servers themselves: a router puts the name of a shard before its error.
+/// Marks of texts about the servers themselves: a router puts the name of a shard before its error.
 const OF_SERVERS: [&str; 3] = ["mongodb://", "mongodb+srv://", "remote shard"];
 
 /// The server has stopped a command: its time is over (50, 262), or an operator has ended it (11601).

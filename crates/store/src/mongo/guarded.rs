@@ -4,7 +4,7 @@
 //! - One document: it is read, judged here as it is and as it would become, and written on the condition that it is
 //!   still the same to the last field; if it is not, all begins anew.
 //! - Several documents, or one that is too large for such a condition: the same in a transaction, which the server ends
-//!   if anybody else writes to one of them.
+//!   if another writer changes one of them.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What becomes of one document, under the condition that it is still the same.
+/// A planned change of one document, under the condition that it is still the same.
 struct Pinned {
     filter: RawDocumentBuf,
     /// None if the write changes nothing about it.
@@ -84,7 +84,7 @@ struct Targets {
     held: Held,
 }
 
-/// What becomes of several documents.
+/// Planned changes of several documents.
 struct Plans {
     /// The `_id`s of those that are deleted, each in a document of its own.
     deleted: Vec<RawDocumentBuf>,

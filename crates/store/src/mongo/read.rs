@@ -74,7 +74,7 @@ struct Ask {
     budget: Budget,
 }
 
-/// What is selected of a document.
+/// A value that a query gathers for each document that it selects.
 pub(super) trait Selected: Send + 'static {
     /// The bytes that it takes in a list.
     fn bytes(&self) -> usize;
@@ -92,13 +92,13 @@ impl Selected for () {
     }
 }
 
-/// What is made of the documents that the server answers with.
+/// Selects documents of the server, and makes the values that a query gathers.
 pub(super) struct Selection<T> {
-    /// What is made of one document; none if it is not selected.
+    /// Makes the value of one document; none if it is not selected.
     select: Arc<Select<T>>,
     /// True if that has to be computed, and so must not be done on the polling thread.
     is_computed: bool,
-    /// How many are enough.
+    /// The most values that are wanted.
     most: usize,
 }
 
@@ -120,7 +120,7 @@ impl Selection<RawDocumentBuf> {
 }
 
 impl<T> Selection<T> {
-    /// What is computed of each document.
+    /// Selects by a computation for each document.
     pub(super) fn computed(select: impl Fn(&RawDocument) -> Result<Option<T>> + Send + Sync + 'static) -> Self {
         Self { select: Arc::new(select), is_computed: true, most: usize::MAX }
     }

@@ -133,9 +133,15 @@ mod tests {
         }
         // While one expensive job is carried out, several cheap ones are.
         assert_eq!(order(&mut lines), [100, 30, 31, 32, 33, 101, 34, 35, 36, 102, 37, 38]);
-        lines.push(owner("newcomer"), 10);
+        // Of those that come while another waits, the newcomer has used less.
+        lines.push(owner("cheap"), 30);
+        lines.push(owner("cheap"), 31);
+        lines.run_next(|job| (job, Duration::from_millis(100)));
         lines.push(owner("expensive"), 100);
-        assert_eq!(order(&mut lines), [10, 100], "it has used less");
+        lines.run_next(|job| (job, Duration::from_millis(100)));
+        lines.push(owner("expensive"), 101);
+        lines.push(owner("newcomer"), 10);
+        assert_eq!(order(&mut lines), [10, 31, 101]);
         assert!(lines.is_empty());
     }
 

@@ -484,7 +484,7 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 }
 
 impl Job {
-    /// Whom the job belongs to; none if it is the operator's or the backend's own.
+    /// The owner of the job; none if it is the operator's or the backend's own.
     fn owner(&self) -> Option<Arc<str>> {
         match self {
             Self::Write { budget, .. } | Self::CarryOut { budget, .. } => budget.owner().cloned(),

@@ -1,4 +1,4 @@
-//! The MongoDB-compatible server that the tests are run against.
+//! The MongoDB-compatible server that the tests are run against, and the stores, documents and filters that they use there.
 #![allow(
     dead_code,
     clippy::expect_used,
@@ -11,8 +11,15 @@ pub mod proxy;
 use std::{
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
+
+use bson::{Document, raw::RawDocumentBuf};
+use query::Filter;
+use store::{MongoStore, Namespace, SystemEnvironment};
 
 /// Its address. Without one the tests fail: what they check would not have been checked.
 pub fn server() -> String {
@@ -33,6 +40,26 @@ pub fn with_options(uri: &str, options: &str) -> String {
 pub fn fresh_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Opens a store on a server.
+pub fn open(uri: &str) -> Arc<MongoStore> {
+    Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
+}
+
+/// A collection of a database that no other test has.
+pub fn fresh() -> Namespace {
+    Namespace::new(&fresh_database(), "things")
+}
+
+/// A document as raw BSON.
+pub fn raw(document: Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).unwrap()
+}
+
+/// A filter as it is parsed.
+pub fn filter(filter: Document) -> Filter {
+    Filter::parse(&raw(filter)).unwrap()
 }
 
 /// A server of a test's own, that it can stop and start again.
