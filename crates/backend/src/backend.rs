@@ -264,7 +264,7 @@ impl Backend {
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
-        let budget = self.collections.budget(&DataAccess::System);
+        let budget = self.collections.budget(&DataAccess::System, call.bytes());
         let (call, parsed) = self.collections.parse(call, &DataAccess::System, &budget).await?;
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
@@ -406,7 +406,7 @@ impl Backend {
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
         let parsed = async {
             let (call, access, _, store) = self.access_to(&claim, service.as_deref(), name, arguments).await?;
-            let budget = self.collections.budget(&access);
+            let budget = self.collections.budget(&access, call.bytes());
             let (call, parsed) = self.collections.parse(call, &access, &budget).await?;
             Ok((call, parsed, store))
         };

@@ -219,6 +219,10 @@ impl From<store::Error> for Error {
                 ),
             ),
             store::Error::TooManyWaiting { .. } => Self::retry_later(error.to_string(), RETRY_AFTER),
+            store::Error::Overloaded => Self {
+                retry_after: Some(RETRY_AFTER),
+                ..Self::new(ErrorCode::MaintenanceInProgress, error.to_string())
+            },
             store::Error::WriteTooLarge { .. } | store::Error::TooManyEntries { .. } => {
                 Self::new(ErrorCode::ReadSizeLimitExceeded, error.to_string())
             }

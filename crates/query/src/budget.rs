@@ -74,6 +74,7 @@ struct Inner {
     is_displaced: AtomicBool,
     pool: Option<&'static MemoryPool>,
     owner: Option<Arc<str>>,
+    request_bytes: usize,
     /// The budget of the operation that this is an attempt of.
     operation: Option<Budget>,
 }
@@ -99,6 +100,7 @@ impl Inner {
             is_displaced: AtomicBool::new(false),
             pool: None,
             owner: None,
+            request_bytes: 0,
             operation: None,
         }
     }
@@ -138,6 +140,20 @@ impl Budget {
     /// A budget without limits, for an operation of `owner`, if it has one.
     pub fn unlimited(owner: Option<Arc<str>>) -> Self {
         Self(Arc::new(Inner { owner, ..Inner::new(Limits::default()) }))
+    }
+
+    /// This new budget for an operation whose request has so many bytes, which it holds until it is done.
+    pub fn of_request(mut self, bytes: usize) -> Self {
+        // Nobody else has it yet.
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.request_bytes = bytes;
+        }
+        self
+    }
+
+    /// The bytes of the operation's request, as far as they are known.
+    pub fn request_bytes(&self) -> usize {
+        self.0.request_bytes
     }
 
     /// The owner of the operation; none if it is the operator's or the backend's own.

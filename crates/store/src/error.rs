@@ -129,6 +129,9 @@ pub enum Error {
         /// True if they belong to the same owner.
         is_of_one: bool,
     },
+    /// Too many operations wait for a connection to the database. Nothing was written.
+    #[error("too many operations are waiting for the database; try again later. Nothing was written")]
+    Overloaded,
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

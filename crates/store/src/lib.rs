@@ -90,6 +90,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// This store for operations that the backend needs for each request: where connections are scarce, they do not wait for
+    /// those that users' operations use. None if that makes no difference.
+    fn for_backend(&self) -> Option<std::sync::Arc<dyn Store>> {
+        None
+    }
+
     /// Makes indexes that do not exist yet, over what the collection holds: all of them, or none.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
 
+mod admission;
 mod command;
 mod connect;
 mod errors;
@@ -14,7 +15,11 @@ mod watch;
 mod whole;
 mod write;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -25,7 +30,7 @@ use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
     Progress, Result, Store, Watch, Write,
 };
-use connect::Shared;
+use connect::{Lane, Shared};
 pub use preference::ReadPreference;
 use whole::Whole;
 
@@ -38,6 +43,8 @@ pub struct MongoStore {
     shared: Arc<Shared>,
     /// From which members queries are answered; as the connection string says if not said.
     criteria: Option<SelectionCriteria>,
+    /// Whose connections the operations use. Those on the backend's own databases always use the backend's.
+    lane: Lane,
 }
 
 impl MongoStore {
@@ -54,7 +61,7 @@ impl MongoStore {
         environment: Arc<dyn Environment + Send + Sync>,
         own: Option<&'static str>,
     ) -> Result<Self> {
-        Ok(Self { shared: Arc::new(Shared::new(address, environment, own)?), criteria: None })
+        Ok(Self { shared: Arc::new(Shared::new(address, environment, own)?), criteria: None, lane: Lane::Users })
     }
 
     /// The same store, with queries answered by other members. They are never older than what was written through this store.
@@ -64,27 +71,38 @@ impl MongoStore {
     pub fn reading_from(&self, preference: &ReadPreference) -> Result<Self> {
         let criteria = preference.criteria().map_err(|reason| Error::DataSource { reason })?;
         self.shared.will_read_elsewhere();
-        Ok(Self { shared: Arc::clone(&self.shared), criteria: Some(criteria) })
+        Ok(Self { criteria: Some(criteria), ..self.clone() })
     }
 
     fn variables(&self) -> Variables {
         Variables::at(self.shared.environment.now())
     }
 
-    /// Does something to its end, but answers when the time of its budget is over. What is computed here stops then, and
-    /// also when the future is dropped; a command is left to the server to end, so that its connection stays usable.
-    fn whole_within<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+    /// Does something with collections to its end, in its turn, but answers when the time of its budget is over. What is
+    /// computed here stops then, and also when the future is dropped; a command is left to the server to end, so that its
+    /// connection stays usable.
+    fn admitted<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
-        budget: Budget,
-        writes: bool,
-        run: impl FnOnce(Self) -> F,
+        request: Request,
+        run: impl FnOnce(Self) -> F + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
-        let waiting = budget.cancel_on_drop();
-        let whole = self.whole(run);
+        let Request { lane, budget, writes, bytes } = request;
+        let store = Self { lane, ..self.clone() };
         async move {
+            let waiting = budget.cancel_on_drop();
+            let until = budget.deadline().unwrap_or_else(|| Instant::now() + store.shared.timeout);
+            let place = store.shared.pool(lane).admission.enter(budget.owner(), bytes, until.into()).await;
+            // That no place became free is the end of the time, where there is one.
+            budget.check()?;
+            let place = place?;
+            let whole = Whole::new(async move {
+                let answer = run(store).await;
+                drop(place);
+                answer
+            });
             let answer = match budget.deadline() {
                 Some(deadline) => tokio::time::timeout_at((deadline + GRACE).into(), whole).await,
-                None => Ok(whole.await),
+                None => Ok(whole.await.map_err(|error| errors::of_unlimited(error, writes))),
             };
             let Ok(answer) = answer else {
                 // Dropping the guard stops what is computed here.
@@ -106,13 +124,44 @@ impl MongoStore {
         .boxed()
     }
 
-    /// Does something to its end, even if nobody waits for it any more.
-    fn whole<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+    /// Does something of the operator's, or of the backend's own, as [`admitted`](Self::admitted).
+    fn unlimited<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
-        run: impl FnOnce(Self) -> F,
+        namespace: &Namespace,
+        writes: bool,
+        run: impl FnOnce(Self) -> F + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
-        Whole::new(run(self.clone())).boxed()
+        self.admitted(Request { writes, ..self.request(namespace, &Budget::default()) }, run)
     }
+
+    /// A query of a collection.
+    fn request(&self, namespace: &Namespace, budget: &Budget) -> Request {
+        let lane = if self.shared.is_own(&namespace.database) { Lane::Backend } else { self.lane };
+        Request { lane, budget: budget.clone(), writes: false, bytes: budget.request_bytes() }
+    }
+
+    /// Writes, which have one budget.
+    fn request_of(&self, writes: &[Write]) -> Request {
+        let Some(first) = writes.first() else {
+            return Request { lane: self.lane, budget: Budget::default(), writes: true, bytes: 0 };
+        };
+        let inserted = writes.iter().flat_map(|write| match &write.operation {
+            Operation::Insert(documents) => &documents[..],
+            Operation::Modify(_) => &[],
+        });
+        let inserted = inserted.map(|document| document.as_bytes().len()).sum();
+        let request = self.request(&first.namespace, &first.budget);
+        Request { writes: true, bytes: request.bytes.max(inserted), ..request }
+    }
+}
+
+/// What an operation needs to be admitted.
+struct Request {
+    lane: Lane,
+    budget: Budget,
+    writes: bool,
+    /// The bytes that it holds until it is sent.
+    bytes: usize,
 }
 
 /// The answer to a request that cannot be carried out.
@@ -122,51 +171,40 @@ fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T
 
 impl Store for MongoStore {
     fn find(&self, mut find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
-        match find.bind(&self.variables()) {
-            Ok(()) => {
-                self.whole_within(find.budget.clone(), false, |store| async move { store.find_documents(find).await })
-            }
-            Err(error) => failed(error),
-        }
-    }
-
-    fn find_both(&self, mut finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
-        let variables = self.variables();
-        if let Err(error) = finds.iter_mut().try_for_each(|find| find.bind(&variables)) {
+        if let Err(error) = find.bind(&self.variables()) {
             return failed(error);
         }
-        let [one, other] = finds;
-        self.whole_within(other.budget.clone(), false, |store| async move {
-            let both = future::try_join(store.find_documents(one), store.find_documents(other));
-            both.await.map(<[_; 2]>::from)
-        })
+        let request = self.request(&find.namespace, &find.budget);
+        self.admitted(request, |store| async move { store.find_documents(find).await })
+    }
+
+    fn find_both(&self, [one, other]: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
+        async { future::try_join(self.find(one), self.find(other)).await.map(<[_; 2]>::from) }.boxed()
     }
 
     fn count(&self, mut count: Count) -> BoxFuture<'_, Result<u64>> {
-        match count.filter.bind(&self.variables()) {
-            Ok(()) => self
-                .whole_within(count.budget.clone(), false, |store| async move { store.count_documents(count).await }),
-            Err(error) => failed(error),
+        if let Err(error) = count.filter.bind(&self.variables()) {
+            return failed(error);
         }
+        let request = self.request(&count.namespace, &count.budget);
+        self.admitted(request, |store| async move { store.count_documents(count).await })
     }
 
     fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
-        match aggregate.pipeline.bind(&self.variables()) {
-            Ok(()) => {
-                let budget = aggregate.budget.clone();
-                self.whole_within(budget, false, |store| async move { store.run_pipeline(aggregate).await })
-            }
-            Err(error) => failed(error),
+        if let Err(error) = aggregate.pipeline.bind(&self.variables()) {
+            return failed(error);
         }
+        let request = self.request(&aggregate.namespace, &aggregate.budget);
+        self.admitted(request, |store| async move { store.run_pipeline(aggregate).await })
     }
 
     fn write(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
         if let Err(error) = bind(&mut writes, &self.variables()) {
             return failed(error);
         }
-        let budget = writes.first().map(|write| write.budget.clone()).unwrap_or_default();
-        let writes: Vec<_> = writes.into_iter().map(Arc::new).collect();
-        self.whole_within(budget, true, |store| async move {
+        let request = self.request_of(&writes);
+        self.admitted(request, |store| async move {
+            let writes: Vec<_> = writes.into_iter().map(Arc::new).collect();
             match &writes[..] {
                 [] => Ok(Vec::new()),
                 [write] => Ok(vec![store.write_one(write).await?]),
@@ -179,7 +217,8 @@ impl Store for MongoStore {
         if let Err(error) = bind(&mut writes, &self.variables()) {
             return failed(error);
         }
-        self.whole(|store| async move {
+        let request = self.request_of(&writes);
+        self.admitted(request, |store| async move {
             let mut outcomes = Vec::with_capacity(writes.len());
             for write in writes {
                 outcomes.push(store.write_one(&Arc::new(write)).await?);
@@ -188,20 +227,30 @@ impl Store for MongoStore {
         })
     }
 
+    fn for_backend(&self) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(Self { lane: Lane::Backend, ..self.clone() }))
+    }
+
     fn is_remote(&self) -> bool {
         true
     }
 
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
-        self.whole(|store| async move { store.create_indexes(&namespace, &indexes).await })
+        self.unlimited(
+            &namespace.clone(),
+            true,
+            |store| async move { store.create_indexes(&namespace, &indexes).await },
+        )
     }
 
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>> {
-        self.whole(|store| async move { store.list_indexes(&namespace, &mut |_, _| {}).await })
+        self.unlimited(&namespace.clone(), false, |store| async move {
+            store.list_indexes(&namespace, &mut |_, _| {}).await
+        })
     }
 
     fn unknown_indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
-        self.whole(|store| async move {
+        self.unlimited(&namespace.clone(), false, |store| async move {
             let mut unknown = Vec::new();
             let mut odd = |index: &bson::raw::RawDocument, error: Error| {
                 unknown.push((index.get_str("name").unwrap_or_default().to_owned(), error.to_string()));
@@ -212,28 +261,31 @@ impl Store for MongoStore {
     }
 
     fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>> {
-        self.whole(|store| async move { store.remove_index(&namespace, &name).await })
+        self.unlimited(&namespace.clone(), true, |store| async move { store.remove_index(&namespace, &name).await })
     }
 
     fn explain(&self, mut find: Find) -> BoxFuture<'_, Result<Explanation>> {
-        match find.bind(&self.variables()) {
-            Ok(()) => self.whole(|store| async move { store.explain_find(find).await }),
-            Err(error) => failed(error),
+        if let Err(error) = find.bind(&self.variables()) {
+            return failed(error);
         }
+        let request = self.request(&find.namespace, &find.budget);
+        self.admitted(request, |store| async move { store.explain_find(find).await })
     }
 
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
-        self.whole(|store| async move {
+        let request = self.request(&watch.namespace, &Budget::unlimited(watch.owner.clone()));
+        self.admitted(request, |store| async move {
             store.follow(watch).await.map(|watcher| Box::new(watcher) as Box<dyn ChangeStream>)
         })
     }
 
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
-        self.whole(|store| async move { store.list_collections().await })
+        let request = Request { lane: self.lane, budget: Budget::default(), writes: false, bytes: 0 };
+        self.admitted(request, |store| async move { store.list_collections().await })
     }
 
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
-        self.whole(|store| async move { store.page_after(&namespace, after).await })
+        self.unlimited(&namespace.clone(), false, |store| async move { store.page_after(&namespace, after).await })
     }
 
     fn backup(&self, _: PathBuf, _: Progress) -> BoxFuture<'_, Result<()>> {

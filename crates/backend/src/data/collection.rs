@@ -122,17 +122,25 @@ pub(crate) enum Parsed {
     Administer,
 }
 
+impl Call {
+    /// The bytes of what it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arguments.as_bytes().len()
+    }
+}
+
 impl Collections {
     pub(crate) fn new(limits: OperationLimits) -> Self {
         Self { limits }
     }
 
-    /// A budget for what an access allows, whose time begins now.
-    pub(crate) fn budget(&self, access: &Access) -> Budget {
-        match access {
+    /// A budget for what an access allows, whose time begins now, for a request of so many bytes.
+    pub(crate) fn budget(&self, access: &Access, bytes: usize) -> Budget {
+        let budget = match access {
             Access::System => Budget::default(),
             Access::Guarded(_, user) => self.limits.budget(user),
-        }
+        };
+        budget.of_request(bytes)
     }
 
     /// Reads which collection a call is for.

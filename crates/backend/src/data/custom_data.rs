@@ -62,6 +62,7 @@ impl CustomData {
     pub(crate) fn new(stores: &Stores, configuration: Option<definition::CustomUserData>) -> Self {
         let service = configuration.as_ref().map(|configuration| configuration.service.as_str());
         let store = Arc::clone(service.map_or(stores.main(), |service| stores.of(service)));
+        let store = store.for_backend().unwrap_or(store);
         Self { store, configuration, left_out: AtomicU64::new(0), in_use: InUse::default() }
     }
 

@@ -68,7 +68,7 @@ impl Selection {
         variables: Variables,
         collections: &Collections,
     ) -> Result<(Call, Self)> {
-        let (access, budget) = (access.clone(), collections.budget(access));
+        let (access, budget) = (access.clone(), collections.budget(access, call.bytes()));
         collections.apart(call, budget, move |call| Self::read_here(call, &access, &variables)).await
     }
 
@@ -192,7 +192,7 @@ async fn select(
     changes: &Arc<[Arc<ChangeEvent>]>,
     access: Access,
 ) -> Result<Vec<Arc<ChangeEvent>>> {
-    let budget = limits.budget(&access);
+    let budget = limits.budget(&access, 0);
     let (selection, changes) = (Arc::clone(selection), Arc::clone(changes));
     store::workers::run_if_large(&budget, move || selection.select(&changes, &access)).await
 }

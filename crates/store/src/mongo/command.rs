@@ -1,5 +1,5 @@
-//! Inserts, updates and deletes with a time limit, sent as commands: the driver's own actions for them cannot send
-//! `maxTimeMS`. Those that return the document can (`findAndModify`), and are the driver's.
+//! Inserts, updates and deletes, sent as commands: the driver's own actions for them cannot send `maxTimeMS`. Those that
+//! return the document can (`findAndModify`), and are the driver's.
 //!
 //! `run_command` adds a session to a command and nothing else that a write needs. So its write concern is added here, and
 //! a write of single documents is sent for the second time after a lost connection or a change of the primary
@@ -22,7 +22,7 @@ use super::{
     MongoStore,
     connect::Kind,
     errors::{self, Failure},
-    read::{max_time, number, unreadable},
+    read::{millis, number, unreadable},
     sessions::NumberedSession,
     write::{Command, Form, array_filters, form},
 };
@@ -118,15 +118,6 @@ fn concern(write_concern: Option<&WriteConcern>) -> Result<Option<RawDocumentBuf
     Ok(Some(concern).filter(|concern| !concern.is_empty()))
 }
 
-/// The command with the time that is left of its budget.
-fn timed(command: &RawDocument, budget: &Budget) -> Result<RawDocumentBuf> {
-    let mut command = command.to_owned();
-    if let Some(left) = max_time(budget)? {
-        append(&mut command, "maxTimeMS", i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
-    }
-    Ok(command)
-}
-
 fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
     documents.into_iter().collect()
 }
@@ -162,6 +153,13 @@ fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
 }
 
 impl MongoStore {
+    /// The command with the time that is left of its budget.
+    fn timed(&self, command: &RawDocument, budget: &Budget) -> Result<RawDocumentBuf> {
+        let mut command = command.to_owned();
+        append(&mut command, "maxTimeMS", millis(self.max_time(budget)?));
+        Ok(command)
+    }
+
     /// Inserts documents in their order, with commands.
     pub(super) async fn insert_by_command(
         &self,
@@ -191,6 +189,8 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Command { modify, filter, budget, .. } = command;
+        // Of a name that is there twice, the server may read another value than was judged.
+        query::validate_names(filter)?;
         let mut statement = rawdoc! { "q": filter.clone() };
         append_collation(&mut statement, command);
         let (name, statements) = match &modify.change {
@@ -233,38 +233,38 @@ impl MongoStore {
         budget: &Budget,
         session: Option<&mut ClientSession>,
     ) -> Result<Document, Failure> {
-        let collection = self.shared.collection(namespace).await?;
-        let database = self.shared.client().await?.database(&namespace.database);
+        let collection = self.collection(namespace).await?;
+        let database = self.client().await?.database(&namespace.database);
         if let Some(session) = session {
             // The write concern is that of the transaction.
-            let reply = database.run_raw_command(timed(&command, budget)?).session(session).await;
+            let reply = database.run_raw_command(self.timed(&command, budget)?).session(session).await;
             return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
         }
         if let Some(concern) = concern(collection.write_concern())? {
             append(&mut command, "writeConcern", &*concern);
         }
-        let timeout = match self.shared.kind().await? {
+        let timeout = match self.kind().await? {
             Kind::Replicated { session_timeout } => session_timeout,
             Kind::Standalone => None,
         };
         let Some(timeout) = timeout.filter(|_| is_single && self.shared.retries_writes) else {
             let mut session = match timeout {
-                Some(_) => Some(self.shared.session().await?),
+                Some(_) => Some(self.session().await?),
                 None => None,
             };
-            let run = database.run_raw_command(timed(&command, budget)?);
+            let run = database.run_raw_command(self.timed(&command, budget)?);
             let reply = run.optional(session.as_mut(), |run, session| run.session(session)).await;
             self.shared.note_written(session.as_ref());
             return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
         };
-        let mut lease = self.shared.numbered.lease(timeout, self.shared.session()).await?;
+        let mut lease = self.shared.pool(self.lane).numbered.lease(timeout, self.session()).await?;
         append(&mut command, "txnNumber", lease.number);
-        let earlier = match self.attempt(&database, timed(&command, budget)?, &mut lease).await {
+        let earlier = match self.attempt(&database, self.timed(&command, budget)?, &mut lease).await {
             Err(rejected) if rejected.is_transient => rejected,
             answer => return Ok(answer.map_err(|rejected| rejected.error)?),
         };
         // Without time left, what became of the first attempt remains unknown.
-        let Ok(command) = timed(&command, budget) else { return Err(earlier.error.into()) };
+        let Ok(command) = self.timed(&command, budget) else { return Err(earlier.error.into()) };
         match self.attempt(&database, command, &mut lease).await {
             Err(rejected) if is_silent(&rejected.error) => Err(earlier.error.into()),
             answer => Ok(answer.map_err(|rejected| rejected.error)?),

@@ -1,4 +1,5 @@
-//! The way to the server: its address, one client for all collections, how long to wait for it, and what kind it is.
+//! The way to the server: its address, a client for users' operations and one for the backend's own, how long to wait for
+//! the server, and what kind it is.
 
 use std::{
     collections::HashMap,
@@ -19,10 +20,10 @@ use mongodb::{
         SelectionCriteria, Tls, WriteConcern,
     },
 };
-use query::Environment;
+use query::{Budget, Environment};
 use tokio::sync::OnceCell;
 
-use super::{errors, read::number, sessions::NumberedSessions, watch::Hub};
+use super::{MongoStore, admission::Admission, errors, read::number, sessions::NumberedSessions, watch::Hub};
 use crate::{Error, Namespace, Result};
 
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
@@ -50,14 +51,38 @@ pub(super) enum Kind {
     Standalone,
 }
 
+/// Whose operations they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Those of users, and of the operator on the application's collections.
+    Users,
+    /// Those that the backend needs for a log-in and for every request.
+    Backend,
+}
+
+/// A client with connections of its own, so that the operations of one [`Lane`] do not wait for those of the other.
+pub(super) struct Pool {
+    client: OnceCell<Client>,
+    pub(super) numbered: NumberedSessions,
+    pub(super) admission: Admission,
+}
+
+impl Pool {
+    fn new(connections: u32) -> Self {
+        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX));
+        Self { client: OnceCell::new(), numbered: NumberedSessions::new(connections), admission }
+    }
+}
+
 /// What all handles of a store share.
 pub(super) struct Shared {
     /// Has the password in it.
     address: ConnectionString,
     pub(super) environment: Arc<dyn Environment + Send + Sync>,
     own: Option<&'static str>,
-    timeout: Duration,
-    client: OnceCell<Client>,
+    pub(super) timeout: Duration,
+    users: Pool,
+    backend: Pool,
     /// For change streams, each of which has a connection for itself most of the time: not one of those that others wait for.
     streaming: OnceCell<Client>,
     kind: OnceCell<Kind>,
@@ -67,7 +92,6 @@ pub(super) struct Shared {
     reads_elsewhere: AtomicBool,
     /// True if a write may be sent for the second time (`retryWrites`).
     pub(super) retries_writes: bool,
-    pub(super) numbered: NumberedSessions,
     pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
     /// Of which collections the server has been told to keep the versions before changes, or is being told.
     pub(super) versioned: Mutex<HashMap<Namespace, Arc<OnceCell<()>>>>,
@@ -135,12 +159,12 @@ impl Shared {
         let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
             retries_writes: parsed.retry_writes != Some(false),
-            numbered: NumberedSessions::new(connections),
+            users: Pool::new(connections),
+            backend: Pool::new(connections),
             address: parsed,
             environment,
             own,
             timeout,
-            client: OnceCell::new(),
             streaming: OnceCell::new(),
             kind: OnceCell::new(),
             is_closed: AtomicBool::new(false),
@@ -151,10 +175,17 @@ impl Shared {
         })
     }
 
-    /// The client, made by whoever needs it first.
-    pub(super) async fn client(&self) -> Result<&Client> {
+    pub(super) fn pool(&self, lane: Lane) -> &Pool {
+        match lane {
+            Lane::Users => &self.users,
+            Lane::Backend => &self.backend,
+        }
+    }
+
+    /// The client of a lane, made by whoever needs it first.
+    async fn client(&self, lane: Lane) -> Result<&Client> {
         self.check_open()?;
-        self.client.get_or_try_init(|| self.connect(None)).await
+        self.pool(lane).client.get_or_try_init(|| self.connect(None)).await
     }
 
     /// A collection to follow.
@@ -198,8 +229,9 @@ impl Shared {
         }
         let hubs = std::mem::take(&mut *lock(&self.hubs));
         hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
-        self.numbered.clear();
-        for client in [&self.client, &self.streaming].into_iter().filter_map(OnceCell::get) {
+        [&self.users, &self.backend].iter().for_each(|pool| pool.numbered.clear());
+        let clients = [&self.users.client, &self.backend.client, &self.streaming];
+        for client in clients.into_iter().filter_map(OnceCell::get) {
             // The driver takes leave of the server, which may not be listening.
             let _ = tokio::time::timeout(FAREWELL, async { client.clone().shutdown().immediate(true).await }).await;
         }
@@ -230,66 +262,14 @@ impl Shared {
         })
     }
 
-    /// What the server is.
-    pub(super) async fn kind(&self) -> Result<Kind> {
-        let ask = || async {
-            let database = self.client().await?.database("admin");
-            let hello: Document = self.within(false, async { database.run_command(doc! { "hello": 1 }).await }).await?;
-            let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
-            if !is_router && !hello.contains_key("setName") {
-                return Ok(Kind::Standalone);
-            }
-            let minutes = hello.get("logicalSessionTimeoutMinutes").and_then(number);
-            Ok(Kind::Replicated { session_timeout: minutes.map(|minutes| Duration::from_secs(minutes * 60)) })
-        };
-        self.kind.get_or_try_init(ask).await.copied()
-    }
-
     /// Whether a database is the backend's own.
-    fn is_own(&self, database: &str) -> bool {
+    pub(super) fn is_own(&self, database: &str) -> bool {
         self.own.is_some_and(|prefix| database.to_ascii_lowercase().starts_with(prefix))
-    }
-
-    /// A collection to write to, or to read what a write depends on.
-    pub(super) async fn collection(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
-        let mut options = CollectionOptions::builder()
-            .selection_criteria(Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
-            .build();
-        if self.is_own(&namespace.database) {
-            options.write_concern = Some(majority());
-        }
-        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
-    }
-
-    /// A collection for somebody's queries.
-    pub(super) async fn to_read(
-        &self,
-        namespace: &Namespace,
-        criteria: Option<&SelectionCriteria>,
-    ) -> Result<Collection<RawDocumentBuf>> {
-        if self.is_own(&namespace.database) {
-            return self.collection(namespace).await;
-        }
-        let options = CollectionOptions::builder().selection_criteria(criteria.cloned()).build();
-        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
     }
 
     /// From now on there may be reads from other members than the primary.
     pub(super) fn will_read_elsewhere(&self) {
         self.reads_elsewhere.store(true, Ordering::Relaxed);
-    }
-
-    /// A session that reads nothing older than what was written here; none where all is read from the primary, where nothing is
-    /// older.
-    pub(super) async fn causal_session(&self) -> Result<Option<ClientSession>> {
-        if !self.reads_elsewhere.load(Ordering::Relaxed) || self.kind().await? == Kind::Standalone {
-            return Ok(None);
-        }
-        let mut session = self.session().await?;
-        if let Some(written) = *lock(&self.written) {
-            session.advance_operation_time(written);
-        }
-        Ok(Some(session))
     }
 
     /// Notes when a session has written.
@@ -302,10 +282,76 @@ impl Shared {
             }
         }
     }
+}
+
+impl MongoStore {
+    /// The client that carries out this operation.
+    pub(super) async fn client(&self) -> Result<&Client> {
+        self.shared.client(self.lane).await
+    }
+
+    /// What the server is.
+    pub(super) async fn kind(&self) -> Result<Kind> {
+        let ask = || async {
+            let database = self.client().await?.database("admin");
+            let hello = database.run_command(doc! { "hello": 1 });
+            let hello: Document = self.shared.within(false, async { hello.await }).await?;
+            let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+            if !is_router && !hello.contains_key("setName") {
+                return Ok(Kind::Standalone);
+            }
+            let minutes = hello.get("logicalSessionTimeoutMinutes").and_then(number);
+            Ok(Kind::Replicated { session_timeout: minutes.map(|minutes| Duration::from_secs(minutes * 60)) })
+        };
+        self.shared.kind.get_or_try_init(ask).await.copied()
+    }
+
+    /// A collection to write to, or to read what a write depends on.
+    pub(super) async fn collection(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
+        let mut options = CollectionOptions::builder()
+            .selection_criteria(Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
+            .build();
+        if self.shared.is_own(&namespace.database) {
+            options.write_concern = Some(majority());
+        }
+        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
+    }
+
+    /// A collection for somebody's queries.
+    pub(super) async fn to_read(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
+        if self.shared.is_own(&namespace.database) {
+            return self.collection(namespace).await;
+        }
+        let options = CollectionOptions::builder().selection_criteria(self.criteria.clone()).build();
+        Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
+    }
+
+    /// A session that reads nothing older than what was written here; none where all is read from the primary, where nothing is
+    /// older.
+    pub(super) async fn causal_session(&self) -> Result<Option<ClientSession>> {
+        if !self.shared.reads_elsewhere.load(Ordering::Relaxed) || self.kind().await? == Kind::Standalone {
+            return Ok(None);
+        }
+        let mut session = self.session().await?;
+        if let Some(written) = *lock(&self.shared.written) {
+            session.advance_operation_time(written);
+        }
+        Ok(Some(session))
+    }
 
     pub(super) async fn session(&self) -> Result<ClientSession> {
         let start = self.client().await?.start_session().causal_consistency(true);
-        self.within(false, async { start.await }).await
+        self.shared.within(false, async { start.await }).await
+    }
+
+    /// The time that the server has for a command: what is left of the budget, or the store's own limit.
+    ///
+    /// # Errors
+    /// If there is none left.
+    pub(super) fn max_time(&self, budget: &Budget) -> Result<Duration> {
+        budget.check()?;
+        // Zero would be no limit.
+        Ok(budget.time_left().unwrap_or(self.shared.timeout).max(Duration::from_millis(1)))
     }
 }
 

@@ -114,6 +114,17 @@ fn withhold(text: impl Display) {
     tracing::warn!(error = %text, "MongoDB reported an error whose text is not passed on");
 }
 
+/// Returns the error of an operation without a time limit of its own: that the server has ended it means that it took
+/// longer than the store waits.
+pub(super) fn of_unlimited(error: Error, writes: bool) -> Error {
+    match error {
+        Error::Query(error) if error.code == query::ErrorCode::MaxTimeMsExpired => {
+            Error::Unavailable { reason: "it did not answer in time".to_owned(), maybe_written: writes }
+        }
+        error => error,
+    }
+}
+
 /// Returns the error of a write outside a transaction of which earlier commands have been carried out.
 pub(super) fn of_later_command(failure: Failure) -> Error {
     let error = match failure {

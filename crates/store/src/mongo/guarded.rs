@@ -22,7 +22,7 @@ use super::{
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
     read::{Question, Selected, Selection, both, document, has_odd_names},
-    write::{Command, by_id, is_limited},
+    write::{Command, by_id},
 };
 use crate::{
     Change, Error, Guard, GuardFilters, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
@@ -139,11 +139,9 @@ impl MongoStore {
                 }
                 // What the guard says of them does not depend on what is stored.
                 let documents = self.prepared(write).await?;
-                self.alone(budget, async |session| self.insert(namespace, &documents, budget, session).await).await
+                self.alone(self.insert(namespace, &documents, budget, None)).await
             }
-            (Operation::Modify(modify), None) => {
-                self.alone(budget, async |session| self.unguarded(namespace, modify, budget, session).await).await
-            }
+            (Operation::Modify(modify), None) => self.alone(self.unguarded(namespace, modify, budget, None)).await,
             (Operation::Modify(modify), Some(guard)) => {
                 self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
             }
@@ -163,17 +161,11 @@ impl MongoStore {
         workers::run_if_large(&write.budget, prepare).await
     }
 
-    /// Sends one command; it is sent again where it may, and only then. A session is given to a command that has no time
-    /// limit: one that has takes a session of its own.
-    async fn alone(
-        &self,
-        budget: &Budget,
-        send: impl AsyncFnOnce(Option<&mut ClientSession>) -> Result<Outcome, Failure>,
-    ) -> Result<Outcome> {
-        let mut session = if is_limited(budget) { None } else { self.shared.causal_session().await? };
+    /// Sends one command outside a transaction; it is sent again where it may, and only then.
+    async fn alone(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
         let mut stopped = None;
         let sent = async {
-            match send(session.as_mut()).await {
+            match send.await {
                 Ok(outcome) => Ok(outcome),
                 Err(Failure::Driver(error)) => Err(error),
                 Err(Failure::Store(error)) => {
@@ -183,7 +175,6 @@ impl MongoStore {
             }
         };
         let answer = self.shared.within(true, sent).await;
-        self.shared.note_written(session.as_ref());
         stopped.map_or(answer, Err)
     }
 
@@ -223,11 +214,8 @@ impl MongoStore {
         let Job { namespace, modify, budget, .. } = job;
         let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
-        let send = async |session: Option<&mut ClientSession>| {
-            let command = Command { modify, filter, upsert: false, is_judged: true, budget };
-            self.modify(namespace, command, session).await
-        };
-        let outcome = self.alone(budget, send).await?;
+        let command = Command { modify, filter, upsert: false, is_judged: true, budget };
+        let outcome = self.alone(self.modify(namespace, command, None)).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
@@ -271,8 +259,7 @@ impl MongoStore {
             drop(targets_held);
             return self.pinned_by_transaction(job).await.map(Some);
         };
-        let send = async |session: Option<&mut ClientSession>| self.carry_out(job, change, filter, session).await;
-        let mut outcome = self.alone(job.budget, send).await?;
+        let mut outcome = self.alone(self.carry_out(job, change, filter, None)).await?;
         if outcome.matched == 0 {
             return Ok(None);
         }
@@ -283,7 +270,7 @@ impl MongoStore {
     /// Judges one document here, and writes in a transaction: for a document before and after a change that are together
     /// too large for one command.
     async fn pinned_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
-        if self.shared.kind().await? == Kind::Standalone {
+        if self.kind().await? == Kind::Standalone {
             let message = format!(
                 "the document before and after the change has together more than {PINNED_BYTES} bytes, which needs a \
                  transaction; a standalone server has none, and nothing was written"
@@ -383,10 +370,7 @@ impl MongoStore {
         let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
         let Some((made, upserted)) = self.upserted(job).await? else { return Ok(Some(outcome)) };
-        let send = async |session: Option<&mut ClientSession>| {
-            self.insert(namespace, std::slice::from_ref(&made), budget, session).await
-        };
-        match self.alone(budget, send).await {
+        match self.alone(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
             Ok(_) => Ok(Some(upserted)),
             // Somebody has inserted it meanwhile, or it is another document's key for good.
             Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
@@ -428,19 +412,24 @@ impl MongoStore {
 
     /// Several writes as one.
     pub(super) async fn together(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
-        if self.shared.kind().await? == Kind::Standalone {
+        if self.kind().await? == Kind::Standalone {
             return Err(Error::NeedsTransaction);
         }
         self.shared.within_all(self.in_transactions(writes)).await
     }
 
     async fn in_transactions(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
-        let mut session = self.shared.session().await?;
+        let mut session = self.session().await?;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
             }
+            let left = match writes.first() {
+                Some(write) => self.max_time(&write.budget)?,
+                None => self.shared.timeout,
+            };
             let start = session.start_transaction().read_concern(snapshot()).write_concern(majority());
+            let start = start.max_commit_time(left);
             self.shared.within(false, async { start.await }).await?;
             match self.in_transaction(writes, &mut session).await {
                 Ok(_) if writes.iter().any(|write| write.budget.is_exhausted()) => {

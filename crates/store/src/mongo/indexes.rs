@@ -39,7 +39,7 @@ impl MongoStore {
             "indexes": specifications,
             "writeConcern": { "w": "majority" },
         };
-        let database = self.shared.client().await?.database(&namespace.database);
+        let database = self.client().await?.database(&namespace.database);
         let mut attempt = 1;
         loop {
             let create = database.run_raw_command(command.clone());
@@ -57,7 +57,7 @@ impl MongoStore {
 
     /// Makes a collection where there is none.
     async fn create_collection(&self, namespace: &Namespace) -> Result<()> {
-        let database = self.shared.client().await?.database(&namespace.database);
+        let database = self.client().await?.database(&namespace.database);
         let create = rawdoc! { "create": &*namespace.collection };
         match self.shared.within(false, async { database.run_raw_command(create).await }).await {
             Err(Error::Query(error)) if error.number() == NAMESPACE_EXISTS => Ok(()),
@@ -71,9 +71,9 @@ impl MongoStore {
         namespace: &Namespace,
         odd: &mut (dyn FnMut(&RawDocument, Error) + Send),
     ) -> Result<Option<Vec<Index>>> {
-        let collection = self.shared.collection(namespace).await?;
+        let collection = self.collection(namespace).await?;
         let list = async {
-            let mut batches = match collection.list_indexes().batch().await {
+            let mut batches = match collection.list_indexes().max_time(self.shared.timeout).batch().await {
                 Err(error) if errors::code(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(None),
                 batches => batches?,
             };
@@ -97,13 +97,13 @@ impl MongoStore {
     }
 
     pub(super) async fn remove_index(&self, namespace: &Namespace, name: &str) -> Result<()> {
-        let collection = self.shared.collection(namespace).await?;
+        let collection = self.collection(namespace).await?;
         self.shared.within(true, async { collection.drop_index(name).await }).await
     }
 
     /// All collections but the server's own.
     pub(super) async fn list_collections(&self) -> Result<Vec<Namespace>> {
-        let client = self.shared.client().await?;
+        let client = self.client().await?;
         let databases = self.shared.within(false, async { client.list_database_names().await }).await?;
         let mut namespaces = Vec::new();
         for database in databases.into_iter().filter(|database| !OF_THE_SERVER.contains(&&**database)) {

@@ -232,16 +232,6 @@ impl HeldAnswer {
     }
 }
 
-/// The time that is left of a budget, for the server.
-///
-/// # Errors
-/// If there is none left.
-pub(super) fn max_time(budget: &Budget) -> Result<Option<Duration>> {
-    budget.check()?;
-    // Zero would be no limit.
-    Ok(budget.time_left().map(|left| left.max(Duration::from_millis(1))))
-}
-
 impl MongoStore {
     async fn ask<T: Selected>(
         &self,
@@ -250,14 +240,11 @@ impl MongoStore {
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<()> {
-        let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
+        let collection = self.to_read(namespace).await?;
         let limit = ask.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut find = collection.find(ask.filter);
+        let mut find = collection.find(ask.filter).max_time(self.max_time(&ask.budget)?);
         if !ask.is_gradual {
             find = find.batch_size(BATCH);
-        }
-        if let Some(left) = max_time(&ask.budget)? {
-            find = find.max_time(left);
         }
         if let Some(sort) = ask.sort {
             find = find.sort(sort);
@@ -272,7 +259,7 @@ impl MongoStore {
             find = find.collation(simple());
         }
         let budget = ask.budget;
-        let answer = match self.shared.causal_session().await? {
+        let answer = match self.causal_session().await? {
             None => {
                 let read = async { each(find.batch().await?, selection, &budget, take).await };
                 self.shared.within(false, read).await?
@@ -333,18 +320,15 @@ impl MongoStore {
         let question = Question::new(&filter, guard.as_ref())?;
         let is_judged = guard.is_some();
         let Some(guard) = question.judge else {
-            let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
-            let mut count = collection.count_documents(question.filter);
-            if let Some(left) = max_time(&budget)? {
-                count = count.max_time(left);
-            }
+            let collection = self.to_read(&namespace).await?;
+            let mut count = collection.count_documents(question.filter).max_time(self.max_time(&budget)?);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
             }
             if is_judged {
                 count = count.collation(simple());
             }
-            let mut session = self.shared.causal_session().await?;
+            let mut session = self.causal_session().await?;
             if let Some(session) = &mut session {
                 count = count.session(session);
             }
@@ -402,16 +386,13 @@ impl MongoStore {
         if let Some(most) = at_most {
             stages.push(doc! { "$limit": i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1) });
         }
-        let collection = self.shared.to_read(&namespace, self.criteria.as_ref()).await?;
-        let mut aggregate = collection.aggregate(stages).batch_size(BATCH);
-        if let Some(left) = max_time(&budget)? {
-            aggregate = aggregate.max_time(left);
-        }
+        let collection = self.to_read(&namespace).await?;
+        let mut aggregate = collection.aggregate(stages).batch_size(BATCH).max_time(self.max_time(&budget)?);
         if filters.is_some() {
             aggregate = aggregate.collation(simple());
         }
         let (all, gather) = (Selection::all(), &mut |document| answer.push(document));
-        match self.shared.causal_session().await? {
+        match self.causal_session().await? {
             None => {
                 let read = async { each(aggregate.batch().await?, &all, &budget, gather).await };
                 self.shared.within(false, read).await??;
@@ -439,11 +420,8 @@ impl MongoStore {
         let most = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
         let group = doc! { "_id": null, "documents": { "$sum": 1 }, "bytes": { "$sum": { "$bsonSize": "$$ROOT" } } };
         let stages = [doc! { "$match": document(filter)? }, doc! { "$limit": most }, doc! { "$group": group }];
-        let collection = self.shared.collection(namespace).await?;
-        let mut aggregate = collection.aggregate(stages).collation(simple());
-        if let Some(left) = max_time(budget)? {
-            aggregate = aggregate.max_time(left);
-        }
+        let collection = self.collection(namespace).await?;
+        let aggregate = collection.aggregate(stages).collation(simple()).max_time(self.max_time(budget)?);
         let (mut documents, mut bytes) = (0, 0);
         let take = &mut |group: RawDocumentBuf| {
             let count = |name| get(&group, name).and_then(query::integer).and_then(|count| usize::try_from(count).ok());
@@ -467,13 +445,10 @@ impl MongoStore {
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<(), Failure> {
-        let collection = self.shared.collection(namespace).await?;
-        let mut find = collection.find(filter).collation(simple());
+        let collection = self.collection(namespace).await?;
+        let mut find = collection.find(filter).collation(simple()).max_time(self.max_time(budget)?);
         if let Some(limit) = selection.limit() {
             find = find.limit(limit);
-        }
-        if let Some(left) = max_time(budget)? {
-            find = find.max_time(left);
         }
         if let Some(sort) = sort_document(sort)? {
             find = find.sort(sort);
@@ -516,8 +491,8 @@ impl MongoStore {
             Ok(())
         };
         self.ask(namespace, ask, &Selection::all(), take).await?;
-        let collection = self.shared.to_read(namespace, self.criteria.as_ref()).await?;
-        let estimate = collection.estimated_document_count();
+        let collection = self.to_read(namespace).await?;
+        let estimate = collection.estimated_document_count().max_time(self.shared.timeout);
         let total = self.shared.within(false, async { estimate.await }).await?;
         read += documents.len() as i64;
         let last = documents.last().filter(|_| documents.len() == PAGE).and_then(|document| get(document, "_id"));
@@ -531,7 +506,7 @@ impl MongoStore {
     }
 
     pub(super) async fn explain_find(&self, find: Find) -> Result<Explanation> {
-        let Find { namespace, filter, sort, projection, limit, guard, .. } = find;
+        let Find { namespace, filter, sort, projection, limit, guard, budget, .. } = find;
         let question = Question::new(&filter, guard.as_ref())?;
         let mut command = doc! { "find": &*namespace.collection, "filter": question.filter };
         let sort = sort_document(sort.as_ref())?;
@@ -545,13 +520,19 @@ impl MongoStore {
         if let Some(limit) = limit {
             command.insert("limit", i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        let database = self.shared.client().await?.database(&namespace.database);
+        command.insert("maxTimeMS", millis(self.max_time(&budget)?));
+        let database = self.client().await?.database(&namespace.database);
         let explain = database.run_command(doc! { "explain": command, "verbosity": "executionStats" });
         let told = self.shared.within(false, async { explain.await }).await?;
         let mut explanation = explanation(&told);
         explanation.sorted_by_index &= is_sorted && explanation.index.is_some();
         Ok(explanation)
     }
+}
+
+/// A time as the server takes it.
+pub(super) fn millis(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 
 pub(super) fn sort_document(sort: Option<&Sort>) -> Result<Option<Document>> {

@@ -31,7 +31,7 @@ use super::{
     connect::{Kind, Shared, lock},
     errors,
     indexes::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND},
-    read::has_odd_names,
+    read::{has_odd_names, millis},
 };
 use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, ResumeToken, SystemEnvironment, Watch};
 
@@ -322,7 +322,7 @@ pub(super) struct Watcher {
 impl MongoStore {
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
         let Watch { namespace, after, is_judged, .. } = watch;
-        if self.shared.kind().await? == Kind::Standalone {
+        if self.kind().await? == Kind::Standalone {
             return Err(no_change_streams());
         }
         if is_judged {
@@ -372,7 +372,7 @@ impl MongoStore {
     }
 
     async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
-        let database = self.shared.client().await?.database(&namespace.database);
+        let database = self.client().await?.database(&namespace.database);
         let images = || doc! { "enabled": true };
         let modify = doc! { "collMod": &*namespace.collection, "changeStreamPreAndPostImages": images() };
         let create = doc! { "create": &*namespace.collection, "changeStreamPreAndPostImages": images() };
@@ -398,9 +398,10 @@ impl MongoStore {
 
     /// What time it is on the server's clock.
     async fn cluster_time(&self) -> Result<Option<Timestamp>> {
-        let mut session = self.shared.session().await?;
-        let database = self.shared.client().await?.database("admin");
-        let ping = database.run_command(doc! { "ping": 1 }).session(&mut session);
+        let mut session = self.session().await?;
+        let database = self.client().await?.database("admin");
+        let ping =
+            database.run_command(doc! { "ping": 1, "maxTimeMS": millis(self.shared.timeout) }).session(&mut session);
         self.shared.within(false, async { ping.await }).await?;
         Ok(session.operation_time())
     }

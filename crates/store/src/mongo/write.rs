@@ -1,7 +1,7 @@
 //! Writes that nobody has to be asked about: each is one command of the server's.
 
 use bson::{
-    Bson, Document, RawBson,
+    Document, RawBson,
     raw::{RawDocument, RawDocumentBuf},
     rawdoc,
 };
@@ -16,7 +16,7 @@ use query::{Budget, Filter, Update};
 use super::{
     MongoStore,
     errors::Failure,
-    read::{document, max_time, sort_document, unreadable},
+    read::{document, sort_document},
 };
 use crate::{Change, Error, Modify, Namespace, Outcome, Result, Returning, workers};
 
@@ -70,15 +70,6 @@ fn all(documents: &[RawDocumentBuf]) -> Result<Vec<Document>> {
     documents.iter().map(|raw| document(raw)).collect()
 }
 
-fn raw(value: Bson) -> Result<RawBson> {
-    RawBson::try_from(value).map_err(unreadable)
-}
-
-/// True if the writes of a budget have a time limit. Inserts, updates and deletes are then commands of our own.
-pub(super) fn is_limited(budget: &Budget) -> bool {
-    budget.deadline().is_some()
-}
-
 /// What one command needs to know.
 pub(super) struct Command<'a> {
     pub(super) modify: &'a Modify,
@@ -99,26 +90,9 @@ impl MongoStore {
         budget: &Budget,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let collection = self.shared.collection(namespace).await?;
         let ids = documents.iter().map(|document| query::get(document, "_id").map_or(RawBson::Null, RawBson::from));
         let outcome = Outcome { inserted_ids: ids.collect(), ..Outcome::default() };
-        if is_limited(budget) {
-            self.insert_by_command(namespace, documents, budget, session).await?;
-            return Ok(outcome);
-        }
-        let insert = async {
-            match documents {
-                [document] => {
-                    let insert = collection.insert_one(document);
-                    insert.optional(session, |insert, session| insert.session(session)).await.map(|_| ())
-                }
-                _ => {
-                    let insert = collection.insert_many(documents);
-                    insert.optional(session, |insert, session| insert.session(session)).await.map(|_| ())
-                }
-            }
-        };
-        insert.await?;
+        self.insert_by_command(namespace, documents, budget, session).await?;
         Ok(outcome)
     }
 
@@ -133,47 +107,7 @@ impl MongoStore {
         if command.modify.returning != Returning::Nothing || (command.modify.sort.is_some() && !command.modify.multi) {
             return self.find_one_and(namespace, command, session).await;
         }
-        if is_limited(command.budget) {
-            return self.modify_by_command(namespace, &command, session).await;
-        }
-        let Command { modify, filter, upsert, is_judged, .. } = command;
-        let filter = document(&filter)?;
-        let collection = self.shared.collection(namespace).await?;
-        let collation = is_judged.then(simple);
-        match &modify.change {
-            Change::Delete => {
-                let delete = if modify.multi { collection.delete_many(filter) } else { collection.delete_one(filter) };
-                let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
-                let deleted = delete.optional(session, |delete, session| delete.session(session)).await?.deleted_count;
-                Ok(Outcome { matched: deleted, deleted, ..Outcome::default() })
-            }
-            Change::Update { update, .. } => {
-                let filters = array_filters(update).map(all).transpose()?;
-                let done = match form(update, modify.multi).modification()? {
-                    Modification::Update(change) => {
-                        let update = match modify.multi {
-                            true => collection.update_many(filter, change),
-                            false => collection.update_one(filter, change),
-                        };
-                        let update =
-                            update.upsert(upsert).optional(filters, |update, filters| update.array_filters(filters));
-                        let update = update.optional(collation, |update, collation| update.collation(collation));
-                        update.optional(session, |update, session| update.session(session)).await
-                    }
-                    Modification::Replace(replacement) => {
-                        let replace = collection.replace_one(filter, replacement).upsert(upsert);
-                        let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
-                        replace.optional(session, |replace, session| replace.session(session)).await
-                    }
-                }?;
-                Ok(Outcome {
-                    matched: done.matched_count,
-                    modified: done.modified_count,
-                    upserted_id: done.upserted_id.map(raw).transpose()?,
-                    ..Outcome::default()
-                })
-            }
-        }
+        self.modify_by_command(namespace, &command, session).await
     }
 
     async fn find_one_and(
@@ -210,14 +144,13 @@ impl MongoStore {
     ) -> Result<Outcome, Failure> {
         let Command { modify, filter, upsert, is_judged, budget } = command;
         let filter = document(&filter)?;
-        let collection = self.shared.collection(namespace).await?;
-        // The caller has no session for a write with a time limit, unless it is in a transaction.
+        let collection = self.collection(namespace).await?;
         let mut own = match session {
-            None if is_limited(budget) => self.shared.causal_session().await?,
-            _ => None,
+            None => self.causal_session().await?,
+            Some(_) => None,
         };
         let session = session.or(own.as_mut());
-        let time = max_time(budget)?;
+        let time = self.max_time(budget)?;
         let collation = is_judged.then(simple);
         let sort = sort_document(modify.sort.as_ref())?;
         let after = match modify.returning {
@@ -226,8 +159,7 @@ impl MongoStore {
         };
         let document: DriverResult<Option<RawDocumentBuf>> = match &modify.change {
             Change::Delete => {
-                let delete = collection.find_one_and_delete(filter);
-                let delete = delete.optional(time, |delete, time| delete.max_time(time));
+                let delete = collection.find_one_and_delete(filter).max_time(time);
                 let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
                 let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
                 let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
@@ -237,19 +169,17 @@ impl MongoStore {
                 let filters = array_filters(update).map(all).transpose()?;
                 match form(update, false).modification()? {
                     Modification::Update(change) => {
-                        let update =
-                            collection.find_one_and_update(filter, change).upsert(upsert).return_document(after);
+                        let update = collection.find_one_and_update(filter, change).max_time(time);
+                        let update = update.upsert(upsert).return_document(after);
                         let update = update.optional(filters, |update, filters| update.array_filters(filters));
-                        let update = update.optional(time, |update, time| update.max_time(time));
                         let update = update.optional(sort, |update, sort| update.sort(sort));
                         let update = update.optional(collation, |update, collation| update.collation(collation));
                         let update = update.optional(projection, |update, projection| update.projection(projection));
                         update.optional(session, |update, session| update.session(session)).await
                     }
                     Modification::Replace(replacement) => {
-                        let replace = collection.find_one_and_replace(filter, replacement);
+                        let replace = collection.find_one_and_replace(filter, replacement).max_time(time);
                         let replace = replace.upsert(upsert).return_document(after);
-                        let replace = replace.optional(time, |replace, time| replace.max_time(time));
                         let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
                         let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
                         let replace =

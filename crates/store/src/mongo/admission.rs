@@ -1,0 +1,332 @@
+//! Which operations use the connections of a client, and how many wait for them.
+//!
+//! The driver's own queue for connections has no bound and knows no users. So an operation is admitted here before the
+//! driver gets it: as many at once as there are connections, and of each owner at most a share. One that is over its
+//! owner's share waits for a second; one that is not waits as long as it may take. How many wait, and with how many
+//! bytes, is bounded in both cases: a database that does not answer costs no more memory than that.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::connect::lock;
+use crate::{Error, Result};
+
+/// The most operations of one owner that use connections at once.
+const SHARE: usize = 10;
+
+/// How long an operation that is over its owner's share waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The most operations that wait: of one owner for its share, or of all for a connection.
+const WAITING: usize = 1_000;
+
+/// The most bytes of requests that wait, in the same places.
+const WAITING_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many times as much may wait for the shares of all owners together.
+const OWNERS: usize = 4;
+
+/// Requests of up to so many bytes are not counted while they use a connection: there are few.
+const SMALL: usize = 64 * 1024;
+
+/// The unit in which the bytes of requests that use connections are counted.
+const UNIT: usize = 1024;
+
+/// The most bytes of larger requests that use connections at once, in [`UNIT`]s; of one owner half as many.
+const BYTES_AT_ONCE: usize = 64 * 1024;
+
+/// The places of operations that use the connections of one client.
+pub(super) struct Admission {
+    places: Places,
+    /// Operations that wait for a place although their owner has less than its share.
+    waiting: Arc<Line>,
+    /// All operations that wait for their owner's share.
+    waiting_for_shares: Arc<Line>,
+    owners: Mutex<HashMap<Arc<str>, Weak<Owner>>>,
+}
+
+/// What an owner has of the places, as long as one of its operations is there.
+struct Owner {
+    places: Places,
+    waiting: Arc<Line>,
+}
+
+/// So many operations at once, and so many bytes of their requests.
+struct Places {
+    operations: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    most_bytes: usize,
+}
+
+/// Those who wait, up to a bound.
+struct Line {
+    most: usize,
+    most_bytes: usize,
+    operations: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Somebody who waits, until this is dropped.
+struct Waiting {
+    line: Arc<Line>,
+    bytes: usize,
+}
+
+/// An operation's place among those that use connections, until this is dropped.
+pub(super) struct Place {
+    _all: Taken,
+    _of_owner: Option<(Taken, Arc<Owner>)>,
+}
+
+/// A place, and bytes for a large request.
+type Taken = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Line {
+    fn new(times: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most: WAITING * times,
+            most_bytes: WAITING_BYTES * times,
+            operations: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// Joins the line; none if it is full. A request that is larger than the bound waits if no other does.
+    fn join(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
+        let operations = self.operations.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting { line: Arc::clone(self), bytes };
+        let has_room = operations < self.most && (before == 0 || before.saturating_add(bytes) <= self.most_bytes);
+        has_room.then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.line.operations.fetch_sub(1, Ordering::Relaxed);
+        self.line.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    fn new(operations: usize, most_bytes: usize) -> Self {
+        let operations = Arc::new(Semaphore::new(operations.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { operations, bytes: Arc::new(Semaphore::new(most_bytes)), most_bytes }
+    }
+
+    /// How many units a request counts while it uses a connection; none for a small one.
+    fn units(&self, bytes: usize) -> Option<u32> {
+        let units = bytes.div_ceil(UNIT).min(self.most_bytes);
+        (bytes > SMALL).then(|| u32::try_from(units).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a place if one is free, and nobody waits for it.
+    fn try_take(&self, bytes: usize) -> Option<Taken> {
+        let units = match self.units(bytes) {
+            Some(units) => Some(Arc::clone(&self.bytes).try_acquire_many_owned(units).ok()?),
+            None => None,
+        };
+        Some((Arc::clone(&self.operations).try_acquire_owned().ok()?, units))
+    }
+
+    /// Waits for a place.
+    async fn take(&self, bytes: usize) -> Result<Taken> {
+        let closed = |_| Error::Closed;
+        // The bytes first: whoever waits for them keeps no place from others.
+        let units = match self.units(bytes) {
+            Some(units) => Some(Arc::clone(&self.bytes).acquire_many_owned(units).await.map_err(closed)?),
+            None => None,
+        };
+        Ok((Arc::clone(&self.operations).acquire_owned().await.map_err(closed)?, units))
+    }
+}
+
+impl Admission {
+    /// Places for as many operations as there are connections.
+    pub(super) fn new(connections: usize) -> Self {
+        Self {
+            places: Places::new(connections, BYTES_AT_ONCE),
+            waiting: Line::new(1),
+            waiting_for_shares: Line::new(OWNERS),
+            owners: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place for an operation whose request has so many bytes, up to a time. An operation without an owner is
+    /// the operator's or the backend's own, and has no share.
+    ///
+    /// # Errors
+    /// [`Error::TooManyWaiting`] if the owner has used its share for a second, or has too many that wait for it;
+    /// [`Error::Overloaded`] if too many wait for a connection; [`Error::Unavailable`] when the time is over.
+    pub(super) async fn enter(&self, owner: Option<&Arc<str>>, bytes: usize, until: Instant) -> Result<Place> {
+        let of_owner = match owner {
+            Some(owner) => Some(self.enter_share(owner, bytes, until).await?),
+            None => None,
+        };
+        if let Some(taken) = self.places.try_take(bytes) {
+            return Ok(Place { _all: taken, _of_owner: of_owner });
+        }
+        let _waiting = self.waiting.join(bytes).ok_or(Error::Overloaded)?;
+        let taken = tokio::time::timeout_at(until, self.places.take(bytes)).await.map_err(|_| {
+            let reason = "no connection to it became free in time".to_owned();
+            Error::Unavailable { reason, maybe_written: false }
+        })?;
+        Ok(Place { _all: taken?, _of_owner: of_owner })
+    }
+
+    async fn enter_share(&self, owner: &Arc<str>, bytes: usize, until: Instant) -> Result<(Taken, Arc<Owner>)> {
+        let owner = self.owner(owner);
+        if let Some(taken) = owner.places.try_take(bytes) {
+            return Ok((taken, owner));
+        }
+        let too_many = || Error::TooManyWaiting { is_of_one: true };
+        let taken = {
+            let _waiting = owner.waiting.join(bytes).ok_or_else(too_many)?;
+            let _among_all = self.waiting_for_shares.join(bytes).ok_or(Error::Overloaded)?;
+            let until = until.min(Instant::now() + PATIENCE);
+            tokio::time::timeout_at(until, owner.places.take(bytes)).await.map_err(|_| too_many())??
+        };
+        Ok((taken, owner))
+    }
+
+    fn owner(&self, name: &Arc<str>) -> Arc<Owner> {
+        let mut owners = lock(&self.owners);
+        if let Some(owner) = owners.get(name).and_then(Weak::upgrade) {
+            return owner;
+        }
+        // As seldom as the map grows by as many as it has.
+        if owners.len() == owners.capacity() {
+            owners.retain(|_, owner| owner.strong_count() > 0);
+        }
+        let places = Places::new(SHARE, BYTES_AT_ONCE / 2);
+        let owner = Arc::new(Owner { places, waiting: Line::new(1) });
+        owners.insert(Arc::clone(name), Arc::downgrade(&owner));
+        owner
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::{FutureExt, future::BoxFuture};
+
+    use super::*;
+
+    const MEGABYTE: usize = 1024 * 1024;
+
+    fn owner(name: &str) -> Arc<str> {
+        Arc::from(name)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    /// Begins to enter, and returns the future if it has to wait.
+    fn begin<'a>(
+        admission: &'a Admission,
+        owner: Option<&'a Arc<str>>,
+        bytes: usize,
+    ) -> Result<Result<Place>, BoxFuture<'a, Result<Place>>> {
+        let mut entering = admission.enter(owner, bytes, later()).boxed();
+        (&mut entering).now_or_never().ok_or(entering)
+    }
+
+    fn enter(admission: &Admission, owner: Option<&Arc<str>>, bytes: usize) -> Option<Place> {
+        begin(admission, owner, bytes).ok().map(Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn an_owner_has_a_share_and_waits_for_more_of_it_for_a_second() {
+        let admission = Admission::new(100);
+        let (greedy, other) = (owner("greedy"), owner("other"));
+        let mut held: Vec<_> = (0..SHARE).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
+        assert!(enter(&admission, Some(&greedy), 100).is_none());
+        assert!(enter(&admission, Some(&other), 100).is_some());
+        assert!(enter(&admission, None, 100).is_some());
+        let began = Instant::now();
+        let refused = admission.enter(Some(&greedy), 100, later()).await;
+        assert!(matches!(refused, Err(Error::TooManyWaiting { is_of_one: true })));
+        assert!(began.elapsed() >= PATIENCE);
+        let waiting = begin(&admission, Some(&greedy), 100).err().unwrap();
+        held.pop();
+        waiting.await.unwrap();
+        drop(held);
+        assert!(admission.owner(&greedy).places.operations.available_permits() == SHARE);
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_waits_for_a_connection_and_the_next_is_refused_at_once() {
+        let admission = Admission::new(1);
+        let held = enter(&admission, None, 100).unwrap();
+        let owners: Vec<_> = (0..WAITING).map(|number| owner(&number.to_string())).collect();
+        let waiting: Vec<_> = owners.iter().map(|owner| begin(&admission, Some(owner), 100).err().unwrap()).collect();
+        let next = owner("next");
+        assert!(matches!(begin(&admission, Some(&next), 100), Ok(Err(Error::Overloaded))));
+        assert!(matches!(begin(&admission, None, 100), Ok(Err(Error::Overloaded))));
+        drop(waiting);
+        let waits_again = begin(&admission, Some(&next), 100).err().unwrap();
+        drop(held);
+        waits_again.await.unwrap();
+        let held = enter(&admission, None, 100).unwrap();
+        let late = admission.enter(None, 100, Instant::now() + Duration::from_millis(20)).await;
+        assert!(matches!(late, Err(Error::Unavailable { maybe_written: false, .. })));
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_of_bytes_waits() {
+        let admission = Admission::new(1);
+        let held = enter(&admission, None, 100).unwrap();
+        // Larger than the bound, but alone.
+        let huge = begin(&admission, None, 2 * WAITING_BYTES).err().unwrap();
+        assert!(matches!(begin(&admission, None, 100), Ok(Err(Error::Overloaded))));
+        drop(huge);
+        let large: Vec<_> = (0..4).map(|_| begin(&admission, None, 16 * MEGABYTE).err().unwrap()).collect();
+        assert!(matches!(begin(&admission, None, 100), Ok(Err(Error::Overloaded))));
+        drop((large, held));
+        assert_eq!(admission.waiting.bytes.load(Ordering::Relaxed), 0);
+        assert!(enter(&admission, None, 100).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_owner_has_a_share_of_the_bytes_that_are_under_way_and_small_requests_need_none() {
+        let admission = Admission::new(100);
+        let (greedy, other) = (owner("greedy"), owner("other"));
+        let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 16 * MEGABYTE).unwrap()).collect();
+        assert!(enter(&admission, Some(&greedy), MEGABYTE).is_none());
+        assert!(enter(&admission, Some(&greedy), SMALL).is_some());
+        let of_other = enter(&admission, Some(&other), 32 * MEGABYTE).unwrap();
+        assert!(enter(&admission, None, MEGABYTE).is_none());
+        assert!(enter(&admission, None, SMALL).is_some());
+        drop((held, of_other));
+        assert!(enter(&admission, None, 500 * MEGABYTE).is_some(), "more than the whole is the whole");
+    }
+
+    #[tokio::test]
+    async fn one_owner_cannot_fill_the_line_of_all() {
+        let admission = Admission::new(2);
+        let greedy = owner("greedy");
+        let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
+        let waiting: Vec<_> =
+            (0..WAITING + SHARE - 2).map(|_| begin(&admission, Some(&greedy), 100).err().unwrap()).collect();
+        assert!(matches!(begin(&admission, Some(&greedy), 100), Ok(Err(Error::TooManyWaiting { is_of_one: true }))));
+        assert_eq!(admission.waiting.operations.load(Ordering::Relaxed), SHARE - 2);
+        let other = owner("other");
+        let of_other = begin(&admission, Some(&other), 100).err().unwrap();
+        drop(waiting);
+        drop(held);
+        of_other.await.unwrap();
+    }
+}
