@@ -147,7 +147,7 @@ fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) -> Resul
 }
 
 fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
-    if command.is_judged {
+    if command.is_simple {
         append(statement, "collation", &*rawdoc! { "locale": "simple" });
     }
 }

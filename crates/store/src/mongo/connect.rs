@@ -70,7 +70,7 @@ pub(super) struct Pool {
 impl Pool {
     fn new(connections: u32) -> Self {
         let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        Self { client: OnceCell::new(), numbered: NumberedSessions::new(connections), admission }
+        Self { client: OnceCell::new(), numbered: NumberedSessions::new(), admission }
     }
 }
 

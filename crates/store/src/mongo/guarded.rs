@@ -6,7 +6,7 @@
 //! - Several documents, or one that is too large for such a condition: the same in a transaction, which the server ends
 //!   if another writer changes one of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bson::{
     RawBson,
@@ -32,6 +32,10 @@ use crate::{
 
 /// How many updates go into one command.
 const BATCH: usize = 1000;
+
+/// The time that the server has for a commit, before it is asked again what became of it; a quarter of what is left, if that
+/// is less.
+const COMMIT_TIME: Duration = Duration::from_secs(1);
 
 /// The most bytes of a condition that a document is still the same, and of its change: what a command may have, less
 /// room for the rest of it.
@@ -187,7 +191,7 @@ impl MongoStore {
     ) -> Result<Outcome, Failure> {
         let upsert = matches!(modify.change, Change::Update { upsert: true, .. });
         let filter = modify.filter.to_document();
-        let command = Command { modify, filter, upsert, is_judged: false, budget };
+        let command = Command { modify, filter, upsert, is_simple: self.is_simple(None), budget };
         self.modify(namespace, command, session).await
     }
 
@@ -214,7 +218,7 @@ impl MongoStore {
         let Job { namespace, modify, budget, .. } = job;
         let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
-        let command = Command { modify, filter, upsert: false, is_judged: true, budget };
+        let command = Command { modify, filter, upsert: false, is_simple: true, budget };
         let outcome = self.alone(self.modify(namespace, command, None)).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
@@ -359,7 +363,7 @@ impl MongoStore {
         let Job { namespace, budget, .. } = job;
         let Some(change) = change else { return Ok(Outcome { matched: 1, ..Outcome::default() }) };
         let modify = Modify::new(Filter::all(), false, change);
-        let command = Command { modify: &modify, filter, upsert: false, is_judged: true, budget };
+        let command = Command { modify: &modify, filter, upsert: false, is_simple: true, budget };
         self.modify(namespace, command, session).await
     }
 
@@ -419,25 +423,26 @@ impl MongoStore {
     }
 
     async fn in_transactions(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
+        let budget = &writes.first().map(|write| write.budget.clone()).unwrap_or_default();
         let mut session = self.session().await?;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(1 << attempt.min(7))).await;
+                tokio::time::sleep(Duration::from_millis(1 << attempt.min(7))).await;
             }
-            let left = match writes.first() {
-                Some(write) => self.max_time(&write.budget)?,
-                None => self.shared.timeout,
-            };
+            // The driver takes it when a transaction begins.
+            let commit_time = (self.max_time(budget)? / 4).min(COMMIT_TIME);
             let start = session.start_transaction().read_concern(snapshot()).write_concern(majority());
-            let start = start.max_commit_time(left);
+            let start = start.max_commit_time(commit_time);
             self.shared.within(false, async { start.await }).await?;
             match self.in_transaction(writes, &mut session).await {
-                Ok(_) if writes.iter().any(|write| write.budget.is_exhausted()) => {
-                    // The caller has been told that it took too long: nothing of it may be committed.
+                Ok(_) if is_over(budget, commit_time) => {
+                    // The caller is told that it took too long: nothing of it may be committed.
                     let _ = session.abort_transaction().await;
-                    writes.iter().try_for_each(|write| write.budget.check())?;
+                    budget.check()?;
+                    let message = "operation exceeded time limit: too little is left for the commit".to_owned();
+                    return Err(Error::Query(query::Error { code: ErrorCode::MaxTimeMsExpired, message }));
                 }
-                Ok(outcomes) => match self.commit(&mut session).await {
+                Ok(outcomes) => match self.commit(&mut session, budget, commit_time).await {
                     Ok(()) => {
                         self.shared.note_written(Some(&session));
                         return Ok(outcomes);
@@ -458,11 +463,12 @@ impl MongoStore {
         Err(guarded::conflict())
     }
 
-    async fn commit(&self, session: &mut ClientSession) -> driver::Result<()> {
+    async fn commit(&self, session: &mut ClientSession, budget: &Budget, time: Duration) -> driver::Result<()> {
         for _ in 1..ATTEMPTS {
             match session.commit_transaction().await {
                 // To commit again is to ask what became of it.
-                Err(error) if error.contains_label(driver::UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
+                Err(error)
+                    if error.contains_label(driver::UNKNOWN_TRANSACTION_COMMIT_RESULT) && !is_over(budget, time) => {}
                 done => return done,
             }
         }
@@ -508,7 +514,7 @@ impl MongoStore {
             ids.iter().filter_map(|id| get(id, "")).for_each(|id| candidates.push(id));
             let delete = Modify::new(Filter::all(), true, Change::Delete);
             let filter = rawdoc! { "_id": { "$in": candidates } };
-            let command = Command { modify: &delete, filter, upsert: false, is_judged: true, budget };
+            let command = Command { modify: &delete, filter, upsert: false, is_simple: true, budget };
             outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
         }
         for updates in updates.chunks(BATCH) {
@@ -523,6 +529,11 @@ impl MongoStore {
         outcome.document = noted;
         Ok(outcome)
     }
+}
+
+/// True if less time is left than a commit may take.
+fn is_over(budget: &Budget, commit_time: Duration) -> bool {
+    budget.is_exhausted() || budget.time_left().is_some_and(|left| left < commit_time)
 }
 
 fn is_transient(error: &driver::Error) -> bool {

@@ -33,7 +33,14 @@ impl MongoStore {
             return self.create_collection(namespace).await;
         }
         let mut specifications = RawArrayBuf::new();
-        indexes.iter().for_each(|index| specifications.push(index.to_document()));
+        for index in indexes {
+            let mut specification = index.to_document();
+            if self.is_simple(None) {
+                // Without it, an index of a collection with a collation is of no use to the backend's queries.
+                query::append(&mut specification, "collation", &*rawdoc! { "locale": "simple" });
+            }
+            specifications.push(specification);
+        }
         let command = rawdoc! {
             "createIndexes": &*namespace.collection,
             "indexes": specifications,

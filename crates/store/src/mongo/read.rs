@@ -13,6 +13,7 @@ use query::{Budget, Filter, Projection, Sort, budget::Held, elements, get};
 
 use super::{
     MongoStore,
+    connect::Lane,
     errors::{self, Failure},
     write::simple,
 };
@@ -68,8 +69,8 @@ struct Ask {
     limit: Option<usize>,
     /// True if the server decides how many documents are in a batch: few in the first, which may be enough.
     is_gradual: bool,
-    /// Whether a guard has a say.
-    is_judged: bool,
+    /// Whether texts are equal only if they are the same.
+    is_simple: bool,
     /// What the query may cost, at the server and here.
     budget: Budget,
 }
@@ -233,6 +234,12 @@ impl HeldAnswer {
 }
 
 impl MongoStore {
+    /// Whether texts are equal only if they are the same, whatever the operator has said of a collection: to a guard, and to
+    /// the backend.
+    pub(super) fn is_simple(&self, guard: Option<&Arc<dyn Guard>>) -> bool {
+        guard.is_some() || self.lane == Lane::Backend
+    }
+
     async fn ask<T: Selected>(
         &self,
         namespace: &Namespace,
@@ -255,7 +262,7 @@ impl MongoStore {
         if let Some(limit) = limit {
             find = find.limit(limit);
         }
-        if ask.is_judged {
+        if ask.is_simple {
             find = find.collation(simple());
         }
         let budget = ask.budget;
@@ -302,7 +309,7 @@ impl MongoStore {
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
             limit: Some(most).filter(|most| *most < usize::MAX && judge.is_none()),
             is_gradual: limit.is_some() && judge.is_some(),
-            is_judged: guard.is_some(),
+            is_simple: self.is_simple(guard.as_ref()),
             budget,
         };
         let selection = match (judge, here) {
@@ -318,14 +325,14 @@ impl MongoStore {
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
         let Count { namespace, filter, limit, guard, budget } = count;
         let question = Question::new(&filter, guard.as_ref())?;
-        let is_judged = guard.is_some();
+        let is_simple = self.is_simple(guard.as_ref());
         let Some(guard) = question.judge else {
             let collection = self.to_read(&namespace).await?;
             let mut count = collection.count_documents(question.filter).max_time(self.max_time(&budget)?);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
             }
-            if is_judged {
+            if is_simple {
                 count = count.collation(simple());
             }
             let mut session = self.causal_session().await?;
@@ -337,7 +344,7 @@ impl MongoStore {
         let limit = limit.filter(|limit| *limit > 0);
         let is_gradual = limit.is_some();
         let filter = question.filter;
-        let ask = Ask { filter, sort: None, projection: None, limit: None, is_gradual, is_judged, budget };
+        let ask = Ask { filter, sort: None, projection: None, limit: None, is_gradual, is_simple, budget };
         let selection = Selection::computed(move |document| Ok(guard.may_see(document).then_some(())));
         let mut counted = 0;
         let count = &mut |()| {
@@ -388,7 +395,7 @@ impl MongoStore {
         }
         let collection = self.to_read(&namespace).await?;
         let mut aggregate = collection.aggregate(stages).batch_size(BATCH).max_time(self.max_time(&budget)?);
-        if filters.is_some() {
+        if self.is_simple(guard.as_ref()) {
             aggregate = aggregate.collation(simple());
         }
         let (all, gather) = (Selection::all(), &mut |document| answer.push(document));
@@ -483,7 +490,7 @@ impl MongoStore {
             projection: None,
             limit: Some(PAGE),
             is_gradual: false,
-            is_judged: false,
+            is_simple: false,
             budget: Budget::default(),
         };
         let take = &mut |document| {

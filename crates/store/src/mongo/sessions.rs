@@ -14,21 +14,16 @@ use std::{
 };
 
 use mongodb::ClientSession;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::connect::lock;
-use crate::{Error, Result};
+use crate::Result;
 
 /// The first transaction number, above all that the driver counts to. A new session may be one in which the driver has
 /// written before.
 const FIRST_NUMBER: i64 = 1 << 40;
 
-/// Commands that may have a session at once, if there are not more connections: there may be several routers.
-const LEAST_PERMITS: usize = 1000;
-
-/// The sessions of a client in which write commands are numbered.
+/// The sessions of a client in which write commands are numbered: as many as operations have been admitted at once.
 pub(super) struct NumberedSessions {
-    permits: Semaphore,
     next: AtomicI64,
     pool: Mutex<Pool>,
 }
@@ -48,14 +43,8 @@ struct Parked {
 }
 
 impl NumberedSessions {
-    /// Sessions for as many commands at once as a server has connections, and for 1000 at least; more commands wait.
-    pub(super) fn new(connections: u32) -> Self {
-        let most = usize::try_from(connections).unwrap_or(usize::MAX).max(LEAST_PERMITS);
-        Self {
-            permits: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
-            next: AtomicI64::new(FIRST_NUMBER),
-            pool: Mutex::default(),
-        }
+    pub(super) fn new() -> Self {
+        Self { next: AtomicI64::new(FIRST_NUMBER), pool: Mutex::default() }
     }
 
     /// A session for one write, and the number of the write. `timeout` is the time after which the server forgets an
@@ -65,20 +54,12 @@ impl NumberedSessions {
         timeout: Duration,
         start: impl Future<Output = Result<ClientSession>>,
     ) -> Result<NumberedSession<'_>> {
-        let permit = self.permits.acquire().await.map_err(|_| Error::Closed)?;
         let session = match self.take(timeout) {
             Some(session) => session,
             None => start.await?,
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(NumberedSession {
-            sessions: self,
-            session: Some(session),
-            number,
-            is_busy: false,
-            is_lost: false,
-            _permit: permit,
-        })
+        Ok(NumberedSession { sessions: self, session: Some(session), number, is_busy: false, is_lost: false })
     }
 
     fn take(&self, timeout: Duration) -> Option<ClientSession> {
@@ -110,7 +91,6 @@ pub(super) struct NumberedSession<'s> {
     is_busy: bool,
     /// True if an answer was lost.
     is_lost: bool,
-    _permit: SemaphorePermit<'s>,
 }
 
 impl NumberedSession<'_> {

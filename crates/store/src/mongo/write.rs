@@ -76,8 +76,8 @@ pub(super) struct Command<'a> {
     /// Instead of the filter of the caller, where more is asked.
     pub(super) filter: RawDocumentBuf,
     pub(super) upsert: bool,
-    /// Whether a guard has a say, to whom texts are equal only if they are the same.
-    pub(super) is_judged: bool,
+    /// Whether texts are equal only if they are the same.
+    pub(super) is_simple: bool,
     pub(super) budget: &'a Budget,
 }
 
@@ -142,7 +142,7 @@ impl MongoStore {
         projection: Option<Document>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        let Command { modify, filter, upsert, is_judged, budget } = command;
+        let Command { modify, filter, upsert, is_simple, budget } = command;
         let filter = document(&filter)?;
         let collection = self.collection(namespace).await?;
         let mut own = match session {
@@ -151,7 +151,7 @@ impl MongoStore {
         };
         let session = session.or(own.as_mut());
         let time = self.max_time(budget)?;
-        let collation = is_judged.then(simple);
+        let collation = is_simple.then(simple);
         let sort = sort_document(modify.sort.as_ref())?;
         let after = match modify.returning {
             Returning::After => ReturnDocument::After,

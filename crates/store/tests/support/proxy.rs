@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bson::Document;
@@ -18,8 +18,10 @@ use tokio::{
 
 #[derive(Default)]
 struct State {
-    commands: Mutex<Vec<Document>>,
+    commands: Mutex<Vec<Sent>>,
     latency: AtomicU64,
+    /// A collection whose commands are answered late, and by how much.
+    slow: Mutex<Option<(String, Duration)>>,
     is_closed: AtomicBool,
     is_silent: AtomicBool,
     /// A command's name, before or after whose next answers the connection is cut, and how often.
@@ -27,6 +29,29 @@ struct State {
     cuts: AtomicUsize,
     /// As which member of a replica set the server introduces itself.
     member: Mutex<Option<Member>>,
+}
+
+/// A command that has gone by.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub command: Document,
+    /// The bytes of its message.
+    pub bytes: usize,
+    pub at: Instant,
+}
+
+impl Sent {
+    /// The command's name.
+    pub fn name(&self) -> &str {
+        self.command.keys().next().map_or("", String::as_str)
+    }
+
+    /// The collection that it is about; nothing where it is about none.
+    fn collection(&self) -> &str {
+        let first = self.command.values().next().and_then(|value| value.as_str());
+        // Of the next batch of an answer, the first value is a number.
+        first.or_else(|| self.command.get_str("collection").ok()).unwrap_or_default()
+    }
 }
 
 /// A member of a replica set.
@@ -129,6 +154,11 @@ impl Proxy {
         self.state.latency.store(latency.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// Holds back each answer to a command on collections of a name for so long.
+    pub fn slow_down(&self, collection: &str, latency: Duration) {
+        *self.state.slow.lock().unwrap() = Some((collection.to_owned(), latency));
+    }
+
     /// Cuts the connection at the next commands of a name, so many times.
     pub fn cut_at(&self, command: &str, cut: Cut, times: usize) {
         *self.state.cut_at.lock().unwrap() = Some((command.to_owned(), cut));
@@ -138,7 +168,7 @@ impl Proxy {
     /// The commands of a name that have gone by, the driver's own excepted.
     pub fn commands(&self, name: &str) -> Vec<Document> {
         let commands = self.state.commands.lock().unwrap();
-        commands.iter().filter(|command| command.keys().next().is_some_and(|first| first == name)).cloned().collect()
+        commands.iter().filter(|sent| sent.name() == name).map(|sent| sent.command.clone()).collect()
     }
 
     /// The names of all of them since it was asked last.
@@ -148,9 +178,14 @@ impl Proxy {
 
     /// All commands since the last call, the driver's own excepted.
     pub fn take_commands(&self) -> Vec<Document> {
+        self.take_sent().into_iter().map(|sent| sent.command).collect()
+    }
+
+    /// The same with their sizes and times.
+    pub fn take_sent(&self) -> Vec<Sent> {
         let mut commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
         let own = ["hello", "isMaster", "ismaster", "endSessions"];
-        commands.retain(|command| command.keys().next().is_some_and(|name| !own.contains(&&**name)));
+        commands.retain(|sent| !own.contains(&sent.name()));
         commands
     }
 }
@@ -167,11 +202,16 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let answer_is_lost = AtomicBool::new(false);
+    let lateness = AtomicU64::new(0);
     let there = async {
         while let Some(message) = read_message(&mut from_client).await {
             if let Some(command) = command(&message) {
-                let name = command.keys().next().cloned().unwrap_or_default();
-                state.commands.lock().unwrap().push(command);
+                let sent = Sent { command, bytes: message.len(), at: Instant::now() };
+                let name = sent.name().to_owned();
+                let slow = state.slow.lock().unwrap().clone();
+                let late = slow.filter(|(collection, _)| *collection == sent.collection());
+                lateness.store(late.map_or(0, |(_, latency)| latency.as_millis() as u64), Ordering::SeqCst);
+                state.commands.lock().unwrap().push(sent);
                 let cut = state.cut_at.lock().unwrap().clone();
                 if let Some((_, cut)) = cut.filter(|(at, _)| *at == name)
                     && state.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
@@ -199,7 +239,8 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
             if answer_is_lost.load(Ordering::SeqCst) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(state.latency.load(Ordering::SeqCst))).await;
+            let latency = state.latency.load(Ordering::SeqCst) + lateness.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(latency)).await;
             if state.is_silent.load(Ordering::SeqCst) {
                 continue;
             }

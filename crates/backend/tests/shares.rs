@@ -1,0 +1,422 @@
+//! What the operations of users and of the backend ask of MongoDB, command by command, and what one user leaves to others.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
+
+#[path = "../../store/tests/support/mod.rs"]
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use backend::{
+    Backend, Definition, Environment, Error, ErrorCode, Options, Request, Response, Result, Secret, StoreAddress,
+    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+};
+use bson::{Document, doc, raw::RawDocumentBuf};
+use support::{
+    fresh_database,
+    proxy::{Proxy, Sent},
+    server,
+};
+
+/// How long an operation of a user may take in these tests, and how long a command of the backend's own.
+const TIME: Duration = Duration::from_secs(5);
+const OWN_TIME: Duration = Duration::from_secs(20);
+
+/// How long the proxy holds back each answer while commands are recorded.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// The largest message: 16 MB for a document, and 16 kB for what is around it.
+const MESSAGE: usize = 16 * 1024 * 1024 + 16 * 1024;
+
+struct App {
+    backend: Arc<Backend>,
+    database: String,
+}
+
+impl App {
+    /// An app with three collections: what the rules of `open` and `own` say can be asked of the database, what those of
+    /// `judged` say cannot.
+    fn open(uri: &str) -> Self {
+        let database = fresh_database();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: String| {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("root_config.json", r#"{ "app_id": "shares", "name": "shares" }"#.to_owned());
+        write(
+            "auth/providers.json",
+            r#"{ "anon-user": { "name": "anon-user", "type": "anon-user", "disabled": false },
+                 "local-userpass": { "name": "local-userpass", "type": "local-userpass", "config": { "autoConfirm": true }, "disabled": false } }"#
+                .to_owned(),
+        );
+        write(
+            "auth/custom_user_data.json",
+            format!(
+                r#"{{ "enabled": true, "mongo_service_name": "mongodb-atlas", "database_name": "{database}",
+                      "collection_name": "people", "user_id_field": "userId" }}"#
+            ),
+        );
+        write(
+            "data_sources/mongodb-atlas/config.json",
+            r#"{ "name": "mongodb-atlas", "type": "mongodb-atlas", "config": {} }"#.to_owned(),
+        );
+        for (collection, applies) in [
+            ("open", "{}"),
+            ("slow", "{}"),
+            ("own", r#"{ "userId": "%%user.id" }"#),
+            ("judged", r#"{ "hidden": null }"#),
+        ] {
+            write(
+                &format!("data_sources/mongodb-atlas/{database}/{collection}/rules.json"),
+                format!(
+                    r#"{{ "database": "{database}", "collection": "{collection}", "filters": [], "roles": [{{
+                        "name": "role", "apply_when": {applies}, "read": true, "write": true, "insert": true,
+                        "delete": true, "search": true }}] }}"#
+                ),
+            );
+        }
+        let definition = Definition::load(directory.path()).unwrap();
+        let mut options = Options::default();
+        options.limits.time = TIME;
+        let address = StoreAddress::MongoDb(uri.to_owned().into());
+        let backend = Backend::open(&database, definition, &address, Environment::system(), &options).unwrap();
+        Self { backend: Arc::new(backend), database }
+    }
+
+    async fn register(&self, email: &str) {
+        let request = EmailPasswordRequest::Register { email: email.into(), password: "passw0rd".to_owned().into() };
+        self.backend.handle(Request::EmailPassword(request)).await.unwrap();
+    }
+
+    async fn log_in(&self, email: &str) -> Result<Session> {
+        let credentials = Credentials::EmailPassword { email: email.into(), password: "passw0rd".to_owned().into() };
+        self.log_in_with(credentials).await
+    }
+
+    async fn log_in_with(&self, credentials: Credentials) -> Result<Session> {
+        match self.backend.handle(Request::LogIn(LogIn { credentials, device_id: None })).await? {
+            Response::Session(session) => Ok(session),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn refresh(&self, session: &Session) -> Result<Response> {
+        self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await
+    }
+
+    fn arguments(&self, collection: &str, arguments: Document) -> RawDocumentBuf {
+        let mut all = doc! { "database": &self.database, "collection": collection };
+        all.extend(arguments);
+        RawDocumentBuf::try_from(all).unwrap()
+    }
+
+    async fn call(&self, token: &Secret, collection: &str, name: &str, arguments: Document) -> Result<Response> {
+        let call = CallFunction {
+            access_token: token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: name.into(),
+            arguments: self.arguments(collection, arguments),
+        };
+        self.backend.handle(Request::CallFunction(call)).await
+    }
+}
+
+/// All that users do with a collection, with documents that its rules let them.
+fn operations(user_id: &str) -> Vec<(&'static str, Document)> {
+    let owned = |mut document: Document| {
+        document.extend(doc! { "userId": user_id, "hidden": null });
+        document
+    };
+    let set = || doc! { "$set": { "n": 5 } };
+    let (text, one) = (|| "x".repeat(6 * 1024 * 1024), || doc! { "_id": 1 });
+    vec![
+        ("insertOne", doc! { "document": owned(doc! { "_id": 1 }) }),
+        ("insertMany", doc! { "documents": [owned(doc! { "_id": 2 }), owned(doc! { "_id": 3 })] }),
+        (
+            "insertMany",
+            doc! { "documents": [
+                owned(doc! { "_id": 4, "text": text() }), owned(doc! { "_id": 5, "text": text() }),
+                owned(doc! { "_id": 6, "text": text() }),
+            ] },
+        ),
+        ("find", doc! { "query": {}, "project": { "text": 0 }, "sort": { "n": 1 } }),
+        ("findOne", doc! { "query": one() }),
+        ("count", doc! { "query": { "_id": { "$gt": 1 } } }),
+        ("aggregate", doc! { "pipeline": [{ "$match": { "_id": { "$lt": 4 } } }, { "$group": { "_id": "$n" } }] }),
+        ("updateOne", doc! { "query": one(), "update": set() }),
+        ("updateOne", doc! { "query": { "_id": 4 }, "update": { "$set": { "hidden": null, "m": 1 } } }),
+        ("updateMany", doc! { "query": { "_id": { "$lt": 4 } }, "update": { "$inc": { "n": 1 } } }),
+        ("updateMany", doc! { "query": {}, "update": { "$set": { "userId": user_id, "hidden": null, "k": 1 } } }),
+        ("updateOne", doc! { "query": { "_id": 7 }, "update": { "$set": owned(doc! { "n": 1 }) }, "upsert": true }),
+        ("findOneAndUpdate", doc! { "filter": one(), "update": { "$inc": { "n": 1 } }, "returnNewDocument": true }),
+        ("findOneAndReplace", doc! { "filter": one(), "update": owned(doc! { "n": 9 }) }),
+        ("findOneAndDelete", doc! { "filter": one() }),
+        ("deleteOne", doc! { "query": { "_id": 2 } }),
+        ("deleteMany", doc! { "query": {} }),
+    ]
+}
+
+/// Whether texts are compared byte by byte by a command, or by each of its statements.
+fn is_simple(command: &Document) -> bool {
+    let is_simple = |place: &Document| {
+        place.get_document("collation").is_ok_and(|collation| *collation == doc! { "locale": "simple" })
+    };
+    match command.get_array("updates").or_else(|_| command.get_array("deletes")) {
+        Ok(statements) => statements.iter().all(|statement| is_simple(statement.as_document().unwrap())),
+        Err(_) => is_simple(command),
+    }
+}
+
+/// The time that a command gives the server.
+fn time_of(command: &Document) -> Option<Duration> {
+    let time = command.get("maxTimeMS")?;
+    let time = time.as_i64().or(time.as_i32().map(i64::from))?;
+    u64::try_from(time).ok().map(Duration::from_millis)
+}
+
+/// Checks the commands of one operation, which may take up to `limit`: each has what those before it have left.
+fn check(sent: &[Sent], limit: Duration, operation: &str) {
+    let mut left = limit;
+    for Sent { command, bytes, .. } in sent {
+        let name = command.keys().next().unwrap();
+        assert!(*bytes <= MESSAGE, "{operation}: {name} has {bytes} bytes");
+        // The rest of an answer has the time of its beginning; a transaction that is given up ends at once.
+        if !["getMore", "killCursors", "abortTransaction"].contains(&name.as_str()) {
+            let time = time_of(command).unwrap_or_else(|| panic!("{operation}: {name} has no time limit"));
+            assert!(time > Duration::ZERO && time <= left, "{operation}: {name} has {time:?} of {left:?}");
+            left = time - LATENCY;
+        }
+        if ["find", "aggregate", "update", "delete", "findAndModify", "count"].contains(&name.as_str()) {
+            assert!(is_simple(command), "{operation}: {command}");
+        }
+    }
+}
+
+/// The names of commands, but for the rest of an answer that does not fit into one message.
+fn names(sent: &[Sent]) -> Vec<&str> {
+    sent.iter().map(Sent::name).filter(|name| *name != "getMore").collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_has_a_time_limit_and_a_bound_and_compares_texts_byte_by_byte() {
+    let proxy = Proxy::to(&server()).await;
+    let app = App::open(&proxy.uri(&format!("socketTimeoutMS={}", OWN_TIME.as_millis())));
+    app.register("ada@example.com").await;
+    let session = app.log_in("ada@example.com").await.unwrap();
+    let token = &session.access.access_token;
+    // The first calls of all also look what the server is, and make sessions.
+    app.call(token, "open", "insertOne", doc! { "document": { "_id": 0 } }).await.unwrap();
+    app.call(token, "open", "deleteMany", doc! { "query": {} }).await.unwrap();
+    proxy.delay(LATENCY);
+
+    let large = ["insert", "insert"];
+    for collection in ["open", "own", "judged"] {
+        let is_judged = collection == "judged";
+        for (number, (name, arguments)) in operations(&session.user_id).into_iter().enumerate() {
+            // Known for the next moment, so that it is not read in between.
+            app.call(token, collection, "count", doc! { "query": { "_id": -1 } }).await.unwrap();
+            proxy.take_sent();
+            let operation = format!("{collection}.{name} ({number})");
+            let answer = app.call(token, collection, name, arguments).await;
+            answer.unwrap_or_else(|error| panic!("{operation}: {error}"));
+            let sent = proxy.take_sent();
+            check(&sent, TIME, &operation);
+            let expected: &[&[&str]] = match (name, number) {
+                ("insertMany", 2) => &[&large],
+                ("insertOne" | "insertMany", _) => &[&["insert"]],
+                ("find" | "findOne", _) => &[&["find"]],
+                ("count", _) if is_judged => &[&["find"]],
+                ("count" | "aggregate", _) if !is_judged => &[&["aggregate"]],
+                ("aggregate", _) => &[&["find"]],
+                // It is judged whether the one that is to be made is allowed; nothing else is there.
+                ("updateOne", 11) => &[&["update", "insert"], &["find", "insert"], &["find", "find", "insert"]],
+                ("updateOne", _) if is_judged => {
+                    &[&["find", "update"], &["find", "find", "update", "commitTransaction"]]
+                }
+                ("updateOne", _) => &[&["update"], &["find", "update"]],
+                ("deleteOne", _) => &[&["delete"], &["find", "delete"]],
+                // The server counts first what would be changed.
+                ("updateMany", _) => &[&["aggregate", "update"], &["find", "update", "commitTransaction"]],
+                ("deleteMany", _) => &[&["aggregate", "delete"], &["find", "delete", "commitTransaction"]],
+                ("findOneAndDelete", _) => &[&["findAndModify"], &["find", "delete"]],
+                _ => &[&["findAndModify"], &["find", "update"]],
+            };
+            assert!(expected.iter().any(|expected| names(&sent) == *expected), "{operation}: {:?}", names(&sent));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backends_own_commands_have_a_time_limit_too() {
+    let proxy = Proxy::to(&server()).await;
+    let app = App::open(&proxy.uri(&format!("socketTimeoutMS={}", OWN_TIME.as_millis())));
+    app.register("eve@example.com").await;
+    let mut sessions = Vec::new();
+    for name in ["register", "log in", "log in anonymously", "refresh", "profile", "end", "delete"] {
+        proxy.take_sent();
+        let handle = async |request| app.backend.handle(request).await.map(|_| ());
+        let last = || -> &Session { sessions.last().unwrap() };
+        match name {
+            "register" => app.register("ada@example.com").await,
+            "log in" => sessions.push(app.log_in("ada@example.com").await.unwrap()),
+            "log in anonymously" => sessions.push(app.log_in_with(Credentials::Anonymous).await.unwrap()),
+            "refresh" => drop(app.refresh(last()).await.unwrap()),
+            "profile" => {
+                handle(Request::Profile { access_token: last().access.access_token.clone() }).await.unwrap();
+            }
+            "end" => {
+                handle(Request::EndSession { refresh_token: sessions[0].refresh_token.clone() }).await.unwrap();
+            }
+            _ => handle(Request::DeleteUser { access_token: last().access.access_token.clone() }).await.unwrap(),
+        }
+        let sent = proxy.take_sent();
+        assert!(!sent.is_empty(), "{name}");
+        // The time of each command is its own.
+        sent.iter().for_each(|sent| check(std::slice::from_ref(sent), OWN_TIME, name));
+    }
+}
+
+/// The worst but one of a hundred.
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+/// What others do, until it is over: they log in, refresh and query. How long each took.
+async fn others(app: &App, time: Duration) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let step = Instant::now();
+        let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+        times.push(step.elapsed());
+        for _ in 0..4 {
+            let step = Instant::now();
+            app.refresh(&session).await.unwrap();
+            times.push(step.elapsed());
+            let step = Instant::now();
+            app.call(&session.access.access_token, "open", "findOne", doc! { "query": {} }).await.unwrap();
+            times.push(step.elapsed());
+        }
+    }
+    times
+}
+
+/// One user keeps 130 calls under way, each of which the database answers late. `SHARES_SECONDS` is how long, a minute for a
+/// measurement; a few seconds show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_user_who_fills_the_share_does_not_hold_up_others() {
+    let seconds = std::env::var("SHARES_SECONDS").map_or(6, |seconds| seconds.parse().unwrap());
+    let time = Duration::from_secs(seconds);
+    let proxy = Proxy::to(&server()).await;
+    proxy.slow_down("slow", Duration::from_secs(3));
+    let app = Arc::new(App::open(&proxy.uri("maxPoolSize=50")));
+    let greedy = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let alone = p99(others(&app, time / 2).await);
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (answered, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let calls: Vec<_> = (0..130)
+        .map(|_| {
+            let (app, token, is_over) = (Arc::clone(&app), greedy.access.access_token.clone(), Arc::clone(&is_over));
+            let (answered, refused) = (Arc::clone(&answered), Arc::clone(&refused));
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    match app.call(&token, "slow", "find", doc! { "query": {} }).await {
+                        Ok(_) => answered.fetch_add(1, Ordering::SeqCst),
+                        Err(error) => {
+                            assert_eq!((error.code.status(), error.retry_after), (429, Some(2)), "{error}");
+                            refused.fetch_add(1, Ordering::SeqCst)
+                        }
+                    };
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let beside = p99(others(&app, time).await);
+    is_over.store(true, Ordering::SeqCst);
+    for call in calls {
+        call.await.unwrap();
+    }
+    let (answered, refused) = (answered.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    println!("p99 of others alone {alone:?}, beside {beside:?}; {answered} calls answered, {refused} refused");
+    assert!(answered >= 10 && refused > 100, "{answered} answered, {refused} refused");
+    // A busy machine makes some of a hundred late in any case.
+    assert!(beside <= 2 * alone + Duration::from_millis(50), "{beside:?} beside {alone:?} alone");
+    assert!(slow_at_once(&proxy) <= 10);
+}
+
+/// The most slow commands that were under way at once.
+fn slow_at_once(proxy: &Proxy) -> usize {
+    let slow: Vec<_> = proxy
+        .take_sent()
+        .into_iter()
+        .filter(|sent| sent.command.get_str("find").is_ok_and(|name| name == "slow"))
+        .collect();
+    let under_way = |at: Instant| {
+        // A little less than the lateness: the next one is sent as soon as one is answered.
+        slow.iter().filter(|sent| sent.at <= at && at < sent.at + Duration::from_millis(2900)).count()
+    };
+    slow.iter().map(|sent| under_way(sent.at)).max().unwrap_or(0)
+}
+
+fn is_refused(error: &Error) -> bool {
+    (error.code, error.code.status()) == (ErrorCode::MaintenanceInProgress, 503) && error.retry_after.is_some()
+}
+
+/// While the database does not answer, a bounded number waits for it, and all others are told at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_outage_does_not_gather_requests() {
+    let proxy = Proxy::to(&server()).await;
+    let app = Arc::new(App::open(&proxy.uri("socketTimeoutMS=3000&maxPoolSize=20")));
+    app.backend.call_as_system("mongodb-atlas", "find".into(), app.arguments("open", doc! {})).await.unwrap();
+    let text = "x".repeat(90_000);
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let before = resident();
+    proxy.silence(true);
+    let begun = Instant::now();
+    let mut waiting = Vec::new();
+    for number in 0..20_000 {
+        let (app, document) = (Arc::clone(&app), doc! { "number": number, "text": &text });
+        let arguments = app.arguments("open", doc! { "document": document });
+        waiting.push(tokio::spawn(async move {
+            let answer = app.backend.call_as_system("mongodb-atlas", "insertOne".into(), arguments).await;
+            (answer.unwrap_err(), begun.elapsed())
+        }));
+        if number % 20 == 0 {
+            // So that what grows is what waits, and not what has not begun.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut grown = 0;
+    let (mut refused, mut waited) = (0, 0);
+    for (number, waiting) in waiting.into_iter().enumerate() {
+        let (error, after) = waiting.await.unwrap();
+        if number % 100 == 0 {
+            grown = grown.max(resident().saturating_sub(before));
+        }
+        if is_refused(&error) {
+            refused += 1;
+        } else {
+            assert!(error.message.starts_with("the database is not available"), "{error}");
+            waited += 1;
+            assert!(after < Duration::from_secs(20), "{after:?}");
+        }
+    }
+    println!("{refused} refused, {waited} waited, {} MB", grown / 1_000_000);
+    // 64 MB of them wait, and 20 have a connection.
+    assert!((500..=20 + 1_000).contains(&waited), "{waited} waited, {refused} were refused");
+    assert!(grown < 400_000_000, "{grown} bytes more");
+    proxy.silence(false);
+}
