@@ -6,6 +6,7 @@ mod names;
 mod read;
 mod write;
 
+pub use convert::resolve;
 pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 

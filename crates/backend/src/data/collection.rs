@@ -1,10 +1,10 @@
 //! A data source's functions: what `mongoClient` calls, under the rules of the collection.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bson::{
     RawBson,
-    raw::{RawArrayBuf, RawDocumentBuf},
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use query::{Budget, Filter, Pipeline, Projection, Sort, Update};
@@ -14,7 +14,7 @@ use store::{
 };
 
 use super::arguments::{Arguments, invalid};
-use crate::{Error, ErrorCode, OperationLimits, Result, definition::Definition};
+use crate::{Error, ErrorCode, OperationLimits, Result, definition::Definition, ejson};
 
 /// Arguments of more bytes than this are parsed on another thread than the event loop's, or than one that answers HTTP.
 const LARGE: usize = 4 * 1024;
@@ -59,6 +59,20 @@ impl Access {
         match self {
             Self::System => None,
             Self::Guarded(guard, _) => Some(Arc::clone(guard)),
+        }
+    }
+
+    /// The arguments of a call, checked. What a user sends is Extended JSON, as over HTTP; what the operator does is BSON.
+    pub(super) fn checked<'a>(&self, arguments: &'a RawDocument) -> Result<Cow<'a, RawDocument>> {
+        match (query::validate(arguments), self) {
+            (Ok(()), _) => Ok(Cow::Borrowed(arguments)),
+            (Err(error), Self::Guarded(..)) if error.code == query::ErrorCode::DollarPrefixedFieldName => {
+                query::validate_form(arguments)?;
+                let resolved = ejson::resolve(arguments)?;
+                query::validate(&resolved)?;
+                Ok(Cow::Owned(resolved))
+            }
+            (Err(error), _) => Err(error.into()),
         }
     }
 
@@ -199,8 +213,8 @@ impl Collections {
 
     fn parse_here(&self, call: &Call, access: &Access, budget: &Budget) -> Result<Parsed> {
         let Call { namespace, name, arguments } = call;
-        query::validate(arguments)?;
-        let arguments = &Arguments::new(name, arguments, takes(name)?)?;
+        let arguments = access.checked(arguments)?;
+        let arguments = &Arguments::new(name, &arguments, takes(name)?)?;
         let (namespace, guard, budget) = (namespace.clone(), access.guard(), budget.clone());
         let limits = guard.as_ref().map(|_| self.limits);
         Ok(match name.as_str() {

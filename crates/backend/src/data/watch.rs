@@ -73,8 +73,8 @@ impl Selection {
     }
 
     fn read_here(call: &Call, access: &Access, variables: &Variables) -> Result<Self> {
-        query::validate(&call.arguments)?;
-        let arguments = Arguments::new(&call.name, &call.arguments, super::collection::takes(&call.name)?)?;
+        let arguments = access.checked(&call.arguments)?;
+        let arguments = Arguments::new(&call.name, &arguments, super::collection::takes(&call.name)?)?;
         let ids = arguments.array("ids")?.map(|ids| {
             let keys = ids.into_iter().map(|id| id.map(encode_key).map_err(|error| invalid(error.to_string())));
             keys.collect::<Result<HashSet<_>>>()

@@ -4,13 +4,13 @@ use std::{fmt, io::Write};
 
 use bson::{
     RawBson,
-    raw::{CString, RawDocument, RawDocumentBuf},
+    raw::{CString, RawBsonRef, RawDocument, RawDocumentBuf},
 };
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    Json,
+    Canonical, Json, read,
     read::{Key, is_wrapper, measure, tree, unwrap},
 };
 use crate::{Error, ErrorCode, Result};
@@ -31,11 +31,11 @@ const MAX_WRAPPED: usize = 16;
 const MAX_WRAPPER: usize = 2;
 
 pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
-    let invalid = || Error::new(ErrorCode::BadRequest, "the value is not valid Extended JSON");
     let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
-    let mut writer = Writer { out: vec![0; 4], reading, has_streamed: false };
-    writer.value("", json).ok_or_else(invalid)?;
-    writer.end(0).ok_or_else(invalid)?;
+    let mut writer = Writer::new(reading);
+    let written = writer.value("", json).and_then(|()| writer.end(0));
+    written.ok_or_else(|| writer.invalid())?;
+    let invalid = || Error::new(ErrorCode::BadRequest, INVALID);
     if writer.has_streamed && reading == Reading::Strict {
         let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
         query::validate_names(holder).map_err(|error| Error::new(ErrorCode::BadRequest, error.message))?;
@@ -55,14 +55,97 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
     }
 }
 
+/// Replaces the objects in a document that stand for values of Extended JSON by these values, as if the document had come as
+/// JSON: over HTTP it does. The document has been checked to be BSON.
+///
+/// # Errors
+/// If such an object is not valid, with its path; and as [`query::budget::charge`].
+pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
+    let mut writer = Writer::new(Reading::Strict);
+    match writer.fields(document) {
+        Ok(Some(())) if writer.end(0).is_some() => {
+            RawDocumentBuf::from_bytes(writer.out).map_err(|_| Error::new(ErrorCode::BadRequest, INVALID))
+        }
+        Ok(_) => Err(writer.invalid()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of JSON that a byte of BSON may become.
+const JSON_FACTOR: usize = 8;
+
 struct Writer {
     out: Vec<u8>,
     reading: Reading,
     /// Whether text was read whose names nobody has looked at.
     has_streamed: bool,
+    /// The way to what is not valid, from the inside out.
+    way: Vec<String>,
 }
 
+const INVALID: &str = "the value is not valid Extended JSON";
+
 impl Writer {
+    fn new(reading: Reading) -> Self {
+        Self { out: vec![0; 4], reading, has_streamed: false, way: Vec::new() }
+    }
+
+    /// The error of what could not be written.
+    fn invalid(&self) -> Error {
+        let message = match self.way.is_empty() {
+            true => INVALID.to_owned(),
+            false => format!("the value of '{}' is not valid Extended JSON", query::shown_path(self.way.iter().rev())),
+        };
+        Error::new(ErrorCode::BadRequest, message)
+    }
+
+    /// Writes a part of a value, and notes the way to it if it is not valid.
+    fn part(&mut self, name: &str, json: Json<'_>) -> Option<()> {
+        let written = self.value(name, json);
+        if written.is_none() {
+            self.way.push(name.to_owned());
+        }
+        written
+    }
+
+    /// Writes the fields of a document, with the values that objects among them stand for.
+    fn fields(&mut self, document: &RawDocument) -> Result<Option<()>> {
+        for (name, value) in query::elements(document) {
+            query::budget::charge(1)?;
+            let written = self.resolved(name, value)?;
+            if written.is_none() {
+                self.way.push(name.to_owned());
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn resolved(&mut self, name: &str, value: RawBsonRef<'_>) -> Result<Option<()>> {
+        let (type_byte, fields) = match value {
+            RawBsonRef::Document(document) => (0x03, document),
+            RawBsonRef::Array(items) => match RawDocument::from_bytes(items.as_bytes()) {
+                Ok(items) => (0x04, items),
+                Err(_) => return Ok(None),
+            },
+            value => return Ok(self.bson(name, value.into())),
+        };
+        let first = query::elements(fields).next();
+        if type_byte == 0x03 && first.is_some_and(|(key, _)| is_wrapper(key)) {
+            let _held = query::budget::hold(JSON_FACTOR * fields.as_bytes().len())?;
+            let json = serde_json::to_vec(&Canonical(value)).map_err(Error::internal)?;
+            return Ok(self.value(name, read(&json)?));
+        }
+        if self.element(type_byte, name).is_none() {
+            return Ok(None);
+        }
+        let start = self.begin();
+        match self.fields(fields)? {
+            Some(()) => Ok(self.end(start)),
+            None => Ok(None),
+        }
+    }
+
     fn element(&mut self, type_byte: u8, name: &str) -> Option<()> {
         // A name with a NUL byte cannot be a field's.
         if name.as_bytes().contains(&0) {
@@ -127,7 +210,7 @@ impl Writer {
                 let start = self.begin();
                 let mut index = Index::default();
                 for item in items {
-                    self.value(index.next(), item)?;
+                    self.part(index.next(), item)?;
                 }
                 self.end(start)
             }
@@ -142,7 +225,7 @@ impl Writer {
                 self.element(0x03, name)?;
                 let start = self.begin();
                 for (key, value) in members {
-                    self.value(&key, value)?;
+                    self.part(&key, value)?;
                 }
                 self.end(start)
             }
@@ -193,7 +276,7 @@ impl Value<'_> {
     }
 }
 
-/// The place and the reason are not told.
+/// The place is known elsewhere, and values are not told.
 fn invalid<E: serde::de::Error>() -> E {
     E::custom("not valid Extended JSON")
 }
@@ -242,7 +325,17 @@ impl<'de> Visitor<'de> for Value<'_> {
         writer.element(0x04, name).ok_or_else(invalid)?;
         let start = writer.begin();
         let mut index = Index::default();
-        while items.next_element_seed(Value { writer: &mut *writer, name: index.next() })?.is_some() {}
+        loop {
+            let name = index.next();
+            match items.next_element_seed(Value { writer: &mut *writer, name }) {
+                Ok(Some(())) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    writer.way.push(name.to_owned());
+                    return Err(error);
+                }
+            }
+        }
         writer.end(start).ok_or_else(invalid)
     }
 
@@ -262,7 +355,11 @@ impl<'de> Visitor<'de> for Value<'_> {
         writer.element(0x03, name).ok_or_else(invalid)?;
         let start = writer.begin();
         while let Some(Key(name)) = key {
-            members.next_value_seed(Value { writer: &mut *writer, name: &name })?;
+            let read = members.next_value_seed(Value { writer: &mut *writer, name: &name });
+            if let Err(error) = read {
+                writer.way.push(name.into_owned());
+                return Err(error);
+            }
             key = members.next_key()?;
         }
         writer.end(start).ok_or_else(invalid)

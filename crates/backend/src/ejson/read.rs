@@ -288,8 +288,8 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
             });
             RawBson::try_from(Bson::try_from(serde_json::json!({ "$dbPointer": pointer })).ok()?).ok()?
         }
-        "$maxKey" => value.as_i64().filter(|&one| one == 1).map(|_| RawBson::MaxKey)?,
-        "$minKey" => value.as_i64().filter(|&one| one == 1).map(|_| RawBson::MinKey)?,
+        "$maxKey" => whole(value).filter(|&one| one == 1).map(|_| RawBson::MaxKey)?,
+        "$minKey" => whole(value).filter(|&one| one == 1).map(|_| RawBson::MinKey)?,
         "$numberDecimal" => RawBson::Decimal128(value.parse()?),
         "$numberDouble" => RawBson::Double(match value.as_str()? {
             "Infinity" => f64::INFINITY,
@@ -310,7 +310,7 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
         }
         "$symbol" => RawBson::Symbol(text()?),
         "$timestamp" => {
-            let part = |key| value.get(key)?.as_i64()?.try_into().ok();
+            let part = |key| whole(value.get(key)?)?.try_into().ok();
             RawBson::Timestamp(Timestamp { time: part("t")?, increment: part("i")? })
         }
         "$undefined" if *value == Json::Boolean(true) => RawBson::Undefined,
@@ -344,8 +344,23 @@ fn binary(base64: &Json<'_>, subtype: &Json<'_>) -> Option<RawBson> {
 fn date(value: &Json<'_>) -> Option<DateTime> {
     match value {
         Json::Text(text) => DateTime::parse_rfc3339_str(text).ok(),
-        Json::Integer(milliseconds) => Some(DateTime::from_millis(*milliseconds)),
-        Json::Object(members) if members.len() == 1 => value.get("$numberLong")?.parse().map(DateTime::from_millis),
+        value => whole(value).map(DateTime::from_millis),
+    }
+}
+
+/// A whole number, which a client may have written in the canonical flavour inside of another type.
+fn whole(value: &Json<'_>) -> Option<i64> {
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    let of_double = |number: f64| (number.fract() == 0.0 && number.abs() <= LARGEST).then_some(number as i64);
+    match value {
+        Json::Integer(number) => Some(*number),
+        Json::Number(number) => of_double(*number),
+        Json::Object(members) => match &members[..] {
+            [(key, text)] if key == "$numberInt" => text.parse::<i32>().map(i64::from),
+            [(key, text)] if key == "$numberLong" => text.parse(),
+            [(key, text)] if key == "$numberDouble" => text.parse().and_then(of_double),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -129,7 +129,8 @@ fn what_is_not_extended_json_is_refused_and_not_shown() {
     ] {
         for value in [read(json.as_bytes()).unwrap(), Json::Large(json)] {
             let error = value.into_bson().unwrap_err();
-            assert_eq!(error.message, "the value is not valid Extended JSON", "{json}");
+            assert!(error.message.starts_with("the value ") && error.message.ends_with("is not valid Extended JSON"));
+            assert!(!error.message.contains("secret"), "{json}");
         }
     }
 }
@@ -188,10 +189,10 @@ fn large_json_is_refused_as_small_json_is() {
     let error = argument(&document(r#""b":{"x":1,"y":2,"x":3}"#)).unwrap_err();
     assert_eq!(error.message, "the field 'document.b.x' is there twice");
     let error = argument(&document(r#""b":{"$oid":"secret"}"#)).unwrap_err();
-    assert_eq!(error.message, "the value is not valid Extended JSON");
+    assert_eq!(error.message, "the value of 'document.b' is not valid Extended JSON");
     let error =
         argument(&document(r#""b":{"$oid":[1,[2],{"x":[3]},4,5,6,7,8,9,10,11,12,13,14,15,16,17]}"#)).unwrap_err();
-    assert_eq!(error.message, "the value is not valid Extended JSON");
+    assert_eq!(error.message, "the value of 'document.b' is not valid Extended JSON");
     let twice = large_call("1", 20_000).replace(r#","service""#, r#","name":"find","service""#);
     assert_eq!(read(twice.as_bytes()).unwrap_err().message, "the field 'name' is there twice");
     let cut = large_call("1", 20_000);
@@ -224,4 +225,120 @@ fn deep_json_is_copied_once() {
     let RawBson::Document(document) = read(json.as_bytes()).unwrap().into_bson().unwrap() else { panic!() };
     assert_eq!(document.as_bytes().len(), (8 << 20) + 4 + 1 + 240 * 8);
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// What the document is as JSON that a client sends.
+fn over_http(document: &RawDocumentBuf) -> crate::Result<RawBson> {
+    let json = serde_json::to_vec(&Canonical(RawBsonRef::Document(document))).unwrap();
+    read(&json)?.into_bson()
+}
+
+#[test]
+fn literals_in_documents_are_the_values_that_they_are_over_http() {
+    let id = ObjectId::parse_str("63c1b2a1f0e1d2c3b4a59687").unwrap();
+    let date = DateTime::from_millis(1_577_836_800_000);
+    for (literal, value) in [
+        (rawdoc! { "$oid": id.to_hex() }, RawBson::ObjectId(id)),
+        (rawdoc! { "$date": "2020-01-01T00:00:00Z" }, RawBson::DateTime(date)),
+        (rawdoc! { "$date": { "$numberLong": "1577836800000" } }, RawBson::DateTime(date)),
+        (rawdoc! { "$date": 1_577_836_800_000_i64 }, RawBson::DateTime(date)),
+        (rawdoc! { "$date": 1_577_836_800_000.0 }, RawBson::DateTime(date)),
+        (rawdoc! { "$date": 5 }, RawBson::DateTime(DateTime::from_millis(5))),
+        (rawdoc! { "$numberLong": "5" }, RawBson::Int64(5)),
+        (rawdoc! { "$timestamp": { "t": 5, "i": 1.0 } }, Timestamp { time: 5, increment: 1 }.into()),
+        (rawdoc! { "$minKey": 1 }, RawBson::MinKey),
+        (rawdoc! { "$code": "f", "$scope": { "id": { "$oid": id.to_hex() } } }, {
+            RawBson::try_from(Bson::from(JavaScriptCodeWithScope { code: "f".into(), scope: doc! { "id": id } }))
+                .unwrap()
+        }),
+    ] {
+        let holder = rawdoc! { "a": [1, { "b": literal }], "$set": { "c": "x" } };
+        let expected = rawdoc! { "a": [1, { "b": value }], "$set": { "c": "x" } };
+        assert_eq!(resolve(&holder).unwrap(), expected);
+        assert_eq!(over_http(&holder).unwrap(), RawBson::Document(expected));
+    }
+    for (document, path) in [
+        (rawdoc! { "a": [1, { "b": { "$oid": "secret" } }] }, "a.1.b"),
+        (rawdoc! { "at": { "$gte": { "$date": "secret" } } }, "at.$gte"),
+        (rawdoc! { "a": { "$oid": id.to_hex(), "secret": 1 } }, "a"),
+        (rawdoc! { "a": { "$numberInt": 5 } }, "a"),
+        (rawdoc! { "a": { "$timestamp": { "t": 1.5, "i": 0 } } }, "a"),
+    ] {
+        let message = format!("the value of '{path}' is not valid Extended JSON");
+        assert_eq!(resolve(&document).unwrap_err().message, message);
+        assert_eq!(over_http(&document).unwrap_err().message, message);
+    }
+}
+
+#[test]
+fn literals_cost_no_more_than_their_documents() {
+    // As deep as a document may be, and as large: copied once.
+    let mut deep = rawdoc! { "text": "x".repeat(8 << 20), "at": { "$date": 5 } };
+    for _ in 0..190 {
+        deep = rawdoc! { "a": deep };
+    }
+    let begun = std::time::Instant::now();
+    assert!(resolve(&deep).is_ok());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    // What is written as JSON meanwhile is counted.
+    let numbers: Vec<Bson> = (0..100_000).map(Bson::Int32).collect();
+    let wrapped = RawDocumentBuf::try_from(doc! { "a": { "$oid": numbers } }).unwrap();
+    let budget = query::Budget::new(query::Limits { bytes: Some(1 << 20), ..Default::default() });
+    assert_eq!(budget.enter(|| resolve(&wrapped)).unwrap_err().server_code, Some(292));
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names of types, of operators, and of fields.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => proptest::sample::select(&query::EXTENDED_JSON_NAMES[..]).prop_map(str::to_owned),
+            1 => proptest::sample::select(&["$set", "$gte", "base64", "subType", "t", "i", "pattern", "options"][..])
+                .prop_map(str::to_owned),
+            3 => "[a-c]",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Bson> {
+        let leaf = prop_oneof![
+            any::<i32>().prop_map(Bson::Int32),
+            any::<i64>().prop_map(Bson::Int64),
+            (-5_i32..5).prop_map(|number| Bson::Double(number.into())),
+            any::<f64>().prop_filter("a NaN is equal to nothing", |number| !number.is_nan()).prop_map(Bson::Double),
+            Just(Bson::Boolean(true)),
+            Just(Bson::Null),
+            Just(Bson::String("63c1b2a1f0e1d2c3b4a59687".to_owned())),
+            Just(Bson::String("2020-01-01T00:00:00Z".to_owned())),
+            Just(Bson::String("AQI=".to_owned())),
+            "[0-9]{1,4}|i|x".prop_map(Bson::String),
+            any::<i64>().prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
+            any::<[u8; 12]>().prop_map(|bytes| Bson::ObjectId(ObjectId::from_bytes(bytes))),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
+                // One member most of the time, as literals have.
+                proptest::collection::vec((name(), inner), 0..3)
+                    .prop_map(|members| Bson::Document(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// What a call in the process means is what it means over HTTP.
+        #[test]
+        fn a_document_means_the_same_in_the_process_and_over_http(value in value()) {
+            let document = RawDocumentBuf::try_from(doc! { "a": value }).unwrap();
+            match (resolve(&document), over_http(&document)) {
+                (Ok(here), Ok(there)) => prop_assert_eq!(RawBson::Document(here), there),
+                (Err(here), Err(there)) => prop_assert_eq!(here.message, there.message),
+                (here, there) => prop_assert!(false, "{:?} here, {:?} there", here, there),
+            }
+        }
+    }
 }
