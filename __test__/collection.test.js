@@ -181,6 +181,39 @@ test("updateOne and updateMany", async () => {
   });
 });
 
+test("an update without operators changes nothing", async () => {
+  expect(await plants.updateOne({ _id: 1 }, {})).toEqual({ matchedCount: 1, modifiedCount: 0 });
+  expect(await plants.updateMany({ type: "annual" }, {})).toEqual({ matchedCount: 3, modifiedCount: 0 });
+  expect(await plants.updateOne({ _id: 77 }, {})).toEqual({ matchedCount: 0, modifiedCount: 0 });
+  expect(await plants.findOneAndUpdate({ _id: 1 }, {}, { returnNewDocument: true })).toMatchObject({
+    tags: ["a", "b"],
+  });
+  expect(await plants.findOne({ _id: 1 })).toMatchObject({ name: "venus flytrap" });
+});
+
+test("literals of Extended JSON are values, and malformed ones are errors with their path", async () => {
+  const id = new BSON.ObjectId();
+  const { insertedId } = await plants.insertOne({
+    _id: { $oid: id.toHexString() },
+    at: { $date: "2020-01-01T00:00:00Z" },
+  });
+  expect(insertedId).toEqual(id);
+  const document = { _id: id, at: new Date("2020-01-01T00:00:00Z") };
+  expect(await plants.findOne({ _id: { $oid: id.toHexString() } })).toEqual(document);
+  expect(await plants.find({ at: { $gte: { $date: 1577836800000 } } })).toEqual([document]);
+  await plants.updateOne({ _id: id }, { $set: { n: { $numberLong: "5" } } });
+  expect(await plants.count({ n: 5 })).toBe(1);
+  expect(await plants.findOne({ name: { $regularExpression: { pattern: "^sweet", options: "" } } })).toMatchObject({
+    _id: 2,
+  });
+  for (const [call, path] of [
+    [() => plants.findOne({ _id: { $oid: "no id" } }), "query._id"],
+    [() => plants.insertOne({ list: [1, { $date: "no date" }] }), "document.list.1"],
+  ]) {
+    await expect(call()).rejects.toThrow(`the value of '${path}' is not valid Extended JSON`);
+  }
+});
+
 test("what MongoDB refuses is refused in its words, with its code", async () => {
   const rejects = async (promise, message, serverCode) =>
     expect(promise).rejects.toMatchObject({ message: expect.stringContaining(message), code: 4311, serverCode });

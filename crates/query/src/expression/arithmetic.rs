@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use bson::{DateTime, Decimal128, RawBson};
+use bson::{DateTime, Decimal128, RawBson, raw::RawBsonRef};
 
 use super::{
     Value,
@@ -10,8 +10,10 @@ use super::{
     is_nullish, null, type_of,
 };
 use crate::{
-    Error, Number, Result,
+    Error, Number, Result, budget, compare,
     decimal::{self, Parts, Rounding, Transcendental},
+    document::items,
+    total::Total,
 };
 
 fn number(value: &Value) -> Option<Number> {
@@ -24,6 +26,55 @@ fn answer(number: Number) -> Result<Value> {
 
 fn any_null(operands: Operands<'_>) -> bool {
     operands.iter().flatten().any(is_nullish)
+}
+
+/// Hands over the values that an accumulator outside of `$group` takes: its operands, or the items of its only one.
+fn each_value(operands: Operands<'_>, take: &mut dyn FnMut(RawBsonRef<'_>)) -> Result<()> {
+    if let [Some(Some(RawBson::Array(array)))] = operands {
+        for item in items(array) {
+            budget::charge(1)?;
+            take(item);
+        }
+        return Ok(());
+    }
+    operands.iter().flatten().flatten().for_each(|value| take(value.as_raw_bson_ref()));
+    Ok(())
+}
+
+/// The sum of all numbers, and how many there are.
+fn total(operands: Operands<'_>) -> Result<(Total, i64)> {
+    let (mut sum, mut count) = (Total::default(), 0);
+    each_value(operands, &mut |value| {
+        if let Some(number) = Number::of(value) {
+            sum.add(number);
+            count += 1;
+        }
+    })?;
+    Ok((sum, count))
+}
+
+pub(super) fn sum(operands: Operands<'_>) -> Result<Value> {
+    answer(total(operands)?.0.sum())
+}
+
+pub(super) fn avg(operands: Operands<'_>) -> Result<Value> {
+    match total(operands)? {
+        (_, 0) => null(),
+        (sum, count) => answer(sum.divided_by(count)),
+    }
+}
+
+/// The value that compares to all others as `wanted` says; null and missing ones take no part.
+pub(super) fn extreme(operands: Operands<'_>, wanted: Ordering) -> Result<Value> {
+    let mut found: Option<RawBson> = None;
+    each_value(operands, &mut |value| {
+        let is_none = matches!(value, RawBsonRef::Null | RawBsonRef::Undefined);
+        let is_more = |found: &RawBson| compare(value, found.as_raw_bson_ref()) == wanted;
+        if !is_none && found.as_ref().is_none_or(is_more) {
+            found = Some(value.into());
+        }
+    })?;
+    Ok(Some(found.unwrap_or(RawBson::Null)))
 }
 
 pub(super) fn add(operands: Operands<'_>) -> Result<Value> {

@@ -54,6 +54,30 @@ fn variables_are_bound_where_they_are_named_and_nowhere_else() {
 }
 
 #[test]
+fn accumulators_outside_of_groups_take_their_operands_or_the_items_of_the_only_one() {
+    let document = doc! { "a": [1, 5.5, "x", null, [9]], "b": 4, "c": [] };
+    for (expression, expected) in [
+        (bson!({ "$sum": "$a" }), bson!(6.5)),
+        (bson!({ "$sum": ["$a"] }), bson!(6.5)),
+        // Beside others an array is a value, and no number.
+        (bson!({ "$sum": ["$a", "$b", 3] }), bson!(7)),
+        (bson!({ "$sum": "$b" }), bson!(4)),
+        (bson!({ "$sum": "$none" }), bson!(0)),
+        (bson!({ "$sum": [] }), bson!(0)),
+        (bson!({ "$avg": "$a" }), bson!(3.25)),
+        (bson!({ "$avg": ["$b", 5] }), bson!(4.5)),
+        (bson!({ "$avg": "$c" }), bson!(null)),
+        (bson!({ "$max": "$a" }), bson!([9])),
+        (bson!({ "$max": ["$b", 3, null, "$none"] }), bson!(4)),
+        (bson!({ "$min": "$a" }), bson!(1)),
+        (bson!({ "$min": ["$a", "$b"] }), bson!(4)),
+        (bson!({ "$min": ["$none", null] }), bson!(null)),
+    ] {
+        assert_eq!(evaluate(expression.clone(), document.clone()).unwrap(), Some(expected), "{expression}");
+    }
+}
+
+#[test]
 fn no_expression_runs_without_end_or_takes_all_memory() {
     let begun = Instant::now();
     let range = bson!({ "$range": [0, 100_000] });
