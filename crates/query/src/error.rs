@@ -82,6 +82,10 @@ codes! {
     ImmutableField = 66,
     /// Options, or stages, that do not go together.
     InvalidOptions = 72,
+    /// A name that no database or collection may have.
+    InvalidNamespace = 73,
+    /// A database whose name differs from that of another one in case only.
+    DatabaseDifferCase = 13297,
     /// An index that is not of a form that one can have.
     CannotCreateIndex = 67,
     /// An index of that name that has other options.

@@ -111,6 +111,14 @@ impl Catalog {
         if let Some(collection) = self.collection(namespace) {
             return Ok(collection);
         }
+        namespace.check()?;
+        if let Some(other) = self.other_case(&namespace.database) {
+            let message = format!(
+                "db already exists with different case already have: [{other}] trying to create [{}]",
+                namespace.database
+            );
+            return Err(query::Error { code: query::ErrorCode::DatabaseDifferCase, message }.into());
+        }
         connection.execute(
             "INSERT INTO collections (database, name) VALUES (?1, ?2)",
             [&*namespace.database, &*namespace.collection],
@@ -120,6 +128,12 @@ impl Catalog {
             "CREATE TABLE documents_{id} (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT"
         ))?;
         self.refresh_after_change(connection, namespace)
+    }
+
+    /// A database whose name differs from this one in case only.
+    pub(super) fn other_case(&self, database: &str) -> Option<&str> {
+        let others = self.collections.keys().map(|namespace| &*namespace.database);
+        others.into_iter().find(|other| *other != database && other.eq_ignore_ascii_case(database))
     }
 
     /// An index that does not exist yet, without its entries. Only within a write transaction.

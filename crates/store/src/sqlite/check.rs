@@ -56,6 +56,7 @@ pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Fi
         session.catalog.refresh(&session.connection)?;
         let mut collections: Vec<&Collection> = session.catalog.collections().collect();
         collections.sort_by_key(|collection| collection.id);
+        check_names(&session.catalog, &collections, &mut findings);
         for collection in &collections {
             progress.begin(collection.namespace.to_string(), last_seq(&session.connection, collection)?);
             check_documents(&session.connection, collection, progress, &mut findings)?;
@@ -68,6 +69,19 @@ pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Fi
         check_changes(&session.connection, &collections, progress, &mut findings)?;
         Ok(findings.all)
     })
+}
+
+/// Names that an earlier version took and MongoDB does not: such a collection cannot be moved there.
+fn check_names(catalog: &Catalog, collections: &[&Collection], findings: &mut Findings) {
+    findings.begin();
+    for Collection { namespace, .. } in collections {
+        if let Err(error) = namespace.check() {
+            findings.add(false, || format!("{namespace}: MongoDB does not take this name: {error}"));
+        }
+        if let Some(other) = catalog.other_case(&namespace.database) {
+            findings.add(false, || format!("{namespace}: MongoDB does not take this name beside the database {other}"));
+        }
+    }
 }
 
 fn check_file(connection: &Connection, findings: &mut Findings) -> Result<()> {

@@ -263,6 +263,83 @@ async fn a_file_of_the_first_format_is_read_and_its_indexes_are_made_anew() {
 }
 
 #[tokio::test]
+async fn names_that_mongodb_does_not_take_are_refused_and_read_where_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = file_store(&directory);
+    let insert_in = async |store: &SqliteStore, database: &str, collection: &str| {
+        let namespace = Namespace::new(database, collection);
+        let write =
+            Write::new(namespace, Operation::Insert(vec![RawDocumentBuf::try_from(doc! { "_id": 1 }).unwrap()]));
+        match store.write(vec![write]).await {
+            Ok(_) => None,
+            Err(Error::Query(error)) => Some(error.number()),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let long = "x".repeat(250);
+    for (database, collection) in [
+        ("", "c"),
+        ("a.b", "c"),
+        ("a b", "c"),
+        ("a/b", "c"),
+        ("a\\b", "c"),
+        ("a\"b", "c"),
+        ("a$b", "c"),
+        ("a\0b", "c"),
+        (&long[..64], "c"),
+        ("db", ""),
+        ("db", "a$b"),
+        ("db", "a\0b"),
+        ("db", "system.users"),
+        ("db", ".a"),
+        ("db", "a."),
+        (&long[..10], &long[..245]),
+    ] {
+        assert_eq!(insert_in(&store, database, collection).await, Some(73), "{database:?} {collection:?}");
+    }
+    for (database, collection) in
+        [(&long[..63], "a.b"), ("db", "système"), (&long[..10], &long[..244]), ("db", "system")]
+    {
+        assert_eq!(insert_in(&store, database, collection).await, None, "{database:?} {collection:?}");
+    }
+    assert_eq!(insert_in(&store, "Db", "c").await, Some(13297));
+    assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);
+    store.close().await;
+
+    // As an earlier version took them.
+    let file = Connection::open(directory.path().join("sub/app.sqlite")).unwrap();
+    file.execute_batch("UPDATE collections SET database = 'D B', name = 'a$b' WHERE name = 'system'").unwrap();
+    drop(file);
+    let store = file_store(&directory);
+    let odd = Namespace::new("D B", "a$b");
+    assert_eq!(store.find(Find::new(odd, query::Filter::all())).await.unwrap().len(), 1);
+    let findings = store.check(false, Progress::default()).await.unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not take this name"), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_collection_has_up_to_64_indexes_and_none_on_its_id_descending() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = file_store(&directory);
+    let ensure = async |store: &SqliteStore, indexes: Vec<Index>| match store.ensure_indexes(namespace(), indexes).await
+    {
+        Ok(()) => None,
+        Err(Error::Query(error)) => Some(error.number()),
+        Err(error) => panic!("{error}"),
+    };
+    let numbered =
+        |numbers: std::ops::Range<i32>| numbers.map(|number| Index::on(Path::new(&format!("f{number}")))).collect();
+    assert_eq!(ensure(&store, numbered(0..64)).await, Some(67));
+    assert_eq!(store.indexes(namespace()).await.unwrap(), None, "none of them was made");
+    assert_eq!(ensure(&store, numbered(0..63)).await, None);
+    assert_eq!(ensure(&store, numbered(0..63)).await, None, "they are there");
+    assert_eq!(ensure(&store, numbered(63..64)).await, Some(67));
+    let descending = RawDocumentBuf::try_from(doc! { "key": { "_id": -1 }, "name": "_id_-1" }).unwrap();
+    assert_eq!(ensure(&store, vec![Index::parse(&descending).unwrap()]).await, Some(2));
+}
+
+#[tokio::test]
 async fn a_reader_that_knows_an_index_that_is_gone_asks_again() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (file_store(&directory), file_store(&directory));

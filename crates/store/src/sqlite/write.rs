@@ -345,6 +345,9 @@ fn key_text(index: &Index, document: &RawDocument) -> String {
     format!("{{ {} }}", fields.join(", "))
 }
 
+/// The most indexes of a collection (<https://www.mongodb.com/docs/manual/reference/limits/#indexes>).
+const MOST_INDEXES: usize = 64;
+
 /// Makes the indexes that are missing, with the entries of what the collection holds.
 pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
     let connection = &session.connection;
@@ -352,6 +355,11 @@ pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, index
     for index in indexes {
         if exists(&collection, index)? {
             continue;
+        }
+        // That on `_id` is one of them.
+        if collection.indexes.len() + 1 >= MOST_INDEXES {
+            let message = format!("add index fails, too many indexes for {namespace}: it has {MOST_INDEXES}");
+            return Err(query::Error { code: query::ErrorCode::CannotCreateIndex, message }.into());
         }
         let (with_index, held) = session.catalog.make_index(connection, &collection, index)?;
         collection = with_index;
@@ -383,6 +391,12 @@ fn exists(collection: &Collection, index: &Index) -> Result<bool> {
     if index.keys == query::KeyPattern::of(query::Path::new("_id")) {
         // Every collection has it.
         return Ok(true);
+    }
+    if let [(path, _)] = index.keys.fields()
+        && *path == query::Path::new("_id")
+    {
+        let message = "the index on _id alone is ascending, and every collection has it".to_owned();
+        return wrong(query::ErrorCode::BadValue, message);
     }
     if index.name == "_id_" {
         return wrong(query::ErrorCode::BadValue, "the index name '_id_' is for the index on _id alone".into());
