@@ -228,6 +228,10 @@ impl Store for MongoStore {
         })
     }
 
+    fn keep_versions(&self, namespace: Namespace) -> BoxFuture<'_, Result<()>> {
+        self.whole(|store| async move { store.ask_for_versions(&namespace).await })
+    }
+
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
         self.whole(|store| async move { store.list_collections().await })
     }

@@ -1,11 +1,10 @@
 //! The way to the server: its address, one client for all collections, how long to wait for it, and what kind it is.
 
 use std::{
-    collections::HashMap,
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,7 +21,7 @@ use mongodb::{
 use query::Environment;
 use tokio::sync::OnceCell;
 
-use super::{errors, read::number, sessions::NumberedSessions, watch::Hub};
+use super::{errors, read::number, sessions::NumberedSessions, watch::Hubs};
 use crate::{Error, Namespace, Result};
 
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
@@ -68,9 +67,7 @@ pub(super) struct Shared {
     /// True if a write may be sent for the second time (`retryWrites`).
     pub(super) retries_writes: bool,
     pub(super) numbered: NumberedSessions,
-    pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
-    /// Of which collections the server has been told to keep the versions before changes, or is being told.
-    pub(super) versioned: Mutex<HashMap<Namespace, Arc<OnceCell<()>>>>,
+    pub(super) hubs: Mutex<Hubs>,
 }
 
 impl fmt::Debug for Shared {
@@ -147,7 +144,6 @@ impl Shared {
             written: Mutex::new(None),
             reads_elsewhere: AtomicBool::new(elsewhere),
             hubs: Mutex::default(),
-            versioned: Mutex::default(),
         })
     }
 
@@ -197,7 +193,7 @@ impl Shared {
             return;
         }
         let hubs = std::mem::take(&mut *lock(&self.hubs));
-        hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
+        hubs.end(&Error::Closed);
         self.numbered.clear();
         for client in [&self.client, &self.streaming].into_iter().filter_map(OnceCell::get) {
             // The driver takes leave of the server, which may not be listening.
