@@ -269,7 +269,7 @@ impl Backend {
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
 
-    /// Makes, before the first write, what everything later relies on: the indexes and the signing key.
+    /// Makes, before the first write, what everything later relies on: the indexes and the keys.
     async fn prepare(&self) -> Result<()> {
         self.prepared
             .get_or_try_init(|| async {
@@ -279,7 +279,8 @@ impl Backend {
                 self.throttle.prepare().await?;
                 self.prepare_collections().await?;
                 self.custom_data.prepare(|configuration| self.lets_users_insert(configuration)).await?;
-                self.keys.prepare().await
+                self.keys.prepare().await?;
+                self.keys.resume_key().await.map(|_| ())
             })
             .await
             .copied()
@@ -291,7 +292,8 @@ impl Backend {
         service.and_then(|service| service.rules(&configuration.namespace)).is_some_and(|rules| rules.may_insert())
     }
 
-    /// Makes the indexes that the definition has, and has the versions before changes kept if it says so.
+    /// Makes the indexes that the definition has, and has the versions before changes kept if it
+    /// says so.
     async fn prepare_collections(&self) -> Result<()> {
         for (name, service) in &self.definition.services {
             for namespace in &service.pre_images {
@@ -466,7 +468,8 @@ impl Backend {
         Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
     }
 
-    /// The encryption of a user's resume tokens, which this app accepts only with the same context.
+    /// The encryption of a user's resume tokens, which this app accepts only with the same
+    /// context.
     pub(crate) async fn token_seal(&self, context: &[&str]) -> Result<TokenSeal> {
         let context: Vec<&str> = [&*self.app_id].iter().chain(context).copied().collect();
         Ok(TokenSeal::new(self.keys.resume_key().await?, &context))

@@ -69,7 +69,8 @@ pub struct Service {
     pub collections: HashMap<Namespace, Arc<RuleSet>>,
     /// The indexes of collections, in `indexes.json` beside their rules.
     pub indexes: Vec<(Namespace, Vec<Index>)>,
-    /// The collections with pre-images (`changeStreamPreAndPostImages`), in `collection.json` beside their rules.
+    /// The collections with pre-images (`changeStreamPreAndPostImages`), in `collection.json`
+    /// beside their rules.
     pub pre_images: Vec<Namespace>,
     /// From which members of a replica set it reads, if it says so.
     pub read_preference: Option<ReadPreference>,
@@ -256,7 +257,8 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
     indexes
 }
 
-/// `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take it: our own addition to the format.
+/// `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take it:
+/// our own addition to the format.
 fn read_pre_images(reader: &mut Reader<'_>) -> bool {
     const OPTION: &str = "changeStreamPreAndPostImages";
     let only = |reader: &mut Reader<'_>, known: &str| {
@@ -266,11 +268,11 @@ fn read_pre_images(reader: &mut Reader<'_>) -> bool {
         }
     };
     only(reader, OPTION);
-    let Some(option) = reader.get(OPTION) else { return false };
-    let mut option = reader.inside(&format!(".{OPTION}"), option);
+    let Some(value) = reader.get(OPTION) else { return false };
+    let mut option = reader.inside(&format!(".{OPTION}"), value);
     only(&mut option, "enabled");
     let enabled = option.flag("enabled");
-    if option.get("enabled").is_none() {
+    if value.is_object() && option.get("enabled").is_none() {
         option.refuse("enabled", "is missing: expected true or false");
     }
     enabled.unwrap_or(false)

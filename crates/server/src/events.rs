@@ -126,7 +126,8 @@ impl State {
         self.count(0)
     }
 
-    /// The beginning of one large event, or the text of small ones up to about [`SMALL_EVENT`] bytes.
+    /// The beginning of one large event, or the text of small ones up to about [`SMALL_EVENT`]
+    /// bytes.
     async fn write(&mut self) -> Result<Bytes, Answer> {
         let (mut text, mut bytes) = (Vec::new(), 0);
         while let Some(event) = self.pending.pop_front() {
@@ -152,7 +153,8 @@ impl State {
         site.events.hold(event, watcher.audience(), client)
     }
 
-    /// The beginning of a large event. The rest is ready by then, so that no error comes between the two.
+    /// The beginning of a large event. The rest is ready by then, so that no error comes between
+    /// the two.
     async fn write_large(&mut self, event: LargeEvent) -> Result<Bytes, Answer> {
         let site = &self.stream.site;
         let text = event.text(&site.workers).await?;

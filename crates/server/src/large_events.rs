@@ -1,7 +1,8 @@
-//! Large change events that streams are sending. Streams that send the same event at the same time share one copy of its text, which
-//! is made once, on a thread of its own, and released when the last of them has sent it. The `_id` is not part of the shared text: each
-//! user has another one, which each stream writes in front. The text counts once for each place and for each user with such a
-//! stream, so that many clients of one place can follow a collection with large documents.
+//! Large change events that streams are sending. Streams that send the same event at the same time
+//! share one copy of its text, which is made once, on a thread of its own, and released when the
+//! last of them has sent it. The `_id` is not part of the shared text: each user has another one,
+//! which each stream writes in front. The text counts once for each place and for each user with
+//! such a stream, so that many clients of one place can follow a collection with large documents.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -206,7 +207,8 @@ pub(crate) fn write_document(text: &mut Vec<u8>, document: &RawDocument) {
     text.extend_from_slice(END);
 }
 
-/// Appends the beginning of the data of a server-sent event: a document up to and with its `_id`. [`LargeEvent::text`] is the rest.
+/// Appends the beginning of the data of a server-sent event: a document up to and with its `_id`.
+/// [`LargeEvent::text`] is the rest.
 pub(crate) fn write_id(text: &mut Vec<u8>, id: &RawDocument) {
     text.extend_from_slice(BEGIN);
     write_json(text, &rawdoc! { "_id": id.to_owned() });

@@ -93,10 +93,12 @@ pub struct ChangeEvent {
     pub namespace: Namespace,
     /// The document's `_id`, in a document, with what else tells it from others where they are spread over shards.
     pub key: RawDocumentBuf,
-    /// The version that the event is about: the new one, or of a deletion the last one. On MongoDB, in a collection without
-    /// pre-images, that of an update is the one that the server found later, if there was one, and a deletion has none.
+    /// The version that the event is about: the new one, or of a deletion the last one. On
+    /// MongoDB, in a collection without pre-images, that of an update is the one that the server
+    /// found later, if there was one, and a deletion has none.
     pub document: Option<RawDocumentBuf>,
-    /// True if `document` is exactly the version that the change made, or the one that a deletion removed.
+    /// True if `document` is exactly the version that the change made, or the one that a deletion
+    /// removed.
     pub is_exact: bool,
     /// What an update did: `{ updatedFields, removedFields }`.
     pub description: Option<RawDocumentBuf>,
@@ -134,7 +136,8 @@ impl ChangeEvent {
         event
     }
 
-    /// Returns the members of the event after `_id`, which are the same for all watchers of one audience.
+    /// Returns the members of the event after `_id`, which are the same for all watchers of one
+    /// audience.
     pub fn body(&self, audience: Audience) -> RawDocumentBuf {
         let mut body = RawDocumentBuf::new();
         self.append_body(&mut body, audience);
@@ -155,7 +158,8 @@ impl ChangeEvent {
         query::append(event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
         query::append(event, "documentKey", &self.key);
         if let Some(description) = &self.description {
-            // The guard has checked the document alone. If that is another version, the values of the change are unchecked.
+            // The guard has checked the document alone. If that is another version, the values of
+            // the change are unchecked.
             if self.is_exact || audience == Audience::Operator {
                 query::append(event, "updateDescription", description);
             } else {

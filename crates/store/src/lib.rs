@@ -120,9 +120,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// `InvalidResumeToken` where the token is not one, `ChangeStreamHistoryLost` where what came after it is not kept any more.
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>>;
 
-    /// Keeps the version of each document before a change, from now on, so that every change event carries the version that it
-    /// is about. On MongoDB this sets `changeStreamPreAndPostImages` and creates the collection if it does not exist; if the
-    /// server refuses, the log has a warning. An embedded store always keeps these versions.
+    /// Keeps the version of each document before a change, from now on, so that every change event
+    /// carries the version that it is about. On MongoDB this sets `changeStreamPreAndPostImages`
+    /// and creates the collection if it does not exist; if the server refuses, the log has a
+    /// warning. An embedded store always keeps these versions.
     ///
     /// # Errors
     /// If the database is not available.

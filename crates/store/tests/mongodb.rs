@@ -927,9 +927,9 @@ async fn streams_that_resume_at_one_token_share_one_of_the_server() {
     for read in reading.collect::<Vec<_>>() {
         assert_eq!(read.await.unwrap(), expected(0..EVENTS));
     }
-    eprintln!("{before} {}", change_streams(&proxy));
     // The 5 share a stream that takes them up where they are.
-    assert!(change_streams(&proxy) <= before + 2, "{before} {}", change_streams(&proxy));
+    let after = change_streams(&proxy);
+    assert!((before + 1..before + 5).contains(&after), "{before} change streams, then {after}");
 }
 
 #[tokio::test]

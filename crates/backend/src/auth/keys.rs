@@ -1,6 +1,7 @@
-//! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store, so that every node
-//! signs and verifies with the same ones. A rotation adds a key that signs from then on; of the one before, only the
-//! public half stays, as long as there may be a token that it verifies. The key of resume tokens is kept beside them.
+//! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store,
+//! so that every node signs and verifies with the same ones. A rotation adds a key that signs from
+//! then on; of the one before, only the public half stays, as long as there may be a token that it
+//! verifies. The key of resume tokens is kept beside them.
 
 use std::{
     collections::HashMap,

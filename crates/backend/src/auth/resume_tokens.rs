@@ -1,5 +1,6 @@
-//! Resume tokens of users' streams: tokens of the store, encrypted, and bound to the app, the data source, the collection and the user.
-//! A token of a store names a place among all changes of the store, and on MongoDB it contains keys of documents.
+//! Resume tokens of users' streams: tokens of the store, encrypted, and bound to the app, the data
+//! source, the collection and the user. A token of a store names a place among all changes of the
+//! store, and on MongoDB it contains keys of documents.
 
 use std::{fmt, sync::Arc};
 
@@ -55,7 +56,8 @@ impl TokenSeal {
             bytes.extend((part.len() as u64).to_be_bytes());
             bytes.extend(part.as_bytes());
         }
-        // The same event has the same token each time. AES-GCM-SIV then reveals only that two tokens are equal (RFC 8452).
+        // The same event has the same token each time. AES-GCM-SIV then reveals only that two
+        // tokens are equal (RFC 8452).
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..NONCE_LEN]);
         Self { key, context: bytes, nonce }
@@ -75,7 +77,8 @@ impl TokenSeal {
     /// Returns the token of the store that was encrypted.
     ///
     /// # Errors
-    /// `InvalidResumeToken` (260) for any text that [`seal`](Self::seal) has not returned with this context.
+    /// `InvalidResumeToken` (260) for any text that [`seal`](Self::seal) has not returned with
+    /// this context.
     pub(crate) fn open(&self, sealed: &ResumeToken) -> Result<ResumeToken> {
         self.try_open(sealed).ok_or_else(|| {
             let message = "the resume token is not one of this user, collection and app".to_owned();

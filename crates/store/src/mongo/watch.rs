@@ -1,9 +1,11 @@
-//! Change streams. The watchers of a collection share one of the server's streams: a task reads it, reopens it where it was when the
-//! connection or the primary is lost, and keeps the last events for slower watchers. Watchers that resume at a token, or that fall
-//! behind what is kept, share a stream with the others at that token until they have caught up.
+//! Change streams. The watchers of a collection share one of the server's streams: a task reads
+//! it, reopens it where it was when the connection or the primary is lost, and keeps the last
+//! events for slower watchers. Watchers that resume at a token, or that fall behind what is kept,
+//! share a stream with the others at that token until they have caught up.
 //!
-//! An event carries the version that the change made if the server has kept the one before it. Without it, an update carries the
-//! version that the server finds when it reports the event, and a deletion carries the key alone
+//! An event carries the version that the change made if the server has kept the one before it.
+//! Without it, an update carries the version that the server finds when it reports the event, and
+//! a deletion carries the key alone
 //! (<https://www.mongodb.com/docs/manual/changeStreams/#change-streams-with-document-pre--and-post-images>).
 
 use std::{
@@ -39,20 +41,22 @@ use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, Res
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Limits of the events kept by a stream that began at a token: there may be thousands of them whose watchers do not read. One event
-/// that is larger is kept alone.
+/// Limits of the events kept by a stream that began at a token: there may be thousands of them
+/// whose watchers do not read. One event that is larger is kept alone.
 const KEPT_RESUMED: usize = 64;
 const KEPT_RESUMED_BYTES: usize = 256 * 1024;
 
-/// Time during which a stream that began at a token keeps, within its limits, events that all its watchers have taken: clients that
-/// lost their streams together resume at one token within seconds.
+/// Time during which a stream that began at a token keeps, within its limits, events that all its
+/// watchers have taken: clients that lost their streams together resume at one token within
+/// seconds.
 const SHARING: Duration = Duration::from_secs(5);
 
 /// How long to wait before a stream is begun anew, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Time that the server waits for an event of a stream that began at a token, and time until it is asked again.
+/// Time that the server waits for an event of a stream that began at a token, and time until it is
+/// asked again.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 const LONG_PAUSE: Duration = Duration::from_millis(150);
 
@@ -140,8 +144,9 @@ impl State {
         }
     }
 
-    /// Drops events to make room for one more. A live stream goes at its own pace; one that began at a token goes at the pace of its
-    /// fastest watcher, and has no room as long as no watcher has taken its first event.
+    /// Drops events to make room for one more. A live stream goes at its own pace; one that began
+    /// at a token goes at the pace of its fastest watcher, and has no room as long as no watcher
+    /// has taken its first event.
     fn make_room(&mut self, is_live: bool) {
         let fastest = self.places.last_key_value().map_or(0, |(place, _)| *place);
         while self.is_full(is_live) && !self.events.is_empty() && (is_live || self.first < fastest) {
@@ -408,7 +413,8 @@ impl std::fmt::Debug for Place {
 }
 
 impl Place {
-    /// A place at the end of what a hub has read. The caller holds the lock of the hubs, so that the hub is not removed meanwhile.
+    /// A place at the end of what a hub has read. The caller holds the lock of the hubs, so that
+    /// the hub is not removed meanwhile.
     fn at_end(shared: &Arc<Shared>, hub: Arc<Hub>) -> Self {
         let next = {
             let mut state = lock(&hub.state);
@@ -509,7 +515,8 @@ impl MongoStore {
         Place::at_end(&self.shared, hub)
     }
 
-    /// Has the server keep the versions before changes, if it can and the connection has the right to.
+    /// Has the server keep the versions before changes, if it can and the connection has the right
+    /// to.
     pub(super) async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
         let database = self.shared.client().await?.database(&namespace.database);
         let images = || doc! { "enabled": true };
@@ -775,4 +782,89 @@ fn describe(told: &RawDocument, document: Option<&RawDocument>) -> RawDocumentBu
         _ => RawArrayBuf::new(),
     };
     rawdoc! { "updatedFields": updated, "removedFields": removed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(size: usize) -> ChangeEvent {
+        ChangeEvent {
+            token: "token".into(),
+            kind: ChangeKind::Insert,
+            cluster_time: Timestamp { time: 1, increment: 1 },
+            namespace: Namespace::new("app", "people"),
+            key: rawdoc! { "_id": 1 },
+            document: Some(rawdoc! { "_id": 1, "text": "x".repeat(size) }),
+            is_exact: true,
+            description: None,
+        }
+    }
+
+    /// Adds as many events as there is room for, up to a limit; returns their number.
+    fn fill(state: &mut State, size: usize, limit: usize) -> usize {
+        for added in 0..limit {
+            state.make_room(false);
+            if state.is_full(false) {
+                return added;
+            }
+            state.push(event(size));
+        }
+        limit
+    }
+
+    #[test]
+    fn a_resumed_stream_goes_at_the_pace_of_its_fastest_watcher_and_keeps_few_events() {
+        let mut state = State::default();
+        // One does not read, one is half as fast as the fastest.
+        let mut places = [0, 0, 0];
+        places.iter().for_each(|place| state.enter(*place));
+        assert_eq!(fill(&mut state, 10, 1000), KEPT_RESUMED, "it stalls until an event has been taken");
+        for round in 0..1000 {
+            for (watcher, place) in places.iter_mut().enumerate().skip(1) {
+                if watcher == 2 || round % 2 == 0 {
+                    state.leave(*place);
+                    *place = state.next();
+                    state.enter(*place);
+                }
+            }
+            assert!(fill(&mut state, 10, 1000) > 0);
+            assert!(state.events.len() <= KEPT_RESUMED);
+        }
+        assert!(state.next() > 10_000);
+        assert!(state.first > places[0], "the one that does not read has fallen behind");
+        // The bytes are limited too, to one event at least.
+        let mut state = State::default();
+        state.enter(0);
+        assert_eq!(fill(&mut state, 2 * KEPT_RESUMED_BYTES, 10), 1);
+        assert_eq!(state.bytes, state.events[0].size());
+    }
+
+    #[test]
+    fn events_that_all_have_taken_are_dropped_when_nobody_resumes_at_their_token_any_more() {
+        let mut state = State::default();
+        (0..2).for_each(|_| state.enter(0));
+        fill(&mut state, 10, 10);
+        state.leave(0);
+        state.enter(10);
+        state.drop_taken();
+        assert_eq!(state.events.len(), 10, "one has not taken them");
+        state.leave(0);
+        state.enter(10);
+        state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
+        state.drop_taken();
+        assert_eq!((state.first, state.events.len()), (0, 10), "another may resume");
+        state.sharing_until = Some(Instant::now());
+        state.drop_taken();
+        assert_eq!((state.first, state.events.len(), state.bytes), (10, 0, 0));
+        // A large event is not kept for those that may come.
+        state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
+        state.push(event(2 * KEPT_RESUMED_BYTES));
+        for _ in 0..2 {
+            state.leave(10);
+            state.enter(11);
+        }
+        state.drop_taken();
+        assert_eq!((state.first, state.bytes), (11, 0));
+    }
 }
