@@ -477,7 +477,8 @@ declare namespace Realm {
 
     type OperationType = "insert" | "delete" | "replace" | "update" | "drop" | "rename" | "dropDatabase" | "invalidate";
     type DocumentNamespace = { db: string; coll: string };
-    type UpdateDescription = { updatedFields: Record<string, unknown>; removedFields: string[] };
+    /** Empty for a user on MongoDB if the collection has no pre-images (`changeStreamPreAndPostImages`). */
+    type UpdateDescription = { updatedFields?: Record<string, unknown>; removedFields?: string[] };
     type ChangeEventId = unknown;
     type DocumentKey<IdType> = { _id: IdType } & Record<string, unknown>;
     type BaseChangeEvent<T extends OperationType> = {
@@ -520,7 +521,7 @@ declare namespace Realm {
       | RenameEvent
       | DropDatabaseEvent
       | InvalidateEvent;
-    /** After which event to go on: an event's `_id`. Not of the SDK. */
+    /** After which event to go on: the `_id` of an event of the same user, collection and app. Not of the SDK. */
     type WatchOptionsResume = { resumeAfter?: ChangeEventId };
     type WatchOptionsIds<T extends Document> = { ids: T["_id"][]; filter?: never } & WatchOptionsResume;
     type WatchOptionsFilter = { ids?: never; filter: Filter } & WatchOptionsResume;
@@ -581,7 +582,7 @@ declare namespace Realm {
        * @param options.filter - only events that match, as `{ operationType: "insert", "fullDocument.type": "perennial" }`
        * @param options.resumeAfter - all events after one, as long as they are kept (`changeRetention`)
        * @throws code 4301 when the session ends elsewhere; `serverCode` 286 where the events that come next are not kept any
-       * more, 260 where `resumeAfter` is none
+       * more, 260 if `resumeAfter` is not a token of this user, collection and app
        */
       watch(options?: WatchOptionsResume): AsyncGenerator<ChangeEvent<T>>;
       watch(options: WatchOptionsIds<T>): AsyncGenerator<ChangeEvent<T>>;

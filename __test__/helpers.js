@@ -44,6 +44,11 @@ function writeDefinition(files = {}) {
 
 const rulesFile = (database, collection) => `data_sources/mongodb-atlas/${database}/${collection}/rules.json`;
 
+const collectionFile = (database, collection) => `data_sources/mongodb-atlas/${database}/${collection}/collection.json`;
+
+/** A `collection.json` for change events that carry the version that they are about, on MongoDB too. */
+const preImages = { changeStreamPreAndPostImages: { enabled: true } };
+
 /** The permissions of a role that allows everything. */
 const everything = { read: true, write: true, insert: true, delete: true, search: true };
 
@@ -224,6 +229,7 @@ module.exports = {
   ROOT,
   Realm,
   STORE,
+  collectionFile,
   customDataOf,
   eventually,
   everything,
@@ -234,6 +240,7 @@ module.exports = {
   openEmbedded,
   openKept,
   openWithRules,
+  preImages,
   readAndWriteAll,
   rulesFile,
   serve,

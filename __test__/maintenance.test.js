@@ -74,8 +74,8 @@ test("a dump is BSON and metadata as mongodump writes them, and other readers un
   const dump = path.join(directory, "dump");
   const made = await userkeep("export", dump, "--store", `sqlite:${file}`);
   expect([made.status, made.stderr]).toEqual([0, ""]);
-  // The people, the custom data, the user, the session and the signing key.
-  expect(made.stdout).toBe(`wrote 6 documents of ${file}\n`);
+  // The people, the custom data, the user, the session, the signing key and the key of resume tokens.
+  expect(made.stdout).toBe(`wrote 7 documents of ${file}\n`);
   for (const bson of independent) {
     const [first, second] = readDump(path.join(dump, "app/people.bson"), bson);
     expect(first).toMatchObject({ name: "ä", at: new Date(-1), n: 1, double: 1.5, tags: ["a", { b: null }] });
@@ -97,9 +97,9 @@ test("a dump is BSON and metadata as mongodump writes them, and other readers un
 
   const other = path.join(directory, "other/store.sqlite");
   const read = await userkeep("import", dump, "--store", `sqlite:${other}`);
-  expect(read).toMatchObject({ status: 0, stdout: `read 6 documents into ${other}; 0 were there already\n` });
+  expect(read).toMatchObject({ status: 0, stdout: `read 7 documents into ${other}; 0 were there already\n` });
   const twice = await userkeep("import", dump, "--store", `sqlite:${other}`);
-  expect(twice).toMatchObject({ status: 0, stdout: `read 0 documents into ${other}; 6 were there already\n` });
+  expect(twice).toMatchObject({ status: 0, stdout: `read 0 documents into ${other}; 7 were there already\n` });
   // Users log in there as before, and their sessions go on.
   await app.close();
   const moved = new Realm.App({

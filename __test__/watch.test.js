@@ -4,12 +4,17 @@ const {
   MODE,
   Realm,
   STORE,
+  collectionFile,
   customDataOf,
   logInNew,
   openApp,
   openDefinition,
   openEmbedded,
+  openBackend,
+  openKept,
+  preImages,
   rulesFile,
+  temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
 
@@ -67,6 +72,7 @@ const isSilent = async (stream) => (await soon(stream.next(), 300)) === "nothing
 async function open(role = readPublic) {
   const definition = writeDefinition({
     [rulesFile("app", "things")]: { database: "app", collection: "things", roles: [role] },
+    [collectionFile("app", "things")]: preImages,
   });
   const app = await openApp({ definition });
   return { app, user: await logInNew(app) };
@@ -212,7 +218,7 @@ describe("who may read", () => {
     const { app, user } = await open();
     const other = await logInNew(app);
     const collection = collectionOf(other);
-    const stream = collectionOf(user).watch({ resumeAfter: await placeOf(collection) });
+    const stream = collectionOf(user).watch({ resumeAfter: await placeOf(collectionOf(user)) });
     const writer = other.id;
     await collection.insertOne({ _id: "hidden", writer });
     await collection.updateOne({ _id: "hidden" }, { $set: { public: true } });
@@ -234,7 +240,7 @@ describe("who may read", () => {
     const { app, user } = await open();
     const other = await logInNew(app);
     const collection = collectionOf(other);
-    const resumeAfter = await placeOf(collection);
+    const resumeAfter = await placeOf(collectionOf(user));
     const streams = [
       { filter: { "fullDocument.secret": 7 } },
       { ids: ["hidden"] },
@@ -254,7 +260,7 @@ describe("who may read", () => {
     const { app, user } = await open({ ...readPublic, document_filters: { ...readPublic.document_filters, read } });
     const other = await logInNew(app);
     const collection = collectionOf(other);
-    const stream = collectionOf(user).watch({ resumeAfter: await placeOf(collection) });
+    const stream = collectionOf(user).watch({ resumeAfter: await placeOf(collectionOf(user)) });
     const reads = (value) =>
       customDataOf(user).updateOne({ userId: user.id }, { $set: { userId: user.id, reads: value } }, { upsert: true });
     const add = (_id) => collection.insertOne({ _id, writer: other.id });
@@ -283,6 +289,76 @@ test("a stream is taken up again after any event", async () => {
     expect(rest).toEqual(events.slice(from + 1));
   }
 }, 60_000);
+
+describe("a resume token", () => {
+  const files = (name) => ({
+    [rulesFile("app", name)]: { database: "app", collection: name, roles: [readPublic] },
+    [collectionFile("app", name)]: preImages,
+  });
+  const definition = () => writeDefinition({ ...files("things"), ...files("others") });
+  const refused = (collection, resumeAfter) =>
+    expect(collection.watch({ resumeAfter }).next()).rejects.toMatchObject({ code: 4311, serverCode: 260 });
+
+  test("is of one user and collection, and not of the operator", async () => {
+    const options = { definition: definition() };
+    const directory = temporaryDirectory();
+    const app = await openKept(directory, options);
+    const users = [await logInNew(app), await logInNew(app)];
+    const collection = collectionOf(users[0]);
+    const place = await placeOf(collection);
+    await collection.insertMany([1, 2].map((_id) => ({ _id, public: true })));
+    const [first, second] = await take(collection.watch({ resumeAfter: place }), 2);
+    const again = await take(collection.watch({ resumeAfter: place }), 2);
+    expect(again).toEqual([first, second]);
+    for (const { _data } of [place, first._id, second._id]) {
+      expect(_data).toMatch(/^[0-9A-Za-z_-]+$/);
+    }
+    for (const id of [place, first._id]) {
+      await refused(collectionOf(users[1]), id);
+      await refused(collectionOf(users[0], "others"), id);
+    }
+    const backend = await openBackend({ ...options, baseFilePath: directory });
+    const own = backend.collection("app", "things");
+    await expect(own.watch({ resumeAfter: first._id }).next()).rejects.toMatchObject({ serverCode: 260 });
+    const stream = own.watch();
+    let next = stream.next();
+    // On MongoDB the stream is followed a moment later.
+    do {
+      await collection.insertOne({ public: true });
+    } while ((await soon(next, 200)) === "nothing came");
+    const ofOperator = (await next).value._id;
+    await collection.insertOne({ _id: 3, public: true });
+    const rest = own.watch({ resumeAfter: ofOperator });
+    do {
+      next = await soon(rest.next());
+    } while (next.value.documentKey._id !== 3);
+    await refused(collection, ofOperator);
+    await Promise.all([stream.return(), rest.return()]);
+  });
+
+  test("is of one app", async () => {
+    const options = { definition: definition() };
+    const apps = [await openApp(options), await openApp(options)];
+    const users = [await logInNew(apps[0]), await logInNew(apps[1])];
+    const place = await placeOf(collectionOf(users[0]));
+    await placeOf(collectionOf(users[1]));
+    await refused(collectionOf(users[1]), place);
+  });
+
+  test("is good after a restart", async () => {
+    const options = { definition: definition() };
+    const directory = temporaryDirectory();
+    let app = await openKept(directory, options);
+    const { id } = await logInNew(app);
+    const place = await placeOf(collectionOf(app.currentUser));
+    await collectionOf(app.currentUser).insertOne({ _id: 1, public: true });
+    await app.close();
+    app = await openKept(directory, options);
+    expect(app.currentUser.id).toBe(id);
+    const [event] = await take(collectionOf(app.currentUser).watch({ resumeAfter: place }), 1);
+    expect(event.documentKey).toEqual({ _id: 1 });
+  });
+});
 
 // What the store itself does: on MongoDB a stream is followed a moment later, and the server says how long it keeps events.
 const ofEmbeddedStores = MODE === "mongodb" ? () => {} : describe;

@@ -2,6 +2,7 @@
 
 mod keys;
 mod passwords;
+mod resume_tokens;
 mod sessions;
 mod throttle;
 mod tokens;
@@ -10,6 +11,7 @@ mod users;
 pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
+pub(crate) use resume_tokens::TokenSeal;
 pub(crate) use sessions::{Caller, Claim, Sessions};
 pub use throttle::Origin;
 pub(crate) use throttle::Throttle;

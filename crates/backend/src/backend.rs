@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
-    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, Tokens, Users},
+    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, TokenSeal, Tokens, Users},
     data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
     definition::{CustomUserData, Definition, Service},
     limits::OperationLimits,
@@ -269,7 +269,7 @@ impl Backend {
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
 
-    /// Makes, before the first write, what everything later relies on: the indexes and the signing key.
+    /// Makes, before the first write, what everything later relies on: the indexes and the keys.
     async fn prepare(&self) -> Result<()> {
         self.prepared
             .get_or_try_init(|| async {
@@ -277,9 +277,10 @@ impl Backend {
                 self.users.prepare().await?;
                 self.sessions.prepare().await?;
                 self.throttle.prepare().await?;
-                self.prepare_indexes().await?;
+                self.prepare_collections().await?;
                 self.custom_data.prepare(|configuration| self.lets_users_insert(configuration)).await?;
-                self.keys.prepare().await
+                self.keys.prepare().await?;
+                self.keys.resume_key().await.map(|_| ())
             })
             .await
             .copied()
@@ -291,8 +292,14 @@ impl Backend {
         service.and_then(|service| service.rules(&configuration.namespace)).is_some_and(|rules| rules.may_insert())
     }
 
-    /// Makes the indexes that the definition has.
-    async fn prepare_indexes(&self) -> Result<()> {
+    /// Makes the indexes that the definition has, and has the versions before changes kept if it
+    /// says so.
+    async fn prepare_collections(&self) -> Result<()> {
+        for (name, service) in &self.definition.services {
+            for namespace in &service.pre_images {
+                self.stores.of(name).keep_versions(namespace.clone()).await?;
+            }
+        }
         let of_service = |(name, service): (&'_ String, &'_ Service)| {
             service.indexes.iter().map(|indexes| (name.clone(), indexes.clone())).collect::<Vec<_>>()
         };
@@ -447,7 +454,8 @@ impl Backend {
         }
         let (call, access, rules, store) = self.access_to(&claim, service.as_deref(), name, arguments).await?;
         let (call, selection) = Selection::read(call, &access, self.variables(), &self.collections).await?;
-        let viewer = Viewer::User { backend: Arc::clone(self), claim, rules: Arc::clone(rules) };
+        let service = service.unwrap_or_default();
+        let viewer = Viewer::User { backend: Arc::clone(self), service, claim, rules: Arc::clone(rules) };
         Watcher::begin(&**store, call, selection, viewer, self.collections).await
     }
 
@@ -459,6 +467,13 @@ impl Backend {
         let call = self.collections.read(&self.definition, service, "watch".to_owned(), arguments)?;
         let (call, selection) = Selection::read(call, &DataAccess::System, self.variables(), &self.collections).await?;
         Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
+    }
+
+    /// The encryption of a user's resume tokens, which this app accepts only with the same
+    /// context.
+    pub(crate) async fn token_seal(&self, context: &[&str]) -> Result<TokenSeal> {
+        let context: Vec<&str> = [&*self.app_id].iter().chain(context).copied().collect();
+        Ok(TokenSeal::new(self.keys.resume_key().await?, &context))
     }
 
     fn variables(&self) -> Variables {

@@ -69,6 +69,9 @@ pub struct Service {
     pub collections: HashMap<Namespace, Arc<RuleSet>>,
     /// The indexes of collections, in `indexes.json` beside their rules.
     pub indexes: Vec<(Namespace, Vec<Index>)>,
+    /// The collections with pre-images (`changeStreamPreAndPostImages`), in `collection.json`
+    /// beside their rules.
+    pub pre_images: Vec<Namespace>,
     /// From which members of a replica set it reads, if it says so.
     pub read_preference: Option<ReadPreference>,
 }
@@ -167,6 +170,12 @@ impl Definition {
                 let service = self.services.entry(service.to_owned()).or_default();
                 service.indexes.push((Namespace::new(database, collection), indexes));
             }
+            ["data_sources", service, database, collection, "collection.json"] => {
+                if read_pre_images(&mut Reader::new(path, value, report)) {
+                    let service = self.services.entry(service.to_owned()).or_default();
+                    service.pre_images.push(Namespace::new(database, collection));
+                }
+            }
             ["data_sources", _, _, _, "schema.json"] => {
                 if !value.as_object().is_some_and(serde_json::Map::is_empty) {
                     report.refuse(
@@ -246,6 +255,27 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
         }
     }
     indexes
+}
+
+/// `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take it:
+/// our own addition to the format.
+fn read_pre_images(reader: &mut Reader<'_>) -> bool {
+    const OPTION: &str = "changeStreamPreAndPostImages";
+    let only = |reader: &mut Reader<'_>, known: &str| {
+        let unknown: Vec<_> = reader.keys().map(|(key, _)| key.clone()).filter(|key| key != known).collect();
+        for key in unknown {
+            reader.refuse(&key, &format!("is not known: expected '{known}' alone"));
+        }
+    };
+    only(reader, OPTION);
+    let Some(value) = reader.get(OPTION) else { return false };
+    let mut option = reader.inside(&format!(".{OPTION}"), value);
+    only(&mut option, "enabled");
+    let enabled = option.flag("enabled");
+    if value.is_object() && option.get("enabled").is_none() {
+        option.refuse("enabled", "is missing: expected true or false");
+    }
+    enabled.unwrap_or(false)
 }
 
 /// Reports a file that configures something unless it is empty.

@@ -14,8 +14,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Error, ErrorCode, Options, Origin, Request, Response, Result, Secret,
-    StoreAddress,
+    Backend, ChangeEvent, ChangeKind, Definition, Environment, Error, ErrorCode, Options, Origin, Request, Response,
+    Result, Secret, StoreAddress, Watcher,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
@@ -31,15 +31,24 @@ fn fresh_app() -> String {
     fresh_database()
 }
 
+/// The development definition, with the custom data of an app in a database of its own: all tests
+/// share a server.
+fn definition_of(app: &str) -> Definition {
+    let mut definition = Definition::development().unwrap();
+    let custom_data = definition.custom_user_data.as_mut().unwrap();
+    custom_data.namespace = store::Namespace::new(app, "custom-user-data");
+    let service = definition.services.get_mut("mongodb-atlas").unwrap();
+    service.collections =
+        service.collections.drain().map(|(_, rules)| (custom_data.namespace.clone(), rules)).collect();
+    definition
+}
+
 impl Node {
     fn open(app: &str, uri: &str) -> Self {
-        let mut definition = Definition::development().unwrap();
-        // All tests share a server.
-        let custom_data = definition.custom_user_data.as_mut().unwrap();
-        custom_data.namespace = store::Namespace::new(app, "custom-user-data");
-        let service = definition.services.get_mut("mongodb-atlas").unwrap();
-        service.collections =
-            service.collections.drain().map(|(_, rules)| (custom_data.namespace.clone(), rules)).collect();
+        Self::with(app, uri, definition_of(app))
+    }
+
+    fn with(app: &str, uri: &str, definition: Definition) -> Self {
         let address = StoreAddress::MongoDb(uri.to_owned().into());
         let opened = Backend::open(app, definition, &address, Environment::system(), &Options::default());
         Self(Arc::new(opened.unwrap()))
@@ -71,13 +80,11 @@ impl Node {
     }
 
     async fn call(&self, token: &Secret, name: &str, arguments: Document) -> Result<Bson> {
-        let mut all = doc! { "database": self.0.app_id(), "collection": "custom-user-data" };
-        all.extend(arguments);
         let call = CallFunction {
             access_token: token.clone(),
             service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: RawDocumentBuf::try_from(all).unwrap(),
+            arguments: custom_data_of(self.0.app_id(), arguments),
         };
         match self.0.handle(Request::CallFunction(call)).await? {
             Response::Value(value) => Ok(Bson::try_from(value).unwrap()),
@@ -221,6 +228,91 @@ async fn nodes_count_failures_together() {
     nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
 }
 
+/// The arguments of a call about an app's custom data.
+fn custom_data_of(app: &str, more: Document) -> RawDocumentBuf {
+    let mut arguments = doc! { "database": app, "collection": "custom-user-data" };
+    arguments.extend(more);
+    RawDocumentBuf::try_from(arguments).unwrap()
+}
+
+impl Node {
+    async fn watch(&self, session: &Session, more: Document) -> Result<Watcher> {
+        let call = CallFunction {
+            access_token: session.access.access_token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: "watch".into(),
+            arguments: custom_data_of(self.0.app_id(), more),
+        };
+        self.0.watch(call).await
+    }
+}
+
+async fn next_events(watcher: &mut Watcher) -> Vec<Arc<ChangeEvent>> {
+    tokio::time::timeout(Duration::from_secs(20), watcher.next()).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_resumed_at_another_node_by_its_user_alone() {
+    let (app, nodes) = Node::several(2);
+    let mut sessions = Vec::new();
+    for email in ["ada@example.com", "bob@example.com"] {
+        nodes[0].register(email).await.unwrap();
+        sessions.push(nodes[0].log_in(email).await.unwrap());
+    }
+    let mut watcher = nodes[0].watch(&sessions[0], doc! {}).await.unwrap();
+    for n in 0..2 {
+        nodes[1].save(&sessions[0], n).await.unwrap();
+    }
+    let event = next_events(&mut watcher).await.remove(0);
+    let resume = |id: &RawDocumentBuf| doc! { "resumeAfter": Document::try_from(id.clone()).unwrap() };
+    let (sealed, raw) = (watcher.id(&event), event.token.to_document());
+    let mut resumed = nodes[1].watch(&sessions[0], resume(&sealed)).await.unwrap();
+    let next = next_events(&mut resumed).await.remove(0);
+    assert_eq!(next.kind, ChangeKind::Update);
+    for (session, id) in [(&sessions[0], &raw), (&sessions[1], &sealed), (&sessions[1], &raw)] {
+        let error = nodes[1].watch(session, resume(id)).await.unwrap_err();
+        assert_eq!(error.server_code, Some(260), "{error}");
+    }
+    nodes[1].0.watch_as_system("mongodb-atlas", custom_data_of(&app, resume(&raw))).await.unwrap();
+    let error = nodes[1].0.watch_as_system("mongodb-atlas", custom_data_of(&app, resume(&sealed))).await.unwrap_err();
+    assert_eq!(error.server_code, Some(260), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_gets_the_description_of_an_update_if_the_definition_enables_pre_images() {
+    for enabled in [false, true] {
+        let app = fresh_app();
+        let proxy = Proxy::to(&server()).await;
+        let mut definition = definition_of(&app);
+        if enabled {
+            let service = definition.services.get_mut("mongodb-atlas").unwrap();
+            service.pre_images.push(store::Namespace::new(&app, "custom-user-data"));
+        }
+        let node = Node::with(&app, &proxy.uri(""), definition);
+        node.register("ada@example.com").await.unwrap();
+        let session = node.log_in("ada@example.com").await.unwrap();
+        assert_eq!(proxy.commands("collMod").len(), usize::from(enabled));
+        proxy.take_names();
+        let mut watcher = node.watch(&session, doc! {}).await.unwrap();
+        node.save(&session, 0).await.unwrap();
+        node.save(&session, 1).await.unwrap();
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            events.extend(next_events(&mut watcher).await);
+        }
+        let event = Document::try_from(watcher.document(&events[1])).unwrap();
+        let description = event.get_document("updateDescription").unwrap();
+        let expected = if enabled {
+            doc! { "updatedFields": { "n": 1 }, "removedFields": [] }
+        } else {
+            doc! {}
+        };
+        assert_eq!(*description, expected);
+        let names = proxy.take_names();
+        assert!(!names.iter().any(|name| ["collMod", "create"].contains(&&**name)), "{names:?}");
+    }
+}
+
 /// Every query of the backend's own has its index, on both stores.
 #[tokio::test]
 async fn no_query_of_the_backend_reads_a_whole_collection() {
@@ -228,7 +320,7 @@ async fn no_query_of_the_backend_reads_a_whole_collection() {
     let definition = Definition::development().unwrap();
     let in_memory =
         Backend::open("app", definition, &StoreAddress::Memory, Environment::system(), &Options::default()).unwrap();
-    for (backend, least) in [(&*on_mongodb.0, 9), (&in_memory, 8)] {
+    for (backend, least) in [(&*on_mongodb.0, 10), (&in_memory, 9)] {
         // An index is chosen where there is something to choose from.
         for number in 0..20 {
             let email = format!("user{number}@example.com");

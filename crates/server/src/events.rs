@@ -16,7 +16,7 @@ use crate::{
     answer::{Answer, error_body},
     budget::Permit,
     connections::Connection,
-    large_events::{Client, LargeEvent, write_data, write_document},
+    large_events::{Client, LargeEvent, write_data, write_document, write_id},
     limits::SMALL_ANSWER,
     listen::ended,
     pieces::Deadline,
@@ -46,7 +46,8 @@ impl EventStream {
     /// not polled before the client has taken what it was sent. Events that exceed the budget of answers end the stream with an
     /// error.
     pub(crate) fn into_body(self) -> Body {
-        let first = State { stream: self, is_new: true, pending: VecDeque::new(), pending_bytes: 0, sending: None };
+        let first =
+            State { stream: self, is_new: true, pending: VecDeque::new(), pending_bytes: 0, sending: None, rest: None };
         Body::from_stream(stream::unfold(Some(first), |state| async {
             let mut state = state?;
             let text = state.next().await?;
@@ -67,6 +68,8 @@ struct State {
     pending_bytes: usize,
     /// The large event that is being sent.
     sending: Option<(LargeEvent, Option<Deadline>)>,
+    /// The text of that event after its `_id`, if it has not been sent yet.
+    rest: Option<Bytes>,
 }
 
 enum Pending {
@@ -77,6 +80,9 @@ enum Pending {
 impl State {
     /// The next text to send; none when the server ends.
     async fn next(&mut self) -> Option<Result<Bytes, backend::Error>> {
+        if let Some(rest) = self.rest.take() {
+            return Some(Ok(rest));
+        }
         // The client has read what was sent before. To count less always succeeds.
         self.sending = None;
         let _ = self.count(0);
@@ -111,7 +117,7 @@ impl State {
         for event in events {
             let is_large = event.size() > SMALL_EVENT;
             self.pending.push_back(if is_large {
-                Pending::Large(self.stream.site.events.hold(event, &self.stream.client)?)
+                Pending::Large(self.hold(event)?)
             } else {
                 self.pending_bytes += event.size();
                 Pending::Small(Arc::clone(event))
@@ -120,7 +126,8 @@ impl State {
         self.count(0)
     }
 
-    /// The text of one large event, or of small ones up to about [`SMALL_EVENT`] bytes.
+    /// The beginning of one large event, or the text of small ones up to about [`SMALL_EVENT`]
+    /// bytes.
     async fn write(&mut self) -> Result<Bytes, Answer> {
         let (mut text, mut bytes) = (Vec::new(), 0);
         while let Some(event) = self.pending.pop_front() {
@@ -128,7 +135,7 @@ impl State {
                 Pending::Large(event) if bytes == 0 => return self.write_large(event).await,
                 Pending::Small(event) if bytes == 0 || bytes + event.size() <= SMALL_EVENT => {
                     bytes += event.size();
-                    write_document(&mut text, &event.to_document());
+                    write_document(&mut text, &self.stream.watcher.document(&event));
                 }
                 next => {
                     self.pending.push_front(next);
@@ -141,13 +148,23 @@ impl State {
         Ok(text.into())
     }
 
+    fn hold(&self, event: &Arc<ChangeEvent>) -> Result<LargeEvent, Answer> {
+        let EventStream { site, watcher, client, .. } = &self.stream;
+        site.events.hold(event, watcher.audience(), client)
+    }
+
+    /// The beginning of a large event. The rest is ready by then, so that no error comes between
+    /// the two.
     async fn write_large(&mut self, event: LargeEvent) -> Result<Bytes, Answer> {
         let site = &self.stream.site;
         let text = event.text(&site.workers).await?;
+        let mut begin = Vec::new();
+        write_id(&mut begin, &self.stream.watcher.id(event.event()));
         let connection = self.stream.connection.clone();
         let deadline = connection.map(|connection| Deadline::of(connection, text.len(), site.patience));
         self.sending = Some((event, deadline));
-        Ok(text)
+        self.rest = Some(text);
+        Ok(begin.into())
     }
 
     /// Counts small events that are being sent, beside those that wait to be.

@@ -1,6 +1,8 @@
-//! Large change events that streams are sending. Streams that send the same event at the same time share one copy of its text, which
-//! is made once, on a thread of its own, and released when the last of them has sent it. It counts once for each place and for each
-//! user with such a stream, so that many clients of one place can follow a collection with large documents.
+//! Large change events that streams are sending. Streams that send the same event at the same time
+//! share one copy of its text, which is made once, on a thread of its own, and released when the
+//! last of them has sent it. The `_id` is not part of the shared text: each user has another one,
+//! which each stream writes in front. The text counts once for each place and for each user with
+//! such a stream, so that many clients of one place can follow a collection with large documents.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,8 +10,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use backend::{ChangeEvent, Origin, ejson::Canonical};
-use bson::raw::{RawBsonRef, RawDocument};
+use backend::{Audience, ChangeEvent, Origin, ejson::Canonical};
+use bson::{
+    raw::{RawBsonRef, RawDocument},
+    rawdoc,
+};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
@@ -26,14 +31,15 @@ const TEXT_FACTOR: usize = 2;
 #[derive(Debug)]
 pub(crate) struct LargeEvents {
     answers: Arc<Budget>,
-    /// By the addresses of the events.
-    events: Mutex<HashMap<usize, Weak<Shared>>>,
+    /// By the addresses of the events and their audiences.
+    events: Mutex<HashMap<(usize, Audience), Weak<Shared>>>,
 }
 
 /// An event, as long as a stream has it to send.
 #[derive(Debug)]
 struct Shared {
     event: Arc<ChangeEvent>,
+    audience: Audience,
     text: OnceCell<Bytes>,
     /// Counts the event in the whole budget.
     permit: Mutex<Permit>,
@@ -72,8 +78,13 @@ impl LargeEvents {
     ///
     /// # Errors
     /// If it is over the share of the place or the user, or over the whole.
-    pub(crate) fn hold(&self, event: &Arc<ChangeEvent>, client: &Client) -> Result<LargeEvent, Answer> {
-        let mut held = LargeEvent { shared: self.shared(event), holders: Vec::new() };
+    pub(crate) fn hold(
+        &self,
+        event: &Arc<ChangeEvent>,
+        audience: Audience,
+        client: &Client,
+    ) -> Result<LargeEvent, Answer> {
+        let mut held = LargeEvent { shared: self.shared(event, audience), holders: Vec::new() };
         let bytes = held.shared.text.get().map_or(TEXT_FACTOR * event.size(), Bytes::len);
         {
             let mut permit = lock(&held.shared.permit);
@@ -95,10 +106,10 @@ impl LargeEvents {
         Ok(held)
     }
 
-    fn shared(&self, event: &Arc<ChangeEvent>) -> Arc<Shared> {
+    fn shared(&self, event: &Arc<ChangeEvent>, audience: Audience) -> Arc<Shared> {
         let mut events = lock(&self.events);
-        let address = Arc::as_ptr(event) as usize;
-        if let Some(shared) = events.get(&address).and_then(Weak::upgrade) {
+        let key = (Arc::as_ptr(event) as usize, audience);
+        if let Some(shared) = events.get(&key).and_then(Weak::upgrade) {
             return shared;
         }
         if events.len() == events.capacity() {
@@ -106,11 +117,12 @@ impl LargeEvents {
         }
         let shared = Arc::new(Shared {
             event: Arc::clone(event),
+            audience,
             text: OnceCell::new(),
             permit: Mutex::new(self.answers.permit_of_all()),
             holders: Mutex::default(),
         });
-        events.insert(address, Arc::downgrade(&shared));
+        events.insert(key, Arc::downgrade(&shared));
         shared
     }
 }
@@ -139,17 +151,24 @@ impl Shared {
 }
 
 impl LargeEvent {
-    /// The text of the event, made by the first stream that asks for it.
+    /// The event.
+    pub(crate) fn event(&self) -> &ChangeEvent {
+        &self.shared.event
+    }
+
+    /// The text of the event after [`write_id`], made by the first stream that asks for it.
     ///
     /// # Errors
     /// If it is larger than what was counted and over a share, or if writing it panics.
     pub(crate) async fn text(&self, workers: &Workers) -> Result<Bytes, Answer> {
         let write = || async {
-            let event = Arc::clone(&self.shared.event);
+            let (event, audience) = (Arc::clone(&self.shared.event), self.shared.audience);
             let write = move || {
                 let mut text = Vec::with_capacity(event.size());
-                write_document(&mut text, &event.to_document());
-                Bytes::from(text)
+                write_json(&mut text, &event.body(audience));
+                text.extend_from_slice(END);
+                // The brace that begins the object stands before the `_id`.
+                Bytes::from(text).slice(1..)
             };
             workers.run(write).await
         };
@@ -175,20 +194,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Begins the data of a server-sent event.
+const BEGIN: &[u8] = b"data: ";
+
+/// Ends the data of a server-sent event.
+const END: &[u8] = b"\n\n";
+
 /// Appends a document as the data of a server-sent event.
 pub(crate) fn write_document(text: &mut Vec<u8>, document: &RawDocument) {
-    text.extend_from_slice(b"data: ");
-    let mut data = Data(text);
+    text.extend_from_slice(BEGIN);
+    write_json(text, document);
+    text.extend_from_slice(END);
+}
+
+/// Appends the beginning of the data of a server-sent event: a document up to and with its `_id`.
+/// [`LargeEvent::text`] is the rest.
+pub(crate) fn write_id(text: &mut Vec<u8>, id: &RawDocument) {
+    text.extend_from_slice(BEGIN);
+    write_json(text, &rawdoc! { "_id": id.to_owned() });
+    text.pop();
+    text.push(b',');
+}
+
+fn write_json(text: &mut Vec<u8>, document: &RawDocument) {
     // Only a writer that fails makes this fail.
-    let _ = serde_json::to_writer(&mut data, &Canonical(RawBsonRef::Document(document)));
-    text.extend_from_slice(b"\n\n");
+    let _ = serde_json::to_writer(Data(text), &Canonical(RawBsonRef::Document(document)));
 }
 
 /// Appends JSON as the data of a server-sent event.
 pub(crate) fn write_data(text: &mut Vec<u8>, json: &[u8]) {
-    text.extend_from_slice(b"data: ");
+    text.extend_from_slice(BEGIN);
     Data(text).escape(json);
-    text.extend_from_slice(b"\n\n");
+    text.extend_from_slice(END);
 }
 
 /// Escapes what it is given, as the clients of App Services read it.
@@ -224,8 +261,6 @@ impl std::io::Write for Data<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::rawdoc;
-
     use super::*;
 
     #[test]
@@ -246,6 +281,7 @@ mod tests {
             namespace: backend::Namespace::new("app", "people"),
             key: rawdoc! { "_id": 1 },
             document: Some(rawdoc! { "_id": 1, "name": "x".repeat(bytes) }),
+            is_exact: true,
             description: None,
         })
     }
@@ -258,11 +294,11 @@ mod tests {
     async fn streams_share_an_event_as_long_as_one_sends_it() {
         let (events, workers) = (LargeEvents::new(&Budget::new("answers", 1_000_000)), Workers::new());
         let (event, here) = (event(10_000), client("192.0.2.1", "a"));
-        let first = events.hold(&event, &here).unwrap();
-        let second = events.hold(&event, &client("192.0.2.2", "b")).unwrap();
+        let first = events.hold(&event, Audience::User, &here).unwrap();
+        let second = events.hold(&event, Audience::User, &client("192.0.2.2", "b")).unwrap();
         let (text, same) = (first.text(&workers).await.unwrap(), second.text(&workers).await.unwrap());
         assert_eq!(text.as_ptr(), same.as_ptr());
-        let other = events.hold(&Arc::new((*event).clone()), &here).unwrap();
+        let other = events.hold(&Arc::new((*event).clone()), Audience::User, &here).unwrap();
         assert_ne!(text.as_ptr(), other.text(&workers).await.unwrap().as_ptr());
         let released = Arc::downgrade(&first.shared);
         drop((first, second));
@@ -270,11 +306,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_writes_its_own_id_before_the_shared_text_of_its_audience() {
+        let (events, workers) = (LargeEvents::new(&Budget::new("answers", 1_000_000)), Workers::new());
+        let event = Arc::new(ChangeEvent {
+            kind: backend::ChangeKind::Update,
+            is_exact: false,
+            description: Some(rawdoc! { "updatedFields": { "secret": 7 }, "removedFields": [] }),
+            ..(*event(10_000)).clone()
+        });
+        for audience in [Audience::User, Audience::Operator] {
+            let held = events.hold(&event, audience, &client("192.0.2.1", "a")).unwrap();
+            let shared = held.text(&workers).await.unwrap();
+            for token in ["one", "100%"] {
+                let (mut whole, mut text) = (Vec::new(), Vec::new());
+                write_document(&mut whole, &event.to_document(&token.into(), audience));
+                write_id(&mut text, &rawdoc! { "_data": token });
+                text.extend_from_slice(&shared);
+                assert_eq!(text, whole);
+            }
+            let has_secret = shared.windows(6).any(|bytes| bytes == b"secret");
+            assert_eq!(has_secret, audience == Audience::Operator);
+        }
+    }
+
+    #[tokio::test]
     async fn an_event_counts_once_for_a_place_and_for_a_user_until_the_last_stream_has_sent_it() {
         let answers = Budget::new("answers", 8 * 50_000);
         let (events, workers) = (LargeEvents::new(&answers), Workers::new());
         let (first, second) = (event(40_000), event(40_000));
-        let hold = |event, address: &str, user: &str| events.hold(event, &client(address, user));
+        let hold = |event, address: &str, user: &str| events.hold(event, Audience::User, &client(address, user));
         // Many users of one place, and many places.
         let held: Vec<LargeEvent> = (0..100)
             .flat_map(|user| [(1, user), (user, user)])

@@ -57,8 +57,7 @@ async fn main() {
         index(rawdoc! { "key": { "version": -1, "_id": 1 } }),
     ];
     store.ensure_indexes(pairs(), indexes).await.unwrap();
-    let mut stream =
-        store.watch(Watch { namespace: pairs(), after: None, is_judged: false, owner: None }).await.unwrap();
+    let mut stream = store.watch(Watch { namespace: pairs(), after: None, owner: None }).await.unwrap();
     say("R".into());
     let watching = async {
         loop {

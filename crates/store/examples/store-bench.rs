@@ -252,8 +252,7 @@ async fn main() {
     println!("\n{:<34} {:>9} {:>9}", "from a write to its event", "p50", "p99");
     let elsewhere = SqliteStore::open(Location::File(path.join("store.sqlite")), Arc::new(SystemEnvironment)).unwrap();
     for (name, writer) in [("in the process", &store), ("from another store of the file", &elsewhere)] {
-        let mut stream =
-            store.watch(Watch { namespace: namespace(), after: None, is_judged: false, owner: None }).await.unwrap();
+        let mut stream = store.watch(Watch { namespace: namespace(), after: None, owner: None }).await.unwrap();
         let base = if name == "in the process" { 6 * count } else { 7 * count };
         let mut times = timed!(rounds.min(500), |number| {
             writer.write(insert(vec![document(base + number)])).await.unwrap();

@@ -122,8 +122,7 @@ async fn main() {
     for _ in 0..3 {
         let (store, counts) = (store.clone(), Arc::clone(&counts));
         tasks.spawn(async move {
-            let mut stream =
-                store.watch(Watch { namespace: things(), after: None, is_judged: false, owner: None }).await.unwrap();
+            let mut stream = store.watch(Watch { namespace: things(), after: None, owner: None }).await.unwrap();
             while Instant::now() < end {
                 if let Ok(next) = tokio::time::timeout(Duration::from_secs(1), stream.next()).await {
                     counts.events.fetch_add(next.unwrap().len() as u64, Ordering::Relaxed);

@@ -18,8 +18,6 @@ pub struct Watch {
     pub namespace: Namespace,
     /// After which event; else from now on.
     pub after: Option<ResumeToken>,
-    /// Whether events are judged by the version that they are about, so that each should carry it.
-    pub is_judged: bool,
     /// The owner of the stream, with whose other operations it takes turns; none if it is the operator's.
     pub owner: Option<Arc<str>>,
 }
@@ -50,7 +48,7 @@ impl ChangeKind {
 }
 
 /// A place in the order of all changes of a store, as text that means nothing to anybody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResumeToken(String);
 
 impl ResumeToken {
@@ -95,12 +93,24 @@ pub struct ChangeEvent {
     pub namespace: Namespace,
     /// The document's `_id`, in a document, with what else tells it from others where they are spread over shards.
     pub key: RawDocumentBuf,
-    /// The version that the event is about: the new one, or of a deletion the last one. On MongoDB that of an update is the one
-    /// that was found when the event was told, and it may be missing: where the document was gone by then, and of deletions in
-    /// collections without pre-images.
+    /// The version that the event is about: the new one, or of a deletion the last one. On
+    /// MongoDB, in a collection without pre-images, that of an update is the one that the server
+    /// found later, if there was one, and a deletion has none.
     pub document: Option<RawDocumentBuf>,
+    /// True if `document` is exactly the version that the change made, or the one that a deletion
+    /// removed.
+    pub is_exact: bool,
     /// What an update did: `{ updatedFields, removedFields }`.
     pub description: Option<RawDocumentBuf>,
+}
+
+/// The reader of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// The operator, who may see every version of every document.
+    Operator,
+    /// A user, who may see the version that the event carries and perhaps no other.
+    User,
 }
 
 impl ChangeEvent {
@@ -119,27 +129,43 @@ impl ChangeEvent {
         self.known().as_bytes().len() + self.description.as_ref().map_or(0, |description| description.as_bytes().len())
     }
 
-    /// As a watcher gets it.
-    pub fn to_document(&self) -> RawDocumentBuf {
+    /// Returns the event as a document, with a token as its `_id`.
+    pub fn to_document(&self, token: &ResumeToken, audience: Audience) -> RawDocumentBuf {
+        let mut event = rawdoc! { "_id": token.to_document() };
+        self.append_body(&mut event, audience);
+        event
+    }
+
+    /// Returns the members of the event after `_id`, which are the same for all watchers of one
+    /// audience.
+    pub fn body(&self, audience: Audience) -> RawDocumentBuf {
+        let mut body = RawDocumentBuf::new();
+        self.append_body(&mut body, audience);
+        body
+    }
+
+    fn append_body(&self, event: &mut RawDocumentBuf, audience: Audience) {
         let Namespace { database, collection } = &self.namespace;
-        let mut event = rawdoc! {
-            "_id": self.token.to_document(),
-            "operationType": self.kind.name(),
-            "clusterTime": self.cluster_time,
-        };
+        query::append(event, "operationType", self.kind.name());
+        query::append(event, "clusterTime", self.cluster_time);
         if self.kind != ChangeKind::Delete {
             match &self.document {
-                Some(document) => query::append(&mut event, "fullDocument", document),
-                // As a lookup that found nothing tells it.
-                None => query::append(&mut event, "fullDocument", RawBsonRef::Null),
+                Some(document) => query::append(event, "fullDocument", document),
+                // As a lookup that found nothing reports it.
+                None => query::append(event, "fullDocument", RawBsonRef::Null),
             }
         }
-        query::append(&mut event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
-        query::append(&mut event, "documentKey", &self.key);
+        query::append(event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
+        query::append(event, "documentKey", &self.key);
         if let Some(description) = &self.description {
-            query::append(&mut event, "updateDescription", description);
+            // The guard has checked the document alone. If that is another version, the values of
+            // the change are unchecked.
+            if self.is_exact || audience == Audience::Operator {
+                query::append(event, "updateDescription", description);
+            } else {
+                query::append(event, "updateDescription", &RawDocumentBuf::new());
+            }
         }
-        event
     }
 }
 

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use bson::{RawBson, raw::RawDocumentBuf};
 
-pub use change::{ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
+pub use change::{Audience, ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
 pub use environment::SystemEnvironment;
 pub use error::{Error, Result};
 pub use guard::{Denied, Guard, GuardFilters};
@@ -125,6 +125,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `InvalidResumeToken` where the token is not one, `ChangeStreamHistoryLost` where what came after it is not kept any more.
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>>;
+
+    /// Keeps the version of each document before a change, from now on, so that every change event
+    /// carries the version that it is about. On MongoDB this sets `changeStreamPreAndPostImages`
+    /// and creates the collection if it does not exist; if the server refuses, the log has a
+    /// warning. An embedded store always keeps these versions.
+    ///
+    /// # Errors
+    /// If the database is not available.
+    fn keep_versions(&self, _namespace: Namespace) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// All collections.
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>>;

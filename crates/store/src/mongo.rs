@@ -279,6 +279,10 @@ impl Store for MongoStore {
         })
     }
 
+    fn keep_versions(&self, namespace: Namespace) -> BoxFuture<'_, Result<()>> {
+        self.unlimited(&namespace.clone(), true, |store| async move { store.ask_for_versions(&namespace).await })
+    }
+
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
         let request = Request { lane: self.lane, budget: Budget::default(), writes: false, bytes: 0 };
         self.admitted(request, |store| async move { store.list_collections().await })

@@ -12,8 +12,8 @@ use std::{
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId, raw::RawDocumentBuf};
 use query::{Environment, Filter, Update};
 use store::{
-    Change, ChangeEvent, ChangeStream, Error, Index, Location, Modify, Namespace, Operation, ResumeToken, Retention,
-    Settings, SqliteStore, Store, Watch, Write,
+    Audience, Change, ChangeEvent, ChangeStream, Error, Index, Location, Modify, Namespace, Operation, ResumeToken,
+    Retention, Settings, SqliteStore, Store, Watch, Write,
 };
 
 /// A clock that a test sets.
@@ -66,11 +66,11 @@ fn in_file(directory: &tempfile::TempDir) -> SqliteStore {
 }
 
 async fn watch(store: &SqliteStore) -> Box<dyn ChangeStream> {
-    store.watch(Watch { namespace: people(), after: None, is_judged: false, owner: None }).await.unwrap()
+    store.watch(Watch { namespace: people(), after: None, owner: None }).await.unwrap()
 }
 
 async fn watch_after(store: &SqliteStore, token: &ResumeToken) -> Result<Box<dyn ChangeStream>, Error> {
-    store.watch(Watch { namespace: people(), after: Some(token.clone()), is_judged: false, owner: None }).await
+    store.watch(Watch { namespace: people(), after: Some(token.clone()), owner: None }).await
 }
 
 /// The next events, so many.
@@ -78,7 +78,9 @@ async fn take(stream: &mut Box<dyn ChangeStream>, count: usize) -> Vec<Document>
     let mut taken = Vec::new();
     while taken.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("events come").unwrap();
-        taken.extend(next.iter().map(|event| Document::try_from(event.to_document()).unwrap()));
+        taken.extend(
+            next.iter().map(|event| Document::try_from(event.to_document(&event.token, Audience::User)).unwrap()),
+        );
     }
     assert_eq!(taken.len(), count, "{taken:?}");
     taken
@@ -156,8 +158,7 @@ async fn what_expires_is_told_as_deleted_and_nothing_of_what_is_nobodys_to_watch
     let settings = Settings { unwatched: Some("userkeep"), ..Settings::default() };
     let store = open(Location::File(directory.path().join("store.sqlite")), settings);
     let sessions = Namespace::new("Userkeep_app", "sessions");
-    let mut stream =
-        store.watch(Watch { namespace: sessions.clone(), after: None, is_judged: false, owner: None }).await.unwrap();
+    let mut stream = store.watch(Watch { namespace: sessions.clone(), after: None, owner: None }).await.unwrap();
     store.ensure_indexes(people(), vec![Index::on(query::Path::new("at")).expiring(0)]).await.unwrap();
     store.write(insert_into(sessions, vec![doc! { "_id": 1 }])).await.unwrap();
     assert!(is_silent(&mut stream).await);

@@ -96,15 +96,10 @@ async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
     }
 
     // All events, from the beginning on, make what is there.
-    let now = store
-        .watch(Watch { namespace: pairs(), after: None, is_judged: false, owner: None })
-        .await
-        .unwrap()
-        .position()
-        .unwrap();
+    let now = store.watch(Watch { namespace: pairs(), after: None, owner: None }).await.unwrap().position().unwrap();
     let beginning = format!("{}{:016x}", &now.as_str()[..18], 0);
     let after = Some(ResumeToken::from(&*beginning));
-    let mut stream = store.watch(Watch { namespace: pairs(), after, is_judged: false, owner: None }).await.unwrap();
+    let mut stream = store.watch(Watch { namespace: pairs(), after, owner: None }).await.unwrap();
     let (mut made, mut tokens) = (BTreeMap::new(), Vec::new());
     while tokens.last() != Some(&now.to_string()) && now.as_str() != beginning {
         for event in stream.next().await.unwrap() {

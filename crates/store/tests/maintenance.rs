@@ -121,12 +121,7 @@ async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own
     let directory = tempfile::tempdir().unwrap();
     let store = filled(&directory.path().join("store.sqlite")).await;
     let target = directory.path().join("backup.sqlite");
-    let token = store
-        .watch(Watch { namespace: people(), after: None, is_judged: false, owner: None })
-        .await
-        .unwrap()
-        .position()
-        .unwrap();
+    let token = store.watch(Watch { namespace: people(), after: None, owner: None }).await.unwrap().position().unwrap();
     let done = AtomicBool::new(false);
     let pairs = Namespace::new("app", "pairs");
     let writing = async {
@@ -152,8 +147,7 @@ async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own
     assert_eq!(all(&copy, &people()).await, all(&store, &people()).await);
     let copied = all(&copy, &pairs).await;
     assert!(copied.len().is_multiple_of(2) && copied.len() <= 2 * written as usize, "{}", copied.len());
-    let error =
-        copy.watch(Watch { namespace: people(), after: Some(token), is_judged: false, owner: None }).await.unwrap_err();
+    let error = copy.watch(Watch { namespace: people(), after: Some(token), owner: None }).await.unwrap_err();
     assert!(error.to_string().contains("of another store"), "{error}");
     let error = store.backup(target.clone(), Progress::default()).await.unwrap_err();
     assert!(error.to_string().contains("there is a file of this name"), "{error}");

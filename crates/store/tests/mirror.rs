@@ -100,7 +100,7 @@ async fn who_does_what_the_events_say_has_what_the_store_has() {
         let mut generator = Generator::new(seed, batch);
         let database = Database::new();
         let namespace = Namespace::new("ns1", COLLECTION);
-        let watch = || Watch { namespace: namespace.clone(), after: None, is_judged: false, owner: None };
+        let watch = || Watch { namespace: namespace.clone(), after: None, owner: None };
         let mut stream = database.store().watch(watch()).await.unwrap();
         let mut mirror = Mirror::new();
         let mut cases = generator.updates(60);

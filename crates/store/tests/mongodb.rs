@@ -20,9 +20,9 @@ use bson::{
 };
 use query::{Budget, Filter, Limits, Path, Pipeline, Update};
 use store::{
-    Aggregate, Change, ChangeKind, ChangeStream, Count, Denied, Error, Find, Guard, GuardFilters, Index, Modify,
-    MongoStore, Namespace, Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment, Watch,
-    Write,
+    Aggregate, Audience, Change, ChangeKind, ChangeStream, Count, Denied, Error, Find, Guard, GuardFilters, Index,
+    Modify, MongoStore, Namespace, Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment,
+    Watch, Write,
 };
 use support::{
     OwnServer, filter, fresh, fresh_database, open,
@@ -428,7 +428,7 @@ async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
     let error = write(&*store, modify(&namespace, many(mark()), Some(Owner::judging("a")))).await.unwrap_err();
     assert!(matches!(error, Error::NeedsTransaction), "{error}");
     assert_eq!(write(&*store, modify(&namespace, many(mark()), Some(Owner::by_filter("a")))).await.unwrap().matched, 2);
-    let error = store.watch(Watch { namespace, after: None, is_judged: false, owner: None }).await.unwrap_err();
+    let error = store.watch(Watch { namespace, after: None, owner: None }).await.unwrap_err();
     assert!(error.to_string().contains("a replica set or a sharded cluster"), "{error}");
 }
 
@@ -593,7 +593,7 @@ async fn read(stream: &mut dyn ChangeStream, count: usize) -> Vec<(ChangeKind, i
 }
 
 async fn watch(store: &MongoStore, namespace: &Namespace) -> Box<dyn ChangeStream> {
-    store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: false, owner: None }).await.unwrap()
+    store.watch(Watch { namespace: namespace.clone(), after: None, owner: None }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -632,13 +632,10 @@ async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once
     }
     // Somebody comes back later, is told what he or she has missed, and goes on with the others.
     let after = Some(tokens.remove(0));
-    let mut back =
-        store.watch(Watch { namespace: namespace.clone(), after, is_judged: false, owner: None }).await.unwrap();
+    let mut back = store.watch(Watch { namespace: namespace.clone(), after, owner: None }).await.unwrap();
     write(&*store, insert(&namespace, vec![doc! { "_id": 100 }, doc! { "_id": 101 }])).await.unwrap();
     assert_eq!(read(&mut *back, 2).await, [(ChangeKind::Insert, 100), (ChangeKind::Insert, 101)]);
-    let none = store
-        .watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), is_judged: false, owner: None })
-        .await;
+    let none = store.watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), owner: None }).await;
     assert!(matches!(none, Err(Error::Query(error)) if error.number() == 260));
     // Whoever waits is not told a thing while there is nothing.
     assert!(tokio::time::timeout(Duration::from_millis(300), back.next()).await.is_err());
@@ -757,9 +754,7 @@ async fn whoever_watches_keeps_nobody_waiting() {
     read(&mut *first, 1).await;
     for _ in 0..20 {
         let after = first.position();
-        streams.push(
-            store.watch(Watch { namespace: namespace.clone(), after, is_judged: false, owner: None }).await.unwrap(),
-        );
+        streams.push(store.watch(Watch { namespace: namespace.clone(), after, owner: None }).await.unwrap());
     }
     for number in 0..5 {
         let other = Namespace::new(&namespace.database, &format!("other{number}"));
@@ -786,8 +781,8 @@ async fn whoever_watches_keeps_nobody_waiting() {
 async fn an_event_carries_the_version_that_it_is_about() {
     let store = open(&server());
     let namespace = fresh();
-    let mut stream =
-        store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true, owner: None }).await.unwrap();
+    store.keep_versions(namespace.clone()).await.unwrap();
+    let mut stream = watch(&store, &namespace).await;
     write(&*store, insert(&namespace, vec![doc! { "_id": 1, "list": [1, 2, 3], "deep": { "a": 1 } }])).await.unwrap();
     for change in [
         doc! { "$set": { "deep.b": 2 }, "$unset": { "deep.a": 1 } },
@@ -803,6 +798,7 @@ async fn an_event_carries_the_version_that_it_is_about() {
     let mut versions = Vec::new();
     while versions.len() < 6 {
         let next = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap();
+        assert!(next.iter().all(|event| event.is_exact));
         versions.extend(next.iter().map(|event| Document::try_from(event.known()).unwrap()));
     }
     assert_eq!(
@@ -818,20 +814,122 @@ async fn an_event_carries_the_version_that_it_is_about() {
     );
 }
 
-/// Who follows a collection is told of what comes after the moment at which the versions are kept, whoever had that done.
 #[tokio::test]
-async fn whoever_follows_waits_until_versions_are_kept() {
+async fn an_event_without_the_version_before_describes_its_update_to_the_operator_alone() {
+    let store = open(&server());
+    let namespace = fresh();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
+    let mut stream = watch(&store, &namespace).await;
+    let set = update(doc! { "_id": 1 }, doc! { "$set": { "secret": 7 }, "$unset": { "other": 1 } });
+    write(&*store, modify(&namespace, set, None)).await.unwrap();
+    let delete = Modify::new(filter(doc! { "_id": 1 }), false, Change::Delete);
+    write(&*store, modify(&namespace, delete, None)).await.unwrap();
+    write(&*store, insert(&namespace, vec![doc! { "_id": 2 }])).await.unwrap();
+    let mut events = Vec::new();
+    while events.len() < 3 {
+        events.extend(tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap().unwrap());
+    }
+    let exact: Vec<_> = events.iter().map(|event| (event.kind, event.is_exact)).collect();
+    assert_eq!(exact, [(ChangeKind::Update, false), (ChangeKind::Delete, false), (ChangeKind::Insert, true)]);
+    let description = |audience| {
+        let event = Document::try_from(events[0].to_document(&"token".into(), audience)).unwrap();
+        event.get_document("updateDescription").unwrap().clone()
+    };
+    assert_eq!(description(Audience::User), doc! {});
+    let whole = doc! { "updatedFields": { "secret": 7 }, "removedFields": [] };
+    assert_eq!(description(Audience::Operator), whole);
+}
+
+#[tokio::test]
+async fn a_watch_creates_and_changes_no_collection() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
-    proxy.delay(Duration::from_millis(50));
-    // Both have a connection.
-    tokio::join!(all(&*store, &namespace), all(&*store, &namespace));
-    proxy.take_names();
-    let watch = || store.watch(Watch { namespace: namespace.clone(), after: None, is_judged: true, owner: None });
-    let _streams = tokio::try_join!(watch(), watch()).unwrap();
-    let names = proxy.take_names().into_iter().filter(|name| ["collMod", "create", "ping"].contains(&&**name));
-    assert_eq!(names.collect::<Vec<_>>(), ["collMod", "create", "ping", "ping"]);
+    let mut stream = watch(&store, &namespace).await;
+    assert!(tokio::time::timeout(Duration::from_millis(300), stream.next()).await.is_err());
+    let after = stream.position();
+    assert!(after.is_some());
+    let mut resumed = store.watch(Watch { namespace: namespace.clone(), after, owner: None }).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(300), resumed.next()).await.is_err());
+    assert!(!store.collections().await.unwrap().contains(&namespace));
+    let names = proxy.take_names();
+    assert!(names.contains(&"aggregate".to_owned()));
+    assert!(!names.iter().any(|name| ["collMod", "create"].contains(&&**name)), "{names:?}");
+}
+
+#[tokio::test]
+async fn versions_are_kept_of_a_collection_that_exists_and_of_one_that_does_not() {
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    for expected in [&["collMod", "create"][..], &["collMod"]] {
+        proxy.take_names();
+        store.keep_versions(namespace.clone()).await.unwrap();
+        assert_eq!(proxy.take_names(), expected);
+        assert!(store.collections().await.unwrap().contains(&namespace));
+    }
+}
+
+/// The change streams that have been opened through a proxy.
+fn change_streams(proxy: &Proxy) -> usize {
+    let is_change_stream = |command: &Document| {
+        let stages = command.get_array("pipeline").unwrap();
+        stages.iter().any(|stage| stage.as_document().unwrap().contains_key("$changeStream"))
+    };
+    proxy.commands("aggregate").iter().filter(|command| is_change_stream(command)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_resume_at_one_token_share_one_of_the_server() {
+    const EVENTS: i32 = 3_000;
+    let proxy = Proxy::to(&server()).await;
+    let writer = open(&server());
+    let namespace = fresh();
+    write(&*writer, insert(&namespace, vec![doc! { "_id": -1 }])).await.unwrap();
+    let token = {
+        let mut first = watch(&writer, &namespace).await;
+        write(&*writer, insert(&namespace, vec![doc! { "_id": -2 }])).await.unwrap();
+        read(&mut *first, 1).await;
+        first.position()
+    };
+    let few = 20;
+    let inserted = |range: std::ops::Range<i32>| range.map(|id| doc! { "_id": id }).collect();
+    write(&*writer, insert(&namespace, inserted(0..few))).await.unwrap();
+    let store = open(&proxy.uri(""));
+    let resume = async || {
+        let watch = Watch { namespace: namespace.clone(), after: token.clone(), owner: None };
+        store.watch(watch).await.unwrap()
+    };
+    // Some begin while others read, and 5 do not read for now.
+    let mut readers: Vec<_> = futures_util::future::join_all((0..25).map(|_| resume())).await;
+    let mut slow: Vec<_> = futures_util::future::join_all((0..5).map(|_| resume())).await;
+    let expected = |range: std::ops::Range<i32>| range.map(|id| (ChangeKind::Insert, id)).collect::<Vec<_>>();
+    for reader in &mut readers {
+        assert_eq!(read(&mut **reader, few as usize).await, expected(0..few));
+    }
+    readers.extend(futures_util::future::join_all((0..20).map(|_| resume())).await);
+    for reader in &mut readers[25..] {
+        assert_eq!(read(&mut **reader, few as usize).await, expected(0..few));
+    }
+    assert_eq!(change_streams(&proxy), 1);
+    // More than the stream keeps: the slow ones fall behind, and hold up nobody.
+    write(&*writer, insert(&namespace, inserted(few..EVENTS))).await.unwrap();
+    let reading = readers.into_iter().map(|mut reader| {
+        let count = (EVENTS - few) as usize;
+        tokio::spawn(async move { read(&mut *reader, count).await })
+    });
+    for read in reading.collect::<Vec<_>>() {
+        assert_eq!(read.await.unwrap(), expected(few..EVENTS));
+    }
+    let before = change_streams(&proxy);
+    let reading =
+        slow.drain(..).map(|mut reader| tokio::spawn(async move { read(&mut *reader, EVENTS as usize).await }));
+    for read in reading.collect::<Vec<_>>() {
+        assert_eq!(read.await.unwrap(), expected(0..EVENTS));
+    }
+    // The 5 share a stream that takes them up where they are.
+    let after = change_streams(&proxy);
+    assert!((before + 1..before + 5).contains(&after), "{before} change streams, then {after}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
-//! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store, so that every node
-//! signs and verifies with the same ones. A rotation adds a key that signs from then on; of the one before, only the
-//! public half stays, as long as there may be a token that it verifies.
+//! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store,
+//! so that every node signs and verifies with the same ones. A rotation adds a key that signs from
+//! then on; of the one before, only the public half stays, as long as there may be a token that it
+//! verifies. The key of resume tokens is kept beside them.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,9 @@ use bson::{Binary, DateTime, RawBson, raw::RawDocument, rawdoc, spec::BinarySubt
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
 use store::{Change, Find, Modify, Namespace, Operation, Store, Write};
+use tokio::sync::OnceCell;
 
+use super::resume_tokens::{KEY_LENGTH, ResumeKey};
 use crate::{DeclaredQuery, Environment, Error, Result};
 
 /// How old what a node knows of the keys may be, in milliseconds, before it signs with one.
@@ -27,12 +30,16 @@ pub(super) const MAX_AGE: i64 = 60_000;
 /// anybody can make such a token.
 const MIN_AGE: i64 = 1_000;
 
+/// The `_id` of the key of resume tokens. Signing keys have numbers.
+const RESUME_KEY: &str = "resume_tokens";
+
 pub(crate) struct KeyRing {
     store: Arc<dyn Store>,
     namespace: Namespace,
     environment: Environment,
     loaded: RwLock<Arc<Keys>>,
     reloading: tokio::sync::Mutex<()>,
+    resume_key: OnceCell<Arc<ResumeKey>>,
 }
 
 /// A key that verifies tokens, as a JWKS has it (RFC 8037).
@@ -77,6 +84,7 @@ impl KeyRing {
             environment,
             loaded: RwLock::default(),
             reloading: tokio::sync::Mutex::default(),
+            resume_key: OnceCell::new(),
         }
     }
 
@@ -124,6 +132,7 @@ impl KeyRing {
         Ok(vec![
             DeclaredQuery::new("all signing keys", self.find_all()?, "_id_"),
             DeclaredQuery::new("a signing key", self.find_one(1), "_id_"),
+            DeclaredQuery::new("the key of resume tokens", self.find_resume_key(), "_id_"),
         ])
     }
 
@@ -134,6 +143,43 @@ impl KeyRing {
     fn find_one(&self, number: i64) -> Find {
         let filter = Filter::equals("_id", RawBson::Int64(number));
         Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+    }
+
+    fn find_resume_key(&self) -> Find {
+        let filter = Filter::equals("_id", RawBson::String(RESUME_KEY.to_owned()));
+        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+    }
+
+    /// Returns the key of resume tokens, which the first node that needs it makes.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub(crate) async fn resume_key(&self) -> Result<Arc<ResumeKey>> {
+        let load = || async {
+            if let Some(key) = self.read_resume_key().await? {
+                return Ok(key);
+            }
+            let document = rawdoc! {
+                "_id": RESUME_KEY,
+                "secret": Binary { subtype: BinarySubtype::Generic, bytes: self.environment.random::<KEY_LENGTH>()?.to_vec() },
+                "created_at": self.now(),
+            };
+            let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
+            match self.store.write(vec![insert]).await {
+                // Another node was faster.
+                Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.read_resume_key().await?.ok_or_else(|| Error::internal("the key of resume tokens was not kept"))
+        };
+        self.resume_key.get_or_try_init(load).await.cloned()
+    }
+
+    async fn read_resume_key(&self) -> Result<Option<Arc<ResumeKey>>> {
+        let found = self.store.find(self.find_resume_key()).await?;
+        let Some(document) = found.first() else { return Ok(None) };
+        let secret = document.get_binary("secret").map_err(Error::internal)?;
+        Ok(Some(Arc::new(ResumeKey::new(secret.bytes)?)))
     }
 
     /// Reads the keys from the store.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use bson::{DateTime, Document, doc, raw::RawDocumentBuf};
-use store::{Find, Location, SqliteStore};
+use query::Filter;
+use store::{Find, Location, Operation, SqliteStore, Write};
 
 use super::*;
 
@@ -336,8 +337,9 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let second = world.backend.rotate_keys().await.unwrap();
     assert_ne!(first, second);
     let store = world.backend.store();
-    let keys =
-        store.find(store::Find::new(store::Namespace::new("userkeep_test-app", "keys"), query::Filter::all())).await;
+    // The key of resume tokens has no number.
+    let signing = Filter::parse(&bson::rawdoc! { "_id": { "$gte": 1 } }).unwrap();
+    let keys = store.find(Find::new(Namespace::new("userkeep_test-app", "keys"), signing)).await;
     let kept: Vec<bool> = keys.unwrap().iter().map(|key| key.get_binary("private").is_ok()).collect();
     assert_eq!(kept, [false, true], "of a key that no longer signs the private half is gone");
     let access = world.refresh(&before).await.unwrap();
@@ -413,19 +415,139 @@ async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety
 }
 
 /// What is given up before it is done loses nothing, whatever it was waiting for: the store, the session, the custom data.
+/// Follows a collection as a user, with more arguments.
+async fn watch(backend: &Arc<Backend>, access_token: &Secret, collection: &str, more: Document) -> Result<Watcher> {
+    let mut arguments = doc! { "database": "custom-user-data-database", "collection": collection };
+    arguments.extend(more);
+    let call = CallFunction {
+        access_token: access_token.clone(),
+        service: Some("mongodb-atlas".into()),
+        name: "watch".into(),
+        arguments: RawDocumentBuf::try_from(arguments).unwrap(),
+    };
+    backend.watch(call).await
+}
+
+fn after(id: &RawDocumentBuf) -> Document {
+    doc! { "resumeAfter": Document::try_from(id.clone()).unwrap() }
+}
+
+#[tokio::test]
+async fn a_resume_token_is_of_one_user_collection_and_app() {
+    let rules = |definition: &mut Definition| {
+        let service = definition.services.get_mut("mongodb-atlas").unwrap();
+        let rules = service.collections.values().next().cloned().unwrap();
+        service.collections.insert(Namespace::new("custom-user-data-database", "others"), rules);
+    };
+    let mut definition = Definition::development().unwrap();
+    rules(&mut definition);
+    let world = World::with(definition);
+    let mut sessions = Vec::new();
+    for email in ["a@example.com", "b@example.com"] {
+        world.register(email, "passw0rd").await.unwrap();
+        sessions.push(world.log_in_as(email, "passw0rd").await.unwrap());
+    }
+    let [ada, bob] = &sessions[..] else { unreachable!() };
+    let token = &ada.access.access_token;
+    let mut watcher = watch(&world.backend, token, "custom-user-data", doc! {}).await.unwrap();
+    let at_first = watcher.position().unwrap();
+    for n in 0..2 {
+        world.seed(doc! { "_id": n, "userId": &ada.user_id }).await;
+    }
+    let events = watcher.next().await.unwrap();
+    let id = watcher.id(&events[0]);
+    let document = watcher.document(&events[0]);
+    assert_eq!(document.get_document("_id").unwrap(), &*id);
+    assert_eq!(watcher.audience(), store::Audience::User);
+    assert_eq!(watcher.position().unwrap(), watcher.id(&events[1]), "it is the same text each time");
+    let raw = events[0].token.to_document();
+    assert_ne!(id, raw);
+
+    for (place, first) in [(&at_first, 0), (&id, 1)] {
+        let mut resumed = watch(&world.backend, token, "custom-user-data", after(place)).await.unwrap();
+        assert_eq!(resumed.next().await.unwrap()[0].id().as_i32(), Some(first));
+    }
+    let refused = async |token: &Secret, collection: &str, place: &RawDocumentBuf| {
+        let error = watch(&world.backend, token, collection, after(place)).await.unwrap_err();
+        assert_eq!((error.code, error.server_code), (ErrorCode::MongoDBError, Some(260)), "{error}");
+    };
+    for place in [&at_first, &id] {
+        refused(&bob.access.access_token, "custom-user-data", place).await;
+        refused(token, "others", place).await;
+    }
+    refused(token, "custom-user-data", &raw).await;
+
+    // The operator's streams have the store's own tokens, and take no others.
+    let operator = async |place: &RawDocumentBuf| {
+        let mut arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
+        arguments.extend(after(place));
+        world.backend.watch_as_system("mongodb-atlas", RawDocumentBuf::try_from(arguments).unwrap()).await
+    };
+    let mut watcher = operator(&raw).await.unwrap();
+    let events = watcher.next().await.unwrap();
+    assert_eq!(watcher.id(&events[0]), events[0].token.to_document());
+    assert_eq!(operator(&id).await.unwrap_err().server_code, Some(260));
+
+    // Another backend of the app on the same store, as after a restart, and a backend of another
+    // app.
+    let store = world.backend.store();
+    let open = |app: &str| {
+        let mut definition = Definition::development().unwrap();
+        rules(&mut definition);
+        let environment = world.backend.environment.clone();
+        Arc::new(Backend::new(app, definition, Arc::clone(&store), environment, &Options::default()))
+    };
+    let again = open("test-app");
+    let mut resumed = watch(&again, token, "custom-user-data", after(&id)).await.unwrap();
+    assert_eq!(resumed.next().await.unwrap()[0].id().as_i32(), Some(1));
+    let other = open("other-app");
+    // Its keys and users are copied, so that only its id differs.
+    for collection in ["keys", "users"] {
+        let documents = store.find(Find::new(Namespace::new("userkeep_test-app", collection), Filter::all()));
+        let insert = Operation::Insert(documents.await.unwrap());
+        store.write(vec![Write::new(Namespace::new("userkeep_other-app", collection), insert)]).await.unwrap();
+    }
+    let credentials =
+        Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
+    let there = match other.handle(Request::LogIn(LogIn { credentials, device_id: None })).await.unwrap() {
+        Response::Session(session) => session,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(there.user_id, ada.user_id);
+    watch(&other, &there.access.access_token, "custom-user-data", doc! {}).await.unwrap();
+    let error = watch(&other, &there.access.access_token, "custom-user-data", after(&id)).await.unwrap_err();
+    assert_eq!(error.server_code, Some(260), "{error}");
+}
+
+#[tokio::test]
+async fn a_filter_matches_the_token_that_the_user_gets() {
+    let world = World::new();
+    world.register("a@example.com", "passw0rd").await.unwrap();
+    let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+    let token = &session.access.access_token;
+    let mut watcher = watch(&world.backend, token, "custom-user-data", doc! {}).await.unwrap();
+    let begin = watcher.position().unwrap();
+    for n in 0..2 {
+        world.seed(doc! { "_id": n, "userId": &session.user_id }).await;
+    }
+    let events = watcher.next().await.unwrap();
+    for (id, expected) in [(watcher.id(&events[1]), true), (events[1].token.to_document(), false)] {
+        let mut more = after(&begin);
+        more.insert("filter", doc! { "_id": Document::try_from(id).unwrap() });
+        let mut filtered = watch(&world.backend, token, "custom-user-data", more).await.unwrap();
+        let next = tokio::time::timeout(std::time::Duration::from_millis(300), filtered.next()).await;
+        let found = next.map(|events| events.unwrap()[0].id().as_i32());
+        assert_eq!(found.ok().flatten(), expected.then_some(1));
+    }
+}
+
 #[tokio::test]
 async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
     let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
     let (token, user) = (&session.access.access_token, session.user_id.as_str());
-    let watch = CallFunction {
-        access_token: token.clone(),
-        service: Some("mongodb-atlas".into()),
-        name: "watch".into(),
-        arguments: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
-    };
-    let mut watcher = world.backend.watch(watch).await.unwrap();
+    let mut watcher = watch(&world.backend, token, "custom-user-data", doc! {}).await.unwrap();
     let mut seen = Vec::new();
     let mut position = watcher.position();
     let telling = async {

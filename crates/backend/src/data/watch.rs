@@ -5,14 +5,18 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use query::{Filter, Variables, encode_key};
-use store::{ChangeEvent, ChangeStream, ResumeToken, Store, Watch};
+use store::{Audience, ChangeEvent, ChangeStream, Namespace, ResumeToken, Store, Watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     arguments::{Arguments, invalid},
     collection::{Access, Call, Collections},
 };
-use crate::{Backend, Result, auth::Claim, rules::RuleSet};
+use crate::{
+    Backend, Result,
+    auth::{Claim, TokenSeal},
+    rules::RuleSet,
+};
 
 /// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
@@ -29,7 +33,34 @@ pub struct Watcher {
     /// What looking at the changes that come together may cost.
     limits: Collections,
     viewer: Viewer,
+    view: View,
     check_at: Instant,
+}
+
+/// The form in which a viewer gets events.
+#[derive(Debug, Clone)]
+struct View {
+    /// The encryption of a user's resume tokens. The operator gets the store's own.
+    seal: Option<Arc<TokenSeal>>,
+}
+
+impl View {
+    fn audience(&self) -> Audience {
+        if self.seal.is_some() { Audience::User } else { Audience::Operator }
+    }
+
+    fn token(&self, token: &ResumeToken) -> ResumeToken {
+        self.seal.as_ref().map_or_else(|| token.clone(), |seal| seal.seal(token))
+    }
+
+    fn document(&self, event: &ChangeEvent) -> RawDocumentBuf {
+        event.to_document(&self.token(&event.token), self.audience())
+    }
+
+    /// Returns the store's token for one of the viewer's.
+    fn open(&self, token: ResumeToken) -> Result<ResumeToken> {
+        self.seal.as_ref().map_or(Ok(token.clone()), |seal| seal.open(&token))
+    }
 }
 
 /// Which events are asked for.
@@ -53,11 +84,22 @@ pub(crate) enum Viewer {
     User {
         /// Where the session and the custom data are.
         backend: Arc<Backend>,
+        /// The data source.
+        service: String,
         /// Who it is.
         claim: Claim,
         /// What may be seen.
         rules: Arc<RuleSet>,
     },
+}
+
+impl Viewer {
+    async fn view(&self, namespace: &Namespace) -> Result<View> {
+        let Self::User { backend, service, claim, .. } = self else { return Ok(View { seal: None }) };
+        let Namespace { database, collection } = namespace;
+        let seal = backend.token_seal(&[service, database, collection, &claim.user_id().to_hex()]).await?;
+        Ok(View { seal: Some(Arc::new(seal)) })
+    }
 }
 
 impl Selection {
@@ -93,7 +135,7 @@ impl Selection {
     }
 
     /// The events that are asked for and may be seen. They are not copied: many streams may have the same ones.
-    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access) -> Result<Vec<Arc<ChangeEvent>>> {
+    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access, view: &View) -> Result<Vec<Arc<ChangeEvent>>> {
         let mut events = Vec::new();
         for change in changes.iter().filter(|change| self.has(change)) {
             if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
@@ -102,7 +144,7 @@ impl Selection {
             query::budget::charge(1)?;
             if self.is_filtered {
                 query::budget::charge_bytes(change.size())?;
-                if !self.filter.try_matches(&change.to_document())? {
+                if !self.filter.try_matches(&view.document(change))? {
                     continue;
                 }
             }
@@ -121,13 +163,21 @@ impl Watcher {
         viewer: Viewer,
         limits: Collections,
     ) -> Result<Self> {
-        let is_judged = matches!(viewer, Viewer::User { .. });
         let owner = match &viewer {
             Viewer::System => None,
             Viewer::User { claim, .. } => Some(claim.user_id().to_hex().into()),
         };
-        let watch = Watch { namespace: call.namespace, after: selection.after.take(), is_judged, owner };
-        let stream = store.watch(watch).await?;
+        let namespace = call.namespace;
+        let watch = |after| Watch { namespace: namespace.clone(), after, owner };
+        let (stream, view) = match selection.after.take() {
+            Some(token) => {
+                let view = viewer.view(&namespace).await?;
+                let token = view.open(token)?;
+                (store.watch(watch(Some(token))).await?, view)
+            }
+            // An embedded store follows from the first poll on, and the key may have to be made.
+            None => (store.watch(watch(None)).await?, viewer.view(&namespace).await?),
+        };
         let (changes, position) = (Arc::from([]), stream.position());
         Ok(Self {
             stream,
@@ -136,6 +186,7 @@ impl Watcher {
             selection: Arc::new(selection),
             limits,
             viewer,
+            view,
             check_at: Instant::now() + SESSION_CHECK,
         })
     }
@@ -159,7 +210,7 @@ impl Watcher {
             }
             // As both are now: whoever may not see any more, or is nobody any more, is told nothing more.
             let access = self.access().await?;
-            let events = select(self.limits, &self.selection, &self.changes, access).await?;
+            let events = select(self.limits, &self.selection, &self.changes, access, &self.view).await?;
             self.changes = Arc::from([]);
             self.position = self.stream.position();
             if !events.is_empty() {
@@ -168,16 +219,31 @@ impl Watcher {
         }
     }
 
+    /// Returns an event as a document, in the form for the viewer of this stream.
+    pub fn document(&self, event: &ChangeEvent) -> RawDocumentBuf {
+        self.view.document(event)
+    }
+
+    /// Returns the `_id` of an event, which the viewer of this stream can resume at.
+    pub fn id(&self, event: &ChangeEvent) -> RawDocumentBuf {
+        self.view.token(&event.token).to_document()
+    }
+
+    /// The kind of viewer of this stream, for [`ChangeEvent::body`].
+    pub fn audience(&self) -> Audience {
+        self.view.audience()
+    }
+
     /// The place after all that has been told or passed over, as an event's `_id`.
     pub fn position(&self) -> Option<RawDocumentBuf> {
-        self.position.as_ref().map(ResumeToken::to_document)
+        self.position.as_ref().map(|token| self.view.token(token).to_document())
     }
 
     async fn access(&mut self) -> Result<Access> {
         self.check_at = Instant::now() + SESSION_CHECK;
         match &self.viewer {
             Viewer::System => Ok(Access::System),
-            Viewer::User { backend, claim, rules } => {
+            Viewer::User { backend, claim, rules, .. } => {
                 backend.confirm(claim).await?;
                 backend.guarded(claim, rules, self.stream.namespace()).await
             }
@@ -191,8 +257,9 @@ async fn select(
     selection: &Arc<Selection>,
     changes: &Arc<[Arc<ChangeEvent>]>,
     access: Access,
+    view: &View,
 ) -> Result<Vec<Arc<ChangeEvent>>> {
     let budget = limits.budget(&access, 0);
-    let (selection, changes) = (Arc::clone(selection), Arc::clone(changes));
-    store::workers::run_if_large(&budget, move || selection.select(&changes, &access)).await
+    let (selection, changes, view) = (Arc::clone(selection), Arc::clone(changes), view.clone());
+    store::workers::run_if_large(&budget, move || selection.select(&changes, &access, &view)).await
 }

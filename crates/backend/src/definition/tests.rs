@@ -101,6 +101,19 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         ("auth/providers.json", r#"{ "anon-user": { "disabled": true, "disabled": false } }"#.into(), "$.anon-user.disabled"),
         ("environments/testing.json", r#"{ "values": { "a": 1, "a": 2 } }"#.into(), "$.values.a"),
         ("data_sources/m/d/c/indexes.json", r#"[{ "key": { "a": 1 }, "unique": false, "unique": true }]"#.into(), "$[0].unique"),
+        ("data_sources/m/d/c/collection.json", r#"{ "capped": true }"#.into(), "$.capped"),
+        ("data_sources/m/d/c/collection.json", "[]".into(), "$"),
+        ("data_sources/m/d/c/collection.json", r#"{ "changeStreamPreAndPostImages": true }"#.into(), "$.changeStreamPreAndPostImages"),
+        (
+            "data_sources/m/d/c/collection.json",
+            r#"{ "changeStreamPreAndPostImages": { "enabled": 1 } }"#.into(),
+            "$.changeStreamPreAndPostImages.enabled",
+        ),
+        (
+            "data_sources/m/d/c/collection.json",
+            r#"{ "changeStreamPreAndPostImages": { "enabled": true, "expireAfterSeconds": 60 } }"#.into(),
+            "$.changeStreamPreAndPostImages.expireAfterSeconds",
+        ),
         ("functions/config.json", r#"[{ "name": "f", "private": true, "private": false }]"#.into(), "$[0].private"),
     ];
     for (file, text, path) in cases {
@@ -181,6 +194,22 @@ fn values_of_the_environment_take_the_place_of_their_templates() {
     .unwrap();
     assert_eq!(definition.name.as_deref(), Some("app-test"));
     assert_eq!(definition.custom_user_data.unwrap().namespace, Namespace::new("app", "c"));
+}
+
+#[test]
+fn a_collection_has_pre_images_if_its_file_enables_them() {
+    let pre_images = |text: &str| {
+        let definition = load(&[PROVIDERS, ("data_sources/m/d/c/collection.json", text)]).unwrap();
+        assert_eq!(definition.reported, []);
+        definition.services.get("m").map(|service| service.pre_images.clone()).unwrap_or_default()
+    };
+    let enabled = |enabled: bool| format!(r#"{{ "changeStreamPreAndPostImages": {{ "enabled": {enabled} }} }}"#);
+    assert_eq!(pre_images(&enabled(true)), [Namespace::new("d", "c")]);
+    assert_eq!(pre_images(&enabled(false)), []);
+    assert_eq!(pre_images("{}"), []);
+    let missing = r#"{ "changeStreamPreAndPostImages": {} }"#;
+    let error = load(&[PROVIDERS, ("data_sources/m/d/c/collection.json", missing)]).unwrap_err().to_string();
+    assert!(error.contains("$.changeStreamPreAndPostImages.enabled: is missing"), "{error}");
 }
 
 #[test]

@@ -168,7 +168,11 @@ impl Connection for Embedded {
 
 impl EventStream for Watcher {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
-        async move { Ok(Self::next(self).await?.iter().map(|event| event.to_document()).collect()) }.boxed()
+        async move {
+            let events = Self::next(self).await?;
+            Ok(events.iter().map(|event| self.document(event)).collect())
+        }
+        .boxed()
     }
 
     fn position(&self) -> Option<RawDocumentBuf> {

@@ -2,11 +2,10 @@
 //! the server, and what kind it is.
 
 use std::{
-    collections::HashMap,
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,7 +22,7 @@ use mongodb::{
 use query::{Budget, Environment};
 use tokio::sync::OnceCell;
 
-use super::{MongoStore, admission::Admission, errors, read::number, sessions::NumberedSessions, watch::Hub};
+use super::{MongoStore, admission::Admission, errors, read::number, sessions::NumberedSessions, watch::Hubs};
 use crate::{Error, Namespace, Result};
 
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
@@ -92,9 +91,7 @@ pub(super) struct Shared {
     reads_elsewhere: AtomicBool,
     /// True if a write may be sent for the second time (`retryWrites`).
     pub(super) retries_writes: bool,
-    pub(super) hubs: Mutex<HashMap<Namespace, Weak<Hub>>>,
-    /// Of which collections the server has been told to keep the versions before changes, or is being told.
-    pub(super) versioned: Mutex<HashMap<Namespace, Arc<OnceCell<()>>>>,
+    pub(super) hubs: Mutex<Hubs>,
 }
 
 impl fmt::Debug for Shared {
@@ -171,7 +168,6 @@ impl Shared {
             written: Mutex::new(None),
             reads_elsewhere: AtomicBool::new(elsewhere),
             hubs: Mutex::default(),
-            versioned: Mutex::default(),
         })
     }
 
@@ -228,7 +224,7 @@ impl Shared {
             return;
         }
         let hubs = std::mem::take(&mut *lock(&self.hubs));
-        hubs.into_values().filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(&Error::Closed));
+        hubs.end(&Error::Closed);
         [&self.users, &self.backend].iter().for_each(|pool| pool.numbered.clear());
         let clients = [&self.users.client, &self.backend.client, &self.streaming];
         for client in clients.into_iter().filter_map(OnceCell::get) {

@@ -1,16 +1,18 @@
-//! Change streams. One of the server's is shared by all who follow a collection: a task reads it, begins it anew where it
-//! was when the connection or the primary is lost, and keeps the last events for those who are slower. Who comes with a resume
-//! token, or is too slow for what is kept, has a stream alone until it has caught up with the others.
+//! Change streams. The watchers of a collection share one of the server's streams: a task reads
+//! it, reopens it where it was when the connection or the primary is lost, and keeps the last
+//! events for slower watchers. Watchers that resume at a token, or that fall behind what is kept,
+//! share a stream with the others at that token until they have caught up.
 //!
-//! An event carries the version that the change made where the server has kept the one before it: without it, an update comes with
-//! what is found when it is told, and a deletion with nothing but the key
+//! An event carries the version that the change made if the server has kept the one before it.
+//! Without it, an update carries the version that the server finds when it reports the event, and
+//! a deletion carries the key alone
 //! (<https://www.mongodb.com/docs/manual/changeStreams/#change-streams-with-document-pre--and-post-images>).
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::ControlFlow,
     sync::{Arc, Mutex, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bson::{
@@ -39,15 +41,22 @@ use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, Res
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
-/// The same of a stream that is one watcher's alone, of whom there may be thousands that do not read.
-const KEPT_ALONE: usize = 64;
-const KEPT_ALONE_BYTES: usize = 256 * 1024;
+/// Limits of the events kept by a stream that began at a token: there may be thousands of them
+/// whose watchers do not read. One event that is larger is kept alone.
+const KEPT_RESUMED: usize = 64;
+const KEPT_RESUMED_BYTES: usize = 256 * 1024;
+
+/// Time during which a stream that began at a token keeps, within its limits, events that all its
+/// watchers have taken: clients that lost their streams together resume at one token within
+/// seconds.
+const SHARING: Duration = Duration::from_secs(5);
 
 /// How long to wait before a stream is begun anew, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long the server waits for an event where a stream is one watcher's alone, and how long that then waits before it asks again.
+/// Time that the server waits for an event of a stream that began at a token, and time until it is
+/// asked again.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 const LONG_PAUSE: Duration = Duration::from_millis(150);
 
@@ -93,6 +102,10 @@ struct State {
     /// The place after all that has been read.
     position: Option<ResumeToken>,
     end: Option<End>,
+    /// The numbers of the events that the watchers take next, with the number of watchers at each.
+    places: BTreeMap<u64, usize>,
+    /// End of the time during which events that all have taken are kept.
+    sharing_until: Option<Instant>,
 }
 
 impl State {
@@ -100,8 +113,8 @@ impl State {
         self.first + self.events.len() as u64
     }
 
-    fn is_full(&self, is_shared: bool) -> bool {
-        let (most, most_bytes) = if is_shared { (KEPT, KEPT_BYTES) } else { (KEPT_ALONE, KEPT_ALONE_BYTES) };
+    fn is_full(&self, is_live: bool) -> bool {
+        let (most, most_bytes) = if is_live { (KEPT, KEPT_BYTES) } else { (KEPT_RESUMED, KEPT_RESUMED_BYTES) };
         self.events.len() >= most || self.bytes >= most_bytes
     }
 
@@ -117,17 +130,83 @@ impl State {
             self.first += 1;
         }
     }
+
+    fn enter(&mut self, place: u64) {
+        *self.places.entry(place).or_default() += 1;
+    }
+
+    fn leave(&mut self, place: u64) {
+        if let Some(watchers) = self.places.get_mut(&place) {
+            *watchers -= 1;
+            if *watchers == 0 {
+                self.places.remove(&place);
+            }
+        }
+    }
+
+    /// Drops events to make room for one more. A live stream goes at its own pace; one that began
+    /// at a token goes at the pace of its fastest watcher, and has no room as long as no watcher
+    /// has taken its first event.
+    fn make_room(&mut self, is_live: bool) {
+        let fastest = self.places.last_key_value().map_or(0, |(place, _)| *place);
+        while self.is_full(is_live) && !self.events.is_empty() && (is_live || self.first < fastest) {
+            self.drop_first();
+        }
+    }
+
+    /// Drops events that all watchers have taken, of a stream that began at a token.
+    fn drop_taken(&mut self) {
+        let is_shared = self.sharing_until.is_some_and(|until| Instant::now() < until);
+        // Watchers that have fallen behind go on elsewhere.
+        let slowest = self.places.range(self.first..).next().map_or(self.first, |(place, _)| *place);
+        while self.first < slowest && !self.events.is_empty() && (!is_shared || self.is_full(false)) {
+            self.drop_first();
+        }
+    }
 }
 
-/// One stream of the server's, and what of it is kept.
-pub(super) struct Hub {
+/// The hubs of a store, as long as they have watchers.
+#[derive(Default)]
+pub(super) struct Hubs {
+    live: HashMap<Namespace, Weak<Hub>>,
+    resumed: HashMap<(Namespace, ResumeToken), Weak<Hub>>,
+}
+
+impl Hubs {
+    /// Ends all streams with an error.
+    pub(super) fn end(self, error: &Error) {
+        let hubs = self.live.into_values().chain(self.resumed.into_values());
+        hubs.filter_map(|hub| hub.upgrade()).for_each(|hub| hub.end(error));
+    }
+
+    fn remove(&mut self, hub: &Arc<Hub>) {
+        let is_this = |other: &Weak<Hub>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(hub));
+        match &hub.after {
+            None => {
+                if self.live.get(&hub.namespace).is_some_and(is_this) {
+                    self.live.remove(&hub.namespace);
+                }
+            }
+            Some(after) => {
+                let key = (hub.namespace.clone(), after.clone());
+                if self.resumed.get(&key).is_some_and(is_this) {
+                    self.resumed.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// A stream of the server's, with the events that are kept of it.
+struct Hub {
     namespace: Namespace,
+    /// The token at which it began; none for the live stream of the collection.
+    after: Option<ResumeToken>,
     state: Mutex<State>,
     /// There is more, or an end.
     changed: Notify,
-    /// There is room again, where nothing is to be dropped.
+    /// Events have been taken, or a watcher has left.
     drained: Notify,
-    is_shared: bool,
     started: OnceCell<()>,
 }
 
@@ -146,53 +225,59 @@ enum Start {
 }
 
 impl Hub {
-    fn new(namespace: Namespace, is_shared: bool) -> Self {
+    fn new(namespace: Namespace, after: Option<ResumeToken>) -> Self {
         Self {
             namespace,
+            after,
             state: Mutex::default(),
             changed: Notify::new(),
             drained: Notify::new(),
-            is_shared,
             started: OnceCell::new(),
         }
     }
 
-    pub(super) fn end(&self, error: &Error) {
+    fn is_live(&self) -> bool {
+        self.after.is_none()
+    }
+
+    fn end(&self, error: &Error) {
         lock(&self.state).end.get_or_insert(End::of(error));
         self.changed.notify_waiters();
     }
 
     /// Opens the stream, and begins to read it.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>, start: Start) -> Result<()> {
-        let (shared_by, namespace, is_shared) = (Arc::clone(shared), self.namespace.clone(), self.is_shared);
-        let reader = Reader { shared: shared_by, namespace, start, is_shared, with_before: true };
+        let (shared_by, namespace, is_live) = (Arc::clone(shared), self.namespace.clone(), self.is_live());
+        let reader = Reader { shared: shared_by, namespace, start, is_live, with_before: true };
         let begin = async {
             let mut reader = reader;
             let stream = shared.within_all(reader.open()).await?;
-            lock(&self.state).position = stream.resume_token().and_then(|token| token_of(&token));
+            {
+                let mut state = lock(&self.state);
+                state.position = stream.resume_token().and_then(|token| token_of(&token));
+                state.sharing_until = Instant::now().checked_add(SHARING);
+            }
             tokio::spawn(reader.run(stream, Arc::downgrade(self)));
             Ok(())
         };
         self.started.get_or_try_init(|| begin).await.copied()
     }
 
-    /// Adds an event. Without room the oldest goes, or there must be some first.
-    async fn add(self: &Arc<Self>, event: ChangeEvent) {
+    /// Adds an event, as soon as there is room.
+    async fn add(&self, event: ChangeEvent) {
         loop {
             let drained = self.drained.notified();
             {
                 let mut state = lock(&self.state);
-                while self.is_shared && state.is_full(true) {
-                    state.drop_first();
+                // A hub without watchers is found by no other.
+                if state.places.is_empty() {
+                    return;
                 }
-                if !state.is_full(self.is_shared) || state.end.is_some() {
+                state.make_room(self.is_live());
+                if !state.is_full(self.is_live()) || state.end.is_some() {
                     state.push(event);
                     break;
                 }
-            }
-            // Whoever has gone away lets go of the hub, which this alone must not keep.
-            if Arc::strong_count(self) == 1 {
-                return;
             }
             let _ = tokio::time::timeout(LONGEST_PAUSE, drained).await;
         }
@@ -207,8 +292,8 @@ struct Reader {
     shared: Arc<Shared>,
     namespace: Namespace,
     start: Start,
-    /// Who has a stream alone does not keep a connection for it.
-    is_shared: bool,
+    /// A stream that began at a token keeps no connection between two questions.
+    is_live: bool,
     /// Whether the server is asked for the version before a change, which older ones do not know of.
     with_before: bool,
 }
@@ -229,8 +314,8 @@ impl Reader {
     async fn try_open(&self) -> mongodb::error::Result<RawStream> {
         let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
         let mut watch = collection.watch().full_document(FullDocumentType::UpdateLookup);
-        if !self.is_shared {
-            watch = watch.max_await_time(SHORT_WAIT).batch_size(KEPT_ALONE as u32);
+        if !self.is_live {
+            watch = watch.max_await_time(SHORT_WAIT).batch_size(KEPT_RESUMED as u32);
         }
         if self.with_before {
             watch = watch.full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable);
@@ -270,9 +355,15 @@ impl Reader {
             hub.add(event).await;
         } else if let Some(token) = stream.resume_token().and_then(|token| token_of(&token)) {
             self.start = Start::After(token.clone());
-            lock(&hub.state).position = Some(token);
+            {
+                let mut state = lock(&hub.state);
+                state.position = Some(token);
+                if !self.is_live {
+                    state.drop_taken();
+                }
+            }
             drop(hub);
-            if !self.is_shared {
+            if !self.is_live {
                 tokio::time::sleep(LONG_PAUSE).await;
             }
         }
@@ -296,7 +387,7 @@ impl Reader {
             tracing::debug!(namespace = %self.namespace, "a change stream is begun anew");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if Arc::strong_count(hub) == 1 {
+            if lock(&hub.state).places.is_empty() {
                 return None;
             }
             match self.try_open().await {
@@ -307,71 +398,126 @@ impl Reader {
     }
 }
 
-/// Somebody's place in a stream.
+/// A watcher's place in a hub.
+struct Place {
+    shared: Arc<Shared>,
+    hub: Arc<Hub>,
+    /// The number of the event to take next.
+    next: u64,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Place").field("hub", &self.hub).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// A place at the end of what a hub has read. The caller holds the lock of the hubs, so that
+    /// the hub is not removed meanwhile.
+    fn at_end(shared: &Arc<Shared>, hub: Arc<Hub>) -> Self {
+        let next = {
+            let mut state = lock(&hub.state);
+            let next = state.next();
+            state.enter(next);
+            next
+        };
+        Self { shared: Arc::clone(shared), hub, next }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut hubs = lock(&self.shared.hubs);
+        {
+            let mut state = lock(&self.hub.state);
+            state.leave(self.next);
+            if state.places.is_empty() {
+                hubs.remove(&self.hub);
+            } else if !self.hub.is_live() {
+                state.drop_taken();
+            }
+        }
+        drop(hubs);
+        self.hub.drained.notify_waiters();
+    }
+}
+
+/// A reader of change events.
 #[derive(Debug)]
 pub(super) struct Watcher {
     store: MongoStore,
     namespace: Namespace,
-    hub: Arc<Hub>,
-    next: u64,
+    place: Place,
     position: Option<ResumeToken>,
-    /// What was committed up to then is not told.
+    /// Events up to this time are passed over.
     since: Option<Timestamp>,
 }
 
 impl MongoStore {
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
-        let Watch { namespace, after, is_judged, .. } = watch;
+        let Watch { namespace, after, .. } = watch;
         if self.kind().await? == Kind::Standalone {
             return Err(no_change_streams());
         }
-        if is_judged {
-            self.keep_versions(&namespace).await?;
-        }
         if let Some(token) = after {
-            let hub = self.private_hub(&namespace, token.clone()).await?;
+            let place = self.resume(&namespace, token.clone()).await?;
             let store = self.clone();
-            return Ok(Watcher { store, namespace, hub, next: 0, position: Some(token), since: None });
+            return Ok(Watcher { store, namespace, place, position: Some(token), since: None });
         }
         let now = self.cluster_time().await?;
-        let hub = self.shared_hub(&namespace);
-        hub.start(&self.shared, Start::Now(now)).await?;
-        let (next, position) = {
-            let state = lock(&hub.state);
-            (state.next(), state.position.clone())
-        };
-        Ok(Watcher { store: self.clone(), namespace, hub, next, position, since: now })
+        let place = self.live_place(&namespace);
+        place.hub.start(&self.shared, Start::Now(now)).await?;
+        let position = lock(&place.hub.state).position.clone();
+        Ok(Watcher { store: self.clone(), namespace, place, position, since: now })
     }
 
-    fn shared_hub(&self, namespace: &Namespace) -> Arc<Hub> {
+    fn live_place(&self, namespace: &Namespace) -> Place {
         let mut hubs = lock(&self.shared.hubs);
-        hubs.retain(|_, hub| hub.strong_count() > 0);
-        let there = hubs.get(namespace).and_then(Weak::upgrade).filter(|hub| lock(&hub.state).end.is_none());
-        there.unwrap_or_else(|| {
-            let hub = Arc::new(Hub::new(namespace.clone(), true));
-            hubs.insert(namespace.clone(), Arc::downgrade(&hub));
+        let there = hubs.live.get(namespace).and_then(Weak::upgrade).filter(|hub| lock(&hub.state).end.is_none());
+        let hub = there.unwrap_or_else(|| {
+            let hub = Arc::new(Hub::new(namespace.clone(), None));
+            hubs.live.insert(namespace.clone(), Arc::downgrade(&hub));
             hub
-        })
+        });
+        Place::at_end(&self.shared, hub)
     }
 
-    async fn private_hub(&self, namespace: &Namespace, after: ResumeToken) -> Result<Arc<Hub>> {
-        let hub = Arc::new(Hub::new(namespace.clone(), false));
-        match hub.start(&self.shared, Start::After(after)).await {
+    /// Opens a stream after a token, or joins one that began there and still has its first event.
+    async fn resume(&self, namespace: &Namespace, after: ResumeToken) -> Result<Place> {
+        let place = self.resumed_place(namespace, &after);
+        match place.hub.start(&self.shared, Start::After(after)).await {
             Err(Error::Query(error)) if NO_TOKEN.contains(&error.number()) => {
                 Err(Error::Query(query::Error { code: query::ErrorCode::InvalidResumeToken, ..error }))
             }
-            started => started.map(|()| hub),
+            started => started.map(|()| place),
         }
     }
 
-    /// Has the server keep the versions before changes, from now on, if it can and may be told. It is told once, and all who need them
-    /// wait for that.
-    async fn keep_versions(&self, namespace: &Namespace) -> Result<()> {
-        let told = Arc::clone(lock(&self.shared.versioned).entry(namespace.clone()).or_default());
-        told.get_or_try_init(|| self.ask_for_versions(namespace)).await.copied()
+    fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> Place {
+        let key = (namespace.clone(), after.clone());
+        let mut hubs = lock(&self.shared.hubs);
+        if let Some(hub) = hubs.resumed.get(&key).and_then(Weak::upgrade) {
+            let is_usable = {
+                let mut state = lock(&hub.state);
+                let is_usable = state.end.is_none() && state.first == 0;
+                if is_usable {
+                    state.enter(0);
+                }
+                is_usable
+            };
+            if is_usable {
+                return Place { shared: Arc::clone(&self.shared), hub, next: 0 };
+            }
+        }
+        let hub = Arc::new(Hub::new(namespace.clone(), Some(after.clone())));
+        hubs.resumed.insert(key, Arc::downgrade(&hub));
+        Place::at_end(&self.shared, hub)
     }
 
-    async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
+    /// Has the server keep the versions before changes, if it can and the connection has the right
+    /// to.
+    pub(super) async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
         let database = self.client().await?.database(&namespace.database);
         let images = || doc! { "enabled": true };
         let modify = doc! { "collMod": &*namespace.collection, "changeStreamPreAndPostImages": images() };
@@ -389,7 +535,7 @@ impl MongoStore {
         match kept {
             Ok(_) => Ok(()),
             Err(error @ (Error::Query(_) | Error::Engine(_))) => {
-                tracing::warn!(%namespace, %error, "the database does not keep the versions before changes: users are told of no deletion that a rule would have to see the document of");
+                tracing::warn!(%namespace, %error, "cannot enable changeStreamPreAndPostImages: users get no event of a deletion that a rule must see the document of, and no updatedFields");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -419,18 +565,19 @@ fn no_change_streams() -> Error {
 impl Watcher {
     async fn wait(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
-            let hub = Arc::clone(&self.hub);
+            let hub = Arc::clone(&self.place.hub);
             let changed = hub.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             match self.take() {
                 Taken::Events(events) => return Ok(events),
+                // If it has moved to another stream, it looks there first.
+                Taken::Nothing if !Arc::ptr_eq(&hub, &self.place.hub) => {}
                 Taken::Nothing => changed.await,
                 Taken::End(end) => return Err(end.error()),
                 Taken::Behind => {
                     let Some(token) = self.position.clone() else { return Err(history_lost()) };
-                    self.hub = self.store.private_hub(&self.namespace, token).await?;
-                    self.next = 0;
+                    self.place = self.store.resume(&self.namespace, token).await?;
                 }
             }
         }
@@ -438,23 +585,24 @@ impl Watcher {
 
     /// What there is now.
     fn take(&mut self) -> Taken {
-        let hub = Arc::clone(&self.hub);
+        let hub = Arc::clone(&self.place.hub);
         let mut state = lock(&hub.state);
-        if self.next < state.first {
+        if self.place.next < state.first {
             return Taken::Behind;
         }
-        let skip = usize::try_from(self.next - state.first).unwrap_or(usize::MAX);
-        let new: Vec<_> = state.events.iter().skip(skip).cloned().collect();
-        self.next = state.next();
-        let Some(last) = new.last().map(|event| event.token.clone()) else {
+        let skip = usize::try_from(self.place.next - state.first).unwrap_or(usize::MAX).min(state.events.len());
+        let new: Vec<_> = state.events.range(skip..).cloned().collect();
+        let Some(last) = new.last().map(Arc::clone) else {
             self.position = state.position.clone().or(self.position.take());
             return state.end.clone().map_or(Taken::Nothing, Taken::End);
         };
-        self.position = Some(last.clone());
-        if !hub.is_shared {
-            while !state.events.is_empty() {
-                state.drop_first();
-            }
+        let next = state.next();
+        state.leave(self.place.next);
+        state.enter(next);
+        self.place.next = next;
+        self.position = Some(last.token.clone());
+        if !hub.is_live() {
+            state.drop_taken();
             drop(state);
             hub.drained.notify_waiters();
             self.join(&last);
@@ -464,20 +612,26 @@ impl Watcher {
         if new.is_empty() { Taken::Nothing } else { Taken::Events(new) }
     }
 
-    /// Goes on with the others, where the last event is one that they have.
-    fn join(&mut self, last: &ResumeToken) {
-        let there = lock(&self.store.shared.hubs).get(&self.namespace).and_then(Weak::upgrade);
-        let Some(hub) = there else { return };
-        let place = {
-            let state = lock(&hub.state);
+    /// Goes on in the live stream if it still has the last event.
+    fn join(&mut self, last: &ChangeEvent) {
+        let shared = Arc::clone(&self.place.shared);
+        let hubs = lock(&shared.hubs);
+        let Some(hub) = hubs.live.get(&self.namespace).and_then(Weak::upgrade) else { return };
+        let next = {
+            let mut state = lock(&hub.state);
+            // Times do not go back within a stream.
+            let earlier = state.events.partition_point(|event| is_after(last.cluster_time, event.cluster_time));
+            let mut same = state.events.range(earlier..).take_while(|event| event.cluster_time == last.cluster_time);
+            let Some(place) = same.position(|event| event.token == last.token) else { return };
             if state.end.is_some() {
                 return;
             }
-            state.events.iter().rposition(|event| event.token == *last).map(|place| state.first + place as u64 + 1)
+            let next = state.first + (earlier + place) as u64 + 1;
+            state.enter(next);
+            next
         };
-        if let Some(next) = place {
-            (self.hub, self.next) = (hub, next);
-        }
+        drop(hubs);
+        self.place = Place { shared, hub, next };
     }
 }
 
@@ -536,11 +690,14 @@ fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
     let part = |name: &str| raw.get_document(name).ok().map(RawDocument::to_owned);
     let before = part("fullDocumentBeforeChange");
     let description = raw.get_document("updateDescription").ok().filter(|_| kind == ChangeKind::Update);
-    let document = match (kind, &before, description) {
-        (ChangeKind::Delete, ..) => before,
-        (_, Some(before), Some(description)) => after(before, description).or_else(|| part("fullDocument")),
-        _ => part("fullDocument"),
+    let exact = match (kind, before, description) {
+        (ChangeKind::Delete, before, _) => before,
+        (ChangeKind::Update, Some(before), Some(description)) => after(&before, description),
+        (ChangeKind::Update, ..) => None,
+        (ChangeKind::Insert | ChangeKind::Replace, ..) => part("fullDocument"),
     };
+    let is_exact = exact.is_some();
+    let document = exact.or_else(|| part("fullDocument"));
     Some(ChangeEvent {
         token: ResumeToken::read(raw.get_document("_id").ok()?)?,
         kind,
@@ -549,6 +706,7 @@ fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
         key: part("documentKey")?,
         description: description.map(|told| describe(told, document.as_deref())),
         document,
+        is_exact,
     })
 }
 
@@ -625,4 +783,89 @@ fn describe(told: &RawDocument, document: Option<&RawDocument>) -> RawDocumentBu
         _ => RawArrayBuf::new(),
     };
     rawdoc! { "updatedFields": updated, "removedFields": removed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(size: usize) -> ChangeEvent {
+        ChangeEvent {
+            token: "token".into(),
+            kind: ChangeKind::Insert,
+            cluster_time: Timestamp { time: 1, increment: 1 },
+            namespace: Namespace::new("app", "people"),
+            key: rawdoc! { "_id": 1 },
+            document: Some(rawdoc! { "_id": 1, "text": "x".repeat(size) }),
+            is_exact: true,
+            description: None,
+        }
+    }
+
+    /// Adds as many events as there is room for, up to a limit; returns their number.
+    fn fill(state: &mut State, size: usize, limit: usize) -> usize {
+        for added in 0..limit {
+            state.make_room(false);
+            if state.is_full(false) {
+                return added;
+            }
+            state.push(event(size));
+        }
+        limit
+    }
+
+    #[test]
+    fn a_resumed_stream_goes_at_the_pace_of_its_fastest_watcher_and_keeps_few_events() {
+        let mut state = State::default();
+        // One does not read, one is half as fast as the fastest.
+        let mut places = [0, 0, 0];
+        places.iter().for_each(|place| state.enter(*place));
+        assert_eq!(fill(&mut state, 10, 1000), KEPT_RESUMED, "it stalls until an event has been taken");
+        for round in 0..1000 {
+            for (watcher, place) in places.iter_mut().enumerate().skip(1) {
+                if watcher == 2 || round % 2 == 0 {
+                    state.leave(*place);
+                    *place = state.next();
+                    state.enter(*place);
+                }
+            }
+            assert!(fill(&mut state, 10, 1000) > 0);
+            assert!(state.events.len() <= KEPT_RESUMED);
+        }
+        assert!(state.next() > 10_000);
+        assert!(state.first > places[0], "the one that does not read has fallen behind");
+        // The bytes are limited too, to one event at least.
+        let mut state = State::default();
+        state.enter(0);
+        assert_eq!(fill(&mut state, 2 * KEPT_RESUMED_BYTES, 10), 1);
+        assert_eq!(state.bytes, state.events[0].size());
+    }
+
+    #[test]
+    fn events_that_all_have_taken_are_dropped_when_nobody_resumes_at_their_token_any_more() {
+        let mut state = State::default();
+        (0..2).for_each(|_| state.enter(0));
+        fill(&mut state, 10, 10);
+        state.leave(0);
+        state.enter(10);
+        state.drop_taken();
+        assert_eq!(state.events.len(), 10, "one has not taken them");
+        state.leave(0);
+        state.enter(10);
+        state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
+        state.drop_taken();
+        assert_eq!((state.first, state.events.len()), (0, 10), "another may resume");
+        state.sharing_until = Some(Instant::now());
+        state.drop_taken();
+        assert_eq!((state.first, state.events.len(), state.bytes), (10, 0, 0));
+        // A large event is not kept for those that may come.
+        state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
+        state.push(event(2 * KEPT_RESUMED_BYTES));
+        for _ in 0..2 {
+            state.leave(10);
+            state.enter(11);
+        }
+        state.drop_taken();
+        assert_eq!((state.first, state.bytes), (11, 0));
+    }
 }

@@ -293,6 +293,7 @@ pub(super) fn read_event(row: &rusqlite::Row<'_>, history: i64, id: i64, namespa
         namespace: namespace.clone(),
         key,
         document: Some(document),
+        is_exact: true,
         description: row.get::<_, Option<Vec<u8>>>(5)?.map(bytes).transpose()?,
     })
 }

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bson::{DateTime, Document, bson, doc, oid::ObjectId, raw::RawDocument, rawdoc};
 use query::Path;
