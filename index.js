@@ -4,7 +4,7 @@ const { AssertionError, TypeAssertionError } = require("./lib/assert.js");
 const { App } = require("./lib/app.js");
 const { ApiKeyAuth, EmailPasswordAuth, PushClient } = require("./lib/auth.js");
 const { openBackend } = require("./lib/backend.js");
-const { BSON } = require("./lib/bson.js");
+const bson = require("./lib/bson.js");
 const { MongoDBCollection } = require("./lib/collection.js");
 const { MetadataMode } = require("./lib/configuration.js");
 const { closeAll } = require("./lib/core.js");
@@ -36,7 +36,6 @@ Object.assign(Realm, {
   App,
   AssertionError,
   Auth: Object.freeze({ ApiKeyAuth, EmailPasswordAuth }),
-  BSON,
   Credentials,
   MetadataMode,
   MongoDB,
@@ -49,6 +48,17 @@ Object.assign(Realm, {
   flags: { THROW_ON_GLOBAL_REALM: false, ALLOW_CLEAR_TEST_STATE: false },
   openBackend,
   serve,
+});
+
+/** The classes are loaded when they are first asked for; from then on this is a property like the others. */
+const defineBSON = (value) =>
+  Object.defineProperty(Realm, "BSON", { value, writable: true, enumerable: true, configurable: true });
+
+Object.defineProperty(Realm, "BSON", {
+  get: () => defineBSON(bson.BSON).BSON,
+  set: defineBSON,
+  enumerable: true,
+  configurable: true,
 });
 
 module.exports = Realm;
