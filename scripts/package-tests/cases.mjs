@@ -116,6 +116,11 @@ export const CASES = {
 
   "vitest, forks": (context) => vitest(context, "forks"),
 
+  "vitest, threads": (context) => vitest(context, "threads"),
+
+  // One worker ends before the next one loads the addon.
+  "vitest, one thread after another": (context) => vitest(context, "threads", "--maxWorkers=1"),
+
   "node:test": async ({ run, node, directory }) => {
     const output = await run(node, ["--test", "--test-reporter=tap"], { cwd: path.join(directory, "node-test") });
     assert.match(output, /^# pass 4$/m);
@@ -182,15 +187,26 @@ export const NEXT_CASES = {
 };
 
 /** Runs vitest with two files, each in a worker of this kind. */
-async function vitest({ run, node, modules, directory }, pool) {
+async function vitest({ run, node, modules, directory }, pool, ...options) {
   const report = path.join(directory, "report.json");
-  const args = [path.join(modules, "vitest/vitest.mjs"), "run", `--pool=${pool}`];
+  const args = [path.join(modules, "vitest/vitest.mjs"), "run", `--pool=${pool}`, ...options];
   await run(node, [...args, "--reporter=json", `--outputFile=${report}`], { cwd: path.join(directory, "vitest") });
   assert.equal(JSON.parse(fs.readFileSync(report, "utf8")).numPassedTests, 4);
 }
 
 /** The cases of `--matrix` alone, on each version of Node. */
 export const MATRIX_CASES = {
+  AVA: async ({ run, node, modules, directory }) => {
+    const ava = path.join(modules, "ava/entrypoints/cli.mjs");
+    // AVA looks for tests where a manifest is.
+    fs.writeFileSync(path.join(directory, "ava/package.json"), "{}");
+    const output = await run(node, [ava, "--tap", "*.test.mjs"], { cwd: path.join(directory, "ava") });
+    assert.match(output, /^# pass 4$/m);
+    assert.match(output, /^# fail 0$/m);
+  },
+
+  Piscina: (context) => prints(context, context.directory, "piscina/main.mjs"),
+
   tsx: (context) => prints(context, context.directory, path.join(context.modules, "tsx/dist/cli.mjs"), "main.mts"),
 };
 
