@@ -50,15 +50,13 @@ Object.assign(Realm, {
   serve,
 });
 
-/** The classes are loaded when they are first asked for; from then on this is a property like the others. */
-const defineBSON = (value) =>
-  Object.defineProperty(Realm, "BSON", { value, writable: true, enumerable: true, configurable: true });
+/** Defines a property whose value is made when it is first read. From then on it is one like the others. */
+function defineLazily(name, make) {
+  const options = { enumerable: true, configurable: true };
+  const define = (value) => Object.defineProperty(Realm, name, { ...options, value, writable: true });
+  Object.defineProperty(Realm, name, { ...options, get: () => define(make())[name], set: define });
+}
 
-Object.defineProperty(Realm, "BSON", {
-  get: () => defineBSON(bson.BSON).BSON,
-  set: defineBSON,
-  enumerable: true,
-  configurable: true,
-});
+defineLazily("BSON", () => bson.BSON);
 
 module.exports = Realm;

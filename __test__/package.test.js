@@ -126,6 +126,23 @@ test("import gives what require does, by name too", async () => {
   expect(names).toEqual(Object.keys(Realm).sort());
 });
 
+test("Realm.BSON is loaded when it is first read, and can be replaced before and after", () => {
+  const script = `const load = () => {
+      for (const name of Object.keys(require.cache).filter((name) => !name.endsWith(".node"))) delete require.cache[name];
+      return require(".");
+    };
+    const isLoaded = () => Object.keys(require.cache).some((name) => /node_modules.bson/.test(name));
+    const [first, second] = [load(), load()];
+    first.BSON = 1;
+    const before = isLoaded();
+    const names = Object.keys(second).includes("BSON");
+    const type = typeof second.BSON.ObjectId;
+    second.BSON = 2;
+    console.log(JSON.stringify([first.BSON, before, names, type, isLoaded(), second.BSON]));`;
+  const output = execFileSync(process.execPath, ["-e", script], { cwd: ROOT, encoding: "utf8" });
+  expect(JSON.parse(output)).toEqual([1, false, true, "function", true, 2]);
+});
+
 test("the README's program runs", () => {
   const [, program] = /```js\n([\s\S]*?)```/.exec(fs.readFileSync(path.join(ROOT, "README.md"), "utf8"));
   expect(program.trim().split("\n").length).toBeLessThanOrEqual(20);
