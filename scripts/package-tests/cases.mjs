@@ -88,6 +88,14 @@ export const CASES = {
     assert.match(output, /definition: no problems\n$/);
   },
 
+  "names the addon that is missing": async ({ run, node, modules, directory, outside }) => {
+    copy(path.join(modules, "userkeep"), path.join(outside, "node_modules/userkeep"));
+    fs.copyFileSync(path.join(directory, "main.cjs"), path.join(outside, "main.cjs"));
+    fs.copyFileSync(path.join(directory, "program.cjs"), path.join(outside, "program.cjs"));
+    const missing = new RegExp(`addon for ${platform} was not found. Was @userkeep/native-${platform} installed`);
+    await assert.rejects(run(node, ["main.cjs"], { cwd: outside }), missing);
+  },
+
   "loads fast, and bson only when it is needed": async ({ run, node, directory }) => {
     const program = `
       process.report.getReport = () => { throw new Error("the report takes long"); };
