@@ -4,7 +4,7 @@ const { AssertionError, TypeAssertionError } = require("./lib/assert.js");
 const { App } = require("./lib/app.js");
 const { ApiKeyAuth, EmailPasswordAuth, PushClient } = require("./lib/auth.js");
 const { openBackend } = require("./lib/backend.js");
-const { BSON } = require("./lib/bson.js");
+const bson = require("./lib/bson.js");
 const { MongoDBCollection } = require("./lib/collection.js");
 const { MetadataMode } = require("./lib/configuration.js");
 const { closeAll } = require("./lib/core.js");
@@ -36,7 +36,6 @@ Object.assign(Realm, {
   App,
   AssertionError,
   Auth: Object.freeze({ ApiKeyAuth, EmailPasswordAuth }),
-  BSON,
   Credentials,
   MetadataMode,
   MongoDB,
@@ -50,5 +49,14 @@ Object.assign(Realm, {
   openBackend,
   serve,
 });
+
+/** Defines a property whose value is made when it is first read. From then on it is one like the others. */
+function defineLazily(name, make) {
+  const options = { enumerable: true, configurable: true };
+  const define = (value) => Object.defineProperty(Realm, name, { ...options, value, writable: true });
+  Object.defineProperty(Realm, name, { ...options, get: () => define(make())[name], set: define });
+}
+
+defineLazily("BSON", () => bson.BSON);
 
 module.exports = Realm;

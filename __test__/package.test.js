@@ -3,7 +3,8 @@
 const { execFileSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
-const { ROOT, Realm } = require("./helpers.js");
+const { pathToFileURL } = require("node:url");
+const { ROOT, Realm, temporaryDirectory } = require("./helpers.js");
 
 const manifest = require("../package.json");
 
@@ -46,17 +47,72 @@ test("there is a package for each platform, of this version", () => {
   ];
   expect(fs.readdirSync(path.join(ROOT, "npm")).sort()).toEqual(platforms);
   for (const platform of platforms) {
-    const { name, version, main, os, cpu, license } = JSON.parse(
-      fs.readFileSync(path.join(ROOT, "npm", platform, "package.json"), "utf8"),
+    const read = (file) => fs.readFileSync(path.join(ROOT, "npm", platform, file), "utf8");
+    const { name, version, main, os, cpu, license, author, homepage, bugs, repository } = JSON.parse(
+      read("package.json"),
     );
-    expect({ name, version, main, license }).toEqual({
+    expect({ name, version, main, license, author, homepage, bugs, repository }).toEqual({
       name: `@userkeep/native-${platform}`,
       version: manifest.version,
       main: `userkeep.${platform}.node`,
       license: "Apache-2.0",
+      author: manifest.author,
+      homepage: manifest.homepage,
+      bugs: manifest.bugs,
+      repository: { ...manifest.repository, directory: `npm/${platform}` },
     });
+    expect(read("README.md")).toMatch(`# \`${name}\``);
+    expect(read("README.md")).not.toMatch("`@userkeep/native`");
+    expect(read("LICENSE")).toBe(fs.readFileSync(path.join(ROOT, "LICENSE"), "utf8"));
     expect(platform.startsWith(`${os[0]}-${cpu[0]}`)).toBe(true);
   }
+});
+
+test("the main package says where it comes from, and there is a literal require for each platform", () => {
+  expect(manifest.repository.url).toMatch(/^git\+https:/);
+  for (const field of ["author", "homepage", "bugs"]) {
+    expect(manifest[field]).toBeTruthy();
+  }
+  const loader = fs.readFileSync(path.join(ROOT, "lib/native.js"), "utf8");
+  const names = [...loader.matchAll(/case "(.+)":\s+return require\("(.+)"\)/g)].map(([, ...pair]) => pair);
+  const isPlatform = (name) => JSON.parse(fs.readFileSync(path.join(ROOT, "npm", name, "package.json"), "utf8")).os;
+  const platforms = fs.readdirSync(path.join(ROOT, "npm")).filter(isPlatform).sort();
+  expect(names).toEqual(platforms.map((platform) => [platform, `@userkeep/native-${platform}`]));
+});
+
+test("npm pack names the addons' packages in the manifest, and leaves the checkout as it was", () => {
+  const script = (argument) =>
+    execFileSync(process.execPath, [path.join(ROOT, "scripts/manifest.mjs"), argument], { cwd: copy });
+  const copy = temporaryDirectory();
+  const file = path.join(copy, "package.json");
+  script("published");
+  const published = JSON.parse(fs.readFileSync(file, "utf8"));
+  expect(Object.values(published.optionalDependencies)).toEqual(Array(7).fill(manifest.version));
+  script("checkout");
+  expect(fs.readFileSync(file, "utf8")).toBe(fs.readFileSync(path.join(ROOT, "package.json"), "utf8"));
+});
+
+test("the addon for musl is loaded if Node's interpreter is musl's, and glibc's otherwise", () => {
+  const copy = temporaryDirectory();
+  const script = `process.report = null;
+    Object.defineProperty(process, "platform", { value: "linux" });
+    process.execPath = process.argv[1];
+    console.log(require(process.argv[2]).platform);`;
+  const platformFor = (header) => {
+    fs.writeFileSync(path.join(copy, "node"), header);
+    const args = ["-e", script, path.join(copy, "node"), path.join(ROOT, "lib/platform.js")];
+    return execFileSync(process.execPath, args, { encoding: "utf8" }).trim();
+  };
+  expect(platformFor("\x7fELF\0/lib/ld-musl-x86_64.so.1\0")).toBe(`linux-${process.arch}-musl`);
+  expect(platformFor("\x7fELF\0/lib64/ld-linux-x86-64.so.2\0")).toBe(`linux-${process.arch}-gnu`);
+});
+
+test("a binary's texts that name a directory are found", () => {
+  const script = `import { textsWithDirectories } from ${JSON.stringify(pathToFileURL(path.join(ROOT, "scripts/addon.mjs")))};
+    const binary = Buffer.from("\\0/home/ada/src/lib.rs\\0/home/adalbert\\0/opt/x.c\\0");
+    console.log(JSON.stringify(textsWithDirectories(binary, ["/home/ada", "/opt", "/work"])));`;
+  const output = execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+  expect(JSON.parse(output)).toEqual(["/home/ada/src/lib.rs", "/opt/x.c"]);
 });
 
 test("import gives what require does, by name too", async () => {
@@ -68,6 +124,23 @@ test("import gives what require does, by name too", async () => {
   );
   expect(same).toBe(true);
   expect(names).toEqual(Object.keys(Realm).sort());
+});
+
+test("Realm.BSON is loaded when it is first read, and can be replaced before and after", () => {
+  const script = `const load = () => {
+      for (const name of Object.keys(require.cache).filter((name) => !name.endsWith(".node"))) delete require.cache[name];
+      return require(".");
+    };
+    const isLoaded = () => Object.keys(require.cache).some((name) => /node_modules.bson/.test(name));
+    const [first, second] = [load(), load()];
+    first.BSON = 1;
+    const before = isLoaded();
+    const names = Object.keys(second).includes("BSON");
+    const type = typeof second.BSON.ObjectId;
+    second.BSON = 2;
+    console.log(JSON.stringify([first.BSON, before, names, type, isLoaded(), second.BSON]));`;
+  const output = execFileSync(process.execPath, ["-e", script], { cwd: ROOT, encoding: "utf8" });
+  expect(JSON.parse(output)).toEqual([1, false, true, "function", true, 2]);
 });
 
 test("the README's program runs", () => {

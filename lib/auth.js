@@ -1,7 +1,7 @@
 "use strict";
 
 const { assert } = require("./assert.js");
-const { BSON } = require("./bson.js");
+const bson = require("./bson.js");
 
 /** The e-mail/password provider: registering, confirming, resetting. */
 class EmailPasswordAuth {
@@ -69,7 +69,7 @@ class ApiKeyAuth {
   }
 
   async fetch(keyId) {
-    BSON.ObjectId.createFromHexString(assert.string(keyId, "keyId"));
+    bson.BSON.ObjectId.createFromHexString(assert.string(keyId, "keyId"));
     return this.#request();
   }
 

@@ -2,25 +2,54 @@
 
 const { addonFile, platform } = require("./platform.js");
 
-/** The addon: from this checkout, where it was built, else from the package for this machine. */
-function load() {
+/** Node's code for a module that does not exist. */
+const NOT_FOUND = "MODULE_NOT_FOUND";
+
+/** Loads the addon that `npm run prepare` built. A bundler finds no `require` here to follow. */
+function loadFromCheckout(cause) {
   try {
-    return require(`../native/${addonFile}`);
+    const { createRequire } = require("node:module");
+    return createRequire(__filename)(`../native/${addonFile}`);
   } catch (error) {
-    if (error.code !== "MODULE_NOT_FOUND") {
+    // A bundle of ES modules has no `__filename`.
+    if (error.code !== NOT_FOUND && !(error instanceof ReferenceError)) {
       throw error;
     }
-  }
-  const name = `@userkeep/native-${platform}`;
-  try {
-    return require(name);
-  } catch (cause) {
     throw new Error(
-      `Userkeep's addon for ${platform} was not found. Was ${name} installed (npm leaves optional packages out with ` +
-        "--omit=optional)? In a checkout, `npm run prepare` builds it",
+      `Userkeep's addon for ${platform} was not found. Was @userkeep/native-${platform} installed (npm leaves optional ` +
+        "packages out with --omit=optional)? In a checkout, `npm run prepare` builds it",
       { cause },
     );
   }
+}
+
+/** Loads the addon from the package for this machine. A checkout has no such package, and builds its own. */
+function load() {
+  // Bundlers follow a `require` only if its name is a literal, and forgive that a package is missing only within `try`.
+  try {
+    switch (platform) {
+      case "darwin-arm64":
+        return require("@userkeep/native-darwin-arm64");
+      case "darwin-x64":
+        return require("@userkeep/native-darwin-x64");
+      case "linux-arm64-gnu":
+        return require("@userkeep/native-linux-arm64-gnu");
+      case "linux-arm64-musl":
+        return require("@userkeep/native-linux-arm64-musl");
+      case "linux-x64-gnu":
+        return require("@userkeep/native-linux-x64-gnu");
+      case "linux-x64-musl":
+        return require("@userkeep/native-linux-x64-musl");
+      case "win32-x64-msvc":
+        return require("@userkeep/native-win32-x64-msvc");
+    }
+  } catch (error) {
+    if (error.code !== NOT_FOUND) {
+      throw error;
+    }
+    return loadFromCheckout(error);
+  }
+  return loadFromCheckout();
 }
 
 module.exports = load();

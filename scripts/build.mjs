@@ -1,9 +1,6 @@
-// Builds the addon for this machine, and puts it where `lib/native.js` looks first. `--target` is named so that cargo's
-// other commands find what this one built.
+// Builds the addon for this machine, and puts it where `lib/native.js` looks in a checkout.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { createRequire } from "node:module";
-import { hostTriple, run } from "./run.mjs";
 
 // In a package that was installed there is nothing to build: the addon comes in a package of its own.
 if (fs.existsSync("Cargo.toml")) {
@@ -11,12 +8,10 @@ if (fs.existsSync("Cargo.toml")) {
     console.error("Building Userkeep needs Rust (cargo was not found): https://www.rust-lang.org/tools/install");
     process.exit(1);
   }
-  const triple = hostTriple();
-  run("cargo", ["build", "--release", "--target", triple, "--package", "userkeep"]);
-  const library = { darwin: "libuserkeep.dylib", win32: "userkeep.dll" }[process.platform] ?? "libuserkeep.so";
-  const { addonFile } = createRequire(import.meta.url)("../lib/platform.js");
+  const { addonFile, buildAddon } = await import("./addon.mjs");
+  const library = buildAddon("release");
   fs.mkdirSync("native", { recursive: true });
   // Replaced and not overwritten: a process that has the old one loaded goes on with it.
-  fs.copyFileSync(`target/${triple}/release/${library}`, `native/${addonFile}.new`);
+  fs.copyFileSync(library, `native/${addonFile}.new`);
   fs.renameSync(`native/${addonFile}.new`, `native/${addonFile}`);
 }

@@ -1,21 +1,6 @@
-// Makes the package ready to be published: each platform's package gets this version and must hold its addon, and the
-// main package depends on all of them.
-import fs from "node:fs";
-
-const read = (file) => JSON.parse(fs.readFileSync(file, "utf8"));
-const write = (file, value) => fs.writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
-
-const manifest = read("package.json");
-manifest.optionalDependencies = {};
-for (const platform of fs.readdirSync("npm")) {
-  const file = `npm/${platform}/package.json`;
-  const own = read(file);
-  if (!fs.existsSync(`npm/${platform}/${own.main}`)) {
-    throw new Error(
-      `npm/${platform} lacks ${own.main}: build it on that platform with \`npm run prepare\` and copy it there`,
-    );
-  }
-  write(file, { ...own, version: manifest.version });
-  manifest.optionalDependencies[own.name] = manifest.version;
-}
-write("package.json", manifest);
+// Rejects `npm publish` in a checkout. npm would publish the manifest as it is after packing, which names no addon.
+console.error(
+  "publish the tarballs: run `npm run package` on every platform, then `npm publish FILE` for those of the platforms, " +
+    "and for the main package last",
+);
+process.exit(1);

@@ -72,6 +72,17 @@ function hostile() {
   return { passed, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
+/** A script that counts itself what it has checked, and prints it. */
+function counting(args) {
+  const { ok, output } = command(process.execPath, args);
+  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output);
+  if (!counts) {
+    return { ...FAILED, output };
+  }
+  const [passed, failed] = counts.slice(1).map(Number);
+  return { passed, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
+}
+
 /** Runs each example twice, as a user does: the second time it finds what the first has left. */
 function examples() {
   const counts = { passed: 0, failed: 0, output: "" };
@@ -108,6 +119,7 @@ const checks = {
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
   examples,
+  package: () => counting(["scripts/package-tests/run.mjs"]),
 };
 /** How many cases of each seed are compared with the other server. */
 const CASES = 20_000;

@@ -1,0 +1,65 @@
+// Packs the packages that are published.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { platform as machine, ROOT } from "./addon.mjs";
+
+const readManifest = (directory) => JSON.parse(fs.readFileSync(path.join(ROOT, directory, "package.json"), "utf8"));
+
+/** The platforms that there is a package for. */
+export const PLATFORMS = fs
+  .readdirSync(path.join(ROOT, "npm"))
+  .filter((name) => readManifest(`npm/${name}`).name === `@userkeep/native-${name}`);
+
+/**
+ * The main package's manifest as it is published. In a checkout it names no package of a platform: npm would look for
+ * them before they are published, and `npm ci` fails for a lock file without them.
+ */
+export function publishedManifest() {
+  const manifest = readManifest(".");
+  const optionalDependencies = Object.fromEntries(
+    PLATFORMS.map((name) => [`@userkeep/native-${name}`, manifest.version]),
+  );
+  return { ...manifest, optionalDependencies };
+}
+
+function npmPack(directory, ...options) {
+  const output = execFileSync("npm", ["pack", "--json", "--ignore-scripts", ...options], {
+    cwd: directory,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+    shell: process.platform === "win32",
+  });
+  return JSON.parse(output)[0];
+}
+
+/** Packs a copy of a package, so that the checkout stays as it is; returns the tarball's path and its size in bytes. */
+function packCopy(directory, destination, manifest, addon) {
+  const copy = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-pack-"));
+  try {
+    for (const { path: name } of npmPack(path.join(ROOT, directory), "--dry-run").files) {
+      fs.cpSync(path.join(ROOT, directory, name), path.join(copy, name));
+    }
+    fs.writeFileSync(path.join(copy, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+    if (addon) {
+      fs.copyFileSync(addon, path.join(copy, manifest.main));
+    }
+    fs.mkdirSync(destination, { recursive: true });
+    const { filename, size } = npmPack(copy, "--pack-destination", path.resolve(destination));
+    return { file: path.resolve(destination, filename), size };
+  } finally {
+    fs.rmSync(copy, { recursive: true });
+  }
+}
+
+/** Packs the main package. */
+export function packMain(destination) {
+  return packCopy(".", destination, publishedManifest());
+}
+
+/** Packs a platform's package. Without the addon's path it is packed without an addon. */
+export function packPlatform(destination, addon, platform = machine) {
+  const directory = `npm/${platform}`;
+  return packCopy(directory, destination, { ...readManifest(directory), version: readManifest(".").version }, addon);
+}

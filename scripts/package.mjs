@@ -1,0 +1,23 @@
+// Builds this machine's addon as it is published, and packs it and the main package: `npm run package [-- --to DIR]`.
+import fs from "node:fs";
+import { parseArgs } from "node:util";
+import { buildAddon, machineDirectories, textsWithDirectories, withoutMachineDirectories } from "./addon.mjs";
+import { packMain, packPlatform } from "./pack.mjs";
+
+/** Largest tarball with an addon that is published, in bytes. */
+const MAX_SIZE = 8e6;
+
+const { values: options } = parseArgs({ options: { to: { type: "string", default: "packages" } } });
+
+const addon = buildAddon("dist", withoutMachineDirectories());
+const texts = textsWithDirectories(fs.readFileSync(addon), machineDirectories().keys());
+if (texts.length > 0) {
+  throw new Error(`the addon names directories of this machine:\n${texts.join("\n")}`);
+}
+const platform = packPlatform(options.to, addon);
+if (platform.size > MAX_SIZE) {
+  throw new Error(`${platform.file} has ${platform.size} bytes; at most ${MAX_SIZE} are allowed`);
+}
+for (const { file, size } of [platform, packMain(options.to)]) {
+  console.log(`${file}: ${(size / 1e6).toFixed(2)} MB`);
+}
