@@ -67,4 +67,5 @@ export const {
 
 // These have the names of globals, which they would hide in this module.
 const { Object: RealmObject, Set: RealmSet } = Realm;
+
 export { Realm, RealmObject as Object, RealmSet as Set };

@@ -57,7 +57,11 @@ declare namespace database {
       | { type: Exclude<PrimitivePropertyTypeName, "mixed" | "int">; optional?: boolean }
       | { type: "int"; optional?: boolean; presentation?: "counter" }
       | { type: "mixed"; optional?: true }
-      | { type: CollectionPropertyTypeName; objectType: Exclude<PrimitivePropertyTypeName, "mixed">; optional?: boolean }
+      | {
+          type: CollectionPropertyTypeName;
+          objectType: Exclude<PrimitivePropertyTypeName, "mixed">;
+          optional?: boolean;
+        }
       | { type: CollectionPropertyTypeName; objectType: "mixed"; optional?: true }
       | { type: "list" | "set"; objectType: UserTypeName; optional?: false }
       | { type: "dictionary" | "object"; objectType: UserTypeName; optional?: true }
@@ -219,10 +223,13 @@ declare namespace database {
 
   interface OrderedCollection<T = unknown, EntryType extends [unknown, unknown] = [number, T]>
     extends ArrayMethods<T> {}
-  abstract class OrderedCollection<
-    T = unknown,
-    EntryType extends [unknown, unknown] = [number, T],
-  > extends Collection<number, T, EntryType, T, CollectionChangeCallback<T, EntryType>> {
+  abstract class OrderedCollection<T = unknown, EntryType extends [unknown, unknown] = [number, T]> extends Collection<
+    number,
+    T,
+    EntryType,
+    T,
+    CollectionChangeCallback<T, EntryType>
+  > {
     [n: number]: T;
     length: number;
     readonly type: string;
@@ -278,32 +285,16 @@ declare namespace database {
 
   type DictionaryChangeSet = { deletions: string[]; modifications: string[]; insertions: string[] };
   type DictionaryChangeCallback<T = unknown> = (dictionary: Dictionary<T>, changes: DictionaryChangeSet) => void;
-  class Dictionary<T = unknown> extends Collection<
-    string,
-    T,
-    [string, T],
-    [string, T],
-    DictionaryChangeCallback<T>
-  > {
-    // @ts-ignore: the methods are not of the type of the values, as in the SDK
-    [key: string]: T;
-    // @ts-ignore: see above
+  class Dictionary<T = unknown> extends Collection<string, T, [string, T], [string, T], DictionaryChangeCallback<T>> {
+    [key: string]: Any;
     [Symbol.iterator](): Generator<[string, T]>;
-    // @ts-ignore: see above
     keys(): Generator<string>;
-    // @ts-ignore: see above
     values(): Generator<T>;
-    // @ts-ignore: see above
     entries(): Generator<[string, T]>;
-    // @ts-ignore: see above
     isValid(): boolean;
-    // @ts-ignore: see above
     set(elements: { [key: string]: T }): this;
-    // @ts-ignore: see above
     set(key: string, value: T): this;
-    // @ts-ignore: see above
     remove(key: string | string[]): this;
-    // @ts-ignore: see above
     toJSON(key?: string, cache?: unknown): DefaultObject;
   }
   type AnyDictionary = Dictionary<Any>;
@@ -371,7 +362,6 @@ declare namespace database {
   class ProgressRealmPromise implements Promise<Realm> {
     cancel(): void;
     progress(callback: ProgressNotificationCallback): this;
-    // biome-ignore lint/suspicious/noThenProperty: a promise
     then: Promise<Realm>["then"];
     catch: Promise<Realm>["catch"];
     finally: Promise<Realm>["finally"];
@@ -570,6 +560,7 @@ declare namespace database {
   }
 
   /** `Realm.App.Sync`. */
+  // biome-ignore lint/complexity/noStaticOnlyClass: as in the SDK
   class Sync {
     static setLogLevel(app: Realm.App, level: SDKLogLevel): void;
     static setLogger(app: Realm.App, logger: Logger): void;
@@ -675,10 +666,12 @@ declare namespace database {
     export import UUID = Realm.BSON.UUID;
     export import Counter = database.Counter;
     type Date = globalThis.Date;
+    // biome-ignore lint/suspicious/noShadowRestrictedNames: the SDK's name
     const Date: DateConstructor;
     type Data = ArrayBuffer;
     const Data: ArrayBufferConstructor;
     export import List = database.List;
+    // biome-ignore lint/suspicious/noShadowRestrictedNames: the SDK's name
     export import Set = database.RealmSet;
     export import Dictionary = database.Dictionary;
     type Mixed = unknown;
