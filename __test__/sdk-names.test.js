@@ -162,12 +162,15 @@ describe("the names of the SDK", () => {
 });
 
 describe("the SDK's log", () => {
-  /** Opens an app on the default log that logs at `info` and `warn`, and makes the native side log at `debug`. */
-  async function logEverything() {
-    const app = openEmbedded({ logger: undefined, colour: "red" });
-    const user = await logInNew(app);
+  /** Has the rules refuse a write of a user, which the native side logs at `debug`. */
+  async function refuse(user) {
     const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
     await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow("insert not permitted");
+  }
+
+  /** Opens an app on the default log, for lines at `info`, `warn` and `debug`. */
+  async function logEverything() {
+    await refuse(await logInNew(openEmbedded({ logger: undefined, colour: "red" })));
   }
 
   const everything = ["debug", "info", "warn"];
@@ -201,9 +204,10 @@ describe("the SDK's log", () => {
     const refusals = [];
     Realm.setLogger(({ message }) => message.includes("no role applies") && refusals.push(message));
     openEmbedded({ logger: undefined });
-    await logEverything();
+    const user = await logInNew(openEmbedded({ id: "other-app", logger: undefined }));
+    await refuse(user);
     Realm.setLogLevel("debug");
-    await logEverything();
+    await refuse(user);
     await eventually(() => expect(refusals).not.toEqual([]));
     expect(refusals).toHaveLength(1);
   });
