@@ -1,12 +1,43 @@
 import type * as bson from "bson";
 
+import database = require("./lib/database.js");
+
 /** The App Services half of MongoDB's Realm Node.js SDK, and the backend that was behind it. */
 declare class Realm {
-  /** There is no Realm database to open: always throws. */
-  private constructor();
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  constructor(pathOrConfiguration?: string | Realm.Configuration);
 
-  /** Closes every app that is open in this thread. Resolves when their stores have been let go of. */
+  /**
+   * Closes every app that is open in this thread, and has the default log written to standard error again. Resolves when
+   * the stores are closed.
+   */
   static shutdown(): Promise<void>;
+
+  /**
+   * Sets the level of the log of all apps, backends and servers that have no `logger` option, open ones too; `info` at
+   * the start. `detail` is the same as `info`; `all` and `trace` the same as `debug`; and `fatal` the same as `off`,
+   * because no line is fatal.
+   *
+   * @param category - all lines are of the category `Realm.App`, so only this one and `Realm`, which includes it, have an
+   * effect. @default "Realm"
+   * @throws AssertionError for another level or category than the SDK's
+   * @example
+   * Realm.setLogLevel("debug");
+   */
+  static setLogLevel(level: Realm.App.Sync.LogLevel | Realm.NumericLogLevel, category?: Realm.LogCategory): void;
+
+  /**
+   * Takes the log of all apps, backends and servers that have no `logger` option, open ones too, instead of standard
+   * error. A function of exactly two parameters is called with level and message, any other with one object. The levels
+   * are `error`, `warn`, `info` and `debug`.
+   *
+   * @throws TypeAssertionError if it is not a function
+   * @example
+   * Realm.setLogger(({ category, level, message }) => console.log(`[${category} - ${level}] ${message}`));
+   */
+  static setLogger(callback: Realm.LoggerCallback2): void;
+  /** @deprecated The SDK's form with two parameters. */
+  static setLogger(callback: Realm.LoggerCallback1): void;
 
   /**
    * The same as `shutdown`, for tests: deletes no users.
@@ -14,15 +45,80 @@ declare class Realm {
    * @throws unless `flags.ALLOW_CLEAR_TEST_STATE` is set
    */
   static clearTestState(): Promise<void>;
+
+  /** @deprecated Has no effect: Userkeep does not include the Realm database. */
+  static defaultPath: string;
+  /** @deprecated Always rejects: Userkeep does not include the Realm database. */
+  static open(pathOrConfiguration?: string | Realm.Configuration): Realm.ProgressRealmPromise;
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  static deleteFile(configuration: Realm.Configuration): void;
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  static exists(pathOrConfiguration: string | Realm.Configuration): boolean;
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  static schemaVersion(path: string, encryptionKey?: ArrayBuffer | ArrayBufferView): number;
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  static createTemplateObject<T extends Record<string, unknown>>(objectSchema: Realm.ObjectSchema): T;
+  /** @deprecated Always throws: Userkeep does not include the Realm database. */
+  static copyBundledRealmFiles(): void;
+
+  // The members of an open Realm, which there never is here.
+  readonly syncSession: database.SyncSession | null;
+  readonly isEmpty: boolean;
+  readonly path: string;
+  readonly isReadOnly: boolean;
+  readonly isInMemory: boolean;
+  readonly schema: Realm.CanonicalObjectSchema[];
+  readonly schemaVersion: number;
+  readonly isInTransaction: boolean;
+  readonly isInMigration: boolean;
+  readonly isClosed: boolean;
+  readonly subscriptions: database.SubscriptionSet;
+  close(): void;
+  create<T = Realm.DefaultObject>(
+    type: string,
+    values: Partial<T> | Partial<Realm.Unmanaged<T>>,
+    mode?: Realm.UpdateMode | boolean,
+  ): Realm.Object<T> & T;
+  create<T extends Realm.AnyRealmObject>(
+    type: database.Constructor<T>,
+    values: Partial<T> | Partial<Realm.Unmanaged<T>>,
+    mode?: Realm.UpdateMode | boolean,
+  ): T;
+  delete(subject: unknown): void;
+  deleteModel(name: string): void;
+  deleteAll(): void;
+  objectForPrimaryKey<T = Realm.DefaultObject>(type: string, primaryKey: T[keyof T]): (Realm.Object<T> & T) | null;
+  objectForPrimaryKey<T extends Realm.AnyRealmObject>(type: database.Constructor<T>, primaryKey: T[keyof T]): T | null;
+  objects<T = Realm.DefaultObject>(type: string): Realm.Results<Realm.Object<T> & T>;
+  objects<T extends Realm.AnyRealmObject>(type: database.Constructor<T>): Realm.Results<T>;
+  addListener(eventName: Realm.RealmEventName, callback: Realm.RealmListenerCallback): void;
+  removeListener(eventName: Realm.RealmEventName, callback: Realm.RealmListenerCallback): void;
+  removeAllListeners(eventName?: Realm.RealmEventName): void;
+  write<T>(callback: () => T): T;
+  beginTransaction(): void;
+  commitTransaction(): void;
+  cancelTransaction(): void;
+  compact(): boolean;
+  writeCopyTo(configuration: Realm.Configuration): void;
 }
+
+import RealmItself = Realm;
 
 declare namespace Realm {
   /** A class that may be called without `new`. */
   type Callable<Class extends abstract new (...args: never) => unknown> = Class &
     ((...args: ConstructorParameters<Class>) => InstanceType<Class>);
 
-  /** Nothing that changes what is thrown where. */
-  const flags: { THROW_ON_GLOBAL_REALM: boolean; ALLOW_CLEAR_TEST_STATE: boolean };
+  export import Realm = RealmItself;
+
+  const flags: {
+    /** True to throw when the deprecated global `Realm` is read. @default false */
+    THROW_ON_GLOBAL_REALM: boolean;
+    /** True to allow `clearTestState()`. @default false */
+    ALLOW_CLEAR_TEST_STATE: boolean;
+    /** @deprecated Has no effect: Userkeep does not include the Realm database. */
+    ALLOW_VALUES_ARRAYS: boolean;
+  };
 
   /**
    * The classes of the `bson` package. Each may also be called without `new`, as the SDK's could, and values of any
@@ -62,6 +158,7 @@ declare namespace Realm {
     const ObjectID: Callable<typeof bson.ObjectId>;
     type ObjectID = bson.ObjectId;
     const EJSON: typeof bson.EJSON;
+    type EJSON = typeof bson.EJSON;
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: the SDK's own default, which accepts any shape
@@ -81,6 +178,13 @@ declare namespace Realm {
     readonly InMemory: "inMemory";
   };
   type MetadataMode = (typeof MetadataMode)[keyof typeof MetadataMode];
+  /** The types of single values, as those of an enumeration. */
+  namespace MetadataMode {
+    type NoEncryption = "noEncryption";
+    type Encryption = "encryption";
+    type NoMetadata = "noMetadata";
+    type InMemory = "inMemory";
+  }
 
   /** How the logged-in users are kept between runs. */
   type Metadata = {
@@ -89,6 +193,7 @@ declare namespace Realm {
     encryptionKey?: ArrayBuffer | ArrayBufferView;
   };
 
+  /** The levels of the log, for the option `logger`. */
   type LogLevel = "debug" | "info" | "warn" | "error";
 
   /** What was logged: a message, and what else is known, as `request_id` of a server's request. */
@@ -98,7 +203,7 @@ declare namespace Realm {
    * Takes the log: a function of level, of what was logged as one line of text, and of its parts; or an object with the
    * methods of `console`. With a `level` that is one of `LogLevel` it hears of nothing below.
    */
-  type Logger =
+  type AppLogger =
     | (((level: LogLevel, text: string, record: LogRecord) => void) & { level?: string })
     | (Partial<Record<LogLevel | "log", (text: string) => void>> & { level?: string });
 
@@ -130,7 +235,7 @@ declare namespace Realm {
     /** How the logged-in users are kept between runs. */
     metadata?: Metadata;
     /** Takes the log; `null` for none. Else warnings and one line at the start go to standard error. */
-    logger?: Logger | null;
+    logger?: AppLogger | null;
     /** The most documents that a query may return; beyond it the query fails with code 4304. @default 50000 */
     maxDocuments?: number;
     /**
@@ -177,8 +282,11 @@ declare namespace Realm {
     /** Accepted for the SDK's sake; requests are made natively. */
     fetch?: (...args: never[]) => unknown;
     /** @deprecated Accepted for the SDK's sake. */
-    app?: { name?: string; version?: string };
+    app?: LocalAppConfiguration;
   };
+
+  /** @deprecated Has no effect. */
+  type LocalAppConfiguration = { name?: string; version?: string };
 
   type AppChangeCallback = () => void;
 
@@ -208,6 +316,16 @@ declare namespace Realm {
     constructor(configOrId: AppConfiguration | string);
 
     readonly id: string;
+
+    /** The backend's URL, without a trailing slash; empty if the backend is in this process. */
+    get baseUrl(): string;
+
+    /**
+     * Accepts the URL that the app has. The base URL of an open app cannot change.
+     *
+     * @throws for another URL, and for `null`, which is the SDK's default
+     */
+    updateBaseUrl(newUrl: string | null): Promise<void>;
 
     /**
      * Logs in, and makes the user current. Anonymous credentials use an anonymous user again who is logged in.
@@ -243,6 +361,11 @@ declare namespace Realm {
     close(): Promise<void>;
   }
 
+  namespace App {
+    type Credentials = RealmItself.Credentials;
+    export import Sync = database.Sync;
+  }
+
   // ----- Credentials
 
   /** The authentication providers, by their types. */
@@ -257,6 +380,17 @@ declare namespace Realm {
     readonly OAuth2Apple: "oauth2-apple";
   };
   type ProviderType = (typeof ProviderType)[keyof typeof ProviderType];
+  /** The types of single values, as those of an enumeration. */
+  namespace ProviderType {
+    type AnonUser = "anon-user";
+    type ApiKey = "api-key";
+    type LocalUserPass = "local-userpass";
+    type CustomFunction = "custom-function";
+    type CustomToken = "custom-token";
+    type OAuth2Google = "oauth2-google";
+    type OAuth2Facebook = "oauth2-facebook";
+    type OAuth2Apple = "oauth2-apple";
+  }
 
   /** What somebody logs in with. */
   class Credentials {
@@ -284,6 +418,13 @@ declare namespace Realm {
     readonly Removed: "Removed";
   };
   type UserState = (typeof UserState)[keyof typeof UserState];
+  /** The types of single values, as those of an enumeration. */
+  namespace UserState {
+    type Active = "active";
+    type LoggedIn = "LoggedIn";
+    type LoggedOut = "LoggedOut";
+    type Removed = "Removed";
+  }
 
   /** One way in which a user logs in. */
   interface UserIdentity {
@@ -385,6 +526,8 @@ declare namespace Realm {
   type SecretApiKey = ApiKey & { key: string };
 
   namespace Auth {
+    type ApiKey = RealmItself.ApiKey;
+
     /** E-mail/password users. */
     class EmailPasswordAuth {
       private constructor();
@@ -414,6 +557,9 @@ declare namespace Realm {
     }
   }
 
+  export import EmailPasswordAuth = Auth.EmailPasswordAuth;
+  export import ApiKeyAuth = Auth.ApiKeyAuth;
+
   /** @deprecated A user's registration for push notifications. */
   class PushClient {
     private constructor();
@@ -435,6 +581,9 @@ declare namespace Realm {
     // biome-ignore lint/suspicious/noExplicitAny: the SDK's own default, which accepts any document
     collection<T extends MongoDB.Document = any>(collectionName: string): MongoDB.MongoDBCollection<T>;
   };
+
+  /** A data source, as `user.mongoClient()` returns it. */
+  type MongoDB = MongoDBService;
 
   namespace MongoDB {
     type Document<IdType = unknown> = { _id: IdType };
@@ -590,9 +739,135 @@ declare namespace Realm {
     }
   }
 
+  export import MongoDBCollection = MongoDB.MongoDBCollection;
+  export import WatchOptionsFilter = MongoDB.WatchOptionsFilter;
+  export import WatchOptionsIds = MongoDB.WatchOptionsIds;
+
   namespace Services {
     export { MongoDB, type MongoDBDatabase, type PushClient as Push };
   }
+
+  // ----- The Realm database, which Userkeep does not include: its types, and stubs that throw when they are used
+
+  export import AnyCollection = database.AnyCollection;
+  export import AnyDictionary = database.AnyDictionary;
+  export import AnyList = database.AnyList;
+  export import AnyRealmObject = database.AnyRealmObject;
+  export import AnyResults = database.AnyResults;
+  export import AnySet = database.AnySet;
+  export import BaseConfiguration = database.BaseConfiguration;
+  export import BaseObjectSchema = database.BaseObjectSchema;
+  export import BaseSyncConfiguration = database.BaseSyncConfiguration;
+  export import CanonicalGeoPoint = database.CanonicalGeoPoint;
+  export import CanonicalGeoPolygon = database.CanonicalGeoPolygon;
+  export import CanonicalObjectSchema = database.CanonicalObjectSchema;
+  export import CanonicalObjectSchemaProperty = database.CanonicalPropertySchema;
+  export import CanonicalPropertiesTypes = database.CanonicalPropertiesTypes;
+  export import CanonicalPropertySchema = database.CanonicalPropertySchema;
+  export import ClientResetAfterCallback = database.ClientResetAfterCallback;
+  export import ClientResetBeforeCallback = database.ClientResetBeforeCallback;
+  export import ClientResetConfig = database.ClientResetConfig;
+  export import ClientResetDiscardUnsyncedChangesConfiguration = database.ClientResetDiscardUnsyncedChangesConfiguration;
+  export import ClientResetError = database.ClientResetError;
+  export import ClientResetFallbackCallback = database.ClientResetFallbackCallback;
+  export import ClientResetManualConfiguration = database.ClientResetManualConfiguration;
+  export import ClientResetMode = database.ClientResetMode;
+  export import ClientResetRecoverOrDiscardUnsyncedChangesConfiguration = database.ClientResetRecoverOrDiscardUnsyncedChangesConfiguration;
+  export import ClientResetRecoverUnsyncedChangesConfiguration = database.ClientResetRecoverUnsyncedChangesConfiguration;
+  export import ClientResetRecoveryConfiguration = database.ClientResetRecoverUnsyncedChangesConfiguration;
+  export import Collection = database.Collection;
+  export import CollectionChangeCallback = database.CollectionChangeCallback;
+  export import CollectionChangeSet = database.CollectionChangeSet;
+  export import CollectionPropertyTypeName = database.CollectionPropertyTypeName;
+  export import CompensatingWriteError = database.CompensatingWriteError;
+  export import CompensatingWriteInfo = database.CompensatingWriteInfo;
+  export import Configuration = database.Configuration;
+  export import ConfigurationWithoutSync = database.ConfigurationWithoutSync;
+  export import ConfigurationWithSync = database.ConfigurationWithSync;
+  export import ConnectionNotificationCallback = database.ConnectionNotificationCallback;
+  export import ConnectionState = database.ConnectionState;
+  export import Counter = database.Counter;
+  export import Dictionary = database.Dictionary;
+  export import DictionaryChangeCallback = database.DictionaryChangeCallback;
+  export import DictionaryChangeSet = database.DictionaryChangeSet;
+  export import ErrorCallback = database.ErrorCallback;
+  export import EstimateProgressNotificationCallback = database.EstimateProgressNotificationCallback;
+  export import FlexibleSyncConfiguration = database.FlexibleSyncConfiguration;
+  export import GeoBox = database.GeoBox;
+  export import GeoCircle = database.GeoCircle;
+  export import GeoPoint = database.GeoPoint;
+  export import GeoPolygon = database.GeoPolygon;
+  export import GeoPosition = database.GeoPosition;
+  export import index = database.index;
+  export import IndexDecorator = database.IndexDecorator;
+  export import IndexedType = database.IndexedType;
+  export import InitialSubscriptions = database.InitialSubscriptions;
+  export import kmToRadians = database.kmToRadians;
+  export import List = database.List;
+  export import LogCategory = database.LogCategory;
+  export import LogEntry = database.LogEntry;
+  export import Logger = database.Logger;
+  export import LoggerCallback = database.LoggerCallback;
+  export import LoggerCallback1 = database.LoggerCallback1;
+  export import LoggerCallback2 = database.LoggerCallback2;
+  export import mapTo = database.mapTo;
+  export import MapToDecorator = database.MapToDecorator;
+  export import MigrationCallback = database.MigrationCallback;
+  export import MigrationOptions = database.MigrationOptions;
+  export import miToRadians = database.miToRadians;
+  export import Mixed = database.Types.Mixed;
+  export import NumericLogLevel = database.NumericLogLevel;
+  export import ObjectChangeCallback = database.ObjectChangeCallback;
+  export import ObjectChangeSet = database.ObjectChangeSet;
+  export import ObjectClass = database.RealmObjectConstructor;
+  export import ObjectSchema = database.ObjectSchema;
+  export import ObjectSchemaProperty = database.PropertySchema;
+  export import ObjectType = database.ObjectType;
+  export import OpenRealmBehaviorConfiguration = database.OpenRealmBehaviorConfiguration;
+  export import OpenRealmBehaviorType = database.OpenRealmBehaviorType;
+  export import OpenRealmTimeOutBehavior = database.OpenRealmTimeOutBehavior;
+  export import OrderedCollection = database.OrderedCollection;
+  export import PartitionBasedSyncProgressNotificationCallback = database.PartitionBasedSyncProgressNotificationCallback;
+  export import PartitionSyncConfiguration = database.PartitionSyncConfiguration;
+  export import PresentationPropertyTypeName = database.PresentationPropertyTypeName;
+  export import PrimaryKey = database.PrimaryKey;
+  export import PrimitivePropertyTypeName = database.PrimitivePropertyTypeName;
+  export import ProgressDirection = database.ProgressDirection;
+  export import ProgressMode = database.ProgressMode;
+  export import ProgressNotificationCallback = database.ProgressNotificationCallback;
+  export import ProgressRealmPromise = database.ProgressRealmPromise;
+  export import PropertiesTypes = database.PropertiesTypes;
+  export import PropertySchema = database.PropertySchema;
+  export import PropertySchemaCommon = database.PropertySchemaCommon;
+  export import PropertySchemaParseError = database.PropertySchemaParseError;
+  export import PropertySchemaShorthand = database.PropertySchemaShorthand;
+  export import PropertySchemaStrict = database.PropertySchemaStrict;
+  export import PropertyType = database.PropertyTypeName;
+  export import PropertyTypeName = database.PropertyTypeName;
+  export import ProxyType = database.ProxyType;
+  export import RealmEvent = database.RealmEvent;
+  export import RealmEventName = database.RealmEventName;
+  export import RealmListenerCallback = database.RealmListenerCallback;
+  export import RealmObjectConstructor = database.RealmObjectConstructor;
+  export import RelationshipPropertyTypeName = database.RelationshipPropertyTypeName;
+  export import Results = database.Results;
+  export import SchemaParseError = database.SchemaParseError;
+  export import SessionState = database.SessionState;
+  export import SessionStopPolicy = database.SessionStopPolicy;
+  export import ShorthandPrimitivePropertyTypeName = database.ShorthandPrimitivePropertyTypeName;
+  export import SortDescriptor = database.SortDescriptor;
+  export import SSLConfiguration = database.SSLConfiguration;
+  export import SSLVerifyCallback = database.SSLVerifyCallback;
+  export import SSLVerifyObject = database.SSLVerifyObject;
+  export import SubscriptionSetState = database.SubscriptionSetState;
+  export import SyncConfiguration = database.SyncConfiguration;
+  export import SyncError = database.SyncError;
+  export import SyncProxyConfig = database.SyncProxyConfig;
+  export import Types = database.Types;
+  export import Unmanaged = database.Unmanaged;
+  export import UpdateMode = database.UpdateMode;
+  export import UserTypeName = database.UserTypeName;
+  export import WaitForSync = database.WaitForSync;
 
   // ----- Errors
 
@@ -851,6 +1126,20 @@ declare namespace Realm {
    * the server's `url`. Keeps the process alive until it is closed.
    */
   function serve(options: ServerConfiguration): Promise<Server>;
+}
+
+// A block of its own: one with an export list exports nothing else.
+declare namespace Realm {
+  import RealmObject = database.RealmObject;
+  import RealmSet = database.RealmSet;
+
+  export { RealmItself as default, RealmObject as Object, RealmSet as Set };
+}
+
+declare global {
+  /** @deprecated Import it: `import Realm from "userkeep"`. */
+  // biome-ignore lint/suspicious/noRedeclare: the global scope is another one
+  export import Realm = RealmItself;
 }
 
 export = Realm;

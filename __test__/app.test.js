@@ -65,7 +65,7 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   expect(() =>
     openEmbedded({ metadata: { mode: MetadataMode.Encryption, encryptionKey: new ArrayBuffer(63) } }),
   ).toThrow("64 bytes, got 63");
-  expect(() => new Realm()).toThrow("no Realm database");
+  expect(() => new Realm()).toThrow("belongs to the Realm database");
 });
 
 test("a definition that cannot be used is refused with every file and path", () => {

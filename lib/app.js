@@ -4,6 +4,7 @@ const { assert } = require("./assert.js");
 const { EmailPasswordAuth } = require("./auth.js");
 const { Core } = require("./core.js");
 const { Credentials } = require("./credentials.js");
+const { makeSync } = require("./database.js");
 const { Listeners } = require("./listeners.js");
 const { User } = require("./user.js");
 
@@ -17,6 +18,7 @@ class App {
   #isClosed = false;
 
   static Credentials = Credentials;
+  static Sync = makeSync();
 
   static get(id) {
     assert.string(id, "id");
@@ -41,6 +43,22 @@ class App {
 
   get id() {
     return this.#core.id;
+  }
+
+  /** The backend's URL, without a trailing slash; empty if the backend is in this process. */
+  get baseUrl() {
+    return this.#core.baseUrl ?? "";
+  }
+
+  set baseUrl(_) {
+    throw new Error("Cannot assign the base URL, please use 'updateBaseUrl()'.");
+  }
+
+  async updateBaseUrl(newUrl) {
+    const url = newUrl === null ? "" : assert.string(newUrl, "newUrl").replace(/\/+$/, "");
+    if (url !== this.baseUrl) {
+      throw new Error("the base URL of an open app cannot change: close the app and open it with the option 'baseUrl'");
+    }
   }
 
   get emailPasswordAuth() {

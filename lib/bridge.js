@@ -12,13 +12,19 @@ const pending = new Map();
 /** Called before promises are settled, so that listeners hear of a change before who caused it. */
 const beforeSettling = new Set();
 
-/** Take the lines that the native side logs. */
-const loggers = new Set();
+/** The apps that take the lines of the native side, as objects with their logger. Several may share one. */
+const listening = new Set();
+
+/** The loggers of those apps, each once. */
+const loggers = () => new Set([...listening].map(({ log }) => log));
 
 const bridge = native.createBridge((ids, answers, together, lines) => {
-  for (const { level, message, fields } of lines) {
-    for (const log of loggers) {
-      callBack(log, level, { message, ...(fields && JSON.parse(fields)) });
+  if (lines.length > 0) {
+    const logs = loggers();
+    for (const { level, message, fields } of lines) {
+      for (const log of logs) {
+        callBack(log, level, { message, ...(fields && JSON.parse(fields)) });
+      }
     }
   }
   for (const notify of beforeSettling) {
@@ -37,17 +43,20 @@ const bridge = native.createBridge((ids, answers, together, lines) => {
   });
 });
 
+/** Has the native side log up to the level of the loudest logger. */
+function updateLogLevel() {
+  const levels = [...loggers()].map(({ level }) => LEVELS.indexOf(level));
+  native.setLogLevel(bridge, LEVELS[Math.max(0, ...levels)]);
+}
+
 /** Tells a logger what the native side logs, until the function that is returned is called. */
 function listenToLog(log) {
-  const setLevel = () => {
-    const levels = [...loggers].map(({ level }) => LEVELS.indexOf(level));
-    native.setLogLevel(bridge, LEVELS[Math.max(0, ...levels)]);
-  };
-  loggers.add(log);
-  setLevel();
+  const app = { log };
+  listening.add(app);
+  updateLogLevel();
   return () => {
-    loggers.delete(log);
-    setLevel();
+    listening.delete(app);
+    updateLogLevel();
   };
 }
 
@@ -93,4 +102,4 @@ function eventsOf(handle, stream, isClosed) {
   };
 }
 
-module.exports = { native, bridge, result, eventsOf, beforeSettling, listenToLog };
+module.exports = { native, bridge, result, eventsOf, beforeSettling, listenToLog, updateLogLevel };

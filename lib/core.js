@@ -33,6 +33,7 @@ class Core {
     this.id = config.id;
     this.#shared = shared;
     const { baseUrl, store } = configuration;
+    this.baseUrl = baseUrl;
     log(
       "info",
       baseUrl === undefined

@@ -46,12 +46,45 @@ function toStandardError({ level = "info", format = "text" } = {}) {
   return Object.assign(write, { level });
 }
 
+/** The log of apps without a `logger` of their own: what writes it, and up to which level. */
+const defaults = { write: toStandardError(), level: "info" };
+
+/** Changes the level or the writer of the default log. */
+function setDefault({ level = defaults.level, write = defaults.write }) {
+  Object.assign(defaults, { level, write });
+}
+
+/** Has the default log written to standard error again. */
+function resetDefaultWriter() {
+  setDefault({ write: toStandardError() });
+}
+
+/** What is logged, in parts. */
+const toRecord = (what) => (typeof what === "string" ? { message: what } : what);
+
+const isWanted = (lineLevel, level) => LEVELS.indexOf(lineLevel) <= LEVELS.indexOf(level);
+
+/** The default log, one for all apps, so that a line of the native side is written once. */
+const defaultLog = Object.defineProperty(
+  (lineLevel, what) => {
+    if (isWanted(lineLevel, defaults.level)) {
+      const record = toRecord(what);
+      defaults.write(lineLevel, toText(record), record);
+    }
+  },
+  "level",
+  { get: () => defaults.level },
+);
+
 /**
  * The logger of an app: a function of level and what is to be logged, a message or an object with `message` and further
- * fields. Its `level` is up to which it wants to hear. `logger` may be a function of level, text and that object; an object
- * with the methods of `console`; or `null` for none.
+ * fields. Its `level` is the most detailed one that it takes. `logger` may be missing, for the default log; a function of
+ * level, text and that object; an object with the methods of `console`; or `null` for none.
  */
-function makeLogger(logger = toStandardError()) {
+function makeLogger(logger) {
+  if (logger === undefined) {
+    return defaultLog;
+  }
   if (logger === null) {
     return Object.assign(() => {}, { level: "off" });
   }
@@ -60,7 +93,6 @@ function makeLogger(logger = toStandardError()) {
   }
   // A logger with levels of its own, or none, is told everything, and decides itself.
   const level = LEVELS.includes(logger.level) ? logger.level : "debug";
-  const wanted = LEVELS.indexOf(level);
   const write = (lineLevel, text, record) => {
     if (typeof logger === "function") {
       logger(lineLevel, text, record);
@@ -71,12 +103,12 @@ function makeLogger(logger = toStandardError()) {
     }
   };
   const log = (lineLevel, what) => {
-    if (LEVELS.indexOf(lineLevel) <= wanted) {
-      const record = typeof what === "string" ? { message: what } : what;
+    if (isWanted(lineLevel, level)) {
+      const record = toRecord(what);
       write(lineLevel, toText(record), record);
     }
   };
   return Object.assign(log, { level });
 }
 
-module.exports = { LEVELS, escapeControls, makeLogger, toStandardError };
+module.exports = { LEVELS, escapeControls, makeLogger, resetDefaultWriter, setDefault, toStandardError };

@@ -63,3 +63,9 @@ export function packPlatform(destination, addon, platform = machine) {
   const directory = `npm/${platform}`;
   return packCopy(directory, destination, { ...readManifest(directory), version: readManifest(".").version }, addon);
 }
+
+/** Packs the alias package, for this version of the main one. Its own version, which satisfies `^12`, is raised by hand. */
+export function packAlias(destination) {
+  const [{ name, version }, alias] = [readManifest("."), readManifest("npm/realm")];
+  return packCopy("npm/realm", destination, { ...alias, dependencies: { [name]: version } });
+}

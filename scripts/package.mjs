@@ -1,8 +1,8 @@
-// Builds this machine's addon as it is published, and packs it and the main package: `npm run package [-- --to DIR]`.
+// Builds this machine's addon as it is published, and packs it, the main package and the alias: `npm run package [-- --to DIR]`.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { buildAddon, machineDirectories, textsWithDirectories, withoutMachineDirectories } from "./addon.mjs";
-import { packMain, packPlatform } from "./pack.mjs";
+import { packAlias, packMain, packPlatform } from "./pack.mjs";
 
 /** Largest tarball with an addon that is published, in bytes. */
 const MAX_SIZE = 8e6;
@@ -18,6 +18,6 @@ const platform = packPlatform(options.to, addon);
 if (platform.size > MAX_SIZE) {
   throw new Error(`${platform.file} has ${platform.size} bytes; at most ${MAX_SIZE} are allowed`);
 }
-for (const { file, size } of [platform, packMain(options.to)]) {
+for (const { file, size } of [platform, packMain(options.to), packAlias(options.to)]) {
   console.log(`${file}: ${(size / 1e6).toFixed(2)} MB`);
 }

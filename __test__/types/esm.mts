@@ -36,8 +36,6 @@ user.customData = { favoriteColor: "pink" };
 new App({});
 // @ts-expect-error: a user is only made by an app
 new User();
-// @ts-expect-error: there is no Realm to open
-new Realm();
 // @ts-expect-error: a password is required
 Credentials.emailPassword({ email: "a@example.com" });
 

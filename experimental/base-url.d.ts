@@ -1,0 +1,2 @@
+// Apps have `baseUrl` and `updateBaseUrl()` without this module, which the SDK needs for them.
+export {};

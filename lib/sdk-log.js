@@ -1,0 +1,77 @@
+"use strict";
+
+const { AssertionError, assert } = require("./assert.js");
+const { updateLogLevel } = require("./bridge.js");
+const { callBack } = require("./callbacks.js");
+const { NumericLogLevel } = require("./database.js");
+const { setDefault } = require("./logger.js");
+
+/**
+ * The log's level for each of the SDK's. The log has no lines between `debug` and `info`, none more detailed than
+ * `debug`, and none that are fatal.
+ */
+const LEVELS = new Map([
+  ["all", "debug"],
+  ["trace", "debug"],
+  ["debug", "debug"],
+  ["detail", "info"],
+  ["info", "info"],
+  ["warn", "warn"],
+  ["error", "error"],
+  ["fatal", "off"],
+  ["off", "off"],
+]);
+
+/** The category of every line of the log. */
+const CATEGORY = "Realm.App";
+
+/** The categories that hold it: the SDK's levels count for the categories below too. */
+const EFFECTIVE_CATEGORIES = ["Realm", CATEGORY];
+
+/** The SDK's other categories, in which nothing is logged. */
+const SILENT_CATEGORIES = [
+  "Realm.Storage",
+  "Realm.Storage.Transaction",
+  "Realm.Storage.Query",
+  "Realm.Storage.Object",
+  "Realm.Storage.Notification",
+  "Realm.Sync",
+  "Realm.Sync.Client",
+  "Realm.Sync.Client.Session",
+  "Realm.Sync.Client.Changeset",
+  "Realm.Sync.Client.Network",
+  "Realm.Sync.Client.Reset",
+  "Realm.Sync.Server",
+  "Realm.SDK",
+];
+
+/** Sets up to which level the apps without a `logger` of their own log. `level` is a name or a number of the SDK's. */
+function setLogLevel(level, category = "Realm") {
+  const isEffective = EFFECTIVE_CATEGORIES.includes(category);
+  if (!isEffective && !SILENT_CATEGORIES.includes(category)) {
+    throw new AssertionError(`Unexpected log category: '${category}'`);
+  }
+  const name = typeof level === "number" ? NumericLogLevel[level]?.toLowerCase() : level;
+  if (!LEVELS.has(name)) {
+    throw new AssertionError(`Unexpected log level: ${String(level)}`);
+  }
+  if (isEffective) {
+    setDefault({ level: LEVELS.get(name) });
+    updateLogLevel();
+  }
+}
+
+/**
+ * Takes the log of the apps without a `logger` of their own. As in the SDK, a function of two parameters gets level and
+ * message, and any other an object of category, level and message.
+ */
+function setLogger(callback) {
+  assert.function(callback);
+  const takesLevel = callback.length === 2;
+  setDefault({
+    write: (level, message) =>
+      takesLevel ? callBack(callback, level, message) : callBack(callback, { category: CATEGORY, level, message }),
+  });
+}
+
+module.exports = { setLogLevel, setLogger };

@@ -1,0 +1,1 @@
+import "userkeep/experimental/base-url";

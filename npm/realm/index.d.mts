@@ -1,0 +1,2 @@
+export * from "userkeep";
+export { default } from "userkeep";

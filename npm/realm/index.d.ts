@@ -1,0 +1,3 @@
+import Realm = require("userkeep");
+
+export = Realm;
