@@ -1,5 +1,6 @@
 //! Users, how they log in, and their sessions.
 
+mod confirmations;
 mod keys;
 mod passwords;
 mod sessions;
@@ -7,6 +8,7 @@ mod throttle;
 mod tokens;
 mod users;
 
+pub(crate) use confirmations::Confirmed;
 pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
