@@ -20,6 +20,8 @@ use tokio::{
 struct State {
     commands: Mutex<Vec<Document>>,
     latency: AtomicU64,
+    /// Bytes of the server's answers.
+    answered: AtomicU64,
     is_closed: AtomicBool,
     is_silent: AtomicBool,
     /// A command's name, before or after whose next answers the connection is cut, and how often.
@@ -146,6 +148,11 @@ impl Proxy {
         self.take_commands().iter().filter_map(|command| command.keys().next().cloned()).collect()
     }
 
+    /// The bytes of the server's answers since the last call.
+    pub fn take_answered(&self) -> u64 {
+        self.state.answered.swap(0, Ordering::SeqCst)
+    }
+
     /// All commands since the last call, the driver's own excepted.
     pub fn take_commands(&self) -> Vec<Document> {
         let mut commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
@@ -199,6 +206,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
             if answer_is_lost.load(Ordering::SeqCst) {
                 return;
             }
+            state.answered.fetch_add(message.len() as u64, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(state.latency.load(Ordering::SeqCst))).await;
             if state.is_silent.load(Ordering::SeqCst) {
                 continue;
