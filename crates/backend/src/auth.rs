@@ -1,5 +1,6 @@
 //! Users, how they log in, and their sessions.
 
+mod confirmations;
 mod keys;
 mod passwords;
 mod resume_tokens;
@@ -8,6 +9,11 @@ mod throttle;
 mod tokens;
 mod users;
 
+use bson::oid::ObjectId;
+use query::Budget;
+use store::{Find, Store};
+
+pub(crate) use confirmations::Confirmed;
 pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;
@@ -17,6 +23,14 @@ pub use throttle::Origin;
 pub(crate) use throttle::Throttle;
 pub(crate) use tokens::Tokens;
 pub(crate) use users::Users;
+
+/// A query for a user, who has a share of the connections to a remote store. An embedded one has none.
+fn in_turn_of(user_id: ObjectId, find: Find, store: &dyn Store) -> Find {
+    if !store.is_remote() {
+        return find;
+    }
+    Find { budget: Budget::unlimited(Some(user_id.to_hex().into())), ..find }
+}
 
 /// Bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {

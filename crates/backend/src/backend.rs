@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocumentBuf};
+use futures_util::{FutureExt, TryFutureExt, future};
 use query::Variables;
 use store::{Durability, Explanation, Namespace, Retention, Store};
 use tokio::sync::OnceCell;
 
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
-    auth::{Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, TokenSeal, Tokens, Users},
+    auth::{
+        Caller, Claim, Confirmed, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, TokenSeal, Tokens, Users,
+    },
     data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
     definition::{CustomUserData, Definition, Service},
     limits::OperationLimits,
@@ -219,39 +222,33 @@ impl Backend {
         match request {
             Request::LogIn(log_in) => self.log_in(log_in).await.map(Response::Session),
             Request::Link { access_token } => {
-                self.sessions.by_access_token(&access_token).await?;
+                self.sessions.by_access_token(&access_token, &self.users).await?;
                 Err(Error::bad_request("linking identities is not supported yet"))
             }
             Request::Profile { access_token } => {
-                let caller = self.sessions.by_access_token(&access_token).await?;
+                let caller = self.sessions.by_access_token(&access_token, &self.users).await?;
                 self.users.profile(caller.user_id).await.map(Response::Profile)
             }
-            Request::RefreshSession { refresh_token } => {
-                let caller = self.sessions.by_refresh_token(&refresh_token).await?;
-                if caller.is_to_be_noted {
-                    let both = vec![self.users.prolong(caller.user_id)?, self.sessions.prolong(&caller)?];
-                    self.stores.main().write_in_order(both).await?;
-                }
-                self.access(&caller).await.map(Response::Access)
-            }
+            Request::RefreshSession { refresh_token } => self.refresh(&refresh_token).await.map(Response::Access),
             Request::EndSession { refresh_token } => {
-                let caller = self.sessions.by_refresh_token(&refresh_token).await?;
+                let caller = self.sessions.to_end(&refresh_token).await?;
                 self.sessions.close(&caller).await.map(|()| Response::Done)
             }
             Request::DeleteUser { access_token } => {
-                let caller = self.sessions.by_access_token(&access_token).await?;
+                let caller = self.sessions.by_access_token(&access_token, &self.users).await?;
                 // The custom data stays: it is the application's.
                 self.sessions.end_with(&caller, self.users.delete(caller.user_id)).await?;
                 Ok(Response::Done)
             }
             Request::EmailPassword(request) => self.email_password(request).await.map(|()| Response::Done),
             Request::ApiKeys { refresh_token } => {
-                self.sessions.by_refresh_token(&refresh_token).await?;
+                let claim = self.sessions.claim_of_refresh_token(&refresh_token).await?;
+                self.sessions.by_refresh_token(&refresh_token, &claim, &self.users).await?;
                 Err(provider_not_found("api-key"))
             }
             Request::CallFunction(call) => self.call_function(call).await.map(Response::Value),
             Request::Push { access_token, service } => {
-                self.sessions.by_access_token(&access_token).await?;
+                self.sessions.by_access_token(&access_token, &self.users).await?;
                 Err(Error::new(ErrorCode::ServiceNotFound, format!("service not found: '{service}'")))
             }
         }
@@ -339,13 +336,29 @@ impl Backend {
         let is_device = |id: &String| ObjectId::parse_str(id).is_ok_and(|id| id.bytes() != [0; 12]);
         let device_id = device_id.filter(is_device).unwrap_or_else(|| ObjectId::new().to_hex());
         let (caller, refresh_token) = self.sessions.open(&user, &self.users, device_id).await?;
-        let access = self.access(&caller).await?;
+        let custom_data = self.custom_data.of(caller.user_id).await?;
+        let access = self.access(&caller, custom_data).await?;
         Ok(Session { access, refresh_token, user_id: caller.user_id.to_hex(), device_id: caller.device_id })
     }
 
-    /// A new access token, with the custom data as it is now.
-    async fn access(&self, caller: &Caller) -> Result<Access> {
-        let custom_data = self.custom_data.of(caller.user_id).await?;
+    async fn refresh(&self, refresh_token: &Secret) -> Result<Access> {
+        let claim = self.sessions.claim_of_refresh_token(refresh_token).await?;
+        let caller = self.sessions.by_refresh_token(refresh_token, &claim, &self.users);
+        let (caller, custom_data) = if self.stores.main().is_remote() {
+            // Session, user and custom data in the time of one trip.
+            first_decides(caller, self.custom_data.of_at_once(claim.user_id())).await?
+        } else {
+            (caller.await?, self.custom_data.of(claim.user_id()).await?)
+        };
+        if caller.is_to_be_noted {
+            let both = vec![self.users.prolong(caller.user_id)?, self.sessions.prolong(&caller)?];
+            self.stores.main().write_in_order(both).await?;
+        }
+        self.access(&caller, custom_data).await
+    }
+
+    /// A new access token, with custom data.
+    async fn access(&self, caller: &Caller, custom_data: Option<Arc<RawDocumentBuf>>) -> Result<Access> {
         let user_data = match &custom_data {
             Some(document) => self.custom_data.claim(caller.user_id, document)?,
             None => None,
@@ -428,10 +441,16 @@ impl Backend {
         };
         let main = self.stores.main();
         match parsed {
-            // The session and what is asked for are read together: a query is one trip to the store.
-            Parsed::Find(find) if Arc::ptr_eq(store, main) && !self.sessions.is_confirmed(&claim) => {
+            // The session and what is asked for are read together, in the time of one trip to the store.
+            Parsed::Find(find) if main.is_remote() => {
+                let documents = store.find(*find).map_err(Error::from);
+                let (_, documents) = first_decides(self.confirm(&claim), documents).await?;
+                Ok(Collections::found(&call, documents))
+            }
+            Parsed::Find(find) if Arc::ptr_eq(store, main) => {
+                let at = self.sessions.now();
                 let [session, documents] = main.find_both([self.sessions.find(&claim), *find]).await?;
-                self.sessions.note_confirmed(&claim.confirm(session)?);
+                self.sessions.confirm_read(&claim, session, at, &self.users).await?;
                 Ok(Collections::found(&call, documents))
             }
             parsed => {
@@ -480,9 +499,17 @@ impl Backend {
         Variables::at(query::Environment::now(&self.environment))
     }
 
-    /// Whether the session that a token claims is open.
-    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Caller> {
-        self.sessions.confirm(claim).await
+    /// Confirms that the session that an access token claims is open and its user enabled.
+    ///
+    /// # Errors
+    /// `InvalidSession` otherwise.
+    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Confirmed> {
+        self.sessions.confirm(claim, &self.users).await
+    }
+
+    /// Milliseconds since the Unix epoch, as [`Confirmed::at`].
+    pub(crate) fn now(&self) -> i64 {
+        self.sessions.now()
     }
 
     /// The collection that a call is for, its rules for the user that a token claims, and where it is.
@@ -520,6 +547,15 @@ impl Backend {
         let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
         Ok(DataAccess::Guarded(Arc::new(guard), id))
     }
+}
+
+/// Runs both at once. An error of the first ends both; one of the second is returned only if the first succeeds.
+pub(crate) async fn first_decides<A, B>(
+    first: impl Future<Output = Result<A>>,
+    second: impl Future<Output = Result<B>>,
+) -> Result<(A, B)> {
+    let (first, second) = future::try_join(first, second.map(Ok)).await?;
+    Ok((first, second?))
 }
 
 fn provider_not_found(provider: &str) -> Error {

@@ -74,7 +74,7 @@ impl RuleSet {
             // A document has the first role that applies to it.
             let is_its = Filter::all_of([Filter::none_of(before.clone()), applies.clone()]);
             let and = |allowed: Filter| Filter::all_of([is_its.clone(), allowed]);
-            seen.push(and(role.readable(&context)?));
+            seen.push(and(role.readable(|expression| allowed(expression, &context))?));
             updatable.push(and(role.writable(&context)?));
             deletable.push(and(Filter::all_of([role.writable(&context)?, role.deletable(&context)?])));
             before.push(applies);
@@ -82,6 +82,21 @@ impl RuleSet {
         }
         let any = |filters: Vec<Filter>| Filter::any_of(filters);
         Some(GuardFilters { seen: any(seen), updatable: any(updatable), deletable: any(deletable), paths })
+    }
+
+    /// A filter that matches at least every document that a user may read; none if it would match all, and none once the
+    /// operation's budget is exhausted.
+    fn superset(&self, user: &RuleUser) -> Option<Filter> {
+        let nothing = RawDocumentBuf::new();
+        let context = context(user, &nothing);
+        let superset = |expression: &Option<Expression>| {
+            let none = Some(Filter::Always(false));
+            expression.as_ref().map_or(none, |expression| expression.superset(&context, true))
+        };
+        let of_role =
+            |role: &Role| Some(Filter::all_of([role.apply_when.superset(&context, true)?, role.readable(superset)?]));
+        let any = Filter::any_of(self.roles.iter().map(of_role).collect::<Option<Vec<_>>>()?);
+        (any != Filter::Always(true)).then_some(any)
     }
 
     /// The first role that applies to a document.
@@ -100,10 +115,10 @@ impl Role {
             .chain(std::iter::once(&self.apply_when))
     }
 
-    /// [`may_read`](Self::may_read) as a filter.
-    fn readable(&self, context: &Context<'_>) -> Option<Filter> {
+    /// [`may_read`](Self::may_read) as a filter, made of the filters for what expressions allow.
+    fn readable(&self, allowed: impl Fn(&Option<Expression>) -> Option<Filter>) -> Option<Filter> {
         let either = |read: &Option<Expression>, write: &Option<Expression>| {
-            Some(Filter::any_of([allowed(read, context)?, allowed(write, context)?]))
+            Some(Filter::any_of([allowed(read)?, allowed(write)?]))
         };
         let filtered = match &self.document_filters {
             Some(filters) => either(&filters.read, &filters.write)?,

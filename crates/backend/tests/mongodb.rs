@@ -14,8 +14,8 @@ use std::{
 };
 
 use backend::{
-    Backend, ChangeEvent, ChangeKind, Definition, Environment, Error, ErrorCode, Options, Origin, Request, Response,
-    Result, Secret, StoreAddress, Watcher,
+    Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options, Origin, Request,
+    Response, Result, Secret, StoreAddress, Watcher,
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
@@ -45,12 +45,16 @@ fn definition_of(app: &str) -> Definition {
 
 impl Node {
     fn open(app: &str, uri: &str) -> Self {
-        Self::with(app, uri, definition_of(app))
+        Self::open_with(app, uri, &Options::default())
     }
 
-    fn with(app: &str, uri: &str, definition: Definition) -> Self {
+    fn open_with(app: &str, uri: &str, options: &Options) -> Self {
+        Self::with(app, uri, definition_of(app), options)
+    }
+
+    fn with(app: &str, uri: &str, definition: Definition, options: &Options) -> Self {
         let address = StoreAddress::MongoDb(uri.to_owned().into());
-        let opened = Backend::open(app, definition, &address, Environment::system(), &Options::default());
+        let opened = Backend::open(app, definition, &address, Environment::system(), options);
         Self(Arc::new(opened.unwrap()))
     }
 
@@ -288,7 +292,7 @@ async fn a_user_gets_the_description_of_an_update_if_the_definition_enables_pre_
             let service = definition.services.get_mut("mongodb-atlas").unwrap();
             service.pre_images.push(store::Namespace::new(&app, "custom-user-data"));
         }
-        let node = Node::with(&app, &proxy.uri(""), definition);
+        let node = Node::with(&app, &proxy.uri(""), definition, &Options::default());
         node.register("ada@example.com").await.unwrap();
         let session = node.log_in("ada@example.com").await.unwrap();
         assert_eq!(proxy.commands("collMod").len(), usize::from(enabled));
@@ -352,11 +356,13 @@ async fn each_request_is_a_few_commands() {
     let session = node.log_in("ada@example.com").await.unwrap();
     // The user, the session, the note that the user was there; and the custom data.
     assert_eq!(proxy.take_names(), ["find", "insert", "update", "find"]);
+    // The session, the user, and the custom data by both forms of the id.
     node.refresh(&session).await.unwrap();
-    assert_eq!(proxy.take_names(), ["find", "find"]);
+    assert_eq!(proxy.take_names(), ["find", "find", "find", "find"]);
     let token = &session.access.access_token;
+    // The session, the user and the documents.
     node.call(token, "findOne", doc! { "query": {} }).await.unwrap();
-    assert_eq!(proxy.take_names(), ["find", "find"]);
+    assert_eq!(proxy.take_names(), ["find", "find", "find"]);
     for name in ["findOne", "count"] {
         node.call(token, name, doc! { "query": {} }).await.unwrap();
     }
@@ -366,6 +372,168 @@ async fn each_request_is_a_few_commands() {
     assert_eq!(proxy.take_names(), ["update"]);
     node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
     assert_eq!(proxy.take_names(), ["find", "delete"]);
+}
+
+/// What a request reads of the session, the user and the custom data takes the time of one trip.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_and_a_query_are_one_trip() {
+    const LATENCY: Duration = Duration::from_millis(600);
+    let proxy = Proxy::to(&server()).await;
+    let node = Node::open(&fresh_app(), &proxy.uri(""));
+    node.register("ada@example.com").await.unwrap();
+    let session = node.log_in("ada@example.com").await.unwrap();
+    // Connections for all of them.
+    futures_util::future::join_all((0..4).map(|_| node.refresh(&session))).await;
+    proxy.delay(LATENCY);
+    let begun = Instant::now();
+    node.refresh(&session).await.unwrap();
+    let refresh = begun.elapsed();
+    let begun = Instant::now();
+    node.call(&session.access.access_token, "findOne", doc! { "query": {} }).await.unwrap();
+    let query = begun.elapsed();
+    for (what, time) in [("refresh", refresh), ("query", query)] {
+        assert!((LATENCY..LATENCY * 2).contains(&time), "a {what} took {time:?}");
+    }
+}
+
+/// What becomes of a session at one node, and must count at another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    LogOut,
+    Disabled,
+    Removed,
+    Deleted,
+}
+
+/// Ends a session at `node`, and returns when that was answered.
+async fn end_session(node: &Node, session: &Session, end: End) -> Instant {
+    let user = query::Filter::equals("_id", bson::oid::ObjectId::parse_str(&session.user_id).unwrap());
+    let change_user = async |change| {
+        let users = store::Namespace::new(&format!("userkeep_{}", node.0.app_id()), "users");
+        let modify = store::Modify::new(user, false, change);
+        let outcome = node.0.store().write(vec![store::Write::new(users, store::Operation::modify(modify))]).await;
+        let outcome = outcome.unwrap().remove(0);
+        assert_eq!(outcome.modified + outcome.deleted, 1);
+    };
+    match end {
+        End::LogOut => {
+            node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+        }
+        End::Deleted => {
+            let access_token = session.access.access_token.clone();
+            node.0.handle(Request::DeleteUser { access_token }).await.unwrap();
+        }
+        End::Disabled => {
+            let update = query::Update::parse(&bson::rawdoc! { "$set": { "disabled": true } }).unwrap();
+            change_user(store::Change::Update { update, upsert: false }).await;
+        }
+        End::Removed => change_user(store::Change::Delete).await,
+    }
+    Instant::now()
+}
+
+/// Ends a session at one node while another, whose database answers late, has just asked for it, and checks what requests and a
+/// stream of that other come to.
+async fn assert_heard_of_in_time(late: Duration, end: End) {
+    let (what, app) = (format!("{end:?}, {late:?} late"), fresh_app());
+    let proxy = Proxy::to(&server()).await;
+    let quick = Node::open(&app, &server());
+    // Only users and sessions are read late: events come in time.
+    let direct = StoreAddress::MongoDb(server().into());
+    let data_sources = DataSources { named: [("mongodb-atlas".to_owned(), direct)].into(), ..DataSources::default() };
+    let options = Options { data_sources, ..Options::default() };
+    let slow = Arc::new(Node::open_with(&app, &proxy.uri("socketTimeoutMS=60000"), &options));
+    quick.register("ada@example.com").await.unwrap();
+    let session = quick.log_in("ada@example.com").await.unwrap();
+    quick.save(&session, 0).await.unwrap();
+    let token = session.access.access_token.clone();
+    let watch = CallFunction {
+        access_token: token.clone(),
+        service: Some("mongodb-atlas".into()),
+        name: "watch".into(),
+        arguments: bson::rawdoc! { "database": app.as_str(), "collection": "custom-user-data" },
+    };
+    let mut watcher = slow.0.watch(watch).await.unwrap();
+    // Connections for what comes, and the stream of the server.
+    let warm = futures_util::future::join_all((0..5).map(|_| slow.refresh(&session)));
+    assert!(warm.await.iter().all(Result::is_ok), "{what}");
+    let _ = tokio::time::timeout(Duration::from_millis(500), watcher.next()).await;
+    let writing = tokio::spawn({
+        let (quick, session) = (Node(Arc::clone(&quick.0)), session.clone());
+        async move {
+            for n in 1.. {
+                let document = bson::rawdoc! { "userId": session.user_id.as_str(), "n": n };
+                let arguments = bson::rawdoc! {
+                    "database": quick.0.app_id(), "collection": "custom-user-data", "document": document,
+                };
+                quick.0.call_as_system("mongodb-atlas", "insertOne".to_owned(), arguments).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    });
+    // Until it is not known any more that the session is open. An event waits to be told.
+    tokio::time::sleep(Duration::from_millis(4100)).await;
+    proxy.take_commands();
+    proxy.delay(late);
+    let following = tokio::spawn(async move {
+        let mut last = None;
+        loop {
+            match watcher.next().await {
+                Ok(_) => last = Some(Instant::now()),
+                Err(error) => return (last, error),
+            }
+        }
+    });
+    let request = || {
+        let (slow, token) = (Arc::clone(&slow), token.clone());
+        tokio::spawn(async move {
+            let made = Instant::now();
+            (made, slow.accepts(&token).await)
+        })
+    };
+    let before = request();
+    while proxy.commands("find").len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The server has looked at the session and the user; its answers are under way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ended = end_session(&quick, &session, end).await;
+    let mut requests = Vec::new();
+    // Until a while after the first answer is there.
+    let asking = HEARD_OF.max(late) + Duration::from_secs(2);
+    while ended.elapsed() < asking {
+        requests.push(request());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(before.await.unwrap().1, "{what}: what was asked before is answered");
+    let mut late_requests = 0;
+    for request in requests {
+        let (made, is_accepted) = request.await.unwrap();
+        let after = made.duration_since(ended);
+        if after >= HEARD_OF {
+            late_requests += 1;
+            assert!(!is_accepted, "{what}: a request made {after:?} afterwards was accepted");
+        }
+    }
+    assert!(late_requests > 3, "{what}");
+    let (refreshed, followed) = tokio::join!(slow.refresh(&session), following);
+    assert_eq!(refreshed.unwrap_err().code, ErrorCode::InvalidSession, "{what}");
+    let (last, error) = followed.unwrap();
+    writing.abort();
+    assert_eq!(error.code, ErrorCode::InvalidSession, "{what}: {error}");
+    let told = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(ended));
+    assert!(told < HEARD_OF, "{what}: an event was told {told:?} afterwards");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_is_refused_everywhere_within_five_seconds_however_late_the_database_answers() {
+    let cases = [0, 3, 8].into_iter().flat_map(|late| {
+        [End::LogOut, End::Disabled, End::Removed, End::Deleted].map(|end| (Duration::from_secs(late), end))
+    });
+    let cases = cases.map(|(late, end)| tokio::spawn(assert_heard_of_in_time(late, end)));
+    for case in futures_util::future::join_all(cases).await {
+        case.unwrap();
+    }
 }
 
 /// Users and sessions need no transactions.

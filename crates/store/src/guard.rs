@@ -35,4 +35,10 @@ pub trait Guard: Send + Sync {
     fn filters(&self) -> Option<&GuardFilters> {
         None
     }
+
+    /// A filter that matches at least every document that may be seen, for a store whose documents are elsewhere: it sends fewer of
+    /// those that [`may_see`](Self::may_see) then hides. None if no filter leaves out any.
+    fn superset(&self) -> Option<&Filter> {
+        None
+    }
 }

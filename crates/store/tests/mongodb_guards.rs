@@ -191,7 +191,8 @@ async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
         names.retain(|name| name != "killCursors");
         (found, names)
     };
-    assert_eq!(find(1).await, (1, vec!["find".to_owned()]));
+    // A second query, since the first few documents are hidden.
+    assert_eq!(find(1).await, (1, vec!["find".to_owned(), "find".to_owned()]));
     // One more trip, for all others.
     assert_eq!(find(500).await, (500, vec!["find".to_owned(), "getMore".to_owned()]));
     proxy.take_commands();
@@ -199,6 +200,96 @@ async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
         Count { guard: Some(Arc::new(Slow::default())), limit: Some(1), ..Count::new(namespace, Filter::all()) };
     assert_eq!(store.count(count).await.unwrap(), 1);
     assert!(!proxy.take_names().contains(&"getMore".to_owned()));
+}
+
+/// Lets one owner's documents be seen; a superset says so to the server if there is one. An owner's drafts are hidden all the same.
+struct Owned {
+    owner: &'static str,
+    superset: Option<Filter>,
+}
+
+impl Guard for Owned {
+    fn may_see(&self, document: &RawDocument) -> bool {
+        document.get_str("owner").is_ok_and(|owner| owner == self.owner) && document.get("draft").unwrap().is_none()
+    }
+
+    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
+        let is_own = [before, after].into_iter().flatten().all(|document| self.may_see(document));
+        if is_own { Ok(()) } else { Err(Denied("write not permitted".into())) }
+    }
+
+    fn superset(&self) -> Option<&Filter> {
+        self.superset.as_ref()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_sends_few_documents_that_a_guard_hides() {
+    const SIZE: u64 = 100_000;
+    let proxy = Proxy::to(&server()).await;
+    let store = open(&proxy.uri(""));
+    let namespace = fresh();
+    let text = "x".repeat(SIZE as usize);
+    for from in (0..500).step_by(100) {
+        let documents = (from..from + 100).map(|n| {
+            let owner = if (300..303).contains(&n) { "ada" } else { "bob" };
+            let mut document = doc! { "_id": n, "owner": owner, "n": 1, "text": &text };
+            if n == 300 {
+                document.insert("draft", true);
+            }
+            document
+        });
+        write(&*store, insert(&namespace, documents)).await.unwrap();
+    }
+    let ada = || Arc::new(Owned { owner: "ada", superset: Some(filter(doc! { "owner": "ada" })) });
+    let untold = |owner| Arc::new(Owned { owner, superset: None });
+    let one = |guard| Find {
+        guard: Some(guard as Arc<dyn Guard>),
+        limit: Some(1),
+        ..Find::new(namespace.clone(), filter(doc! { "n": 1 }))
+    };
+    // Commands and answers without documents are some kilobytes.
+    let sent = || proxy.take_answered() / (SIZE - SIZE / 10);
+    let assert_few = |what: &str, most: u64| {
+        let sent = sent();
+        assert!((1..=most).contains(&sent), "{what}: {sent} documents were sent");
+    };
+    sent();
+
+    let found = store.find(one(ada())).await.unwrap();
+    assert_eq!(found[0].get_i32("_id").unwrap(), 301);
+    assert_few("findOne", 3);
+    let all = Find { limit: None, ..one(ada()) };
+    assert_eq!(store.find(all).await.unwrap().len(), 2);
+    assert_few("find", 3);
+    let count = Count { guard: Some(ada()), ..Count::new(namespace.clone(), Filter::all()) };
+    assert_eq!(store.count(count).await.unwrap(), 2);
+    assert_few("count", 3);
+    let stages = rawdoc! { "all": [{ "$match": { "n": 1 } }, { "$project": { "n": 1 } }] };
+    let pipeline = Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
+    let aggregate = Aggregate { guard: Some(ada()), ..Aggregate::new(namespace.clone(), pipeline) };
+    assert_eq!(store.aggregate(aggregate).await.unwrap().len(), 2);
+    assert_few("aggregate", 3);
+    for multi in [false, true] {
+        let modify = Modify { multi, ..update(doc! { "n": { "$gte": 1 } }, false) };
+        let of_ada = Write { guard: Some(ada()), ..Write::new(namespace.clone(), Operation::modify(modify)) };
+        assert_eq!(write(&*store, of_ada).await.unwrap().modified, if multi { 2 } else { 1 });
+        assert_few("update", 3);
+    }
+
+    // Without a filter that leaves out any: few of many that may be seen, and of few not all.
+    assert_eq!(store.find(one(untold("bob"))).await.unwrap().len(), 1);
+    assert_few("findOne of many", 4);
+    let modify = Modify::new(filter(doc! { "owner": { "$gt": "a" } }), false, Change::Delete);
+    let of_bob = Write { guard: Some(untold("bob")), ..Write::new(namespace.clone(), Operation::modify(modify)) };
+    assert_eq!(write(&*store, of_bob).await.unwrap().deleted, 1);
+    assert_few("delete of many", 4);
+    write(&*store, insert(&namespace, [doc! { "_id": -1, "owner": "eve", "n": 1 }])).await.unwrap();
+    sent();
+    let sorted = Find { sort: Some(query::Sort::parse(&rawdoc! { "_id": 1 }).unwrap()), ..one(untold("eve")) };
+    assert_eq!(store.find(sorted).await.unwrap().len(), 1);
+    assert_few("sorted findOne", 4);
+    assert_eq!(store.find(one(untold("nobody"))).await.unwrap().len(), 0);
 }
 
 /// How many bytes an operation may hold.

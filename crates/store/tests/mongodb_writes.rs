@@ -607,7 +607,8 @@ async fn a_judged_write_of_one_document_asks_for_one_if_no_judge_is_needed() {
     for (guard, modify, limit) in [
         (Owner::by_filter(), give(), Some(1)),
         (Owner::by_filter(), many(give()), None),
-        (Owner::judging(), give(), None),
+        // A few, one of which the guard lets be seen.
+        (Owner::judging(), give(), Some(4)),
     ] {
         proxy.take_commands();
         write(&*store, Write { budget: limited(), ..write_of(&namespace, modify, Some(guard)) }).await.unwrap();

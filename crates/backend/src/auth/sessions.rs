@@ -1,5 +1,5 @@
-//! Sessions: what a refresh token stands for. A request is only answered while its session is open, and a session ends
-//! with its user, so one read tells all.
+//! Sessions: what a refresh token stands for. A request is only answered while its session is open and its user is
+//! enabled.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
+    confirmations::{Confirmations, Confirmed, Key, is_recent},
     keys::MAX_AGE,
     tokens::{Kind, Subject, Tokens, Verified},
-    users::{User, Users},
+    users::{User, Users, check_enabled, not_found},
 };
 use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret};
 
@@ -30,11 +31,7 @@ const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
 const ANONYMOUS_UNUSED: i64 = 90 * 24 * 60 * 60;
 const NOTED_EVERY: i64 = 24 * 60 * 60;
 
-/// How long, in milliseconds, what was read of a session is good for, where reading it is a trip over a network; another node's
-/// revocation is heard of within 5 s.
-const CONFIRMED_FOR: i64 = 4_000;
-
-/// Of how many sessions it is remembered.
+/// Capacity of the caches of confirmed sessions and of enabled users.
 const REMEMBERED: usize = 50_000;
 
 pub(crate) struct Sessions {
@@ -42,15 +39,10 @@ pub(crate) struct Sessions {
     namespace: Namespace,
     environment: Environment,
     tokens: Tokens,
-    /// The sessions that were open a moment ago.
-    confirmed: Cache<ObjectId, Confirmed>,
-}
-
-/// What was read of a session, and when, in milliseconds since the Unix epoch.
-#[derive(Clone)]
-struct Confirmed {
-    caller: Caller,
-    at: i64,
+    /// Sessions that were open a moment ago, if the store is remote. An embedded store is read at each request.
+    confirmations: Arc<Confirmations>,
+    /// Users of an embedded store who were enabled a moment ago, and when they were read, in milliseconds since the Unix epoch.
+    enabled: Cache<ObjectId, i64>,
 }
 
 /// Who makes a request.
@@ -79,7 +71,7 @@ impl Claim {
         let Some(session) = session.first() else {
             return Err(match kind {
                 Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::Access => Error::invalid_session(&format!("No user found for session for user id {user_id}")),
+                Kind::Access => not_found(user_id),
             });
         };
         // A genuine token of a session names its user.
@@ -98,8 +90,15 @@ pub(super) fn anonymous_end(now: i64) -> DateTime {
 
 impl Sessions {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, tokens: Tokens, environment: Environment) -> Self {
-        let confirmed = Cache::new(REMEMBERED);
-        Self { store, namespace: Namespace::new(database, "sessions"), environment, tokens, confirmed }
+        let (confirmed, enabled) = if store.is_remote() { (REMEMBERED, 0) } else { (0, REMEMBERED) };
+        Self {
+            store,
+            namespace: Namespace::new(database, "sessions"),
+            environment,
+            tokens,
+            confirmations: Arc::new(Confirmations::new(confirmed)),
+            enabled: Cache::new(enabled),
+        }
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
@@ -190,48 +189,87 @@ impl Sessions {
     }
 
     /// Who an access token stands for, if its session is open.
-    pub(crate) async fn by_access_token(&self, token: &Secret) -> Result<Caller> {
+    pub(crate) async fn by_access_token(&self, token: &Secret, users: &Users) -> Result<Caller> {
         let claim = self.claim_of_access_token(token).await?;
-        self.confirm(&claim).await
+        self.confirm(&claim, users).await.map(|confirmed| confirmed.caller)
     }
 
-    /// The caller, if the session that a token claims is open, or was a moment ago.
-    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Caller> {
-        if let Some(caller) = self.recent(claim) {
-            return Ok(caller);
+    /// Confirms that the session that an access token claims is open and that its user is enabled, or that both were so less
+    /// than 4 s ago. A remote store is asked for both at once.
+    ///
+    /// # Errors
+    /// `InvalidSession` if the session has ended, or the user is disabled or gone.
+    pub(crate) async fn confirm(&self, claim: &Claim, users: &Users) -> Result<Confirmed> {
+        let now = self.now();
+        if !self.store.is_remote() {
+            let session = self.store.find(self.find(claim)).await?;
+            return self.confirm_read(claim, session, now, users).await;
         }
-        let caller = claim.confirm(self.store.find(self.find(claim)).await?)?;
-        self.note_confirmed(&caller);
-        Ok(caller)
+        let key = Key { session_id: claim.0.session_id, user_id: claim.user_id() };
+        let read = || {
+            let (store, claim) = (Arc::clone(&self.store), Claim(claim.0));
+            let finds = [self.find(&claim), users.find_by_id(claim.user_id())];
+            async move {
+                let [session, user] = store.find_both(finds).await?;
+                let caller = claim.confirm(session)?;
+                check_enabled(&user, caller.user_id)?;
+                Ok(caller)
+            }
+        };
+        self.confirmations.confirm(key, now, read).await
     }
 
-    /// Whether it was open a moment ago.
-    pub(crate) fn is_confirmed(&self, claim: &Claim) -> bool {
-        self.recent(claim).is_some()
-    }
-
-    fn recent(&self, claim: &Claim) -> Option<Caller> {
-        let confirmed = self.confirmed.get(&claim.0.session_id)?;
-        let age = self.now() - confirmed.at;
-        let is_same = confirmed.caller.user_id == claim.0.user_id;
-        (is_same && (0..CONFIRMED_FOR).contains(&age)).then_some(confirmed.caller)
-    }
-
-    /// Notes that a session is open, where it is worth it.
-    pub(crate) fn note_confirmed(&self, caller: &Caller) {
-        if self.store.is_remote() {
-            self.confirmed.insert(caller.session_id, Confirmed { caller: caller.clone(), at: self.now() });
+    /// As [`Self::confirm`], with a session that was read from an embedded store after `at`, in milliseconds since the Unix
+    /// epoch. The user is read only if the last read is not recent.
+    pub(crate) async fn confirm_read(
+        &self,
+        claim: &Claim,
+        session: Vec<RawDocumentBuf>,
+        at: i64,
+        users: &Users,
+    ) -> Result<Confirmed> {
+        let caller = claim.confirm(session)?;
+        let now = self.now();
+        let enabled_at = self.enabled.get(&caller.user_id).filter(|at| is_recent(*at, now));
+        if enabled_at.is_none() {
+            let user = self.store.find(users.find_by_id(caller.user_id)).await?;
+            check_enabled(&user, caller.user_id)?;
+            self.enabled.insert(caller.user_id, now);
         }
+        Ok(Confirmed { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
     }
 
-    fn now(&self) -> i64 {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now(&self) -> i64 {
         query::Environment::now(&self.environment).timestamp_millis()
     }
 
-    /// Who a refresh token stands for, if its session is open.
-    pub(crate) async fn by_refresh_token(&self, token: &Secret) -> Result<Caller> {
-        let claim = self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await?;
-        let session = self.store.find(self.find(&claim)).await?;
+    /// Who a refresh token says that its bearer is. To be believed only with [`Self::by_refresh_token`].
+    pub(crate) async fn claim_of_refresh_token(&self, token: &Secret) -> Result<Claim> {
+        self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await
+    }
+
+    /// Who a refresh token stands for, if its session is open and its user is enabled. Always reads both.
+    ///
+    /// # Errors
+    /// `InvalidSession` otherwise.
+    pub(crate) async fn by_refresh_token(&self, token: &Secret, claim: &Claim, users: &Users) -> Result<Caller> {
+        let [session, user] = self.store.find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
+        let caller = self.check_refresh_token(token, claim, session)?;
+        check_enabled(&user, caller.user_id)?;
+        Ok(caller)
+    }
+
+    /// Who a refresh token stands for, if its session is open. A disabled user may still log out.
+    ///
+    /// # Errors
+    /// `InvalidSession` otherwise.
+    pub(crate) async fn to_end(&self, token: &Secret) -> Result<Caller> {
+        let claim = self.claim_of_refresh_token(token).await?;
+        self.check_refresh_token(token, &claim, self.store.find(self.find(&claim)).await?)
+    }
+
+    fn check_refresh_token(&self, token: &Secret, claim: &Claim, session: Vec<RawDocumentBuf>) -> Result<Caller> {
         let mut is_to_be_noted = false;
         if let Some(session) = session.first() {
             let now = self.environment.unix_seconds();
@@ -281,16 +319,18 @@ impl Sessions {
 
     /// The query for the session that a token claims.
     pub(crate) fn find(&self, claim: &Claim) -> Find {
-        Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(claim.0.session_id)))
+        let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(claim.0.session_id)));
+        super::in_turn_of(claim.user_id(), find, &*self.store)
     }
 
     /// Ends one session.
     pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
-        self.confirmed.remove(&caller.session_id);
+        let key = Key { session_id: caller.session_id, user_id: caller.user_id };
+        self.confirmations.forget(key);
         let end = self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
         let ended = self.store.write(vec![end]).await;
-        // Whoever has read it meanwhile has read that it was open.
-        self.confirmed.remove(&caller.session_id);
+        // A read that was sent meanwhile may have found it open.
+        self.confirmations.forget(key);
         Ok(ended.map(|_| ())?)
     }
 
@@ -299,8 +339,14 @@ impl Sessions {
         let end_all = || self.end(of_user(caller.user_id));
         // Also afterwards: a log-in that found the user still there has noted it between.
         let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
-        self.confirmed.retain(|_, confirmed| confirmed.caller.user_id != caller.user_id);
+        self.forget_user(caller.user_id);
         Ok(ended.map(|_| ())?)
+    }
+
+    /// Forgets that a user was enabled and the sessions open: the next request reads both.
+    fn forget_user(&self, user_id: ObjectId) {
+        self.enabled.remove(&user_id);
+        self.confirmations.forget_user(user_id);
     }
 
     fn end(&self, filter: Filter) -> Write {

@@ -58,8 +58,10 @@ impl Users {
         Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
     }
 
-    fn find_by_id(&self, id: ObjectId) -> Find {
-        Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(id)))
+    /// The query for a user by id.
+    pub(super) fn find_by_id(&self, id: ObjectId) -> Find {
+        let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(id)));
+        super::in_turn_of(id, find, &*self.store)
     }
 
     pub(crate) async fn by_email(&self, email: &str) -> Result<Option<User>> {
@@ -114,9 +116,7 @@ impl Users {
 
     pub(crate) async fn profile(&self, id: ObjectId) -> Result<Profile> {
         let found = self.store.find(self.find_by_id(id)).await?;
-        let document = found
-            .first()
-            .ok_or_else(|| Error::invalid_session(&format!("No user found for session for user id {id}")))?;
+        let document = found.first().ok_or_else(|| not_found(id))?;
         read_profile(document).map_err(Error::internal)
     }
 
@@ -163,6 +163,23 @@ impl User {
             identity: identity.unwrap_or_else(|| Identity { id: String::new(), provider_type: provider.to_owned() }),
         })
     }
+}
+
+/// Checks that a user who was looked up by id is there and enabled.
+///
+/// # Errors
+/// `InvalidSession` otherwise.
+pub(super) fn check_enabled(found: &[RawDocumentBuf], id: ObjectId) -> Result<()> {
+    let Some(user) = found.first() else { return Err(not_found(id)) };
+    match user.get_bool("disabled") {
+        Ok(false) => Ok(()),
+        _ => Err(Error::invalid_session("user disabled")),
+    }
+}
+
+/// The error of a request with a session whose user is gone.
+pub(super) fn not_found(id: ObjectId) -> Error {
+    Error::invalid_session(&format!("No user found for session for user id {id}"))
 }
 
 fn login_index() -> Index {

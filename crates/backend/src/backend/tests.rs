@@ -571,3 +571,96 @@ async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidSession);
 }
+
+impl World {
+    /// Changes or, without an update, removes a user as the operator of the database would.
+    async fn change_user(&self, session: &Session, update: Option<bson::RawDocumentBuf>) {
+        let filter = query::Filter::equals("_id", ObjectId::parse_str(&session.user_id).unwrap());
+        let change = update.map_or(store::Change::Delete, |update| store::Change::Update {
+            update: query::Update::parse(&update).unwrap(),
+            upsert: false,
+        });
+        let modify = store::Modify::new(filter, false, change);
+        let users = Namespace::new("userkeep_test-app", "users");
+        let store = self.backend.store();
+        let outcomes = store.write(vec![store::Write::new(users, store::Operation::modify(modify))]).await;
+        let outcome = outcomes.unwrap().remove(0);
+        assert_eq!(outcome.modified + outcome.deleted, 1);
+    }
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T>) -> String {
+    let error = answer.unwrap_err();
+    assert_eq!((error.code, error.code.status()), (ErrorCode::InvalidSession, 401), "{error}");
+    error.message.into_owned()
+}
+
+#[tokio::test]
+async fn requests_of_a_user_who_is_disabled_or_removed_are_refused_within_five_seconds() {
+    let disable = || Some(bson::rawdoc! { "$set": { "disabled": true } });
+    let gone = |session: &Session| format!("No user found for session for user id {}", session.user_id);
+    for change in [disable(), None] {
+        let world = World::new();
+        world.register("a@example.com", "passw0rd").await.unwrap();
+        let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
+        let message = if change.is_some() { "user disabled".to_owned() } else { gone(&session) };
+        let message = format!("invalid session: {message}");
+        let token = &session.access.access_token;
+        let watch = CallFunction {
+            access_token: token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: "watch".into(),
+            arguments: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+        };
+        let mut watcher = world.backend.watch(watch.clone()).await.unwrap();
+        for name in ["find", "count"] {
+            world.call(token, name, doc! {}).await.unwrap();
+        }
+        world.change_user(&session, change.clone()).await;
+        // That the user was enabled is remembered, so that not each request reads the user.
+        world.pass(3);
+        world.call(token, "count", doc! {}).await.unwrap();
+        world.call(token, "find", doc! {}).await.unwrap();
+        assert_eq!(refused(world.refresh(&session).await), message);
+        world.pass(2);
+        assert_eq!(refused(world.call(token, "count", doc! {}).await), message);
+        assert_eq!(refused(world.call(token, "find", doc! {}).await), message);
+        assert_eq!(refused(world.backend.handle(Request::Profile { access_token: token.clone() }).await), message);
+        assert_eq!(refused(world.backend.watch(watch).await), message);
+        world.seed(doc! { "userId": &session.user_id }).await;
+        assert_eq!(refused(watcher.next().await), message);
+
+        let log_in = world.log_in_as("a@example.com", "passw0rd").await.unwrap_err();
+        if change.is_none() {
+            assert_eq!(log_in.code, ErrorCode::InvalidPassword);
+            continue;
+        }
+        assert_eq!(log_in.code, ErrorCode::UserDisabled);
+        world.change_user(&session, Some(bson::rawdoc! { "$set": { "disabled": false } })).await;
+        world.call(token, "find", doc! {}).await.unwrap();
+        world.refresh(&session).await.unwrap();
+        // A disabled user may log out.
+        world.change_user(&session, disable()).await;
+        world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+        world.change_user(&session, Some(bson::rawdoc! { "$set": { "disabled": false } })).await;
+        assert_eq!(refused(world.refresh(&session).await), "invalid session: failed to find refresh token");
+    }
+}
+
+/// What is wrong with the session is what is told.
+#[tokio::test]
+async fn the_first_of_two_decides() {
+    let wrong = |message: &'static str| Error::new(ErrorCode::BadRequest, message);
+    let late = async |answer: Result<i32>| {
+        tokio::task::yield_now().await;
+        answer
+    };
+    assert_eq!(first_decides(late(Ok(1)), async { Ok(2) }).await, Ok((1, 2)));
+    assert_eq!(first_decides(late(Ok(1)), async { Err::<i32, _>(wrong("second")) }).await, Err(wrong("second")));
+    assert_eq!(
+        first_decides(late(Err(wrong("first"))), async { Err::<i32, _>(wrong("second")) }).await,
+        Err(wrong("first"))
+    );
+    let never = std::future::pending::<Result<i32>>();
+    assert_eq!(first_decides(late(Err(wrong("first"))), never).await, Err(wrong("first")));
+}

@@ -14,6 +14,7 @@ use bson::{
     oid::ObjectId,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
+use futures_util::future::try_join;
 use query::{Budget, Filter, Path, PathFilter, Predicate, TypeSet};
 use serde_json::value::RawValue;
 use store::{Find, Index, Store};
@@ -114,24 +115,30 @@ impl CustomData {
     /// The document of a user as it is now: the one that has the id as a string, else as an ObjectId; of several the
     /// first inserted. A document that only lists the id among others in an array is nobody's.
     pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
-        let Some(configuration) = &self.configuration else { return Ok(None) };
-        let hex = user_id.to_hex();
-        // A large document is read in the user's turn.
-        let budget = Budget::unlimited(Some(hex.as_str().into()));
-        for id in [RawBson::String(hex), RawBson::ObjectId(user_id)] {
-            let find = Find { budget: budget.clone(), ..find_of(configuration, id.clone()) };
-            let found = self.store.find(find).await?;
-            let is_own = |document: &RawDocumentBuf| {
-                let held = configuration.user_id_field.value_in(document);
-                held.is_some_and(|held| {
-                    !matches!(held, RawBsonRef::Array(_)) && query::equal(held, id.as_raw_bson_ref())
-                })
-            };
-            if let Some(document) = found.into_iter().find(is_own) {
-                return Ok(Some(self.in_use.share(user_id, document)));
-            }
+        match self.by_id(RawBson::String(user_id.to_hex()), user_id).await? {
+            None => self.by_id(RawBson::ObjectId(user_id), user_id).await,
+            found => Ok(found),
         }
-        Ok(None)
+    }
+
+    /// The same as [`Self::of`] in the time of one trip to a remote store, for two queries in each case.
+    pub(crate) async fn of_at_once(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
+        let by_text = self.by_id(RawBson::String(user_id.to_hex()), user_id);
+        let (by_text, by_object_id) = try_join(by_text, self.by_id(RawBson::ObjectId(user_id), user_id)).await?;
+        Ok(by_text.or(by_object_id))
+    }
+
+    /// The first document that has a user's id in one of its forms.
+    async fn by_id(&self, id: RawBson, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
+        let Some(configuration) = &self.configuration else { return Ok(None) };
+        // A large document is read in the user's turn.
+        let budget = Budget::unlimited(Some(user_id.to_hex().into()));
+        let found = self.store.find(Find { budget, ..find_of(configuration, id.clone()) }).await?;
+        let is_own = |document: &RawDocumentBuf| {
+            let held = configuration.user_id_field.value_in(document);
+            held.is_some_and(|held| !matches!(held, RawBsonRef::Array(_)) && query::equal(held, id.as_raw_bson_ref()))
+        };
+        Ok(found.into_iter().find(is_own).map(|document| self.in_use.share(user_id, document)))
     }
 
     /// What is asked of the custom data, and of which index if it is ours; its store.

@@ -15,11 +15,16 @@ use super::{
 use crate::{
     Backend, Result,
     auth::{Claim, TokenSeal},
+    backend::first_decides,
     rules::RuleSet,
 };
 
 /// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
+
+/// Time in milliseconds after which a confirmation of the session, counted from when its read was sent, is too old to send
+/// events.
+const TOLD_FOR: i64 = 5_000;
 
 /// Somebody who follows a collection.
 #[derive(Debug)]
@@ -208,9 +213,13 @@ impl Watcher {
                     }
                 }
             }
-            // As both are now: whoever may not see any more, or is nobody any more, is told nothing more.
-            let access = self.access().await?;
+            // As both are now: a viewer who may not see any more, or whose session has ended, is sent nothing more.
+            let (access, confirmed_at) = self.access().await?;
             let events = select(self.limits, &self.selection, &self.changes, access, &self.view).await?;
+            // The database may take longer than a confirmation is good for: the events are held until one is in time.
+            if !events.is_empty() && self.is_outdated(confirmed_at) {
+                continue;
+            }
             self.changes = Arc::from([]);
             self.position = self.stream.position();
             if !events.is_empty() {
@@ -239,14 +248,24 @@ impl Watcher {
         self.position.as_ref().map(|token| self.view.token(token).to_document())
     }
 
-    async fn access(&mut self) -> Result<Access> {
+    /// What the viewer may see, and the time at which the read that confirms the session was sent.
+    async fn access(&mut self) -> Result<(Access, Option<i64>)> {
         self.check_at = Instant::now() + SESSION_CHECK;
         match &self.viewer {
-            Viewer::System => Ok(Access::System),
+            Viewer::System => Ok((Access::System, None)),
             Viewer::User { backend, claim, rules, .. } => {
-                backend.confirm(claim).await?;
-                backend.guarded(claim, rules, self.stream.namespace()).await
+                let guarded = backend.guarded(claim, rules, self.stream.namespace());
+                let (confirmed, access) = first_decides(backend.confirm(claim), guarded).await?;
+                Ok((access, Some(confirmed.at)))
             }
+        }
+    }
+
+    /// True if the session was confirmed too long ago to send events.
+    fn is_outdated(&self, confirmed_at: Option<i64>) -> bool {
+        match (&self.viewer, confirmed_at) {
+            (Viewer::User { backend, .. }, Some(at)) => !(0..TOLD_FOR).contains(&backend.now().saturating_sub(at)),
+            _ => false,
         }
     }
 }

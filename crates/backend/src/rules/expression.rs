@@ -156,6 +156,31 @@ impl Expression {
         }
     }
 
+    /// A filter that matches at least the documents for which it has a certain truth, and is [`filter`](Self::filter) if there
+    /// is one; none once the operation's budget is exhausted.
+    pub fn superset(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
+        let superset = self.to_superset(context, truth);
+        budget::spend(1).then_some(superset)
+    }
+
+    fn to_superset(&self, context: &Context<'_>, truth: bool) -> Filter {
+        let each = |parts: &[Self]| parts.iter().map(|part| part.to_superset(context, truth)).collect::<Vec<_>>();
+        match self {
+            Self::Constant(value) => Filter::Always(*value == truth),
+            Self::All(parts) if truth => Filter::all_of(each(parts)),
+            Self::Any(parts) if !truth => Filter::all_of(each(parts)),
+            Self::All(parts) | Self::Any(parts) => Filter::any_of(each(parts)),
+            Self::Asserts(expected, inner) => inner.to_superset(context, *expected == truth),
+            Self::Equal(left, right) => self.to_filter(context, truth).unwrap_or_else(|| match (left, right) {
+                (Operand::Field(one), Operand::Field(other)) => Filter::all_of([is_there(one), is_there(other)]),
+                (Operand::Field(path), other) | (other, Operand::Field(path)) => {
+                    field_superset(path, &other.values(context), truth)
+                }
+                _ => Filter::Always(true),
+            }),
+        }
+    }
+
     /// The fields of the document that it asks about.
     pub fn fields<'e>(&'e self) -> Vec<&'e Path> {
         match self {
@@ -284,6 +309,38 @@ fn field_filter(path: &Path, values: &Values<'_>, truth: bool) -> Option<Filter>
         true => equal,
         false => Filter::all_of([on_path(Predicate::Exists), Filter::none_of([equal])]),
     })
+}
+
+/// A filter for at least the documents of [`field_filter`], if no filter says exactly which those are.
+fn field_superset(path: &Path, values: &Values<'_>, truth: bool) -> Filter {
+    use RawBsonRef::{Boolean, Null, RegularExpression, Undefined};
+    let is_in = |values: Vec<RawBson>| {
+        Filter::Path(PathFilter { path: path.clone(), predicate: Predicate::In(values.into(), Vec::new()) })
+    };
+    let is_pattern = |value: &RawBsonRef<'_>| matches!(value, Undefined | RegularExpression(_));
+    let is_plain = |value: &RawBsonRef<'_>| !is_pattern(value) && !matches!(value, Null | Boolean(_));
+    let owned = |value: &RawBsonRef<'_>| RawBson::from(*value);
+    let there = is_there(path);
+    match truth {
+        _ if there == Filter::Always(true) => there,
+        // Servers differ in what undefined equals, and match by a regular expression.
+        true if values.all.iter().any(is_pattern) => there,
+        // Null matches a missing field, too.
+        true => Filter::all_of([there, is_in(values.all.iter().map(owned).collect())]),
+        false => {
+            let plain: Vec<_> = values.all.iter().filter(|value| is_plain(value)).map(owned).collect();
+            let equal = if plain.is_empty() { Filter::Always(false) } else { is_in(plain) };
+            Filter::all_of([there, Filter::none_of([equal])])
+        }
+    }
+}
+
+/// The filter for the documents that have a field; all documents if the server may read its name in another way.
+fn is_there(path: &Path) -> Filter {
+    if path.parts().iter().any(|part| part.is_empty() || part.starts_with('$')) {
+        return Filter::Always(true);
+    }
+    Filter::Path(PathFilter { path: path.clone(), predicate: Predicate::Exists })
 }
 
 /// The filter for the documents in which neither a field is an array nor anything on the way to it.

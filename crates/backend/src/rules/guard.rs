@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
+use query::Filter;
 use store::{Denied, Guard, GuardFilters, Namespace};
 
 use super::{RuleSet, context};
@@ -25,12 +26,14 @@ pub struct RuleGuard {
     /// A write is checked on another thread than the one that its request came by.
     span: tracing::Span,
     filters: OnceLock<Option<GuardFilters>>,
+    superset: OnceLock<Option<Filter>>,
 }
 
 impl RuleGuard {
     /// The rules of a collection for a user. The collection and the request that is under way are for the operator's log.
     pub fn new(rules: Arc<RuleSet>, user: RuleUser, namespace: Namespace) -> Self {
-        Self { rules, user, namespace, span: tracing::Span::current(), filters: OnceLock::new() }
+        let span = tracing::Span::current();
+        Self { rules, user, namespace, span, filters: OnceLock::new(), superset: OnceLock::new() }
     }
 
     /// The refusal that the caller reads, and the reason that only the operator does.
@@ -44,6 +47,10 @@ impl RuleGuard {
 impl Guard for RuleGuard {
     fn filters(&self) -> Option<&GuardFilters> {
         self.filters.get_or_init(|| self.rules.filters(&self.user)).as_ref()
+    }
+
+    fn superset(&self) -> Option<&Filter> {
+        self.superset.get_or_init(|| self.rules.superset(&self.user)).as_ref()
     }
 
     fn may_see(&self, document: &RawDocument) -> bool {

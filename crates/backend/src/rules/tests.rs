@@ -240,6 +240,58 @@ fn what_no_filter_says_is_left_to_the_guard() {
     }
 }
 
+#[test]
+fn what_no_filter_says_is_narrowed_by_one_that_matches_more() {
+    let custom_data = doc! { "pattern": pattern_of("u"), "none": [null, "red"] };
+    let custom_data = RawDocumentBuf::try_from(custom_data).unwrap();
+    let fields = |one: &str, other: &str| {
+        Expression::Equal(expression::Operand::Field(Path::new(one)), expression::Operand::Field(Path::new(other)))
+    };
+    let parse = |expression: Value| Expression::parse(&expression).unwrap();
+    let (ours, is_null) = (json!({ "owner": "%%user.id" }), json!({ "a": null }));
+    // What may be seen, and what may not and is left out.
+    for (expression, seen, left_out) in [
+        (parse(is_null.clone()), rawdoc! { "a": null }, vec![rawdoc! {}, rawdoc! { "a": 1 }]),
+        (
+            parse(json!({ "a": "%%user.custom_data.none" })),
+            rawdoc! { "a": "red" },
+            vec![rawdoc! {}, rawdoc! { "a": "blue" }],
+        ),
+        (
+            parse(json!({ "a": "%%user.custom_data.pattern" })),
+            RawDocumentBuf::try_from(doc! { "a": pattern_of("u") }).unwrap(),
+            vec![rawdoc! {}],
+        ),
+        (fields("a", "b"), rawdoc! { "a": 1, "b": 1 }, vec![rawdoc! { "a": 1 }, rawdoc! { "b": 1 }]),
+        (
+            Expression::All(vec![parse(ours.clone()), fields("a", "b")]),
+            rawdoc! { "owner": "u1", "a": 1, "b": 1 },
+            vec![rawdoc! { "owner": "u2", "a": 1, "b": 1 }],
+        ),
+        (parse(json!({ "%or": [ours.clone(), is_null] })), rawdoc! { "owner": "u1" }, vec![rawdoc! { "owner": "u2" }]),
+        (
+            parse(json!({ "%%false": { "a": "%%user.custom_data.none" } })),
+            rawdoc! { "a": 1 },
+            vec![rawdoc! {}, rawdoc! { "a": "red" }],
+        ),
+    ] {
+        let role = Role { read: Some(expression.clone()), ..role(json!({})) };
+        let user = RuleUser { id: "u1".into(), custom_data: Some(Arc::new(custom_data.clone())) };
+        let guard = RuleGuard::new(Arc::new(RuleSet::new(vec![role])), user, Namespace::new("d", "c"));
+        assert_eq!(guard.filters(), None, "{expression:?}");
+        let superset = guard.superset().unwrap();
+        assert!(guard.may_see(&seen) && superset.matches(&seen), "{expression:?}");
+        for document in left_out {
+            assert!(!guard.may_see(&document) && !superset.matches(&document), "{expression:?} {document:?}");
+        }
+    }
+    // A name that a server may read in another way, and a part of which nothing is known, leave out nothing.
+    for expression in [fields("a..b", "$c"), Expression::Any(vec![parse(ours), fields("", "$")])] {
+        let superset = expression.superset(&Context { user_id: "u1", custom_data: None, document: &rawdoc! {} }, true);
+        assert_eq!(superset, Some(query::Filter::Always(true)), "{expression:?}");
+    }
+}
+
 /// A flag that could be true and false at once passes a check for the one and then opens what needs the other.
 #[test]
 fn a_boolean_equals_a_boolean_only() {
@@ -328,6 +380,7 @@ fn nothing_is_allowed_without_a_budget() {
             while query::budget::spend(10) {}
             assert!(!expression.allows(&context), "{expression:?}");
             assert_eq!(expression.filter(&context, true), None);
+            assert_eq!(expression.superset(&context, true), None);
         });
         assert!(expression.allows(&context));
     }
@@ -360,8 +413,34 @@ fn some_document() -> impl Strategy<Value = RawDocumentBuf> {
     })
 }
 
+/// A document with regular expressions and undefined values in the place of some numbers and texts.
+fn with_odd_values(document: &RawDocumentBuf) -> RawDocumentBuf {
+    fn odd(value: Bson) -> Bson {
+        match value {
+            Bson::Int32(1) => pattern_of("x"),
+            Bson::Int32(2) => Bson::Undefined,
+            Bson::Array(items) => Bson::Array(items.into_iter().map(odd).collect()),
+            Bson::Document(fields) => {
+                Bson::Document(fields.into_iter().map(|(name, value)| (name, odd(value))).collect())
+            }
+            value => value,
+        }
+    }
+    let document = Document::try_from(&**document).unwrap();
+    let document: Document = document.into_iter().map(|(name, value)| (name, odd(value))).collect();
+    RawDocumentBuf::try_from(document).unwrap()
+}
+
+fn pattern_of(text: &str) -> Bson {
+    Bson::RegularExpression(bson::Regex { pattern: text.try_into().unwrap(), options: "".try_into().unwrap() })
+}
+
+fn some_path() -> impl Strategy<Value = &'static str> + Clone {
+    prop_oneof![Just("a"), Just("b"), Just("a.b"), Just("a.0"), Just("a.b.a"), Just("c.a"), Just("a.0.b")]
+}
+
 fn some_expression() -> impl Strategy<Value = Value> {
-    let path = prop_oneof![Just("a"), Just("b"), Just("a.b"), Just("a.0"), Just("a.b.a"), Just("c.a"), Just("a.0.b")];
+    let path = some_path();
     let side = prop_oneof![3 => path.clone().prop_map(str::to_owned), 1 => path.clone().prop_map(|path| format!("%%user.custom_data.{path}"))];
     let operand = prop_oneof![
         4 => prop_oneof![Just(json!(true)), Just(json!(false)), Just(json!("%%true")), Just(json!("%%false"))],
@@ -397,6 +476,61 @@ proptest! {
             prop_assert_eq!(filter.matches(&document), truth == Truth::from(wanted), "{:?}", filter);
             let sent = query::Filter::parse(&filter.to_document()).unwrap();
             prop_assert_eq!(sent.matches(&document), truth == Truth::from(wanted), "{:?}", sent);
+        }
+    }
+
+    /// What a rule allows is never left out by the filter that may match more.
+    #[test]
+    fn a_superset_matches_wherever_the_expression_has_its_truth(
+        expression in some_expression(), pair in prop::option::of((some_path(), some_path())), document in some_document(),
+        custom_data in prop::option::of(some_document()), patterns in any::<bool>(),
+    ) {
+        let mut parsed = Expression::parse(&expression).unwrap();
+        if let Some((one, other)) = pair {
+            let [one, other] = [one, other].map(|path| expression::Operand::Field(Path::new(path)));
+            parsed = Expression::Any(vec![Expression::Asserts(patterns, Box::new(Expression::Equal(one, other))), parsed]);
+        }
+        let with_odd = |document: RawDocumentBuf| if patterns { with_odd_values(&document) } else { document };
+        let (document, custom_data) = (with_odd(document), custom_data.map(with_odd));
+        let nothing = RawDocumentBuf::new();
+        let of = |document| Context { user_id: "u1", custom_data: custom_data.as_deref(), document };
+        let truth = parsed.evaluate(&of(&document));
+        for wanted in [true, false] {
+            let superset = parsed.superset(&of(&nothing), wanted).unwrap();
+            let sent = query::Filter::parse(&superset.to_document()).unwrap();
+            if let Some(exact) = parsed.filter(&of(&nothing), wanted) {
+                prop_assert_eq!(exact.matches(&document), superset.matches(&document), "{:?}", superset);
+            }
+            if truth == Truth::from(wanted) {
+                prop_assert!(superset.matches(&document) && sent.matches(&document), "{:?} {:?}", parsed, superset);
+            }
+        }
+    }
+
+    #[test]
+    fn a_guards_superset_matches_whatever_may_be_seen(
+        parts in prop::collection::vec((some_expression(), prop::option::of(some_expression()), prop::option::of(some_expression()), any::<bool>()), 1..4),
+        document in some_document(), custom_data in prop::option::of(some_document()), patterns in any::<bool>(),
+    ) {
+        let with_odd = |document: RawDocumentBuf| if patterns { with_odd_values(&document) } else { document };
+        let (document, custom_data) = (with_odd(document), custom_data.map(with_odd));
+        let roles = parts.into_iter().map(|(apply_when, read, write, is_filtered)| {
+            let mut allowed = serde_json::Map::new();
+            allowed.extend(read.map(|read| ("read".to_owned(), read)));
+            allowed.extend(write.map(|write| ("write".to_owned(), write)));
+            let mut role = if is_filtered {
+                json!({ "document_filters": allowed, "read": true, "write": true })
+            } else {
+                Value::Object(allowed)
+            };
+            role["apply_when"] = apply_when;
+            role
+        });
+        let guard = guard_of(roles.collect(), custom_data);
+        if let Some(superset) = guard.superset()
+            && guard.may_see(&document)
+        {
+            prop_assert!(superset.matches(&document), "{:?}", superset);
         }
     }
 

@@ -1,6 +1,12 @@
 //! Queries: what can be asked of the server is, and what only the guard can say is asked of it here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bson::{
     Document, RawBson, doc,
@@ -22,6 +28,12 @@ use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
 const BATCH: u32 = 100_000;
 
+/// Documents in the first batch of a query without a batch size.
+const FIRST_BATCH: usize = 101;
+
+/// Documents that are asked for first, for each one that is wanted of those that a guard selects here.
+const FIRST_TRY: usize = 4;
+
 /// How many documents are read at once for who reads a whole collection.
 const PAGE: usize = 1000;
 
@@ -36,7 +48,8 @@ impl Question {
         match guard.map(|guard| (guard, guard.filters())) {
             None => Ok(Self { filter: document(&filter.to_document())?, judge: None }),
             Some((guard, None)) => {
-                Ok(Self { filter: document(&filter.to_document())?, judge: Some(Arc::clone(guard)) })
+                let asked = guard.superset().map_or_else(|| filter.to_document(), |superset| both(filter, superset));
+                Ok(Self { filter: document(&asked)?, judge: Some(Arc::clone(guard)) })
             }
             Some((_, Some(filters))) => Ok(Self { filter: document(&both(filter, &filters.seen))?, judge: None }),
         }
@@ -62,6 +75,7 @@ pub(super) fn unreadable(error: bson::error::Error) -> Error {
 }
 
 /// A query, as the server is asked it.
+#[derive(Clone)]
 struct Ask {
     filter: Document,
     sort: Option<Document>,
@@ -132,9 +146,58 @@ impl<T> Selection<T> {
     }
 
     /// The most documents that the server has to send; none if more may be needed than are selected.
-    fn limit(&self) -> Option<i64> {
+    fn limit(&self) -> Option<usize> {
         let is_limited = !self.is_computed && self.most < usize::MAX;
-        is_limited.then(|| i64::try_from(self.most).unwrap_or(i64::MAX))
+        is_limited.then_some(self.most)
+    }
+}
+
+/// A first query for few documents, since a guard may let them be seen: a query for one document does not fetch a batch of large
+/// ones.
+///
+/// A small batch size would do the same, but hold for all batches: a query whose documents are mostly hidden would be thousands
+/// of trips. The batches of the server's own grow.
+struct FirstTry<T> {
+    /// The documents that it asks for.
+    limit: usize,
+    selection: Selection<T>,
+    looked_at: Arc<AtomicUsize>,
+    selected: Vec<T>,
+    held: Held,
+}
+
+impl<T: Selected> FirstTry<T> {
+    /// The first query of a selection; none if the server's first batch is about as small.
+    fn of(selection: &Selection<T>, budget: &Budget) -> Result<Option<Self>> {
+        let limit = selection.most.saturating_mul(FIRST_TRY);
+        if !selection.is_computed || limit >= FIRST_BATCH {
+            return Ok(None);
+        }
+        let looked_at = Arc::new(AtomicUsize::new(0));
+        let (count, select) = (Arc::clone(&looked_at), Arc::clone(&selection.select));
+        let counting = move |document: &RawDocument| {
+            count.fetch_add(1, Ordering::Relaxed);
+            select(document)
+        };
+        let selection = Selection::computed(counting).up_to(selection.most);
+        Ok(Some(Self { limit, selection, looked_at, selected: Vec::new(), held: budget.hold(0)? }))
+    }
+
+    /// What to select, and what gathers it.
+    fn parts(&mut self) -> (&Selection<T>, impl FnMut(T) -> Result<()> + Send) {
+        let Self { selection, selected, held, .. } = self;
+        let gather = |value: T| {
+            held.grow(value.bytes())?;
+            selected.push(value);
+            Ok(())
+        };
+        (selection, gather)
+    }
+
+    /// What it has selected; none if that may not be all, and a query without a limit has to be made.
+    fn into_all(self) -> Option<Vec<T>> {
+        let is_all = self.selected.len() >= self.selection.most || self.looked_at.load(Ordering::Relaxed) < self.limit;
+        is_all.then_some(self.selected)
     }
 }
 
@@ -241,6 +304,27 @@ impl MongoStore {
     }
 
     async fn ask<T: Selected>(
+        &self,
+        namespace: &Namespace,
+        ask: Ask,
+        selection: &Selection<T>,
+        take: Take<'_, T>,
+    ) -> Result<()> {
+        if ask.is_gradual
+            && let Some(mut first) = FirstTry::of(selection, &ask.budget)?
+        {
+            let ask = Ask { limit: Some(first.limit), ..ask.clone() };
+            let (selection, mut gather) = first.parts();
+            self.ask_once(namespace, ask, selection, &mut gather).await?;
+            drop(gather);
+            if let Some(selected) = first.into_all() {
+                return selected.into_iter().try_for_each(take);
+            }
+        }
+        self.ask_once(namespace, ask, selection, take).await
+    }
+
+    async fn ask_once<T: Selected>(
         &self,
         namespace: &Namespace,
         ask: Ask,
@@ -448,14 +532,39 @@ impl MongoStore {
         filter: Document,
         sort: Option<&Sort>,
         budget: &Budget,
+        mut session: Option<&mut ClientSession>,
+        selection: &Selection<T>,
+        take: Take<'_, T>,
+    ) -> Result<(), Failure> {
+        if let Some(mut first) = FirstTry::of(selection, budget)? {
+            let (filter, limit, session) = (filter.clone(), Some(first.limit), session.as_deref_mut());
+            let (selection, mut gather) = first.parts();
+            self.find_to_change_once(namespace, filter, sort, limit, budget, session, selection, &mut gather).await?;
+            drop(gather);
+            if let Some(selected) = first.into_all() {
+                return Ok(selected.into_iter().try_for_each(take)?);
+            }
+        }
+        let limit = selection.limit();
+        self.find_to_change_once(namespace, filter, sort, limit, budget, session, selection, take).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the query")]
+    async fn find_to_change_once<T: Selected>(
+        &self,
+        namespace: &Namespace,
+        filter: Document,
+        sort: Option<&Sort>,
+        limit: Option<usize>,
+        budget: &Budget,
         session: Option<&mut ClientSession>,
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<(), Failure> {
         let collection = self.collection(namespace).await?;
         let mut find = collection.find(filter).collation(simple()).max_time(self.max_time(budget)?);
-        if let Some(limit) = selection.limit() {
-            find = find.limit(limit);
+        if let Some(limit) = limit {
+            find = find.limit(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         if let Some(sort) = sort_document(sort)? {
             find = find.sort(sort);

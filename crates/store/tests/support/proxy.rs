@@ -22,6 +22,8 @@ struct State {
     latency: AtomicU64,
     /// A collection whose commands are answered late, and by how much.
     slow: Mutex<Option<(String, Duration)>>,
+    /// Bytes of the server's answers.
+    answered: AtomicU64,
     is_closed: AtomicBool,
     is_silent: AtomicBool,
     /// A command's name, before or after whose next answers the connection is cut, and how often.
@@ -176,6 +178,11 @@ impl Proxy {
         self.take_commands().iter().filter_map(|command| command.keys().next().cloned()).collect()
     }
 
+    /// The bytes of the server's answers since the last call.
+    pub fn take_answered(&self) -> u64 {
+        self.state.answered.swap(0, Ordering::SeqCst)
+    }
+
     /// All commands since the last call, the driver's own excepted.
     pub fn take_commands(&self) -> Vec<Document> {
         self.take_sent().into_iter().map(|sent| sent.command).collect()
@@ -239,6 +246,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
             if answer_is_lost.load(Ordering::SeqCst) {
                 return;
             }
+            state.answered.fetch_add(message.len() as u64, Ordering::SeqCst);
             let latency = state.latency.load(Ordering::SeqCst) + lateness.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(latency)).await;
             if state.is_silent.load(Ordering::SeqCst) {
