@@ -382,8 +382,10 @@ async fn a_refresh_and_a_query_are_one_trip() {
     let node = Node::open(&fresh_app(), &proxy.uri(""));
     node.register("ada@example.com").await.unwrap();
     let session = node.log_in("ada@example.com").await.unwrap();
-    // Connections for all of them.
+    // Connections for all of them, by another session.
+    let other = node.log_in("ada@example.com").await.unwrap();
     futures_util::future::join_all((0..4).map(|_| node.refresh(&session))).await;
+    node.call(&other.access.access_token, "count", doc! {}).await.unwrap();
     proxy.delay(LATENCY);
     let begun = Instant::now();
     node.refresh(&session).await.unwrap();
