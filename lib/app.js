@@ -22,8 +22,13 @@ class App {
 
   static get(id) {
     assert.string(id, "id");
-    const existing = appsById.get(id)?.deref();
-    return existing && !existing.#isClosed && !existing.#core.isClosed ? existing : new App(id);
+    return App.#opened(id) ?? new App(id);
+  }
+
+  /** The app of an id, if it is open. */
+  static #opened(id) {
+    const app = appsById.get(id)?.deref();
+    return app && !app.#isClosed && !app.#core.isClosed ? app : undefined;
   }
 
   static getApp(id) {
@@ -33,10 +38,12 @@ class App {
   constructor(configOrId) {
     const config = typeof configOrId === "string" ? { id: configOrId } : configOrId;
     assert.object(config, "config");
-    this.#core = Core.open(config);
+    const existing = App.#opened(config.id);
+    // An id alone says nothing of the settings: it names the app that is open.
+    const joined = typeof configOrId === "string" ? existing : undefined;
+    this.#core = joined?.#core.join() ?? Core.open(config);
     this.#listeners = new Listeners((listener) => this.#core.listenToApp(listener));
-    const existing = appsById.get(config.id)?.deref();
-    if (!existing || existing.#isClosed || existing.#core.isClosed) {
+    if (!existing) {
       appsById.set(config.id, new WeakRef(this));
     }
   }

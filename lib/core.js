@@ -71,8 +71,13 @@ class Core {
     if (existing.#shared.settings !== resolved.shared.settings) {
       throw new Error(`The app '${config.id}' is open with other settings. Close it first: await app.close()`);
     }
-    existing.#users += 1;
-    return existing;
+    return existing.join();
+  }
+
+  /** Shares the core with one more app. */
+  join() {
+    this.#users += 1;
+    return this;
   }
 
   /** Does what the native side calls `operation`. */

@@ -8,7 +8,7 @@
 
 /// A call makes and drops some larger values, for which the C library's allocator takes a fifth of its time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: mimalloc_safe::MiMalloc = mimalloc_safe::MiMalloc;
 
 mod bridge;
 mod errors;

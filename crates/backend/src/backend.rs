@@ -116,8 +116,23 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
+        Self::open_on(app_id, definition, address, None, environment, options)
+    }
+
+    /// As [`open`](Self::open), with the store of the address if it is open already.
+    ///
+    /// # Errors
+    /// Where another store cannot be opened.
+    pub fn open_on(
+        app_id: &str,
+        definition: Definition,
+        address: &StoreAddress,
+        open_store: Option<Arc<dyn Store>>,
+        environment: Environment,
+        options: &Options,
+    ) -> Result<Self, store::Error> {
         let keeping = Keeping { durability: options.durability, retention: options.change_retention };
-        let stores = Stores::open(address, &options.data_sources, &definition, &environment, keeping)?;
+        let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, keeping)?;
         Ok(Self::on(app_id, definition, stores, environment, options))
     }
 

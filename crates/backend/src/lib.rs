@@ -28,4 +28,4 @@ pub use secret::Secret;
 pub use store::{
     Audience, ChangeEvent, ChangeKind, Durability, Explanation, Namespace, Progress, Retention, Store, dump, migrate,
 };
-pub use stores::{DataSources, StoreAddress, open_store};
+pub use stores::{DataSources, StoreAddress, open_memory, open_store};

@@ -121,6 +121,15 @@ impl Opened {
     }
 }
 
+/// Opens a store in memory, for backends of one process that share it.
+///
+/// # Errors
+/// If SQLite fails.
+pub fn open_memory(options: &crate::Options, environment: &Environment) -> store::Result<Arc<dyn Store>> {
+    let keeping = Keeping { durability: options.durability, retention: options.change_retention };
+    Opened::open(&StoreAddress::Memory, environment, keeping)?.view(None)
+}
+
 /// Opens a store alone, without an app.
 ///
 /// # Errors
@@ -136,16 +145,21 @@ impl Stores {
         Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store] }
     }
 
-    /// Opens the stores of an app, each address once.
+    /// Opens the stores of an app, each address once. The main one may be open already.
     pub(crate) fn open(
         main: &StoreAddress,
+        open_main: Option<Arc<dyn Store>>,
         sources: &DataSources,
         definition: &Definition,
         environment: &Environment,
         keeping: Keeping,
     ) -> store::Result<Self> {
         let addresses = sources.resolve(definition).map_err(|reason| store::Error::DataSource { reason })?;
-        let mut opened = HashMap::from([(main, Opened::open(main, environment, keeping)?)]);
+        let open_main = match open_main {
+            Some(store) => Opened::Embedded(store),
+            None => Opened::open(main, environment, keeping)?,
+        };
+        let mut opened = HashMap::from([(main, open_main)]);
         for address in addresses.values() {
             if !opened.contains_key(*address) {
                 opened.insert(address, Opened::open(address, environment, keeping)?);

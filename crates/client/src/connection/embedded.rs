@@ -7,7 +7,7 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, StoreAddress, Watcher, definition::Problem,
+    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Watcher, definition::Problem,
     request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
@@ -25,9 +25,17 @@ struct Key {
     options: Options,
 }
 
+/// What makes two backends share a store in memory, whatever their options are: as they would share a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct MemoryKey {
+    app_id: String,
+    definition: Option<PathBuf>,
+}
+
+/// Something that connections share, until the last of them leaves.
 #[derive(Debug)]
-struct Shared {
-    backend: Arc<Backend>,
+struct Shared<T> {
+    value: T,
     users: usize,
 }
 
@@ -35,43 +43,81 @@ struct Shared {
 #[derive(Debug)]
 pub struct Embedded {
     backend: Arc<Backend>,
-    /// How it is found by others, unless it is in memory.
-    key: Mutex<Option<Key>>,
+    /// How others find what it shares; nothing once it has left.
+    place: Mutex<Option<Place>>,
 }
 
-fn registry() -> std::sync::MutexGuard<'static, HashMap<Key, Shared>> {
-    static REGISTRY: OnceLock<Mutex<HashMap<Key, Shared>>> = OnceLock::new();
+#[derive(Debug)]
+enum Place {
+    Backend(Key),
+    Memory(MemoryKey),
+}
+
+#[derive(Default)]
+struct Registry {
+    backends: HashMap<Key, Shared<Arc<Backend>>>,
+    memories: HashMap<MemoryKey, Shared<Arc<dyn Store>>>,
+}
+
+/// Takes one user of something away; true if it was the last.
+fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, Shared<T>>, key: &K) -> bool {
+    let Some(shared) = all.get_mut(key) else { return false };
+    shared.users -= 1;
+    let is_last = shared.users == 0;
+    if is_last {
+        all.remove(key);
+    }
+    is_last
+}
+
+fn registry() -> std::sync::MutexGuard<'static, Registry> {
+    static REGISTRY: OnceLock<Mutex<Registry>> = OnceLock::new();
     REGISTRY.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Embedded {
     /// Opens the backend of an app, or joins the one that is open. Without a directory it runs the development
-    /// definition.
+    /// definition. Backends of one app and definition share a store in memory.
     ///
     /// # Errors
     /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
     pub fn open(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Self> {
+        let (app, directory) = (app_id.to_owned(), definition.map(absolute));
         let store = match address {
-            StoreAddress::Memory => None,
-            StoreAddress::File(path) => Some(StoreAddress::File(absolute(path))),
-            StoreAddress::MongoDb(_) => Some(address.clone()),
+            StoreAddress::Memory => {
+                let key = MemoryKey { app_id: app, definition: directory };
+                return Self::open_in_memory(key, definition, options);
+            }
+            StoreAddress::File(path) => StoreAddress::File(absolute(path)),
+            StoreAddress::MongoDb(_) => address.clone(),
         };
-        let key = store.map(|store| Key {
-            app_id: app_id.to_owned(),
-            definition: definition.map(absolute),
-            store,
-            options: options.clone(),
-        });
+        let key = Key { app_id: app, definition: directory, store, options: options.clone() };
         let mut registry = registry();
-        if let Some(shared) = key.as_ref().and_then(|key| registry.get_mut(key)) {
-            shared.users += 1;
-            return Ok(Self { backend: Arc::clone(&shared.backend), key: Mutex::new(key) });
-        }
-        let backend = Arc::new(open_backend(app_id, definition, address, options)?);
-        if let Some(key) = &key {
-            registry.insert(key.clone(), Shared { backend: Arc::clone(&backend), users: 1 });
-        }
-        Ok(Self { backend, key: Mutex::new(key) })
+        let backend = match registry.backends.get_mut(&key) {
+            Some(shared) => {
+                shared.users += 1;
+                Arc::clone(&shared.value)
+            }
+            None => {
+                let backend = Arc::new(open_backend(app_id, definition, address, None, options)?);
+                registry.backends.insert(key.clone(), Shared { value: Arc::clone(&backend), users: 1 });
+                backend
+            }
+        };
+        Ok(Self { backend, place: Mutex::new(Some(Place::Backend(key))) })
+    }
+
+    fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
+        let mut registry = registry();
+        let store = match registry.memories.get(&key) {
+            Some(shared) => Arc::clone(&shared.value),
+            None => backend::open_memory(options, &Environment::system())
+                .map_err(|error| Error::custom(error.to_string()))?,
+        };
+        let address = StoreAddress::Memory;
+        let backend = open_backend(&key.app_id, definition, &address, Some(Arc::clone(&store)), options)?;
+        registry.memories.entry(key.clone()).or_insert(Shared { value: store, users: 0 }).users += 1;
+        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(Place::Memory(key))) })
     }
 
     /// The backend itself, for a server.
@@ -111,17 +157,13 @@ impl Embedded {
         Ok(Box::new(self.backend.watch_as_system(service, arguments).await?))
     }
 
-    /// Takes this connection out of the registry; whether it was the last one.
+    /// Leaves what this connection shares; true if nobody else has it.
     fn leave(&self) -> bool {
-        let Some(key) = self.key.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
-        let mut registry = registry();
-        let Some(shared) = registry.get_mut(&key) else { return false };
-        shared.users -= 1;
-        let last = shared.users == 0;
-        if last {
-            registry.remove(&key);
+        match self.place.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => false,
+            Some(Place::Backend(key)) => leave(&mut registry().backends, &key),
+            Some(Place::Memory(key)) => leave(&mut registry().memories, &key),
         }
-        last
     }
 }
 
@@ -137,13 +179,19 @@ fn absolute(path: &Path) -> PathBuf {
     made.canonicalize().unwrap_or(made)
 }
 
-fn open_backend(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Backend> {
+fn open_backend(
+    app_id: &str,
+    definition: Option<&Path>,
+    address: &StoreAddress,
+    open_store: Option<Arc<dyn Store>>,
+    options: &Options,
+) -> Result<Backend> {
     let definition = match definition {
         Some(directory) => Definition::load(directory),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
-    Backend::open(app_id, definition, address, Environment::system(), options)
+    Backend::open_on(app_id, definition, address, open_store, Environment::system(), options)
         .map_err(|error| Error::custom(error.to_string()))
 }
 
