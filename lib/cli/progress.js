@@ -35,13 +35,22 @@ function duration(seconds) {
     : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
 
-/** The beginning of a text that fits a number of columns. A character that is not ASCII may take two. */
+/** The columns of a text. A character that is not ASCII may take two. */
+function widthOf(text) {
+  let columns = 0;
+  for (const character of text) {
+    columns += character < "\x7f" ? 1 : 2;
+  }
+  return columns;
+}
+
+/** The beginning of a text that fits a number of columns. */
 function truncate(text, columns) {
-  let used = 0;
+  let left = columns;
   let fitting = "";
   for (const character of text) {
-    used += character < "\x7f" ? 1 : 2;
-    if (used > columns) {
+    left -= widthOf(character);
+    if (left < 0) {
       return fitting;
     }
     fitting += character;
@@ -77,12 +86,12 @@ class ProgressLine {
     const percent = total > 0 ? `${Math.floor(part * 100)}%`.padStart(4) : "    ";
     const speed = rate > 0 ? ` ${short(rate)}/s` : "";
     const left = rate > 0 && total > 0 ? ` ${duration(Math.max(total - this.#reached, 0) / rate)} left` : "";
-    // The last column stays free: some terminals begin a new line behind it.
+    const name = escapeControls(stage);
+    // The last column stays free: some terminals begin a new line behind it. The bar leaves half of the others to the name.
     const room = columns - 1 - percent.length - speed.length - left.length;
-    const width = Math.min(BAR, Math.floor(room / 2) - 3);
+    const width = Math.min(BAR, room - 3 - Math.min(widthOf(name) + 1, Math.ceil(room / 2)));
     const bar = width > 0 ? `[${"#".repeat(Math.round(part * width)).padEnd(width, ".")}] ` : "";
-    const rest = Math.max(0, room - bar.length - 1);
-    return truncate(`${bar}${percent}${speed}${left} ${truncate(escapeControls(stage), rest)}`, columns - 1);
+    return truncate(`${bar}${percent}${speed}${left} ${name}`, columns - 1);
   }
 }
 

@@ -35,11 +35,17 @@ function idOf(file) {
   }
 }
 
-/** The id of the app whose store is the only one in the working directory. */
-function onlyId() {
+/** The id of the app whose store is in the working directory: the definition's if it has one there, else that of the only store. */
+function idOfStored(defined, { mayCreate }) {
   const stores = storesIn(STORES);
+  if (defined !== undefined && (mayCreate || stores.includes(`${encodeURIComponent(defined)}${EXTENSION}`))) {
+    return defined;
+  }
   if (stores.length === 1) {
     return idOf(stores[0]);
+  }
+  if (defined !== undefined) {
+    return defined;
   }
   const found =
     stores.length === 0 ? `there is no store in ${STORES}` : `there are ${stores.length} stores: ${stores.join(", ")}`;
@@ -47,18 +53,19 @@ function onlyId() {
 }
 
 /**
- * Returns the store and the app's id for a command's options. Without any, they are those of the only store in the working directory.
+ * Returns the store and the app's id for a command's options. Without any, they are those of the definition, or of the only store in the
+ * working directory.
  *
  * @throws {UsageError} if there is none, or several
  */
-function chooseStore({ app, store, definition }, { needsApp = false } = {}) {
+function chooseStore({ app, store, definition }, { needsApp = false, mayCreate = false } = {}) {
   const named = store ?? (process.env.USERKEEP_STORE || undefined);
+  if (app === undefined && named === undefined) {
+    return { store: undefined, id: idOfStored(definedId(definition), { mayCreate }) };
+  }
   const id = app ?? definedId(definition);
   if (id !== undefined) {
     return { store: named, id };
-  }
-  if (named === undefined) {
-    return { store: undefined, id: onlyId() };
   }
   if (needsApp) {
     const isUsual =
@@ -84,15 +91,17 @@ function checkExists(file, advice = "") {
   if (file.startsWith("mongodb") || fs.existsSync(file)) {
     return;
   }
-  const similar = closest(path.basename(file), storesIn(path.dirname(file)));
-  const suggestion = similar ? `; did you mean ${path.join(path.dirname(file), similar)}?` : "";
+  // The ending is the same, and would make all of them alike.
+  const others = storesIn(path.dirname(file)).map((name) => path.basename(name, EXTENSION));
+  const similar = closest(path.basename(file, EXTENSION), others);
+  const suggestion = similar ? `; did you mean ${path.join(path.dirname(file), similar + EXTENSION)}?` : "";
   throw new UsageError(`there is no store at ${file}${suggestion || advice}`);
 }
 
 /** Opens the store that the options name, does a long task with it, and closes it. Resolves to the task's answer and the store. */
 async function withStore(values, work, { mayCreate = false, advice } = {}) {
   const { openStore } = require("../backend.js");
-  const { backend, store } = openStore(chooseStore(values));
+  const { backend, store } = openStore(chooseStore(values, { mayCreate }));
   const { onProgress, end } = showProgress();
   try {
     if (!mayCreate) {
