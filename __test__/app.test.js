@@ -48,7 +48,7 @@ test("a configuration that is none is refused, and says what was wrong", () => {
     'The store must be "sqlite:PATH", "memory:", "mongodb://…" or "mongodb+srv://…", got "postgres://x"',
   );
   expect(() => openEmbedded({ maxDocuments: -1 })).toThrow(
-    "Expected 'maxDocuments' to be a positive whole number, got a number",
+    "Expected 'maxDocuments' to be a positive whole number, got a number (-1)",
   );
   expect(() => openEmbedded({ logger: "loud" })).toThrow("Expected 'logger' to be");
   expect(() => openEmbedded({ baseUrl: "http://localhost" })).toThrow(
@@ -75,7 +75,7 @@ test("a definition that cannot be used is refused with every file and path", () 
     "data_sources/mongodb-atlas/db/c/schema.json": { bsonType: "object" },
   });
   expect(() => openEmbedded({ definition })).toThrow(
-    /custom_user_data\.json at \$\.mongo_service_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %exists[\s\S]*schema\.json/,
+    /custom_user_data\.json at \$\.database_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %exists[\s\S]*schema\.json/,
   );
   expect(() => openEmbedded({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
 });
@@ -253,7 +253,7 @@ test("the operator reads and writes everything but what is the backend's own", a
 test("durability is one of two, and either keeps what was written", async () => {
   expect(
     () => new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", durability: "always" }),
-  ).toThrow(`Expected 'durability' to be "process" or "full"`);
+  ).toThrow(`Expected 'durability' to be "process" or "full", got a string ("always")`);
   const store = `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
   for (const durability of ["process", "full"]) {
     const backend = await openBackend({ definition: QUICKSTART, store, durability });

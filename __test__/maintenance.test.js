@@ -96,7 +96,7 @@ test("a dump is BSON and metadata as mongodump writes them, and other readers un
   });
 
   const other = path.join(directory, "other/store.sqlite");
-  const read = await userkeep("import", dump, "--store", `sqlite:${other}`);
+  const read = await userkeep("import", dump, "--store", `sqlite:${other}`, "--create");
   expect(read).toMatchObject({ status: 0, stdout: `read 7 documents into ${other}; 0 were there already\n` });
   const twice = await userkeep("import", dump, "--store", `sqlite:${other}`);
   expect(twice).toMatchObject({ status: 0, stdout: `read 0 documents into ${other}; 7 were there already\n` });
@@ -143,11 +143,11 @@ test("a dump of mongodump's is read in, with a file whose name was too long and 
     }),
   );
   const store = path.join(directory, "store.sqlite");
-  const refused = await userkeep("import", dump, "--store", `sqlite:${store}`);
+  const refused = await userkeep("import", dump, "--store", `sqlite:${store}`, "--create");
   expect(refused.status).toBe(1);
   expect(refused.stderr).toMatch(/nothing was written:\n.*long%24abc.metadata.json: the index where_2dsphere: /);
   expect(fs.existsSync(store)).toBe(false);
-  const read = await userkeep("import", dump, "--store", `sqlite:${store}`, "--ignore-indexes");
+  const read = await userkeep("import", dump, "--store", `sqlite:${store}`, "--create", "--ignore-indexes");
   expect(read.stdout).toMatch(/^warning: .*where_2dsphere.*\nread 2 documents into .*; 0 were there already\n$/);
   const backend = await openBackend({ definition: openDefinition(), store: `sqlite:${store}` });
   const collection = backend.collection("shop", "a very long name");

@@ -16,7 +16,10 @@ test("the package holds what a user needs, and installs nothing by a script", ()
     }),
   );
   const names = files.map(({ path: name }) => name);
-  const library = fs.readdirSync(path.join(ROOT, "lib")).map((name) => `lib/${name}`);
+  const library = fs
+    .readdirSync(path.join(ROOT, "lib"), { recursive: true })
+    .map((name) => `lib/${name.replaceAll(path.sep, "/")}`)
+    .filter((name) => name.endsWith(".js"));
   const expected = [
     "LICENSE",
     "README.md",

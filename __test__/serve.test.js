@@ -16,6 +16,7 @@ const {
   Realm,
   eventually,
   openDefinition,
+  readAndWriteAll,
   temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
@@ -358,31 +359,128 @@ test("the command takes the limits of an operation and the audience of tokens", 
   });
 });
 
+test("a store that cannot be opened keeps serve from listening, with the reason", async () => {
+  const file = path.join(temporaryDirectory(), "other.sqlite");
+  fs.writeFileSync(file, "this is no database");
+  const options = { app: "wire-app", definition: QUICKSTART, store: `sqlite:${file}`, port: 0, logger: null };
+  await expect(Realm.serve(options)).rejects.toThrow(file);
+  const args = ["--app", "wire-app", "--definition", QUICKSTART, "--store", `sqlite:${file}/app.sqlite`, "--port", "0"];
+  await expect(run(process.execPath, [CLI, "serve", ...args])).rejects.toMatchObject({
+    code: 1,
+    stdout: "",
+    stderr: expect.stringContaining(`userkeep: cannot open the store ${file}/app.sqlite`),
+  });
+  // A file that is not there is only made by a write.
+  const missing = path.join(temporaryDirectory(), "late/app.sqlite");
+  const opening = Realm.serve({ ...options, store: `sqlite:${missing}` });
+  await (await opening).close();
+  expect(fs.existsSync(missing)).toBe(true);
+});
+
+test("health says what is wrong: the kind to clients, and the reason to the operator", async () => {
+  const lines = [];
+  // A database that is not there yet does not keep the server from listening.
+  const waiting = await Realm.serve({
+    app: "wire-app",
+    definition: QUICKSTART,
+    store: "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200",
+    port: 0,
+    metricsPort: 0,
+    logger: (level, text) => lines.push([level, text]),
+  });
+  const health = async (url) => {
+    const answer = await fetch(`${url}/healthz`);
+    return [answer.status, (await answer.json()).error];
+  };
+  const ofClients = await health(waiting.url);
+  const ofOperator = await health(waiting.metricsUrl);
+  await waiting.close();
+  expect(ofClients).toEqual([503, "the database is not available"]);
+  expect(ofOperator).toEqual([
+    503,
+    expect.stringMatching(
+      /^the store cannot be read: the database is not available: none of its members can be reached/,
+    ),
+  ]);
+  await eventually(() => {
+    expect(lines).toContainEqual([
+      "warn",
+      expect.stringContaining("the store is not ready; requests fail until it is"),
+    ]);
+    expect(lines).toContainEqual(["warn", expect.stringContaining("health check failed: the store cannot be read")]);
+  });
+});
+
+test("a store that breaks is told to the operator with its path, and to clients without", async () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, "late/app.sqlite");
+  const definition = writeDefinition({
+    "data_sources/other/config.json": { name: "other", type: "mongodb-atlas" },
+    "data_sources/other/default_rule.json": { roles: [readAndWriteAll], filters: [] },
+  });
+  const lines = [];
+  const broken = await Realm.serve({
+    app: "wire-app",
+    definition,
+    store: "memory:",
+    dataSources: { other: `sqlite:${file}` },
+    port: 0,
+    logger: (level, text) => lines.push([level, text]),
+  });
+  // The file is made by the first write, whose directory cannot be made any more.
+  fs.writeFileSync(path.dirname(file), "");
+  const api = `${broken.url}/api/client/v2.0/app/wire-app`;
+  const login = await fetch(`${api}/auth/providers/anon-user/login`, { method: "POST", body: "{}" });
+  const { access_token: token } = await login.json();
+  const answer = await fetch(`${api}/functions/call`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${token}` },
+    body: JSON.stringify({
+      name: "insertOne",
+      service: "other",
+      arguments: [{ database: "app", collection: "things", document: { n: 1 } }],
+    }),
+  });
+  const text = await answer.text();
+  await broken.close();
+  expect([answer.status, JSON.parse(text)]).toEqual([
+    500,
+    { error: "internal server error", error_code: "InternalServerError" },
+  ]);
+  await eventually(() => expect(lines).toContainEqual(["error", expect.stringContaining(file)]));
+});
+
 test("init writes a definition that check finds nothing wrong with", async () => {
   const directory = temporaryDirectory();
   const made = path.join(directory, "made");
   await run(process.execPath, [CLI, "init", made]);
   const checked = (await run(process.execPath, [CLI, "check", made])).stdout;
-  expect(checked).toMatch(/^warning: the definition has no allowed_request_origins.*\n.*: no problems\n$/);
+  expect(checked).toMatch(/^note: the definition has no allowed_request_origins.*\n.*: no problems\n$/);
   await expect(run(process.execPath, [CLI, "init", made])).rejects.toMatchObject({
     code: 1,
     stderr: expect.stringContaining("is not empty; nothing was written"),
   });
-  const app = new Realm.App({ id: "made", definition: made, store: "memory:", logger: null });
+  const { app_id: id } = JSON.parse(fs.readFileSync(path.join(made, "root_config.json"), "utf8"));
+  expect(id).toBe("my-app");
+  const app = new Realm.App({ id, definition: made, store: "memory:", logger: null });
   await app.logIn(Realm.Credentials.anonymous());
   await app.close();
 
   fs.writeFileSync(path.join(made, "auth/providers.json"), '{ "anon-user": { "disabled": false, "colour": 1 } }');
-  await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
+  const warning = "warning: auth/providers.json at $.anon-user.colour: the key is not known and not used\n";
+  const warned = await run(process.execPath, [CLI, "check", made]);
+  expect(warned.stdout).toContain(`${warning}${made}: 0 errors, 1 warning\n`);
+  await expect(run(process.execPath, [CLI, "check", "--strict", made])).rejects.toMatchObject({
     code: 1,
-    stdout: expect.stringContaining(
-      "warning: auth/providers.json at $.anon-user.colour: the key is not known and not used\n",
-    ),
+    stdout: warned.stdout,
   });
   fs.writeFileSync(path.join(made, "auth/custom_user_data.json"), '{ "enabled": true }');
   await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
     code: 1,
-    stdout: expect.stringContaining("error: auth/custom_user_data.json at $.mongo_service_name"),
+    // The only data source need not be named; the others are errors, and the warning is beside them.
+    stdout: expect.stringMatching(
+      /^error: auth\/custom_user_data.json at \$.database_name: .*\n(error: .*\n){2}warning: auth\/providers.json .*\n.*: 3 errors, 1 warning\n$/,
+    ),
   });
   await expect(run(process.execPath, [CLI, "dance"])).rejects.toMatchObject({
     code: 1,

@@ -16,6 +16,16 @@ class TypeAssertionError extends AssertionError {
   }
 }
 
+/** A value of the right type, or of a wrong one, that is not among those that may be. Shows it, so it is for no secret. */
+class ValueAssertionError extends TypeAssertionError {
+  constructor(expected, value, name) {
+    super(expected, value, name);
+    if (typeof value === "string" || typeof value === "number") {
+      this.message += ` (${typeof value === "string" ? JSON.stringify(value) : value})`;
+    }
+  }
+}
+
 function describe(value) {
   if (value === null || value === undefined || Number.isNaN(value)) {
     return String(value);
@@ -55,4 +65,4 @@ const assert = {
   options: check((value) => value === undefined || value === null || isObject(value), "an object"),
 };
 
-module.exports = { assert, AssertionError, TypeAssertionError };
+module.exports = { assert, AssertionError, TypeAssertionError, ValueAssertionError };

@@ -7,8 +7,9 @@ const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js")
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
-const { resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
+const { KNOWN_KEYS, resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
+const { didYouMean } = require("./suggest.js");
 
 /** How often is told how far something is, in milliseconds. */
 const PROGRESS_INTERVAL = 100;
@@ -110,8 +111,12 @@ class Backend {
   }
 }
 
+/** The directory of the definition that the option, or the environment, names. */
+const definitionDirectory = (definition) => definition ?? (process.env.USERKEEP_DEFINITION || "userkeep");
+
 /** The app id that a definition carries. */
-function definedId(directory) {
+function definedId(definition) {
+  const directory = definitionDirectory(definition);
   for (const name of ["root_config.json", "realm_config.json"]) {
     try {
       const { app_id: id } = JSON.parse(fs.readFileSync(path.join(directory, name), "utf8"));
@@ -130,15 +135,14 @@ function definedId(directory) {
  * names the option for the app's id.
  */
 function openNative({ isStoreAlone = false, ...options }, idOption) {
-  const directory = options.definition ?? process.env.USERKEEP_DEFINITION ?? "userkeep";
-  const id = options.id ?? definedId(directory);
+  const id = options.id ?? definedId(options.definition);
   if (id === undefined) {
     throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
   }
   const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
-    log("warn", `the option '${key}' is not known and not used`);
+    log("warn", `the option '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
   }
   const { handle, origin, reported, allowsAnyOrigin } = native.open(bridge, {
     ...configuration,
@@ -160,17 +164,10 @@ async function openBackend(options) {
   return new Backend(openNative(options, "id"));
 }
 
-/** Opens a store for what needs no definition; its file and the handle. `mustExist` asks for a store that is there. */
-function openStore({ app, store, definition }, { mustExist = true } = {}) {
-  // Nothing is asked of the app, so any id will do where it does not name the file.
-  const id = app ?? (store === undefined ? undefined : "store");
-  const opened = openNative({ id, store, definition, isStoreAlone: true }, "--app");
-  const isFile = opened.store !== "memory" && !opened.store.startsWith("mongodb");
-  if (mustExist && isFile && !fs.existsSync(opened.store)) {
-    opened.close();
-    throw new Error(`there is no store at ${opened.store}`);
-  }
+/** Opens a store for a task that needs no definition. Returns the backend and the store's file or address. */
+function openStore(options) {
+  const opened = openNative({ ...options, isStoreAlone: true }, "--app");
   return { backend: new Backend(opened), store: opened.store };
 }
 
-module.exports = { openBackend, openNative, openStore };
+module.exports = { Backend, definedId, openBackend, openNative, openStore };

@@ -2,7 +2,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
-const { assert, TypeAssertionError } = require("./assert.js");
+const { assert, TypeAssertionError, ValueAssertionError } = require("./assert.js");
 
 /** How users are kept between runs. */
 const MetadataMode = Object.freeze({
@@ -76,7 +76,7 @@ function checkTypes(config) {
   for (const name of LIMITS) {
     const limit = config[name];
     if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
-      throw new TypeAssertionError("a positive whole number", limit, name);
+      throw new ValueAssertionError("a positive whole number", limit, name);
     }
   }
   if (config.changeRetention !== undefined) {
@@ -84,12 +84,12 @@ function checkTypes(config) {
     for (const name of ["seconds", "bytes"]) {
       const value = config.changeRetention[name];
       if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0)) {
-        throw new TypeAssertionError("a whole number that is not negative", value, `changeRetention.${name}`);
+        throw new ValueAssertionError("a whole number that is not negative", value, `changeRetention.${name}`);
       }
     }
   }
   if (config.durability !== undefined && !["process", "full"].includes(config.durability)) {
-    throw new TypeAssertionError('"process" or "full"', config.durability, "durability");
+    throw new ValueAssertionError('"process" or "full"', config.durability, "durability");
   }
 }
 
@@ -100,7 +100,7 @@ function encryptionKey(metadata) {
   assert.object(metadata, "metadata");
   const modes = Object.values(MetadataMode);
   if (!modes.includes(metadata.mode)) {
-    throw new TypeAssertionError(`one of ${modes.join(", ")}`, metadata.mode, "metadata.mode");
+    throw new ValueAssertionError(`one of ${modes.join(", ")}`, metadata.mode, "metadata.mode");
   }
   if (metadata.mode !== MetadataMode.Encryption) {
     return { inMemory: metadata.mode !== MetadataMode.NoEncryption };
@@ -263,4 +263,4 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   };
 }
 
-module.exports = { MetadataMode, resolveConfiguration, storeAddress, withoutPassword };
+module.exports = { KNOWN_KEYS, MetadataMode, resolveConfiguration, storeAddress, withoutPassword };

@@ -3,8 +3,9 @@
 const { beforeSettling, bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
-const { resolveConfiguration, withoutPassword } = require("./configuration.js");
+const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
+const { didYouMean } = require("./suggest.js");
 
 const NO_PARAMETERS = Buffer.from(encode({}));
 const NO_USER = 0;
@@ -47,7 +48,7 @@ class Core {
       log("warn", "the configuration's 'fetch' is not used: requests are made natively");
     }
     for (const key of unknown) {
-      log("warn", `the configuration's key '${key}' is not known and not used`);
+      log("warn", `the configuration's key '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
     }
     for (const problem of opened.reported) {
       log("warn", problem);

@@ -1,6 +1,6 @@
 "use strict";
 
-const { assert, TypeAssertionError } = require("./assert.js");
+const { assert, ValueAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
 const { bridge, native, result } = require("./bridge.js");
 
@@ -13,14 +13,14 @@ const ANY_ORIGIN =
 
 function checkPort(port, name) {
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
-    throw new TypeAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
+    throw new ValueAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
   }
   return port;
 }
 
 function checkPositive(value, name) {
   if (!Number.isInteger(value) || value <= 0 || value > MAX_UINT32) {
-    throw new TypeAssertionError("a positive whole number", value, name);
+    throw new ValueAssertionError("a positive whole number", value, name);
   }
   return value;
 }

@@ -1,5 +1,11 @@
 //! What JavaScript reads without waiting: the users on this device.
 
+use std::path::Path;
+
+use backend::{
+    Definition,
+    definition::{Checked, Problem, Severity},
+};
 use client::{App, Event};
 use napi::bindgen_prelude::{Buffer, External};
 use napi_derive::napi;
@@ -19,7 +25,35 @@ pub struct DefinitionFile {
 /// The files of the built-in definition for development.
 #[napi]
 pub fn development_definition() -> Vec<DefinitionFile> {
-    backend::Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
+    Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
+}
+
+/// A problem of a definition.
+#[napi(object)]
+pub struct ProblemObject {
+    /// True if it keeps the definition from loading.
+    pub is_error: bool,
+    /// The file, the JSON path and the message.
+    pub text: String,
+}
+
+/// The problems of a definition.
+#[napi(object)]
+pub struct CheckedObject {
+    pub problems: Vec<ProblemObject>,
+    /// True if it loads, and lets pages of any origin make requests.
+    pub allows_any_origin: bool,
+}
+
+/// Lists every problem of the definition in a directory.
+#[napi]
+pub fn check_definition(directory: String) -> CheckedObject {
+    let Checked { problems, allows_any_origin } = Definition::check(Path::new(&directory));
+    let object = |problem: &Problem| ProblemObject {
+        is_error: problem.severity == Severity::Refused,
+        text: problem.to_string(),
+    };
+    CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
 }
 
 /// A user among all.

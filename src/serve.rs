@@ -60,7 +60,7 @@ fn networks(all: &[String]) -> Result<Vec<IpNet>, Error> {
     all.iter().map(parse).collect()
 }
 
-/// Begins to listen for an operator's handle; answers with the URLs.
+/// Opens the store, and begins to listen for an operator's handle; answers with the URLs.
 #[napi]
 pub fn listen(
     env: &Env,
@@ -70,7 +70,14 @@ pub fn listen(
 ) -> napi::Result<Started> {
     let options = configuration.options().map_err(|error| thrown(&error))?;
     bridge.run(env, handle, false, |opened| async move {
-        let server = Server::listen(opened.embedded()?.backend(), options).await;
+        let backend = opened.embedded()?.backend();
+        match backend.start().await {
+            Ok(()) => {}
+            Err(backend::Error { detail: Some(reason), .. }) => return Err(Error::custom(reason)),
+            // A database may come later than its clients: the server waits for it, and `/healthz` reports it.
+            Err(error) => tracing::warn!(%error, "the store is not ready; requests fail until it is"),
+        }
+        let server = Server::listen(backend, options).await;
         let server = server.map_err(|error| Error::custom(error.to_string()))?;
         let mut urls = rawdoc! { "url": server.url.as_str() };
         if let Some(url) = &server.metrics_url {

@@ -169,11 +169,19 @@ impl Backend {
         self.custom_data.left_out()
     }
 
-    /// Whether the store can be read.
+    /// Opens the store for writing and makes what the backend needs in it: its indexes, and the first key. Otherwise the first request does so.
     ///
     /// # Errors
-    /// Where it cannot.
-    pub async fn check_health(&self) -> Result<()> {
+    /// If the store cannot be opened or written, or an index of the definition cannot be applied.
+    pub async fn start(&self) -> Result<()> {
+        self.prepare().await
+    }
+
+    /// Checks that the store can be read.
+    ///
+    /// # Errors
+    /// If it cannot, with the reason for the operator.
+    pub async fn check_health(&self) -> Result<(), store::Error> {
         self.keys.check_readable().await
     }
 

@@ -9,9 +9,10 @@ mod providers;
 mod reader;
 mod report;
 mod rules;
+mod suggest;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path as FilePath,
     sync::Arc,
 };
@@ -60,6 +61,15 @@ pub struct CustomUserData {
     pub user_id_field: Path,
 }
 
+/// The problems of a definition.
+#[derive(Debug)]
+pub struct Checked {
+    /// All of them, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// True if it loads, and lets pages of any origin make requests.
+    pub allows_any_origin: bool,
+}
+
 /// One data source: its rules.
 #[derive(Debug, Default)]
 pub struct Service {
@@ -95,6 +105,18 @@ impl Definition {
         Self::from_files(files, origin)
     }
 
+    /// Lists every problem of an export directory: those that keep it from loading, and the others.
+    pub fn check(directory: &FilePath) -> Checked {
+        let origin = directory.display().to_string();
+        let files = match Files::read(directory) {
+            Ok(files) => files,
+            Err(problem) => return Checked { problems: vec![problem], allows_any_origin: false },
+        };
+        let (definition, problems) = Self::read(&files, origin);
+        let loads = problems.iter().all(|problem| problem.severity == Severity::Reported);
+        Checked { problems, allows_any_origin: loads && definition.allowed_request_origins.is_empty() }
+    }
+
     /// The definition for trying things out, where there is none: anonymous and e-mail/password users with automatic
     /// confirmation, each of whom may read and write only the document of his or her own custom data.
     ///
@@ -106,10 +128,22 @@ impl Definition {
 
     /// The files of the development definition, by their paths, for somebody who wants to begin with them.
     pub fn development_files() -> Vec<(String, String)> {
-        Files::development().into_iter().collect()
+        Files::development().into_iter().filter_map(|(path, text)| Some((path, text?))).collect()
     }
 
     fn from_files(files: Files, origin: String) -> Result<Self, DefinitionError> {
+        let (mut definition, problems) = Self::read(&files, origin);
+        let (refused, reported): (Vec<_>, Vec<_>) =
+            problems.into_iter().partition(|problem| problem.severity == Severity::Refused);
+        if !refused.is_empty() {
+            return Err(DefinitionError { origin: definition.origin, problems: refused });
+        }
+        definition.reported = reported;
+        Ok(definition)
+    }
+
+    /// The definition, which is whole if no problem is refused, and its problems.
+    fn read(files: &Files, origin: String) -> (Self, Vec<Problem>) {
         let mut report = Report::default();
         let parsed = files.parse(&mut report);
         let mut definition = Self {
@@ -120,10 +154,11 @@ impl Definition {
             custom_user_data: None,
             services: BTreeMap::new(),
             reported: Vec::new(),
-            origin: origin.clone(),
+            origin,
         };
+        let data_sources = files.data_sources();
         for (path, value) in &parsed {
-            definition.read_file(path, value, &mut report);
+            definition.read_file(path, value, &data_sources, &mut report);
         }
         if !parsed.contains_key("auth/providers.json") {
             report.refuse("auth/providers.json", "", "the file is missing; is this directory an app's export?");
@@ -131,15 +166,10 @@ impl Definition {
         if let Some(custom_user_data) = &definition.custom_user_data {
             definition.services.entry(custom_user_data.service.clone()).or_default();
         }
-        let (refused, reported) = report.split();
-        if !refused.is_empty() {
-            return Err(DefinitionError { origin, problems: refused });
-        }
-        definition.reported = reported;
-        Ok(definition)
+        (definition, report.into_problems())
     }
 
-    fn read_file(&mut self, path: &str, value: &Value, report: &mut Report) {
+    fn read_file(&mut self, path: &str, value: &Value, data_sources: &BTreeSet<String>, report: &mut Report) {
         let parts: Vec<&str> = path.split('/').collect();
         match parts[..] {
             ["root_config.json" | "realm_config.json"] => self.read_root(&mut Reader::new(path, value, report)),
@@ -148,7 +178,7 @@ impl Definition {
             }
             ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
             ["auth", "custom_user_data.json"] => {
-                self.custom_user_data = read_custom_user_data(&mut Reader::new(path, value, report))
+                self.custom_user_data = read_custom_user_data(data_sources, &mut Reader::new(path, value, report))
             }
             ["data_sources", service, "config.json"] => {
                 let read_preference = read_service(service, &mut Reader::new(path, value, report));
@@ -202,7 +232,7 @@ impl Definition {
             ["sync", "config.json"] => unavailable(value, "Device Sync is not supported", path, report),
             ["graphql", ..] => {}
             ["log_forwarders" | "hosting" | "services", ..] => report.note(path, "", "not used"),
-            _ => report.note(path, "", "the file is not known and not used"),
+            _ => note_unknown(path, &parts, report),
         }
     }
 
@@ -226,6 +256,62 @@ impl Definition {
             }
         }
         root.finish();
+    }
+}
+
+/// The directories of an export.
+const DIRECTORIES: &[&str] = &[
+    "auth",
+    "data_sources",
+    "environments",
+    "functions",
+    "graphql",
+    "hosting",
+    "http_endpoints",
+    "https_endpoints",
+    "log_forwarders",
+    "services",
+    "sync",
+    "triggers",
+    "values",
+];
+
+/// True if the contents of the file at `path` are read. Others need not be JSON.
+fn is_read(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(
+        parts[..],
+        ["root_config.json" | "realm_config.json"]
+            | ["auth", "providers.json" | "custom_user_data.json"]
+            | ["data_sources", _, "config.json" | "default_rule.json"]
+            | ["data_sources", _, _, _, _]
+            | ["environments" | "triggers" | "values", _]
+            | ["functions" | "sync", "config.json"]
+            | ["http_endpoints" | "https_endpoints", "config.json" | "data_api_config.json"]
+    )
+}
+
+/// Reports a file in an export's directories that is not known, or whose name is like that of one. Others are no part of an export.
+fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
+    let known: &[&str] = match parts {
+        ["auth", _] => &["providers.json", "custom_user_data.json"],
+        ["data_sources", _, _] => &["config.json", "default_rule.json"],
+        ["data_sources", _, _, _, _] => &["rules.json", "indexes.json", "schema.json", "relationships.json"],
+        [directory, _, ..] if !DIRECTORIES.contains(directory) => DIRECTORIES,
+        [_] => &["root_config.json", "realm_config.json"],
+        _ => &[],
+    };
+    let is_part = parts.len() > 1 && DIRECTORIES.contains(&parts[0]);
+    let name = if is_part { parts[parts.len() - 1] } else { parts[0] };
+    // The ending is the same, and would make all of them alike.
+    let stem = |name: &str| name.trim_end_matches(".json").to_owned();
+    let stems: Vec<_> = known.iter().map(|known| stem(known)).collect();
+    let meant = suggest::closest(&stem(name), stems.iter().map(String::as_str));
+    let meant = meant.and_then(|meant| known.iter().find(|known| stem(known) == meant));
+    match meant {
+        Some(meant) => report.note(path, "", &format!("the file is not known and not used; did you mean '{meant}'?")),
+        None if is_part => report.note(path, "", "the file is not known and not used"),
+        None => {}
     }
 }
 
@@ -290,16 +376,16 @@ fn unavailable(value: &Value, message: &str, path: &str, report: &mut Report) {
     }
 }
 
-fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
+fn read_custom_user_data(data_sources: &BTreeSet<String>, reader: &mut Reader<'_>) -> Option<CustomUserData> {
     let enabled = reader.flag("enabled").unwrap_or(false);
-    let service = reader.text("mongo_service_name");
-    let database = reader.text("database_name");
-    let collection = reader.text("collection_name");
-    let field = reader.text("user_id_field");
+    let service = required_text(reader, "mongo_service_name");
+    let database = required_text(reader, "database_name");
+    let collection = required_text(reader, "collection_name");
+    let field = required_text(reader, "user_id_field");
     let creation_function = reader.text("on_user_creation_function_name");
-    reader.finish();
     // A disabled configuration may still say where the data used to be.
     if !enabled {
+        reader.finish();
         return None;
     }
     if creation_function.is_some_and(|name| !name.is_empty()) {
@@ -308,17 +394,19 @@ fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
             "user creation functions are not supported yet, and without it users would be created unchecked",
         );
     }
-    let required = |reader: &mut Reader<'_>, key: &str, value: Option<String>| {
-        let value = value.filter(|value| !value.is_empty());
-        if value.is_none() {
-            reader.refuse(key, "is required where custom user data is enabled");
+    let service = choose_data_source(data_sources, service, reader);
+    let mut required = |key, value| match value {
+        Text::Is(text) => Some(text),
+        Text::Other => None,
+        Text::Missing => {
+            reader.refuse_missing(key, "is required where custom user data is enabled");
+            None
         }
-        value
     };
-    let service = required(reader, "mongo_service_name", service);
-    let database = required(reader, "database_name", database);
-    let collection = required(reader, "collection_name", collection);
-    let field = required(reader, "user_id_field", field);
+    let database = required("database_name", database);
+    let collection = required("collection_name", collection);
+    let field = required("user_id_field", field);
+    reader.finish();
     let user_id_field = match Path::strict(&field?) {
         Ok(path) => path,
         Err(error) => {
@@ -327,6 +415,48 @@ fn read_custom_user_data(reader: &mut Reader<'_>) -> Option<CustomUserData> {
         }
     };
     Some(CustomUserData { service: service?, namespace: Namespace::new(&database?, &collection?), user_id_field })
+}
+
+/// A text that is required.
+enum Text {
+    Is(String),
+    Missing,
+    /// Something else, which has been refused.
+    Other,
+}
+
+fn required_text(reader: &mut Reader<'_>, key: &str) -> Text {
+    let is_there = reader.get(key).is_some();
+    match reader.text(key) {
+        Some(text) if !text.is_empty() => Text::Is(text),
+        None if is_there => Text::Other,
+        _ => Text::Missing,
+    }
+}
+
+/// The data source of custom user data: the one that it names, which must be there, or else the only one.
+fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut Reader<'_>) -> Option<String> {
+    let key = "mongo_service_name";
+    let listed = || {
+        let names: Vec<_> = data_sources.iter().map(|name| format!("'{name}'")).collect();
+        if names.is_empty() { "no data source".to_owned() } else { format!("the data sources {}", names.join(", ")) }
+    };
+    match named {
+        Text::Other => None,
+        Text::Missing if data_sources.len() == 1 => data_sources.first().cloned(),
+        Text::Missing => {
+            let message = format!("is required where custom user data is enabled: the definition has {}", listed());
+            reader.refuse_missing(key, &message);
+            None
+        }
+        Text::Is(name) if data_sources.contains(&name) => Some(name),
+        Text::Is(name) => {
+            let suggestion = suggest::did_you_mean(&name, data_sources.iter().map(String::as_str));
+            reader
+                .refuse(key, &format!("there is no data source '{name}': the definition has {}{suggestion}", listed()));
+            None
+        }
+    }
 }
 
 /// `config.json` of a data source; what of it is of use is the read preference.

@@ -16,6 +16,9 @@ pub struct Error {
     pub server_code: Option<i32>,
     /// After how many seconds it is worth asking again, where it is refused for a while.
     pub retry_after: Option<u64>,
+    /// What the operator must know, as the path of the store and what to do about it. It is shown in the operator's own process and in the
+    /// log, and never to a client over a network.
+    pub detail: Option<String>,
 }
 
 macro_rules! codes {
@@ -162,7 +165,7 @@ codes! {
 impl Error {
     /// A failure with its message.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), server_code: None, retry_after: None }
+        Self { code, message: message.into(), server_code: None, retry_after: None, detail: None }
     }
 
     /// A failure that a later request may not have.
@@ -182,6 +185,12 @@ impl Error {
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed for an internal reason");
         Self::new(ErrorCode::InternalServerError, "internal server error")
+    }
+
+    /// A failure whose cause the operator can mend.
+    fn for_operator(cause: &store::Error) -> Self {
+        tracing::error!(%cause, "request failed: the store cannot be used");
+        Self { detail: Some(cause.to_string()), ..Self::new(ErrorCode::InternalServerError, "internal server error") }
     }
 
     /// Whether the answer must make the client refresh its access token.
@@ -231,12 +240,11 @@ impl From<store::Error> for Error {
                 tracing::warn!(%error, "a request failed for the sake of the database");
                 Self::new(ErrorCode::InternalServerError, error.to_string())
             }
-            // The operator of an embedded store is its user: these say what to do about it.
             store::Error::Open { .. }
             | store::Error::NewerFormat { .. }
             | store::Error::NotAStore { .. }
-            | store::Error::Address { .. }
-            | store::Error::Closed => Self::new(ErrorCode::InternalServerError, error.to_string()),
+            | store::Error::Address { .. } => Self::for_operator(&error),
+            store::Error::Closed => Self::new(ErrorCode::InternalServerError, error.to_string()),
             error => Self::internal(error),
         }
     }

@@ -26,6 +26,7 @@ pub use limits::OperationLimits;
 pub use request::{Request, Response};
 pub use secret::Secret;
 pub use store::{
-    Audience, ChangeEvent, ChangeKind, Durability, Explanation, Namespace, Progress, Retention, Store, dump, migrate,
+    Audience, ChangeEvent, ChangeKind, Durability, Error as StoreError, Explanation, Namespace, Progress, Retention,
+    Store, dump, migrate,
 };
 pub use stores::{DataSources, StoreAddress, open_memory, open_store};

@@ -86,7 +86,8 @@ impl From<backend::Error> for Error {
             unauthorized: error.code.status() == 401,
             server_code: error.server_code,
             retry_after: error.retry_after,
-            ..Self::custom(error.message)
+            // The backend is in this process, so that its operator is the one who reads this.
+            ..Self::custom(error.detail.map_or(error.message, Into::into))
         }
     }
 }

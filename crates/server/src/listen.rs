@@ -221,7 +221,7 @@ fn operators_router(site: Arc<Site>) -> Router {
     let metrics = site.metrics.clone();
     let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Router::new()
-        .route("/healthz", get(routes::health))
+        .route("/healthz", get(routes::health_for_operator))
         .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], metrics.text()).into_response()))
         .layer(map_response(async |mut response: Response| {
             security::protect(response.headers_mut(), true, false);

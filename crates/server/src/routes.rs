@@ -9,7 +9,7 @@ use axum::{
     routing::{any, delete, get, post},
 };
 use backend::{
-    Backend, ErrorCode, Origin, Request, Response, Secret,
+    Backend, ErrorCode, Origin, Request, Response, Secret, StoreError,
     ejson::{Canonical, Json},
     request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
@@ -116,15 +116,37 @@ impl Site {
     }
 }
 
-/// Whether the server answers and its store can be read.
+/// Answers 200 if the store can be read, on the listener of the clients.
 pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
+    check_health(&site).await.map_err(|error| {
+        // No path and no host: what a client over a network may read says what kind of failure it is.
+        unhealthy(match error {
+            StoreError::Open { .. } => "the store cannot be opened; the log has the reason",
+            StoreError::NewerFormat { .. } => "the store was written by a newer version of Userkeep",
+            StoreError::NotAStore { .. } => "the store's file is not a Userkeep store",
+            StoreError::Unavailable { .. } => "the database is not available",
+            _ => "the store cannot be read; the log has the reason",
+        })
+    })
+}
+
+/// The same on the operator's listener, with the reason.
+pub(crate) async fn health_for_operator(State(site): Shared) -> Result<Answer, Answer> {
+    check_health(&site).await.map_err(|error| unhealthy(format!("the store cannot be read: {error}")))
+}
+
+async fn check_health(site: &Site) -> Result<Answer, StoreError> {
     match site.backend.check_health().await {
         Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),
-        Err(_) => {
-            let message = "the store cannot be read";
-            Err(Answer::error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::InternalServerError, message))
+        Err(error) => {
+            tracing::warn!(%error, "health check failed: the store cannot be read");
+            Err(error)
         }
     }
+}
+
+fn unhealthy(message: impl Into<String>) -> Answer {
+    Answer::error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::InternalServerError, message)
 }
 
 /// The tokens of a session, with the custom data beside them for clients that ask for it.

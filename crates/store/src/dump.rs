@@ -18,6 +18,9 @@ use crate::Error;
 const DOCUMENTS: &str = ".bson";
 const METADATA: &str = ".metadata.json";
 
+/// Our own addition to the metadata: the name of a database that was too long for a directory. MongoDB has none of such a length.
+const DATABASE_NAME: &str = "databaseName";
+
 /// What went wrong at a file.
 fn at(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Dump { path: path.to_owned(), reason: reason.to_string() }

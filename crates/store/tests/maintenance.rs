@@ -237,6 +237,43 @@ async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again()
     );
 }
 
+/// A user who may name collections must not be able to keep the operator from exporting.
+#[tokio::test]
+async fn names_too_long_for_files_are_exported_and_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.sqlite"));
+    // In a file's name, a character takes nine bytes.
+    let wide = "\u{2603}".repeat(80);
+    let names = [
+        Namespace::new("app", &wide),
+        Namespace::new("app", &format!("{wide}2")),
+        Namespace::new(&"\u{2603}".repeat(21), "people"),
+    ];
+    for (n, namespace) in (0_i32..).zip(&names) {
+        insert(&store, namespace, &[doc! { "_id": n }]).await.unwrap();
+    }
+    let dump = directory.path().join("dump");
+    assert_eq!(dump::export(&store, &dump, &Progress::default()).await.unwrap(), 3);
+    let other = open(&directory.path().join("other.sqlite"));
+    Import::open(&dump, false).unwrap().run(&other, &Progress::default()).await.unwrap();
+    for (n, namespace) in (0_i32..).zip(&names) {
+        let documents = all(&other, namespace).await;
+        assert_eq!(documents.len(), 1, "{namespace}");
+        assert_eq!(documents[0].get_i32("_id").unwrap(), n, "{namespace}");
+    }
+    assert_eq!(other.collections().await.unwrap().len(), names.len());
+
+    // Without the metadata nothing tells the name.
+    for entry in std::fs::read_dir(dump.join("app")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let error = Import::open(&dump, false).unwrap_err().to_string();
+    assert!(error.contains("its name was shortened, and") && error.contains("does not tell it"), "{error}");
+}
+
 #[tokio::test]
 async fn a_dump_that_cannot_be_read_in_says_where_and_a_document_is_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();

@@ -206,8 +206,8 @@ impl KeyRing {
     }
 
     /// Reads one key, to see whether the store can be read.
-    pub(crate) async fn check_readable(&self) -> Result<()> {
-        Ok(self.store.find(self.find_one(1)).await.map(|_| ())?)
+    pub(crate) async fn check_readable(&self) -> store::Result<()> {
+        self.store.find(self.find_one(1)).await.map(|_| ())
     }
 
     /// Makes the first key if there is none yet.

@@ -1,13 +1,18 @@
 //! A definition's files: found, parsed, and with the environment's values in their places.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde_json::Value;
 
-use super::{Problem, Severity, json, report::Report};
+use super::{Problem, Severity, is_read, json, report::Report};
 
-/// The text of each JSON file by its path from the definition's directory, with `/` between the parts.
-pub(super) struct Files(BTreeMap<String, String>);
+/// The text of each JSON file by its path from the definition's directory, with `/` between the parts; none of those whose contents are
+/// not read.
+pub(super) struct Files(BTreeMap<String, Option<String>>);
 
 /// How deep an export's directories go, with room for nested functions.
 const MAX_DEPTH: usize = 12;
@@ -40,13 +45,24 @@ impl Files {
                        "read": true, "write": true, "insert": true, "delete": true, "search": true } ] }"#,
             ),
         ];
-        Self(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
+        Self(files.into_iter().map(|(path, text)| (path.to_owned(), Some(text.to_owned()))).collect())
     }
 
-    /// Parses the files and puts the environment's values where `%(%%environment.values.name)` stands for them.
+    /// The names of the data sources, by their directories.
+    pub(super) fn data_sources(&self) -> BTreeSet<String> {
+        let names = self.0.keys().filter_map(|path| path.strip_prefix("data_sources/")?.split_once('/'));
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// Parses the files that are read, and gives null for the others. Puts the environment's values where
+    /// `%(%%environment.values.name)` stands for them.
     pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
         let mut parsed = BTreeMap::new();
         for (path, text) in &self.0 {
+            let Some(text) = text else {
+                parsed.insert(path.clone(), Value::Null);
+                continue;
+            };
             match json::parse(text.trim_start_matches('\u{feff}')) {
                 Ok((value, twice)) => {
                     for place in twice {
@@ -76,15 +92,20 @@ impl Files {
 }
 
 impl IntoIterator for Files {
-    type Item = (String, String);
-    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+    type Item = (String, Option<String>);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Option<String>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
 }
 
-fn collect(directory: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, String>) -> Result<(), Problem> {
+fn collect(
+    directory: &Path,
+    prefix: &str,
+    depth: usize,
+    files: &mut BTreeMap<String, Option<String>>,
+) -> Result<(), Problem> {
     let problem = |error: std::io::Error| Problem {
         severity: Severity::Refused,
         file: if prefix.is_empty() { directory.display().to_string() } else { prefix.trim_end_matches('/').to_owned() },
@@ -103,13 +124,21 @@ fn collect(directory: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<St
                 collect(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
             }
         } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
+            let file = format!("{prefix}{name}");
+            if !is_read(&file) {
+                // An empty file configures nothing, whatever its name.
+                if entry.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                    files.insert(file, None);
+                }
+                continue;
+            }
             let text = fs::read_to_string(&path).map_err(|error| Problem {
                 severity: Severity::Refused,
-                file: format!("{prefix}{name}"),
+                file: file.clone(),
                 path: String::new(),
                 message: format!("cannot be read: {error}"),
             })?;
-            files.insert(format!("{prefix}{name}"), text);
+            files.insert(file, Some(text));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::reader::Reader;
+use super::{reader::Reader, suggest::did_you_mean};
 
 /// Which authentication providers are enabled.
 #[derive(Debug, Default)]
@@ -22,14 +22,19 @@ pub struct EmailPassword {
 const UNAVAILABLE: &[&str] =
     &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
 
+/// The providers that are available.
+const KNOWN: &[&str] = &["anon-user", "local-userpass"];
+
 impl Providers {
     pub(super) fn read(file: &mut Reader<'_>) -> Self {
         let mut providers = Self::default();
+        let mut has_unknown = false;
         for (name, value) in file.keys() {
+            has_unknown |= !KNOWN.contains(&name.as_str()) && !UNAVAILABLE.contains(&name.as_str());
             let mut provider = file.inside(&format!(".{name}"), value);
             providers.read_provider(name, &mut provider);
         }
-        if !providers.anonymous && providers.email_password.is_none() {
+        if file.is_object() && !has_unknown && !providers.anonymous && providers.email_password.is_none() {
             file.note("", "no authentication provider that is available is enabled, so nobody can log in");
         }
         providers
@@ -71,7 +76,13 @@ impl Providers {
                 config.finish();
                 self.email_password = Some(EmailPassword { auto_confirm: auto_confirm && !by_function });
             }
-            _ => provider.note("", "the provider is not known and not used"),
+            _ => {
+                let all = KNOWN.iter().chain(UNAVAILABLE).copied();
+                let suggestion = did_you_mean(name, all);
+                provider.note("", &format!("the provider is not known and not used{suggestion}"));
+                // Its keys are part of the same mistake.
+                return;
+            }
         }
         provider.finish();
     }

@@ -4,13 +4,20 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::report::Report;
+use super::{
+    report::{Report, Severity},
+    suggest,
+};
 
 pub(super) struct Reader<'a> {
     file: &'a str,
     path: String,
     object: &'a Map<String, Value>,
     seen: HashSet<String>,
+    /// Keys that should be there, with the severity and the message for each: `finish` reports them.
+    missing: Vec<(&'static str, Severity, String)>,
+    /// True if the value is no object, which is the one mistake to report.
+    is_other: bool,
     report: &'a mut Report,
 }
 
@@ -23,10 +30,11 @@ impl<'a> Reader<'a> {
 
     fn at(file: &'a str, path: String, value: &'a Value, report: &'a mut Report) -> Self {
         let object = value.as_object().unwrap_or_else(|| {
-            report.refuse(file, &path, &format!("expected an object, got {}", kind(value)));
+            report.refuse(file, &path, &format!("expected an object, got {}", shown(value)));
             &EMPTY
         });
-        Self { file, path, object, seen: HashSet::new(), report }
+        let is_other = !value.is_object();
+        Self { file, path, object, seen: HashSet::new(), missing: Vec::new(), is_other, report }
     }
 
     /// A reader of a value inside this one.
@@ -54,7 +62,7 @@ impl<'a> Reader<'a> {
         match self.get(key)? {
             Value::String(text) => Some(text.clone()),
             other => {
-                self.refuse(key, &format!("expected a string, got {}", kind(other)));
+                self.refuse(key, &format!("expected a string, got {}", shown(other)));
                 None
             }
         }
@@ -64,7 +72,7 @@ impl<'a> Reader<'a> {
         match self.get(key)? {
             Value::Bool(flag) => Some(*flag),
             other => {
-                self.refuse(key, &format!("expected true or false, got {}", kind(other)));
+                self.refuse(key, &format!("expected true or false, got {}", shown(other)));
                 None
             }
         }
@@ -75,9 +83,30 @@ impl<'a> Reader<'a> {
             None => &[],
             Some(Value::Array(items)) => items,
             Some(other) => {
-                self.refuse(key, &format!("expected an array, got {}", kind(other)));
+                self.refuse(key, &format!("expected an array, got {}", shown(other)));
                 &[]
             }
+        }
+    }
+
+    /// True if the value is an object.
+    pub(super) fn is_object(&self) -> bool {
+        !self.is_other
+    }
+
+    /// Remembers a required key that is not there. A value of the wrong type has been refused already.
+    pub(super) fn refuse_missing(&mut self, key: &'static str, message: &str) {
+        self.add_missing(key, Severity::Refused, message);
+    }
+
+    /// Remembers a key that is not there, which means something.
+    pub(super) fn note_missing(&mut self, key: &'static str, message: &str) {
+        self.add_missing(key, Severity::Reported, message);
+    }
+
+    fn add_missing(&mut self, key: &'static str, severity: Severity, message: &str) {
+        if !self.is_other {
+            self.missing.push((key, severity, message.to_owned()));
         }
     }
 
@@ -99,22 +128,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that are missing, and those that are not known. A missing key and its misspelling are one mistake.
     pub(super) fn finish(&mut self) {
-        let unknown: Vec<_> = self.object.keys().filter(|key| !self.seen.contains(*key)).cloned().collect();
+        let mut unknown: Vec<_> = self.object.keys().filter(|key| !self.seen.contains(*key)).collect();
+        let missing = std::mem::take(&mut self.missing);
+        // Without any other that is missing, the one unknown key stands for the missing one, however it is spelled.
+        let is_only = missing.len() == 1 && unknown.len() == 1;
+        for (key, severity, message) in &missing {
+            let similar = unknown.iter().position(|name| suggest::closest(name, [*key]).is_some());
+            let message = match similar.or((is_only && *severity == Severity::Refused).then_some(0)) {
+                Some(place) => {
+                    format!("{message}; the key '{}' beside it is not known and not used", unknown.remove(place))
+                }
+                None => message.clone(),
+            };
+            match severity {
+                Severity::Refused => self.refuse(key, &message),
+                Severity::Reported => self.note(key, &message),
+            }
+        }
         for key in unknown {
-            self.note(&key, "the key is not known and not used");
+            let absent = self.seen.iter().filter(|name| !self.object.contains_key(*name)).map(String::as_str);
+            let suggestion = suggest::did_you_mean(key, absent);
+            self.note(key, &format!("the key is not known and not used{suggestion}"));
         }
     }
 }
 
-pub(super) fn kind(value: &Value) -> &'static str {
+/// The most characters of a text that a message shows.
+const MOST_SHOWN: usize = 40;
+
+/// A value as a message shows it: whole if it is a short scalar.
+pub(super) fn shown(value: &Value) -> String {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) if text.chars().count() > MOST_SHOWN => "a long string".to_owned(),
+        Value::String(_) => value.to_string(),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
     }
 }

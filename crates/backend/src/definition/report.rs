@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 /// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ impl fmt::Display for DefinitionError {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
+    /// The files and paths that were refused.
+    refused: HashSet<(String, String)>,
 }
 
 impl Report {
@@ -63,12 +65,20 @@ impl Report {
         self.add(Severity::Reported, file, path, message);
     }
 
+    /// What follows from a mistake at the same place is no problem of its own.
     fn add(&mut self, severity: Severity, file: &str, path: &str, message: &str) {
+        let place = (file.to_owned(), path.to_owned());
+        if self.refused.contains(&place) {
+            return;
+        }
+        if severity == Severity::Refused {
+            self.refused.insert(place);
+        }
         self.problems.push(Problem { severity, file: file.into(), path: path.into(), message: message.into() });
     }
 
-    /// What was refused, and what was only reported.
-    pub(super) fn split(self) -> (Vec<Problem>, Vec<Problem>) {
-        self.problems.into_iter().partition(|problem| problem.severity == Severity::Refused)
+    /// The problems in the order in which they were found.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn read(file: &mut Reader<'_>) -> Option<RuleSet> {
 fn read_role(role: &mut Reader<'_>) -> Role {
     let name = role.text("name").unwrap_or_default();
     let apply_when = expression(role, "apply_when").unwrap_or_else(|| {
-        role.refuse("apply_when", "is required: a role must say when it applies ({} for always)");
+        role.refuse_missing("apply_when", "is required: a role must say when it applies ({} for always)");
         Expression::Constant(false)
     });
     let document_filters = role.get("document_filters").map(|filters| {
@@ -44,7 +44,7 @@ fn read_role(role: &mut Reader<'_>) -> Role {
         let write = expression(&mut filters, "write");
         for (key, value) in [("read", &read), ("write", &write)] {
             if value.is_none() {
-                filters.note(key, "is missing, which allows nothing");
+                filters.note_missing(key, "is missing, which allows nothing");
             }
         }
         filters.finish();
@@ -54,7 +54,7 @@ fn read_role(role: &mut Reader<'_>) -> Role {
         ["read", "write", "insert", "delete", "search"].map(|key| expression(role, key));
     for (key, value) in [("insert", &insert), ("delete", &delete), ("search", &search)] {
         if value.is_none() {
-            role.note(key, "is missing, which means true wherever writing is allowed");
+            role.note_missing(key, "is missing, which means true wherever writing is allowed");
         }
     }
     for key in ["fields", "additional_fields"] {

@@ -20,6 +20,7 @@ const PROVIDERS: (&str, &str) = (
          "local-userpass": { "name": "local-userpass", "type": "local-userpass", "config": { "autoConfirm": true, "resetPasswordUrl": "" }, "disabled": false },
          "api-key": { "name": "api-key", "type": "api-key", "disabled": true } }"#,
 );
+const SOURCE: (&str, &str) = ("data_sources/m/config.json", r#"{ "name": "m", "type": "mongodb-atlas" }"#);
 const RULES: &str = r#"{ "database": "app", "collection": "people", "filters": [],
     "roles": [{ "name": "own", "apply_when": { "userId": "%%user.id" }, "read": true, "write": true, "insert": true, "delete": true, "search": true }] }"#;
 
@@ -117,7 +118,7 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
         ("functions/config.json", r#"[{ "name": "f", "private": true, "private": false }]"#.into(), "$[0].private"),
     ];
     for (file, text, path) in cases {
-        let mut files = vec![PROVIDERS];
+        let mut files = vec![PROVIDERS, SOURCE];
         files.retain(|(name, _)| *name != file);
         files.push((file, &text));
         let error = load(&files).unwrap_err();
@@ -169,7 +170,6 @@ fn what_is_not_available_is_reported_and_everything_else_works() {
             ("data_sources/m/d/c/rules.json", "$.roles[0].search"),
             ("data_sources/m/d/c/rules.json", "$.roles[0].colour"),
             ("functions/config.json", ""),
-            ("notes.json", ""),
             ("triggers/t.json", ""),
         ]
     );
@@ -179,10 +179,186 @@ fn what_is_not_available_is_reported_and_everything_else_works() {
     );
 }
 
+/// Every problem of a definition, as `check` prints it.
+fn check(files: &[(&str, &str)]) -> Vec<String> {
+    let problems = Definition::check(write(files).path()).problems;
+    let kind = |problem: &Problem| if problem.severity == Severity::Refused { "error" } else { "warning" };
+    problems.iter().map(|problem| format!("{}: {problem}", kind(problem))).collect()
+}
+
+#[test]
+fn warnings_are_listed_beside_errors() {
+    let problems = check(&[
+        PROVIDERS,
+        ("data_sources/m/d/c/schema.json", r#"{ "bsonType": "object" }"#),
+        ("triggers/t.json", "{}"),
+        ("values/v.json", "{}"),
+    ]);
+    assert_eq!(
+        problems.iter().map(|problem| problem.split(':').next().unwrap()).collect::<Vec<_>>(),
+        ["error", "warning", "warning"],
+        "{problems:?}"
+    );
+    assert!(!Definition::check(write(&[]).path()).allows_any_origin);
+    assert!(Definition::check(write(&[PROVIDERS]).path()).allows_any_origin);
+}
+
+#[test]
+fn a_misspelled_key_is_one_problem_with_its_suggestion() {
+    let rules = "data_sources/m/d/c/rules.json";
+    let role = |role: &str| check(&[PROVIDERS, (rules, &format!(r#"{{ "roles": [{role}] }}"#))]);
+    let permissions = r#""read": true, "write": true, "insert": true, "delete": true, "search": true"#;
+    for (key, suffix) in [
+        // Like the one that is missing, and beside the one that is missing.
+        ("applyWhen", ""),
+        ("when", ""),
+        ("apply_wen", r#", "colour": "red""#),
+    ] {
+        let problems = role(&format!(r#"{{ "name": "r", "{key}": {{}}, {permissions}{suffix} }}"#));
+        assert!(
+            problems[0].starts_with(&format!("error: {rules} at $.roles[0].apply_when: is required")),
+            "{problems:?}"
+        );
+        assert!(problems[0].ends_with(&format!("the key '{key}' beside it is not known and not used")), "{problems:?}");
+        assert_eq!(problems.len(), if suffix.is_empty() { 1 } else { 2 }, "{problems:?}");
+    }
+    let problems =
+        role(&format!(r#"{{ "name": "r", "apply_when": {{}}, {} }}"#, permissions.replace("insert", "inserts")));
+    assert_eq!(
+        problems,
+        [format!(
+            "warning: {rules} at $.roles[0].insert: is missing, which means true wherever writing is allowed; \
+             the key 'inserts' beside it is not known and not used"
+        )]
+    );
+    let problems = role(&format!(r#"{{ "name": "r", "apply_when": {{}}, {} }}"#, permissions.replace("read", "raed")));
+    assert_eq!(
+        problems,
+        [format!("warning: {rules} at $.roles[0].raed: the key is not known and not used; did you mean 'read'?")]
+    );
+    assert_eq!(
+        check(&[("auth/providers.json", r#"{ "anon_user": { "disabled": false, "colour": 1 } }"#)]),
+        [
+            "warning: auth/providers.json at $.anon_user: the provider is not known and not used; did you mean 'anon-user'?"
+        ]
+    );
+}
+
+#[test]
+fn one_mistake_is_one_problem_and_shows_the_value() {
+    let custom = |text: &str| check(&[PROVIDERS, SOURCE, ("auth/custom_user_data.json", text)]);
+    for (text, expected) in [
+        (r#"{ "enabled": "yes" }"#, r#"at $.enabled: expected true or false, got "yes""#),
+        (
+            r#"{ "enabled": "%(%%environment.values.on)" }"#,
+            "at $.enabled: the environment has no value for %%environment.values.on",
+        ),
+        (
+            r#"{ "enabled": true, "database_name": 5, "collection_name": "c", "user_id_field": "u" }"#,
+            "at $.database_name: expected a string, got 5",
+        ),
+        ("[]", "at $: expected an object, got an array"),
+        ("{", ": is not JSON: EOF while parsing an object at line 1 column 1"),
+    ] {
+        assert_eq!(
+            custom(text),
+            [format!(
+                "error: auth/custom_user_data.json{}{expected}",
+                if expected.starts_with(':') { "" } else { " " }
+            )]
+        );
+    }
+    for (text, expected) in [
+        ("{", "error: auth/providers.json: is not JSON: EOF while parsing an object at line 1 column 1"),
+        ("[]", "error: auth/providers.json at $: expected an object, got an array"),
+        (
+            r#"{ "anon-user": { "disabled": { "a": 1 } } }"#,
+            "error: auth/providers.json at $.anon-user.disabled: expected true or false, got an object",
+        ),
+    ] {
+        assert_eq!(check(&[("auth/providers.json", text)]), [expected]);
+    }
+    let rules = |text: &str| check(&[PROVIDERS, ("data_sources/m/d/c/rules.json", text)]);
+    assert_eq!(
+        rules(r#"{ "roles": ["r"] }"#),
+        [r#"error: data_sources/m/d/c/rules.json at $.roles[0]: expected an object, got "r""#]
+    );
+}
+
+#[test]
+fn custom_data_is_in_a_data_source_that_is_defined() {
+    let custom = |enabled: bool, name: &str| {
+        format!(
+            r#"{{ "enabled": {enabled}, {name} "database_name": "d", "collection_name": "c", "user_id_field": "u" }}"#
+        )
+    };
+    let with = |sources: &[&str], text: &str| {
+        let paths: Vec<_> = sources.iter().map(|name| format!("data_sources/{name}/config.json")).collect();
+        let mut files = vec![PROVIDERS, ("auth/custom_user_data.json", text)];
+        files.extend(paths.iter().map(|path| (path.as_str(), "{}")));
+        load(&files)
+    };
+    let source = |sources: &[&str], text: &str| with(sources, text).map(|it| it.custom_user_data.unwrap().service);
+    for none in ["", r#""mongo_service_name": "","#] {
+        assert_eq!(source(&["other"], &custom(true, none)).unwrap(), "other");
+        for sources in [&["a", "b"][..], &[]] {
+            let error = source(sources, &custom(true, none)).unwrap_err().to_string();
+            assert!(error.contains("$.mongo_service_name: is required"), "{error}");
+        }
+    }
+    let named = r#""mongo_service_name": "mongodb-atls","#;
+    let error = source(&["a", "mongodb-atlas"], &custom(true, named)).unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert!(
+        error.to_string().contains(
+            "there is no data source 'mongodb-atls': the definition has the data sources 'a', 'mongodb-atlas'; \
+             did you mean 'mongodb-atlas'?"
+        ),
+        "{error}"
+    );
+    let error = source(&[], &custom(true, named)).unwrap_err().to_string();
+    assert!(error.contains("the definition has no data source"), "{error}");
+    assert!(with(&[], &custom(false, named)).unwrap().custom_user_data.is_none());
+    // A data source may have a rule and no config.json, and a rule that is not JSON is the one mistake.
+    let rules = "data_sources/mongodb-atls/d/c/rules.json";
+    let problems = check(&[PROVIDERS, ("auth/custom_user_data.json", &custom(true, named)), (rules, "{")]);
+    assert!(problems.len() == 1 && problems[0].contains(rules), "{problems:?}");
+}
+
+#[test]
+fn files_that_are_no_part_of_an_export_are_ignored() {
+    let comments = "// comments\n{ \"a\": 1, \"a\": 2, }";
+    for path in ["tsconfig.json", "src/app.json", "functions/tsconfig.json", "graphql/x/y.json", "empty/x.json"] {
+        assert_eq!(check(&[PROVIDERS, (path, comments)]), [""; 0], "{path}");
+    }
+    for path in ["notes.json", "data_sources/m/d/config.json", "auth/x.json"] {
+        assert_eq!(check(&[PROVIDERS, (path, "")]), [""; 0], "{path}");
+    }
+    // A file that is read is an error, and one that was meant to be read a warning.
+    assert_eq!(
+        check(&[PROVIDERS, ("realm_config.json", "")]),
+        ["error: realm_config.json: is not JSON: EOF while parsing a value at line 1 column 0"]
+    );
+    for (path, expected) in [
+        ("relm_config.json", "; did you mean 'realm_config.json'?"),
+        ("data_source/m/d/c/rules.json", "; did you mean 'data_sources'?"),
+        ("data_sources/m/d/c/rule.json", "; did you mean 'rules.json'?"),
+        ("auth/provider.json", "; did you mean 'providers.json'?"),
+        ("data_sources/m/d/notes.json", ""),
+    ] {
+        let text = if path.starts_with("data_sources/m/d/c") { "{}" } else { comments };
+        assert_eq!(
+            check(&[PROVIDERS, (path, text)]),
+            [format!("warning: {path}: the file is not known and not used{expected}")]
+        );
+    }
+}
+
 #[test]
 fn values_of_the_environment_take_the_place_of_their_templates() {
     let definition = load(&[
         PROVIDERS,
+        SOURCE,
         ("realm_config.json", r#"{ "name": "app-%(%%environment.values.suffix)", "environment": "testing" }"#),
         ("environments/testing.json", r#"{ "values": { "suffix": "test", "on": true, "db": "app" } }"#),
         ("environments/no-environment.json", r#"{ "values": { "suffix": "none" } }"#),

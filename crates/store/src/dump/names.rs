@@ -3,6 +3,18 @@
 
 use std::fmt::Write;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// The longest escaped name, in bytes: with mongodump's longest ending, `.metadata.json.gz`, a file system's 255.
+const MOST: usize = 238;
+
+/// The bytes that stay of a longer one, before the mark and the 27 characters of its hash.
+const KEPT: usize = 208;
+
+/// Stands between the two; no name that is escaped here holds it by itself.
+const MARK: &str = "%24";
+
 /// A name that is a file's on every system, and never leads out of its directory.
 pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::new();
@@ -19,6 +31,23 @@ pub(super) fn escape(name: &str) -> String {
         }
     }
     escaped
+}
+
+/// The name of the files of a collection or the directory of a database: escaped, and one that is too long for a file shortened as mongodump
+/// does it. A hash of the name tells two apart that begin alike; the name itself is in the metadata.
+pub(super) fn shorten(name: &str) -> String {
+    let mut escaped = escape(name);
+    if escaped.len() > MOST {
+        escaped.truncate(KEPT);
+        escaped.push_str(MARK);
+        escaped.push_str(&URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes())));
+    }
+    escaped
+}
+
+/// True if the name of a file was shortened, so that it does not tell the collection's.
+pub(super) fn is_shortened(escaped: &str) -> bool {
+    escaped.len() == MOST && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
 }
 
 /// The name that was escaped; none where it is not one.
@@ -50,6 +79,23 @@ mod tests {
             assert_eq!(unescape(&escaped).unwrap(), name);
         }
         assert_eq!(escape("app.people-2"), "app.people-2");
+        assert_eq!(shorten("people"), "people");
         assert_eq!((unescape("%"), unescape("%2"), unescape("%zz"), unescape("%ff")), (None, None, None, None));
+    }
+
+    /// The lengths are those of mongodump's `outputPath`; the hash is that of `printf %s "$name" | sha1sum | xxd -r -p | base64`.
+    #[test]
+    fn long_names_are_shortened_as_mongodump_does() {
+        let longest = "a".repeat(238);
+        assert_eq!(shorten(&longest), longest);
+        assert!(!is_shortened(&longest));
+        let longer = "a".repeat(239);
+        assert_eq!(shorten(&longer), format!("{}%24_cMIV897lX9H69gojV5ddCb0Q5Q", "a".repeat(208)));
+        // 80 characters of three bytes, each of which becomes nine; the cut may be within one.
+        let wide = "\u{2603}".repeat(80);
+        let shortened = shorten(&wide);
+        assert_eq!(shortened, format!("{}%24_Rx45q_rDVyU8uDPwV5F8-vLhmE", &"%E2%98%83".repeat(80)[..208]));
+        assert!(is_shortened(&shortened) && shortened.len() == 238);
+        assert_ne!(shorten(&"a".repeat(240)), shorten(&"a".repeat(241)));
     }
 }

@@ -7,7 +7,10 @@ use std::{
 use bson::{Bson, raw::RawDocumentBuf};
 use query::{MAX_DOCUMENT_SIZE, validate};
 
-use super::{DOCUMENTS, METADATA, at, names::unescape};
+use super::{
+    DATABASE_NAME, DOCUMENTS, METADATA, at,
+    names::{is_shortened, unescape},
+};
 use crate::{
     Index, Namespace, Progress, Result, Store,
     copy::{self, Imported},
@@ -42,19 +45,24 @@ impl Import {
         let mut import = Self { collections: Vec::new(), reported: Vec::new() };
         let mut wrong = Vec::new();
         for database in sorted(directory)?.into_iter().filter(|path| path.is_dir()) {
-            let Some(name) = file_name(&database).and_then(unescape) else {
+            let escaped = file_name(&database).unwrap_or_default();
+            // The name of a shortened directory is in the metadata of its collections.
+            let name = if is_shortened(escaped) { None } else { unescape(escaped) };
+            if name.is_none() && !is_shortened(escaped) {
                 wrong.push(at(&database, "the name is not one of a database").to_string());
                 continue;
-            };
+            }
             for path in sorted(&database)? {
                 match file_name(&path) {
                     Some(file) if file.ends_with(".bson.gz") => {
                         wrong.push(at(&path, "it is compressed: unpack it first, or dump without --gzip").to_string());
                     }
-                    Some(file) if file.ends_with(DOCUMENTS) => match import.collection(&name, &path, ignore_indexes) {
-                        Ok(collection) => import.collections.push(collection),
-                        Err(error) => wrong.push(error.to_string()),
-                    },
+                    Some(file) if file.ends_with(DOCUMENTS) => {
+                        match import.collection(name.as_deref(), &path, ignore_indexes) {
+                            Ok(collection) => import.collections.push(collection),
+                            Err(error) => wrong.push(error.to_string()),
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -69,14 +77,20 @@ impl Import {
         Ok(import)
     }
 
-    fn collection(&mut self, database: &str, path: &Path, ignore_indexes: bool) -> Result<Collection> {
+    fn collection(&mut self, database: Option<&str>, path: &Path, ignore_indexes: bool) -> Result<Collection> {
         let stem = file_name(path).and_then(|name| name.strip_suffix(DOCUMENTS)).unwrap_or_default();
         let described = path.with_file_name(format!("{stem}{METADATA}"));
         let metadata = read_metadata(&described)?;
         // A name that is too long for a file stands here alone.
-        let named = metadata.as_ref().and_then(|metadata| metadata.get_str("collectionName").ok());
-        let name = named.map(str::to_owned).or_else(|| unescape(stem));
+        let described_as = |key| metadata.as_ref().and_then(|metadata| metadata.get_str(key).ok());
+        let shortened = || at(path, format!("its name was shortened, and {} does not tell it", described.display()));
+        let named = described_as("collectionName").map(str::to_owned);
+        let name = match named {
+            None if is_shortened(stem) => return Err(shortened()),
+            named => named.or_else(|| unescape(stem)),
+        };
         let name = name.ok_or_else(|| at(path, "the name is not one of a collection"))?;
+        let database = database.or_else(|| described_as(DATABASE_NAME)).ok_or_else(shortened)?;
         let mut collection =
             Collection { namespace: Namespace::new(database, &name), path: path.to_owned(), indexes: Vec::new() };
         let Some(metadata) = metadata else { return Ok(collection) };

@@ -6,7 +6,10 @@ use std::{
 
 use bson::{Bson, Document, doc};
 
-use super::{DOCUMENTS, METADATA, at, names::escape};
+use super::{
+    DATABASE_NAME, DOCUMENTS, METADATA, at,
+    names::{is_shortened, shorten},
+};
 use crate::{Index, Namespace, Progress, Result, Store};
 
 /// Writes all collections into a directory that is empty or made; how many documents they had. The files are their owner's alone.
@@ -34,9 +37,10 @@ async fn export_collection(
     namespace: &Namespace,
     progress: &Progress,
 ) -> Result<u64> {
-    let directory = directory.join(escape(&namespace.database));
+    let database = shorten(&namespace.database);
+    let directory = directory.join(&database);
     std::fs::create_dir_all(&directory).map_err(|error| at(&directory, error))?;
-    let file = |suffix: &str| directory.join(format!("{}{suffix}", escape(&namespace.collection)));
+    let file = |suffix: &str| directory.join(format!("{}{suffix}", shorten(&namespace.collection)));
     progress.begin(namespace.to_string(), 0);
 
     let path = file(DOCUMENTS);
@@ -61,22 +65,26 @@ async fn export_collection(
     let path = file(METADATA);
     let indexes = store.indexes(namespace.clone()).await?.unwrap_or_default();
     let mut metadata = BufWriter::new(create(&path)?);
-    let json = serde_json::to_vec(&metadata_of(namespace, &indexes).into_canonical_extjson());
+    let mut described = metadata_of(namespace, &indexes);
+    if is_shortened(&database) {
+        described.insert(DATABASE_NAME, &*namespace.database);
+    }
+    let json = serde_json::to_vec(&Bson::Document(described).into_canonical_extjson());
     metadata.write_all(&json.map_err(|error| at(&path, error))?).map_err(|error| at(&path, error))?;
     finish(metadata, &path)?;
     Ok(count)
 }
 
-fn metadata_of(namespace: &Namespace, indexes: &[Index]) -> Bson {
+fn metadata_of(namespace: &Namespace, indexes: &[Index]) -> Document {
     let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
     let others = indexes.iter().filter_map(|index| Document::try_from(index.to_document()).ok());
     let indexes: Vec<Bson> = std::iter::once(id).chain(others).map(Bson::Document).collect();
-    Bson::Document(doc! {
+    doc! {
         "indexes": indexes,
         "collectionName": &*namespace.collection,
         "type": "collection",
         "options": {},
-    })
+    }
 }
 
 fn create(path: &Path) -> Result<File> {

@@ -2,8 +2,8 @@
 //!
 //! The driver's own queue for connections has no bound and knows no users. So an operation is admitted here before the
 //! driver gets it: as many at once as there are connections, and of each owner at most a share. One that is over its
-//! owner's share waits for a second; one that is not waits as long as it may take. How many wait, and with how many
-//! bytes, is bounded in both cases: a database that does not answer costs no more memory than that.
+//! owner's share waits for a second, if it is a user's; one that is not waits as long as it may take. How many wait, and
+//! with how many bytes, is bounded in both cases: a database that does not answer costs no more memory than that.
 
 use std::{
     collections::HashMap,
@@ -25,8 +25,8 @@ use crate::{Error, Result};
 /// The most operations of one owner that use connections at once.
 const SHARE: usize = 10;
 
-/// How long an operation that is over its owner's share waits.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an operation of a user that is over the share waits.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most operations that wait: of one owner for its share, or of all for a connection.
 const WAITING: usize = 1_000;
@@ -49,6 +49,8 @@ const BYTES_AT_ONCE: usize = 64 * 1024;
 /// The places of operations that use the connections of one client.
 pub(super) struct Admission {
     places: Places,
+    /// How long an operation that is over its owner's share waits; as long as it may take if not said.
+    patience: Option<Duration>,
     /// Operations that wait for a place although their owner has less than its share.
     waiting: Arc<Line>,
     /// All operations that wait for their owner's share.
@@ -154,9 +156,10 @@ impl Places {
 
 impl Admission {
     /// Places for as many operations as there are connections.
-    pub(super) fn new(connections: usize) -> Self {
+    pub(super) fn new(connections: usize, patience: Option<Duration>) -> Self {
         Self {
             places: Places::new(connections, BYTES_AT_ONCE),
+            patience,
             waiting: Line::new(1),
             waiting_for_shares: Line::new(OWNERS),
             owners: Mutex::default(),
@@ -167,7 +170,7 @@ impl Admission {
     /// the operator's or the backend's own, and has no share.
     ///
     /// # Errors
-    /// [`Error::TooManyWaiting`] if the owner has used its share for a second, or has too many that wait for it;
+    /// [`Error::TooManyWaiting`] if the owner has used its share for too long, or has too many that wait for it;
     /// [`Error::Overloaded`] if too many wait for a connection; [`Error::Unavailable`] when the time is over.
     pub(super) async fn enter(&self, owner: Option<&Arc<str>>, bytes: usize, until: Instant) -> Result<Place> {
         let of_owner = match owner {
@@ -194,7 +197,7 @@ impl Admission {
         let taken = {
             let _waiting = owner.waiting.join(bytes).ok_or_else(too_many)?;
             let _among_all = self.waiting_for_shares.join(bytes).ok_or(Error::Overloaded)?;
-            let until = until.min(Instant::now() + PATIENCE);
+            let until = self.patience.map_or(until, |patience| until.min(Instant::now() + patience));
             tokio::time::timeout_at(until, owner.places.take(bytes)).await.map_err(|_| too_many())??
         };
         Ok((taken, owner))
@@ -249,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_has_a_share_and_waits_for_more_of_it_for_a_second() {
-        let admission = Admission::new(100);
+        let admission = Admission::new(100, Some(PATIENCE));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let mut held: Vec<_> = (0..SHARE).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), 100).is_none());
@@ -268,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bounded_number_waits_for_a_connection_and_the_next_is_refused_at_once() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, Some(PATIENCE));
         let held = enter(&admission, None, 100).unwrap();
         let owners: Vec<_> = (0..WAITING).map(|number| owner(&number.to_string())).collect();
         let waiting: Vec<_> = owners.iter().map(|owner| begin(&admission, Some(owner), 100).err().unwrap()).collect();
@@ -287,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bounded_number_of_bytes_waits() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, Some(PATIENCE));
         let held = enter(&admission, None, 100).unwrap();
         // Larger than the bound, but alone.
         let huge = begin(&admission, None, 2 * WAITING_BYTES).err().unwrap();
@@ -302,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_has_a_share_of_the_bytes_that_are_under_way_and_small_requests_need_none() {
-        let admission = Admission::new(100);
+        let admission = Admission::new(100, Some(PATIENCE));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 16 * MEGABYTE).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), MEGABYTE).is_none());
@@ -316,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_owner_cannot_fill_the_line_of_all() {
-        let admission = Admission::new(2);
+        let admission = Admission::new(2, Some(PATIENCE));
         let greedy = owner("greedy");
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         let waiting: Vec<_> =

@@ -13,7 +13,7 @@ use std::{
 
 use bson::{Document, Timestamp, doc, raw::RawDocumentBuf};
 use mongodb::{
-    Client, ClientSession, Collection,
+    Client, ClientSession, ClusterTime, Collection,
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, DriverInfo, ReadConcern, ReadPreference,
         SelectionCriteria, Tls, WriteConcern,
@@ -22,7 +22,14 @@ use mongodb::{
 use query::{Budget, Environment};
 use tokio::sync::OnceCell;
 
-use super::{MongoStore, admission::Admission, errors, read::number, sessions::NumberedSessions, watch::Hubs};
+use super::{
+    MongoStore,
+    admission::{Admission, PATIENCE},
+    errors,
+    read::number,
+    sessions::NumberedSessions,
+    watch::Hubs,
+};
 use crate::{Error, Namespace, Result};
 
 /// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
@@ -67,10 +74,18 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn new(connections: u32) -> Self {
-        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX));
+    fn new(connections: u32, patience: Option<Duration>) -> Self {
+        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX), patience);
         Self { client: OnceCell::new(), numbered: NumberedSessions::new(), admission }
     }
+}
+
+/// The time of a write, and the clock of the cluster then: a client that has not heard of it must send it along, or a member
+/// that is behind takes the time for one of the future.
+#[derive(Clone)]
+struct Written {
+    at: Timestamp,
+    clock: Option<ClusterTime>,
 }
 
 /// What all handles of a store share.
@@ -87,7 +102,7 @@ pub(super) struct Shared {
     kind: OnceCell<Kind>,
     is_closed: AtomicBool,
     /// The time of the latest write, which reads from other members than the primary must not be before.
-    written: Mutex<Option<Timestamp>>,
+    written: Mutex<Option<Written>>,
     reads_elsewhere: AtomicBool,
     /// True if a write may be sent for the second time (`retryWrites`).
     pub(super) retries_writes: bool,
@@ -156,8 +171,9 @@ impl Shared {
         let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
             retries_writes: parsed.retry_writes != Some(false),
-            users: Pool::new(connections),
-            backend: Pool::new(connections),
+            users: Pool::new(connections, Some(PATIENCE)),
+            // Those are short, and a user without them is logged out.
+            backend: Pool::new(connections, None),
             address: parsed,
             environment,
             own,
@@ -270,11 +286,11 @@ impl Shared {
 
     /// Notes when a session has written.
     pub(super) fn note_written(&self, session: Option<&ClientSession>) {
-        if let Some(time) = session.and_then(ClientSession::operation_time) {
+        if let Some((session, at)) = session.and_then(|session| Some((session, session.operation_time()?))) {
             let mut written = lock(&self.written);
             let order = |time: &Timestamp| (time.time, time.increment);
-            if written.as_ref().is_none_or(|before| order(before) < order(&time)) {
-                *written = Some(time);
+            if written.as_ref().is_none_or(|before| order(&before.at) < order(&at)) {
+                *written = Some(Written { at, clock: session.cluster_time().cloned() });
             }
         }
     }
@@ -329,8 +345,9 @@ impl MongoStore {
             return Ok(None);
         }
         let mut session = self.session().await?;
-        if let Some(written) = *lock(&self.shared.written) {
-            session.advance_operation_time(written);
+        if let Some(Written { at, clock }) = &*lock(&self.shared.written) {
+            clock.iter().for_each(|clock| session.advance_cluster_time(clock));
+            session.advance_operation_time(*at);
         }
         Ok(Some(session))
     }

@@ -106,7 +106,17 @@ fn of_server(code: i32, message: &str, writes: bool) -> Error {
 /// True if the text of an error is about what was asked, and has nothing of the servers.
 fn is_of_request(code: i32, message: &str) -> bool {
     let is_known = OF_REQUESTS.contains(&code) || OF_EXPRESSIONS.iter().any(|codes| codes.contains(&code));
-    is_known && !OF_SERVERS.iter().any(|mark| message.contains(mark))
+    is_known && !OF_SERVERS.iter().any(|mark| message.contains(mark)) && !has_address(message)
+}
+
+/// True if a text may have the host and the port of a server.
+fn has_address(text: &str) -> bool {
+    let is_port = |rest: &str| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        (2..=5).contains(&digits)
+    };
+    let is_host = |before: &str| before.ends_with(|last: char| last.is_ascii_alphanumeric() || last == ']');
+    text.match_indices(':').any(|(at, _)| is_host(&text[..at]) && is_port(&text[at + 1..]))
 }
 
 /// Logs a text that users do not get.
@@ -228,8 +238,15 @@ mod tests {
         let told = |code, message: &str| of_server(code, message, false).to_string();
         for code in [2, 9, 14, 28, 40, 66, 121, 241, 292, 16_020, 17_276, 28_765, 31_249, 40_323, 51_108, 5_107_201] {
             assert_eq!(told(code, "the field 'a' is wrong"), "the field 'a' is wrong");
-            let message = "Error on remote shard db-3.internal:27017 :: caused by :: it is wrong";
-            assert_eq!(told(code, message), format!("the database answered with error {code}"));
+            for message in [
+                "Error on remote shard db-3.internal:27017 :: caused by :: it is wrong",
+                "Write results unavailable from db-3.internal:27017 :: caused by :: it is wrong",
+                "Encountered error from [fd00::1]:27017 during a transaction :: caused by :: it is wrong",
+            ] {
+                assert_eq!(told(code, message), format!("the database answered with error {code}"));
+            }
+            let message = "PlanExecutor error during aggregation :: caused by :: { a: 12, b: 27017 } is wrong";
+            assert_eq!(told(code, message), message);
         }
         for code in [1, 6, 8, 20, 59, 96, 133, 202, 334, 13_053, 90_000] {
             let message = "cannot reach db-3.internal:27017 with /etc/mongo/key.pem";

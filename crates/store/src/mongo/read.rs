@@ -636,9 +636,16 @@ impl MongoStore {
         if let Some(limit) = limit {
             command.insert("limit", i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        command.insert("maxTimeMS", millis(self.max_time(&budget)?));
+        if self.is_simple(guard.as_ref()) {
+            command.insert("collation", doc! { "locale": "simple" });
+        }
+        let explain = doc! {
+            "explain": command,
+            "verbosity": "executionStats",
+            "maxTimeMS": millis(self.max_time(&budget)?),
+        };
         let database = self.client().await?.database(&namespace.database);
-        let explain = database.run_command(doc! { "explain": command, "verbosity": "executionStats" });
+        let explain = database.run_command(explain);
         let told = self.shared.within(false, async { explain.await }).await?;
         let mut explanation = explanation(&told);
         explanation.sorted_by_index &= is_sorted && explanation.index.is_some();

@@ -111,14 +111,7 @@ impl Catalog {
         if let Some(collection) = self.collection(namespace) {
             return Ok(collection);
         }
-        namespace.check()?;
-        if let Some(other) = self.other_case(&namespace.database) {
-            let message = format!(
-                "db already exists with different case already have: [{other}] trying to create [{}]",
-                namespace.database
-            );
-            return Err(query::Error { code: query::ErrorCode::DatabaseDifferCase, message }.into());
-        }
+        self.check_name(namespace)?;
         connection.execute(
             "INSERT INTO collections (database, name) VALUES (?1, ?2)",
             [&*namespace.database, &*namespace.collection],
@@ -130,10 +123,27 @@ impl Catalog {
         self.refresh_after_change(connection, namespace)
     }
 
-    /// A database whose name differs from this one in case only.
-    pub(super) fn other_case(&self, database: &str) -> Option<&str> {
-        let others = self.collections.keys().map(|namespace| &*namespace.database);
-        others.into_iter().find(|other| *other != database && other.eq_ignore_ascii_case(database))
+    /// Checks that MongoDB takes the name of a collection beside those that are there. The backend's own databases are named
+    /// after their apps, whose ids may be any text.
+    ///
+    /// # Errors
+    /// `InvalidNamespace` (73), and `DatabaseDifferCase` (13297) if another database differs from it in case only.
+    pub(super) fn check_name(&self, namespace: &Namespace) -> Result<()> {
+        if !self.settings.keeps_changes_of(namespace) {
+            return Ok(());
+        }
+        namespace.check()?;
+        let database = &*namespace.database;
+        let mut others = self.collections.keys().map(|namespace| &*namespace.database);
+        match others.find(|other| *other != database && other.eq_ignore_ascii_case(database)) {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!(
+                    "db already exists with different case already have: [{other}] trying to create [{database}]"
+                );
+                Err(query::Error { code: query::ErrorCode::DatabaseDifferCase, message }.into())
+            }
+        }
     }
 
     /// An index that does not exist yet, without its entries. Only within a write transaction.

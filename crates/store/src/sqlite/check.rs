@@ -75,11 +75,8 @@ pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Fi
 fn check_names(catalog: &Catalog, collections: &[&Collection], findings: &mut Findings) {
     findings.begin();
     for Collection { namespace, .. } in collections {
-        if let Err(error) = namespace.check() {
+        if let Err(error) = catalog.check_name(namespace) {
             findings.add(false, || format!("{namespace}: MongoDB does not take this name: {error}"));
-        }
-        if let Some(other) = catalog.other_case(&namespace.database) {
-            findings.add(false, || format!("{namespace}: MongoDB does not take this name beside the database {other}"));
         }
     }
 }

@@ -1,0 +1,124 @@
+"use strict";
+
+// The command line's arguments, parsed by a command's own table of options.
+
+const { parseArgs } = require("node:util");
+const { didYouMean } = require("../suggest.js");
+
+/** A mistake in the arguments: the message alone helps, and no stack. */
+class UsageError extends Error {}
+
+/** `--help` and `-h`, which every command has. */
+const HELP = { help: { type: "boolean", short: "h", help: "show this help" } };
+
+/** The first line of a command's help. */
+function usageOf({ name, positionals = [], options = {} }) {
+  const places = positionals.map(({ name: place, isOptional }) => (isOptional ? `[${place}]` : place));
+  const words = ["userkeep", name, ...places, ...(Object.keys(options).length > 0 ? ["[options]"] : [])];
+  return `Usage: ${words.join(" ")}`;
+}
+
+/** The help of a command. */
+function helpOf(command) {
+  const rows = [];
+  for (const { name, help } of command.positionals ?? []) {
+    rows.push([name, help]);
+  }
+  for (const [name, { value, short, help }] of Object.entries({ ...command.options, ...HELP })) {
+    rows.push([`${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`, help]);
+  }
+  return `${usageOf(command)}\n\n${command.summary}\n\n${table(rows)}`;
+}
+
+/** Two columns, of which the second begins at one place. */
+function table(rows) {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+}
+
+/** A mistake in the arguments of a command. */
+function mistake(command, message) {
+  return new UsageError(`${message}\n\n${usageOf(command)}\n'userkeep ${command.name} --help' lists the options`);
+}
+
+/** The value of an option, checked and converted as its entry in the table says. */
+function readValue(name, { number, choices }, value) {
+  if (choices && !choices.includes(value)) {
+    const last = choices.at(-1);
+    const list = choices.length === 2 ? choices.join(" or ") : `${choices.slice(0, -1).join(", ")} or ${last}`;
+    throw new UsageError(`--${name} must be ${list}, got '${value}'${didYouMean(value, choices)}`);
+  }
+  if (!number) {
+    return value;
+  }
+  if (!/^\d+$/.test(value)) {
+    throw new UsageError(`--${name} must be a number, got '${value}'`);
+  }
+  const [min, max] = number;
+  if (Number(value) < min || Number(value) > max) {
+    throw new UsageError(`--${name} must be from ${min} to ${max}, got '${value}'`);
+  }
+  return Number(value);
+}
+
+/**
+ * Parses the arguments of a command. Returns `{ values, positionals }`, or undefined if they ask for the help.
+ *
+ * @throws {UsageError} if they are not what the command takes
+ */
+function parse(command, args) {
+  const options = { ...command.options, ...HELP };
+  const types = Object.fromEntries(
+    Object.entries(options).map(([name, { type, short, multiple }]) => [
+      name,
+      { type, ...(short && { short }), ...(multiple && { multiple }) },
+    ]),
+  );
+  // Not strict, so that the messages are ours.
+  const { tokens } = parseArgs({ args, options: types, allowPositionals: true, strict: false, tokens: true });
+  if (tokens.some(({ kind, name }) => kind === "option" && name === "help")) {
+    return undefined;
+  }
+  const values = {};
+  const positionals = [];
+  for (const token of tokens) {
+    if (token.kind === "positional") {
+      positionals.push(token.value);
+    } else if (token.kind === "option") {
+      readOption(command, token, values);
+    }
+  }
+  const places = command.positionals ?? [];
+  if (positionals.length > places.length) {
+    throw mistake(command, `unexpected argument '${positionals[places.length]}'`);
+  }
+  const missing = places[positionals.length];
+  if (missing && !missing.isOptional) {
+    throw mistake(command, missing.whenMissing ?? `the ${missing.help} is missing`);
+  }
+  return { values, positionals };
+}
+
+/** Puts the value of one option among the others. */
+function readOption(command, { name, rawName, value, inlineValue }, values) {
+  const options = command.options ?? {};
+  if (!Object.hasOwn(options, name)) {
+    const suggestion = didYouMean(name, Object.keys({ ...options, ...HELP }), (option) => `--${option}`);
+    throw mistake(command, `unknown option '${rawName}'${suggestion}`);
+  }
+  const option = options[name];
+  if (option.type === "boolean") {
+    if (value !== undefined) {
+      throw mistake(command, `--${name} takes no value, got '${value}'`);
+    }
+    values[name] = true;
+    return;
+  }
+  if (value === undefined || (!inlineValue && value.startsWith("-"))) {
+    throw mistake(command, `--${name} needs a value: --${name} ${option.value}`);
+  }
+  const read = readValue(name, option, value);
+  values[name] = option.multiple ? [...(values[name] ?? []), read] : read;
+}
+
+module.exports = { UsageError, helpOf, mistake, parse, table };

@@ -1,0 +1,59 @@
+"use strict";
+
+const { UsageError, helpOf, parse, table } = require("./arguments.js");
+const { escapeControls } = require("../logger.js");
+const { didYouMean } = require("../suggest.js");
+const { version } = require("../../package.json");
+
+/** The commands, in the order of the help. Each file is loaded when it is needed. */
+const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
+
+const load = (name) => ({ name, ...require(`./${name}.js`) });
+
+function help() {
+  const rows = COMMANDS.map((name) => [name, load(name).summary]);
+  return `Usage: userkeep <command> [options]
+
+${table(rows)}
+'userkeep <command> --help' lists the options of a command, 'userkeep --version' shows the version
+`;
+}
+
+function checkCommand(name) {
+  if (!COMMANDS.includes(name)) {
+    throw new UsageError(`there is no command '${name}'${didYouMean(name, COMMANDS)}\n\n${help().trimEnd()}`);
+  }
+}
+
+async function run([name, ...args]) {
+  if (name === "help" && args.length > 0) {
+    checkCommand(args[0]);
+    process.stdout.write(helpOf(load(args[0])));
+  } else if (name === undefined || ["help", "--help", "-h"].includes(name)) {
+    process.stdout.write(help());
+  } else if (["version", "--version", "-v"].includes(name)) {
+    process.stdout.write(`${version}\n`);
+  } else {
+    checkCommand(name);
+    const command = load(name);
+    const parsed = parse(command, args);
+    if (parsed === undefined) {
+      process.stdout.write(helpOf(command));
+    } else {
+      await command.run(parsed);
+    }
+  }
+}
+
+/** Runs the command that the arguments name. Sets the exit status to 1 if it fails. */
+async function main(args) {
+  try {
+    await run(args);
+  } catch (error) {
+    const lines = String(error?.message ?? error).split("\n");
+    process.stderr.write(`userkeep: ${lines.map(escapeControls).join("\n")}\n`);
+    process.exitCode = 1;
+  }
+}
+
+module.exports = { main };

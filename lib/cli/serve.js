@@ -1,0 +1,128 @@
+"use strict";
+
+const { APP, DEFINITION, STORE } = require("./options.js");
+const { LEVELS, toStandardError } = require("../logger.js");
+
+const PORT = [0, 65535];
+/** What the native side takes: 32 bits. */
+const POSITIVE = [1, 2 ** 32 - 1];
+
+/** The limits of an operation, of which a larger one than the native side takes is none. */
+const LIMIT = [1, Number.MAX_SAFE_INTEGER];
+
+const summary = "serve an app's backend over HTTP";
+
+const options = {
+  definition: DEFINITION,
+  store: STORE,
+  app: APP,
+  host: { type: "string", value: "HOST", help: "the address to listen on (default: 127.0.0.1)" },
+  port: { type: "string", value: "PORT", number: PORT, help: "the port to listen on; 0 picks one (default: 3000)" },
+  "public-url": {
+    type: "string",
+    value: "URL",
+    help: "the URL under which clients reach the server (default: the address it listens on)",
+  },
+  "tls-cert": {
+    type: "string",
+    value: "FILE",
+    help: "speak TLS with this certificate and its chain, in PEM (default: no TLS)",
+  },
+  "tls-key": { type: "string", value: "FILE", help: "the key of the certificate, in PEM (default: no TLS)" },
+  "trust-proxy": {
+    type: "string",
+    value: "CIDR",
+    multiple: true,
+    help: "believe the X-Forwarded-For of proxies in this network; may be repeated (default: none)",
+  },
+  unlimited: {
+    type: "string",
+    value: "CIDR",
+    multiple: true,
+    help: "do not limit the clients of this network together; may be repeated (default: none)",
+  },
+  "max-body-size": {
+    type: "string",
+    value: "N",
+    number: POSITIVE,
+    help: "the largest body of a request with a valid token, in bytes (default: 18 MB)",
+  },
+  "client-timeout": {
+    type: "string",
+    value: "MS",
+    number: POSITIVE,
+    help: "close connections of clients that are silent for longer, in milliseconds (default: 30000)",
+  },
+  "max-documents": {
+    type: "string",
+    value: "N",
+    number: LIMIT,
+    help: "reject a user's query that returns more documents (default: 50000)",
+  },
+  "max-answer-bytes": {
+    type: "string",
+    value: "N",
+    number: LIMIT,
+    help: "reject a user's query whose answer has more bytes of BSON (default: 32 MB)",
+  },
+  "max-time": {
+    type: "string",
+    value: "MS",
+    number: LIMIT,
+    help: "stop an operation of a user that takes longer, in milliseconds (default: 10000)",
+  },
+  "max-write-documents": {
+    type: "string",
+    value: "N",
+    number: LIMIT,
+    help: "reject a user's write that changes more documents (default: 10000)",
+  },
+  "token-audience": {
+    type: "boolean",
+    help: "name the app in the tokens (aud); not while an earlier version shares the store (default: off)",
+  },
+  "metrics-port": {
+    type: "string",
+    value: "PORT",
+    number: PORT,
+    help: "answer the operator's /healthz and /metrics on a port of their own (default: off)",
+  },
+  "metrics-host": { type: "string", value: "HOST", help: "the address of that port (default: 127.0.0.1)" },
+  log: { type: "string", value: "FORMAT", choices: ["text", "json"], help: "text or json (default: text)" },
+  "log-level": {
+    type: "string",
+    value: "LEVEL",
+    choices: LEVELS,
+    help: `${LEVELS.join(", ")} (default: info)`,
+  },
+};
+
+/** The options of JavaScript that the command line names without their unit. */
+const NAMES_WITH_UNIT = { maxTime: "maxTimeMS" };
+
+/** The options of the command as `serve()` names them. */
+function toJavaScript(values) {
+  const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
+  const rename = (name) => NAMES_WITH_UNIT[camelCase(name)] ?? camelCase(name);
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [rename(name), value]));
+}
+
+async function run({ values }) {
+  const { log: format, logLevel: level, ...rest } = toJavaScript(values);
+  const { serve } = require("../../index.js");
+  const server = await serve({ ...rest, logger: toStandardError({ format, level }) });
+  let ending = false;
+  const end = async () => {
+    // A second signal does not wait.
+    if (ending) {
+      process.exit(1);
+    }
+    ending = true;
+    await server.close();
+  };
+  process.on("SIGTERM", end);
+  process.on("SIGINT", end);
+  process.stdout.write(`Listening at ${server.url}\n`);
+}
+
+module.exports = { summary, options, run };
