@@ -11,7 +11,7 @@ mod users;
 
 use bson::oid::ObjectId;
 use query::Budget;
-use store::{Find, Store};
+use store::{Find, Store, Write};
 
 pub(crate) use confirmations::Confirmed;
 pub(crate) use keys::KeyRing;
@@ -30,6 +30,14 @@ fn in_turn_of(user_id: ObjectId, find: Find, store: &dyn Store) -> Find {
         return find;
     }
     Find { budget: Budget::unlimited(Some(user_id.to_hex().into())), ..find }
+}
+
+/// The same for a write.
+fn written_in_turn_of(user_id: ObjectId, write: Write, store: &dyn Store) -> Write {
+    if !store.is_remote() {
+        return write;
+    }
+    Write { budget: Budget::unlimited(Some(user_id.to_hex().into())), ..write }
 }
 
 /// Bytes in hexadecimal digits.

@@ -464,8 +464,9 @@ impl Backend {
         };
         let main = self.stores.main();
         match parsed {
-            // The session and what is asked for are read together, in the time of one trip to the store.
-            Parsed::Find(find) if main.is_remote() => {
+            // The session and what is asked for are read together, in the time of one trip to the store; not for whoever
+            // has only a token left, who must not make the database work.
+            Parsed::Find(find) if main.is_remote() && self.sessions.is_known(&claim) => {
                 let documents = store.find(*find).map_err(Error::from);
                 let (_, documents) = first_decides(self.confirm(&claim), documents).await?;
                 Ok(Collections::found(&call, documents))

@@ -349,8 +349,8 @@ async fn a_user_who_fills_the_share_does_not_hold_up_others() {
     let (answered, refused) = (answered.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
     println!("p99 of others alone {alone:?}, beside {beside:?}; {answered} calls answered, {refused} refused");
     assert!(answered >= 10 && refused > 100, "{answered} answered, {refused} refused");
-    // A busy machine makes some of a hundred late in any case.
-    assert!(beside <= 2 * alone + Duration::from_millis(50), "{beside:?} beside {alone:?} alone");
+    // On a busy machine one of a hundred takes some milliseconds in any case.
+    assert!(beside <= 2 * alone.max(Duration::from_millis(30)), "{beside:?} beside {alone:?} alone");
     assert!(slow_at_once(&proxy) <= 10);
 }
 

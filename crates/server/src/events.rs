@@ -77,6 +77,15 @@ enum Pending {
     Large(LargeEvent),
 }
 
+impl Pending {
+    fn event(&self) -> Arc<ChangeEvent> {
+        Arc::clone(match self {
+            Self::Small(event) => event,
+            Self::Large(event) => event.event(),
+        })
+    }
+}
+
 impl State {
     /// The next text to send; none when the server ends.
     async fn next(&mut self) -> Option<Result<Bytes, backend::Error>> {
@@ -109,7 +118,25 @@ impl State {
                 Err(_) => return Some(Ok(self.position())),
             }
         }
+        if let Err(error) = self.check_pending().await {
+            return Some(Err(error));
+        }
+        if self.pending.is_empty() {
+            return Some(Ok(self.position()));
+        }
         Some(self.write().await.map_err(into_error))
+    }
+
+    /// Leaves out pending events that the client may not see any more, if it has taken its time to read others.
+    async fn check_pending(&mut self) -> Result<(), backend::Error> {
+        let events = self.pending.iter().map(Pending::event).collect();
+        let visible = self.stream.watcher.still_visible(events).await?;
+        if visible.len() < self.pending.len() {
+            self.pending.clear();
+            self.pending_bytes = 0;
+            self.take(&visible).map_err(into_error)?;
+        }
+        Ok(())
     }
 
     /// Takes events to be written, and counts them.

@@ -152,7 +152,7 @@ impl Shared {
 
 impl LargeEvent {
     /// The event.
-    pub(crate) fn event(&self) -> &ChangeEvent {
+    pub(crate) fn event(&self) -> &Arc<ChangeEvent> {
         &self.shared.event
     }
 

@@ -23,6 +23,9 @@ use crate::Result;
 /// is made 5 s after the answer of a log-out never relies on a read from before the log-out.
 pub(super) const CONFIRMED_FOR: i64 = 4_000;
 
+/// Time in milliseconds for which a session counts as known.
+const KNOWN_FOR: i64 = 60_000;
+
 /// True if a read that was sent at `at` confirms a request that is made at `now`, in milliseconds since the Unix epoch.
 pub(super) fn is_recent(at: i64, now: i64) -> bool {
     (0..CONFIRMED_FOR).contains(&now.saturating_sub(at))
@@ -97,7 +100,12 @@ impl Confirmations {
         let registered = Registered { confirmations: Arc::clone(self), key, number };
         let answer = read();
         let answer = async move {
-            let confirmed = Confirmed { caller: answer.await?, at: now };
+            let caller = answer.await.inspect_err(|error| {
+                if error.is_invalid_session() {
+                    registered.confirmations.confirmed.remove(&key.session_id);
+                }
+            })?;
+            let confirmed = Confirmed { caller, at: now };
             registered.note(&confirmed);
             Ok(confirmed)
         };
@@ -106,6 +114,12 @@ impl Confirmations {
             reads.insert(key, Read { number, at: now, answer: weak });
         }
         answer
+    }
+
+    /// True if a session was confirmed within the last minute, and none has found since that it has ended.
+    pub(super) fn is_known(&self, session_id: ObjectId, now: i64) -> bool {
+        let confirmed = self.confirmed.get(&session_id);
+        confirmed.is_some_and(|confirmed| (0..KNOWN_FOR).contains(&now.saturating_sub(confirmed.at)))
     }
 
     /// Forgets a session that ends on this node. A read of it that is under way is void: its answer is not remembered, and

@@ -146,7 +146,8 @@ impl Sessions {
         let outcomes = self.store.write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
         // Deleted or disabled since the password was checked: the session must not outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
-            self.store.write(vec![self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)))]).await?;
+            let end = self.end(user.id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
+            self.store.write(vec![end]).await?;
             return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
         }
         Ok((caller, refresh_token))
@@ -239,6 +240,11 @@ impl Sessions {
         Ok(Confirmed { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
     }
 
+    /// True if this node has confirmed the session within the last minute, and has not heard since that it has ended.
+    pub(crate) fn is_known(&self, claim: &Claim) -> bool {
+        self.confirmations.is_known(claim.0.session_id, self.now())
+    }
+
     /// Milliseconds since the Unix epoch.
     pub(crate) fn now(&self) -> i64 {
         query::Environment::now(&self.environment).timestamp_millis()
@@ -294,7 +300,8 @@ impl Sessions {
         let end = anonymous_end(self.environment.unix_seconds());
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
         let modify = Modify::new(filter, false, Change::Update { update, upsert: false });
-        Ok(Write::new(self.namespace.clone(), Operation::modify(modify)))
+        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
+        Ok(super::written_in_turn_of(caller.user_id, write, &*self.store))
     }
 
     /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].
@@ -327,7 +334,7 @@ impl Sessions {
     pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
         let key = Key { session_id: caller.session_id, user_id: caller.user_id };
         self.confirmations.forget(key);
-        let end = self.end(Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
+        let end = self.end(caller.user_id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
         let ended = self.store.write(vec![end]).await;
         // A read that was sent meanwhile may have found it open.
         self.confirmations.forget(key);
@@ -336,7 +343,8 @@ impl Sessions {
 
     /// Ends all sessions of a user who goes by a write.
     pub(crate) async fn end_with(&self, caller: &Caller, user_goes: Write) -> Result<()> {
-        let end_all = || self.end(of_user(caller.user_id));
+        self.forget_user(caller.user_id);
+        let end_all = || self.end(caller.user_id, of_user(caller.user_id));
         // Also afterwards: a log-in that found the user still there has noted it between.
         let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.forget_user(caller.user_id);
@@ -349,9 +357,10 @@ impl Sessions {
         self.confirmations.forget_user(user_id);
     }
 
-    fn end(&self, filter: Filter) -> Write {
+    fn end(&self, user_id: ObjectId, filter: Filter) -> Write {
         let modify = Modify::new(filter, true, Change::Delete);
-        Write::new(self.namespace.clone(), Operation::modify(modify))
+        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
+        super::written_in_turn_of(user_id, write, &*self.store)
     }
 }
 

@@ -129,7 +129,7 @@ impl Users {
         let update = query::Update::parse(
             &rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } },
         )?;
-        Ok(self.modify(filter, Change::Update { update, upsert: false }))
+        Ok(self.modify(id, filter, Change::Update { update, upsert: false }))
     }
 
     /// The write that keeps an anonymous user for as long again as he or she may be away.
@@ -138,17 +138,18 @@ impl Users {
         let filter = Filter::parse(&rawdoc! { "_id": id, "expires_at": { "$exists": true } })?;
         let end = anonymous_end(self.environment.unix_seconds());
         let update = query::Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
-        Ok(self.modify(filter, Change::Update { update, upsert: false }))
+        Ok(self.modify(id, filter, Change::Update { update, upsert: false }))
     }
 
     /// The write that takes a user away.
     pub(crate) fn delete(&self, id: ObjectId) -> Write {
-        self.modify(Filter::equals("_id", RawBson::ObjectId(id)), Change::Delete)
+        self.modify(id, Filter::equals("_id", RawBson::ObjectId(id)), Change::Delete)
     }
 
-    fn modify(&self, filter: Filter, change: Change) -> Write {
+    fn modify(&self, user_id: ObjectId, filter: Filter, change: Change) -> Write {
         let modify = Modify::new(filter, false, change);
-        Write::new(self.namespace.clone(), Operation::modify(modify))
+        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
+        super::written_in_turn_of(user_id, write, &*self.store)
     }
 }
 

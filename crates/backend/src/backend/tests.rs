@@ -414,7 +414,6 @@ async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety
     assert_eq!(error.message, "invalid session: failed to find refresh token");
 }
 
-/// What is given up before it is done loses nothing, whatever it was waiting for: the store, the session, the custom data.
 /// Follows a collection as a user, with more arguments.
 async fn watch(backend: &Arc<Backend>, access_token: &Secret, collection: &str, more: Document) -> Result<Watcher> {
     let mut arguments = doc! { "database": "custom-user-data-database", "collection": collection };
@@ -544,6 +543,7 @@ async fn a_filter_matches_the_token_that_the_user_gets() {
     }
 }
 
+/// What is given up before it is done loses nothing, whatever it was waiting for: the store, the session, the custom data.
 #[tokio::test]
 async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
     let world = World::new();

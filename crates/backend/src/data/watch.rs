@@ -40,6 +40,8 @@ pub struct Watcher {
     viewer: Viewer,
     view: View,
     check_at: Instant,
+    /// When the session was read that the last events were told on, in milliseconds since the Unix epoch.
+    confirmed_at: Option<i64>,
 }
 
 /// The form in which a viewer gets events.
@@ -193,6 +195,7 @@ impl Watcher {
             viewer,
             view,
             check_at: Instant::now() + SESSION_CHECK,
+            confirmed_at: None,
         })
     }
 
@@ -214,18 +217,41 @@ impl Watcher {
                 }
             }
             // As both are now: a viewer who may not see any more, or whose session has ended, is sent nothing more.
-            let (access, confirmed_at) = self.access().await?;
+            let (access, confirmed_at) = match self.access().await {
+                Ok(access) => access,
+                // Too much is asked of the database at this moment: the events are held, and it is asked again.
+                Err(error) if error.retry_after.is_some() => {
+                    tokio::time::sleep(SESSION_CHECK).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let events = select(self.limits, &self.selection, &self.changes, access, &self.view).await?;
             // The database may take longer than a confirmation is good for: the events are held until one is in time.
             if !events.is_empty() && self.is_outdated(confirmed_at) {
                 continue;
             }
             self.changes = Arc::from([]);
+            self.confirmed_at = confirmed_at;
             self.position = self.stream.position();
             if !events.is_empty() {
                 return Ok(events);
             }
         }
+    }
+
+    /// Checks events anew that [`next`](Self::next) has answered with and that were not sent for a while: the session may have
+    /// ended meanwhile, and the rules may hide them now.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn still_visible(&mut self, events: Vec<Arc<ChangeEvent>>) -> Result<Vec<Arc<ChangeEvent>>> {
+        if !self.is_outdated(self.confirmed_at) {
+            return Ok(events);
+        }
+        let (access, confirmed_at) = self.access().await?;
+        self.confirmed_at = confirmed_at;
+        select(self.limits, &self.selection, &Arc::from(events), access, &self.view).await
     }
 
     /// Returns an event as a document, in the form for the viewer of this stream.
@@ -250,7 +276,13 @@ impl Watcher {
 
     /// What the viewer may see, and the time at which the read that confirms the session was sent.
     async fn access(&mut self) -> Result<(Access, Option<i64>)> {
+        let access = self.access_now().await;
+        // However long that took, there is time for events before the next check.
         self.check_at = Instant::now() + SESSION_CHECK;
+        access
+    }
+
+    async fn access_now(&mut self) -> Result<(Access, Option<i64>)> {
         match &self.viewer {
             Viewer::System => Ok((Access::System, None)),
             Viewer::User { backend, claim, rules, .. } => {

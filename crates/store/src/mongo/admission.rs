@@ -43,8 +43,11 @@ const SMALL: usize = 64 * 1024;
 /// The unit in which the bytes of requests that use connections are counted.
 const UNIT: usize = 1024;
 
-/// The most bytes of larger requests that use connections at once, in [`UNIT`]s; of one owner half as many.
+/// The most bytes of larger requests that use connections at once, in [`UNIT`]s. A query keeps them while the server works.
 const BYTES_AT_ONCE: usize = 64 * 1024;
+
+/// The same of one owner. A larger request is alone.
+const BYTES_OF_ONE: usize = BYTES_AT_ONCE / 8;
 
 /// The places of operations that use the connections of one client.
 pub(super) struct Admission {
@@ -212,7 +215,7 @@ impl Admission {
         if owners.len() == owners.capacity() {
             owners.retain(|_, owner| owner.strong_count() > 0);
         }
-        let places = Places::new(SHARE, BYTES_AT_ONCE / 2);
+        let places = Places::new(SHARE, BYTES_OF_ONE);
         let owner = Arc::new(Owner { places, waiting: Line::new(1) });
         owners.insert(Arc::clone(name), Arc::downgrade(&owner));
         owner
@@ -307,13 +310,16 @@ mod tests {
     async fn an_owner_has_a_share_of_the_bytes_that_are_under_way_and_small_requests_need_none() {
         let admission = Admission::new(100, Some(PATIENCE));
         let (greedy, other) = (owner("greedy"), owner("other"));
-        let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 16 * MEGABYTE).unwrap()).collect();
+        let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 4 * MEGABYTE).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), MEGABYTE).is_none());
         assert!(enter(&admission, Some(&greedy), SMALL).is_some());
+        // More than a share, but alone.
         let of_other = enter(&admission, Some(&other), 32 * MEGABYTE).unwrap();
+        assert!(enter(&admission, Some(&other), MEGABYTE).is_none());
+        let of_operator = enter(&admission, None, 24 * MEGABYTE).unwrap();
         assert!(enter(&admission, None, MEGABYTE).is_none());
         assert!(enter(&admission, None, SMALL).is_some());
-        drop((held, of_other));
+        drop((held, of_other, of_operator));
         assert!(enter(&admission, None, 500 * MEGABYTE).is_some(), "more than the whole is the whole");
     }
 

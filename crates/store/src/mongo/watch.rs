@@ -10,7 +10,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    ops::ControlFlow,
     sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
@@ -25,8 +24,11 @@ use mongodb::{
     change_stream::{ChangeStream as DriverStream, event::ResumeToken as DriverToken},
     options::{FullDocumentBeforeChangeType, FullDocumentType},
 };
-use query::{Filter, Path, Update, append, elements, get};
-use tokio::sync::{Notify, OnceCell};
+use query::{Budget, Filter, Path, Update, append, elements, get};
+use tokio::{
+    sync::{Notify, OnceCell},
+    task::JoinHandle,
+};
 
 use super::{
     MongoStore,
@@ -58,13 +60,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Time that the server waits for an event of a stream that began at a token, and time until it is
 /// asked again.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
-const LONG_PAUSE: Duration = Duration::from_millis(150);
+const IDLE_PAUSE: Duration = Duration::from_millis(150);
+
+/// The longest time until then, as long as nothing comes.
+const LONGEST_IDLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time without an answer after which a stream is begun anew. The server answers about each second, with events or without.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Time for which a stream waits for its watchers before the events that the driver has fetched are given up.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// The most events that the driver fetches at once for a stream that began at a token.
+const BATCH_RESUMED: u32 = 16;
+
+/// That an event is larger than the server can send.
+const TOO_LARGE: i32 = 10334;
 
 /// That a server alone has no change streams.
 const NOT_ON_STANDALONE: i32 = 40573;
 
 /// The server's numbers for what a new attempt would not mend: no history, a token that is none, no rights, no change streams.
-const FATAL: [i32; 9] = [286, 260, 280, 222, 13, 18, 20, 73, NOT_ON_STANDALONE];
+const FATAL: [i32; 10] = [286, 260, 280, 222, 13, 18, 20, 73, TOO_LARGE, NOT_ON_STANDALONE];
 
 /// The server's numbers for the many ways in which a token is none.
 const NO_TOKEN: [i32; 8] = [260, 9, 14, 40647, 40648, 40649, 50811, 50795];
@@ -248,7 +265,8 @@ impl Hub {
     /// Opens the stream, and begins to read it.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>, start: Start) -> Result<()> {
         let (shared_by, namespace, is_live) = (Arc::clone(shared), self.namespace.clone(), self.is_live());
-        let reader = Reader { shared: shared_by, namespace, start, is_live, with_before: true };
+        let (with_before, care, pause) = (true, Care::None, IDLE_PAUSE);
+        let reader = Reader { shared: shared_by, namespace, start, is_live, with_before, care, pause };
         let begin = async {
             let mut reader = reader;
             let stream = shared.within_all(reader.open()).await?;
@@ -263,15 +281,16 @@ impl Hub {
         self.started.get_or_try_init(|| begin).await.copied()
     }
 
-    /// Adds an event, as soon as there is room.
-    async fn add(&self, event: ChangeEvent) {
+    /// Adds an event as soon as there is room. Returns it if there is none in time, and gives it up if nobody watches.
+    async fn add(&self, event: ChangeEvent, patience: Duration) -> Option<ChangeEvent> {
+        let until = tokio::time::Instant::now() + patience;
         loop {
             let drained = self.drained.notified();
             {
                 let mut state = lock(&self.state);
                 // A hub without watchers is found by no other.
                 if state.places.is_empty() {
-                    return;
+                    return None;
                 }
                 state.make_room(self.is_live());
                 if !state.is_full(self.is_live()) || state.end.is_some() {
@@ -279,9 +298,20 @@ impl Hub {
                     break;
                 }
             }
-            let _ = tokio::time::timeout(LONGEST_PAUSE, drained).await;
+            if tokio::time::Instant::now() >= until {
+                return Some(event);
+            }
+            let _ = tokio::time::timeout_at(until, drained).await;
         }
         self.changed.notify_waiters();
+        None
+    }
+
+    /// Adds an event, however long that takes.
+    async fn add_at_last(&self, mut event: ChangeEvent) {
+        while let Some(again) = self.add(event, LONGEST_PAUSE).await {
+            event = again;
+        }
     }
 }
 
@@ -296,6 +326,31 @@ struct Reader {
     is_live: bool,
     /// Whether the server is asked for the version before a change, which older ones do not know of.
     with_before: bool,
+    care: Care,
+    /// Time until the server is asked again if nothing comes.
+    pause: Duration,
+}
+
+/// How a stream gets over an event that is larger than the server can send: whoever can write a document could otherwise end
+/// all streams of its collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    None,
+    /// Events are fetched one by one, until it is the next.
+    OneByOne,
+    /// The next event is fetched without its contents, and passed over.
+    PassOver,
+}
+
+/// What came of a question.
+enum Read {
+    Event(Box<ChangeEvent>),
+    /// No event, or one that is passed over.
+    Nothing,
+    /// Nobody is interested any more.
+    Over,
+    /// Nothing, and the stream has to be begun anew.
+    Again(mongodb::error::Error),
 }
 
 impl Reader {
@@ -313,19 +368,32 @@ impl Reader {
 
     async fn try_open(&self) -> mongodb::error::Result<RawStream> {
         let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
-        let mut watch = collection.watch().full_document(FullDocumentType::UpdateLookup);
-        if !self.is_live {
-            watch = watch.max_await_time(SHORT_WAIT).batch_size(KEPT_RESUMED as u32);
+        let mut watch = collection.watch();
+        watch = match self.care {
+            Care::PassOver => watch.pipeline([doc! { "$project": { "_id": 1 } }]),
+            Care::None | Care::OneByOne => watch.full_document(FullDocumentType::UpdateLookup),
+        };
+        if self.care != Care::None {
+            watch = watch.batch_size(1);
+        } else if !self.is_live {
+            watch = watch.batch_size(BATCH_RESUMED);
         }
-        if self.with_before {
-            watch = watch.full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable);
+        if !self.is_live {
+            watch = watch.max_await_time(SHORT_WAIT);
+        }
+        if self.with_before && self.care != Care::PassOver {
+            // Expanded events tell paths from names with dots in them.
+            watch = watch
+                .full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable)
+                .show_expanded_events(true);
         }
         watch = match &self.start {
             Start::Now(None) => watch,
             Start::Now(Some(time)) => watch.start_at_operation_time(*time),
             Start::After(token) => watch.start_after(driver_token(token)?),
         };
-        Ok(watch.await?.with_type())
+        let opened = tokio::time::timeout(self.shared.timeout, watch);
+        Ok(opened.await.map_err(|_| mongodb::error::Error::custom("no answer"))??.with_type())
     }
 
     /// Reads for as long as somebody is interested.
@@ -333,29 +401,38 @@ impl Reader {
         loop {
             let read = self.read(&mut stream, &hub).await;
             let Some(hub) = hub.upgrade() else { return };
-            match read {
-                Ok(ControlFlow::Break(())) => return,
-                Ok(ControlFlow::Continue(())) => {}
-                Err(error) => match self.reopen(error, &hub).await {
-                    Some(again) => stream = again,
-                    None => return,
-                },
+            let again = match read {
+                Read::Over => return,
+                Read::Nothing => continue,
+                Read::Again(error) => Some(error),
+                Read::Event(event) => {
+                    let Some(event) = hub.add(*event, STALLED).await else { continue };
+                    // Nobody reads: what the driver has fetched is not kept meanwhile.
+                    drop(stream);
+                    hub.add_at_last(event).await;
+                    None
+                }
+            };
+            match self.reopen(again, &hub).await {
+                Some(again) => stream = again,
+                None => return,
             }
         }
     }
 
-    async fn read(&mut self, stream: &mut RawStream, hub: &Weak<Hub>) -> mongodb::error::Result<ControlFlow<()>> {
-        let raw = stream.next_if_any().await?;
-        let Some(hub) = hub.upgrade() else { return Ok(ControlFlow::Break(())) };
+    async fn read(&mut self, stream: &mut RawStream, hub: &Weak<Hub>) -> Read {
+        let raw = match tokio::time::timeout(SILENCE, stream.next_if_any()).await {
+            Ok(Ok(raw)) => raw,
+            Ok(Err(error)) => return Read::Again(error),
+            Err(_) => return Read::Again(mongodb::error::Error::custom("no answer")),
+        };
+        let Some(hub) = hub.upgrade() else { return Read::Over };
         if lock(&hub.state).end.is_some() {
-            return Ok(ControlFlow::Break(()));
+            return Read::Over;
         }
-        if let Some(event) = raw.as_deref().and_then(|raw| event(&self.namespace, raw)) {
-            self.start = Start::After(event.token.clone());
-            hub.add(event).await;
-        } else if let Some(token) = stream.resume_token().and_then(|token| token_of(&token)) {
-            self.start = Start::After(token.clone());
-            {
+        let Some(raw) = raw else {
+            if let Some(token) = stream.resume_token().and_then(|token| token_of(&token)) {
+                self.start = Start::After(token.clone());
                 let mut state = lock(&hub.state);
                 state.position = Some(token);
                 if !self.is_live {
@@ -364,35 +441,61 @@ impl Reader {
             }
             drop(hub);
             if !self.is_live {
-                tokio::time::sleep(LONG_PAUSE).await;
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(LONGEST_IDLE_PAUSE);
             }
+            // The collection was dropped or renamed: the stream goes on with the next one of its name.
+            return match stream.is_alive() {
+                true => Read::Nothing,
+                false => Read::Again(mongodb::error::Error::custom("the stream has ended")),
+            };
+        };
+        self.pause = IDLE_PAUSE;
+        let token = raw.get_document("_id").ok().and_then(ResumeToken::read);
+        if let Some(token) = &token {
+            self.start = Start::After(token.clone());
         }
-        // The collection was dropped or renamed: the stream goes on with the next one of its name.
-        if !stream.is_alive() {
-            return Err(mongodb::error::Error::custom("the stream has ended"));
+        if self.care == Care::PassOver {
+            self.care = Care::None;
+            lock(&hub.state).position = token;
+            let namespace = &self.namespace;
+            tracing::warn!(%namespace, "a change event is larger than the database can send, and is told to nobody");
+            return Read::Again(mongodb::error::Error::custom("an event was passed over"));
         }
-        Ok(ControlFlow::Continue(()))
+        match event(&self.namespace, &raw) {
+            Some(event) => Read::Event(Box::new(event)),
+            None => Read::Nothing,
+        }
     }
 
     /// Begins the stream anew after what was read last; nothing where that is of no use.
-    async fn reopen(&mut self, mut error: mongodb::error::Error, hub: &Arc<Hub>) -> Option<RawStream> {
+    async fn reopen(&mut self, mut error: Option<mongodb::error::Error>, hub: &Arc<Hub>) -> Option<RawStream> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let code = errors::code(&error);
-            let is_over = code.is_some_and(|code| FATAL.contains(&code)) || self.shared.check_open().is_err();
-            if is_over {
-                hub.end(&errors::read(error, false));
-                return None;
+            let code = error.as_ref().and_then(errors::code);
+            match (code, self.care) {
+                (Some(TOO_LARGE), Care::None) => self.care = Care::OneByOne,
+                (Some(TOO_LARGE), Care::OneByOne) => self.care = Care::PassOver,
+                _ => {
+                    let is_fatal = code.is_some_and(|code| FATAL.contains(&code));
+                    if is_fatal || self.shared.check_open().is_err() {
+                        let error = error.take().map_or(Error::Closed, |error| errors::read(error, false));
+                        hub.end(&error);
+                        return None;
+                    }
+                }
             }
             tracing::debug!(namespace = %self.namespace, "a change stream is begun anew");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            if error.is_some() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             if lock(&hub.state).places.is_empty() {
                 return None;
             }
             match self.try_open().await {
                 Ok(stream) => return Some(stream),
-                Err(other) => error = other,
+                Err(other) => error = Some(other),
             }
         }
     }
@@ -426,6 +529,14 @@ impl Place {
     }
 }
 
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(moving) = self.moving.take() {
+            moving.abort();
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut hubs = lock(&self.shared.hubs);
@@ -452,24 +563,27 @@ pub(super) struct Watcher {
     position: Option<ResumeToken>,
     /// Events up to this time are passed over.
     since: Option<Timestamp>,
+    owner: Option<Arc<str>>,
+    /// The way to another stream, which goes on while nobody waits for the next events.
+    moving: Option<JoinHandle<Result<Place>>>,
 }
 
 impl MongoStore {
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
-        let Watch { namespace, after, .. } = watch;
+        let Watch { namespace, after, owner } = watch;
         if self.kind().await? == Kind::Standalone {
             return Err(no_change_streams());
         }
         if let Some(token) = after {
             let place = self.resume(&namespace, token.clone()).await?;
-            let store = self.clone();
-            return Ok(Watcher { store, namespace, place, position: Some(token), since: None });
+            let (store, position) = (self.clone(), Some(token));
+            return Ok(Watcher { store, namespace, place, position, since: None, owner, moving: None });
         }
         let now = self.cluster_time().await?;
         let place = self.live_place(&namespace);
         place.hub.start(&self.shared, Start::Now(now)).await?;
         let position = lock(&place.hub.state).position.clone();
-        Ok(Watcher { store: self.clone(), namespace, place, position, since: now })
+        Ok(Watcher { store: self.clone(), namespace, place, position, since: now, owner, moving: None })
     }
 
     fn live_place(&self, namespace: &Namespace) -> Place {
@@ -492,6 +606,17 @@ impl MongoStore {
             }
             started => started.map(|()| place),
         }
+    }
+
+    /// The same for a watcher that has fallen behind, in the turn of its owner.
+    fn resume_in_turn(
+        &self,
+        namespace: Namespace,
+        after: ResumeToken,
+        owner: Option<Arc<str>>,
+    ) -> BoxFuture<'static, Result<Place>> {
+        let request = self.request(&namespace, &Budget::unlimited(owner));
+        self.admitted(request, |store| async move { store.resume(&namespace, after).await })
     }
 
     fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> Place {
@@ -524,6 +649,19 @@ impl MongoStore {
         let create = doc! { "create": &*namespace.collection, "changeStreamPreAndPostImages": images() };
         let run =
             async |command: Document| self.shared.within(false, async { database.run_command(command).await }).await;
+        // To change a collection takes a lock on it, so that is done once and not at each start.
+        let list = doc! {
+            "listCollections": 1,
+            "filter": { "name": &*namespace.collection, "options.changeStreamPreAndPostImages.enabled": true },
+            "nameOnly": false,
+        };
+        let is_enabled = run(list).await.ok().is_some_and(|listed| {
+            let batch = listed.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+            batch.is_ok_and(|batch| !batch.is_empty())
+        });
+        if is_enabled {
+            return Ok(());
+        }
         let kept = match run(modify.clone()).await {
             Err(Error::Query(error)) if error.number() == NAMESPACE_NOT_FOUND => match run(create).await {
                 // Somebody has made it meanwhile.
@@ -576,8 +714,17 @@ impl Watcher {
                 Taken::Nothing => changed.await,
                 Taken::End(end) => return Err(end.error()),
                 Taken::Behind => {
-                    let Some(token) = self.position.clone() else { return Err(history_lost()) };
-                    self.place = self.store.resume(&self.namespace, token).await?;
+                    let moving = match &mut self.moving {
+                        Some(moving) => moving,
+                        None => {
+                            let Some(token) = self.position.clone() else { return Err(history_lost()) };
+                            let (store, owner) = (&self.store, self.owner.clone());
+                            self.moving.insert(tokio::spawn(store.resume_in_turn(self.namespace.clone(), token, owner)))
+                        }
+                    };
+                    let moved = moving.await;
+                    self.moving = None;
+                    self.place = moved.map_err(|_| Error::Closed)??;
                 }
             }
         }
@@ -732,7 +879,8 @@ fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentB
     for path in array(description, "removedFields").into_iter().flatten().flatten().filter_map(|path| path.as_str()) {
         append(&mut unset, path, true);
     }
-    if has_odd_names(before)
+    if has_odd_names_within(RawBsonRef::Document(before))
+        || elements(&set).any(|(_, value)| has_odd_names_within(value))
         || get(description, "disambiguatedPaths")
             .is_some_and(|paths| paths.as_document().is_some_and(|paths| !paths.is_empty()))
     {
@@ -748,6 +896,17 @@ fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentB
         return Some(before.to_owned());
     }
     Update::parse(&update).ok()?.apply(before, &Filter::all(), &SystemEnvironment).ok()
+}
+
+/// True if a name in a value, at any depth, is not a part of a path.
+fn has_odd_names_within(value: RawBsonRef<'_>) -> bool {
+    match value {
+        RawBsonRef::Document(document) => {
+            has_odd_names(document) || elements(document).any(|(_, value)| has_odd_names_within(value))
+        }
+        RawBsonRef::Array(items) => items.into_iter().flatten().any(has_odd_names_within),
+        _ => false,
+    }
 }
 
 fn array<'a>(document: &'a RawDocument, name: &str) -> Option<&'a RawArray> {
