@@ -471,7 +471,7 @@ impl Backend {
                 let (_, documents) = first_decides(self.confirm(&claim), documents).await?;
                 Ok(Collections::found(&call, documents))
             }
-            Parsed::Find(find) if Arc::ptr_eq(store, main) => {
+            Parsed::Find(find) if Arc::ptr_eq(store, main) && !main.is_remote() => {
                 let at = self.sessions.now();
                 let [session, documents] = main.find_both([self.sessions.find(&claim), *find]).await?;
                 self.sessions.confirm_read(&claim, session, at, &self.users).await?;

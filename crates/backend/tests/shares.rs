@@ -420,3 +420,90 @@ async fn an_outage_does_not_gather_requests() {
     assert!(grown < 400_000_000, "{grown} bytes more");
     proxy.silence(false);
 }
+
+/// A session that has ended is no way to make the database work, however long its token lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_has_ended_asks_nothing_of_the_database() {
+    let proxy = Proxy::to(&server()).await;
+    let app = App::open(&proxy.uri(""));
+    let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let token = &session.access.access_token;
+    app.call(token, "open", "findOne", doc! { "query": {} }).await.unwrap();
+    app.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    proxy.take_sent();
+    for _ in 0..5 {
+        let error = app.call(token, "open", "find", doc! { "query": {} }).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidSession);
+    }
+    let asked = proxy.take_sent();
+    assert!(asked.iter().all(|sent| sent.command.get_str("find").ok() != Some("open")), "{asked:?}");
+}
+
+/// One user who sends thousands of requests of the same kind has the share of one user among the backend's own, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_deletions_of_one_user_do_not_hold_up_log_ins() {
+    let proxy = Proxy::to(&server()).await;
+    let app = Arc::new(App::open(&proxy.uri("")));
+    let greedy = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let other = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    app.call(&greedy.access.access_token, "open", "findOne", doc! { "query": {} }).await.unwrap();
+    proxy.delay(Duration::from_millis(20));
+    let deletions: Vec<_> = (0..2_000)
+        .map(|_| {
+            let (app, access_token) = (Arc::clone(&app), greedy.access.access_token.clone());
+            tokio::spawn(async move { app.backend.handle(Request::DeleteUser { access_token }).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        app.log_in_with(Credentials::Anonymous).await.unwrap();
+        app.refresh(&other).await.unwrap();
+        longest = longest.max(begun.elapsed());
+    }
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    for deletion in deletions {
+        if let Err(error) = deletion.await.unwrap() {
+            assert!([401, 429].contains(&error.code.status()), "{error}");
+        }
+    }
+}
+
+/// A stream that is too slow for what is kept is opened anew by itself, however late the database answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_has_fallen_behind_catches_up_with_a_late_database() {
+    const EVENTS: i32 = 6_000;
+    let proxy = Proxy::to(&server()).await;
+    let app = Arc::new(App::open(&proxy.uri("")));
+    let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let begin = async || {
+        let call = CallFunction {
+            access_token: session.access.access_token.clone(),
+            service: Some("mongodb-atlas".into()),
+            name: "watch".into(),
+            arguments: app.arguments("open", doc! {}),
+        };
+        app.backend.watch(call).await.unwrap()
+    };
+    let (mut slow, _other) = (begin().await, begin().await);
+    for part in 0..6 {
+        let documents: Vec<Document> = (0..EVENTS / 6).map(|n| doc! { "_id": part * 1000 + n }).collect();
+        let arguments = app.arguments("open", doc! { "documents": documents });
+        app.backend.call_as_system("mongodb-atlas", "insertMany".into(), arguments).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.slow_down("open", Duration::from_millis(1500));
+    // A stream that begins anew fetches a few events at once, and so takes its time; but it goes on.
+    let mut told = 0;
+    let until = tokio::time::Instant::now() + Duration::from_secs(12);
+    while let Ok(events) = tokio::time::timeout_at(until, slow.next()).await {
+        told += events.unwrap().len();
+    }
+    assert!(told > 0, "nothing was told");
+    proxy.slow_down("open", Duration::ZERO);
+    while told < usize::try_from(EVENTS).unwrap() {
+        told += tokio::time::timeout(Duration::from_secs(30), slow.next()).await.unwrap().unwrap().len();
+    }
+    assert_eq!(told, usize::try_from(EVENTS).unwrap());
+}

@@ -58,13 +58,20 @@ struct Read {
 /// Confirmed sessions. Concurrent requests of one session share a read.
 pub(super) struct Confirmations {
     confirmed: Cache<ObjectId, Confirmed>,
+    /// When a session was open, in milliseconds since the Unix epoch. That lets nobody in.
+    known: Cache<ObjectId, i64>,
     reads: Mutex<HashMap<Key, Read>>,
     count: AtomicU64,
 }
 
 impl Confirmations {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { confirmed: Cache::new(capacity), reads: Mutex::default(), count: AtomicU64::new(0) }
+        Self {
+            confirmed: Cache::new(capacity),
+            known: Cache::new(capacity),
+            reads: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
     }
 
     /// Returns the session as it was confirmed a moment ago, or as `read` confirms it.
@@ -103,8 +110,10 @@ impl Confirmations {
             let caller = answer.await.inspect_err(|error| {
                 if error.is_invalid_session() {
                     registered.confirmations.confirmed.remove(&key.session_id);
+                    registered.confirmations.known.remove(&key.session_id);
                 }
             })?;
+            registered.confirmations.note_known(key.session_id, now);
             let confirmed = Confirmed { caller, at: now };
             registered.note(&confirmed);
             Ok(confirmed)
@@ -116,10 +125,14 @@ impl Confirmations {
         answer
     }
 
-    /// True if a session was confirmed within the last minute, and none has found since that it has ended.
+    /// True if a session was open within the last minute, and nobody has found since that it has ended.
     pub(super) fn is_known(&self, session_id: ObjectId, now: i64) -> bool {
-        let confirmed = self.confirmed.get(&session_id);
-        confirmed.is_some_and(|confirmed| (0..KNOWN_FOR).contains(&now.saturating_sub(confirmed.at)))
+        self.known.get(&session_id).is_some_and(|at| (0..KNOWN_FOR).contains(&now.saturating_sub(at)))
+    }
+
+    /// Notes that a session was open.
+    pub(super) fn note_known(&self, session_id: ObjectId, now: i64) {
+        self.known.insert(session_id, now);
     }
 
     /// Forgets a session that ends on this node. A read of it that is under way is void: its answer is not remembered, and
@@ -127,12 +140,19 @@ impl Confirmations {
     pub(super) fn forget(&self, key: Key) {
         self.lock().remove(&key);
         self.confirmed.remove(&key.session_id);
+        self.known.remove(&key.session_id);
     }
 
     /// Forgets all sessions of a user, as [`Self::forget`].
     pub(super) fn forget_user(&self, user_id: ObjectId) {
         self.lock().retain(|key, _| key.user_id != user_id);
-        self.confirmed.retain(|_, confirmed| confirmed.caller.user_id != user_id);
+        self.confirmed.retain(|session_id, confirmed| {
+            let stays = confirmed.caller.user_id != user_id;
+            if !stays {
+                self.known.remove(session_id);
+            }
+            stays
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Read>> {

@@ -150,6 +150,9 @@ impl Sessions {
             self.store.write(vec![end]).await?;
             return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
         }
+        if self.store.is_remote() {
+            self.confirmations.note_known(caller.session_id, self.now());
+        }
         Ok((caller, refresh_token))
     }
 
@@ -263,6 +266,9 @@ impl Sessions {
         let [session, user] = self.store.find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
         let caller = self.check_refresh_token(token, claim, session)?;
         check_enabled(&user, caller.user_id)?;
+        if self.store.is_remote() {
+            self.confirmations.note_known(caller.session_id, self.now());
+        }
         Ok(caller)
     }
 
