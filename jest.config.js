@@ -22,6 +22,9 @@ const ON_MONGODB = [
 /** The attacks that are the same wherever the backend is. */
 const ATTACKS_EVERYWHERE = ["functions-proxy", "operations", "rules-booleans", "values"];
 
+/** The attacks on values and over HTTP that depend on the store. Those of `crowd` on MongoDB are in crates/backend/tests/shares.rs. */
+const ATTACKS_ON_STORES = ["decoding", "duplicates", "http"];
+
 /** The attacks that have nothing to do with a server of MongoDB. */
 const ATTACKS_WITHOUT_MONGODB = ["encoder", "linear"];
 
@@ -46,7 +49,7 @@ module.exports = {
     {
       displayName: "mongodb",
       testEnvironment: "<rootDir>/__test__/mongodb-environment.js",
-      testMatch: suites([...EVERYWHERE, ...ON_MONGODB, ...attacks(ATTACKS_EVERYWHERE)]),
+      testMatch: suites([...EVERYWHERE, ...ON_MONGODB, ...attacks([...ATTACKS_EVERYWHERE, ...ATTACKS_ON_STORES])]),
       globals: { USERKEEP_TEST_MODE: "mongodb" },
     },
   ],

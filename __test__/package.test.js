@@ -19,7 +19,7 @@ test("the package holds what a user needs, and installs nothing by a script", ()
   const library = fs
     .readdirSync(path.join(ROOT, "lib"), { recursive: true })
     .map((name) => `lib/${name.replaceAll(path.sep, "/")}`)
-    .filter((name) => name.endsWith(".js"));
+    .filter((name) => /\.(js|d\.ts)$/.test(name));
   const expected = [
     "LICENSE",
     "README.md",

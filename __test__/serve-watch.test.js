@@ -215,12 +215,12 @@ test("what is asked for may be long, and the operator sees how many streams ther
 
 test("a stream lives longer than a request may take", async () => {
   const server = await serve({ definition: openDefinition() });
-  const user = await logInNew(open(server.url, { timeout: 400 }));
+  const user = await logInNew(open(server.url, { timeout: 1_000 }));
   const stream = collectionOf(user).watch();
   const first = stream.next();
   await beginToFollow(first, (number) => collectionOf(user).insertOne({ _id: number }));
   await first;
-  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
   const next = stream.next();
   await collectionOf(user).insertOne({ _id: 1 });
   let event = await next;

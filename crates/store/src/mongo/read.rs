@@ -37,6 +37,9 @@ const FIRST_TRY: usize = 4;
 /// How many documents are read at once for who reads a whole collection.
 const PAGE: usize = 1000;
 
+/// The most bytes of a filter with which a superset of the visible documents is asked for.
+const SUPERSET_BYTES: usize = 4 * 1024 * 1024;
+
 /// What a filter and a guard come to: what the server is asked, and who judges what it answers.
 pub(super) struct Question {
     pub(super) filter: Document,
@@ -48,7 +51,10 @@ impl Question {
         match guard.map(|guard| (guard, guard.filters())) {
             None => Ok(Self { filter: document(&filter.to_document())?, judge: None }),
             Some((guard, None)) => {
-                let asked = guard.superset().map_or_else(|| filter.to_document(), |superset| both(filter, superset));
+                // Beside a filter that is large itself, one with long lists of values could be more than a command holds.
+                let superset = guard.superset().map(|superset| both(filter, superset));
+                let superset = superset.filter(|asked| asked.as_bytes().len() <= SUPERSET_BYTES);
+                let asked = superset.unwrap_or_else(|| filter.to_document());
                 Ok(Self { filter: document(&asked)?, judge: Some(Arc::clone(guard)) })
             }
             Some((_, Some(filters))) => Ok(Self { filter: document(&both(filter, &filters.seen))?, judge: None }),
