@@ -44,7 +44,9 @@ function packPeer(name, range) {
 }
 
 function npm(...args) {
-  const { status, stdout, stderr } = spawnSync("npm", args, { cwd: inProject("."), encoding: "utf8" });
+  // Whatever the npm that runs these tests was told to print.
+  const all = [...args, "--loglevel=error"];
+  const { status, stdout, stderr } = spawnSync("npm", all, { cwd: inProject("."), encoding: "utf8" });
   return { status, output: `${stdout}${stderr}` };
 }
 
