@@ -159,7 +159,8 @@ pub struct Bridge {
 /// What waits to be delivered to the environment's thread.
 pub struct Outbox {
     waiting: Mutex<Waiting>,
-    wake: OnceLock<Wake>,
+    /// Gone once the bridge is released.
+    wake: Mutex<Option<Wake>>,
     /// The same function, as Node's own interface names it.
     raw: AtomicPtr<sys::napi_threadsafe_function__>,
     /// How many operations are not answered yet. Only the environment's thread changes it.
@@ -191,7 +192,7 @@ fn runtime() -> napi::Result<&'static Handle> {
 pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
     let outbox = Arc::new(Outbox {
         waiting: Mutex::default(),
-        wake: OnceLock::new(),
+        wake: Mutex::default(),
         raw: AtomicPtr::new(null_mut()),
         pending: AtomicU32::new(0),
         log_level: AtomicUsize::new(0),
@@ -206,9 +207,16 @@ pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<B
             },
         )?;
     outbox.raw.store(wake.raw(), Ordering::Release);
-    let _ = outbox.wake.set(wake);
+    *lock(&outbox.wake) = Some(wake);
     log::add(&outbox);
     Ok(External::new(Bridge { outbox, next_id: AtomicU32::new(1), opened: Mutex::default() }))
+}
+
+/// Releases the environment's function when no app is open and no operation is pending: Node counts it as an open handle.
+/// Nothing is delivered or logged afterwards.
+#[napi]
+pub fn release_bridge(bridge: &External<Bridge>) {
+    bridge.outbox.release();
 }
 
 impl Outbox {
@@ -220,9 +228,18 @@ impl Outbox {
             first
         };
         // One call delivers all that has gathered until it runs.
-        if let (true, Some(wake)) = (first, self.wake.get()) {
+        if first && let Some(wake) = &*lock(&self.wake) {
             wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
+    }
+
+    /// Only on the environment's thread.
+    fn release(&self) {
+        self.log_level.store(0, Ordering::Relaxed);
+        self.raw.store(null_mut(), Ordering::Release);
+        let wake = lock(&self.wake).take();
+        drop(wake);
+        *lock(&self.waiting) = Waiting::default();
     }
 
     pub fn log(&self, line: LogLine) {
@@ -247,8 +264,8 @@ impl Outbox {
             return;
         }
         #[allow(unsafe_code, reason = "napi-rs has no safe way to change it that does not need the function by value")]
-        // SAFETY: `raw` belongs to the function that `self.wake` owns, so it is valid as long as `self` is; `env` is the
-        // environment that made it, on whose thread this runs.
+        // SAFETY: `raw` belongs to the function that `self.wake` owns, so it is valid until `release`, which runs on this
+        // thread too and clears `raw`; `env` is the environment that made it.
         unsafe {
             if keep {
                 sys::napi_ref_threadsafe_function(env.raw(), raw);
