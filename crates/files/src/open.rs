@@ -30,9 +30,9 @@ impl FileId {
     /// other systems. No file is opened: closing it would release this process's POSIX locks on it.
     pub fn is_open_in_this_process(self) -> bool {
         let Ok(descriptors) = std::fs::read_dir("/dev/fd") else { return false };
-        descriptors.flatten().any(|entry| {
-            std::fs::metadata(entry.path()).is_ok_and(|metadata| identity(&metadata) == Some(self))
-        })
+        descriptors
+            .flatten()
+            .any(|entry| std::fs::metadata(entry.path()).is_ok_and(|metadata| identity(&metadata) == Some(self)))
     }
 }
 

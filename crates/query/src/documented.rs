@@ -119,7 +119,8 @@ fn projection(name: &str) -> Option<Status> {
     let operated = Projection::parse(&one("a", one(name, 1)));
     let computed = Expression::parse(RawBson::Document(one(name, 1)).as_raw_bson_ref());
     let is_same = operated.as_ref().err().cloned().map(message) == computed.err().map(message);
-    if is_same { None } else { status(operated, &format!("{name} in the projection"), |_| false) }
+    let unknown = |error: &Error| error.message.starts_with("Unknown expression ");
+    if is_same { None } else { status(operated, &format!("{name} in the projection"), unknown) }
 }
 
 fn accumulator(name: &str) -> Option<Status> {
