@@ -5,9 +5,12 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { promisify } = require("node:util");
 const {
+  COLLECTION,
+  DATABASE,
   Realm,
   QUICKSTART,
   ROOT,
+  customDataOf,
   eventually,
   logInNew,
   openEmbedded,
@@ -202,6 +205,52 @@ test("apps of one id share users and backend, and other settings are an error", 
   const [memory, another] = [openEmbedded(), openEmbedded()];
   await logInNew(memory);
   expect(another.currentUser).toBeNull();
+});
+
+test("an id alone joins the app that is open, whatever its settings", async () => {
+  const directory = temporaryDirectory();
+  const one = openKept(directory, { maxDocuments: 7 });
+  const user = await logInNew(one);
+  const two = new App("test-app");
+  expect(two.currentUser.id).toBe(user.id);
+  // A configuration has settings, and these are others.
+  expect(() => new App({ id: "test-app" })).toThrow("is open with other settings");
+  await one.close();
+  expect(await two.currentUser.refreshCustomData()).toEqual({});
+  await two.close();
+  expect(() => two.currentUser).toThrow("The app has been closed");
+
+  // No app of the id is open any more, so an id alone opens one with the usual settings.
+  process.chdir(temporaryDirectory());
+  const alone = new App({ id: "test-app", logger: null });
+  expect(alone.currentUser).toBeNull();
+  await alone.close();
+});
+
+test("a store in memory is one for the apps and backends of an id and a definition", async () => {
+  const options = { definition: QUICKSTART, store: "memory:" };
+  const app = openEmbedded(options);
+  const backend = await openBackend(options);
+  const limited = await openBackend({ ...options, maxDocuments: 1, maxTimeMS: 5_000 });
+  const others = [
+    await openBackend({ ...options, id: "another" }),
+    await openBackend({ ...options, definition: writeDefinition() }),
+  ];
+  const countOn = (opened) => opened.collection(DATABASE, COLLECTION).count();
+  const user = await logInNew(app);
+  await customDataOf(user).insertOne({ userId: user.id });
+  await backend.collection(DATABASE, COLLECTION).insertOne({ userId: "another" });
+  expect(await countOn(limited)).toBe(2);
+  expect(await Promise.all(others.map(countOn))).toEqual([0, 0]);
+  expect(await customDataOf(user).count()).toBe(1);
+
+  // It stays as long as one of them is open.
+  await app.close();
+  expect(await countOn(backend)).toBe(2);
+  await backend.close();
+  expect(await countOn(limited)).toBe(2);
+  await limited.close();
+  expect(await countOn(await openBackend(options))).toBe(0);
 });
 
 test("clearing the state of tests has to be allowed", async () => {

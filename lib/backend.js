@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
+const { closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
@@ -24,7 +24,8 @@ class Backend {
   }
 
   collection(databaseName, collectionName, { service = "mongodb-atlas" } = {}) {
-    const { handle } = this.#opened;
+    const { native: opened } = this.#opened;
+    const { bridge, handle } = opened;
     const source = {
       call: (name, args) => {
         this.#assertOpen();
@@ -33,7 +34,7 @@ class Backend {
       watch: (args) => {
         this.#assertOpen();
         const stream = native.watchAsSystem(bridge, handle, service, encode(args));
-        return eventsOf(handle, stream, () => this.#closing !== null);
+        return eventsOf(opened, stream, () => this.#closing !== null);
       },
     };
     return makeService(source, assert.string(service, "service"), AdministeredCollection)
@@ -43,23 +44,24 @@ class Backend {
 
   async rotateKeys() {
     this.#assertOpen();
-    return result(native.rotateKeys(bridge, this.#opened.handle));
+    const { bridge, handle } = this.#opened.native;
+    return result(native.rotateKeys(bridge, handle));
   }
 
   async backup(file, options = {}) {
     assert.string(file, "file");
-    await this.#long(options, (handle) => native.backup(bridge, handle, path.resolve(file)));
+    await this.#long(options, (bridge, handle) => native.backup(bridge, handle, path.resolve(file)));
   }
 
   async export(directory, options = {}) {
     assert.string(directory, "directory");
-    return this.#long(options, (handle) => native.exportDump(bridge, handle, path.resolve(directory)));
+    return this.#long(options, (bridge, handle) => native.exportDump(bridge, handle, path.resolve(directory)));
   }
 
   async import(directory, options = {}) {
     assert.string(directory, "directory");
     const { ignoreIndexes = false } = options;
-    return this.#long(options, (handle) =>
+    return this.#long(options, (bridge, handle) =>
       native.importDump(bridge, handle, path.resolve(directory), Boolean(ignoreIndexes)),
     );
   }
@@ -71,11 +73,13 @@ class Backend {
     if (address === "") {
       throw new Error("What is carried to a store in memory would be gone at once");
     }
-    return this.#long(options, (handle) => native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)));
+    return this.#long(options, (bridge, handle) =>
+      native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
+    );
   }
 
   async check(options = {}) {
-    return this.#long(options, (handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
+    return this.#long(options, (bridge, handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
   }
 
   /** Does what takes long, and says now and then how far it is. */
@@ -84,11 +88,11 @@ class Backend {
       assert.function(onProgress, "onProgress");
     }
     this.#assertOpen();
-    const { handle } = this.#opened;
+    const { bridge, handle } = this.#opened.native;
     const tell = () => callBack(onProgress, native.progress(bridge, handle));
     const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
     try {
-      const done = result(begin(handle));
+      const done = result(begin(bridge, handle));
       // Also of what is done before it would be told of for the first time.
       if (onProgress) {
         tell();
@@ -144,18 +148,15 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
   for (const key of unknown) {
     log("warn", `the option '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
   }
-  const { handle, origin, reported, allowsAnyOrigin } = native.open(bridge, {
-    ...configuration,
-    sessionFile: undefined,
-    encryptionKey: undefined,
-  });
+  const opened = openHandle({ ...configuration, sessionFile: undefined, encryptionKey: undefined });
+  const { origin, reported, allowsAnyOrigin } = opened;
   const stopLogging = listenToLog(log);
   const close = async () => {
-    await result(native.close(bridge, handle));
+    await closeHandle(opened);
     stopLogging();
   };
   const store = withoutPassword(configuration.store || "memory");
-  return { handle, id, origin, reported, allowsAnyOrigin, log, store, close };
+  return { native: opened, id, origin, reported, allowsAnyOrigin, log, store, close };
 }
 
 /** Opens a backend as its operator. */

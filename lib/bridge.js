@@ -18,7 +18,13 @@ const listening = new Set();
 /** The loggers of those apps, each once. */
 const loggers = () => new Set([...listening].map(({ log }) => log));
 
-const bridge = native.createBridge((ids, answers, together, lines) => {
+/** The way to the native side. It exists while an app is open or an operation is pending: Node counts it as an open handle. */
+let bridge;
+
+/** The number of handles that are open on it. */
+let openHandles = 0;
+
+function deliver(ids, answers, together, lines) {
   if (lines.length > 0) {
     const logs = loggers();
     for (const { level, message, fields } of lines) {
@@ -41,12 +47,45 @@ const bridge = native.createBridge((ids, answers, together, lines) => {
     }
     settle(answer, resolve, reject);
   });
-});
+  releaseIfIdle();
+}
+
+function releaseIfIdle() {
+  if (bridge && openHandles === 0 && pending.size === 0) {
+    native.releaseBridge(bridge);
+    bridge = undefined;
+  }
+}
+
+/** Opens an app on the native side. Returns what it reports, with the bridge that its handle belongs to. */
+function openHandle(configuration) {
+  bridge ??= native.createBridge(deliver);
+  openHandles += 1;
+  try {
+    return { ...native.open(bridge, configuration), bridge };
+  } catch (error) {
+    openHandles -= 1;
+    releaseIfIdle();
+    throw error;
+  }
+}
+
+/** Closes what `openHandle` returned. */
+async function closeHandle({ bridge: opened, handle }) {
+  try {
+    await result(native.close(opened, handle));
+  } finally {
+    openHandles -= 1;
+    releaseIfIdle();
+  }
+}
 
 /** Has the native side log up to the level of the loudest logger. */
 function updateLogLevel() {
-  const levels = [...loggers()].map(({ level }) => LEVELS.indexOf(level));
-  native.setLogLevel(bridge, LEVELS[Math.max(0, ...levels)]);
+  if (bridge) {
+    const levels = [...loggers()].map(({ level }) => LEVELS.indexOf(level));
+    native.setLogLevel(bridge, LEVELS[Math.max(0, ...levels)]);
+  }
 }
 
 /** Tells a logger what the native side logs, until the function that is returned is called. */
@@ -95,11 +134,11 @@ function result(started) {
 }
 
 /** The events of a stream of an open app. It ends with the app, about which `isClosed` is asked. */
-function eventsOf(handle, stream, isClosed) {
+function eventsOf({ bridge: opened, handle }, stream, isClosed) {
   return {
-    next: async () => (isClosed() ? undefined : result(native.nextEvents(bridge, handle, stream))),
-    end: () => native.stopWatching(bridge, handle, stream),
+    next: async () => (isClosed() ? undefined : result(native.nextEvents(opened, handle, stream))),
+    end: () => native.stopWatching(opened, handle, stream),
   };
 }
 
-module.exports = { native, bridge, result, eventsOf, beforeSettling, listenToLog, updateLogLevel };
+module.exports = { native, openHandle, closeHandle, result, eventsOf, beforeSettling, listenToLog, updateLogLevel };

@@ -1,6 +1,6 @@
 "use strict";
 
-const { beforeSettling, bridge, eventsOf, listenToLog, native, result } = require("./bridge.js");
+const { beforeSettling, closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
 const { encode } = require("./bson.js");
 const { callBack } = require("./callbacks.js");
 const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
@@ -24,13 +24,14 @@ class Core {
   #userListeners = new Map();
   #users = 1;
   #closing = null;
+  #opened;
   #stopLogging;
   #shared;
 
   constructor(config, { native: configuration, shared, unknown }) {
     const log = makeLogger(config.logger);
-    const opened = native.open(bridge, configuration);
-    this.handle = opened.handle;
+    const opened = openHandle(configuration);
+    this.#opened = opened;
     this.id = config.id;
     this.#shared = shared;
     const { baseUrl, store } = configuration;
@@ -85,9 +86,10 @@ class Core {
   request(operation, user = NO_USER, parameters = undefined) {
     this.#assertOpen();
     const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
+    const { bridge, handle } = this.#opened;
     let started;
     try {
-      started = native.request(bridge, this.handle, operation, user, payload);
+      started = native.request(bridge, handle, operation, user, payload);
     } finally {
       // The native side has copied them, and they may hold a password.
       if (payload !== NO_PARAMETERS) {
@@ -101,20 +103,23 @@ class Core {
 
   callFunction(user, service, name, args) {
     this.#assertOpen();
-    return result(native.callFunction(bridge, this.handle, user, service, name, encode(args)));
+    const { bridge, handle } = this.#opened;
+    return result(native.callFunction(bridge, handle, user, service, name, encode(args)));
   }
 
   /** Begins to follow a collection of a data source. */
   watch(user, service, args) {
     this.#assertOpen();
-    const stream = native.watch(bridge, this.handle, user, service, encode(args));
-    return eventsOf(this.handle, stream, () => this.isClosed);
+    const { bridge, handle } = this.#opened;
+    const stream = native.watch(bridge, handle, user, service, encode(args));
+    return eventsOf(this.#opened, stream, () => this.isClosed);
   }
 
   /** Reads what the native side knows, without waiting. */
   read(name, ...args) {
     this.#assertOpen();
-    return native[name](bridge, this.handle, ...args);
+    const { bridge, handle } = this.#opened;
+    return native[name](bridge, handle, ...args);
   }
 
   switchUser(user) {
@@ -128,7 +133,8 @@ class Core {
   }
 
   #flush(all) {
-    for (const event of native.takeEvents(bridge, this.handle, all)) {
+    const { bridge, handle } = this.#opened;
+    for (const event of native.takeEvents(bridge, handle, all)) {
       const listeners = event === APP_EVENT ? this.#appListeners : this.#userListeners.get(event);
       for (const listener of listeners ? [...listeners] : []) {
         callBack(listener);
@@ -176,7 +182,7 @@ class Core {
       if (this.#shared && sharedCores.get(this.#shared.name) === this) {
         sharedCores.delete(this.#shared.name);
       }
-      this.#closing = Promise.resolve(result(native.close(bridge, this.handle)));
+      this.#closing = closeHandle(this.#opened);
     }
     return this.#closing;
   }

@@ -2,7 +2,7 @@
 
 const { assert, ValueAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
-const { bridge, native, result } = require("./bridge.js");
+const { native, result } = require("./bridge.js");
 
 const MAX_PORT = 65535;
 const MAX_UINT32 = 2 ** 32 - 1;
@@ -75,7 +75,9 @@ async function serve(options) {
   if (app !== undefined) {
     backend.id = assert.string(app, "app");
   }
-  const { handle, id, origin, reported, allowsAnyOrigin, log, store, close: release } = openNative(backend, "app");
+  const opened = openNative(backend, "app");
+  const { id, origin, reported, allowsAnyOrigin, log, store, close: release } = opened;
+  const { bridge, handle } = opened.native;
   try {
     const { url, metricsUrl } = await result(native.listen(bridge, handle, listen));
     for (const problem of reported) {

@@ -1,12 +1,11 @@
 //! What one JavaScript environment (the main thread, or a worker's) holds: its open apps, and the way back to its
-//! thread. The binding's only unsafe code is here.
+//! thread.
 
 use std::{
     panic::AssertUnwindSafe,
-    ptr::null_mut,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -18,10 +17,9 @@ use client::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
-    Env, Status,
+    Env,
     bindgen_prelude::{BufferSlice, Either4, External, FnArgs, Function, ToNapiValue},
     sys,
-    threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 use napi_derive::napi;
 use server::Server;
@@ -31,6 +29,7 @@ use crate::{
     errors::ErrorObject,
     log,
     log::LogLine,
+    wake::Wake,
     watch::{Streams, Watched},
 };
 
@@ -64,9 +63,6 @@ impl ToNapiValue for Bytes {
         unsafe { BufferSlice::to_napi_value(env, slice) }
     }
 }
-
-/// Called from any thread; weak, so that it keeps the process alive only while something is pending.
-type Wake = ThreadsafeFunction<(), (), Delivery, Status, false, true>;
 
 /// An open app, or an operator's handle, which has no users.
 pub struct Opened {
@@ -159,9 +155,8 @@ pub struct Bridge {
 /// What waits to be delivered to the environment's thread.
 pub struct Outbox {
     waiting: Mutex<Waiting>,
-    wake: OnceLock<Wake>,
-    /// The same function, as Node's own interface names it.
-    raw: AtomicPtr<sys::napi_threadsafe_function__>,
+    /// It keeps the process alive only while something is pending.
+    wake: OnceLock<Wake<Delivery>>,
     /// How many operations are not answered yet. Only the environment's thread changes it.
     pending: AtomicU32,
     /// Up to which level the environment wants to hear what is logged.
@@ -188,27 +183,29 @@ fn runtime() -> napi::Result<&'static Handle> {
 
 /// Makes the bridge of an environment. `deliver` is called with what is done.
 #[napi]
-pub fn create_bridge(deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
+pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
     let outbox = Arc::new(Outbox {
         waiting: Mutex::default(),
         wake: OnceLock::new(),
-        raw: AtomicPtr::new(null_mut()),
         pending: AtomicU32::new(0),
         log_level: AtomicUsize::new(0),
     });
     let inbox = Arc::downgrade(&outbox);
-    let wake: Wake =
-        deliver.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build_callback(
-            move |context| {
-                Ok(inbox
-                    .upgrade()
-                    .map_or_else(|| (vec![], vec![], Bytes(vec![]), vec![]).into(), |outbox| outbox.take(&context.env)))
-            },
-        )?;
-    outbox.raw.store(wake.raw(), Ordering::Release);
+    let wake = Wake::new(env, &deliver, move |env| {
+        inbox
+            .upgrade()
+            .map_or_else(|| (vec![], vec![], Bytes(vec![]), vec![]).into(), |outbox: Arc<Outbox>| outbox.take(env))
+    })?;
     let _ = outbox.wake.set(wake);
     log::add(&outbox);
     Ok(External::new(Bridge { outbox, next_id: AtomicU32::new(1), opened: Mutex::default() }))
+}
+
+/// Releases the environment's function when no app is open and no operation is pending: Node counts it as an open handle.
+/// Nothing is delivered or logged afterwards.
+#[napi]
+pub fn release_bridge(bridge: &External<Bridge>) {
+    bridge.outbox.release();
 }
 
 impl Outbox {
@@ -221,7 +218,14 @@ impl Outbox {
         };
         // One call delivers all that has gathered until it runs.
         if let (true, Some(wake)) = (first, self.wake.get()) {
-            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            wake.call();
+        }
+    }
+
+    fn release(&self) {
+        self.log_level.store(0, Ordering::Relaxed);
+        if let Some(wake) = self.wake.get() {
+            wake.release();
         }
     }
 
@@ -242,19 +246,8 @@ impl Outbox {
 
     /// Keeps the process alive, or no longer. Only on the environment's thread.
     fn keep_alive(&self, env: &Env, keep: bool) {
-        let raw = self.raw.load(Ordering::Acquire);
-        if raw.is_null() {
-            return;
-        }
-        #[allow(unsafe_code, reason = "napi-rs has no safe way to change it that does not need the function by value")]
-        // SAFETY: `raw` belongs to the function that `self.wake` owns, so it is valid as long as `self` is; `env` is the
-        // environment that made it, on whose thread this runs.
-        unsafe {
-            if keep {
-                sys::napi_ref_threadsafe_function(env.raw(), raw);
-            } else {
-                sys::napi_unref_threadsafe_function(env.raw(), raw);
-            }
+        if let Some(wake) = self.wake.get() {
+            wake.keep_alive(env, keep);
         }
     }
 }

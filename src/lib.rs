@@ -17,5 +17,6 @@ mod maintenance;
 mod operations;
 mod reads;
 mod serve;
+mod wake;
 mod watch;
 mod watchdog;

@@ -241,6 +241,7 @@ impl From<store::Error> for Error {
                 Self::new(ErrorCode::InternalServerError, error.to_string())
             }
             store::Error::Open { .. }
+            | store::Error::OpenInThisProcess { .. }
             | store::Error::NewerFormat { .. }
             | store::Error::NotAStore { .. }
             | store::Error::Address { .. } => Self::for_operator(&error),

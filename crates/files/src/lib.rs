@@ -1,7 +1,9 @@
 //! Files that only their owner may read, in directories that version control leaves alone, written whole or not at all.
 
+mod open;
 mod place;
 
+pub use open::{DirectoryLock, FileId};
 pub use place::{refuse_network, refuse_read_only};
 
 use std::{

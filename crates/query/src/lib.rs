@@ -11,6 +11,8 @@ mod decimal;
 mod difference;
 mod distinct;
 mod document;
+#[cfg(test)]
+mod documented;
 mod error;
 mod expression;
 mod filter;

@@ -66,7 +66,8 @@ impl Operators {
 }
 
 /// The stages that an update may have.
-const UPDATE_STAGES: [&str; 6] = ["$addFields", "$project", "$replaceRoot", "$replaceWith", "$set", "$unset"];
+pub(crate) const UPDATE_STAGES: [&str; 6] =
+    ["$addFields", "$project", "$replaceRoot", "$replaceWith", "$set", "$unset"];
 
 impl Update {
     /// Parses a document of update operators with array filters, a replacement if its first field is not an operator, or

@@ -121,7 +121,9 @@ pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
     check_health(&site).await.map_err(|error| {
         // No path and no host: what a client over a network may read says what kind of failure it is.
         unhealthy(match error {
-            StoreError::Open { .. } => "the store cannot be opened; the log has the reason",
+            StoreError::Open { .. } | StoreError::OpenInThisProcess { .. } => {
+                "the store cannot be opened; the log has the reason"
+            }
             StoreError::NewerFormat { .. } => "the store was written by a newer version of Userkeep",
             StoreError::NotAStore { .. } => "the store's file is not a Userkeep store",
             StoreError::Unavailable { .. } => "the database is not available",

@@ -57,6 +57,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// Another SQLite library of this process has the file open, and file locks do not work between the two.
+    #[error("cannot open the store {}: another copy of Userkeep, or another SQLite library, has the file open in this process, and file locks do not work between the two. Install one copy (`npm ls userkeep` lists them), or close the file first", path.display())]
+    OpenInThisProcess {
+        /// The file.
+        path: PathBuf,
+    },
     /// The copy of the store cannot be made.
     #[error("cannot write the backup {}: {reason}", path.display())]
     Backup {

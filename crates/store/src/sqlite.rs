@@ -6,6 +6,7 @@ mod backup;
 mod catalog;
 mod changes;
 mod check;
+mod claim;
 mod conditional;
 mod connection;
 mod effects;

@@ -462,3 +462,17 @@ fn array(documents: Vec<RawDocumentBuf>) -> RawBson {
 fn document_or_null(document: Option<RawDocumentBuf>) -> RawBson {
     document.map_or(RawBson::Null, RawBson::Document)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::FORBIDDEN_TO_USERS;
+
+    #[test]
+    fn the_page_lists_what_users_may_not_use() {
+        let page = include_str!("../../../../docs/query-language.md");
+        let list = page.split_once("Only the operator may use: ").unwrap().1.split_once(". ").unwrap().0;
+        let listed: Vec<_> = list.split('`').skip(1).step_by(2).collect();
+        assert_eq!(listed, FORBIDDEN_TO_USERS);
+    }
+}

@@ -8,12 +8,13 @@ use std::{
 };
 
 use query::Budget;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
 use super::{
     BUSY_TIMEOUT, Durability, Location, Settings,
     catalog::Catalog,
     changes::{self, Recorder},
+    claim::{self, Claim},
     configure, directory_of, lock,
 };
 use crate::{Error, Index, Namespace, Result};
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     pub(super) connection: Connection,
     pub(super) catalog: Catalog,
     pub(super) recorder: Recorder,
+    /// Dropped after the connection. A store in memory has none.
+    _claim: Option<Claim>,
 }
 
 impl Session {
@@ -41,11 +44,11 @@ impl Session {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;
         initialize(&connection)?;
-        Ok(Self::new(connection, settings))
+        Ok(Self::new(connection, settings, None))
     }
 
-    fn new(connection: Connection, settings: &Settings) -> Self {
-        Self { connection, catalog: Catalog::new(settings.clone()), recorder: Recorder::default() }
+    fn new(connection: Connection, settings: &Settings, claim: Option<Claim>) -> Self {
+        Self { connection, catalog: Catalog::new(settings.clone()), recorder: Recorder::default(), _claim: claim }
     }
 
     /// A reading connection to a file that exists and that a write has made a store of.
@@ -58,18 +61,16 @@ impl Session {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::Open { path: path.clone(), reason: error.to_string() }),
         }
-        let failed = |error: rusqlite::Error| Error::Open { path: path.clone(), reason: error.to_string() };
         refuse_read_only(path)?;
         let _opening = lock(&OPENING);
         // Not read-only: a reader may be the one that recovers the log after a crash.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let (claim, connection) = claim::open(path, || Ok(()))?;
         let Some(format) = check_format(&connection, location)? else { return Ok(None) };
         configure(&connection)?;
         if format < FORMAT {
             initialize(&connection)?;
         }
-        Ok(Some(Self::new(connection, settings)))
+        Ok(Some(Self::new(connection, settings, Some(claim))))
     }
 
     /// The writing connection; makes the file and its directory.
@@ -81,9 +82,8 @@ impl Session {
         // SQLite gives its log files the permissions of the file that it finds. Nobody else of this process may open the
         // file while it is made: the locks of POSIX end when any descriptor of the file is closed.
         let _opening = lock(&OPENING);
-        files::create_private(path).map_err(|error| failed(error.to_string()))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(error.to_string()))?;
+        let create = || files::create_private(path).map_err(|error| failed(error.to_string()));
+        let (claim, connection) = claim::open(path, create)?;
         check_format(&connection, location)?;
         configure(&connection)?;
         let mode = use_log(&connection).map_err(|error| failed(error.to_string()))?;
@@ -94,7 +94,7 @@ impl Session {
             connection.pragma_update(None, "synchronous", "FULL")?;
         }
         initialize(&connection)?;
-        Ok(Self::new(connection, settings))
+        Ok(Self::new(connection, settings, Some(claim)))
     }
 
     /// Runs a statement that has no answer, prepared once.

@@ -636,3 +636,28 @@ fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
     assert!(refused.contains(&expected) && refused.contains("\"memory:\""), "{refused}");
     allow(directory.path(), 0o700);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn refuses_a_file_that_another_library_of_the_process_has_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sub/app.sqlite");
+    let open = || SqliteStore::open(Location::File(path.clone()), Arc::new(SystemEnvironment));
+    let waiting = open().unwrap();
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    // As another library would: this one does not know of the descriptor.
+    let other = std::fs::File::create(&path).unwrap();
+    let is_refused = |result: Result<()>| matches!(result, Err(Error::OpenInThisProcess { .. }));
+    let written = waiting.write(vec![insert(vec![doc! { "_id": 1 }])]).await;
+    assert!(is_refused(written.map(|_| ())));
+    drop(other);
+    waiting.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+    waiting.close().await;
+    drop(waiting);
+
+    let other = std::fs::File::open(&path).unwrap();
+    assert!(is_refused(open().map(|_| ())));
+    drop(other);
+    let (first, second) = (open().unwrap(), open().unwrap());
+    assert_eq!((all(&first, doc! {}).await.len(), all(&second, doc! {}).await.len()), (1, 1));
+}
