@@ -28,6 +28,15 @@ pub(crate) const SLOWEST: usize = 16 * 1024;
 /// Longest time that a body may take altogether, in seconds.
 pub(crate) const LONGEST_BODY: u64 = 600;
 
+/// Bytes that are read and discarded of a body whose request has been answered already. After them the connection is closed.
+pub(crate) const DRAINED_BYTES: usize = 128 * 1024 * 1024;
+
+/// Longest time for that, in seconds.
+pub(crate) const DRAINED_TIME: u64 = 30;
+
+/// Longest pause of the client in it, in seconds.
+pub(crate) const DRAINED_PAUSE: u64 = 5;
+
 /// Seconds after which it is worth asking again for what a budget refused.
 pub(crate) const RETRY_AFTER: u64 = 5;
 
