@@ -52,6 +52,15 @@ test("a script ends by itself, with require and with import, closed or not", asy
   );
 });
 
+test("custom data of a refresh just before the end of a process is there after it", async () => {
+  for (const end of ["", "process.exit();", "await app.close();"]) {
+    const directory = temporaryDirectory();
+    expect(await program(directory, `${WRITE} ${end}`, { module: true })).toBe("1");
+    const { currentUser } = await openKept(directory);
+    expect(currentUser.customData).toMatchObject({ userId: currentUser.id, n: 1 });
+  }
+});
+
 test("worker threads share the backend and end by themselves", async () => {
   const directory = temporaryDirectory();
   const answer = await program(

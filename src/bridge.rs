@@ -156,6 +156,14 @@ pub struct Bridge {
     opened: Mutex<Vec<Option<Arc<Opened>>>>,
 }
 
+impl Drop for Bridge {
+    /// Runs when the environment ends: after a process or a worker has ended by itself, and by `process.exit()`.
+    fn drop(&mut self) {
+        // Operations that are under way still have their apps, so that dropping ours would not be enough.
+        lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
+    }
+}
+
 /// What waits to be delivered to the environment's thread.
 pub struct Outbox {
     waiting: Mutex<Waiting>,
