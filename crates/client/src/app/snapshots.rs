@@ -94,8 +94,7 @@ fn merge(state: &State, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
         // Another process may have logged the user out since, or in again.
         let is_same_session =
             old.state == UserState::LoggedIn && old.refresh_token.expose() == user.refresh_token.expose();
-        let is_written =
-            old.access_token.expose() == user.access_token.expose() && old.custom_data == user.custom_data;
+        let is_written = old.access_token.expose() == user.access_token.expose() && old.custom_data == user.custom_data;
         if is_same_session && !is_written {
             old.access_token = user.access_token.clone();
             old.custom_data.clone_from(&user.custom_data);

@@ -348,8 +348,7 @@ async fn a_log_in_writes_the_file_once_also_without_a_profile() {
     assert_eq!(app.log_in(Credentials::Anonymous, false).await.unwrap_err().message, "unreachable");
     assert_eq!(writes(&app), 2);
     let reopened = open(&connection, Some(path), &Metadata::NoEncryption).unwrap();
-    let states: Vec<_> =
-        reopened.all_users().iter().map(|(handle, _)| reopened.user_state(*handle).unwrap()).collect();
+    let states: Vec<_> = reopened.all_users().iter().map(|(handle, _)| reopened.user_state(*handle).unwrap()).collect();
     assert_eq!(states, [UserState::LoggedIn, UserState::LoggedIn]);
 }
 
@@ -406,7 +405,10 @@ async fn a_refresh_does_not_bring_back_what_another_process_has_ended_or_removed
     app.write_snapshots();
     let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
     let (handle, _) = reopened.all_users()[0];
-    assert_eq!((reopened.user_state(handle).unwrap(), reopened.custom_data(handle).unwrap()), (UserState::LoggedOut, None));
+    assert_eq!(
+        (reopened.user_state(handle).unwrap(), reopened.custom_data(handle).unwrap()),
+        (UserState::LoggedOut, None)
+    );
 
     let password = Secret::from("passw0rd".to_owned());
     let credentials = Credentials::EmailPassword { email: "a@example.com".into(), password };
