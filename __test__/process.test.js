@@ -56,8 +56,9 @@ test("custom data of a refresh just before the end of a process is there after i
   for (const end of ["", "process.exit();", "await app.close();"]) {
     const directory = temporaryDirectory();
     expect(await program(directory, `${WRITE} ${end}`, { module: true })).toBe("1");
-    const { currentUser } = await openKept(directory);
-    expect(currentUser.customData).toMatchObject({ userId: currentUser.id, n: 1 });
+    const app = await openKept(directory);
+    expect(app.currentUser.customData).toMatchObject({ userId: app.currentUser.id, n: 1 });
+    await app.close();
   }
 });
 

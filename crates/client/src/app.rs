@@ -269,6 +269,9 @@ impl App {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(error);
         }
+        // A refresh is never part of the call itself, however near the backend is: listeners hear of it before the
+        // caller goes on, and not of what a call does before it returns.
+        tokio::task::yield_now().await;
         {
             let _one_at_a_time = self.refreshing.lock().await;
             let is_stale = access_token(self)?.1 == used;

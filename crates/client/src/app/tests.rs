@@ -241,6 +241,25 @@ async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
 }
 
 #[tokio::test]
+async fn a_silent_refresh_is_not_done_before_the_call_returns() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    app.take_events();
+    let asked = AtomicUsize::new(0);
+    let ask = |_| {
+        let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        let expired = || Error { unauthorized: true, ..Error::custom("expired") };
+        async move { if is_first { Err(expired()) } else { Ok(()) } }.boxed()
+    };
+    let mut call = Box::pin(app.with_access_token(user, ask));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    assert_eq!(app.take_events(), [], "listeners hear of it later");
+    call.await.unwrap();
+    assert_eq!(app.take_events(), [Event::User(user)]);
+}
+
+#[tokio::test]
 async fn a_call_fails_with_its_own_error_where_the_session_has_ended() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
