@@ -43,6 +43,9 @@ const bridge = native.createBridge((ids, answers, together, lines) => {
   });
 });
 
+// On `process.exit()` Node does not let an addon clean up.
+process.once("exit", () => native.writeSnapshots(bridge));
+
 /** Has the native side log up to the level of the loudest logger. */
 function updateLogLevel() {
   const levels = [...loggers()].map(({ level }) => LEVELS.indexOf(level));
