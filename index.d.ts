@@ -472,7 +472,8 @@ declare namespace Realm {
     /**
      * The user's custom data as it was when the access token was made: it changes with a log-in,
      * `refreshCustomData()` or a refresh of the token, and not when the document does. `{}` if there is none. A new
-     * object each time, which may be changed without effect.
+     * object each time, which may be changed without effect. After a restart it is as it was when the app was closed
+     * or the process ended; if the process was killed, as it was up to 1 s before.
      *
      * @see https://www.mongodb.com/docs/atlas/device-sdks/sdk/node/users/access-custom-user-data/
      */

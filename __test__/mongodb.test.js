@@ -23,6 +23,10 @@ const {
   writeDefinition,
 } = require("./helpers.js");
 
+const { openNative } = require("../lib/backend.js");
+const { bridge, native, result } = require("../lib/bridge.js");
+const { encode } = require("../lib/bson.js");
+
 const { ObjectId, Decimal128 } = Realm.BSON;
 
 /** What an app logs, as one text. */
@@ -54,6 +58,22 @@ describe("where a store is", () => {
     await expect(backend.backup(path.join(temporaryDirectory(), "copy"))).rejects.toThrow("mongodump");
     await expect(backend.check()).rejects.toThrow("`validate`");
   });
+});
+
+test("the operator's calls do not run on the main thread", async () => {
+  const opened = openNative({ id: "test-app", definition: QUICKSTART, store: STORE, logger: null }, "id");
+  try {
+    const find = () => native.callAsSystem(bridge, opened.handle, "missing", "find", encode({}));
+    // The first call waits until the backend is ready. The others are refused without a request, so that the main
+    // thread, if it ran them, would return their error, and no id.
+    for (let call = 0; call < 2; call++) {
+      const started = find();
+      expect(started).toEqual(expect.any(Number));
+      await expect(result(started)).rejects.toThrow("Cannot access member 'find' of undefined");
+    }
+  } finally {
+    await opened.close();
+  }
 });
 
 /** A definition with data sources of these names, whose collections everybody may read and write. */

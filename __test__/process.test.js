@@ -52,6 +52,16 @@ test("a script ends by itself, with require and with import, closed or not", asy
   );
 });
 
+test("custom data of a refresh just before the end of a process is there after it", async () => {
+  for (const end of ["", "process.exit();", "await app.close();"]) {
+    const directory = temporaryDirectory();
+    expect(await program(directory, `${WRITE} ${end}`, { module: true })).toBe("1");
+    const app = await openKept(directory);
+    expect(app.currentUser.customData).toMatchObject({ userId: app.currentUser.id, n: 1 });
+    await app.close();
+  }
+});
+
 test("worker threads share the backend and end by themselves", async () => {
   const directory = temporaryDirectory();
   const answer = await program(

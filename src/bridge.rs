@@ -152,6 +152,27 @@ pub struct Bridge {
     opened: Mutex<Vec<Option<Arc<Opened>>>>,
 }
 
+impl Bridge {
+    /// Writes what refreshes have brought into the session files of all open apps.
+    fn write_snapshots(&self) {
+        lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
+    }
+}
+
+impl Drop for Bridge {
+    /// Runs when the environment ends, also when a worker is terminated, but not on `process.exit()`. Operations that
+    /// are under way still have their apps then, so that to drop ours would not be enough.
+    fn drop(&mut self) {
+        self.write_snapshots();
+    }
+}
+
+/// Writes what refreshes have brought into the session files, for a process that is about to end.
+#[napi]
+pub fn write_snapshots(bridge: &External<Bridge>) {
+    bridge.write_snapshots();
+}
+
 /// What waits to be delivered to the environment's thread.
 pub struct Outbox {
     waiting: Mutex<Waiting>,

@@ -193,7 +193,8 @@ pub fn call_function(
     })
 }
 
-/// Calls a function of a data source as the system user, for the operator.
+/// Calls a function of a data source as the system user, for the operator. On an embedded store, a point read returns
+/// its result at once.
 #[napi]
 pub fn call_as_system(
     env: &Env,
@@ -204,7 +205,8 @@ pub fn call_as_system(
     arguments: &[u8],
 ) -> napi::Result<Started> {
     let arguments = document(arguments)?;
-    bridge.run(env, handle, true, |opened| async move {
+    let inline = bridge.opened(handle)?.may_answer_at_once();
+    bridge.run(env, handle, inline, |opened| async move {
         opened.embedded()?.call_as_system(&service, name, arguments).await.map(|value| wrap(&value))
     })
 }

@@ -17,6 +17,10 @@ use crate::{
     state::{State, User},
 };
 
+mod snapshots;
+
+use snapshots::Snapshots;
+
 /// What an app is opened with.
 pub struct Settings {
     /// The way to its backend.
@@ -45,6 +49,8 @@ impl Settings {
 pub struct App {
     connection: Arc<dyn Connection>,
     session_file: Option<Arc<SessionFile>>,
+    /// What refreshes have brought and the session file does not have; none if there is no file.
+    snapshots: Option<Arc<Snapshots>>,
     state: Arc<Mutex<State>>,
     /// Held while a token is refreshed, so that calls that fail together refresh once.
     refreshing: tokio::sync::Mutex<()>,
@@ -59,7 +65,9 @@ impl App {
         let session_file = settings.session_file.map(Arc::new);
         let kept = session_file.as_ref().map_or_else(|| Ok(Kept::default()), |file| file.load())?;
         let state = Arc::new(Mutex::new(State::restore(kept.users, kept.current.as_deref())));
-        Ok(Self { connection: settings.connection, session_file, state, refreshing: tokio::sync::Mutex::default() })
+        let snapshots = session_file.as_ref().map(|file| Snapshots::new(Arc::clone(file), Arc::clone(&state)));
+        let refreshing = tokio::sync::Mutex::default();
+        Ok(Self { connection: settings.connection, session_file, snapshots, state, refreshing })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,16 +154,24 @@ impl App {
         let Response::Session(session) = answer else { return Err(unexpected()) };
         let access_token = session.access.access_token.clone();
         let handle = self.state().logged_in(session);
-        self.keep(handle, true).await?;
-        let answer = self.connection.send(Request::Profile { access_token }).await?;
-        let Response::Profile(profile) = answer else { return Err(unexpected()) };
+        let profile = match self.connection.send(Request::Profile { access_token }).await {
+            Ok(Response::Profile(profile)) => profile,
+            answer => {
+                // A user who was logged out meanwhile has been written as such.
+                if self.user_state(handle)? == UserState::LoggedIn {
+                    self.keep(handle).await?;
+                }
+                return Err(answer.err().unwrap_or_else(unexpected));
+            }
+        };
+        // The file is written once, with the profile: until this returns, no caller counts on the log-in.
         {
             let mut state = self.state();
             state.set_profile(handle, profile)?;
             // Logged out while the profile was on its way: there is nobody to make current.
             state.switch(handle)?;
         }
-        self.keep(handle, true).await?;
+        self.keep(handle).await?;
         Ok(handle)
     }
 
@@ -166,7 +182,7 @@ impl App {
     pub async fn log_out(&self, handle: Handle) -> Result<()> {
         let refresh_token = self.state().log_out(handle)?;
         let Some(refresh_token) = refresh_token else { return Ok(()) };
-        self.keep_now(handle, true)?;
+        self.keep_now(handle)?;
         self.end_session(refresh_token).await
     }
 
@@ -176,7 +192,7 @@ impl App {
     /// Where the user has been removed already, or the session cannot be ended.
     pub async fn remove_user(&self, handle: Handle) -> Result<()> {
         let refresh_token = self.state().remove(handle)?;
-        self.keep_now(handle, true)?;
+        self.keep_now(handle)?;
         match refresh_token {
             Some(refresh_token) => self.end_session(refresh_token).await,
             None => Ok(()),
@@ -202,7 +218,7 @@ impl App {
         }
         self.authenticated(handle, |access_token| Request::DeleteUser { access_token }).await?;
         self.state().deleted(handle)?;
-        self.keep(handle, true).await
+        self.keep(handle).await
     }
 
     /// Gets a new access token, and with it the custom data as it is now.
@@ -225,8 +241,11 @@ impl App {
         let answer = self.connection.send(Request::RefreshSession { refresh_token }).await?;
         let Response::Access(access) = answer else { return Err(unexpected()) };
         self.state().refreshed(handle, access)?;
-        // A token that a power cut takes away is had again with the refresh token.
-        self.keep(handle, false).await
+        // A token that a crash takes away is had again with the refresh token.
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.write_later(handle);
+        }
+        Ok(())
     }
 
     /// Sends a request with a user's access token.
@@ -250,6 +269,9 @@ impl App {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(error);
         }
+        // A refresh is never part of the call itself, however near the backend is: listeners hear of it before the
+        // caller goes on, and not of what a call does before it returns.
+        tokio::task::yield_now().await;
         {
             let _one_at_a_time = self.refreshing.lock().await;
             let is_stale = access_token(self)?.1 == used;
@@ -336,7 +358,7 @@ impl App {
         let answer = self.connection.send(Request::ApiKeys { refresh_token }).await;
         // As in the SDK, a refresh token that is not accepted here ends the session on this device.
         if answer.as_ref().is_err_and(|error| error.unauthorized) && self.state().log_out(handle)?.is_some() {
-            self.keep(handle, true).await?;
+            self.keep(handle).await?;
         }
         answer.map(|_| ())
     }
@@ -351,39 +373,55 @@ impl App {
             .map(|_| ())
     }
 
-    /// Lets go of the backend. What is called afterwards fails.
+    /// Releases the backend, and writes what refreshes have brought into the session file. Later calls fail.
     pub async fn close(&self) {
         self.state().close();
         self.connection.close().await;
+        if let Some(snapshots) = self.snapshots.clone() {
+            let _ = tokio::task::spawn_blocking(move || snapshots.write()).await;
+        }
     }
 
-    /// Keeps a user as he or she is, off the calling thread.
-    async fn keep(&self, handle: Handle, durable: bool) -> Result<()> {
+    /// Writes what refreshes have brought into the session file now, on the calling thread, for a process that ends.
+    pub fn write_snapshots(&self) {
+        if let Some(snapshots) = &self.snapshots {
+            let _ = snapshots.write();
+        }
+    }
+
+    /// Writes a user as he or she is, off the calling thread. Survives a power cut.
+    async fn keep(&self, handle: Handle) -> Result<()> {
         let Some(file) = self.session_file.clone() else { return Ok(()) };
         let state = Arc::clone(&self.state);
-        let task = tokio::task::spawn_blocking(move || file.update(durable, |kept| merge(&lock(&state), handle, kept)));
+        let task = tokio::task::spawn_blocking(move || file.update(true, |kept| merge(&lock(&state), handle, kept)));
         task.await.unwrap_or_else(|error| Err(Error::custom(error.to_string())))
     }
 
-    /// Keeps a user as he or she is, before anything else happens.
-    fn keep_now(&self, handle: Handle, durable: bool) -> Result<()> {
+    /// Writes a user as he or she is, before anything else happens. Survives a power cut.
+    fn keep_now(&self, handle: Handle) -> Result<()> {
         match &self.session_file {
-            Some(file) => file.update(durable, |kept| merge(&self.state(), handle, kept)),
+            Some(file) => file.update(true, |kept| merge(&self.state(), handle, kept)),
             None => Ok(()),
         }
     }
 
     fn keep_current(&self) -> Result<()> {
         match self.current_user() {
-            Some(handle) => self.keep_now(handle, true),
+            Some(handle) => self.keep_now(handle),
             None => Ok(()),
         }
     }
 }
 
-/// A holder that panicked left nothing half done: each change of the state is made of assignments.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for App {
+    fn drop(&mut self) {
+        self.write_snapshots();
+    }
+}
+
+/// A holder that panicked left nothing half done: each change is made of assignments.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Puts a user into what the file holds, as he or she is at this moment: of two changes whose writing is under way, the

@@ -39,6 +39,8 @@ pub enum Metadata {
 pub struct SessionFile {
     path: PathBuf,
     key: Option<RandomizedNonceKey>,
+    #[cfg(test)]
+    pub(crate) writes: std::sync::atomic::AtomicUsize,
 }
 
 impl std::fmt::Debug for SessionFile {
@@ -61,7 +63,12 @@ impl SessionFile {
     /// Where the key has not 64 bytes.
     pub fn new(path: PathBuf, key: Option<&[u8]>) -> Result<Self> {
         let key = key.map(derive).transpose()?;
-        Ok(Self { path, key })
+        Ok(Self {
+            path,
+            key,
+            #[cfg(test)]
+            writes: Default::default(),
+        })
     }
 
     pub(crate) fn load(&self) -> Result<Kept> {
@@ -79,13 +86,33 @@ impl SessionFile {
     /// Changes what the file holds, with regard to what other processes have put there. Durable changes survive a
     /// power cut.
     pub(crate) fn update(&self, durable: bool, change: impl FnOnce(&mut Kept)) -> Result<()> {
-        let failed = |error: std::io::Error| self.error(format_args!("cannot be written: {error}"));
-        files::create_directory(self.path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
-        let _lock = files::Lock::acquire(&self.path).map_err(failed)?;
+        files::create_directory(self.path.parent().unwrap_or(Path::new(""))).map_err(|error| self.unwritten(&error))?;
+        self.replace(durable, |kept| {
+            change(kept);
+            true
+        })
+    }
+
+    /// Changes what the file holds if there is one, not durably, and only if `change` returns true.
+    pub(crate) fn update_existing(&self, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
+        // A directory that the application has removed does not come back.
+        if self.path.exists() { self.replace(false, change) } else { Ok(()) }
+    }
+
+    fn replace(&self, durable: bool, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
+        let _lock = files::Lock::acquire(&self.path).map_err(|error| self.unwritten(&error))?;
         let mut kept = self.load()?;
-        change(&mut kept);
+        if !change(&mut kept) {
+            return Ok(());
+        }
+        #[cfg(test)]
+        self.writes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let bytes = self.encrypt(write(&kept).into_bytes())?;
-        files::replace(&self.path, &bytes, durable).map_err(failed)
+        files::replace(&self.path, &bytes, durable).map_err(|error| self.unwritten(&error))
+    }
+
+    fn unwritten(&self, error: &std::io::Error) -> Error {
+        self.error(format_args!("cannot be written: {error}"))
     }
 
     fn encrypt(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>> {

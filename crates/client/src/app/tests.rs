@@ -24,6 +24,7 @@ struct Moody {
     /// How many refreshes come to nothing on their way.
     loses_refreshes: AtomicUsize,
     requests: AtomicUsize,
+    loses_profiles: AtomicBool,
     /// Interrupts the streams that there are.
     cut: tokio::sync::watch::Sender<()>,
 }
@@ -68,6 +69,9 @@ impl Connection for Moody {
                     self.refreshes.fetch_add(1, Ordering::SeqCst);
                     self.rejects_access.store(false, Ordering::SeqCst);
                 }
+                Request::Profile { .. } if self.loses_profiles.load(Ordering::SeqCst) => {
+                    return Err(Error::custom("unreachable"));
+                }
                 Request::CallFunction(_) if self.rejects_access.load(Ordering::SeqCst) => {
                     // Others get here before any of them has refreshed.
                     tokio::task::yield_now().await;
@@ -107,6 +111,7 @@ fn moody() -> Arc<Moody> {
         refreshes: AtomicUsize::new(0),
         loses_refreshes: AtomicUsize::new(0),
         requests: AtomicUsize::new(0),
+        loses_profiles: AtomicBool::new(false),
         cut: tokio::sync::watch::Sender::default(),
     })
 }
@@ -236,6 +241,25 @@ async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
 }
 
 #[tokio::test]
+async fn a_silent_refresh_is_not_done_before_the_call_returns() {
+    let connection = moody();
+    let app = open(&connection, None, &Metadata::InMemory).unwrap();
+    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    app.take_events();
+    let asked = AtomicUsize::new(0);
+    let ask = |_| {
+        let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        let expired = || Error { unauthorized: true, ..Error::custom("expired") };
+        async move { if is_first { Err(expired()) } else { Ok(()) } }.boxed()
+    };
+    let mut call = Box::pin(app.with_access_token(user, ask));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    assert_eq!(app.take_events(), [], "listeners hear of it later");
+    call.await.unwrap();
+    assert_eq!(app.take_events(), [Event::User(user)]);
+}
+
+#[tokio::test]
 async fn a_call_fails_with_its_own_error_where_the_session_has_ended() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
@@ -263,6 +287,7 @@ async fn users_are_found_again_and_processes_that_share_the_file_keep_each_other
     app.refresh_custom_data(one).await.unwrap();
     app.remove_user(three).await.unwrap();
     also.log_out(two).await.unwrap();
+    app.close().await;
 
     let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
     let users: Vec<_> =
@@ -304,7 +329,129 @@ async fn a_refresh_that_is_under_way_does_not_log_a_user_in_again() {
         log_out.await.unwrap().unwrap();
         let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
         assert_eq!(reopened.all_users(), [], "round {round}");
+        app.write_snapshots();
+        let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+        assert_eq!(reopened.all_users(), [], "round {round}, with the snapshot written");
     }
+}
+
+/// How often an app has written its session file.
+fn writes(app: &App) -> usize {
+    app.session_file.as_ref().unwrap().writes.load(Ordering::SeqCst)
+}
+
+/// The `n` of the current user's custom data, as an app shows it that is opened now.
+fn kept_number(connection: &Arc<Moody>, path: &std::path::Path) -> Option<i32> {
+    let reopened = open(connection, Some(path.to_owned()), &Metadata::NoEncryption).unwrap();
+    let data = reopened.custom_data(reopened.current_user().unwrap()).unwrap();
+    data.map(|data| data.get_i32("n").unwrap())
+}
+
+/// An app with a session file, whose user has `n: 1` in the custom data that the next refresh brings.
+async fn with_custom_data(connection: &Arc<Moody>, path: &std::path::Path) -> (App, Handle) {
+    let app = open(connection, Some(path.to_owned()), &Metadata::NoEncryption).unwrap();
+    let user = email_user(&app, "a@example.com").await;
+    insert(&app, user, doc! { "userId": app.user_id(user).unwrap(), "n": 1 }).await.unwrap();
+    (app, user)
+}
+
+#[tokio::test]
+async fn a_log_in_writes_the_file_once_also_without_a_profile() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    let app = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    email_user(&app, "a@example.com").await;
+    assert_eq!(writes(&app), 1);
+    connection.loses_profiles.store(true, Ordering::SeqCst);
+    assert_eq!(app.log_in(Credentials::Anonymous, false).await.unwrap_err().message, "unreachable");
+    assert_eq!(writes(&app), 2);
+    let reopened = open(&connection, Some(path), &Metadata::NoEncryption).unwrap();
+    let states: Vec<_> = reopened.all_users().iter().map(|(handle, _)| reopened.user_state(*handle).unwrap()).collect();
+    assert_eq!(states, [UserState::LoggedIn, UserState::LoggedIn]);
+}
+
+#[tokio::test]
+async fn refreshes_are_written_together_and_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    let (app, user) = with_custom_data(&connection, &path).await;
+    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    app.switch_user(user).unwrap();
+    let before = writes(&app);
+    for _ in 0..20 {
+        app.refresh_custom_data(other).await.unwrap();
+        app.refresh_custom_data(user).await.unwrap();
+    }
+    assert!(writes(&app) <= before + 1, "{} writes", writes(&app) - before);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while kept_number(&connection, &path).is_none() {
+        assert!(std::time::Instant::now() < deadline, "the snapshot is not written");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // Nothing has changed since.
+    app.write_snapshots();
+    assert!(writes(&app) <= before + 2, "{} writes", writes(&app) - before);
+}
+
+#[tokio::test]
+async fn refreshes_are_written_when_the_app_closes_or_is_dropped() {
+    for closes in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test-app.session");
+        let connection = moody();
+        let (app, user) = with_custom_data(&connection, &path).await;
+        app.refresh_custom_data(user).await.unwrap();
+        if closes {
+            app.close().await;
+            assert_eq!(kept_number(&connection, &path), Some(1));
+        }
+        drop(app);
+        assert_eq!(kept_number(&connection, &path), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_bring_back_what_another_process_has_ended_or_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keep/test-app.session");
+    let connection = moody();
+    let (app, user) = with_custom_data(&connection, &path).await;
+    let also = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    app.refresh_custom_data(user).await.unwrap();
+    also.log_out(also.current_user().unwrap()).await.unwrap();
+    app.write_snapshots();
+    let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    let (handle, _) = reopened.all_users()[0];
+    assert_eq!(
+        (reopened.user_state(handle).unwrap(), reopened.custom_data(handle).unwrap()),
+        (UserState::LoggedOut, None)
+    );
+
+    let password = Secret::from("passw0rd".to_owned());
+    let credentials = Credentials::EmailPassword { email: "a@example.com".into(), password };
+    let user = app.log_in(credentials, true).await.unwrap();
+    app.refresh_custom_data(user).await.unwrap();
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    app.close().await;
+    assert!(!path.parent().unwrap().exists(), "a directory that was removed stays away");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_could_not_be_written_is_written_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    let (app, user) = with_custom_data(&connection, &path).await;
+    app.refresh_custom_data(user).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, b"damaged").unwrap();
+    app.write_snapshots();
+    assert_eq!(std::fs::read(&path).unwrap(), b"damaged", "it is left as it is");
+    std::fs::write(&path, bytes).unwrap();
+    app.write_snapshots();
+    assert_eq!(kept_number(&connection, &path), Some(1));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::{Duration, Instant},
 };
@@ -49,9 +49,6 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long after a commit the disk may not have it, where it need not have it at once.
 const SYNC_DELAY: Duration = Duration::from_millis(80);
-
-/// How long after its work the thread looks out for more before it sleeps.
-const LOOK_OUT: Duration = Duration::from_micros(50);
 
 /// After how many commits is looked how long the log is.
 const LOOKED_AT_EVERY: u32 = 64;
@@ -160,12 +157,11 @@ fn run(
     queue: &Receiver<Job>,
 ) {
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
-    let mut is_busy = false;
     let mut lines = Lines::default();
     loop {
         let next = log.as_ref().and_then(Log::due).map_or(next_sweep, |due| due.min(next_sweep));
         if lines.is_empty() {
-            match receive(queue, next, is_busy) {
+            match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(first) => lines.push(first.owner(), first),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -185,7 +181,7 @@ fn run(
             fail(lines.drain().map(Job::into_reply), &error);
         }
         let sweeps = Instant::now() >= next_sweep;
-        is_busy = !lines.is_empty();
+        let is_busy = !lines.is_empty();
         if let Some(log) = log.as_mut().filter(|_| is_busy) {
             log.note();
         }
@@ -216,19 +212,6 @@ fn run(
             next_sweep = Instant::now() + if has_more { SWEEP_PAUSE } else { SWEEP_INTERVAL };
         }
     }
-}
-
-/// Waits for a job until a time. After work more is likely to come at once: to be woken would take longer than to look for it.
-fn receive(queue: &Receiver<Job>, until: Instant, is_busy: bool) -> Result<Job, RecvTimeoutError> {
-    let begun = Instant::now();
-    while is_busy && begun.elapsed() < LOOK_OUT {
-        match queue.try_recv() {
-            Ok(job) => return Ok(job),
-            Err(TryRecvError::Empty) => std::thread::yield_now(),
-            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-        }
-    }
-    queue.recv_timeout(until.saturating_duration_since(Instant::now()))
 }
 
 /// The write-ahead log: as far as the disk may not have it yet, and how long it is.

@@ -1,0 +1,105 @@
+//! Writes the access tokens and custom data that refreshes bring into the session file: some time later, the users of
+//! that time together. A refresh itself writes nothing: all that must be kept is in the file since the log-in.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::lock;
+use crate::{
+    Handle, Result, UserState,
+    session_file::{Kept, SessionFile},
+    state::{State, User},
+};
+
+/// Time between a refresh and the write of its snapshot.
+const WRITE_DELAY: Duration = Duration::from_secs(1);
+
+/// The snapshots of an app's users that its session file does not have yet.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    file: Arc<SessionFile>,
+    state: Arc<Mutex<State>>,
+    unwritten: Mutex<Unwritten>,
+    /// Held during a write, so that a caller of [`write`](Self::write) waits for one that is under way.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Unwritten {
+    users: HashSet<Handle>,
+    is_scheduled: bool,
+}
+
+impl Snapshots {
+    pub(super) fn new(file: Arc<SessionFile>, state: Arc<Mutex<State>>) -> Arc<Self> {
+        Arc::new(Self { file, state, unwritten: Mutex::default(), writing: Mutex::default() })
+    }
+
+    /// Schedules the write of a user's snapshot. Only within a runtime.
+    pub(super) fn write_later(self: &Arc<Self>, handle: Handle) {
+        {
+            let mut unwritten = lock(&self.unwritten);
+            unwritten.users.insert(handle);
+            if std::mem::replace(&mut unwritten.is_scheduled, true) {
+                return;
+            }
+        }
+        let snapshots = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(WRITE_DELAY).await;
+            // An app that is dropped has written them.
+            if let Some(snapshots) = snapshots.upgrade() {
+                // A failed write is repeated after the next refresh, and when the app closes.
+                tokio::task::spawn_blocking(move || snapshots.write());
+            }
+        });
+    }
+
+    /// Writes the snapshots that the file does not have.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written; the snapshots then remain unwritten.
+    pub(super) fn write(&self) -> Result<()> {
+        let _writing = lock(&self.writing);
+        let users = {
+            let mut unwritten = lock(&self.unwritten);
+            unwritten.is_scheduled = false;
+            std::mem::take(&mut unwritten.users)
+        };
+        if users.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.update_existing(|kept| merge(&lock(&self.state), &users, kept));
+        if written.is_err() {
+            lock(&self.unwritten).users.extend(users);
+        }
+        written
+    }
+}
+
+/// Puts the snapshots of users into what the file holds. True if that changes anything.
+fn merge(state: &State, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
+    let fresh: HashMap<&str, &User> = users
+        .iter()
+        .filter_map(|handle| state.get(*handle).ok())
+        .filter(|user| user.state == UserState::LoggedIn)
+        .map(|user| (user.id.as_str(), user))
+        .collect();
+    let mut is_changed = false;
+    for old in &mut kept.users {
+        let Some(user) = fresh.get(old.id.as_str()) else { continue };
+        // Another process may have logged the user out since, or in again.
+        let is_same_session =
+            old.state == UserState::LoggedIn && old.refresh_token.expose() == user.refresh_token.expose();
+        let is_written = old.access_token.expose() == user.access_token.expose() && old.custom_data == user.custom_data;
+        if is_same_session && !is_written {
+            old.access_token = user.access_token.clone();
+            old.custom_data.clone_from(&user.custom_data);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
