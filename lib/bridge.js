@@ -81,7 +81,7 @@ async function closeHandle({ bridge: opened, handle }) {
 }
 
 // On `process.exit()` Node does not let an addon clean up.
-process.once("exit", () => native.writeSnapshots(bridge));
+process.once("exit", () => bridge && native.writeSnapshots(bridge));
 
 /** Has the native side log up to the level of the loudest logger. */
 function updateLogLevel() {

@@ -9,7 +9,6 @@ use bson::{
     DateTime, RawBson,
     oid::ObjectId,
     raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf},
-    rawdoc,
 };
 
 use crate::{
@@ -79,9 +78,6 @@ impl Update {
         match (update, array_filters) {
             (RawBsonRef::Document(update), filters) => {
                 let array_filters = filters.map(ArrayFilters::parse).transpose()?.unwrap_or_default();
-                // Without any operator nothing changes. To MongoDB it would be a replacement, by a document without fields.
-                let nothing = rawdoc! { "$set": {} };
-                let update = if elements(update).next().is_none() { &*nothing } else { update };
                 match elements(update).next() {
                     Some((name, _)) if name.starts_with('$') => {
                         let actions = parse::operators(update, &array_filters)?;

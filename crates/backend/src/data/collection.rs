@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bson::{
     RawBson,
-    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use query::{Budget, Filter, Pipeline, Projection, Sort, Update};
@@ -113,6 +113,10 @@ impl Access {
         let update = arguments
             .get("update")
             .ok_or_else(|| Error::new(ErrorCode::MissingParameter, "the update is missing".to_owned()))?;
+        // Without any operator nothing changes. To MongoDB's command it is a replacement, by a document without fields.
+        let nothing = rawdoc! { "$set": {} };
+        let is_empty = update.as_document().is_some_and(|update| query::elements(update).next().is_none());
+        let update = if is_empty { RawBsonRef::Document(&nothing) } else { update };
         let update = Update::parse_any(update, arguments.array("arrayFilters")?.filter(|filters| !filters.is_empty()))?;
         self.check(|visit| update.operators(visit))?;
         Ok(update)
