@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread::ThreadId,
 };
 
 use backend::{
@@ -25,9 +26,11 @@ struct Key {
     options: Options,
 }
 
-/// What makes two backends share a store in memory, whatever their options are: as they would share a file.
+/// What makes two backends share a store in memory, whatever their options are: as they would share a file. What is opened
+/// in different threads is apart: test runners run suites in threads, each with apps of the same ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct MemoryKey {
+    thread: ThreadId,
     app_id: String,
     definition: Option<PathBuf>,
 }
@@ -77,7 +80,7 @@ fn registry() -> std::sync::MutexGuard<'static, Registry> {
 
 impl Embedded {
     /// Opens the backend of an app, or joins the one that is open. Without a directory it runs the development
-    /// definition. Backends of one app and definition share a store in memory.
+    /// definition. Backends of one app, definition and thread share a store in memory.
     ///
     /// # Errors
     /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
@@ -85,7 +88,7 @@ impl Embedded {
         let (app, directory) = (app_id.to_owned(), definition.map(absolute));
         let store = match address {
             StoreAddress::Memory => {
-                let key = MemoryKey { app_id: app, definition: directory };
+                let key = MemoryKey { thread: std::thread::current().id(), app_id: app, definition: directory };
                 return Self::open_in_memory(key, definition, options);
             }
             StoreAddress::File(path) => StoreAddress::File(absolute(path)),
