@@ -83,8 +83,6 @@ pub(crate) struct Stores {
     services: HashMap<String, Arc<dyn Store>>,
     /// Each once, to be closed.
     all: Vec<Arc<dyn Store>>,
-    /// True if one of them runs in another process.
-    has_remote: bool,
 }
 
 /// A store that is open.
@@ -144,8 +142,7 @@ pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
 impl Stores {
     /// One store for all.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
-        let has_remote = store.is_remote();
-        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store], has_remote }
+        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store] }
     }
 
     /// Opens the stores of an app, each address once. The main one may be open already.
@@ -178,20 +175,14 @@ impl Stores {
                 services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
             }
         }
-        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
+        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<_>>()?;
         let main = opened[main].view(None)?;
-        let has_remote = all.iter().any(|store| store.is_remote());
-        Ok(Self { main, services, all, has_remote })
+        Ok(Self { main, services, all })
     }
 
     /// The store of users, sessions, and whatever has no other place.
     pub(crate) fn main(&self) -> &Arc<dyn Store> {
         &self.main
-    }
-
-    /// True if one of the stores runs in another process, so that a request may have to wait for it.
-    pub(crate) fn has_remote(&self) -> bool {
-        self.has_remote
     }
 
     /// The store of a data source.
