@@ -24,7 +24,7 @@ const {
 } = require("./helpers.js");
 
 const { openNative } = require("../lib/backend.js");
-const { bridge, native, result } = require("../lib/bridge.js");
+const { native, result } = require("../lib/bridge.js");
 const { encode } = require("../lib/bson.js");
 
 const { ObjectId, Decimal128 } = Realm.BSON;
@@ -63,7 +63,8 @@ describe("where a store is", () => {
 test("the operator's calls do not run on the main thread", async () => {
   const opened = openNative({ id: "test-app", definition: QUICKSTART, store: STORE, logger: null }, "id");
   try {
-    const find = () => native.callAsSystem(bridge, opened.handle, "missing", "find", encode({}));
+    const { bridge, handle } = opened.native;
+    const find = () => native.callAsSystem(bridge, handle, "missing", "find", encode({}));
     // The first call waits until the backend is ready. The others are refused without a request, so that the main
     // thread, if it ran them, would return their error, and no id.
     for (let call = 0; call < 2; call++) {
