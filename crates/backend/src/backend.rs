@@ -24,7 +24,7 @@ use crate::{
 /// How long passwords may be, in characters.
 const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 6..=128;
 
-/// How long the name of a user, an e-mail address most of the time, may be, in characters.
+/// The maximum length of a user's name, usually an e-mail address, in characters.
 const EMAIL_LENGTH: usize = 128;
 
 /// An app's backend: answers requests, over one store. Shared by reference; keeps no state of its own but caches.
@@ -122,7 +122,7 @@ impl Backend {
     /// As [`open`](Self::open), with the store of the address if it is open already.
     ///
     /// # Errors
-    /// Where another store cannot be opened.
+    /// If another store cannot be opened.
     pub fn open_on(
         app_id: &str,
         definition: Definition,
@@ -464,8 +464,8 @@ impl Backend {
         };
         let main = self.stores.main();
         match parsed {
-            // The session and what is asked for are read together, in the time of one trip to the store; not for whoever
-            // has only a token left, who must not make the database work.
+            // The session and the query are sent together and take one round trip. Only for a session that is known to be
+            // open: the token of one that has ended must not cause work in the database.
             Parsed::Find(find) if main.is_remote() && self.sessions.is_known(&claim) => {
                 let documents = store.find(*find).map_err(Error::from);
                 let (_, documents) = first_decides(self.confirm(&claim), documents).await?;

@@ -58,7 +58,7 @@ struct Read {
 /// Confirmed sessions. Concurrent requests of one session share a read.
 pub(super) struct Confirmations {
     confirmed: Cache<ObjectId, Confirmed>,
-    /// When a session was open, in milliseconds since the Unix epoch. That lets nobody in.
+    /// The times at which sessions were open, in milliseconds since the Unix epoch. They authorize no request.
     known: Cache<ObjectId, i64>,
     reads: Mutex<HashMap<Key, Read>>,
     count: AtomicU64,
@@ -113,7 +113,6 @@ impl Confirmations {
                     registered.confirmations.known.remove(&key.session_id);
                 }
             })?;
-            registered.confirmations.note_known(key.session_id, now);
             let confirmed = Confirmed { caller, at: now };
             registered.note(&confirmed);
             Ok(confirmed)
@@ -125,7 +124,7 @@ impl Confirmations {
         answer
     }
 
-    /// True if a session was open within the last minute, and nobody has found since that it has ended.
+    /// True if a session was open within the last minute, and has not been found ended since.
     pub(super) fn is_known(&self, session_id: ObjectId, now: i64) -> bool {
         self.known.get(&session_id).is_some_and(|at| (0..KNOWN_FOR).contains(&now.saturating_sub(at)))
     }
@@ -174,6 +173,7 @@ impl Registered {
         let reads = self.confirmations.lock();
         if reads.get(&self.key).is_some_and(|read| read.number == self.number) {
             self.confirmations.confirmed.insert(self.key.session_id, confirmed.clone());
+            self.confirmations.note_known(self.key.session_id, confirmed.at);
         }
     }
 }

@@ -253,12 +253,12 @@ impl Sessions {
         query::Environment::now(&self.environment).timestamp_millis()
     }
 
-    /// Who a refresh token says that its bearer is. To be believed only with [`Self::by_refresh_token`].
+    /// Returns the claim of a refresh token, which [`Self::by_refresh_token`] has to confirm.
     pub(crate) async fn claim_of_refresh_token(&self, token: &Secret) -> Result<Claim> {
         self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await
     }
 
-    /// Who a refresh token stands for, if its session is open and its user is enabled. Always reads both.
+    /// Returns the caller of a refresh token if its session is open and its user is enabled. Always reads both.
     ///
     /// # Errors
     /// `InvalidSession` otherwise.
@@ -272,7 +272,7 @@ impl Sessions {
         Ok(caller)
     }
 
-    /// Who a refresh token stands for, if its session is open. A disabled user may still log out.
+    /// Returns the caller of a refresh token if its session is open. A disabled user may still log out.
     ///
     /// # Errors
     /// `InvalidSession` otherwise.
