@@ -1082,8 +1082,9 @@ declare namespace Realm {
     /** The URL under which clients reach the server, as behind a proxy; the bound address if missing. */
     publicUrl?: string;
     /**
-     * The largest body of a request, in bytes. Larger ones are refused with status 413. Bodies of `auth/…` are limited to 64 kB, or to
-     * 1 MB if they carry data of the application, and others over 64 kB need a valid access token. @default 18874368
+     * The largest body of a request as it is sent, in bytes. Larger ones are refused with status 413, and so are arguments that
+     * have more than 18 MB as BSON. Bodies of `auth/…` are limited to 64 kB, or to 1 MB if they carry data of the application,
+     * and others over 64 kB need a valid access token. @default 67108864
      */
     maxBodySize?: number;
     /** To speak TLS: the file of the certificate and of what signed it, in PEM. */

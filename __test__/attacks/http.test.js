@@ -95,22 +95,159 @@ describe("a large body", () => {
       connection.socket.write("[".repeat(16 * 2 ** 20));
       unfinished.push(connection);
     }
-    let closed = 0;
-    for (const { ended } of unfinished) {
-      ended.then(() => {
-        closed += 1;
-      });
-    }
-    // Together they are over an eighth of 256 MB, which is 32 MB. Who still sends when the connection is closed may not see
-    // the answer.
-    expect(await until(() => closed >= 2)).toBe(true);
-    for (const { text } of unfinished.filter(({ text }) => text !== "")) {
+    // Together they are over an eighth of 256 MB, which is 32 MB.
+    const refused = () => unfinished.filter(({ text }) => text.includes("\r\n\r\n"));
+    expect(await until(() => refused().length >= 2)).toBe(true);
+    for (const { text } of refused()) {
       expect(text.slice(9, 12)).toBe("429");
       expect(text.toLowerCase()).toContain("retry-after:");
     }
     const small = JSON.parse(insertOf(10));
     const answered = await post(url, CALL, JSON.stringify(small), { Authorization: `Bearer ${token}` });
     expect(answered).toMatchObject({ status: 200 });
+  });
+});
+
+const MB = 2 ** 20;
+const PIECE = Buffer.alloc(MB, "[");
+
+/** Writes as much as a socket takes; false if it was closed meanwhile. */
+async function writeAll(socket, pieces) {
+  for (const piece of pieces) {
+    if (socket.destroyed) {
+      return false;
+    }
+    if (!socket.write(piece)) {
+      await new Promise((resolve) => {
+        socket.once("drain", resolve).once("close", resolve);
+      });
+    }
+  }
+  return true;
+}
+
+/** The pieces of a body, with the framing of its transfer. */
+function* bodyOf(megabytes, isChunked) {
+  for (let n = 0; n < megabytes; n++) {
+    yield isChunked ? Buffer.concat([Buffer.from(`${MB.toString(16)}\r\n`), PIECE, Buffer.from("\r\n")]) : PIECE;
+  }
+  if (isChunked) {
+    yield "0\r\n\r\n";
+  }
+}
+
+function headOf(path, megabytes, { token, isChunked = false, expects = false }) {
+  const framing = isChunked ? "Transfer-Encoding: chunked" : `Content-Length: ${megabytes * MB}`;
+  const more = [token && `Authorization: Bearer ${token}`, expects && "Expect: 100-continue"].filter(Boolean);
+  return `${["POST", path, "HTTP/1.1\r\nHost: x\r\n"].join(" ")}${[framing, ...more].join("\r\n")}\r\n\r\n`;
+}
+
+describe("a request that is refused while its body is sent is answered", () => {
+  const elsewhere = `${API}/app/another-app/functions/call`;
+  const logInBody = `${LOG_IN}/local-userpass/login`;
+  const TRIES = 30;
+
+  test.each([
+    ["413", "of a log-in", 20, logInBody, {}],
+    ["413", "of a log-in, in chunks", 20, logInBody, { isChunked: true }],
+    ["413", "of a log-in that expects to be asked for it", 20, logInBody, { expects: true }],
+    ["404", "of another app", 20, elsewhere, {}],
+    ["404", "of another app, in chunks", 70, elsewhere, { isChunked: true }],
+    ["401", "without a token", 20, CALL, { token: "none" }],
+    ["401", "without a token, in chunks", 70, CALL, { token: "none", isChunked: true }],
+    ["413", "that is too large", 70, CALL, { token: true }],
+    ["413", "that expects to be asked for it, too large", 70, CALL, { token: true, expects: true }],
+  ])("with %s: a body %s, of %d MB", async (status, _, megabytes, path, { token, ...options }) => {
+    const { url } = await serve({ definition: openDefinition() });
+    const bearer = token === true ? await logIn(url) : token;
+    for (let n = 0; n < TRIES; n++) {
+      const connection = connect(url);
+      // As clients that read nothing before they have sent everything.
+      connection.socket.pause();
+      connection.socket.write(headOf(path, megabytes, { token: bearer, ...options }));
+      expect(await writeAll(connection.socket, bodyOf(megabytes, options.isChunked))).toBe(true);
+      connection.socket.resume();
+      await connection.ended;
+      expect(connection.text.slice(9, 12)).toBe(status);
+      expect(connection.text.toLowerCase()).toContain("connection: close");
+    }
+  });
+
+  test("with 413 in chunks, when more than 64 MB have come", async () => {
+    const { url } = await serve({ definition: openDefinition() });
+    const token = await logIn(url);
+    for (let n = 0; n < 5; n++) {
+      const connection = connect(url);
+      connection.socket.pause();
+      connection.socket.write(headOf(CALL, 70, { token, isChunked: true }));
+      expect(await writeAll(connection.socket, bodyOf(70, true))).toBe(true);
+      connection.socket.resume();
+      await connection.ended;
+      expect(connection.text.slice(9, 12)).toBe("413");
+      expect(connection.text).toContain("--max-body-size");
+    }
+  });
+
+  test("with the status alone if the client waits to be asked for the body", async () => {
+    const { url } = await serve();
+    const connection = connect(url);
+    connection.socket.write(headOf(logInBody, 20, { expects: true }));
+    expect(await until(() => connection.text.includes("\r\n\r\n"))).toBe(true);
+    expect(connection.text.slice(9, 12)).toBe("413");
+    const begun = Date.now();
+    await connection.ended;
+    expect(Date.now() - begun).toBeGreaterThan(3_000);
+    expect(connection.text).not.toContain(" 100 ");
+  });
+
+  test("and closed if the body does not end", async () => {
+    const { url } = await serve();
+    const connection = connect(url);
+    connection.socket.write(headOf(logInBody, 10_000, {}));
+    expect(await writeAll(connection.socket, bodyOf(300, false))).toBe(false);
+    expect(connection.text.slice(9, 12)).toBe("413");
+  });
+});
+
+describe("a document of 16 MB", () => {
+  const BYTES = 16 * MB - 64;
+
+  /** Calls `insertOne` with a document as our client sends it, and counts what it has inserted. */
+  async function insert(value) {
+    const { url } = await serve({ definition: openDefinition() });
+    const token = await logIn(url);
+    const call = (name, argument) => {
+      const target = { database: "db", collection: "c", ...argument };
+      const body = JSON.stringify({ name, service: "mongodb-atlas", arguments: [target] });
+      return post(url, CALL, body, { Authorization: `Bearer ${token}` });
+    };
+    const inserted = await call("insertOne", { document: { _id: 1, value } });
+    return { inserted, count: await call("count", { query: {} }) };
+  }
+
+  test.each([
+    ["text", () => "x".repeat(BYTES)],
+    ["text of other scripts", () => "語".repeat(BYTES / 3)],
+    ["text with line breaks and quotes", () => 'a "line"\n'.repeat(BYTES / 9)],
+    ["whole numbers", () => Array.from({ length: BYTES / 13 }, (_, n) => ({ $numberInt: `${n}` }))],
+    ["numbers", () => Array.from({ length: BYTES / 17 }, (_, n) => ({ $numberDouble: `${n / 7}` }))],
+    ["plain numbers", () => Array.from({ length: BYTES / 13 }, (_, n) => n)],
+    ["binary data", () => ({ $binary: { base64: Buffer.alloc(BYTES, 7).toString("base64"), subType: "00" } })],
+  ])("of %s is stored", async (_, value) => {
+    const { inserted, count } = await insert(value());
+    expect(inserted).toMatchObject({ status: 200 });
+    expect(count.body).toEqual({ $numberLong: "1" });
+  });
+
+  test("that needs more than 64 MB as JSON is refused with the option's name", async () => {
+    const { inserted, count } = await insert("\u0001".repeat(BYTES));
+    expect(inserted).toMatchObject({ status: 413, body: { error: expect.stringContaining("--max-body-size") } });
+    expect(count.body).toEqual({ $numberLong: "0" });
+  });
+
+  test("has a limit as BSON too, however short it is as JSON", async () => {
+    const { inserted } = await insert(Array(10_000_000).fill(0));
+    expect(inserted).toMatchObject({ status: 413, body: { error: expect.stringContaining("as BSON") } });
   });
 });
 

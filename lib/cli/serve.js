@@ -45,7 +45,7 @@ const options = {
     type: "string",
     value: "N",
     number: POSITIVE,
-    help: "the largest body of a request with a valid token, in bytes (default: 18 MB)",
+    help: "the largest body of a request with a valid token as it is sent, in bytes (default: 64 MB)",
   },
   "client-timeout": {
     type: "string",

@@ -1,9 +1,15 @@
 //! The backend of one app.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bson::{RawBson, oid::ObjectId, raw::RawDocumentBuf};
-use futures_util::{FutureExt, TryFutureExt, future};
+use futures_util::{
+    FutureExt, TryFutureExt,
+    future::{self, Either},
+};
 use query::Variables;
 use store::{Durability, Explanation, Namespace, Retention, Store};
 use tokio::sync::OnceCell;
@@ -23,6 +29,9 @@ use crate::{
 
 /// How long passwords may be, in characters.
 const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 6..=128;
+
+/// Time of a log-in, a registration or a refresh on a store in another process. Each consists of several operations there.
+const SESSION_TIME: Duration = Duration::from_secs(15);
 
 /// The maximum length of a user's name, usually an e-mail address, in characters.
 const EMAIL_LENGTH: usize = 128;
@@ -231,9 +240,10 @@ impl Backend {
     /// # Errors
     /// What the client is to be told.
     pub async fn handle_from(&self, request: Request, origin: Origin) -> Result<Response> {
-        match self.throttle.begin(&request, origin).await? {
-            Some(attempt) => attempt.settle(self.handle(request).await).await,
-            None => self.handle(request).await,
+        let until = self.session_deadline(&request);
+        match in_time(until, self.throttle.begin(&request, origin), too_late).await? {
+            Some(attempt) => attempt.settle(self.handle_until(request, until).await).await,
+            None => self.handle_until(request, until).await,
         }
     }
 
@@ -242,8 +252,21 @@ impl Backend {
     /// # Errors
     /// What the client is to be told.
     pub async fn handle(&self, request: Request) -> Result<Response> {
+        let until = self.session_deadline(&request);
+        self.handle_until(request, until).await
+    }
+
+    /// The end of the time of a request that opens or refreshes a session; none for others, and on a store in this process.
+    fn session_deadline(&self, request: &Request) -> Option<Instant> {
+        let is_of_session =
+            matches!(request, Request::LogIn(_) | Request::RefreshSession { .. } | Request::EmailPassword(_));
+        (self.stores.has_remote() && is_of_session).then(|| Instant::now() + SESSION_TIME)
+    }
+
+    /// Answers a request. `until` is its [`session_deadline`](Self::session_deadline).
+    async fn handle_until(&self, request: Request, until: Option<Instant>) -> Result<Response> {
         match request {
-            Request::LogIn(log_in) => self.log_in(log_in).await.map(Response::Session),
+            Request::LogIn(log_in) => in_time(until, self.log_in(log_in), too_late).await.map(Response::Session),
             Request::Link { access_token } => {
                 self.sessions.by_access_token(&access_token, &self.users).await?;
                 Err(Error::bad_request("linking identities is not supported yet"))
@@ -252,7 +275,9 @@ impl Backend {
                 let caller = self.sessions.by_access_token(&access_token, &self.users).await?;
                 self.users.profile(caller.user_id).await.map(Response::Profile)
             }
-            Request::RefreshSession { refresh_token } => self.refresh(&refresh_token).await.map(Response::Access),
+            Request::RefreshSession { refresh_token } => {
+                in_time(until, self.refresh(&refresh_token), too_late).await.map(Response::Access)
+            }
             Request::EndSession { refresh_token } => {
                 let caller = self.sessions.to_end(&refresh_token).await?;
                 self.sessions.close(&caller).await.map(|()| Response::Done)
@@ -263,7 +288,9 @@ impl Backend {
                 self.sessions.end_with(&caller, self.users.delete(caller.user_id)).await?;
                 Ok(Response::Done)
             }
-            Request::EmailPassword(request) => self.email_password(request).await.map(|()| Response::Done),
+            Request::EmailPassword(request) => {
+                in_time(until, self.email_password(request), too_late).await.map(|()| Response::Done)
+            }
             Request::ApiKeys { refresh_token } => {
                 let claim = self.sessions.claim_of_refresh_token(&refresh_token).await?;
                 self.sessions.by_refresh_token(&refresh_token, &claim, &self.users).await?;
@@ -284,7 +311,7 @@ impl Backend {
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
-        let budget = self.collections.budget(&DataAccess::System, call.bytes());
+        let budget = self.collections.budget(&DataAccess::System, call.bytes(), None);
         let (call, parsed) = self.collections.parse(call, &DataAccess::System, &budget).await?;
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
@@ -447,10 +474,14 @@ impl Backend {
         &self,
         CallFunction { access_token, service, name, arguments }: CallFunction,
     ) -> Result<RawBson> {
-        let claim = self.sessions.claim_of_access_token(&access_token).await?;
+        // The session and the custom data are read within the time of the operation.
+        let until = self.stores.has_remote().then(|| self.collections.deadline());
+        let claim = in_time(until, self.sessions.claim_of_access_token(&access_token), time_is_over).await?;
+        let confirm = || in_time(until, self.confirm(&claim), time_is_over);
         let parsed = async {
-            let (call, access, _, store) = self.access_to(&claim, service.as_deref(), name, arguments).await?;
-            let budget = self.collections.budget(&access, call.bytes());
+            let access = self.access_to(&claim, service.as_deref(), name, arguments);
+            let (call, access, _, store) = in_time(until, access, time_is_over).await?;
+            let budget = self.collections.budget(&access, call.bytes(), until);
             let (call, parsed) = self.collections.parse(call, &access, &budget).await?;
             Ok((call, parsed, store))
         };
@@ -458,7 +489,7 @@ impl Backend {
         let (call, parsed, store) = match parsed.await {
             Ok(parsed) => parsed,
             Err(error) => {
-                self.confirm(&claim).await?;
+                confirm().await?;
                 return Err(error);
             }
         };
@@ -468,7 +499,7 @@ impl Backend {
             // open: the token of one that has ended must not cause work in the database.
             Parsed::Find(find) if main.is_remote() && self.sessions.is_known(&claim) => {
                 let documents = store.find(*find).map_err(Error::from);
-                let (_, documents) = first_decides(self.confirm(&claim), documents).await?;
+                let (_, documents) = first_decides(confirm(), documents).await?;
                 Ok(Collections::found(&call, documents))
             }
             Parsed::Find(find) if Arc::ptr_eq(store, main) && !main.is_remote() => {
@@ -478,7 +509,7 @@ impl Backend {
                 Ok(Collections::found(&call, documents))
             }
             parsed => {
-                self.confirm(&claim).await?;
+                confirm().await?;
                 self.collections.run(&**store, call, parsed).await
             }
         }
@@ -571,6 +602,32 @@ impl Backend {
         let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
         Ok(DataAccess::Guarded(Arc::new(guard), id))
     }
+}
+
+/// Runs an operation until its time is over, if that is limited. Its parts on a remote store go on by themselves.
+fn in_time<T>(
+    until: Option<Instant>,
+    operation: impl Future<Output = Result<T>>,
+    late: fn() -> Error,
+) -> impl Future<Output = Result<T>> {
+    match until {
+        None => Either::Left(operation),
+        Some(until) => Either::Right(
+            tokio::time::timeout_at(until.into(), operation).map(move |answer| answer.unwrap_or_else(|_| Err(late()))),
+        ),
+    }
+}
+
+/// The error of a request of a session whose time is over.
+fn too_late() -> Error {
+    let reason = format!("it did not answer within {} s", SESSION_TIME.as_secs());
+    store::Error::Unavailable { reason, maybe_written: true }.into()
+}
+
+/// The error of a user's operation whose time is over before it has begun.
+fn time_is_over() -> Error {
+    let server_code = Some(query::ErrorCode::MaxTimeMsExpired.number());
+    Error { server_code, ..Error::new(ErrorCode::MongoDBError, "operation exceeded time limit") }
 }
 
 /// Runs both at once. An error of the first ends both; one of the second is returned only if the first succeeds.

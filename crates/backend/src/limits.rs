@@ -1,6 +1,9 @@
 //! What one operation of a user may cost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use query::{Budget, Limits, MemoryPool};
 use store::WriteLimits;
@@ -45,9 +48,10 @@ impl Default for OperationLimits {
 }
 
 impl OperationLimits {
-    /// A budget for one operation of a user, whose time begins now.
-    pub(crate) fn budget(&self, user: &Arc<str>) -> Budget {
-        let limits = Limits { time: Some(self.time), steps: Some(STEPS), bytes: Some(self.memory) };
+    /// A budget for one operation of a user, whose time ends at `until`, or else begins now.
+    pub(crate) fn budget(&self, user: &Arc<str>, until: Option<Instant>) -> Budget {
+        let time = until.map_or(self.time, |until| until.saturating_duration_since(Instant::now()));
+        let limits = Limits { time: Some(time), steps: Some(STEPS), bytes: Some(self.memory) };
         Budget::owned(limits, Arc::clone(user), &MEMORY)
     }
 

@@ -83,6 +83,8 @@ pub(crate) struct Stores {
     services: HashMap<String, Arc<dyn Store>>,
     /// Each once, to be closed.
     all: Vec<Arc<dyn Store>>,
+    /// True if one of them runs in another process.
+    has_remote: bool,
 }
 
 /// A store that is open.
@@ -142,7 +144,8 @@ pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
 impl Stores {
     /// One store for all.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
-        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store] }
+        let has_remote = store.is_remote();
+        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store], has_remote }
     }
 
     /// Opens the stores of an app, each address once. The main one may be open already.
@@ -175,14 +178,20 @@ impl Stores {
                 services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
             }
         }
-        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<_>>()?;
+        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
         let main = opened[main].view(None)?;
-        Ok(Self { main, services, all })
+        let has_remote = all.iter().any(|store| store.is_remote());
+        Ok(Self { main, services, all, has_remote })
     }
 
     /// The store of users, sessions, and whatever has no other place.
     pub(crate) fn main(&self) -> &Arc<dyn Store> {
         &self.main
+    }
+
+    /// True if one of the stores runs in another process, so that a request may have to wait for it.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.has_remote
     }
 
     /// The store of a data source.

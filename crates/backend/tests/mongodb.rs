@@ -618,3 +618,65 @@ async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
     }
     assert!(failures > 0, "while the server was away for longer than anybody waits, somebody was told so");
 }
+
+/// An address where nothing listens.
+async fn closed_port() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("mongodb://{}/", listener.local_addr().unwrap())
+}
+
+/// Asserts that a request ended because of a time limit, and no later than a busy machine needs.
+fn assert_ended_at(limit: Duration, begun: Instant) {
+    let took = begun.elapsed();
+    assert!((limit..limit + Duration::from_secs(4)).contains(&took), "it took {took:?} instead of {limit:?}");
+}
+
+const SESSION_TIME: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_fails_within_fifteen_seconds_if_nothing_listens() {
+    // Each of its operations would look for a server for longer than that.
+    let node = Node::open(&fresh_app(), &with_options(&closed_port().await, "serverSelectionTimeoutMS=40000"));
+    let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
+    let begun = Instant::now();
+    let here = async { node.log_in("ada@example.com").await.map(|_| ()) };
+    let over_http = async { node.0.handle_from(log_in("bob@example.com", "passw0rd"), origin).await.map(|_| ()) };
+    let (here, over_http, registered) = tokio::join!(here, over_http, node.register("ada@example.com"));
+    assert_ended_at(SESSION_TIME, begun);
+    for error in [here.unwrap_err(), over_http.unwrap_err(), registered.unwrap_err()] {
+        assert!(is_of_the_database(&error) && error.message.contains("may have been written"), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_database_ends_a_refresh_and_a_log_in_after_fifteen_seconds_and_a_query_after_its_own_time() {
+    const QUERY_TIME: Duration = Duration::from_secs(3);
+    let proxy = Proxy::to(&server()).await;
+    let limits = backend::OperationLimits { time: QUERY_TIME, ..Default::default() };
+    let options = Options { limits, ..Options::default() };
+    let node = Node::open_with(&fresh_app(), &proxy.uri("socketTimeoutMS=60000"), &options);
+    node.register("ada@example.com").await.unwrap();
+    let session = node.log_in("ada@example.com").await.unwrap();
+    let token = &session.access.access_token;
+    // The session has to be read again.
+    tokio::time::sleep(HEARD_OF).await;
+    proxy.silence(true);
+    let begun = Instant::now();
+    let ended = |limit| move |_: &_| assert_ended_at(limit, begun);
+    let (refreshed, logged_in, found, counted, written) = tokio::join!(
+        async { node.refresh(&session).await.inspect_err(ended(SESSION_TIME)) },
+        async { node.log_in("ada@example.com").await.inspect_err(ended(SESSION_TIME)) },
+        async { node.call(token, "find", doc! { "query": {} }).await.inspect_err(ended(QUERY_TIME)) },
+        async { node.call(token, "count", doc! {}).await.inspect_err(ended(QUERY_TIME)) },
+        async { node.save(&session, 1).await.inspect_err(ended(QUERY_TIME)) },
+    );
+    for error in [refreshed.map(|_| ()).unwrap_err(), logged_in.map(|_| ()).unwrap_err()] {
+        assert!(is_of_the_database(&error), "{error:?}");
+    }
+    for error in [found.unwrap_err(), counted.unwrap_err(), written.unwrap_err()] {
+        assert_eq!((error.code, error.server_code), (ErrorCode::MongoDBError, Some(50)), "{error:?}");
+    }
+    proxy.silence(false);
+    let answered = async { while node.log_in("ada@example.com").await.is_err() {} };
+    tokio::time::timeout(SESSION_TIME, answered).await.unwrap();
+}

@@ -21,7 +21,7 @@ use crate::{
     answer::Answer,
     budget::Permit,
     connections::Connection,
-    limits::{LONGEST_BODY, SLOWEST, SMALL_BODY},
+    limits::{LONGEST_BODY, MAX_DECODED, SLOWEST, SMALL_BODY},
     observe::Peer,
     routes::Site,
 };
@@ -66,7 +66,7 @@ impl Incoming<'_> {
         let (parts, mut body) = request.into_parts();
         let declared = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > self.largest) {
-            return Err(too_large(self.largest));
+            return Err(self.too_large());
         }
         let connection = parts.extensions.get::<Peer>().and_then(|peer| peer.connection.as_ref());
         let mut received = Received { bytes: Vec::with_capacity(declared.unwrap_or(0).min(SMALL_BODY)), permit: None };
@@ -103,7 +103,7 @@ impl Incoming<'_> {
     async fn make_room(&self, received: &mut Received, more: usize, declared: Option<usize>) -> Result<(), Answer> {
         let needed = received.bytes.len() + more;
         if needed > self.largest {
-            return Err(too_large(self.largest));
+            return Err(self.too_large());
         }
         if needed <= SMALL_BODY {
             return Ok(());
@@ -118,6 +118,15 @@ impl Incoming<'_> {
             received.bytes.reserve_exact(wanted - received.bytes.len());
         }
         Ok(())
+    }
+
+    fn too_large(&self) -> Answer {
+        let largest = self.largest;
+        let mut message = format!("the body is larger than {largest} bytes");
+        if largest == self.site.max_body {
+            message += "; the operator can raise this limit with --max-body-size (option maxBodySize of serve())";
+        }
+        Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
     }
 
     async fn permit(&self) -> Result<Permit, Answer> {
@@ -149,11 +158,6 @@ impl Received {
     }
 }
 
-fn too_large(largest: usize) -> Answer {
-    let message = format!("the body is larger than {largest} bytes");
-    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
-}
-
 /// A body as a JSON object; an empty one stands for an empty object.
 pub(crate) fn object(body: &[u8]) -> Result<Json<'_>, Answer> {
     if body.is_empty() {
@@ -175,9 +179,23 @@ pub(crate) fn text(object: &Json<'_>, key: &str) -> Result<String, Answer> {
     }
 }
 
+/// A value of any flavour of Extended JSON as BSON.
+///
+/// # Errors
+/// With 413 if it is too large as BSON, and with 400 if it is not valid.
+pub(crate) fn decoded(value: Json<'_>) -> Result<RawBson, Answer> {
+    value.into_bson_up_to(MAX_DECODED)?.ok_or_else(too_large_decoded)
+}
+
+/// The refusal of arguments that are too large as BSON.
+pub(crate) fn too_large_decoded() -> Answer {
+    let message = format!("the arguments have more than {MAX_DECODED} bytes as BSON");
+    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
+}
+
 /// A value of any flavour of Extended JSON as a document.
 pub(crate) fn document(value: Json<'_>) -> Result<RawDocumentBuf, Answer> {
-    match value.into_bson()? {
+    match decoded(value)? {
         RawBson::Document(document) => Ok(document),
         _ => Err(Answer::bad_request("the argument must be a document")),
     }

@@ -6,6 +6,7 @@ mod body;
 mod budget;
 mod connections;
 mod cors;
+mod drain;
 mod events;
 mod large_events;
 mod limits;

@@ -7,8 +7,12 @@ pub(crate) const SMALL_BODY: usize = 64 * 1024;
 /// Largest body of log-ins with a custom function or a custom token, and of `reset/call`, in bytes: it carries data of the application.
 pub(crate) const PAYLOAD_BODY: usize = 1024 * 1024;
 
-/// Largest BSON that a body may become, in bytes: MongoDB's limit for one message. JSON of numbers is shorter than its BSON.
-pub(crate) const MAX_DECODED: usize = 48_000_000;
+/// Largest body of a call as it is sent, in bytes, unless said otherwise. A document of 16 MB has up to about twice as many bytes as
+/// JSON, and more only if most of its text has to be escaped.
+pub(crate) const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// Largest BSON that the arguments of a call may become, in bytes: every document of 16 MB, and what is sent beside it.
+pub(crate) const MAX_DECODED: usize = 18 * 1024 * 1024;
 
 /// Largest answer that is never refused for a budget, and the size of the pieces in which larger ones are sent, in bytes.
 pub(crate) const SMALL_ANSWER: usize = 64 * 1024;
@@ -27,6 +31,15 @@ pub(crate) const SLOWEST: usize = 16 * 1024;
 
 /// Longest time that a body may take altogether, in seconds.
 pub(crate) const LONGEST_BODY: u64 = 600;
+
+/// Bytes that are read and discarded of a body whose request has been answered already. After them the connection is closed.
+pub(crate) const DRAINED_BYTES: usize = 128 * 1024 * 1024;
+
+/// Longest time for that, in seconds.
+pub(crate) const DRAINED_TIME: u64 = 30;
+
+/// Longest pause of the client in it, in seconds.
+pub(crate) const DRAINED_PAUSE: u64 = 2;
 
 /// Seconds after which it is worth asking again for what a budget refused.
 pub(crate) const RETRY_AFTER: u64 = 5;

@@ -27,7 +27,7 @@ use crate::{
     budget::Budget,
     connections::{Connections, OpenConnection, Refused},
     large_events::LargeEvents,
-    limits::Limits,
+    limits::{Limits, MAX_BODY},
     metrics::Metrics,
     origin::Proxies,
     routes::{self, Site},
@@ -51,9 +51,6 @@ const NO_ROOM: &[u8] =
 /// How long to wait where the system has no more sockets to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// The largest body that is read, in bytes, unless said otherwise: App Services' own limit.
-const MAX_BODY: usize = 18 * 1024 * 1024;
-
 /// What a server is told.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -63,7 +60,7 @@ pub struct Options {
     pub port: u16,
     /// The URL under which clients reach it; the bound address if missing. Never taken from a request.
     pub public_url: Option<String>,
-    /// The largest body in bytes; 18 MB if missing.
+    /// The largest body as it is sent, in bytes; 64 MB if missing.
     pub max_body: Option<usize>,
     /// The certificate, if it is to speak TLS.
     pub tls: Option<Tls>,

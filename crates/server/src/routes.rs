@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::{
     answer::{Answer, EVENTS},
-    body::{Incoming, Received, bearer, document, object, text},
+    body::{Incoming, Received, bearer, decoded, document, object, text, too_large_decoded},
     budget::Budget,
     connections::Connection,
     events::EventStream,
@@ -484,15 +484,14 @@ fn function_call(bytes: &[u8], access_token: Secret) -> Result<CallFunction, Ans
         },
         None => {
             let mut all = RawDocumentBuf::new();
-            if let RawBson::Array(arguments) = Json::Array(arguments).into_bson()? {
+            if let RawBson::Array(arguments) = decoded(Json::Array(arguments))? {
                 all.append(bson::raw::cstr!("arguments"), arguments);
             }
             all
         }
     };
     if arguments.as_bytes().len() > MAX_DECODED {
-        let message = format!("the arguments have more than {MAX_DECODED} bytes as BSON");
-        return Err(Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message));
+        return Err(too_large_decoded());
     }
     Ok(CallFunction { access_token, service, name, arguments })
 }

@@ -13,7 +13,11 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -26,7 +30,9 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::{connections::OpenConnection, limits::MAX_HEAD, listen::ended, metrics::Metrics, observe::Peer};
+use crate::{
+    connections::OpenConnection, drain::Draining, limits::MAX_HEAD, listen::ended, metrics::Metrics, observe::Peer,
+};
 
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -179,10 +185,9 @@ async fn serve(
     let address = peer.address;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(door.patience));
+    let until = ending.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
-        answer(door.router.clone(), request)
+        answer(door.router.clone(), request, peer.clone(), until.clone())
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -203,6 +208,23 @@ async fn serve(
     }
 }
 
-async fn answer(mut router: Router, request: hyper::Request<Body>) -> Result<Response, Infallible> {
-    tower_service::Service::call(&mut router, request).await
+async fn answer(
+    mut router: Router,
+    request: hyper::Request<Incoming>,
+    peer: Peer,
+    ending: watch::Receiver<bool>,
+) -> Result<Response, Infallible> {
+    let connection = peer.connection.clone();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(peer);
+    if body.is_end_stream() {
+        return tower_service::Service::call(&mut router, hyper::Request::from_parts(parts, Body::empty())).await;
+    }
+    let (body, unread) = Draining::new(body);
+    let request = hyper::Request::from_parts(parts, Body::new(body));
+    let mut response = tower_service::Service::call(&mut router, request).await?;
+    if let Some(connection) = connection {
+        unread.drain(&mut response, connection, ending);
+    }
+    Ok(response)
 }

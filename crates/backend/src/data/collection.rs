@@ -1,6 +1,6 @@
 //! A data source's functions: what `mongoClient` calls, under the rules of the collection.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bson::{
     RawBson,
@@ -152,11 +152,16 @@ impl Collections {
         Self { limits }
     }
 
-    /// A budget for what an access allows, whose time begins now, for a request of so many bytes.
-    pub(crate) fn budget(&self, access: &Access, bytes: usize) -> Budget {
+    /// The end of the time of a user's operation that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.limits.time
+    }
+
+    /// A budget for what an access allows, for a request of so many bytes. Its time ends at `until`, or else begins now.
+    pub(crate) fn budget(&self, access: &Access, bytes: usize, until: Option<Instant>) -> Budget {
         let budget = match access {
             Access::System => Budget::default(),
-            Access::Guarded(_, user) => self.limits.budget(user),
+            Access::Guarded(_, user) => self.limits.budget(user, until),
         };
         budget.of_request(bytes)
     }

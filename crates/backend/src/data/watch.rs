@@ -117,7 +117,7 @@ impl Selection {
         variables: Variables,
         collections: &Collections,
     ) -> Result<(Call, Self)> {
-        let (access, budget) = (access.clone(), collections.budget(access, call.bytes()));
+        let (access, budget) = (access.clone(), collections.budget(access, call.bytes(), None));
         collections.apart(call, budget, move |call| Self::read_here(call, &access, &variables)).await
     }
 
@@ -310,7 +310,7 @@ async fn select(
     access: Access,
     view: &View,
 ) -> Result<Vec<Arc<ChangeEvent>>> {
-    let budget = limits.budget(&access, 0);
+    let budget = limits.budget(&access, 0, None);
     let (selection, changes, view) = (Arc::clone(selection), Arc::clone(changes), view.clone());
     store::workers::run_if_large(&budget, move || selection.select(&changes, &access, &view)).await
 }

@@ -30,10 +30,19 @@ const MAX_WRAPPED: usize = 16;
 /// The most members that the object of a type has.
 const MAX_WRAPPER: usize = 2;
 
+/// Converts JSON to BSON.
 pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
+    to_bson_up_to(json, reading, usize::MAX)?.ok_or_else(|| Error::new(ErrorCode::BadRequest, INVALID))
+}
+
+/// Converts JSON to BSON of about `largest` bytes at most; none if it would be larger. The conversion then ends at once.
+pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) -> Result<Option<RawBson>> {
     let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
-    let mut writer = Writer::new(reading);
+    let mut writer = Writer { largest: largest.saturating_add(HOLDER), ..Writer::new(reading) };
     let written = writer.value("", json).and_then(|()| writer.end(0));
+    if writer.is_full {
+        return Ok(None);
+    }
     written.ok_or_else(|| writer.invalid())?;
     let invalid = || Error::new(ErrorCode::BadRequest, INVALID);
     if writer.has_streamed && reading == Reading::Strict {
@@ -46,11 +55,11 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
         let mut document = writer.out;
         document.pop();
         document.drain(..6);
-        return RawDocumentBuf::from_bytes(document).map(RawBson::Document).map_err(|_| invalid());
+        return RawDocumentBuf::from_bytes(document).map(|document| Some(document.into())).map_err(|_| invalid());
     }
     let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
     match query::elements(holder).next() {
-        Some((_, value)) => Ok(value.into()),
+        Some((_, value)) => Ok(Some(value.into())),
         None => Err(invalid()),
     }
 }
@@ -74,8 +83,15 @@ pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
 /// Bytes of JSON that a byte of BSON may become.
 const JSON_FACTOR: usize = 8;
 
+/// Bytes of a document around its only element, whose name is empty.
+const HOLDER: usize = 7;
+
 struct Writer {
     out: Vec<u8>,
+    /// Number of bytes that may be written.
+    largest: usize,
+    /// True if more were to be written.
+    is_full: bool,
     reading: Reading,
     /// Whether text was read whose names nobody has looked at.
     has_streamed: bool,
@@ -87,7 +103,8 @@ const INVALID: &str = "the value is not valid Extended JSON";
 
 impl Writer {
     fn new(reading: Reading) -> Self {
-        Self { out: vec![0; 4], reading, has_streamed: false, way: Vec::new() }
+        let (out, way) = (vec![0; 4], Vec::new());
+        Self { out, largest: usize::MAX, is_full: false, reading, has_streamed: false, way }
     }
 
     /// The error of what could not be written.
@@ -151,10 +168,17 @@ impl Writer {
         if name.as_bytes().contains(&0) {
             return None;
         }
+        self.make_room(name.len() + 2)?;
         self.out.push(type_byte);
         self.out.extend_from_slice(name.as_bytes());
         self.out.push(0);
         Some(())
+    }
+
+    /// Checks that so many bytes more may be written.
+    fn make_room(&mut self, bytes: usize) -> Option<()> {
+        self.is_full |= self.out.len() + bytes > self.largest;
+        (!self.is_full).then_some(())
     }
 
     fn begin(&mut self) -> usize {
@@ -171,6 +195,7 @@ impl Writer {
 
     fn text(&mut self, name: &str, text: &str) -> Option<()> {
         self.element(0x02, name)?;
+        self.make_room(text.len())?;
         let length = i32::try_from(text.len() + 1).ok()?;
         self.out.extend_from_slice(&length.to_le_bytes());
         self.out.extend_from_slice(text.as_bytes());
@@ -242,6 +267,7 @@ impl Writer {
         let mut holder = RawDocumentBuf::new();
         holder.append(CString::try_from(name).ok()?, value);
         let bytes = holder.as_bytes();
+        self.make_room(bytes.len() - 5)?;
         self.out.extend_from_slice(&bytes[4..bytes.len() - 1]);
         Some(())
     }

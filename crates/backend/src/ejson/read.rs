@@ -24,6 +24,12 @@ pub(super) const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
 /// the memory of its text.
 const MAX_TREE: usize = 16 * 1024;
 
+/// Bytes of the small values within large JSON that are read into trees, together. Further ones stay text until they become BSON.
+const MAX_TREES: usize = 1024 * 1024;
+
+/// Largest scope of a JavaScript function, in bytes: that of a document.
+const MAX_SCOPE: usize = 16 * 1024 * 1024;
+
 /// The most members or items of an outermost level that is read into a tree while what is in it is not.
 const MAX_OUTER: usize = 4 * 1024;
 
@@ -79,11 +85,12 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     if values <= MAX_TREE {
         return tree(json).map_err(not_json);
     }
+    let mut left = MAX_TREES;
     if let Ok(Outer(members)) = serde_json::from_slice(json) {
-        return Ok(outer_object(members));
+        return Ok(outer_object(members, &mut left));
     }
     let whole: &RawValue = serde_json::from_slice(json).map_err(not_json)?;
-    Ok(inner(whole, false))
+    Ok(inner(whole, false, &mut left))
 }
 
 fn refused(message: String) -> Error {
@@ -99,20 +106,24 @@ pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
 }
 
 /// An object whose tree would be large.
-fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>) -> Json<'a> {
-    Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true))).collect())
+fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>, left: &mut usize) -> Json<'a> {
+    Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true, left))).collect())
 }
 
-/// Reads JSON text into a tree if that is small, or else its items alone if it is an array whose items are wanted.
-fn inner(value: &RawValue, is_outer: bool) -> Json<'_> {
+/// Reads JSON text into a tree if that is small, or else its items alone if it is an array whose items are wanted. `left` is the
+/// number of bytes that may still become trees.
+fn inner<'a>(value: &'a RawValue, is_outer: bool, left: &mut usize) -> Json<'a> {
     let json = value.get();
-    let is_container = json.starts_with(['{', '[']);
+    if !json.starts_with(['{', '[']) {
+        return tree(json.as_bytes()).unwrap_or(Json::Large(json));
+    }
     // There are not more values than bytes.
-    if !is_container || json.len() <= MAX_TREE {
+    if json.len() <= MAX_TREE && json.len() <= *left {
+        *left -= json.len();
         return tree(json.as_bytes()).unwrap_or(Json::Large(json));
     }
     if is_outer && let Ok(Outer(items)) = serde_json::from_str(json) {
-        return Json::Array(items.into_iter().map(|((), item)| inner(item, false)).collect());
+        return Json::Array(items.into_iter().map(|((), item)| inner(item, false, left)).collect());
     }
     Json::Large(json)
 }
@@ -240,6 +251,15 @@ impl<'a> Json<'a> {
         convert::to_bson(self, Reading::Strict)
     }
 
+    /// As [`into_bson`](Self::into_bson), for BSON of about `largest` bytes at most; none if it would be larger. JSON of numbers
+    /// is much shorter than its BSON, so the conversion ends when there is too much.
+    ///
+    /// # Errors
+    /// As `into_bson`.
+    pub fn into_bson_up_to(self, largest: usize) -> Result<Option<RawBson>> {
+        convert::to_bson_up_to(self, Reading::Strict, largest)
+    }
+
     /// The BSON value that it is, read as leniently as what is stored may have to be: what only looks like a type of
     /// Extended JSON is a document, regular expressions may have any options, and names may be there twice.
     ///
@@ -324,8 +344,8 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
 
 fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading) -> Option<RawBson> {
     let code = code.as_str()?.to_owned();
-    match convert::to_bson(scope.clone(), reading) {
-        Ok(RawBson::Document(scope)) => {
+    match convert::to_bson_up_to(scope.clone(), reading, MAX_SCOPE) {
+        Ok(Some(RawBson::Document(scope))) => {
             Some(RawBson::JavaScriptCodeWithScope(RawJavaScriptCodeWithScope { code, scope }))
         }
         _ => None,

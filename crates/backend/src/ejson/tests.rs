@@ -342,3 +342,36 @@ mod random {
         }
     }
 }
+
+#[test]
+fn the_conversion_ends_when_the_bson_is_too_large() {
+    let texts = [
+        format!("[{}]", vec!["0"; 30_000].join(",")),
+        format!(r#"{{"a":"{}"}}"#, "x".repeat(200_000)),
+        format!(r#"{{"a":{{"$binary":{{"base64":"{}","subType":"00"}}}}}}"#, "AAAA".repeat(60_000)),
+        format!(r#"{{"a":[{}]}}"#, vec!["{}"; 30_000].join(",")),
+    ];
+    for text in texts {
+        let value = read(text.as_bytes()).unwrap();
+        let bson = value.clone().into_bson().unwrap();
+        let bytes = match &bson {
+            RawBson::Array(array) => array.as_bytes().len(),
+            RawBson::Document(document) => document.as_bytes().len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(value.clone().into_bson_up_to(bytes).unwrap(), Some(bson));
+        // The zero bytes at the ends are not counted.
+        assert_eq!(value.into_bson_up_to(bytes - 20).unwrap(), None, "{text:.40}");
+    }
+}
+
+#[test]
+fn few_of_the_small_values_in_large_json_become_trees() {
+    let item = format!("[{}]", vec!["0"; 4_000].join(","));
+    let text = format!(r#"{{"arguments":[{}]}}"#, vec![&*item; 1_000].join(","));
+    let Some(Json::Array(items)) = read(text.as_bytes()).unwrap().remove("arguments") else { panic!() };
+    let trees = items.iter().filter(|item| matches!(item, Json::Array(_))).count();
+    assert!((100..=131).contains(&trees), "{trees}");
+    let RawBson::Array(items) = Json::Array(items).into_bson().unwrap() else { panic!() };
+    assert_eq!(items.into_iter().count(), 1_000);
+}

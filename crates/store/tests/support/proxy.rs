@@ -33,6 +33,15 @@ struct State {
     member: Mutex<Option<Member>>,
 }
 
+impl State {
+    /// Waits until the proxy is not silent.
+    async fn let_through(&self) {
+        while self.is_silent.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 /// A command that has gone by.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -146,7 +155,7 @@ impl Proxy {
         }
     }
 
-    /// Lets nothing through any more, or again.
+    /// Holds back everything, until it lets it through again: what TCP makes of a network that loses packets.
     pub fn silence(&self, is_silent: bool) {
         self.state.is_silent.store(is_silent, Ordering::SeqCst);
     }
@@ -229,9 +238,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
                     }
                 }
             }
-            if state.is_silent.load(Ordering::SeqCst) {
-                continue;
-            }
+            state.let_through().await;
             if to_server.write_all(&message).await.is_err() {
                 return;
             }
@@ -249,9 +256,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: &State, address: Stri
             state.answered.fetch_add(message.len() as u64, Ordering::SeqCst);
             let latency = state.latency.load(Ordering::SeqCst) + lateness.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(latency)).await;
-            if state.is_silent.load(Ordering::SeqCst) {
-                continue;
-            }
+            state.let_through().await;
             if to_client.write_all(&message).await.is_err() {
                 return;
             }
