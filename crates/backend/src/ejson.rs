@@ -2,13 +2,18 @@
 //! its canonical flavour, which keeps every type and which all clients can read, and read in any flavour.
 
 mod convert;
+mod incremental;
 mod names;
 mod read;
+mod tokens;
 mod write;
 
 pub use convert::resolve;
+pub use incremental::{Arguments, CallDecoder, DecodedCall, Undecoded};
 pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod incremental_tests;

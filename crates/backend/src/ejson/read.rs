@@ -31,7 +31,7 @@ const MAX_TREES: usize = 1024 * 1024;
 const MAX_SCOPE: usize = 16 * 1024 * 1024;
 
 /// The most members or items of an outermost level that is read into a tree while what is in it is not.
-const MAX_OUTER: usize = 4 * 1024;
+pub(super) const MAX_OUTER: usize = 4 * 1024;
 
 /// JSON as it was read: text without escapes is not copied, and members keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,12 +76,9 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     let (depth, values) = measure(json);
     // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
     if depth > MAX_DEPTH {
-        return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
+        return Err(too_deep());
     }
-    // The position tells enough.
-    let not_json = |error: serde_json::Error| {
-        refused(format!("this is not JSON: line {}, column {}", error.line(), error.column()))
-    };
+    let not_json = |error: serde_json::Error| not_json(error.line(), error.column());
     if values <= MAX_TREE {
         return tree(json).map_err(not_json);
     }
@@ -93,8 +90,17 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     Ok(inner(whole, false, &mut left))
 }
 
-fn refused(message: String) -> Error {
+pub(super) fn refused(message: String) -> Error {
     Error::new(ErrorCode::BadRequest, message)
+}
+
+pub(super) fn too_deep() -> Error {
+    refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep"))
+}
+
+/// The error of text that is not JSON. The position tells enough.
+pub(super) fn not_json(line: usize, column: usize) -> Error {
+    refused(format!("this is not JSON: line {line}, column {column}"))
 }
 
 pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
