@@ -52,6 +52,21 @@ fn ejson_is_read(bytes: &[u8]) {
     if let Ok(RawBson::Document(document)) = ejson::read(bytes).and_then(ejson::Json::into_bson) {
         query::validate_form(&document).expect("what was read is BSON");
     }
+    call_is_decoded(bytes);
+}
+
+/// Whatever arrives in pieces, as a call or as its arguments, is decoded to BSON or refused.
+fn call_is_decoded(bytes: &[u8]) {
+    for (before, after) in [("", ""), (r#"{"name":"f","arguments":["#, "]}")] {
+        let json = [before.as_bytes(), bytes, after.as_bytes()].concat();
+        let mut decoder = ejson::CallDecoder::new(1 << 20);
+        if json.chunks(7).all(|piece| decoder.push(piece).is_ok())
+            && let Ok(call) = decoder.finish()
+            && let Some(Ok(arguments)) = call.arguments.map(ejson::Arguments::into_all)
+        {
+            query::validate_form(&arguments).expect("what was decoded is BSON");
+        }
+    }
 }
 
 /// Hands over the document that bytes are, as BSON or as Extended JSON, as it would come from a client.

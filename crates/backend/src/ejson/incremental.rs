@@ -30,8 +30,11 @@ const SLICE: usize = 16 * 1024;
 /// Bytes of BSON that a byte of JSON may become: `0,` may become an item with a name of seven digits.
 const EXPANSION: usize = 8;
 
-/// Buffers grow by an eighth, since their capacity counts as held.
-const GROWTH: usize = 8;
+/// Buffers grow by this factor. Few growths leave little memory behind, and a page that was never written to costs none.
+const GROWTH: usize = 4;
+
+/// Capacity of the buffer for the text of a large value, in bytes: that of a document in base64, or of numbers. Longer text is copied.
+const MAX_TEXT: usize = 40 * 1024 * 1024;
 
 /// Capacity of the buffer that is kept for the text of the next value, in bytes.
 const KEPT_TEXT: usize = 4 * 1024;
@@ -124,7 +127,7 @@ impl CallDecoder {
         Ok(())
     }
 
-    /// Number of bytes that the decoder holds. The text of a value counts twice: it is a value of its own before it is BSON.
+    /// Number of bytes that the decoder holds between two pieces. Capacity that has not been written to does not count.
     pub fn held(&self) -> usize {
         self.tokens.held() + self.call.held()
     }
@@ -153,7 +156,7 @@ impl Arguments {
     /// The document `{ arguments: [ … ] }`.
     ///
     /// # Errors
-    /// If a value is not valid Extended JSON, or a name is there twice in one object.
+    /// If a value is not valid Extended JSON, a name is there twice in one object, or they are not an array.
     pub fn into_all(self) -> Result<RawDocumentBuf> {
         self.check(0)?;
         let mut bson = self.bson;
@@ -186,6 +189,7 @@ impl Arguments {
     /// Reports the value that is not valid, without the outermost names of the way to it.
     fn check(&self, skipped: usize) -> Result<()> {
         match &self.fault {
+            None if !self.is_array => Err(refused("the arguments are not an array".to_owned())),
             None => Ok(()),
             Some(Fault::NotExtendedJson(way)) => Err(invalid_at(way.iter().skip(skipped))),
             Some(Fault::NameTwice(way)) => {
@@ -211,11 +215,16 @@ fn set_number(bson: &mut [u8], at: usize, number: usize) {
     bson[at..at + 4].copy_from_slice(&number.to_le_bytes());
 }
 
-/// Makes room in a buffer, by an eighth at least.
-fn reserve(buffer: &mut Vec<u8>, more: usize) {
-    if buffer.capacity() - buffer.len() < more {
-        buffer.reserve_exact(more.max(buffer.len() / GROWTH));
+/// Makes room for more bytes in a buffer that seldom has more than `largest`.
+fn reserve(buffer: &mut Vec<u8>, more: usize, largest: usize) {
+    let needed = buffer.len() + more;
+    if needed <= buffer.capacity() {
+        return;
     }
+    let wanted = needed.max(GROWTH * buffer.capacity());
+    // The memory that a growth leaves behind is not given back at once: the last growth is large, and the one before it small.
+    let capacity = if wanted > largest / GROWTH { largest.max(needed + needed / 8) } else { wanted };
+    buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +278,7 @@ impl Call {
 
     fn held(&self) -> usize {
         let Values { writer, wrapper, .. } = &self.values;
-        self.names_bytes + self.text.capacity() + writer.out.capacity() + 2 * wrapper.text.capacity()
+        self.names_bytes + self.text.len() + writer.out.len() + wrapper.text.len()
     }
 
     fn finish(self) -> Result<DecodedCall> {
@@ -278,13 +287,13 @@ impl Call {
         }
         let members = [("name", self.name), ("service", self.service)];
         let head = members.into_iter().filter_map(|(name, value)| Some((name.into(), value?))).collect();
-        let arguments = self.has_arguments.then(|| Arguments {
+        let arguments = Arguments {
             is_array: self.has_array,
             count: self.count,
             bson: self.values.writer.out,
             fault: self.values.fault,
-        });
-        Ok(DecodedCall { head: Json::Object(head), arguments })
+        };
+        Ok(DecodedCall { head: Json::Object(head), arguments: self.has_arguments.then_some(arguments) })
     }
 
     /// A value begins. True if it is in the arguments.
@@ -370,7 +379,7 @@ impl Sink for Call {
             if self.text.len() + self.names_bytes + part.len() > self.values.writer.largest {
                 return Err(Undecoded::TooLarge);
             }
-            reserve(&mut self.text, part.len());
+            reserve(&mut self.text, part.len(), self.values.writer.largest);
             self.text.extend_from_slice(part);
         }
         Ok(())
@@ -468,7 +477,8 @@ impl Values {
     /// Makes room for the BSON of a piece.
     fn reserve(&mut self, more: usize) {
         if !self.frames.is_empty() {
-            reserve(&mut self.writer.out, more);
+            let largest = self.writer.largest.saturating_add(EXPANSION * SLICE);
+            reserve(&mut self.writer.out, more, largest);
         }
     }
 
@@ -738,7 +748,7 @@ impl Values {
             Some(data) => self.put_binary(&data, element, &json),
             None => {
                 self.writer.out.truncate(element);
-                reserve(&mut self.writer.out, text.len().min(self.writer.largest));
+                self.reserve(text.len());
                 self.writer.value(&name, json)
             }
         };
@@ -787,7 +797,7 @@ impl Wrapper {
             return;
         }
         let part = piece.get(self.from..end).unwrap_or_default();
-        reserve(&mut self.text, part.len());
+        reserve(&mut self.text, part.len(), MAX_TEXT);
         self.text.extend_from_slice(part);
         self.from = end;
     }
