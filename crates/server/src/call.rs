@@ -17,11 +17,12 @@ use crate::{
 };
 
 impl Incoming<'_> {
-    /// Reads the body of a function call. The permit counts what is held of a large one: the bytes that have not been decoded, and what
-    /// the others have become.
+    /// Reads the body of a function call. The permit counts what is held of a large one: the bytes
+    /// that have not been decoded, and what the others have become.
     ///
     /// # Errors
-    /// As [`Incoming::read`], with 413 if the arguments are too large as BSON, and with 400 if they are not valid.
+    /// As [`Incoming::read`], with 413 if the arguments are too large as BSON, and with 400 if
+    /// they are not valid.
     pub(crate) async fn read_call(
         &self,
         request: Request,
@@ -45,7 +46,8 @@ impl Incoming<'_> {
         match decoding {
             None => Ok((function_call(&bytes, access_token)?, None)),
             Some(large) => {
-                // The permit goes along: the bytes are held until they are decoded, whether the client waits or not.
+                // The permit goes along: the bytes are held until they are decoded, whether the
+                // client waits or not.
                 let finish = move || large.finish(&bytes, access_token);
                 self.site.workers.run(finish).await?.map(|(call, permit)| (call, Some(permit)))
             }

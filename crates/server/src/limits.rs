@@ -54,8 +54,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one peer address (an IPv6 /64 counts as one). Further ones are closed at once.
     pub connections_per_place: usize,
-    /// Bytes of all bodies over 64 kB together, until their requests have been handled: of calls as they are decoded, of others as they
-    /// are sent. One place and one user hold up to an eighth.
+    /// Bytes of all bodies over 64 kB together, until their requests have been handled: of calls
+    /// as they are decoded, of others as they are sent. One place and one user hold up to an
+    /// eighth.
     pub bodies: usize,
     /// Bytes of all answers over 64 kB that clients have not read yet. One place and one user hold up to an eighth.
     pub answers: usize,

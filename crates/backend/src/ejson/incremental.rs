@@ -1,7 +1,9 @@
-//! Decodes a function call `{ name, service, arguments }` while its JSON arrives. The arguments become BSON at once, so that memory
-//! follows the BSON and not the JSON, which may be several times as long.
+//! Decodes a function call `{ name, service, arguments }` while its JSON arrives. The arguments
+//! become BSON at once, so that memory follows the BSON and not the JSON, which may be several
+//! times as long.
 //!
-//! An object that stands for a value of a type is held as text until it ends. The data of `$binary` is decoded as it arrives.
+//! An object that stands for a value of a type is held as text until it ends. The data of
+//! `$binary` is decoded as it arrives.
 
 use std::{collections::HashSet, io::Write};
 
@@ -27,13 +29,16 @@ use crate::{Error, ErrorCode, Result};
 /// Size of the pieces that are decoded between two looks at the capacity of the BSON, in bytes.
 const SLICE: usize = 16 * 1024;
 
-/// Bytes of BSON that a byte of JSON may become: `0,` may become an item with a name of seven digits.
+/// Bytes of BSON that a byte of JSON may become: `0,` may become an item with a name of seven
+/// digits.
 const EXPANSION: usize = 8;
 
-/// Buffers grow by this factor. Few growths leave little memory behind, and a page that was never written to costs none.
+/// Buffers grow by this factor. Few growths leave little memory behind, and a page that was never
+/// written to costs none.
 const GROWTH: usize = 4;
 
-/// Capacity of the buffer for the text of a large value, in bytes: that of a document in base64, or of numbers. Longer text is copied.
+/// Capacity of the buffer for the text of a large value, in bytes: that of a document in base64,
+/// or of numbers. Longer text is copied.
 const MAX_TEXT: usize = 40 * 1024 * 1024;
 
 /// Capacity of the buffer that is kept for the text of the next value, in bytes.
@@ -45,10 +50,12 @@ const AROUND: usize = 64;
 /// The name under which the arguments of a function are in a document.
 const ARGUMENTS: &[u8] = b"arguments";
 
-/// The bytes before the array of the arguments: the length of the document, and the array's type and name.
+/// The bytes before the array of the arguments: the length of the document, and the array's type
+/// and name.
 const HEAD: usize = 4 + 1 + ARGUMENTS.len() + 1;
 
-/// The bytes before the first argument: the head, the length of the array, and the argument's type and name.
+/// The bytes before the first argument: the head, the length of the array, and the argument's type
+/// and name.
 const FIRST: usize = HEAD + 4 + 3;
 
 /// BSON types that are written here.
@@ -84,7 +91,8 @@ pub struct CallDecoder {
 /// A function call as it was sent.
 #[derive(Debug)]
 pub struct DecodedCall {
-    /// An object with the members `name` and `service` that were there. A member that is not text is null.
+    /// An object with the members `name` and `service` that were there. A member that is not text
+    /// is null.
     pub head: Json<'static>,
     /// The arguments; none if there are none.
     pub arguments: Option<Arguments>,
@@ -112,12 +120,13 @@ impl CallDecoder {
         Self { tokens: Tokens::new(), call: Call::new(largest) }
     }
 
-    /// Decodes the next piece, which may end anywhere. The time is linear in the length of the piece, except that the text of a
-    /// value may end in it.
+    /// Decodes the next piece, which may end anywhere. The time is linear in the length of the
+    /// piece, except that the text of a value may end in it.
     ///
     /// # Errors
-    /// If what has arrived cannot be the beginning of a valid call. A value that is not valid Extended JSON is reported by
-    /// [`finish`](Self::finish), since the rest of the text may not be JSON. The decoder must not be used after an error.
+    /// If what has arrived cannot be the beginning of a valid call. A value that is not valid
+    /// Extended JSON is reported by [`finish`](Self::finish), since the rest of the text may not
+    /// be JSON. The decoder must not be used after an error.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Undecoded> {
         for slice in piece.chunks(SLICE) {
             self.call.values.reserve(EXPANSION * slice.len());
@@ -127,7 +136,8 @@ impl CallDecoder {
         Ok(())
     }
 
-    /// Number of bytes that the decoder holds between two pieces. Capacity that has not been written to does not count.
+    /// Number of bytes that the decoder holds between two pieces. Capacity that has not been
+    /// written to does not count.
     pub fn held(&self) -> usize {
         self.tokens.held() + self.call.held()
     }
@@ -156,7 +166,8 @@ impl Arguments {
     /// The document `{ arguments: [ … ] }`.
     ///
     /// # Errors
-    /// If a value is not valid Extended JSON, a name is there twice in one object, or they are not an array.
+    /// If a value is not valid Extended JSON, a name is there twice in one object, or they are not
+    /// an array.
     pub fn into_all(self) -> Result<RawDocumentBuf> {
         self.check(0)?;
         let mut bson = self.bson;
@@ -222,7 +233,8 @@ fn reserve(buffer: &mut Vec<u8>, more: usize, largest: usize) {
         return;
     }
     let wanted = needed.max(GROWTH * buffer.capacity());
-    // The memory that a growth leaves behind is not given back at once: the last growth is large, and the one before it small.
+    // The memory that a growth leaves behind is not given back at once: the last growth is large,
+    // and the one before it small.
     let capacity = if wanted > largest / GROWTH { largest.max(needed + needed / 8) } else { wanted };
     buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
 }
@@ -497,7 +509,8 @@ impl Values {
         self.writer.make_room(bytes).ok_or(Undecoded::TooLarge)
     }
 
-    /// Begins a value: writes its type, and its name if it is an item. The name of a member has been written.
+    /// Begins a value: writes its type, and its name if it is an item. The name of a member has
+    /// been written.
     fn begin_value(&mut self, type_byte: u8) -> Result<(), Undecoded> {
         self.make_room(2)?;
         let (Some(frame), out) = (self.frames.last_mut(), &mut self.writer.out) else { return Ok(()) };

@@ -1,7 +1,8 @@
-//! Reads JSON in pieces: the reader keeps its state between two pieces, and never looks at a byte twice.
+//! Reads JSON in pieces: the reader keeps its state between two pieces, and never looks at a byte
+//! twice.
 //!
-//! It accepts what `serde_json` accepts. The crate `actson` reads in pieces too, but accepts a lone surrogate, and holds a text until
-//! the text ends.
+//! It accepts what `serde_json` accepts. The crate `actson` reads in pieces too, but accepts a
+//! lone surrogate, and holds a text until the text ends.
 
 use super::{
     Json,
@@ -177,7 +178,8 @@ impl Tokens {
     /// Reads a piece.
     ///
     /// # Errors
-    /// If the text is not JSON or too deep, and those of the sink. The reader must not be used after an error.
+    /// If the text is not JSON or too deep, and those of the sink. The reader must not be used
+    /// after an error.
     pub(super) fn push(&mut self, piece: &[u8], sink: &mut impl Sink) -> Result<(), Undecoded> {
         let mut at = 0;
         while at < piece.len() {
@@ -357,7 +359,8 @@ impl Tokens {
                         (None, 0xd800..0xdc00) => Escape::LowBackslash(code),
                         _ => {
                             let units = high.into_iter().chain([code]);
-                            // There is one: with a high half, the second unit is consumed or is an error.
+                            // There is one: with a high half, the second unit is consumed or is an
+                            // error.
                             let Some(Ok(character)) = char::decode_utf16(units).next() else {
                                 return Err(self.wrong(piece, at));
                             };
