@@ -2,8 +2,8 @@
 //! become BSON at once, so that memory follows the BSON and not the JSON, which may be several
 //! times as long.
 //!
-//! An object that stands for a value of a type is held as text until it ends. The data of
-//! `$binary` is decoded as it arrives.
+//! An object that stands for a value of a type is held as text until it ends. The data of a
+//! canonical `$binary` is decoded as it arrives.
 
 use std::{collections::HashSet, io::Write};
 
