@@ -14,6 +14,6 @@ pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod incremental_tests;
+#[cfg(test)]
+mod tests;

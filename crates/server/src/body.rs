@@ -22,9 +22,9 @@ use crate::{
     answer::Answer,
     budget::Permit,
     connections::Connection,
-    limits::{LONGEST_BODY, MAX_DECODED, SLOWEST, SMALL_BODY},
-    observe::Peer,
-    routes::Site,
+    limits::{LONGEST_BODY, MAX_DECODED, MIN_BODY_RATE, SMALL_BODY},
+    request_log::Peer,
+    routes::AppState,
 };
 
 /// The token of the `Authorization` header.
@@ -49,7 +49,7 @@ pub(crate) struct Received {
 
 /// The body of a request, and what it may be.
 pub(crate) struct Incoming<'a> {
-    pub(crate) site: &'a Site,
+    pub(crate) state: &'a AppState,
     pub(crate) origin: &'a Origin,
     /// Largest size in bytes.
     pub(crate) largest: usize,
@@ -119,7 +119,7 @@ impl Incoming<'_> {
         let connection = parts.extensions.get::<Peer>().and_then(|peer| peer.connection.clone());
         let now = Instant::now();
         let latest = now + Duration::from_secs(LONGEST_BODY);
-        Ok(Frames { body, connection, declared, arrived: 0, deadline: now + self.site.patience, latest })
+        Ok(Frames { body, connection, declared, arrived: 0, deadline: now + self.state.client_timeout, latest })
     }
 
     /// The next bytes of a body; none at its end.
@@ -147,8 +147,8 @@ impl Incoming<'_> {
                 return Err(self.too_large());
             }
             // What came faster than it had to earns no more than a pause.
-            let earned = Duration::from_secs_f64(data.len() as f64 / SLOWEST as f64);
-            frames.deadline = (frames.deadline + earned).min(Instant::now() + self.site.patience);
+            let earned = Duration::from_secs_f64(data.len() as f64 / MIN_BODY_RATE as f64);
+            frames.deadline = (frames.deadline + earned).min(Instant::now() + self.state.client_timeout);
             return Ok(Some(data));
         }
     }
@@ -174,7 +174,7 @@ impl Incoming<'_> {
     fn too_large(&self) -> Answer {
         let largest = self.largest;
         let mut message = format!("the body is larger than {largest} bytes");
-        if largest == self.site.max_body {
+        if largest == self.state.max_body {
             message += "; the operator can raise this limit with --max-body-size (option maxBodySize of serve())";
         }
         Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
@@ -185,9 +185,9 @@ impl Incoming<'_> {
     /// # Errors
     /// With 401 if the token is not valid.
     pub(crate) async fn permit(&self) -> Result<Permit, Answer> {
-        let mut permit = self.site.bodies.permit(self.origin);
+        let mut permit = self.state.bodies.permit(self.origin);
         if let Some(token) = self.token {
-            permit.assign(&self.site.backend.check_access_token(token).await?)?;
+            permit.assign(&self.state.backend.check_access_token(token).await?)?;
         }
         Ok(permit)
     }
@@ -200,7 +200,7 @@ impl Received {
     /// Those of `parse`.
     pub(crate) async fn parse<T: Send + 'static>(
         self,
-        site: &Site,
+        state: &AppState,
         parse: impl FnOnce(&[u8]) -> Result<T, Answer> + Send + 'static,
     ) -> Result<(T, Option<Permit>), Answer> {
         let Self { bytes, permit } = self;
@@ -208,7 +208,7 @@ impl Received {
             return Ok((parse(&bytes)?, permit));
         }
         // The permit goes along: the bytes are held until they are parsed, whether the client waits or not.
-        let (parsed, permit) = site.workers.run(move || (parse(&bytes), permit)).await?;
+        let (parsed, permit) = state.workers.run(move || (parse(&bytes), permit)).await?;
         Ok((parsed?, permit))
     }
 }

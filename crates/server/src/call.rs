@@ -49,7 +49,7 @@ impl Incoming<'_> {
                 // The permit goes along: the bytes are held until they are decoded, whether the
                 // client waits or not.
                 let finish = move || large.finish(&bytes, access_token);
-                self.site.workers.run(finish).await?.map(|(call, permit)| (call, Some(permit)))
+                self.state.workers.run(finish).await?.map(|(call, permit)| (call, Some(permit)))
             }
         }
     }
@@ -72,7 +72,7 @@ impl Incoming<'_> {
             large.count(bytes.capacity())?;
             Ok((large, bytes))
         };
-        let decoded = self.site.workers.run(decode).await?;
+        let decoded = self.state.workers.run(decode).await?;
         frames.extend(begun.elapsed());
         decoded
     }
