@@ -14,8 +14,8 @@ const {
   Timestamp,
   UUID,
 } = require("bson");
-const { nameAt, root } = require("./names.js");
-const { textBetween } = require("./texts.js");
+const { nameAt, root } = require("./key_cache.js");
+const { textBetween } = require("./ascii.js");
 
 // Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread
 // is here. The native side has validated the structure of what it sends, but not every value in it: another program may

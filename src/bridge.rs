@@ -30,11 +30,11 @@ use crate::{
     log,
     log::LogLine,
     wake::Wake,
-    watch::{Streams, Watched},
+    watch::{OpenSubscription, Streams},
 };
 
 /// What an operation comes to: bytes (a BSON document), nothing, or an error.
-pub type Answer = Result<Option<Vec<u8>>, Error>;
+pub type Outcome = Result<Option<Vec<u8>>, Error>;
 
 /// The same on its way to JavaScript. A number stands for so many of the bytes that go along for all of them.
 type Delivered = Either4<Bytes, ErrorObject, (), u32>;
@@ -114,11 +114,11 @@ impl Opened {
         &self.progress
     }
 
-    pub fn add_watched(&self, watched: Watched) -> u32 {
+    pub fn add_watched(&self, watched: OpenSubscription) -> u32 {
         lock(&self.streams).add(watched)
     }
 
-    pub fn watched(&self, stream: u32) -> Option<Arc<Watched>> {
+    pub fn watched(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
         lock(&self.streams).get(stream)
     }
 
@@ -186,7 +186,7 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Waiting {
-    answers: Vec<(u32, Answer)>,
+    answers: Vec<(u32, Outcome)>,
     lines: Vec<LogLine>,
 }
 
@@ -274,7 +274,7 @@ impl Outbox {
 }
 
 /// A piece of memory of ours costs Node more to keep account of than a small answer is worth, so these share one.
-fn deliver(answer: Answer, together: &mut Vec<u8>) -> Delivered {
+fn deliver(answer: Outcome, together: &mut Vec<u8>) -> Delivered {
     match answer {
         Ok(Some(bytes)) if bytes.len() <= COPIED => {
             together.extend(&bytes);
@@ -310,7 +310,7 @@ impl Bridge {
     }
 
     /// Starts an operation on an open app: makes it with `make`, and goes on as [`start`](Self::start).
-    pub fn run<F: Future<Output = Answer> + Send + 'static>(
+    pub fn run<F: Future<Output = Outcome> + Send + 'static>(
         &self,
         env: &Env,
         handle: u32,
@@ -326,7 +326,7 @@ impl Bridge {
         &self,
         env: &Env,
         opened: &Opened,
-        mut operation: BoxFuture<'static, Answer>,
+        mut operation: BoxFuture<'static, Outcome>,
         inline: bool,
     ) -> napi::Result<Started> {
         let runtime = runtime()?;

@@ -22,7 +22,7 @@ use napi::{
 use napi_derive::napi;
 
 use crate::{
-    bridge::{Answer, Bridge, Opened, Started},
+    bridge::{Bridge, Opened, Outcome, Started},
     errors::thrown,
 };
 
@@ -227,7 +227,7 @@ pub fn request(
     bridge.run(env, handle, inline, |opened| async move { run(app(&opened)?, &operation, user, &payload).await })
 }
 
-async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Answer {
+async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Outcome {
     let text = |key: &str| {
         payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("{operation} needs '{key}'")))
     };

@@ -45,7 +45,7 @@ impl ServerConfiguration {
             tls: tls.map(|(certificate, key)| Tls { certificate: certificate.into(), key: key.into() }),
             trusted_proxies: networks(&self.trusted_proxies)?,
             unlimited: networks(&self.unlimited)?,
-            patience: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
+            client_timeout: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
             metrics: self.metrics_port.map(|port| (metrics_host, port)),
             limits: Limits::default(),
         })

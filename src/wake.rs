@@ -20,10 +20,10 @@ use napi::{
 
 /// The function. Dropping it releases it.
 pub struct Wake<A: JsValuesTupleIntoVec + 'static> {
-    shared: Arc<Shared<A>>,
+    shared: Arc<CallbackState<A>>,
 }
 
-struct Shared<A> {
+struct CallbackState<A> {
     /// Gone once it is released or its environment ends. Node frees it only after [`finalize`], which waits for this lock.
     raw: Mutex<Option<Raw>>,
     arguments: Box<dyn Fn(&Env) -> A + Send + Sync>,
@@ -34,7 +34,7 @@ struct Raw(sys::napi_threadsafe_function);
 // SAFETY: any thread may call and release a thread-safe function.
 unsafe impl Send for Raw {}
 
-impl<A> Shared<A> {
+impl<A> CallbackState<A> {
     fn with<T>(&self, run: impl FnOnce(&mut Option<Raw>) -> T) -> T {
         run(&mut self.raw.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -53,7 +53,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
     ) -> napi::Result<Self> {
         // Threads outlive the environment, and with the last one Node would unload the addon.
         retain_current_module_for_unload_safety();
-        let shared = Arc::new(Shared { raw: Mutex::new(None), arguments: Box::new(arguments) });
+        let shared = Arc::new(CallbackState { raw: Mutex::new(None), arguments: Box::new(arguments) });
         let name = env.create_string("Userkeep")?;
         let context = Arc::into_raw(Arc::clone(&shared)).cast_mut().cast::<c_void>();
         let mut raw = null_mut();
@@ -75,7 +75,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
         };
         if status != sys::Status::napi_ok {
             // SAFETY: Node has not taken the reference that `into_raw` made.
-            drop(unsafe { Arc::from_raw(context.cast_const().cast::<Shared<A>>()) });
+            drop(unsafe { Arc::from_raw(context.cast_const().cast::<CallbackState<A>>()) });
         }
         check_status!(status, "Userkeep cannot create its function for other threads")?;
         shared.with(|held| *held = Some(Raw(raw)));
@@ -133,7 +133,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Drop for Wake<A> {
 /// Node calls this on the environment's thread before it frees the function.
 unsafe extern "C" fn finalize<A>(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
     // SAFETY: `context` is the reference that `new` made. Node calls this once.
-    let shared = unsafe { Arc::from_raw(context.cast_const().cast::<Shared<A>>()) };
+    let shared = unsafe { Arc::from_raw(context.cast_const().cast::<CallbackState<A>>()) };
     shared.with(|held| *held = None);
 }
 
@@ -148,8 +148,9 @@ unsafe extern "C" fn call<A: JsValuesTupleIntoVec>(
         return;
     }
     // SAFETY: `context` is valid until `finalize`, and `function` is the function that `new` was given.
-    let (shared, function) =
-        unsafe { (&*context.cast_const().cast::<Shared<A>>(), Function::<A, ()>::from_napi_value(env, function)) };
+    let (shared, function) = unsafe {
+        (&*context.cast_const().cast::<CallbackState<A>>(), Function::<A, ()>::from_napi_value(env, function))
+    };
     let environment = Env::from_raw(env);
     if let Err(error) = function.and_then(|function| function.call((shared.arguments)(&environment))) {
         // SAFETY: `env` is the environment that this was called with.

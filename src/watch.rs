@@ -6,7 +6,7 @@ use bson::{
     RawBson,
     raw::{RawArrayBuf, RawDocumentBuf},
 };
-use client::{Error, Watching, connection::EventStream};
+use client::{Error, UserSubscription, connection::EventStream};
 use futures_util::future::{Either, select};
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// A collection that is followed.
-pub struct Watched {
+pub struct OpenSubscription {
     source: Mutex<Source>,
     stop: watch::Sender<bool>,
 }
 
 enum Source {
-    User(Box<Watching>),
+    User(Box<UserSubscription>),
     /// The operator's, which is asked for when its first events are.
     System {
         service: String,
@@ -34,7 +34,7 @@ enum Source {
     },
 }
 
-impl Watched {
+impl OpenSubscription {
     fn new(source: Source) -> Self {
         Self { source: Mutex::new(source), stop: watch::Sender::new(false) }
     }
@@ -83,14 +83,14 @@ pub fn watch(
 ) -> napi::Result<u32> {
     let opened = bridge.opened(handle)?;
     let watching = app(&opened).map_err(|error| thrown(&error))?.watching(user, service, document(arguments)?);
-    Ok(opened.add_watched(Watched::new(Source::User(Box::new(watching)))))
+    Ok(opened.add_watched(OpenSubscription::new(Source::User(Box::new(watching)))))
 }
 
 /// The same as the system user, for the operator.
 #[napi]
 pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, arguments: &[u8]) -> napi::Result<u32> {
     let source = Source::System { service, arguments: document(arguments)?, stream: None };
-    Ok(bridge.opened(handle)?.add_watched(Watched::new(source)))
+    Ok(bridge.opened(handle)?.add_watched(OpenSubscription::new(source)))
 }
 
 /// Waits for the next events of a stream; nothing once it has ended. In the process it is followed when this function returns.
@@ -119,17 +119,17 @@ pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
 #[derive(Default)]
 pub struct Streams {
     last: u32,
-    watched: std::collections::HashMap<u32, Arc<Watched>>,
+    watched: std::collections::HashMap<u32, Arc<OpenSubscription>>,
 }
 
 impl Streams {
-    pub fn add(&mut self, watched: Watched) -> u32 {
+    pub fn add(&mut self, watched: OpenSubscription) -> u32 {
         self.last += 1;
         self.watched.insert(self.last, Arc::new(watched));
         self.last
     }
 
-    pub fn get(&self, stream: u32) -> Option<Arc<Watched>> {
+    pub fn get(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
         self.watched.get(&stream).cloned()
     }
 

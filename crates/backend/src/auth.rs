@@ -13,7 +13,7 @@ use bson::oid::ObjectId;
 use query::Budget;
 use store::{Find, Store, Write};
 
-pub(crate) use confirmations::Confirmed;
+pub(crate) use confirmations::CachedSession;
 pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
 pub(crate) use passwords::Passwords;

@@ -17,14 +17,15 @@ use tokio::sync::OnceCell;
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{
-        Caller, Claim, Confirmed, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, TokenSeal, Tokens, Users,
+        CachedSession, Caller, Claim, KeyRing, Origin, Passwords, PublicKey, Sessions, Throttle, TokenSeal, Tokens,
+        Users,
     },
-    data::{Access as DataAccess, Call, Collections, CustomData, Parsed, Selection, Viewer, Watcher, no_rule},
+    data::{Authorization, Call, Collections, CustomData, Parsed, Selection, Subscription, Viewer, no_rule},
     definition::{CustomUserData, Definition, Service},
     limits::OperationLimits,
-    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
+    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Request, Response, Session},
     rules::{RuleGuard, RuleSet, RuleUser},
-    stores::{DataSources, Keeping, Stores},
+    stores::{DataSources, StoreSettings, Stores},
 };
 
 /// How long passwords may be, in characters.
@@ -140,8 +141,8 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
-        let keeping = Keeping { durability: options.durability, retention: options.change_retention };
-        let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, keeping)?;
+        let settings = StoreSettings { durability: options.durability, retention: options.change_retention };
+        let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, settings)?;
         Ok(Self::on(app_id, definition, stores, environment, options))
     }
 
@@ -276,7 +277,7 @@ impl Backend {
                 self.users.profile(caller.user_id).await.map(Response::Profile)
             }
             Request::RefreshSession { refresh_token } => {
-                in_time(until, self.refresh(&refresh_token), too_late).await.map(Response::Access)
+                in_time(until, self.refresh(&refresh_token), too_late).await.map(Response::AccessGrant)
             }
             Request::EndSession { refresh_token } => {
                 let caller = self.sessions.to_end(&refresh_token).await?;
@@ -311,8 +312,8 @@ impl Backend {
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
-        let budget = self.collections.budget(&DataAccess::System, call.bytes(), None);
-        let (call, parsed) = self.collections.parse(call, &DataAccess::System, &budget).await?;
+        let budget = self.collections.budget(&Authorization::System, call.bytes(), None);
+        let (call, parsed) = self.collections.parse(call, &Authorization::System, &budget).await?;
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
 
@@ -391,7 +392,7 @@ impl Backend {
         Ok(Session { access, refresh_token, user_id: caller.user_id.to_hex(), device_id: caller.device_id })
     }
 
-    async fn refresh(&self, refresh_token: &Secret) -> Result<Access> {
+    async fn refresh(&self, refresh_token: &Secret) -> Result<AccessGrant> {
         let claim = self.sessions.claim_of_refresh_token(refresh_token).await?;
         let caller = self.sessions.by_refresh_token(refresh_token, &claim, &self.users);
         let (caller, custom_data) = if self.stores.main().is_remote() {
@@ -400,20 +401,20 @@ impl Backend {
         } else {
             (caller.await?, self.custom_data.of(claim.user_id()).await?)
         };
-        if caller.is_to_be_noted {
-            let both = vec![self.users.prolong(caller.user_id)?, self.sessions.prolong(&caller)?];
+        if caller.needs_touch {
+            let both = vec![self.users.touch(caller.user_id)?, self.sessions.touch(&caller)?];
             self.stores.main().write_in_order(both).await?;
         }
         self.access(&caller, custom_data).await
     }
 
     /// A new access token, with custom data.
-    async fn access(&self, caller: &Caller, custom_data: Option<Arc<RawDocumentBuf>>) -> Result<Access> {
+    async fn access(&self, caller: &Caller, custom_data: Option<Arc<RawDocumentBuf>>) -> Result<AccessGrant> {
         let user_data = match &custom_data {
             Some(document) => self.custom_data.claim(caller.user_id, document)?,
             None => None,
         };
-        Ok(Access { access_token: self.sessions.access_token(caller, user_data).await?, custom_data })
+        Ok(AccessGrant { access_token: self.sessions.access_token(caller, user_data).await?, custom_data })
     }
 
     async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
@@ -519,7 +520,7 @@ impl Backend {
     ///
     /// # Errors
     /// As for a query, and where `resumeAfter` is not a place that the stream can be taken up again from.
-    pub async fn watch(self: &Arc<Self>, call: CallFunction) -> Result<Watcher> {
+    pub async fn watch(self: &Arc<Self>, call: CallFunction) -> Result<Subscription> {
         let CallFunction { access_token, service, name, arguments } = call;
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
         self.confirm(&claim).await?;
@@ -530,17 +531,18 @@ impl Backend {
         let (call, selection) = Selection::read(call, &access, self.variables(), &self.collections).await?;
         let service = service.unwrap_or_default();
         let viewer = Viewer::User { backend: Arc::clone(self), service, claim, rules: Arc::clone(rules) };
-        Watcher::begin(&**store, call, selection, viewer, self.collections).await
+        Subscription::begin(&**store, call, selection, viewer, self.collections).await
     }
 
     /// Begins to follow a collection as the system user, under no rules. For the operator.
     ///
     /// # Errors
     /// As for a user, but for what rules refuse.
-    pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Watcher> {
+    pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Subscription> {
         let call = self.collections.read(&self.definition, service, "watch".to_owned(), arguments)?;
-        let (call, selection) = Selection::read(call, &DataAccess::System, self.variables(), &self.collections).await?;
-        Watcher::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
+        let (call, selection) =
+            Selection::read(call, &Authorization::System, self.variables(), &self.collections).await?;
+        Subscription::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
     }
 
     /// The encryption of a user's resume tokens, which this app accepts only with the same
@@ -558,11 +560,11 @@ impl Backend {
     ///
     /// # Errors
     /// `InvalidSession` otherwise.
-    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<Confirmed> {
+    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<CachedSession> {
         self.sessions.confirm(claim, &self.users).await
     }
 
-    /// Milliseconds since the Unix epoch, as [`Confirmed::at`].
+    /// Milliseconds since the Unix epoch, as [`CachedSession::at`].
     pub(crate) fn now(&self) -> i64 {
         self.sessions.now()
     }
@@ -574,7 +576,7 @@ impl Backend {
         service: Option<&str>,
         name: String,
         arguments: RawDocumentBuf,
-    ) -> Result<(Call, DataAccess, &Arc<RuleSet>, &Arc<dyn Store>)> {
+    ) -> Result<(Call, Authorization, &Arc<RuleSet>, &Arc<dyn Store>)> {
         let Some(service) = service else {
             return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
         };
@@ -594,13 +596,13 @@ impl Backend {
         claim: &Claim,
         rules: &Arc<RuleSet>,
         namespace: &Namespace,
-    ) -> Result<DataAccess> {
+    ) -> Result<Authorization> {
         // As it is now, so that a privilege that was taken away is gone at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
         let id: Arc<str> = claim.user_id().to_hex().into();
         let user = RuleUser { id: Arc::clone(&id), custom_data };
         let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
-        Ok(DataAccess::Guarded(Arc::new(guard), id))
+        Ok(Authorization::Guarded(Arc::new(guard), id))
     }
 }
 

@@ -5,7 +5,7 @@ mod collection;
 mod custom_data;
 mod watch;
 
-pub(crate) use collection::{Access, Call, Collections, OWN_DATABASES, Parsed, no_rule};
+pub(crate) use collection::{Authorization, Call, Collections, OWN_DATABASES, Parsed, no_rule};
 pub(crate) use custom_data::CustomData;
-pub use watch::Watcher;
+pub use watch::Subscription;
 pub(crate) use watch::{Selection, Viewer};

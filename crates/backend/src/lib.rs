@@ -4,12 +4,12 @@
 mod auth;
 mod backend;
 mod data;
-mod declared;
 pub mod definition;
 pub mod ejson;
 mod environment;
 mod error;
 mod limits;
+mod own_queries;
 pub mod request;
 pub mod rules;
 mod secret;
@@ -17,12 +17,12 @@ mod stores;
 
 pub use auth::{Origin, PublicKey};
 pub use backend::{Backend, Options};
-pub use data::Watcher;
-pub use declared::DeclaredQuery;
+pub use data::Subscription;
 pub use definition::Definition;
 pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use limits::OperationLimits;
+pub use own_queries::DeclaredQuery;
 pub use request::{Request, Response};
 pub use secret::Secret;
 pub use store::{

@@ -138,7 +138,7 @@ pub enum Response {
     /// To a log-in.
     Session(Session),
     /// To a refresh.
-    Access(Access),
+    AccessGrant(AccessGrant),
     /// To a profile.
     Profile(Profile),
     /// To a function call.
@@ -149,7 +149,7 @@ pub enum Response {
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Its first access token.
-    pub access: Access,
+    pub access: AccessGrant,
     /// What further ones are had with.
     pub refresh_token: Secret,
     /// The user's id.
@@ -161,7 +161,7 @@ pub struct Session {
 /// An access token, and beside it the custom data as it was when the token was made: whole, where the token itself
 /// only carries what fits.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct AccessGrant {
     /// The token.
     pub access_token: Secret,
     /// The custom data, if there is any.

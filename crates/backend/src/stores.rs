@@ -70,7 +70,7 @@ fn variable(service: &str) -> String {
 
 /// How embedded stores keep what they are given.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Keeping {
+pub(crate) struct StoreSettings {
     pub(crate) durability: Durability,
     pub(crate) retention: Retention,
 }
@@ -94,7 +94,7 @@ enum Opened {
 }
 
 impl Opened {
-    fn open(address: &StoreAddress, environment: &Environment, keeping: Keeping) -> store::Result<Self> {
+    fn open(address: &StoreAddress, environment: &Environment, settings: StoreSettings) -> store::Result<Self> {
         let environment = Arc::new(environment.clone());
         let location = match address {
             StoreAddress::Memory => store::Location::Memory,
@@ -104,8 +104,8 @@ impl Opened {
             }
         };
         let settings = Settings {
-            durability: keeping.durability,
-            retention: keeping.retention,
+            durability: settings.durability,
+            retention: settings.retention,
             // Who logs in and out is nobody's to watch.
             unwatched: Some(OWN_DATABASES),
             sync: None,
@@ -128,8 +128,8 @@ impl Opened {
 /// # Errors
 /// If SQLite fails.
 pub fn open_memory(options: &crate::Options, environment: &Environment) -> store::Result<Arc<dyn Store>> {
-    let keeping = Keeping { durability: options.durability, retention: options.change_retention };
-    Opened::open(&StoreAddress::Memory, environment, keeping)?.view(None)
+    let settings = StoreSettings { durability: options.durability, retention: options.change_retention };
+    Opened::open(&StoreAddress::Memory, environment, settings)?.view(None)
 }
 
 /// Opens a store alone, without an app.
@@ -137,8 +137,8 @@ pub fn open_memory(options: &crate::Options, environment: &Environment) -> store
 /// # Errors
 /// Where it cannot be opened.
 pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
-    let keeping = Keeping { durability: Durability::default(), retention: Retention::default() };
-    Opened::open(address, &Environment::system(), keeping)?.view(None)
+    let settings = StoreSettings { durability: Durability::default(), retention: Retention::default() };
+    Opened::open(address, &Environment::system(), settings)?.view(None)
 }
 
 impl Stores {
@@ -155,17 +155,17 @@ impl Stores {
         sources: &DataSources,
         definition: &Definition,
         environment: &Environment,
-        keeping: Keeping,
+        settings: StoreSettings,
     ) -> store::Result<Self> {
         let addresses = sources.resolve(definition).map_err(|reason| store::Error::DataSource { reason })?;
         let open_main = match open_main {
             Some(store) => Opened::Embedded(store),
-            None => Opened::open(main, environment, keeping)?,
+            None => Opened::open(main, environment, settings)?,
         };
         let mut opened = HashMap::from([(main, open_main)]);
         for address in addresses.values() {
             if !opened.contains_key(*address) {
-                opened.insert(address, Opened::open(address, environment, keeping)?);
+                opened.insert(address, Opened::open(address, environment, settings)?);
             }
         }
         let mut services = HashMap::new();

@@ -15,8 +15,8 @@ use std::{
 
 use backend::{
     Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options, Origin, Request,
-    Response, Result, Secret, StoreAddress, Watcher,
-    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    Response, Result, Secret, StoreAddress, Subscription,
+    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
 use support::{OwnServer, fresh_database, proxy::Proxy, server, with_options};
@@ -76,9 +76,9 @@ impl Node {
         }
     }
 
-    async fn refresh(&self, session: &Session) -> Result<Access> {
+    async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
         match self.0.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
-            Response::Access(access) => Ok(access),
+            Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
     }
@@ -240,7 +240,7 @@ fn custom_data_of(app: &str, more: Document) -> RawDocumentBuf {
 }
 
 impl Node {
-    async fn watch(&self, session: &Session, more: Document) -> Result<Watcher> {
+    async fn watch(&self, session: &Session, more: Document) -> Result<Subscription> {
         let call = CallFunction {
             access_token: session.access.access_token.clone(),
             service: Some("mongodb-atlas".into()),
@@ -251,7 +251,7 @@ impl Node {
     }
 }
 
-async fn next_events(watcher: &mut Watcher) -> Vec<Arc<ChangeEvent>> {
+async fn next_events(watcher: &mut Subscription) -> Vec<Arc<ChangeEvent>> {
     tokio::time::timeout(Duration::from_secs(20), watcher.next()).await.unwrap().unwrap()
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Error, Event, Handle, Metadata, Result, UserState, UserView,
     connection::Connection,
     session_file::{Kept, SessionFile},
-    state::{State, User},
+    state::{ClientState, User},
 };
 
 mod snapshots;
@@ -51,7 +51,7 @@ pub struct App {
     session_file: Option<Arc<SessionFile>>,
     /// What refreshes have brought and the session file does not have; none if there is no file.
     snapshots: Option<Arc<Snapshots>>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ClientState>>,
     /// Held while a token is refreshed, so that calls that fail together refresh once.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -64,13 +64,13 @@ impl App {
     pub fn open(settings: Settings) -> Result<Self> {
         let session_file = settings.session_file.map(Arc::new);
         let kept = session_file.as_ref().map_or_else(|| Ok(Kept::default()), |file| file.load())?;
-        let state = Arc::new(Mutex::new(State::restore(kept.users, kept.current.as_deref())));
+        let state = Arc::new(Mutex::new(ClientState::restore(kept.users, kept.current.as_deref())));
         let snapshots = session_file.as_ref().map(|file| Snapshots::new(Arc::clone(file), Arc::clone(&state)));
         let refreshing = tokio::sync::Mutex::default();
         Ok(Self { connection: settings.connection, session_file, snapshots, state, refreshing })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientState> {
         lock(&self.state)
     }
 
@@ -239,7 +239,7 @@ impl App {
             user.refresh_token.clone()
         };
         let answer = self.connection.send(Request::RefreshSession { refresh_token }).await?;
-        let Response::Access(access) = answer else { return Err(unexpected()) };
+        let Response::AccessGrant(access) = answer else { return Err(unexpected()) };
         self.state().refreshed(handle, access)?;
         // A token that a crash takes away is had again with the refresh token.
         if let Some(snapshots) = &self.snapshots {
@@ -426,7 +426,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Puts a user into what the file holds, as he or she is at this moment: of two changes whose writing is under way, the
 /// one that is written last must not bring back what the other has changed since.
-fn merge(state: &State, handle: Handle, kept: &mut Kept) {
+fn merge(state: &ClientState, handle: Handle, kept: &mut Kept) {
     let Ok(user) = state.get(handle) else { return };
     let place = kept.users.iter().position(|other| other.id == user.id);
     match (place, user.state) {

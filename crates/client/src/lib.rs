@@ -12,4 +12,4 @@ pub use app::{App, Settings};
 pub use error::{Error, Result};
 pub use session_file::{Metadata, SessionFile};
 pub use state::{Event, Handle, UserState, UserView};
-pub use watch::Watching;
+pub use watch::UserSubscription;

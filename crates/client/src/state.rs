@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use backend::{
     Secret,
-    request::{Access, Identity, Profile, Session},
+    request::{AccessGrant, Identity, Profile, Session},
 };
 use bson::raw::RawDocumentBuf;
 use tokio::sync::watch;
@@ -80,7 +80,7 @@ pub struct UserView {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct ClientState {
     /// Never shrinks: a handle is a place in it.
     users: Vec<User>,
     current: Option<Handle>,
@@ -115,7 +115,7 @@ impl User {
         self.refresh_token = Secret::from(String::new());
     }
 
-    fn set_access(&mut self, access: Access) {
+    fn set_access(&mut self, access: AccessGrant) {
         self.access_token = access.access_token;
         self.generation += 1;
         self.custom_data = access.custom_data.map(Arc::unwrap_or_clone);
@@ -133,7 +133,7 @@ impl User {
     }
 }
 
-impl State {
+impl ClientState {
     pub(crate) fn restore(users: Vec<User>, current: Option<&str>) -> Self {
         let current =
             current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
@@ -201,7 +201,7 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn refreshed(&mut self, handle: Handle, access: Access) -> Result<()> {
+    pub(crate) fn refreshed(&mut self, handle: Handle, access: AccessGrant) -> Result<()> {
         let user = self.get_mut(handle)?;
         // Logged out while the answer was on its way: the new token must not bring the user back.
         if user.state != UserState::LoggedIn {

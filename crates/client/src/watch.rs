@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A collection that is followed. Asked for nothing until the first events are waited for.
 #[derive(Debug)]
-pub struct Watching {
+pub struct UserSubscription {
     handle: Handle,
     service: String,
     /// As they were given, without the place from which to go on.
@@ -31,7 +31,7 @@ pub struct Watching {
     pause: Duration,
 }
 
-impl Watching {
+impl UserSubscription {
     /// What to ask for: what was given, from the place on that was reached.
     fn call(&self) -> impl Fn(Secret) -> CallFunction + use<> {
         let mut arguments = RawDocumentBuf::new();
@@ -56,10 +56,10 @@ impl Watching {
 
 impl App {
     /// What a user is to follow: `arguments` are those of the data source's function `watch`. It ends when the user leaves after this.
-    pub fn watching(&self, handle: Handle, service: String, arguments: RawDocumentBuf) -> Watching {
+    pub fn watching(&self, handle: Handle, service: String, arguments: RawDocumentBuf) -> UserSubscription {
         let is_there = self.user_state(handle).is_ok_and(|state| state == UserState::LoggedIn);
         let departures = is_there.then(|| self.departures(handle).ok()).flatten();
-        Watching { handle, service, arguments, stream: None, position: None, departures, pause: FIRST_PAUSE }
+        UserSubscription { handle, service, arguments, stream: None, position: None, departures, pause: FIRST_PAUSE }
     }
 
     /// Waits for the next events, at least one; none once the user has left or the app is closed. What is given up before it is
@@ -67,7 +67,7 @@ impl App {
     ///
     /// # Errors
     /// What the backend says; nothing that is over when it is asked again.
-    pub async fn next_events(&self, watching: &mut Watching) -> Result<Option<Vec<RawDocumentBuf>>> {
+    pub async fn next_events(&self, watching: &mut UserSubscription) -> Result<Option<Vec<RawDocumentBuf>>> {
         let mut departed = self.departed();
         // In the words of the SDK, which its users' tests ask for.
         let refused = || Error::not_logged_in("Request failed: Unauthorized (401)");
@@ -88,7 +88,7 @@ impl App {
         }
     }
 
-    async fn go_on(&self, watching: &mut Watching) -> Result<Vec<RawDocumentBuf>> {
+    async fn go_on(&self, watching: &mut UserSubscription) -> Result<Vec<RawDocumentBuf>> {
         loop {
             let next = match &mut watching.stream {
                 Some(stream) => {

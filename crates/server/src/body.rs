@@ -21,9 +21,9 @@ use crate::{
     answer::Answer,
     budget::Permit,
     connections::Connection,
-    limits::{LONGEST_BODY, MAX_DECODED, SLOWEST, SMALL_BODY},
-    observe::Peer,
-    routes::Site,
+    limits::{LONGEST_BODY, MAX_DECODED, MIN_BODY_RATE, SMALL_BODY},
+    request_log::Peer,
+    routes::AppState,
 };
 
 /// The token of the `Authorization` header.
@@ -48,7 +48,7 @@ pub(crate) struct Received {
 
 /// The body of a request, and what it may be.
 pub(crate) struct Incoming<'a> {
-    pub(crate) site: &'a Site,
+    pub(crate) state: &'a AppState,
     pub(crate) origin: &'a Origin,
     /// Largest size in bytes.
     pub(crate) largest: usize,
@@ -73,9 +73,9 @@ impl Incoming<'_> {
         if declared.is_some_and(|length| length > SMALL_BODY) {
             received.permit = Some(self.permit().await?);
         }
-        let patience = self.site.patience;
+        let client_timeout = self.state.client_timeout;
         let latest = Instant::now() + Duration::from_secs(LONGEST_BODY);
-        let mut deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + client_timeout;
         loop {
             let frame = {
                 let _waiting = connection.map(Connection::wait);
@@ -94,8 +94,8 @@ impl Incoming<'_> {
             self.make_room(&mut received, data.len(), declared).await?;
             received.bytes.extend_from_slice(data);
             // What came faster than it had to earns no more than a pause.
-            let earned = Duration::from_secs_f64(data.len() as f64 / SLOWEST as f64);
-            deadline = (deadline + earned).min(Instant::now() + patience);
+            let earned = Duration::from_secs_f64(data.len() as f64 / MIN_BODY_RATE as f64);
+            deadline = (deadline + earned).min(Instant::now() + client_timeout);
         }
     }
 
@@ -123,16 +123,16 @@ impl Incoming<'_> {
     fn too_large(&self) -> Answer {
         let largest = self.largest;
         let mut message = format!("the body is larger than {largest} bytes");
-        if largest == self.site.max_body {
+        if largest == self.state.max_body {
             message += "; the operator can raise this limit with --max-body-size (option maxBodySize of serve())";
         }
         Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
     }
 
     async fn permit(&self) -> Result<Permit, Answer> {
-        let mut permit = self.site.bodies.permit(self.origin);
+        let mut permit = self.state.bodies.permit(self.origin);
         if let Some(token) = self.token {
-            permit.assign(&self.site.backend.check_access_token(token).await?)?;
+            permit.assign(&self.state.backend.check_access_token(token).await?)?;
         }
         Ok(permit)
     }
@@ -145,7 +145,7 @@ impl Received {
     /// Those of `parse`.
     pub(crate) async fn parse<T: Send + 'static>(
         self,
-        site: &Site,
+        state: &AppState,
         parse: impl FnOnce(&[u8]) -> Result<T, Answer> + Send + 'static,
     ) -> Result<(T, Option<Permit>), Answer> {
         let Self { bytes, permit } = self;
@@ -153,7 +153,7 @@ impl Received {
             return Ok((parse(&bytes)?, permit));
         }
         // The permit goes along: the bytes are held until they are parsed, whether the client waits or not.
-        let (parsed, permit) = site.workers.run(move || (parse(&bytes), permit)).await?;
+        let (parsed, permit) = state.workers.run(move || (parse(&bytes), permit)).await?;
         Ok((parsed?, permit))
     }
 }

@@ -16,14 +16,14 @@ use axum::{
 };
 use backend::ErrorCode;
 
-use crate::{answer::Answer, routes::Site};
+use crate::{answer::Answer, routes::AppState};
 
 /// How long a browser may remember what it was allowed, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// Answers a request if its origin may make it.
-pub(crate) async fn check(site: &Site, request: Request, next: Next) -> Response {
-    let allowed = &site.backend.definition().allowed_request_origins;
+pub(crate) async fn check(state: &AppState, request: Request, next: Next) -> Response {
+    let allowed = &state.backend.definition().allowed_request_origins;
     // A request without an origin does not come from a page.
     let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };
     let is_listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use backend::{ChangeEvent, Watcher};
+use backend::{ChangeEvent, Subscription};
 use bytes::Bytes;
 use futures_util::{
     future::{Either, select},
@@ -20,8 +20,8 @@ use crate::{
     limits::SMALL_ANSWER,
     listen::ended,
     pieces::Deadline,
-    routes::Site,
-    streams::Held,
+    routes::AppState,
+    stream_permits::StreamPermit,
 };
 
 /// Interval at which a silent stream sends its position, so that both ends, and proxies between them, see that it is alive.
@@ -32,13 +32,13 @@ const SMALL_EVENT: usize = 16 * 1024;
 
 /// A stream of events on its way to a client.
 pub(crate) struct EventStream {
-    pub(crate) site: Arc<Site>,
-    pub(crate) watcher: Watcher,
+    pub(crate) state: Arc<AppState>,
+    pub(crate) watcher: Subscription,
     /// For small events that have been taken from the watcher and not been read by the client yet.
     pub(crate) permit: Permit,
     pub(crate) client: Client,
     pub(crate) connection: Option<Arc<Connection>>,
-    pub(crate) _held: Held,
+    pub(crate) _held: StreamPermit,
 }
 
 impl EventStream {
@@ -46,8 +46,14 @@ impl EventStream {
     /// not polled before the client has taken what it was sent. Events that exceed the budget of answers end the stream with an
     /// error.
     pub(crate) fn into_body(self) -> Body {
-        let first =
-            State { stream: self, is_new: true, pending: VecDeque::new(), pending_bytes: 0, sending: None, rest: None };
+        let first = StreamState {
+            stream: self,
+            is_new: true,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            sending: None,
+            rest: None,
+        };
         Body::from_stream(stream::unfold(Some(first), |state| async {
             let mut state = state?;
             let text = state.next().await?;
@@ -59,7 +65,7 @@ impl EventStream {
     }
 }
 
-struct State {
+struct StreamState {
     stream: EventStream,
     is_new: bool,
     /// Events that have not been written yet.
@@ -86,7 +92,7 @@ impl Pending {
     }
 }
 
-impl State {
+impl StreamState {
     /// The next text to send; none when the server ends.
     async fn next(&mut self) -> Option<Result<Bytes, backend::Error>> {
         if let Some(rest) = self.rest.take() {
@@ -102,7 +108,7 @@ impl State {
         if self.pending.is_empty() {
             let next = {
                 let next = pin!(timeout(HEARTBEAT, self.stream.watcher.next()));
-                match select(pin!(ended(self.stream.site.ending.clone())), next).await {
+                match select(pin!(ended(self.stream.state.ending.clone())), next).await {
                     Either::Left(_) => return None,
                     Either::Right((next, _)) => next,
                 }
@@ -176,19 +182,19 @@ impl State {
     }
 
     fn hold(&self, event: &Arc<ChangeEvent>) -> Result<LargeEvent, Answer> {
-        let EventStream { site, watcher, client, .. } = &self.stream;
-        site.events.hold(event, watcher.audience(), client)
+        let EventStream { state, watcher, client, .. } = &self.stream;
+        state.events.hold(event, watcher.audience(), client)
     }
 
     /// The beginning of a large event. The rest is ready by then, so that no error comes between
     /// the two.
     async fn write_large(&mut self, event: LargeEvent) -> Result<Bytes, Answer> {
-        let site = &self.stream.site;
-        let text = event.text(&site.workers).await?;
+        let state = &self.stream.state;
+        let text = event.text(&state.workers).await?;
         let mut begin = Vec::new();
         write_id(&mut begin, &self.stream.watcher.id(event.event()));
         let connection = self.stream.connection.clone();
-        let deadline = connection.map(|connection| Deadline::of(connection, text.len(), site.patience));
+        let deadline = connection.map(|connection| Deadline::of(connection, text.len(), state.client_timeout));
         self.sending = Some((event, deadline));
         self.rest = Some(text);
         Ok(begin.into())

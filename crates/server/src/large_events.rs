@@ -32,12 +32,12 @@ const TEXT_FACTOR: usize = 2;
 pub(crate) struct LargeEvents {
     answers: Arc<Budget>,
     /// By the addresses of the events and their audiences.
-    events: Mutex<HashMap<(usize, Audience), Weak<Shared>>>,
+    events: Mutex<HashMap<(usize, Audience), Weak<SharedEvent>>>,
 }
 
 /// An event, as long as a stream has it to send.
 #[derive(Debug)]
-struct Shared {
+struct SharedEvent {
     event: Arc<ChangeEvent>,
     audience: Audience,
     text: OnceCell<Bytes>,
@@ -64,7 +64,7 @@ pub(crate) struct Client {
 /// An event that a stream has to send.
 #[derive(Debug)]
 pub(crate) struct LargeEvent {
-    shared: Arc<Shared>,
+    shared: Arc<SharedEvent>,
     /// None for networks without shares.
     holders: Vec<Holder>,
 }
@@ -106,7 +106,7 @@ impl LargeEvents {
         Ok(held)
     }
 
-    fn shared(&self, event: &Arc<ChangeEvent>, audience: Audience) -> Arc<Shared> {
+    fn shared(&self, event: &Arc<ChangeEvent>, audience: Audience) -> Arc<SharedEvent> {
         let mut events = lock(&self.events);
         let key = (Arc::as_ptr(event) as usize, audience);
         if let Some(shared) = events.get(&key).and_then(Weak::upgrade) {
@@ -115,7 +115,7 @@ impl LargeEvents {
         if events.len() == events.capacity() {
             events.retain(|_, shared| shared.strong_count() > 0);
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedEvent {
             event: Arc::clone(event),
             audience,
             text: OnceCell::new(),
@@ -127,7 +127,7 @@ impl LargeEvents {
     }
 }
 
-impl Shared {
+impl SharedEvent {
     fn add(&self, holder: &Holder, mut permit: Permit, bytes: usize) -> Result<(), Answer> {
         match lock(&self.holders).entry(holder.clone()) {
             Entry::Occupied(mut entry) => entry.get_mut().1 += 1,

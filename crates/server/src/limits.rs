@@ -27,7 +27,7 @@ pub(crate) const MAX_HEAD: usize = 64 * 1024;
 pub(crate) const SHARE: usize = 8;
 
 /// Lowest rate at which a client must send a body and read an answer, in bytes a second.
-pub(crate) const SLOWEST: usize = 16 * 1024;
+pub(crate) const MIN_BODY_RATE: usize = 16 * 1024;
 
 /// Longest time that a body may take altogether, in seconds.
 pub(crate) const LONGEST_BODY: u64 = 600;

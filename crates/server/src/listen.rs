@@ -30,10 +30,10 @@ use crate::{
     limits::{Limits, MAX_BODY},
     metrics::Metrics,
     origin::Proxies,
-    routes::{self, Site},
+    routes::{self, AppState},
     security,
-    streams::Streams,
-    threads::{Door, Threads},
+    stream_permits::Streams,
+    threads::{ListenerContext, Threads},
     tls::Tls,
     workers::Workers,
 };
@@ -42,14 +42,14 @@ use crate::{
 const BACKLOG: u32 = 1024;
 
 /// How long a client may keep a connection without a sign of life, unless said otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a connection is answered for which there is no room.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// How long to wait where the system has no more sockets to give.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What a server is told.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +70,7 @@ pub struct Options {
     pub unlimited: Vec<IpNet>,
     /// How long a client may take to agree on TLS, to send the headers of a request or the first of its body, to ask again
     /// over the same connection, and to read what it is sent; 30 s if missing.
-    pub patience: Option<Duration>,
+    pub client_timeout: Option<Duration>,
     /// The host and the port for the operator: `/healthz` and `/metrics`.
     pub metrics: Option<(String, u16)>,
     /// The limits of what clients may make the server hold.
@@ -126,11 +126,11 @@ impl Server {
         let metrics = Metrics::new(Arc::clone(&backend));
         let (end, ending) = watch::channel(false);
         let answers = Budget::new("answers that wait to be read", limits.answers);
-        let site = Arc::new(Site {
+        let state = Arc::new(AppState {
             backend,
             url: url.clone(),
             max_body: options.max_body.unwrap_or(MAX_BODY),
-            patience: options.patience.unwrap_or(PATIENCE),
+            client_timeout: options.client_timeout.unwrap_or(CLIENT_TIMEOUT),
             proxies: Proxies { trusted: options.trusted_proxies, unlimited: options.unlimited },
             metrics: metrics.clone(),
             ending: ending.clone(),
@@ -145,14 +145,15 @@ impl Server {
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));
         let mut serving = Vec::new();
         if let Some((listener, _)) = operators {
-            let router = operators_router(Arc::clone(&site));
-            let door = Door { router, tls: None, metrics: metrics.clone(), patience: site.patience };
-            let entrance = Entrance::new(limits, &site.proxies);
-            serving.push(tokio::spawn(accept(listener, door, entrance, Arc::clone(&threads), ending.clone())));
+            let router = operators_router(Arc::clone(&state));
+            let context =
+                ListenerContext { router, tls: None, metrics: metrics.clone(), client_timeout: state.client_timeout };
+            let entrance = Entrance::new(limits, &state.proxies);
+            serving.push(tokio::spawn(accept(listener, context, entrance, Arc::clone(&threads), ending.clone())));
         }
-        let (patience, entrance) = (site.patience, Entrance::new(limits, &site.proxies));
-        let door = Door { router: routes::router(site), tls, metrics, patience };
-        serving.push(tokio::spawn(accept(listener, door, entrance, Arc::clone(&threads), ending)));
+        let (client_timeout, entrance) = (state.client_timeout, Entrance::new(limits, &state.proxies));
+        let context = ListenerContext { router: routes::router(state), tls, metrics, client_timeout };
+        serving.push(tokio::spawn(accept(listener, context, entrance, Arc::clone(&threads), ending)));
         Ok(Self { url, metrics_url, end, serving: Mutex::new(serving), threads })
     }
 
@@ -214,8 +215,8 @@ fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
 }
 
 /// What the operator's own listener answers.
-fn operators_router(site: Arc<Site>) -> Router {
-    let metrics = site.metrics.clone();
+fn operators_router(state: Arc<AppState>) -> Router {
+    let metrics = state.metrics.clone();
     let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Router::new()
         .route("/healthz", get(routes::health_for_operator))
@@ -224,7 +225,7 @@ fn operators_router(site: Arc<Site>) -> Router {
             security::protect(response.headers_mut(), true, false);
             response
         }))
-        .with_state(site)
+        .with_state(state)
 }
 
 /// Decides which connections a listener takes.
@@ -262,13 +263,13 @@ impl Entrance {
 /// Takes connections until the server is to end.
 async fn accept(
     listener: TcpListener,
-    door: Door,
+    context: ListenerContext,
     entrance: Entrance,
     threads: Arc<Threads>,
     ending: watch::Receiver<bool>,
 ) {
     let mut ended = pin!(ended(ending));
-    let door = Arc::new(door);
+    let context = Arc::new(context);
     loop {
         let accepted = tokio::select! {
             () = &mut ended => break,
@@ -276,15 +277,15 @@ async fn accept(
         };
         match accepted {
             Ok((stream, address)) => {
-                if let Some((stream, open)) = entrance.admit(stream, address.ip(), door.tls.is_some()) {
-                    threads.take(stream, address.ip(), open, &door);
+                if let Some((stream, open)) = entrance.admit(stream, address.ip(), context.tls.is_some()) {
+                    threads.take(stream, address.ip(), open, &context);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 // The system may have no more sockets to give.
                 entrance.connections.close_longest_waiting();
-                tokio::time::sleep(EXHAUSTED).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }

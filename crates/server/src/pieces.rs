@@ -24,8 +24,8 @@ use crate::{
     answer::Answer,
     budget::Permit,
     connections::Connection,
-    limits::{INLINE_ANSWER, SLOWEST, SMALL_ANSWER},
-    routes::Site,
+    limits::{INLINE_ANSWER, MIN_BODY_RATE, SMALL_ANSWER},
+    routes::AppState,
 };
 
 /// Size of BSON whose JSON is written at once, without a permit, in bytes.
@@ -49,8 +49,8 @@ pub(crate) struct Deadline(AbortHandle);
 
 impl Deadline {
     /// Closes a connection unless `bytes` bytes are read from it at the lowest rate, after which this has to be dropped.
-    pub(crate) fn of(connection: Arc<Connection>, bytes: usize, patience: Duration) -> Self {
-        let longest = patience + Duration::from_secs((bytes / SLOWEST) as u64);
+    pub(crate) fn of(connection: Arc<Connection>, bytes: usize, client_timeout: Duration) -> Self {
+        let longest = client_timeout + Duration::from_secs((bytes / MIN_BODY_RATE) as u64);
         let task = tokio::spawn(async move {
             tokio::time::sleep(longest).await;
             connection.close();
@@ -107,7 +107,7 @@ impl Content for Value {
 /// # Errors
 /// With 429 or 503 if too many answers are waiting to be read.
 pub(crate) async fn answer(
-    site: &Site,
+    state: &AppState,
     status: StatusCode,
     content: impl Content,
     reader: Reader<'_>,
@@ -116,7 +116,7 @@ pub(crate) async fn answer(
     if size <= TINY {
         return Ok(Answer::with_status(status, &content));
     }
-    let mut permit = site.answers.permit(reader.origin);
+    let mut permit = state.answers.permit(reader.origin);
     let pieces = async {
         if size > SMALL_ANSWER {
             permit.assign(reader.user)?;
@@ -124,13 +124,13 @@ pub(crate) async fn answer(
         if size <= INLINE_ANSWER {
             return write(&content, permit);
         }
-        site.workers.run(move || write(&content, permit)).await?
+        state.workers.run(move || write(&content, permit)).await?
     };
     let mut pieces = match pieces.await {
         Err(Answer::Error { error, .. }) if reader.has_written => return Err(not_sent(&error)),
         pieces => pieces?,
     };
-    pieces.send_to(reader.connection, site.patience);
+    pieces.send_to(reader.connection, state.client_timeout);
     Ok(Answer::Large(status, pieces))
 }
 
@@ -191,11 +191,11 @@ impl io::Write for Writer {
 
 impl Pieces {
     /// Names the connection that the answer goes to, which is closed if the client reads too slowly.
-    fn send_to(&mut self, connection: Option<Arc<Connection>>, patience: Duration) {
+    fn send_to(&mut self, connection: Option<Arc<Connection>>, client_timeout: Duration) {
         if let Some(connection) = connection.clone()
             && self.pieces.len() > 1
         {
-            self.deadline = Some(Deadline::of(connection, self.left, patience));
+            self.deadline = Some(Deadline::of(connection, self.left, client_timeout));
         }
         self.connection = connection;
     }

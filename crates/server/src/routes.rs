@@ -11,7 +11,7 @@ use axum::{
 use backend::{
     Backend, ErrorCode, Origin, Request, Response, Secret, StoreError,
     ejson::{Canonical, Json},
-    request::{Access, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::{
@@ -30,10 +30,10 @@ use crate::{
     large_events::{Client, LargeEvents},
     limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
     metrics::Metrics,
-    observe::{self, Peer},
     origin::Proxies,
     pieces::{self, Content, Reader, Value},
-    streams::Streams,
+    request_log::{self, Peer},
+    stream_permits::Streams,
     workers::Workers,
 };
 
@@ -42,11 +42,11 @@ const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
 
 /// What every route knows.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct AppState {
     pub(crate) backend: Arc<Backend>,
     pub(crate) url: String,
     pub(crate) max_body: usize,
-    pub(crate) patience: Duration,
+    pub(crate) client_timeout: Duration,
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
     /// Becomes true when the server is to end.
@@ -65,9 +65,9 @@ pub(crate) struct Site {
 const EMAIL_PASSWORD_ACTIONS: [&str; 7] =
     ["register", "confirm", "confirm/send", "confirm/call", "reset", "reset/send", "reset/call"];
 
-type Shared = State<Arc<Site>>;
+type Shared = State<Arc<AppState>>;
 
-pub(crate) fn router(site: Arc<Site>) -> Router {
+pub(crate) fn router(state: Arc<AppState>) -> Router {
     let api = |path: &str| format!("/api/client/v2.0{path}");
     let app = |path: &str| api(&format!("/app/{{app}}{path}"));
     let mut router = Router::new()
@@ -83,7 +83,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route(&api("/auth/api_keys/{*rest}"), any(api_keys))
         .route("/healthz", get(health));
     for action in EMAIL_PASSWORD_ACTIONS {
-        let handler = move |site, origin, path, request| email_password(site, origin, path, action, request);
+        let handler = move |state, origin, path, request| email_password(state, origin, path, action, request);
         router = router.route(&app(&format!("/auth/providers/local-userpass/{action}")), post(handler));
     }
     router
@@ -93,11 +93,11 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
             Answer::error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message)
         })
         // One layer for all: each is a copy and an allocation for each request.
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&site), observe::request))
-        .with_state(site)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), request_log::request))
+        .with_state(state)
 }
 
-impl Site {
+impl AppState {
     fn check_app(&self, app: &str) -> Result<(), Answer> {
         if app == self.backend.app_id() {
             return Ok(());
@@ -108,7 +108,7 @@ impl Site {
 
     /// Reads a body of up to `largest` bytes on a route without tokens.
     async fn read(&self, request: HttpRequest, origin: &Origin, largest: usize) -> Result<Received, Answer> {
-        Incoming { site: self, origin, largest: largest.min(self.max_body), token: None }.read(request).await
+        Incoming { state: self, origin, largest: largest.min(self.max_body), token: None }.read(request).await
     }
 
     async fn handle(&self, request: Request, origin: Origin) -> Result<Response, Answer> {
@@ -117,8 +117,8 @@ impl Site {
 }
 
 /// Answers 200 if the store can be read, on the listener of the clients.
-pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
-    check_health(&site).await.map_err(|error| {
+pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
+    check_health(&state).await.map_err(|error| {
         // No path and no host: what a client over a network may read says what kind of failure it is.
         unhealthy(match error {
             StoreError::Open { .. } | StoreError::OpenInThisProcess { .. } => {
@@ -133,12 +133,12 @@ pub(crate) async fn health(State(site): Shared) -> Result<Answer, Answer> {
 }
 
 /// The same on the operator's listener, with the reason.
-pub(crate) async fn health_for_operator(State(site): Shared) -> Result<Answer, Answer> {
-    check_health(&site).await.map_err(|error| unhealthy(format!("the store cannot be read: {error}")))
+pub(crate) async fn health_for_operator(State(state): Shared) -> Result<Answer, Answer> {
+    check_health(&state).await.map_err(|error| unhealthy(format!("the store cannot be read: {error}")))
 }
 
-async fn check_health(site: &Site) -> Result<Answer, StoreError> {
-    match site.backend.check_health().await {
+async fn check_health(state: &AppState) -> Result<Answer, StoreError> {
+    match state.backend.check_health().await {
         Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),
         Err(error) => {
             tracing::warn!(%error, "health check failed: the store cannot be read");
@@ -153,7 +153,7 @@ fn unhealthy(message: impl Into<String>) -> Answer {
 
 /// The tokens of a session, with the custom data beside them for clients that ask for it.
 struct Tokens {
-    access: Access,
+    access: AccessGrant,
     /// The rest of the answer to a log-in.
     session: Option<NewSession>,
     has_custom_data: bool,
@@ -195,35 +195,35 @@ impl Tokens {
     /// The answer to a log-in or a refresh.
     async fn answer(
         self,
-        site: &Site,
+        state: &AppState,
         status: StatusCode,
         origin: &Origin,
         connection: Option<Arc<Connection>>,
     ) -> Result<Answer, Answer> {
         let user = match &self.session {
             Some(session) => session.user_id.clone(),
-            None if self.size() > SMALL_ANSWER => site.backend.check_access_token(&self.access.access_token).await?,
+            None if self.size() > SMALL_ANSWER => state.backend.check_access_token(&self.access.access_token).await?,
             None => String::new(),
         };
         let reader = Reader { origin, user: &user, connection, has_written: false };
-        pieces::answer(site, status, self, reader).await
+        pieces::answer(state, status, self, reader).await
     }
 }
 
-async fn location(State(site): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
-    let socket = site.url.replacen("http", "ws", 1);
+async fn location(State(state): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
+    state.check_app(&app)?;
+    let socket = state.url.replacen("http", "ws", 1);
     Ok(Answer::json(&json!({
         "deployment_model": "GLOBAL",
         "location": "US-VA",
-        "hostname": site.url,
+        "hostname": state.url,
         "ws_hostname": socket,
     })))
 }
 
-async fn public_keys(State(site): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
-    let keys = site.backend.public_keys().await?;
+async fn public_keys(State(state): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
+    state.check_app(&app)?;
+    let keys = state.backend.public_keys().await?;
     let keys: Vec<serde_json::Value> = keys
         .into_iter()
         .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.id, "x": key.x }))
@@ -237,7 +237,7 @@ struct LogInQuery {
 }
 
 async fn log_in(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Path((app, provider)): Path<(String, String)>,
     Query(query): Query<LogInQuery>,
@@ -245,28 +245,28 @@ async fn log_in(
     headers: HeaderMap,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
+    state.check_app(&app)?;
     // Those carry what the application makes of them.
     let largest =
         if matches!(provider.as_str(), "custom-function" | "custom-token") { PAYLOAD_BODY } else { SMALL_BODY };
-    let received = site.read(request, &origin, largest).await?;
+    let received = state.read(request, &origin, largest).await?;
     // Never a 401, which makes realm-web refresh and ask again for ever.
     if query.link.is_some_and(|link| link == "true") {
         let access_token = bearer(&headers).map_err(|_| Answer::bad_request("linking needs a logged-in user"))?;
-        return match site.handle(Request::Link { access_token }, origin).await {
+        return match state.handle(Request::Link { access_token }, origin).await {
             Err(Answer::Error { error, .. }) => Err(Answer::bad_request(error.message)),
             _ => Err(Answer::unexpected()),
         };
     }
-    let (log_in, _permit) = received.parse(&site, move |bytes| credentials(&provider, bytes)).await?;
+    let (log_in, _permit) = received.parse(&state, move |bytes| credentials(&provider, bytes)).await?;
     let log_in = Request::LogIn(log_in);
-    let Response::Session(session) = site.handle(log_in, origin).await? else {
+    let Response::Session(session) = state.handle(log_in, origin).await? else {
         return Err(Answer::unexpected());
     };
     let Session { access, refresh_token, user_id, device_id } = session;
     let session = Some(NewSession { refresh_token, user_id, device_id });
     let tokens = Tokens { access, session, has_custom_data: headers.contains_key(CUSTOM_DATA_HEADER) };
-    tokens.answer(&site, StatusCode::OK, &origin, peer.connection).await
+    tokens.answer(&state, StatusCode::OK, &origin, peer.connection).await
 }
 
 /// A log-in as it is sent.
@@ -288,18 +288,18 @@ fn credentials(provider: &str, bytes: &[u8]) -> Result<LogIn, Answer> {
 
 /// The requests of `local-userpass` but a log-in. Whoever is logged in has nothing to do with them.
 async fn email_password(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     action: &'static str,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
+    state.check_app(&app)?;
     let largest = if action == "reset/call" { PAYLOAD_BODY } else { SMALL_BODY };
-    let received = site.read(request, &origin, largest).await?;
-    let (request, _permit) = received.parse(&site, move |bytes| email_password_request(action, bytes)).await?;
+    let received = state.read(request, &origin, largest).await?;
+    let (request, _permit) = received.parse(&state, move |bytes| email_password_request(action, bytes)).await?;
     let created = matches!(request, EmailPasswordRequest::Register { .. });
-    site.handle(Request::EmailPassword(request), origin).await?;
+    state.handle(Request::EmailPassword(request), origin).await?;
     Ok(if created { Answer::created(&json!({})) } else { Answer::Nothing })
 }
 
@@ -321,12 +321,12 @@ fn email_password_request(action: &str, bytes: &[u8]) -> Result<EmailPasswordReq
 }
 
 async fn profile(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     let request = Request::Profile { access_token: bearer(&headers)? };
-    let Response::Profile(profile) = site.handle(request, origin).await? else { return Err(Answer::unexpected()) };
+    let Response::Profile(profile) = state.handle(request, origin).await? else { return Err(Answer::unexpected()) };
     Ok(Answer::json(&json!({
         "user_id": profile.user_id,
         "type": profile.kind,
@@ -336,87 +336,87 @@ async fn profile(
 }
 
 async fn refresh_session(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     let request = Request::RefreshSession { refresh_token: bearer(&headers)? };
-    let Response::Access(access) = site.handle(request, origin).await? else {
+    let Response::AccessGrant(access) = state.handle(request, origin).await? else {
         return Err(Answer::unexpected());
     };
     let tokens = Tokens { access, session: None, has_custom_data: headers.contains_key(CUSTOM_DATA_HEADER) };
-    tokens.answer(&site, StatusCode::CREATED, &origin, peer.connection).await
+    tokens.answer(&state, StatusCode::CREATED, &origin, peer.connection).await
 }
 
 async fn end_session(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
-    site.handle(Request::EndSession { refresh_token: bearer(&headers)? }, origin).await?;
+    state.handle(Request::EndSession { refresh_token: bearer(&headers)? }, origin).await?;
     Ok(Answer::Nothing)
 }
 
 async fn delete_user(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
-    site.handle(Request::DeleteUser { access_token: bearer(&headers)? }, origin).await?;
+    state.handle(Request::DeleteUser { access_token: bearer(&headers)? }, origin).await?;
     Ok(Answer::Nothing)
 }
 
 async fn api_keys(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
-    site.handle(Request::ApiKeys { refresh_token: bearer(&headers)? }, origin).await?;
+    state.handle(Request::ApiKeys { refresh_token: bearer(&headers)? }, origin).await?;
     Err(Answer::unexpected())
 }
 
 async fn push(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Path((app, service)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
-    site.handle(Request::Push { access_token: bearer(&headers)?, service }, origin).await?;
+    state.check_app(&app)?;
+    state.handle(Request::Push { access_token: bearer(&headers)?, service }, origin).await?;
     Err(Answer::unexpected())
 }
 
 async fn call_function(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     headers: HeaderMap,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
+    state.check_app(&app)?;
     let token = bearer(&headers)?;
     let connection = request.extensions().get::<Peer>().and_then(|peer| peer.connection.clone());
-    let incoming = Incoming { site: &site, origin: &origin, largest: site.max_body, token: Some(&token) };
+    let incoming = Incoming { state: &state, origin: &origin, largest: state.max_body, token: Some(&token) };
     let received = incoming.read(request).await?;
     let access_token = token.clone();
-    let (call, mut permit) = received.parse(&site, move |bytes| function_call(bytes, access_token)).await?;
+    let (call, mut permit) = received.parse(&state, move |bytes| function_call(bytes, access_token)).await?;
     // The body is gone now, and what it has become is held until the call has been made.
     if let Some(permit) = &mut permit {
         permit.resize(call.arguments.as_bytes().len())?;
     }
     // Our own client asks so for a stream: what it asks may be long, and is not for the logs of those in between.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
-        return stream(site, &origin, connection, call).await;
+        return stream(state, &origin, connection, call).await;
     }
     // Before the call: a token that expires meanwhile must not turn what was done into a failure.
-    let user = site.backend.check_access_token(&token).await?;
+    let user = state.backend.check_access_token(&token).await?;
     let has_written = !matches!(call.name.as_str(), "find" | "findOne" | "count" | "aggregate");
     let call = Request::CallFunction(call);
-    let Response::Value(value) = site.handle(call, origin).await? else { return Err(Answer::unexpected()) };
+    let Response::Value(value) = state.handle(call, origin).await? else { return Err(Answer::unexpected()) };
     drop(permit);
     pieces::answer(
-        &site,
+        &state,
         StatusCode::OK,
         Value(value),
         Reader { origin: &origin, user: &user, connection, has_written },
@@ -432,14 +432,14 @@ struct WatchQuery {
 }
 
 async fn watch(
-    State(site): Shared,
+    State(state): Shared,
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     Query(query): Query<WatchQuery>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
-    site.check_app(&app)?;
+    state.check_app(&app)?;
     // In the query it is the SDK's, in the header realm-web's.
     let access_token = match query.baas_at {
         Some(token) => Secret::from(token),
@@ -448,23 +448,23 @@ async fn watch(
     // What forms make of a plus sign.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
-    stream(site, &origin, peer.connection.clone(), function_call(&request, access_token)?).await
+    stream(state, &origin, peer.connection.clone(), function_call(&request, access_token)?).await
 }
 
 /// Begins to answer with events.
 async fn stream(
-    site: Arc<Site>,
+    state: Arc<AppState>,
     origin: &Origin,
     connection: Option<Arc<Connection>>,
     call: CallFunction,
 ) -> Result<Answer, Answer> {
-    let held = site.streams.enter(origin, connection.as_ref())?;
-    let mut permit = site.answers.permit(origin);
-    let user = site.backend.check_access_token(&call.access_token).await?;
+    let held = state.streams.acquire(origin, connection.as_ref())?;
+    let mut permit = state.answers.permit(origin);
+    let user = state.backend.check_access_token(&call.access_token).await?;
     permit.assign(&user)?;
     let client = Client { origin: *origin, user: user.into() };
-    let watcher = site.backend.watch(call).await?;
-    Ok(Answer::Events(EventStream { site, watcher, permit, client, connection, _held: held }.into_body()))
+    let watcher = state.backend.watch(call).await?;
+    Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
 }
 
 /// A call as it is sent: `{ name, service, arguments }`.

@@ -31,28 +31,28 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    connections::OpenConnection, drain::Draining, limits::MAX_HEAD, listen::ended, metrics::Metrics, observe::Peer,
+    connections::OpenConnection, drain::Draining, limits::MAX_HEAD, listen::ended, metrics::Metrics, request_log::Peer,
 };
 
 /// How long an answer may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How many threads there are at most: half as many as cores, since who writes, hashes passwords and asks needs some too.
-const MOST: usize = 16;
+const MAX_THREADS: usize = 16;
 
 /// What connections come to.
-pub(crate) struct Door {
+pub(crate) struct ListenerContext {
     pub(crate) router: Router,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) metrics: Metrics,
-    pub(crate) patience: Duration,
+    pub(crate) client_timeout: Duration,
 }
 
 /// A connection that has been accepted.
 struct Accepted {
     stream: std::net::TcpStream,
     peer: IpAddr,
-    door: Arc<Door>,
+    context: Arc<ListenerContext>,
     open: OpenConnection,
     _load: Load,
 }
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Threads {
 
 impl Threads {
     pub(crate) fn start(ending: &watch::Receiver<bool>) -> std::io::Result<Self> {
-        let count = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MOST));
+        let count = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MAX_THREADS));
         let threads = (0..count).map(|number| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (connections, incoming) = mpsc::unbounded_channel();
@@ -112,13 +112,13 @@ impl Threads {
     }
 
     /// Gives a connection to the thread that has the fewest.
-    pub(crate) fn take(&self, stream: TcpStream, peer: IpAddr, open: OpenConnection, door: &Arc<Door>) {
+    pub(crate) fn take(&self, stream: TcpStream, peer: IpAddr, open: OpenConnection, context: &Arc<ListenerContext>) {
         // It has to be registered with the thread's own runtime.
         let Ok(stream) = stream.into_std() else { return };
         let threads = self.all();
         if let Some(thread) = threads.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed)) {
-            let (door, load) = (Arc::clone(door), Load::new(&thread.load));
-            let _ = thread.connections.send(Accepted { stream, peer, door, open, _load: load });
+            let (context, load) = (Arc::clone(context), Load::new(&thread.load));
+            let _ = thread.connections.send(Accepted { stream, peer, context, open, _load: load });
         }
     }
 
@@ -137,7 +137,7 @@ async fn run(mut incoming: mpsc::UnboundedReceiver<Accepted>, ending: watch::Rec
     loop {
         tokio::select! {
             next = incoming.recv() => match next {
-                Some(accepted) => drop(connections.spawn(greet(accepted, ending.clone()))),
+                Some(accepted) => drop(connections.spawn(handle_connection(accepted, ending.clone()))),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
@@ -151,25 +151,31 @@ async fn run(mut incoming: mpsc::UnboundedReceiver<Accepted>, ending: watch::Rec
 }
 
 /// Answers a connection until it ends, or is closed in favour of another one.
-async fn greet(accepted: Accepted, ending: watch::Receiver<bool>) {
-    let Accepted { stream, peer, ref door, ref open, .. } = accepted;
+async fn handle_connection(accepted: Accepted, ending: watch::Receiver<bool>) {
+    let Accepted { stream, peer, ref context, ref open, .. } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let _connected = door.metrics.connected();
+    let _connected = context.metrics.connected();
     tokio::select! {
         () = open.connection().closed() => tracing::debug!(client = %peer, "a connection was closed by the server"),
-        () = agree(stream, peer, door, open, ending) => {}
+        () = agree(stream, peer, context, open, ending) => {}
     }
 }
 
-async fn agree(stream: TcpStream, peer: IpAddr, door: &Door, open: &OpenConnection, ending: watch::Receiver<bool>) {
+async fn agree(
+    stream: TcpStream,
+    peer: IpAddr,
+    context: &ListenerContext,
+    open: &OpenConnection,
+    ending: watch::Receiver<bool>,
+) {
     let address = peer;
     let peer = Peer { address, connection: Some(Arc::clone(open.connection())) };
     // Without it small answers wait for acknowledgements of others.
     let _ = stream.set_nodelay(true);
-    match &door.tls {
-        None => serve(stream, peer, door, ending).await,
-        Some(tls) => match timeout(door.patience, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, peer, door, ending).await,
+    match &context.tls {
+        None => serve(stream, peer, context, ending).await,
+        Some(tls) => match timeout(context.client_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, peer, context, ending).await,
             Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS could be agreed on"),
             Err(_) => tracing::debug!(client = %address, "agreeing on TLS took too long"),
         },
@@ -179,20 +185,20 @@ async fn agree(stream: TcpStream, peer: IpAddr, door: &Door, open: &OpenConnecti
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: Peer,
-    door: &Door,
+    context: &ListenerContext,
     ending: watch::Receiver<bool>,
 ) {
     let address = peer.address;
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(door.patience));
+    stream.set_write_timeout(Some(context.client_timeout));
     let until = ending.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        answer(door.router.clone(), request, peer.clone(), until.clone())
+        answer(context.router.clone(), request, peer.clone(), until.clone())
     });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(door.patience)
+            .header_read_timeout(context.client_timeout)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );

@@ -6,7 +6,7 @@ mod names;
 mod read;
 mod write;
 
-pub use crate::copy::Imported;
+pub use crate::insert_missing::Imported;
 pub use read::Import;
 pub use write::export;
 

@@ -4,19 +4,19 @@
 //! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
 //! check and what it allows are one.
 
-mod answer;
 mod change;
-mod copy;
 pub mod dump;
 mod environment;
 mod error;
 mod guard;
 mod guarded;
 mod index;
+mod insert_missing;
 pub mod migrate;
 mod mongo;
 mod progress;
 mod request;
+mod results;
 mod sqlite;
 pub mod workers;
 

@@ -5,7 +5,7 @@ use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::{
     Error, Index, Namespace, Progress, Result, Store,
-    copy::{self, Imported},
+    insert_missing::{Imported, insert_missing},
 };
 
 /// What a migration carries over.
@@ -133,7 +133,7 @@ async fn copy_documents(
     while let Some(documents) = pages.next().await? {
         sum.add(&documents);
         if !documents.is_empty() {
-            copy::insert_missing(to, namespace, documents, imported).await?;
+            insert_missing(to, namespace, documents, imported).await?;
         }
     }
     Ok(sum)

@@ -10,9 +10,9 @@ mod guarded;
 mod indexes;
 mod preference;
 mod read;
+mod run_to_completion;
 mod sessions;
 mod watch;
-mod whole;
 mod write;
 
 use std::{
@@ -32,7 +32,7 @@ use crate::{
 };
 use connect::{Lane, Shared};
 pub use preference::ReadPreference;
-use whole::Whole;
+use run_to_completion::RunToCompletion;
 
 /// How long after the time of a budget an answer of the server is still waited for: it ends the command itself.
 const GRACE: Duration = Duration::from_millis(50);
@@ -95,7 +95,7 @@ impl MongoStore {
             // That no place became free is the end of the time, where there is one.
             budget.check()?;
             let place = place?;
-            let whole = Whole::new(async move {
+            let whole = RunToCompletion::new(async move {
                 let answer = run(store).await;
                 drop(place);
                 answer
@@ -208,7 +208,7 @@ impl Store for MongoStore {
             match &writes[..] {
                 [] => Ok(Vec::new()),
                 [write] => Ok(vec![store.write_one(write).await?]),
-                writes => store.together(writes).await,
+                writes => store.run_in_transaction(writes).await,
             }
         })
     }

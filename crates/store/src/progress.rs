@@ -5,10 +5,10 @@ use std::sync::{
 
 /// How far something is that takes long. Clones show the same.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<State>);
+pub struct Progress(Arc<Stage>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Stage {
     stage: Mutex<String>,
     done: AtomicU64,
     total: AtomicU64,

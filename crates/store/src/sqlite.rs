@@ -4,6 +4,7 @@
 mod aggregate;
 mod backup;
 mod catalog;
+mod change_feed;
 mod changes;
 mod check;
 mod claim;
@@ -13,7 +14,6 @@ mod effects;
 mod lines;
 mod plan;
 mod read;
-mod tail;
 mod write;
 mod writer;
 
@@ -33,9 +33,9 @@ use crate::{
     Progress, Result, Store, Watch, Write, guarded,
     workers::{self, Turn},
 };
+use change_feed::ChangeFeed;
 pub use changes::Retention;
-use connection::Session;
-use tail::Tail;
+use connection::StoreConnection;
 use writer::{Job, Writer};
 
 /// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
@@ -130,14 +130,14 @@ pub(crate) struct Shared {
     /// How often the writer has synced the disk.
     syncs: AtomicU64,
     environment: Arc<dyn Environment + Send + Sync>,
-    state: Mutex<State>,
+    state: Mutex<OpenState>,
     /// The one connection of a store in memory, which nobody else can open.
-    memory: Option<Mutex<Session>>,
-    tail: Arc<Tail>,
+    memory: Option<Mutex<StoreConnection>>,
+    feed: Arc<ChangeFeed>,
 }
 
-enum State {
-    Open { writer: Option<Writer>, readers: Vec<Session> },
+enum OpenState {
+    Open { writer: Option<Writer>, readers: Vec<StoreConnection> },
     Closed,
 }
 
@@ -166,14 +166,14 @@ impl SqliteStore {
         settings: Settings,
     ) -> Result<Self> {
         let memory = match &location {
-            Location::Memory => Some(Mutex::new(Session::memory(&settings)?)),
+            Location::Memory => Some(Mutex::new(StoreConnection::memory(&settings)?)),
             Location::File(path) => {
                 let failed = |error: std::io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
                 files::refuse_network(directory_of(path)).map_err(failed)?;
                 None
             }
         };
-        let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
+        let state = Mutex::new(OpenState::Open { writer: None, readers: Vec::new() });
         let store = Self {
             shared: Arc::new(Shared {
                 location,
@@ -182,7 +182,7 @@ impl SqliteStore {
                 environment,
                 state,
                 memory,
-                tail: Arc::default(),
+                feed: Arc::default(),
             }),
         };
         // An existing file that cannot be used is told now, not at the first call.
@@ -193,7 +193,7 @@ impl SqliteStore {
     /// Runs a read on a thread of its own, without limits. It stops soon after its future is dropped.
     fn on_a_thread<T: Send + 'static>(
         &self,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         self.on_a_thread_within(Budget::default(), read)
     }
@@ -202,7 +202,7 @@ impl SqliteStore {
     fn on_a_thread_within<T: Send + 'static>(
         &self,
         budget: Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         self.on_a_thread_and_keep(budget, read).map(|answer| answer.map(|(answer, _)| answer)).boxed()
     }
@@ -211,7 +211,7 @@ impl SqliteStore {
     fn on_a_thread_and_keep<T: Send + 'static>(
         &self,
         budget: Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<(T, Option<Turn>)>> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -234,7 +234,7 @@ impl SqliteStore {
     fn inline<T>(
         &self,
         budget: &Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<Option<T>>,
     ) -> Option<Result<T>> {
         let attempt = budget.attempt(workers::INLINE_STEPS);
         let answer = attempt.enter(|| self.shared.read_at_once(read));
@@ -267,7 +267,8 @@ impl SqliteStore {
                 budget.check()?;
             }
             let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
-            let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
+            let plan =
+                move |session: Option<&mut StoreConnection>| conditional::plan(session, &*environment, &planned[0]);
             // The turn is kept until the plan is carried out: plans take memory.
             let (conditional, _turn) = self.on_a_thread_and_keep(budget.clone(), plan).await?;
             if let Some(answer) = conditional.answer() {
@@ -318,14 +319,14 @@ fn is_undone(answer: &Result<Vec<Outcome>>, attempt: &Budget) -> bool {
 
 impl Shared {
     /// Runs a read on an idle connection or a new one. `None` stands for a file that no write has made yet.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T>) -> Result<T> {
         if let Some(memory) = &self.memory {
             self.check_open()?;
             return read(Some(&mut lock(memory)));
         }
         let session = match self.idle_reader(RESERVED_READERS)? {
             Some(session) => Some(session),
-            None => Session::open_existing(&self.location, &self.settings)?,
+            None => StoreConnection::open_existing(&self.location, &self.settings)?,
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
@@ -334,15 +335,15 @@ impl Shared {
     }
 
     /// Takes an idle reading connection if there are more than `reserved`.
-    fn idle_reader(&self, reserved: usize) -> Result<Option<Session>> {
+    fn idle_reader(&self, reserved: usize) -> Result<Option<StoreConnection>> {
         match &mut *lock(&self.state) {
-            State::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
-            State::Closed => Err(Error::Closed),
+            OpenState::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 
-    fn keep_reader(&self, session: Session) {
-        if let State::Open { readers, .. } = &mut *lock(&self.state)
+    fn keep_reader(&self, session: StoreConnection) {
+        if let OpenState::Open { readers, .. } = &mut *lock(&self.state)
             && readers.len() < IDLE_READERS
         {
             readers.push(session);
@@ -351,7 +352,10 @@ impl Shared {
 
     /// Runs a read where the event loop waits. There is no answer if the read would have to open a connection, or, in
     /// memory, if another operation has the one connection.
-    fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
+    fn read_at_once<T>(
+        &self,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         match &self.memory {
             Some(memory) => {
                 self.check_open()?;
@@ -372,20 +376,20 @@ impl Shared {
 
     fn check_open(&self) -> Result<()> {
         match &*lock(&self.state) {
-            State::Open { .. } => Ok(()),
-            State::Closed => Err(Error::Closed),
+            OpenState::Open { .. } => Ok(()),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 
     fn with_writer(self: &Arc<Self>, send: impl FnOnce(&Writer) -> Result<()>) -> Result<()> {
         match &mut *lock(&self.state) {
-            State::Open { writer, .. } => {
+            OpenState::Open { writer, .. } => {
                 if writer.is_none() {
                     *writer = Some(Writer::start(self)?);
                 }
                 writer.as_ref().map_or(Err(Error::Closed), send)
             }
-            State::Closed => Err(Error::Closed),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 }
@@ -396,7 +400,7 @@ impl Store for SqliteStore {
             return failed(error);
         }
         if read::may_be_few(&find) {
-            let few = |session: Option<&mut Session>| match session {
+            let few = |session: Option<&mut StoreConnection>| match session {
                 Some(session) => read::find_few(session, &find),
                 None => Ok(Some(Vec::new())),
             };
@@ -413,7 +417,7 @@ impl Store for SqliteStore {
             return failed(error);
         }
         if finds.iter().all(read::may_be_few) {
-            let few = |session: Option<&mut Session>| match session {
+            let few = |session: Option<&mut StoreConnection>| match session {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
@@ -495,14 +499,14 @@ impl Store for SqliteStore {
 
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
         let after = watch.after.clone();
-        let place = move |session: Option<&mut Session>| tail::place(session, after.as_ref());
+        let place = move |session: Option<&mut StoreConnection>| change_feed::place(session, after.as_ref());
         let begin = |store: &Self, place| {
-            tail::watch(store, watch.namespace, watch.owner, place)
+            change_feed::watch(store, watch.namespace, watch.owner, place)
                 .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
         // A file's place is always read at once, on a new connection if need be: the stream has every write after the call.
-        let read = |session: Option<&mut Session>| at_once(session).map(Some);
+        let read = |session: Option<&mut StoreConnection>| at_once(session).map(Some);
         let found = match &self.shared.memory {
             Some(_) => self.shared.read_at_once(read),
             None => self.shared.read(read),
@@ -518,7 +522,7 @@ impl Store for SqliteStore {
     }
 
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
-        self.on_a_thread(|session| session.map_or(Ok(Vec::new()), Session::namespaces))
+        self.on_a_thread(|session| session.map_or(Ok(Vec::new()), StoreConnection::namespaces))
     }
 
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
@@ -538,7 +542,7 @@ impl Store for SqliteStore {
     fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
         async move {
             let seen = progress.clone();
-            let check = move |session: Option<&mut Session>| match session {
+            let check = move |session: Option<&mut StoreConnection>| match session {
                 Some(session) => check::check(session, &seen),
                 None => Ok(Vec::new()),
             };
@@ -554,9 +558,9 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        let state = std::mem::replace(&mut *lock(&self.shared.state), State::Closed);
-        self.shared.tail.closed();
-        let State::Open { writer, readers } = state else { return future::ready(()).boxed() };
+        let state = std::mem::replace(&mut *lock(&self.shared.state), OpenState::Closed);
+        self.shared.feed.closed();
+        let OpenState::Open { writer, readers } = state else { return future::ready(()).boxed() };
         drop(readers);
         let Some(writer) = writer else { return future::ready(()).boxed() };
         let finished = writer.finish();

@@ -24,7 +24,7 @@ const MOST_WAITING_OF_ONE: usize = 10_000;
 const MOST_WAITING: usize = 40_000;
 
 /// Time that an operation waits for a thread before one of another owner that has had [`LEAST_TIME`] is stopped.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time that an operation has in any case, if its own limit is not shorter.
 const LEAST_TIME: Duration = Duration::from_secs(2);
@@ -36,10 +36,10 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 const FORGET_AT: usize = 1_000;
 
 /// The threads of this process: twice as many as there are cores, since some wait for the disk.
-static THREADS: LazyLock<Arc<Turns>> = LazyLock::new(|| {
+static THREADS: LazyLock<Arc<Queue>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = (2 * cores).max(4);
-    Arc::new(Turns::new(most, (most / 4).clamp(2, 5)))
+    Arc::new(Queue::new(most, (most / 4).clamp(2, 5)))
 });
 
 /// Runs work on another thread, within its budget and in the turn of the budget's owner. It stops soon after the future is
@@ -111,7 +111,7 @@ async fn yield_once() {
 async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
     let mut turn = std::pin::pin!(THREADS.ask(owner, budget)?);
     loop {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + QUEUE_TIMEOUT;
         let until = budget.deadline().map_or(until, |deadline| deadline.min(until));
         if let Ok(turn) = tokio::time::timeout_at(until.into(), &mut turn).await {
             return turn;
@@ -123,16 +123,16 @@ async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
 
 /// Permits to run, given to owners in turn: first to the owner that has used least time lately.
 #[derive(Debug)]
-struct Turns {
+struct Queue {
     /// The most operations that run at once.
     most: usize,
     /// The most operations of one owner that run at once.
     share: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     running: HashMap<u64, Running>,
     waiting: usize,
     owners: HashMap<Arc<str>, Owner>,
@@ -170,7 +170,7 @@ struct Waiting {
 /// A permit to run. Gives its place to the next when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    turns: Arc<Turns>,
+    turns: Arc<Queue>,
     id: u64,
 }
 
@@ -195,12 +195,12 @@ impl Owner {
     }
 }
 
-impl Turns {
+impl Queue {
     fn new(most: usize, share: usize) -> Self {
         Self { most, share, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -228,7 +228,7 @@ impl Turns {
             id
         };
         self.give_turns();
-        let place = Place { turns: Arc::clone(self), owner: Arc::clone(owner), id };
+        let place = Ticket { turns: Arc::clone(self), owner: Arc::clone(owner), id };
         Ok(async move {
             let turn = receiver.await.map_err(|_| Error::Closed);
             drop(place);
@@ -263,9 +263,9 @@ impl Turns {
     }
 }
 
-impl State {
+impl PoolState {
     /// Takes the operation whose turn it is out of the line, if a place is free.
-    fn next_turn(&mut self, turns: &Arc<Turns>) -> Option<(oneshot::Sender<Turn>, Turn)> {
+    fn next_turn(&mut self, turns: &Arc<Queue>) -> Option<(oneshot::Sender<Turn>, Turn)> {
         if self.running.len() >= turns.most {
             return None;
         }
@@ -315,13 +315,13 @@ impl Drop for Turn {
 }
 
 /// A place in the line, which is left when this is dropped.
-struct Place {
-    turns: Arc<Turns>,
+struct Ticket {
+    turns: Arc<Queue>,
     owner: Arc<str>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         let Some(owner) = state.owners.get_mut(&self.owner) else { return };
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn owners_take_turns_and_have_at_most_a_share() {
-        let turns = Arc::new(Turns::new(3, 2));
+        let turns = Arc::new(Queue::new(3, 2));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let budget = Budget::default();
         let ask = |owner: &Arc<str>| Box::pin(turns.ask(owner, &budget).unwrap());
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_owner_that_has_used_least_is_next_and_use_is_forgotten() {
-        let turns = Arc::new(Turns::new(1, 1));
+        let turns = Arc::new(Queue::new(1, 1));
         let budget = Budget::default();
         let busy = turns.ask(&owner("busy"), &budget).unwrap().now_or_never().unwrap().unwrap();
         let many: Vec<Arc<str>> = (0..20).map(|number| owner(&format!("heavy {number}"))).collect();
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn operations_that_have_had_their_time_are_stopped_for_another_owner() {
-        let turns = Arc::new(Turns::new(2, 2));
+        let turns = Arc::new(Queue::new(2, 2));
         let (long, short) = (Budget::default(), Budget::default());
         let greedy = owner("greedy");
         let ask = |owner: &Arc<str>, budget: &Budget| turns.ask(owner, budget).unwrap();
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_too_much_to_wait() {
-        let turns = Arc::new(Turns::new(1, 1));
+        let turns = Arc::new(Queue::new(1, 1));
         let (greedy, budget) = (owner("greedy"), Budget::default());
         let mut waiting: Vec<_> = (0..=MOST_WAITING_OF_ONE).map(|_| turns.ask(&greedy, &budget).unwrap()).collect();
         let refused = turns.ask(&greedy, &budget).map(drop);

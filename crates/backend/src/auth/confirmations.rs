@@ -21,19 +21,19 @@ use crate::Result;
 
 /// Time in milliseconds for which a read confirms a session or a user, counted from when it was sent. A request that
 /// is made 5 s after the answer of a log-out never relies on a read from before the log-out.
-pub(super) const CONFIRMED_FOR: i64 = 4_000;
+pub(super) const SESSION_CACHE_TTL: i64 = 4_000;
 
 /// Time in milliseconds for which a session counts as known.
 const KNOWN_FOR: i64 = 60_000;
 
 /// True if a read that was sent at `at` confirms a request that is made at `now`, in milliseconds since the Unix epoch.
 pub(super) fn is_recent(at: i64, now: i64) -> bool {
-    (0..CONFIRMED_FOR).contains(&now.saturating_sub(at))
+    (0..SESSION_CACHE_TTL).contains(&now.saturating_sub(at))
 }
 
 /// A caller whose session was open and whose user was enabled.
 #[derive(Debug, Clone)]
-pub(crate) struct Confirmed {
+pub(crate) struct CachedSession {
     pub(crate) caller: Caller,
     /// The time at which the read that says so was sent, in milliseconds since the Unix epoch.
     pub(crate) at: i64,
@@ -46,7 +46,7 @@ pub(super) struct Key {
     pub(super) user_id: ObjectId,
 }
 
-type Answer = BoxFuture<'static, Result<Confirmed>>;
+type Answer = BoxFuture<'static, Result<CachedSession>>;
 
 /// A read under way. It is registered until it ends, is dropped by all that wait for it, is replaced or is void.
 struct Read {
@@ -55,9 +55,9 @@ struct Read {
     answer: WeakShared<Answer>,
 }
 
-/// Confirmed sessions. Concurrent requests of one session share a read.
+/// CachedSession sessions. Concurrent requests of one session share a read.
 pub(super) struct Confirmations {
-    confirmed: Cache<ObjectId, Confirmed>,
+    confirmed: Cache<ObjectId, CachedSession>,
     /// The times at which sessions were open, in milliseconds since the Unix epoch. They authorize no request.
     known: Cache<ObjectId, i64>,
     reads: Mutex<HashMap<Key, Read>>,
@@ -76,12 +76,17 @@ impl Confirmations {
 
     /// Returns the session as it was confirmed a moment ago, or as `read` confirms it.
     ///
-    /// A request joins a read under way if that was sent less than [`CONFIRMED_FOR`] ago: the age of an answer counts from
+    /// A request joins a read under way if that was sent less than [`SESSION_CACHE_TTL`] ago: the age of an answer counts from
     /// then, since a slow database may have looked at the session at once.
     ///
     /// # Errors
     /// As `read`.
-    pub(super) async fn confirm<F>(self: &Arc<Self>, key: Key, now: i64, read: impl FnOnce() -> F) -> Result<Confirmed>
+    pub(super) async fn confirm<F>(
+        self: &Arc<Self>,
+        key: Key,
+        now: i64,
+        read: impl FnOnce() -> F,
+    ) -> Result<CachedSession>
     where
         F: Future<Output = Result<Caller>> + Send + 'static,
     {
@@ -113,7 +118,7 @@ impl Confirmations {
                     registered.confirmations.known.remove(&key.session_id);
                 }
             })?;
-            let confirmed = Confirmed { caller, at: now };
+            let confirmed = CachedSession { caller, at: now };
             registered.note(&confirmed);
             Ok(confirmed)
         };
@@ -168,7 +173,7 @@ struct Registered {
 
 impl Registered {
     /// Remembers the answer, unless the read is void or was replaced by a newer one.
-    fn note(&self, confirmed: &Confirmed) {
+    fn note(&self, confirmed: &CachedSession) {
         // Under the lock, so that whatever makes the read void finds the answer in the cache or keeps it out.
         let reads = self.confirmations.lock();
         if reads.get(&self.key).is_some_and(|read| read.number == self.number) {
@@ -211,13 +216,13 @@ mod tests {
         }
 
         /// A request at a time; the read that it may begin is answered by `answer`.
-        fn request(&self, now: i64, answer: oneshot::Receiver<bool>) -> impl Future<Output = Result<Confirmed>> {
+        fn request(&self, now: i64, answer: oneshot::Receiver<bool>) -> impl Future<Output = Result<CachedSession>> {
             let Key { session_id, user_id } = self.key;
             self.confirmations.confirm(self.key, now, move || {
                 self.reads.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match answer.await {
-                        Ok(true) => Ok(Caller { user_id, session_id, device_id: String::new(), is_to_be_noted: false }),
+                        Ok(true) => Ok(Caller { user_id, session_id, device_id: String::new(), needs_touch: false }),
                         _ => Err(Error::invalid_session("ended")),
                     }
                 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
 
 use super::{
-    confirmations::{Confirmations, Confirmed, Key, is_recent},
+    confirmations::{CachedSession, Confirmations, Key, is_recent},
     keys::MAX_AGE,
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users, check_enabled, not_found},
@@ -52,7 +52,7 @@ pub(crate) struct Caller {
     pub(crate) session_id: ObjectId,
     pub(crate) device_id: String,
     /// Whether it is time to note that an anonymous user is still there.
-    pub(crate) is_to_be_noted: bool,
+    pub(crate) needs_touch: bool,
 }
 
 /// Who a genuine token says that its bearer is.
@@ -71,7 +71,7 @@ impl Claim {
         let Some(session) = session.first() else {
             return Err(match kind {
                 Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::Access => not_found(user_id),
+                Kind::AccessGrant => not_found(user_id),
             });
         };
         // A genuine token of a session names its user.
@@ -79,7 +79,7 @@ impl Claim {
             return Err(Error::invalid_session("the token is not of the session's user"));
         }
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
-        Ok(Caller { user_id, session_id, device_id, is_to_be_noted: false })
+        Ok(Caller { user_id, session_id, device_id, needs_touch: false })
     }
 }
 
@@ -108,7 +108,7 @@ impl Sessions {
     /// What is asked of the sessions.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
         let claim = Verified {
-            kind: Kind::Access,
+            kind: Kind::AccessGrant,
             user_id: ObjectId::new(),
             session_id: ObjectId::new(),
             expires: 0,
@@ -126,7 +126,7 @@ impl Sessions {
     /// Opens a session for a user who has shown who he or she is.
     pub(crate) async fn open(&self, user: &User, users: &Users, device_id: String) -> Result<(Caller, Secret)> {
         let session_id = ObjectId::new();
-        let caller = Caller { user_id: user.id, session_id, device_id, is_to_be_noted: false };
+        let caller = Caller { user_id: user.id, session_id, device_id, needs_touch: false };
         let now = self.environment.unix_seconds();
         let anonymous = user.identity.provider_type == "anon-user";
         let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
@@ -203,7 +203,7 @@ impl Sessions {
     ///
     /// # Errors
     /// `InvalidSession` if the session has ended, or the user is disabled or gone.
-    pub(crate) async fn confirm(&self, claim: &Claim, users: &Users) -> Result<Confirmed> {
+    pub(crate) async fn confirm(&self, claim: &Claim, users: &Users) -> Result<CachedSession> {
         let now = self.now();
         if !self.store.is_remote() {
             let session = self.store.find(self.find(claim)).await?;
@@ -231,7 +231,7 @@ impl Sessions {
         session: Vec<RawDocumentBuf>,
         at: i64,
         users: &Users,
-    ) -> Result<Confirmed> {
+    ) -> Result<CachedSession> {
         let caller = claim.confirm(session)?;
         let now = self.now();
         let enabled_at = self.enabled.get(&caller.user_id).filter(|at| is_recent(*at, now));
@@ -240,7 +240,7 @@ impl Sessions {
             check_enabled(&user, caller.user_id)?;
             self.enabled.insert(caller.user_id, now);
         }
-        Ok(Confirmed { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
+        Ok(CachedSession { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
     }
 
     /// True if this node has confirmed the session within the last minute, and has not heard since that it has ended.
@@ -282,7 +282,7 @@ impl Sessions {
     }
 
     fn check_refresh_token(&self, token: &Secret, claim: &Claim, session: Vec<RawDocumentBuf>) -> Result<Caller> {
-        let mut is_to_be_noted = false;
+        let mut needs_touch = false;
         if let Some(session) = session.first() {
             let now = self.environment.unix_seconds();
             let left = session.get_datetime("expires_at").map_err(Error::internal)?.timestamp_millis() / 1000 - now;
@@ -291,17 +291,17 @@ impl Sessions {
                 return Err(Error::invalid_session("failed to find refresh token"));
             }
             let is_anonymous = session.get_str("provider_type").is_ok_and(|provider| provider == "anon-user");
-            is_to_be_noted = is_anonymous && left < ANONYMOUS_UNUSED - NOTED_EVERY;
+            needs_touch = is_anonymous && left < ANONYMOUS_UNUSED - NOTED_EVERY;
             let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
             if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
                 return Err(Error::invalid_session("failed to find refresh token"));
             }
         }
-        Ok(Caller { is_to_be_noted, ..claim.confirm(session)? })
+        Ok(Caller { needs_touch, ..claim.confirm(session)? })
     }
 
     /// The write that keeps an anonymous user's session for as long again as it may be unused.
-    pub(crate) fn prolong(&self, caller: &Caller) -> Result<Write> {
+    pub(crate) fn touch(&self, caller: &Caller) -> Result<Write> {
         let filter = Filter::equals("_id", RawBson::ObjectId(caller.session_id));
         let end = anonymous_end(self.environment.unix_seconds());
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
@@ -312,7 +312,7 @@ impl Sessions {
 
     /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].
     pub(crate) async fn claim_of_access_token(&self, token: &Secret) -> Result<Claim> {
-        self.claim(token, Kind::Access, "access token expired", "access token required").await
+        self.claim(token, Kind::AccessGrant, "access token expired", "access token required").await
     }
 
     async fn claim(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<Claim> {

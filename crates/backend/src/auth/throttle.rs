@@ -5,7 +5,7 @@
 //!
 //! On MongoDB it is counted by all nodes together.
 
-mod levels;
+mod buckets;
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Result,
     request::{Credentials, EmailPasswordRequest, LogIn, Request, Response},
 };
-use levels::{Level, Levels, REMEMBERED};
+use buckets::{Bucket, Buckets, REMEMBERED};
 
 /// How many passwords of one account are checked at the same time for one place; further ones wait for what those come to.
 const AT_ONCE: usize = 4;
@@ -68,15 +68,15 @@ pub struct Origin {
 impl Origin {
     /// The address as far as one client cannot have many of it: of IPv6 the /64.
     pub fn place(&self) -> IpAddr {
-        Place::from(self.address).0
+        Network::from(self.address).0
     }
 }
 
 /// An address as far as one client cannot have many of it: of IPv6 the /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Place(IpAddr);
+struct Network(IpAddr);
 
-impl From<IpAddr> for Place {
+impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
@@ -90,12 +90,12 @@ type Account = [u8; 32];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
-    AccountHere(Account, Place),
+    AccountHere(Account, Network),
     Account(Account),
-    Place(Place),
-    NewUsers(Place),
+    Network(Network),
+    NewUsers(Network),
     /// That an account has logged in from a place.
-    Known(Account, Place),
+    Known(Account, Network),
 }
 
 impl Key {
@@ -103,16 +103,16 @@ impl Key {
         match self {
             Self::AccountHere(..) | Self::Known(..) => &ACCOUNT_HERE,
             Self::Account(_) => &ACCOUNT,
-            Self::Place(_) => &PLACE,
+            Self::Network(_) => &PLACE,
             Self::NewUsers(_) => &NEW_USERS,
         }
     }
 
-    fn parts(self) -> (&'static str, Option<Account>, Option<Place>) {
+    fn parts(self) -> (&'static str, Option<Account>, Option<Network>) {
         match self {
             Self::AccountHere(account, place) => ("account here", Some(account), Some(place)),
             Self::Account(account) => ("account", Some(account), None),
-            Self::Place(place) => ("place", None, Some(place)),
+            Self::Network(place) => ("place", None, Some(place)),
             Self::NewUsers(place) => ("new users", None, Some(place)),
             Self::Known(account, place) => ("known", Some(account), Some(place)),
         }
@@ -121,7 +121,7 @@ impl Key {
 
 /// What is counted, and who has to wait.
 pub(crate) struct Throttle {
-    levels: Arc<Levels>,
+    buckets: Arc<Buckets>,
     gates: Cache<Key, Arc<Semaphore>>,
     environment: Environment,
     /// How many requests were refused.
@@ -142,7 +142,7 @@ pub(crate) struct Attempt<'a> {
     origin: Origin,
     counted: Counted,
     /// What there was when it began, if that was asked.
-    recalled: HashMap<Key, Level>,
+    recalled: HashMap<Key, Bucket>,
     settled: bool,
     _gate: Option<OwnedSemaphorePermit>,
 }
@@ -150,18 +150,18 @@ pub(crate) struct Attempt<'a> {
 impl Throttle {
     /// Counts in memory or, where nodes share a store, in a database there.
     pub(crate) fn new(environment: Environment, store: &Arc<dyn Store>, database: &str) -> Self {
-        let levels = Arc::new(Levels::new(store, database));
-        Self { levels, gates: Cache::new(REMEMBERED), environment, refused: AtomicU64::new(0) }
+        let buckets = Arc::new(Buckets::new(store, database));
+        Self { buckets, gates: Cache::new(REMEMBERED), environment, refused: AtomicU64::new(0) }
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
-        self.levels.prepare().await
+        self.buckets.prepare().await
     }
 
     /// What is asked of what has been counted.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
-        let (account, place) = (digest("nobody"), Place(Ipv6Addr::LOCALHOST.into()));
-        self.levels.declared(&[Key::AccountHere(account, place), Key::Account(account), Key::Place(place)])
+        let (account, place) = (digest("nobody"), Network(Ipv6Addr::LOCALHOST.into()));
+        self.buckets.declared(&[Key::AccountHere(account, place), Key::Account(account), Key::Network(place)])
     }
 
     /// How many requests were refused since the start.
@@ -232,7 +232,7 @@ fn digest(name: &str) -> Account {
 }
 
 impl Attempt<'_> {
-    fn place(&self) -> Place {
+    fn place(&self) -> Network {
         self.origin.address.into()
     }
 
@@ -244,10 +244,10 @@ impl Attempt<'_> {
     async fn recall(&mut self) -> Result<()> {
         let account = self.counted.account;
         let here = account.map(|account| Key::AccountHere(account, self.place()));
-        let of_place = (!self.origin.is_shared).then(|| Key::Place(self.place()));
+        let of_place = (!self.origin.is_shared).then(|| Key::Network(self.place()));
         let keys = [here, account.map(Key::Account), of_place, self.new_users(), self.known()];
         let keys: Vec<Key> = keys.into_iter().flatten().collect();
-        self.recalled = self.throttle.levels.recall(&keys).await?;
+        self.recalled = self.throttle.buckets.recall(&keys).await?;
         Ok(())
     }
 
@@ -256,7 +256,7 @@ impl Attempt<'_> {
         let is_known = self.known().is_some_and(|known| self.recalled.contains_key(&known));
         let here = self.counted.account.map(|account| Key::AccountHere(account, self.place()));
         let anywhere = self.counted.account.filter(|_| !is_known).map(Key::Account);
-        let of_place = (!is_known && !self.origin.is_shared).then(|| Key::Place(self.place()));
+        let of_place = (!is_known && !self.origin.is_shared).then(|| Key::Network(self.place()));
         [here, anywhere, of_place].into_iter().flatten().collect()
     }
 
@@ -266,7 +266,7 @@ impl Attempt<'_> {
 
     fn check(&self) -> Result<()> {
         let now = self.throttle.now();
-        let wait = |key: Key| self.recalled.get(&key).map_or(0, |level| level.wait(key.limit(), now));
+        let wait = |key: Key| self.recalled.get(&key).map_or(0, |bucket| bucket.wait(key.limit(), now));
         match self.failures().into_iter().chain(self.new_users()).map(wait).max() {
             Some(wait) if wait > 0 => Err(self.throttle.refuse(wait)),
             _ => Ok(()),
@@ -274,12 +274,12 @@ impl Attempt<'_> {
     }
 
     async fn count(&self, keys: &[Key]) -> Result<()> {
-        self.throttle.levels.count(keys, self.throttle.now()).await
+        self.throttle.buckets.count(keys, self.throttle.now()).await
     }
 
     /// Counts what the request came to. A failed refresh of who has failed too often is told to wait.
     pub(crate) async fn settle(mut self, answer: Result<Response>) -> Result<Response> {
-        let levels = &self.throttle.levels;
+        let buckets = &self.throttle.buckets;
         let noted = match &answer {
             Ok(response) => {
                 self.settled = true;
@@ -298,7 +298,7 @@ impl Attempt<'_> {
                     self.check()
                 };
                 // It is counted, or, if this is given up in the middle, being dropped counts it.
-                let counted = levels.count(&self.failures(), self.throttle.now()).await;
+                let counted = buckets.count(&self.failures(), self.throttle.now()).await;
                 self.settled = true;
                 refused?;
                 counted
@@ -316,11 +316,11 @@ impl Attempt<'_> {
             self.count(&[new_users]).await?;
         }
         let (Some(account), Response::Session(_)) = (self.counted.account, response) else { return Ok(()) };
-        let levels = &self.throttle.levels;
-        levels.note_known(Key::Known(account, self.place()), self.throttle.now()).await?;
+        let buckets = &self.throttle.buckets;
+        buckets.note_known(Key::Known(account, self.place()), self.throttle.now()).await?;
         let here = Key::AccountHere(account, self.place());
         // Whatever was counted while this was under way, too; most of the time there is nothing.
-        if self.recalled.contains_key(&here) { levels.forget(here).await } else { Ok(()) }
+        if self.recalled.contains_key(&here) { buckets.forget(here).await } else { Ok(()) }
     }
 }
 
@@ -329,13 +329,13 @@ impl Drop for Attempt<'_> {
         if self.settled {
             return;
         }
-        let (levels, keys, now) = (Arc::clone(&self.throttle.levels), self.failures(), self.throttle.now());
+        let (buckets, keys, now) = (Arc::clone(&self.throttle.buckets), self.failures(), self.throttle.now());
         let count = async move {
-            if let Err(error) = levels.count(&keys, now).await {
+            if let Err(error) = buckets.count(&keys, now).await {
                 tracing::warn!(%error, "a request that was given up cannot be noted");
             }
         };
-        if !self.throttle.levels.is_shared() {
+        if !self.throttle.buckets.is_shared() {
             // In memory it is done at once.
             let _ = count.now_or_never();
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {

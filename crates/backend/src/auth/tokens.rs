@@ -20,7 +20,7 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    Access,
+    AccessGrant,
     Refresh,
 }
 
@@ -163,11 +163,11 @@ impl Tokens {
             stitch_dev_id: subject.device_id,
             stitch_domain_id: &self.domain_id,
             sub: subject.user_id.to_hex(),
-            typ: Kind::Access,
+            typ: Kind::AccessGrant,
             user_data,
         };
         let token = self.sign(&claims).await?;
-        self.remember(token.expose(), Kind::Access, subject, expires);
+        self.remember(token.expose(), Kind::AccessGrant, subject, expires);
         Ok(token)
     }
 
@@ -244,7 +244,7 @@ impl Tokens {
             return None;
         }
         let session_id = match claims.typ {
-            Kind::Access => claims.iss,
+            Kind::AccessGrant => claims.iss,
             Kind::Refresh => claims.baas_id,
         };
         Some(Verified {

@@ -133,7 +133,7 @@ impl Users {
     }
 
     /// The write that keeps an anonymous user for as long again as he or she may be away.
-    pub(crate) fn prolong(&self, id: ObjectId) -> Result<Write> {
+    pub(crate) fn touch(&self, id: ObjectId) -> Result<Write> {
         // Who has another identity by now stays in any case.
         let filter = Filter::parse(&rawdoc! { "_id": id, "expires_at": { "$exists": true } })?;
         let end = anonymous_end(self.environment.unix_seconds());

@@ -50,9 +50,9 @@ impl World {
         self.log_in(Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() }).await
     }
 
-    async fn refresh(&self, session: &Session) -> Result<Access> {
+    async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
         match self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
-            Response::Access(access) => Ok(access),
+            Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
     }
@@ -123,7 +123,7 @@ async fn the_string_wins_over_the_object_id_and_the_first_inserted_over_later_on
     let world = World::new();
     let session = world.log_in(Credentials::Anonymous).await.unwrap();
     let id = ObjectId::parse_str(&session.user_id).unwrap();
-    let number = |access: Access| access.custom_data.map(|data| data.get_i32("n").unwrap());
+    let number = |access: AccessGrant| access.custom_data.map(|data| data.get_i32("n").unwrap());
 
     // What lists the id among others belongs to nobody, or one user could plant another's data.
     world.seed(doc! { "n": 0, "userId": [&session.user_id, "somebody"] }).await;
@@ -415,7 +415,12 @@ async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety
 }
 
 /// Follows a collection as a user, with more arguments.
-async fn watch(backend: &Arc<Backend>, access_token: &Secret, collection: &str, more: Document) -> Result<Watcher> {
+async fn watch(
+    backend: &Arc<Backend>,
+    access_token: &Secret,
+    collection: &str,
+    more: Document,
+) -> Result<Subscription> {
     let mut arguments = doc! { "database": "custom-user-data-database", "collection": collection };
     arguments.extend(more);
     let call = CallFunction {

@@ -47,14 +47,14 @@ pub(crate) struct Collections {
 
 /// Under which rules a call is carried out.
 #[derive(Clone)]
-pub(crate) enum Access {
+pub(crate) enum Authorization {
     /// Under none: the operator, or a system function.
     System,
     /// Under a collection's rules, for the user with this id.
     Guarded(Arc<dyn Guard>, Arc<str>),
 }
 
-impl Access {
+impl Authorization {
     pub(super) fn guard(&self) -> Option<Arc<dyn Guard>> {
         match self {
             Self::System => None,
@@ -158,10 +158,10 @@ impl Collections {
     }
 
     /// A budget for what an access allows, for a request of so many bytes. Its time ends at `until`, or else begins now.
-    pub(crate) fn budget(&self, access: &Access, bytes: usize, until: Option<Instant>) -> Budget {
+    pub(crate) fn budget(&self, access: &Authorization, bytes: usize, until: Option<Instant>) -> Budget {
         let budget = match access {
-            Access::System => Budget::default(),
-            Access::Guarded(_, user) => self.limits.budget(user, until),
+            Authorization::System => Budget::default(),
+            Authorization::Guarded(_, user) => self.limits.budget(user, until),
         };
         budget.of_request(bytes)
     }
@@ -194,7 +194,7 @@ impl Collections {
     }
 
     /// Parses a call within its budget, on another thread if it is large.
-    pub(crate) async fn parse(&self, call: Call, access: &Access, budget: &Budget) -> Result<(Call, Parsed)> {
+    pub(crate) async fn parse(&self, call: Call, access: &Authorization, budget: &Budget) -> Result<(Call, Parsed)> {
         let (collections, access, within) = (*self, access.clone(), budget.clone());
         self.apart(call, budget.clone(), move |call| collections.parse_here(call, &access, &within)).await
     }
@@ -220,7 +220,7 @@ impl Collections {
         Ok((call, answer?))
     }
 
-    fn parse_here(&self, call: &Call, access: &Access, budget: &Budget) -> Result<Parsed> {
+    fn parse_here(&self, call: &Call, access: &Authorization, budget: &Budget) -> Result<Parsed> {
         let Call { namespace, name, arguments } = call;
         let arguments = access.checked(arguments)?;
         let arguments = &Arguments::new(name, &arguments, takes(name)?)?;
@@ -231,8 +231,8 @@ impl Collections {
                 Parsed::Find(Box::new(Find { budget, ..self.query(namespace, name, arguments, access)? }))
             }
             "createIndexes" | "indexes" | "dropIndex" | "explain" => match access {
-                Access::System => Parsed::Administer,
-                Access::Guarded(..) => return Err(no_function(name)),
+                Authorization::System => Parsed::Administer,
+                Authorization::Guarded(..) => return Err(no_function(name)),
             },
             "watch" => return Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
             "count" => {
@@ -262,7 +262,13 @@ impl Collections {
         (Some(self.limits.documents), limits.map(|limits| limits.answer_bytes))
     }
 
-    fn query(&self, namespace: Namespace, name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Find> {
+    fn query(
+        &self,
+        namespace: Namespace,
+        name: &str,
+        arguments: &Arguments<'_>,
+        access: &Authorization,
+    ) -> Result<Find> {
         let guard = access.guard();
         let (at_most, most_bytes) = self.answer_limits(guard.as_ref().map(|_| &self.limits));
         Ok(Find {
@@ -306,7 +312,7 @@ impl Collections {
                 Ok(RawBson::Null)
             }
             _ => {
-                let find = self.query(namespace, name, arguments, &Access::System)?;
+                let find = self.query(namespace, name, arguments, &Authorization::System)?;
                 Ok(RawBson::Document(explained(&store.explain(find).await?)))
             }
         }
@@ -387,7 +393,7 @@ fn sort(arguments: &Arguments<'_>) -> Result<Option<Sort>> {
     Ok(arguments.document("sort")?.map(Sort::parse).transpose()?.filter(|sort| !sort.is_empty()))
 }
 
-fn write(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Operation> {
+fn write(name: &str, arguments: &Arguments<'_>, access: &Authorization) -> Result<Operation> {
     Ok(match name {
         "insertOne" => Operation::Insert(vec![arguments.required_document("document")?.to_owned()]),
         "insertMany" => Operation::Insert(documents(arguments, "documents")?),
@@ -404,7 +410,7 @@ fn write(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Opera
     })
 }
 
-fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Access) -> Result<Operation> {
+fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Authorization) -> Result<Operation> {
     let change = match name {
         "findOneAndDelete" => Change::Delete,
         "findOneAndReplace" => match arguments.document("update")? {

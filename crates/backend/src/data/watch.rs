@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     arguments::{Arguments, invalid},
-    collection::{Access, Call, Collections},
+    collection::{Authorization, Call, Collections},
 };
 use crate::{
     Backend, Result,
@@ -28,7 +28,7 @@ const TOLD_FOR: i64 = 5_000;
 
 /// Somebody who follows a collection.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct Subscription {
     stream: Box<dyn ChangeStream>,
     /// What has come and has not been looked at.
     changes: Arc<[Arc<ChangeEvent>]>,
@@ -113,7 +113,7 @@ impl Selection {
     /// Reads `{ ids, filter, resumeAfter }` of a call, on another thread if it is large.
     pub(crate) async fn read(
         call: Call,
-        access: &Access,
+        access: &Authorization,
         variables: Variables,
         collections: &Collections,
     ) -> Result<(Call, Self)> {
@@ -121,7 +121,7 @@ impl Selection {
         collections.apart(call, budget, move |call| Self::read_here(call, &access, &variables)).await
     }
 
-    fn read_here(call: &Call, access: &Access, variables: &Variables) -> Result<Self> {
+    fn read_here(call: &Call, access: &Authorization, variables: &Variables) -> Result<Self> {
         let arguments = access.checked(&call.arguments)?;
         let arguments = Arguments::new(&call.name, &arguments, super::collection::takes(&call.name)?)?;
         let ids = arguments.array("ids")?.map(|ids| {
@@ -142,7 +142,12 @@ impl Selection {
     }
 
     /// The events that are asked for and may be seen. They are not copied: many streams may have the same ones.
-    fn select(&self, changes: &[Arc<ChangeEvent>], access: &Access, view: &View) -> Result<Vec<Arc<ChangeEvent>>> {
+    fn select(
+        &self,
+        changes: &[Arc<ChangeEvent>],
+        access: &Authorization,
+        view: &View,
+    ) -> Result<Vec<Arc<ChangeEvent>>> {
         let mut events = Vec::new();
         for change in changes.iter().filter(|change| self.has(change)) {
             if access.guard().is_some_and(|guard| !guard.may_see(change.known())) {
@@ -161,7 +166,7 @@ impl Selection {
     }
 }
 
-impl Watcher {
+impl Subscription {
     /// Begins to follow the collection of a call.
     pub(crate) async fn begin(
         store: &dyn Store,
@@ -275,16 +280,16 @@ impl Watcher {
     }
 
     /// What the viewer may see, and the time at which the read that confirms the session was sent.
-    async fn access(&mut self) -> Result<(Access, Option<i64>)> {
+    async fn access(&mut self) -> Result<(Authorization, Option<i64>)> {
         let access = self.access_now().await;
         // However long that took, there is time for events before the next check.
         self.check_at = Instant::now() + SESSION_CHECK;
         access
     }
 
-    async fn access_now(&mut self) -> Result<(Access, Option<i64>)> {
+    async fn access_now(&mut self) -> Result<(Authorization, Option<i64>)> {
         match &self.viewer {
-            Viewer::System => Ok((Access::System, None)),
+            Viewer::System => Ok((Authorization::System, None)),
             Viewer::User { backend, claim, rules, .. } => {
                 let guarded = backend.guarded(claim, rules, self.stream.namespace());
                 let (confirmed, access) = first_decides(backend.confirm(claim), guarded).await?;
@@ -307,7 +312,7 @@ async fn select(
     limits: Collections,
     selection: &Arc<Selection>,
     changes: &Arc<[Arc<ChangeEvent>]>,
-    access: Access,
+    access: Authorization,
     view: &View,
 ) -> Result<Vec<Arc<ChangeEvent>>> {
     let budget = limits.budget(&access, 0, None);

@@ -11,7 +11,7 @@ use super::lock;
 use crate::{
     Handle, Result, UserState,
     session_file::{Kept, SessionFile},
-    state::{State, User},
+    state::{ClientState, User},
 };
 
 /// Time between a refresh and the write of its snapshot.
@@ -21,7 +21,7 @@ const WRITE_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Snapshots {
     file: Arc<SessionFile>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ClientState>>,
     unwritten: Mutex<Unwritten>,
     /// Held during a write, so that a caller of [`write`](Self::write) waits for one that is under way.
     writing: Mutex<()>,
@@ -34,7 +34,7 @@ struct Unwritten {
 }
 
 impl Snapshots {
-    pub(super) fn new(file: Arc<SessionFile>, state: Arc<Mutex<State>>) -> Arc<Self> {
+    pub(super) fn new(file: Arc<SessionFile>, state: Arc<Mutex<ClientState>>) -> Arc<Self> {
         Arc::new(Self { file, state, unwritten: Mutex::default(), writing: Mutex::default() })
     }
 
@@ -81,7 +81,7 @@ impl Snapshots {
 }
 
 /// Puts the snapshots of users into what the file holds. True if that changes anything.
-fn merge(state: &State, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
+fn merge(state: &ClientState, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
     let fresh: HashMap<&str, &User> = users
         .iter()
         .filter_map(|handle| state.get(*handle).ok())

@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::*;
 use crate::{
-    Watching,
+    UserSubscription,
     connection::{Embedded, EventStream, StoreAddress},
 };
 
@@ -126,13 +126,13 @@ async fn email_user(app: &App, email: &str) -> Handle {
     app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
 }
 
-fn follow(app: &App, user: Handle) -> Watching {
+fn follow(app: &App, user: Handle) -> UserSubscription {
     let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
     app.watching(user, "mongodb-atlas".into(), RawDocumentBuf::try_from(arguments).unwrap())
 }
 
 /// The numbers of the documents that the next events are about, so many; none once the stream has ended.
-async fn numbers(app: &App, watching: &mut Watching, count: usize) -> Option<Vec<i32>> {
+async fn numbers(app: &App, watching: &mut UserSubscription, count: usize) -> Option<Vec<i32>> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), app.next_events(watching)).await;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Watcher, definition::Problem,
-    request::CallFunction,
+    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
+    definition::Problem, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -37,7 +37,7 @@ struct MemoryKey {
 
 /// Something that connections share, until the last of them leaves.
 #[derive(Debug)]
-struct Shared<T> {
+struct RefCounted<T> {
     value: T,
     users: usize,
 }
@@ -47,23 +47,23 @@ struct Shared<T> {
 pub struct Embedded {
     backend: Arc<Backend>,
     /// How others find what it shares; nothing once it has left.
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<RegistryKey>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum RegistryKey {
     Backend(Key),
     Memory(MemoryKey),
 }
 
 #[derive(Default)]
 struct Registry {
-    backends: HashMap<Key, Shared<Arc<Backend>>>,
-    memories: HashMap<MemoryKey, Shared<Arc<dyn Store>>>,
+    backends: HashMap<Key, RefCounted<Arc<Backend>>>,
+    memories: HashMap<MemoryKey, RefCounted<Arc<dyn Store>>>,
 }
 
 /// Takes one user of something away; true if it was the last.
-fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, Shared<T>>, key: &K) -> bool {
+fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, RefCounted<T>>, key: &K) -> bool {
     let Some(shared) = all.get_mut(key) else { return false };
     shared.users -= 1;
     let is_last = shared.users == 0;
@@ -103,11 +103,11 @@ impl Embedded {
             }
             None => {
                 let backend = Arc::new(open_backend(app_id, definition, address, None, options)?);
-                registry.backends.insert(key.clone(), Shared { value: Arc::clone(&backend), users: 1 });
+                registry.backends.insert(key.clone(), RefCounted { value: Arc::clone(&backend), users: 1 });
                 backend
             }
         };
-        Ok(Self { backend, place: Mutex::new(Some(Place::Backend(key))) })
+        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(key))) })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -119,8 +119,8 @@ impl Embedded {
         };
         let address = StoreAddress::Memory;
         let backend = open_backend(&key.app_id, definition, &address, Some(Arc::clone(&store)), options)?;
-        registry.memories.entry(key.clone()).or_insert(Shared { value: store, users: 0 }).users += 1;
-        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(Place::Memory(key))) })
+        registry.memories.entry(key.clone()).or_insert(RefCounted { value: store, users: 0 }).users += 1;
+        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(RegistryKey::Memory(key))) })
     }
 
     /// The backend itself, for a server.
@@ -164,8 +164,8 @@ impl Embedded {
     fn leave(&self) -> bool {
         match self.place.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => false,
-            Some(Place::Backend(key)) => leave(&mut registry().backends, &key),
-            Some(Place::Memory(key)) => leave(&mut registry().memories, &key),
+            Some(RegistryKey::Backend(key)) => leave(&mut registry().backends, &key),
+            Some(RegistryKey::Memory(key)) => leave(&mut registry().memories, &key),
         }
     }
 }
@@ -217,7 +217,7 @@ impl Connection for Embedded {
     }
 }
 
-impl EventStream for Watcher {
+impl EventStream for Subscription {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         async move {
             let events = Self::next(self).await?;

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, EventStream};
 use crate::{Error, Result};
-use wire::{Answer, Call};
+use wire::{Call, HttpReply};
 
 /// How long a request may take, unless said otherwise: the SDK's own limit.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -120,12 +120,12 @@ impl Http {
         Err(self.receive(answer, &url).await?.to_error())
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Answer> {
+    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<HttpReply> {
         let answer = request.send().await.map_err(|error| interrupted(url, &cause(&error)))?;
         self.receive(answer, url).await
     }
 
-    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<Answer> {
+    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<HttpReply> {
         let status = answer.status().as_u16();
         let is_json = answer
             .headers()
@@ -133,7 +133,7 @@ impl Http {
             .and_then(|kind| kind.to_str().ok())
             .is_some_and(|kind| kind.starts_with(wire::JSON));
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-        Ok(Answer {
+        Ok(HttpReply {
             status,
             is_json,
             retry_after,

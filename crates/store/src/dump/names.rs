@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// The longest escaped name, in bytes: with mongodump's longest ending, `.metadata.json.gz`, a file system's 255.
-const MOST: usize = 238;
+const MAX_NAME_BYTES: usize = 238;
 
 /// The bytes that stay of a longer one, before the mark and the 27 characters of its hash.
 const KEPT: usize = 208;
@@ -37,7 +37,7 @@ pub(super) fn escape(name: &str) -> String {
 /// does it. A hash of the name tells two apart that begin alike; the name itself is in the metadata.
 pub(super) fn shorten(name: &str) -> String {
     let mut escaped = escape(name);
-    if escaped.len() > MOST {
+    if escaped.len() > MAX_NAME_BYTES {
         escaped.truncate(KEPT);
         escaped.push_str(MARK);
         escaped.push_str(&URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes())));
@@ -47,7 +47,7 @@ pub(super) fn shorten(name: &str) -> String {
 
 /// True if the name of a file was shortened, so that it does not tell the collection's.
 pub(super) fn is_shortened(escaped: &str) -> bool {
-    escaped.len() == MOST && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
+    escaped.len() == MAX_NAME_BYTES && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
 }
 
 /// The name that was escaped; none where it is not one.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Index, Namespace, Progress, Result, Store,
-    copy::{self, Imported},
+    insert_missing::{Imported, insert_missing},
 };
 
 /// How much is written in one commit: so many documents, or so many bytes of them.
@@ -148,7 +148,7 @@ impl Collection {
             if batch.is_empty() {
                 break;
             }
-            copy::insert_missing(store, &self.namespace, batch, imported).await.map_err(|error| {
+            insert_missing(store, &self.namespace, batch, imported).await.map_err(|error| {
                 let last = documents.number;
                 at(&self.path, format!("documents {} to {last}, from byte {begun} on: {error}", first + 1))
             })?;

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 const SHARE: usize = 10;
 
 /// How long an operation of a user that is over the share waits.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const SHARE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most operations that wait: of one owner for its share, or of all for a connection.
 const WAITING: usize = 1_000;
@@ -53,7 +53,7 @@ const BYTES_OF_ONE: usize = BYTES_AT_ONCE / 8;
 pub(super) struct Admission {
     places: Places,
     /// How long an operation that is over its owner's share waits; as long as it may take if not said.
-    patience: Option<Duration>,
+    share_timeout: Option<Duration>,
     /// Operations that wait for a place although their owner has less than its share.
     waiting: Arc<Line>,
     /// All operations that wait for their owner's share.
@@ -159,10 +159,10 @@ impl Places {
 
 impl Admission {
     /// Places for as many operations as there are connections.
-    pub(super) fn new(connections: usize, patience: Option<Duration>) -> Self {
+    pub(super) fn new(connections: usize, share_timeout: Option<Duration>) -> Self {
         Self {
             places: Places::new(connections, BYTES_AT_ONCE),
-            patience,
+            share_timeout,
             waiting: Line::new(1),
             waiting_for_shares: Line::new(OWNERS),
             owners: Mutex::default(),
@@ -200,7 +200,7 @@ impl Admission {
         let taken = {
             let _waiting = owner.waiting.join(bytes).ok_or_else(too_many)?;
             let _among_all = self.waiting_for_shares.join(bytes).ok_or(Error::Overloaded)?;
-            let until = self.patience.map_or(until, |patience| until.min(Instant::now() + patience));
+            let until = self.share_timeout.map_or(until, |share_timeout| until.min(Instant::now() + share_timeout));
             tokio::time::timeout_at(until, owner.places.take(bytes)).await.map_err(|_| too_many())??
         };
         Ok((taken, owner))
@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_has_a_share_and_waits_for_more_of_it_for_a_second() {
-        let admission = Admission::new(100, Some(PATIENCE));
+        let admission = Admission::new(100, Some(SHARE_TIMEOUT));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let mut held: Vec<_> = (0..SHARE).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), 100).is_none());
@@ -264,7 +264,7 @@ mod tests {
         let began = Instant::now();
         let refused = admission.enter(Some(&greedy), 100, later()).await;
         assert!(matches!(refused, Err(Error::TooManyWaiting { is_of_one: true })));
-        assert!(began.elapsed() >= PATIENCE);
+        assert!(began.elapsed() >= SHARE_TIMEOUT);
         let waiting = begin(&admission, Some(&greedy), 100).err().unwrap();
         held.pop();
         waiting.await.unwrap();
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bounded_number_waits_for_a_connection_and_the_next_is_refused_at_once() {
-        let admission = Admission::new(1, Some(PATIENCE));
+        let admission = Admission::new(1, Some(SHARE_TIMEOUT));
         let held = enter(&admission, None, 100).unwrap();
         let owners: Vec<_> = (0..WAITING).map(|number| owner(&number.to_string())).collect();
         let waiting: Vec<_> = owners.iter().map(|owner| begin(&admission, Some(owner), 100).err().unwrap()).collect();
@@ -293,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bounded_number_of_bytes_waits() {
-        let admission = Admission::new(1, Some(PATIENCE));
+        let admission = Admission::new(1, Some(SHARE_TIMEOUT));
         let held = enter(&admission, None, 100).unwrap();
         // Larger than the bound, but alone.
         let huge = begin(&admission, None, 2 * WAITING_BYTES).err().unwrap();
@@ -308,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_has_a_share_of_the_bytes_that_are_under_way_and_small_requests_need_none() {
-        let admission = Admission::new(100, Some(PATIENCE));
+        let admission = Admission::new(100, Some(SHARE_TIMEOUT));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 4 * MEGABYTE).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), MEGABYTE).is_none());
@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_owner_cannot_fill_the_line_of_all() {
-        let admission = Admission::new(2, Some(PATIENCE));
+        let admission = Admission::new(2, Some(SHARE_TIMEOUT));
         let greedy = owner("greedy");
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         let waiting: Vec<_> =

@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     MongoStore,
-    admission::{Admission, PATIENCE},
+    admission::{Admission, SHARE_TIMEOUT},
     errors,
     read::number,
     sessions::NumberedSessions,
@@ -43,7 +43,7 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECTIONS: u32 = 100;
 
 /// How long to wait for the driver to end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What servers can do beyond single documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn new(connections: u32, patience: Option<Duration>) -> Self {
-        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX), patience);
+    fn new(connections: u32, share_timeout: Option<Duration>) -> Self {
+        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX), share_timeout);
         Self { client: OnceCell::new(), numbered: NumberedSessions::new(), admission }
     }
 }
@@ -171,7 +171,7 @@ impl Shared {
         let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
             retries_writes: parsed.retry_writes != Some(false),
-            users: Pool::new(connections, Some(PATIENCE)),
+            users: Pool::new(connections, Some(SHARE_TIMEOUT)),
             // Those are short, and a user without them is logged out.
             backend: Pool::new(connections, None),
             address: parsed,
@@ -245,7 +245,8 @@ impl Shared {
         let clients = [&self.users.client, &self.backend.client, &self.streaming];
         for client in clients.into_iter().filter_map(OnceCell::get) {
             // The driver takes leave of the server, which may not be listening.
-            let _ = tokio::time::timeout(FAREWELL, async { client.clone().shutdown().immediate(true).await }).await;
+            let _ =
+                tokio::time::timeout(SHUTDOWN_TIMEOUT, async { client.clone().shutdown().immediate(true).await }).await;
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
     command::{BODY_BYTES, batches},
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
-    read::{Question, Selected, Selection, both, document, has_odd_names},
+    read::{Pushdown, Selected, Selection, both, document, has_odd_names},
     write::{Command, by_id},
 };
 use crate::{
@@ -143,9 +143,9 @@ impl MongoStore {
                 }
                 // What the guard says of them does not depend on what is stored.
                 let documents = self.prepared(write).await?;
-                self.alone(self.insert(namespace, &documents, budget, None)).await
+                self.run_single(self.insert(namespace, &documents, budget, None)).await
             }
-            (Operation::Modify(modify), None) => self.alone(self.unguarded(namespace, modify, budget, None)).await,
+            (Operation::Modify(modify), None) => self.run_single(self.unguarded(namespace, modify, budget, None)).await,
             (Operation::Modify(modify), Some(guard)) => {
                 self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
             }
@@ -166,7 +166,7 @@ impl MongoStore {
     }
 
     /// Sends one command outside a transaction; it is sent again where it may, and only then.
-    async fn alone(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
+    async fn run_single(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
         let mut stopped = None;
         let sent = async {
             match send.await {
@@ -201,10 +201,10 @@ impl MongoStore {
             let attempt = match job.guard.filters().and_then(|filters| rule(job.modify, filters)) {
                 Some(rule) => self.by_rule(job, rule).await?,
                 None if job.modify.multi => {
-                    let outcomes = self.together(std::slice::from_ref(write)).await?;
+                    let outcomes = self.run_in_transaction(std::slice::from_ref(write)).await?;
                     return Ok(outcomes.into_iter().next().unwrap_or_default());
                 }
-                None => self.pinned(job).await?,
+                None => self.optimistic(job).await?,
             };
             if let Some(outcome) = attempt {
                 return Ok(outcome);
@@ -219,7 +219,7 @@ impl MongoStore {
         let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
         let command = Command { modify, filter, upsert: false, is_simple: true, budget };
-        let outcome = self.alone(self.modify(namespace, command, None)).await?;
+        let outcome = self.run_single(self.modify(namespace, command, None)).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
@@ -231,7 +231,7 @@ impl MongoStore {
     }
 
     /// Judges one document here, and writes on the condition that it is still the same.
-    async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
+    async fn optimistic(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Targets { documents, held: targets_held } = targets;
         let Some(before) = documents.into_iter().next() else {
@@ -251,7 +251,7 @@ impl MongoStore {
                     Some(Change::Update { update, upsert: false })
                 }
             };
-            let filter = pin(&before);
+            let filter = precondition(&before);
             let bytes = filter.as_bytes().len() + change.as_ref().map_or(0, size_of_change);
             if change.is_some() && bytes > PINNED_BYTES {
                 return Ok(None);
@@ -261,9 +261,9 @@ impl MongoStore {
         };
         let Some(Pinned { filter, change, document, _held }) = job.compute(plan).await? else {
             drop(targets_held);
-            return self.pinned_by_transaction(job).await.map(Some);
+            return self.optimistic_by_transaction(job).await.map(Some);
         };
-        let mut outcome = self.alone(self.carry_out(job, change, filter, None)).await?;
+        let mut outcome = self.run_single(self.carry_out(job, change, filter, None)).await?;
         if outcome.matched == 0 {
             return Ok(None);
         }
@@ -273,7 +273,7 @@ impl MongoStore {
 
     /// Judges one document here, and writes in a transaction: for a document before and after a change that are together
     /// too large for one command.
-    async fn pinned_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
+    async fn optimistic_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
         if self.kind().await? == Kind::Standalone {
             let message = format!(
                 "the document before and after the change has together more than {PINNED_BYTES} bytes, which needs a \
@@ -281,16 +281,16 @@ impl MongoStore {
             );
             return Err(Error::Query(query::Error { code: ErrorCode::BsonObjectTooLarge, message }));
         }
-        let outcomes = self.together(std::slice::from_ref(job.write)).await?;
+        let outcomes = self.run_in_transaction(std::slice::from_ref(job.write)).await?;
         Ok(outcomes.into_iter().next().unwrap_or_default())
     }
 
     /// The documents to change: what the caller may not see does not match.
     async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Targets, Failure> {
         let Job { namespace, modify, guard, limits, budget, .. } = job;
-        let Question { filter, judge } = Question::new(&modify.filter, Some(guard))?;
+        let Pushdown { filter, residual_guard } = Pushdown::new(&modify.filter, Some(guard))?;
         let (mut documents, mut bytes, mut held) = (Vec::new(), 0, budget.hold(0)?);
-        let selection = Selection::seen(judge).up_to(if modify.multi { usize::MAX } else { 1 });
+        let selection = Selection::seen(residual_guard).up_to(if modify.multi { usize::MAX } else { 1 });
         let take = &mut |document: RawDocumentBuf| {
             bytes += document.as_bytes().len();
             held.grow(document.bytes())?;
@@ -374,7 +374,7 @@ impl MongoStore {
         let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
         let Some((made, upserted)) = self.upserted(job).await? else { return Ok(Some(outcome)) };
-        match self.alone(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
+        match self.run_single(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
             Ok(_) => Ok(Some(upserted)),
             // Somebody has inserted it meanwhile, or it is another document's key for good.
             Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
@@ -401,9 +401,10 @@ impl MongoStore {
         };
         let filter = document(&filter)?;
         let mut hidden = None;
-        let judge = Arc::clone(guard);
+        let residual_guard = Arc::clone(guard);
         let selection =
-            Selection::computed(move |document| Ok((!judge.may_see(document)).then(|| document.to_owned()))).up_to(1);
+            Selection::computed(move |document| Ok((!residual_guard.may_see(document)).then(|| document.to_owned())))
+                .up_to(1);
         let take = &mut |document: RawDocumentBuf| {
             hidden = Some(document);
             Ok(())
@@ -415,7 +416,7 @@ impl MongoStore {
     }
 
     /// Several writes as one.
-    pub(super) async fn together(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
+    pub(super) async fn run_in_transaction(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         if self.kind().await? == Kind::Standalone {
             return Err(Error::NeedsTransaction);
         }
@@ -490,7 +491,7 @@ impl MongoStore {
                 }
                 (Operation::Modify(modify), None) => self.unguarded(namespace, modify, budget, Some(session)).await?,
                 (Operation::Modify(modify), Some(guard)) => {
-                    self.judged(Job::new(write, modify, guard), session).await?
+                    self.guarded_in_transaction(Job::new(write, modify, guard), session).await?
                 }
             });
         }
@@ -498,7 +499,7 @@ impl MongoStore {
     }
 
     /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
-    async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
+    async fn guarded_in_transaction(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
         let Targets { documents, held: _held } = self.targets(job, Some(&mut *session)).await?;
         let mut outcome = Outcome { matched: documents.len() as u64, ..Outcome::default() };
@@ -554,7 +555,7 @@ fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment
 }
 
 /// The filter for a document only as it is.
-fn pin(stored: &RawDocument) -> RawDocumentBuf {
+fn precondition(stored: &RawDocument) -> RawDocumentBuf {
     let mut filter = by_id(stored).to_document();
     let is_same = rawdoc! { "$eq": ["$$ROOT", { "$literal": stored.to_owned() }] };
     query::append(&mut filter, "$expr", &*is_same);

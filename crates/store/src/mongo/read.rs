@@ -23,7 +23,7 @@ use super::{
     errors::{self, Failure},
     write::simple,
 };
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer, workers};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, results::Results, workers};
 
 /// How many documents a batch may have: as many as fit, so that most answers are one trip.
 const BATCH: u32 = 100_000;
@@ -41,23 +41,25 @@ const PAGE: usize = 1000;
 const SUPERSET_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a filter and a guard come to: what the server is asked, and who judges what it answers.
-pub(super) struct Question {
+pub(super) struct Pushdown {
     pub(super) filter: Document,
-    pub(super) judge: Option<Arc<dyn Guard>>,
+    pub(super) residual_guard: Option<Arc<dyn Guard>>,
 }
 
-impl Question {
+impl Pushdown {
     pub(super) fn new(filter: &Filter, guard: Option<&Arc<dyn Guard>>) -> Result<Self> {
         match guard.map(|guard| (guard, guard.filters())) {
-            None => Ok(Self { filter: document(&filter.to_document())?, judge: None }),
+            None => Ok(Self { filter: document(&filter.to_document())?, residual_guard: None }),
             Some((guard, None)) => {
                 // Beside a filter that is large itself, one with long lists of values could be more than a command holds.
                 let superset = guard.superset().map(|superset| both(filter, superset));
                 let superset = superset.filter(|asked| asked.as_bytes().len() <= SUPERSET_BYTES);
                 let asked = superset.unwrap_or_else(|| filter.to_document());
-                Ok(Self { filter: document(&asked)?, judge: Some(Arc::clone(guard)) })
+                Ok(Self { filter: document(&asked)?, residual_guard: Some(Arc::clone(guard)) })
             }
-            Some((_, Some(filters))) => Ok(Self { filter: document(&both(filter, &filters.seen))?, judge: None }),
+            Some((_, Some(filters))) => {
+                Ok(Self { filter: document(&both(filter, &filters.seen))?, residual_guard: None })
+            }
         }
     }
 }
@@ -82,7 +84,7 @@ pub(super) fn unreadable(error: bson::error::Error) -> Error {
 
 /// A query, as the server is asked it.
 #[derive(Clone)]
-struct Ask {
+struct FindRequest {
     filter: Document,
     sort: Option<Document>,
     projection: Option<Document>,
@@ -279,19 +281,19 @@ fn select_each<T>(
 
 /// An answer whose documents are held in the budget of the operation until it is complete.
 struct HeldAnswer {
-    answer: Answer,
+    answer: Results,
     held: Held,
 }
 
 impl HeldAnswer {
     fn new(most: Option<usize>, most_bytes: Option<usize>, budget: &Budget) -> Result<Self> {
-        Ok(Self { answer: Answer::new(most, most_bytes), held: budget.hold(0)? })
+        Ok(Self { answer: Results::new(most, most_bytes), held: budget.hold(0)? })
     }
 
     /// Adds a document.
     ///
     /// # Errors
-    /// As [`Answer::push`], and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the budget does not allow to hold it.
+    /// As [`Results::push`], and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the budget does not allow to hold it.
     fn push(&mut self, document: RawDocumentBuf) -> Result<()> {
         self.held.grow(document.bytes())?;
         self.answer.push(document)
@@ -312,14 +314,14 @@ impl MongoStore {
     async fn ask<T: Selected>(
         &self,
         namespace: &Namespace,
-        ask: Ask,
+        ask: FindRequest,
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<()> {
         if ask.is_gradual
             && let Some(mut first) = FirstTry::of(selection, &ask.budget)?
         {
-            let ask = Ask { limit: Some(first.limit), ..ask.clone() };
+            let ask = FindRequest { limit: Some(first.limit), ..ask.clone() };
             let (selection, mut gather) = first.parts();
             self.ask_once(namespace, ask, selection, &mut gather).await?;
             drop(gather);
@@ -333,7 +335,7 @@ impl MongoStore {
     async fn ask_once<T: Selected>(
         &self,
         namespace: &Namespace,
-        ask: Ask,
+        ask: FindRequest,
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<()> {
@@ -385,27 +387,27 @@ impl MongoStore {
         if limit == Some(0) {
             return Ok(());
         }
-        let Question { filter: asked, judge } = Question::new(&filter, guard.as_ref())?;
+        let Pushdown { filter: asked, residual_guard } = Pushdown::new(&filter, guard.as_ref())?;
         // What `$` stands for depends on all that the server is asked, and it may be asked more than the caller has.
-        let is_here = |projection: &Projection| judge.is_some() || projection.is_positional();
+        let is_here = |projection: &Projection| residual_guard.is_some() || projection.is_positional();
         let (here, there) = match projection {
             Some(projection) if is_here(&projection) => (Some(projection), None),
             projection => (None, projection),
         };
         let most = at_most.map_or(usize::MAX, |most| most.saturating_add(1)).min(limit.unwrap_or(usize::MAX));
-        let ask = Ask {
+        let ask = FindRequest {
             filter: asked,
             sort: sort_document(sort.as_ref())?,
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
-            limit: Some(most).filter(|most| *most < usize::MAX && judge.is_none()),
-            is_gradual: limit.is_some() && judge.is_some(),
+            limit: Some(most).filter(|most| *most < usize::MAX && residual_guard.is_none()),
+            is_gradual: limit.is_some() && residual_guard.is_some(),
             is_simple: self.is_simple(guard.as_ref()),
             budget,
         };
-        let selection = match (judge, here) {
-            (judge, None) => Selection::seen(judge),
-            (judge, Some(projection)) => Selection::computed(move |document| {
-                let is_seen = judge.as_ref().is_none_or(|guard| guard.may_see(document));
+        let selection = match (residual_guard, here) {
+            (residual_guard, None) => Selection::seen(residual_guard),
+            (residual_guard, Some(projection)) => Selection::computed(move |document| {
+                let is_seen = residual_guard.as_ref().is_none_or(|guard| guard.may_see(document));
                 Ok(if is_seen { Some(projection.apply(document, &filter)?) } else { None })
             }),
         };
@@ -414,11 +416,11 @@ impl MongoStore {
 
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
         let Count { namespace, filter, limit, guard, budget } = count;
-        let question = Question::new(&filter, guard.as_ref())?;
+        let pushdown = Pushdown::new(&filter, guard.as_ref())?;
         let is_simple = self.is_simple(guard.as_ref());
-        let Some(guard) = question.judge else {
+        let Some(guard) = pushdown.residual_guard else {
             let collection = self.to_read(&namespace).await?;
-            let mut count = collection.count_documents(question.filter).max_time(self.max_time(&budget)?);
+            let mut count = collection.count_documents(pushdown.filter).max_time(self.max_time(&budget)?);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
             }
@@ -433,8 +435,8 @@ impl MongoStore {
         };
         let limit = limit.filter(|limit| *limit > 0);
         let is_gradual = limit.is_some();
-        let filter = question.filter;
-        let ask = Ask { filter, sort: None, projection: None, limit: None, is_gradual, is_simple, budget };
+        let filter = pushdown.filter;
+        let ask = FindRequest { filter, sort: None, projection: None, limit: None, is_gradual, is_simple, budget };
         let selection = Selection::computed(move |document| Ok(guard.may_see(document).then_some(())));
         let mut counted = 0;
         let count = &mut |()| {
@@ -599,7 +601,7 @@ impl MongoStore {
         let filter = id.map_or_else(RawDocumentBuf::new, |id| after_id(id.as_raw_bson_ref()));
         let (filter, sort) = (document(&filter)?, Some(doc! { "_id": 1 }));
         let mut documents: Vec<RawDocumentBuf> = Vec::new();
-        let ask = Ask {
+        let ask = FindRequest {
             filter,
             sort,
             projection: None,
@@ -629,8 +631,8 @@ impl MongoStore {
 
     pub(super) async fn explain_find(&self, find: Find) -> Result<Explanation> {
         let Find { namespace, filter, sort, projection, limit, guard, budget, .. } = find;
-        let question = Question::new(&filter, guard.as_ref())?;
-        let mut command = doc! { "find": &*namespace.collection, "filter": question.filter };
+        let pushdown = Pushdown::new(&filter, guard.as_ref())?;
+        let mut command = doc! { "find": &*namespace.collection, "filter": pushdown.filter };
         let sort = sort_document(sort.as_ref())?;
         let is_sorted = sort.is_some();
         if let Some(sort) = sort {

@@ -111,7 +111,7 @@ impl End {
 }
 
 #[derive(Default)]
-struct State {
+struct HubState {
     events: VecDeque<Arc<ChangeEvent>>,
     bytes: usize,
     /// The number of the first of them.
@@ -125,7 +125,7 @@ struct State {
     sharing_until: Option<Instant>,
 }
 
-impl State {
+impl HubState {
     fn next(&self) -> u64 {
         self.first + self.events.len() as u64
     }
@@ -219,7 +219,7 @@ struct Hub {
     namespace: Namespace,
     /// The token at which it began; none for the live stream of the collection.
     after: Option<ResumeToken>,
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     /// There is more, or an end.
     changed: Notify,
     /// Events have been taken, or a watcher has left.
@@ -265,7 +265,7 @@ impl Hub {
     /// Opens the stream, and begins to read it.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>, start: Start) -> Result<()> {
         let (shared_by, namespace, is_live) = (Arc::clone(shared), self.namespace.clone(), self.is_live());
-        let (with_before, care, pause) = (true, Care::None, IDLE_PAUSE);
+        let (with_before, care, pause) = (true, EventFilter::None, IDLE_PAUSE);
         let reader = Reader { shared: shared_by, namespace, start, is_live, with_before, care, pause };
         let begin = async {
             let mut reader = reader;
@@ -282,8 +282,8 @@ impl Hub {
     }
 
     /// Adds an event as soon as there is room. Returns it if there is none in time, and gives it up if nobody watches.
-    async fn add(&self, event: ChangeEvent, patience: Duration) -> Option<ChangeEvent> {
-        let until = tokio::time::Instant::now() + patience;
+    async fn add(&self, event: ChangeEvent, timeout: Duration) -> Option<ChangeEvent> {
+        let until = tokio::time::Instant::now() + timeout;
         loop {
             let drained = self.drained.notified();
             {
@@ -326,7 +326,7 @@ struct Reader {
     is_live: bool,
     /// Whether the server is asked for the version before a change, which older ones do not know of.
     with_before: bool,
-    care: Care,
+    care: EventFilter,
     /// Time until the server is asked again if nothing comes.
     pause: Duration,
 }
@@ -334,7 +334,7 @@ struct Reader {
 /// How a stream gets over an event that is larger than the server can send: whoever can write a document could otherwise end
 /// all streams of its collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
+enum EventFilter {
     None,
     /// Events are fetched one by one, until it is the next.
     OneByOne,
@@ -342,7 +342,7 @@ enum Care {
     PassOver,
 }
 
-/// What came of a question.
+/// What came of a pushdown.
 enum Read {
     Event(Box<ChangeEvent>),
     /// No event, or one that is passed over.
@@ -370,10 +370,10 @@ impl Reader {
         let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
         let mut watch = collection.watch();
         watch = match self.care {
-            Care::PassOver => watch.pipeline([doc! { "$project": { "_id": 1 } }]),
-            Care::None | Care::OneByOne => watch.full_document(FullDocumentType::UpdateLookup),
+            EventFilter::PassOver => watch.pipeline([doc! { "$project": { "_id": 1 } }]),
+            EventFilter::None | EventFilter::OneByOne => watch.full_document(FullDocumentType::UpdateLookup),
         };
-        if self.care != Care::None {
+        if self.care != EventFilter::None {
             watch = watch.batch_size(1);
         } else if !self.is_live {
             watch = watch.batch_size(BATCH_RESUMED);
@@ -381,7 +381,7 @@ impl Reader {
         if !self.is_live {
             watch = watch.max_await_time(SHORT_WAIT);
         }
-        if self.with_before && self.care != Care::PassOver {
+        if self.with_before && self.care != EventFilter::PassOver {
             // Expanded events tell paths from names with dots in them.
             watch = watch
                 .full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable)
@@ -455,8 +455,8 @@ impl Reader {
         if let Some(token) = &token {
             self.start = Start::After(token.clone());
         }
-        if self.care == Care::PassOver {
-            self.care = Care::None;
+        if self.care == EventFilter::PassOver {
+            self.care = EventFilter::None;
             lock(&hub.state).position = token;
             let namespace = &self.namespace;
             tracing::warn!(%namespace, "a change event is larger than the database can send, and is told to nobody");
@@ -474,8 +474,8 @@ impl Reader {
         loop {
             let code = error.as_ref().and_then(errors::code);
             match (code, self.care) {
-                (Some(TOO_LARGE), Care::None) => self.care = Care::OneByOne,
-                (Some(TOO_LARGE), Care::OneByOne) => self.care = Care::PassOver,
+                (Some(TOO_LARGE), EventFilter::None) => self.care = EventFilter::OneByOne,
+                (Some(TOO_LARGE), EventFilter::OneByOne) => self.care = EventFilter::PassOver,
                 _ => {
                     let is_fatal = code.is_some_and(|code| FATAL.contains(&code));
                     if is_fatal || self.shared.check_open().is_err() {
@@ -502,20 +502,20 @@ impl Reader {
 }
 
 /// A watcher's place in a hub.
-struct Place {
+struct HubCursor {
     shared: Arc<Shared>,
     hub: Arc<Hub>,
     /// The number of the event to take next.
     next: u64,
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for HubCursor {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Place").field("hub", &self.hub).field("next", &self.next).finish_non_exhaustive()
+        formatter.debug_struct("HubCursor").field("hub", &self.hub).field("next", &self.next).finish_non_exhaustive()
     }
 }
 
-impl Place {
+impl HubCursor {
     /// A place at the end of what a hub has read. The caller holds the lock of the hubs, so that
     /// the hub is not removed meanwhile.
     fn at_end(shared: &Arc<Shared>, hub: Arc<Hub>) -> Self {
@@ -537,7 +537,7 @@ impl Drop for Watcher {
     }
 }
 
-impl Drop for Place {
+impl Drop for HubCursor {
     fn drop(&mut self) {
         let mut hubs = lock(&self.shared.hubs);
         {
@@ -559,13 +559,13 @@ impl Drop for Place {
 pub(super) struct Watcher {
     store: MongoStore,
     namespace: Namespace,
-    place: Place,
+    place: HubCursor,
     position: Option<ResumeToken>,
     /// Events up to this time are passed over.
     since: Option<Timestamp>,
     owner: Option<Arc<str>>,
     /// The way to another stream, which goes on while nobody waits for the next events.
-    moving: Option<JoinHandle<Result<Place>>>,
+    moving: Option<JoinHandle<Result<HubCursor>>>,
 }
 
 impl MongoStore {
@@ -586,7 +586,7 @@ impl MongoStore {
         Ok(Watcher { store: self.clone(), namespace, place, position, since: now, owner, moving: None })
     }
 
-    fn live_place(&self, namespace: &Namespace) -> Place {
+    fn live_place(&self, namespace: &Namespace) -> HubCursor {
         let mut hubs = lock(&self.shared.hubs);
         let there = hubs.live.get(namespace).and_then(Weak::upgrade).filter(|hub| lock(&hub.state).end.is_none());
         let hub = there.unwrap_or_else(|| {
@@ -594,11 +594,11 @@ impl MongoStore {
             hubs.live.insert(namespace.clone(), Arc::downgrade(&hub));
             hub
         });
-        Place::at_end(&self.shared, hub)
+        HubCursor::at_end(&self.shared, hub)
     }
 
     /// Opens a stream after a token, or joins one that began there and still has its first event.
-    async fn resume(&self, namespace: &Namespace, after: ResumeToken) -> Result<Place> {
+    async fn resume(&self, namespace: &Namespace, after: ResumeToken) -> Result<HubCursor> {
         let place = self.resumed_place(namespace, &after);
         match place.hub.start(&self.shared, Start::After(after)).await {
             Err(Error::Query(error)) if NO_TOKEN.contains(&error.number()) => {
@@ -614,12 +614,12 @@ impl MongoStore {
         namespace: Namespace,
         after: ResumeToken,
         owner: Option<Arc<str>>,
-    ) -> BoxFuture<'static, Result<Place>> {
+    ) -> BoxFuture<'static, Result<HubCursor>> {
         let request = self.request(&namespace, &Budget::unlimited(owner));
         self.admitted(request, |store| async move { store.resume(&namespace, after).await })
     }
 
-    fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> Place {
+    fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> HubCursor {
         let key = (namespace.clone(), after.clone());
         let mut hubs = lock(&self.shared.hubs);
         if let Some(hub) = hubs.resumed.get(&key).and_then(Weak::upgrade) {
@@ -632,12 +632,12 @@ impl MongoStore {
                 is_usable
             };
             if is_usable {
-                return Place { shared: Arc::clone(&self.shared), hub, next: 0 };
+                return HubCursor { shared: Arc::clone(&self.shared), hub, next: 0 };
             }
         }
         let hub = Arc::new(Hub::new(namespace.clone(), Some(after.clone())));
         hubs.resumed.insert(key, Arc::downgrade(&hub));
-        Place::at_end(&self.shared, hub)
+        HubCursor::at_end(&self.shared, hub)
     }
 
     /// Has the server keep the versions before changes, if it can and the connection has the right
@@ -708,12 +708,12 @@ impl Watcher {
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             match self.take() {
-                Taken::Events(events) => return Ok(events),
+                TakenEvent::Events(events) => return Ok(events),
                 // If it has moved to another stream, it looks there first.
-                Taken::Nothing if !Arc::ptr_eq(&hub, &self.place.hub) => {}
-                Taken::Nothing => changed.await,
-                Taken::End(end) => return Err(end.error()),
-                Taken::Behind => {
+                TakenEvent::Nothing if !Arc::ptr_eq(&hub, &self.place.hub) => {}
+                TakenEvent::Nothing => changed.await,
+                TakenEvent::End(end) => return Err(end.error()),
+                TakenEvent::Behind => {
                     let moving = match &mut self.moving {
                         Some(moving) => moving,
                         None => {
@@ -731,17 +731,17 @@ impl Watcher {
     }
 
     /// What there is now.
-    fn take(&mut self) -> Taken {
+    fn take(&mut self) -> TakenEvent {
         let hub = Arc::clone(&self.place.hub);
         let mut state = lock(&hub.state);
         if self.place.next < state.first {
-            return Taken::Behind;
+            return TakenEvent::Behind;
         }
         let skip = usize::try_from(self.place.next - state.first).unwrap_or(usize::MAX).min(state.events.len());
         let new: Vec<_> = state.events.range(skip..).cloned().collect();
         let Some(last) = new.last().map(Arc::clone) else {
             self.position = state.position.clone().or(self.position.take());
-            return state.end.clone().map_or(Taken::Nothing, Taken::End);
+            return state.end.clone().map_or(TakenEvent::Nothing, TakenEvent::End);
         };
         let next = state.next();
         state.leave(self.place.next);
@@ -756,7 +756,7 @@ impl Watcher {
         }
         let is_new = |event: &Arc<ChangeEvent>| self.since.is_none_or(|since| is_after(event.cluster_time, since));
         let new: Vec<_> = new.into_iter().filter(is_new).collect();
-        if new.is_empty() { Taken::Nothing } else { Taken::Events(new) }
+        if new.is_empty() { TakenEvent::Nothing } else { TakenEvent::Events(new) }
     }
 
     /// Goes on in the live stream if it still has the last event.
@@ -778,11 +778,11 @@ impl Watcher {
             next
         };
         drop(hubs);
-        self.place = Place { shared, hub, next };
+        self.place = HubCursor { shared, hub, next };
     }
 }
 
-enum Taken {
+enum TakenEvent {
     Events(Vec<Arc<ChangeEvent>>),
     Nothing,
     /// What comes next is not kept any more.
@@ -962,7 +962,7 @@ mod tests {
     }
 
     /// Adds as many events as there is room for, up to a limit; returns their number.
-    fn fill(state: &mut State, size: usize, limit: usize) -> usize {
+    fn fill(state: &mut HubState, size: usize, limit: usize) -> usize {
         for added in 0..limit {
             state.make_room(false);
             if state.is_full(false) {
@@ -975,7 +975,7 @@ mod tests {
 
     #[test]
     fn a_resumed_stream_goes_at_the_pace_of_its_fastest_watcher_and_keeps_few_events() {
-        let mut state = State::default();
+        let mut state = HubState::default();
         // One does not read, one is half as fast as the fastest.
         let mut places = [0, 0, 0];
         places.iter().for_each(|place| state.enter(*place));
@@ -994,7 +994,7 @@ mod tests {
         assert!(state.next() > 10_000);
         assert!(state.first > places[0], "the one that does not read has fallen behind");
         // The bytes are limited too, to one event at least.
-        let mut state = State::default();
+        let mut state = HubState::default();
         state.enter(0);
         assert_eq!(fill(&mut state, 2 * KEPT_RESUMED_BYTES, 10), 1);
         assert_eq!(state.bytes, state.events[0].size());
@@ -1002,7 +1002,7 @@ mod tests {
 
     #[test]
     fn events_that_all_have_taken_are_dropped_when_nobody_resumes_at_their_token_any_more() {
-        let mut state = State::default();
+        let mut state = HubState::default();
         (0..2).for_each(|_| state.enter(0));
         fill(&mut state, 10, 10);
         state.leave(0);

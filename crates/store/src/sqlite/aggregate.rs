@@ -8,11 +8,11 @@ use rusqlite::Connection;
 
 use super::{
     catalog::Collection,
-    connection::Session,
-    plan::{Plan, Question},
+    connection::StoreConnection,
+    plan::{Plan, QueryShape},
     read::{self, sees},
 };
-use crate::{Aggregate, Error, Guard, Result, answer::Answer};
+use crate::{Aggregate, Error, Guard, Result, results::Results};
 
 /// How much is read ahead: so many documents, or so many bytes of them.
 const AHEAD: usize = 256;
@@ -22,7 +22,7 @@ const AHEAD_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 /// What a document or a stage causes, and limits of the answer that are exceeded.
-pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
+pub(super) fn aggregate(session: Option<&mut StoreConnection>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
     let Some(session) = session else { return run(None, aggregate) };
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
@@ -41,7 +41,7 @@ fn run(from: Option<(&Connection, &Collection)>, aggregate: Aggregate) -> Result
         }
         None => None,
     };
-    let mut answer = Answer::new(at_most, most_bytes);
+    let mut answer = Results::new(at_most, most_bytes);
     for document in pipeline.run(input.into_iter().flatten()) {
         if failure.borrow().is_some() {
             break;
@@ -84,8 +84,8 @@ impl<'s> Input<'s> {
         guard: Option<&'s dyn Guard>,
         failure: &'s RefCell<Option<Error>>,
     ) -> Result<Self> {
-        let question = Question { filter, guard, sort: None, limit: None, all_multikey: false };
-        let plan = Plan::choose(question, collection);
+        let shape = QueryShape { filter, guard, sort: None, limit: None, all_multikey: false };
+        let plan = Plan::choose(shape, collection);
         let places = match read::places(connection, collection, &plan)? {
             Some(places) => Places::Listed(places.into_iter()),
             None => Places::After(i64::MIN),

@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, backup::Backup, backup::StepResult};
 
-use super::connection::Session;
+use super::connection::StoreConnection;
 use crate::{Error, Progress, Result};
 
 /// How many pages are copied in one go: a few milliseconds' work.
@@ -17,7 +17,7 @@ const PAGES: i32 = 500;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Copies the file. The copy appears under its name when it is whole and on the disk.
-pub(super) fn backup(session: &mut Session, target: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn backup(session: &mut StoreConnection, target: &Path, progress: &Progress) -> Result<()> {
     let failed = |reason: String| Error::Backup { path: target.to_owned(), reason };
     if target.exists() {
         return Err(failed("there is a file of this name".into()));
@@ -40,7 +40,7 @@ pub(super) fn backup(session: &mut Session, target: &Path, progress: &Progress) 
     })
 }
 
-fn copy(session: &mut Session, partial: &Path, progress: &Progress) -> Result<()> {
+fn copy(session: &mut StoreConnection, partial: &Path, progress: &Progress) -> Result<()> {
     files::create_private(partial).map_err(|error| Error::Engine(error.to_string()))?;
     let mut copy = Connection::open_with_flags(partial, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // What is written meanwhile is not in the snapshot, so nothing has to be copied again.

@@ -10,7 +10,7 @@ use bson::{
 use query::ErrorCode;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::Collection, connection::Session, tail::BATCH_BYTES};
+use super::{catalog::Collection, change_feed::BATCH_BYTES, connection::StoreConnection};
 use crate::{ChangeEvent, ChangeKind, Error, Namespace, Result, ResumeToken};
 
 /// How much is read at once: so many changes, or so many bytes of them.
@@ -244,7 +244,7 @@ pub(super) struct Page {
 ///
 /// # Errors
 /// Where those that come next are not kept any more.
-pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace>) -> Result<Page> {
+pub(super) fn after(session: &mut StoreConnection, id: i64, namespace: Option<&Namespace>) -> Result<Page> {
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
         check_kept(&session.connection, id)?;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes,
-    connection::Session,
+    connection::StoreConnection,
     read::text,
     write,
 };
@@ -44,7 +44,7 @@ impl Findings {
 }
 
 /// Looks through everything, at one moment.
-pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Finding>> {
+pub(super) fn check(session: &mut StoreConnection, progress: &Progress) -> Result<Vec<Finding>> {
     session.at_one_moment(|session| {
         let mut findings = Findings { all: Vec::new(), here: 0 };
         progress.begin("file", 0);
@@ -249,7 +249,7 @@ fn check_changes(
 }
 
 /// Makes the entries of every index anew, from the documents that can be read.
-pub(super) fn repair(session: &mut Session) -> Result<()> {
+pub(super) fn repair(session: &mut StoreConnection) -> Result<()> {
     session.catalog.refresh(&session.connection)?;
     let connection = &session.connection;
     for collection in session.catalog.all() {

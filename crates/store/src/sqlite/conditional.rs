@@ -9,7 +9,7 @@ use query::{Environment, budget::Held};
 use super::{
     catalog::Collection,
     changes,
-    connection::Session,
+    connection::StoreConnection,
     effects::Effects,
     read::{document, sees},
     write::{self, Failure, Place},
@@ -69,7 +69,11 @@ impl Conditional {
 ///
 /// # Errors
 /// The guard's refusal, what the update does not allow, and limits that are exceeded.
-pub(super) fn plan(session: Option<&mut Session>, environment: &dyn Environment, write: &Write) -> Result<Conditional> {
+pub(super) fn plan(
+    session: Option<&mut StoreConnection>,
+    environment: &dyn Environment,
+    write: &Write,
+) -> Result<Conditional> {
     match session {
         Some(session) => session.at_one_moment(|session| plan_at_once(Some(session), environment, write)),
         None => plan_at_once(None, environment, write),
@@ -77,7 +81,7 @@ pub(super) fn plan(session: Option<&mut Session>, environment: &dyn Environment,
 }
 
 fn plan_at_once(
-    mut session: Option<&mut Session>,
+    mut session: Option<&mut StoreConnection>,
     environment: &dyn Environment,
     write: &Write,
 ) -> Result<Conditional> {
@@ -144,7 +148,7 @@ impl EffectsOf<'_> {
 
 /// Plans a change; without a session if the collection does not exist. `newest` is the newest change of the snapshot.
 fn plan_change(
-    session: Option<&Session>,
+    session: Option<&StoreConnection>,
     environment: &dyn Environment,
     modify: &Modify,
     mut effects: EffectsOf<'_>,
@@ -188,7 +192,7 @@ fn plan_change(
 /// # Errors
 /// `WriteConflict` (112) if something has changed since it was planned; then nothing is written.
 pub(super) fn carry_out(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     conditional: &Conditional,
     write: &Write,
@@ -222,7 +226,7 @@ pub(super) fn carry_out(
 
 /// True if something that an upsert would have changed instead has come into a collection since a change: a document that
 /// matches and that the caller may see. Also true if the changes are not kept that would tell.
-fn has_match_since(session: &Session, namespace: &Namespace, newest: i64, write: &Write) -> Result<bool> {
+fn has_match_since(session: &StoreConnection, namespace: &Namespace, newest: i64, write: &Write) -> Result<bool> {
     let Some(collection) = session.catalog.collection(namespace) else { return Ok(false) };
     if !collection.is_watched || !changes::are_kept_after(&session.connection, newest)? {
         return Ok(true);

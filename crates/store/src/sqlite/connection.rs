@@ -31,7 +31,7 @@ const STEPS: i32 = 100;
 /// Held while a connection is opened.
 static OPENING: Mutex<()> = Mutex::new(());
 
-pub(crate) struct Session {
+pub(crate) struct StoreConnection {
     pub(super) connection: Connection,
     pub(super) catalog: Catalog,
     pub(super) recorder: Recorder,
@@ -39,7 +39,7 @@ pub(crate) struct Session {
     _claim: Option<Claim>,
 }
 
-impl Session {
+impl StoreConnection {
     pub(super) fn memory(settings: &Settings) -> Result<Self> {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;

@@ -7,12 +7,12 @@ use crate::{Explanation, Guard};
 
 /// A way to what a filter can match, and perhaps to more.
 pub(super) struct Plan<'c> {
-    pub(super) access: Access<'c>,
+    pub(super) access: AccessPath<'c>,
     /// Whether the documents come in the order of the sort that was asked for, instead of that of their insertion.
     pub(super) is_sorted: bool,
 }
 
-pub(super) enum Access<'c> {
+pub(super) enum AccessPath<'c> {
     /// All documents.
     Scan,
     /// Those under one key.
@@ -33,7 +33,7 @@ pub(super) enum Source<'c> {
 
 /// What is asked.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'q> {
+pub(super) struct QueryShape<'q> {
     pub(super) filter: &'q Filter,
     /// Whose documents alone are of use.
     pub(super) guard: Option<&'q dyn Guard>,
@@ -53,8 +53,8 @@ struct Candidate<'c> {
     order: Option<bool>,
 }
 
-/// The best ways to what a filter can match.
-struct Ways<'c> {
+/// The best candidates to what a filter can match.
+struct CandidatePlans<'c> {
     /// By one index.
     by_one: Option<Candidate<'c>>,
     /// By several, where no one bounds it: what must be one of several things is in one of several places, if each can be looked up.
@@ -63,24 +63,24 @@ struct Ways<'c> {
 
 impl<'c> Plan<'c> {
     /// The best way to what the filter can match and the guard can let be seen.
-    pub(super) fn choose(question: Question<'_>, collection: &'c Collection) -> Self {
+    pub(super) fn choose(shape: QueryShape<'_>, collection: &'c Collection) -> Self {
         // What most reads ask for needs no comparing.
-        let equalities = question.filter.equalities();
+        let equalities = shape.filter.equalities();
         if let Some((_, id)) = equalities.iter().find(|(path, _)| path.as_str() == "_id") {
             let key = query::encode_key(id.as_raw_bson_ref());
-            return Self { access: Access::Point(Source::Id, key), is_sorted: false };
+            return Self { access: AccessPath::Point(Source::Id, key), is_sorted: false };
         }
-        let ways = Ways::of(question, collection);
-        let filters = if ways.are_enough() { None } else { question.guard.and_then(Guard::filters) };
+        let candidates = CandidatePlans::of(shape, collection);
+        let filters = if candidates.are_enough() { None } else { shape.guard.and_then(Guard::filters) };
         match filters.map(|filters| &filters.seen) {
-            None | Some(Filter::Always(true)) => ways.plan(),
-            Some(Filter::Always(false)) => Self { access: Access::Ranges(Vec::new()), is_sorted: false },
+            None | Some(Filter::Always(true)) => candidates.plan(),
+            Some(Filter::Always(false)) => Self { access: AccessPath::Ranges(Vec::new()), is_sorted: false },
             Some(seen) => {
-                let filter = &Filter::all_of([question.filter.clone(), seen.clone()]);
-                let both = Ways::of(Question { filter, ..question }, collection);
-                match (&both.by_one, &ways.by_one) {
+                let filter = &Filter::all_of([shape.filter.clone(), seen.clone()]);
+                let both = CandidatePlans::of(QueryShape { filter, ..shape }, collection);
+                match (&both.by_one, &candidates.by_one) {
                     (Some(by_both), Some(own)) if by_both.gains_on(own) => both.plan(),
-                    (_, Some(_)) => ways.plan(),
+                    (_, Some(_)) => candidates.plan(),
                     (_, None) => both.plan(),
                 }
             }
@@ -88,18 +88,18 @@ impl<'c> Plan<'c> {
     }
 }
 
-impl<'c> Ways<'c> {
-    fn of(question: Question<'_>, collection: &'c Collection) -> Self {
-        let by_one = best(question, collection);
+impl<'c> CandidatePlans<'c> {
+    fn of(shape: QueryShape<'_>, collection: &'c Collection) -> Self {
+        let by_one = best(shape, collection);
         // All that a filter leaves beats all in order.
         if by_one.as_ref().is_some_and(|best| best.bounds.is_some()) {
             return Self { by_one, places: None };
         }
-        let places = alternatives(question.filter)
+        let places = alternatives(shape.filter)
             .filter_map(|filters| {
                 let places = filters.iter().map(|filter| {
-                    let question = Question { filter, sort: None, limit: None, ..question };
-                    best(question, collection).and_then(Candidate::place)
+                    let shape = QueryShape { filter, sort: None, limit: None, ..shape };
+                    best(shape, collection).and_then(Candidate::place)
                 });
                 places.collect::<Option<Vec<_>>>()
             })
@@ -114,9 +114,9 @@ impl<'c> Ways<'c> {
 
     fn plan(self) -> Plan<'c> {
         match (self.places, self.by_one) {
-            (Some(places), _) => Plan { access: Access::Ranges(places), is_sorted: false },
+            (Some(places), _) => Plan { access: AccessPath::Ranges(places), is_sorted: false },
             (None, Some(best)) => best.plan(),
-            (None, None) => Plan { access: Access::Scan, is_sorted: false },
+            (None, None) => Plan { access: AccessPath::Scan, is_sorted: false },
         }
     }
 }
@@ -128,13 +128,13 @@ fn alternatives(filter: &Filter) -> impl Iterator<Item = &[Filter]> {
 }
 
 /// The best way by one index.
-fn best<'c>(question: Question<'_>, collection: &'c Collection) -> Option<Candidate<'c>> {
-    let sort = question.sort.filter(|sort| !sort.is_empty());
+fn best<'c>(shape: QueryShape<'_>, collection: &'c Collection) -> Option<Candidate<'c>> {
+    let sort = shape.sort.filter(|sort| !sort.is_empty());
     let id = KeyPattern::of(Path::new("_id"));
-    let of_id = candidate(Source::Id, &id, true, false, question, sort);
-    let of_indexes = collection.indexes.iter().filter(|held| held.index.covers(question.filter)).map(|held| {
-        let is_multikey = held.is_multikey || question.all_multikey;
-        candidate(Source::Index(held), &held.index.keys, held.index.unique, is_multikey, question, sort)
+    let of_id = candidate(Source::Id, &id, true, false, shape, sort);
+    let of_indexes = collection.indexes.iter().filter(|held| held.index.covers(shape.filter)).map(|held| {
+        let is_multikey = held.is_multikey || shape.all_multikey;
+        candidate(Source::Index(held), &held.index.keys, held.index.unique, is_multikey, shape, sort)
     });
     std::iter::once(of_id).chain(of_indexes).filter(Candidate::is_of_use).max_by_key(Candidate::rank)
 }
@@ -143,15 +143,15 @@ impl Plan<'_> {
     /// What it does, in MongoDB's words, with nothing counted yet.
     pub(super) fn explain(&self) -> Explanation {
         let (stage, mut names, ranges) = match &self.access {
-            Access::Scan => ("COLLSCAN", Vec::new(), 0),
-            Access::Point(Source::Id, _) => ("IDHACK", vec![Source::Id.name()], 1),
-            Access::Point(source, _) => ("IXSCAN", vec![source.name()], 1),
-            Access::Ranges(places) if places.is_empty() => ("EOF", Vec::new(), 0),
-            Access::Ranges(places) => {
+            AccessPath::Scan => ("COLLSCAN", Vec::new(), 0),
+            AccessPath::Point(Source::Id, _) => ("IDHACK", vec![Source::Id.name()], 1),
+            AccessPath::Point(source, _) => ("IXSCAN", vec![source.name()], 1),
+            AccessPath::Ranges(places) if places.is_empty() => ("EOF", Vec::new(), 0),
+            AccessPath::Ranges(places) => {
                 let names = places.iter().map(|(source, _)| source.name()).collect();
                 ("IXSCAN", names, places.iter().map(|(_, ranges)| ranges.len()).sum())
             }
-            Access::Ordered { source, range, .. } => ("IXSCAN", vec![source.name()], usize::from(range.is_some())),
+            AccessPath::Ordered { source, range, .. } => ("IXSCAN", vec![source.name()], usize::from(range.is_some())),
         };
         names.dedup();
         let index = (!names.is_empty()).then(|| names.join(", "));
@@ -164,16 +164,16 @@ fn candidate<'c>(
     keys: &KeyPattern,
     is_unique: bool,
     is_multikey: bool,
-    question: Question<'_>,
+    shape: QueryShape<'_>,
     sort: Option<&Sort>,
 ) -> Candidate<'c> {
-    let bounds = keys.bounds(question.filter, is_multikey);
+    let bounds = keys.bounds(shape.filter, is_multikey);
     let one_range = bounds.as_ref().is_none_or(|bounds| bounds.ranges.len() == 1);
     let equalities = bounds.as_ref().map_or(0, |bounds| bounds.equalities);
     // Under several keys a document has several places in the order.
     let order = sort.filter(|_| !is_multikey && one_range).and_then(|sort| keys.sorts(sort, equalities));
     // All documents by an index, one by one, are worth it only where few of them are wanted.
-    let order = order.filter(|_| bounds.is_some() || question.limit.is_some());
+    let order = order.filter(|_| bounds.is_some() || shape.limit.is_some());
     Candidate { source, bounds, fields: keys.fields().len(), is_unique, order }
 }
 
@@ -224,16 +224,16 @@ impl<'c> Candidate<'c> {
         let is_point = bounds.as_ref().is_some_and(|bounds| bounds.equalities == fields);
         let access = match (bounds, order) {
             (Some(Bounds { mut ranges, .. }), _) if is_point && ranges.len() == 1 => {
-                Access::Point(source, ranges.remove(0).0)
+                AccessPath::Point(source, ranges.remove(0).0)
             }
             (bounds, Some(backwards)) => {
                 let range = bounds.and_then(|bounds| bounds.ranges.into_iter().next());
-                Access::Ordered { source, range, backwards }
+                AccessPath::Ordered { source, range, backwards }
             }
-            (Some(bounds), None) => Access::Ranges(vec![(source, bounds.ranges)]),
-            (None, None) => Access::Scan,
+            (Some(bounds), None) => AccessPath::Ranges(vec![(source, bounds.ranges)]),
+            (None, None) => AccessPath::Scan,
         };
-        let is_sorted = matches!(access, Access::Ordered { .. });
+        let is_sorted = matches!(access, AccessPath::Ordered { .. });
         Plan { access, is_sorted }
     }
 }

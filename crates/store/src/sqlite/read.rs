@@ -11,12 +11,12 @@ use rusqlite::{Connection, types::ValueRef};
 
 use super::{
     catalog::{Collection, HeldIndex},
-    connection::Session,
-    plan::{Access, Plan, Question, Source},
+    connection::StoreConnection,
+    plan::{AccessPath, Plan, QueryShape, Source},
 };
 use crate::{
     Count, Error, Explanation, Find, Guard, Namespace, Page, Result,
-    answer::{Answer, Sorter, check_count},
+    results::{Results, Sorter, check_count},
 };
 
 /// How much may be read where the event loop waits: so many documents, or so many bytes if it is more than one. Another thread would
@@ -39,11 +39,11 @@ fn visit_plan(
     let table = collection.id;
     let body = if most <= FEW { SMALL_BODY } else { "document.body" };
     let (sql, key) = match &plan.access {
-        Access::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
-        Access::Point(Source::Id, key) => {
+        AccessPath::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
+        AccessPath::Point(Source::Id, key) => {
             (format!("SELECT seq, {body} FROM documents_{table} AS document WHERE id = ?1"), Some(key))
         }
-        Access::Point(Source::Index(held), key) => (
+        AccessPath::Point(Source::Index(held), key) => (
             format!(
                 "SELECT entry.seq, {body} FROM entries_{} AS entry CROSS JOIN documents_{table} AS document ON document.seq = entry.seq
                  WHERE entry.key = ?1 ORDER BY entry.seq",
@@ -51,7 +51,7 @@ fn visit_plan(
             ),
             Some(key),
         ),
-        Access::Ranges(ranges) if most <= FEW => {
+        AccessPath::Ranges(ranges) if most <= FEW => {
             // Few documents are read with their keys, and put in order here.
             let mut found: Vec<(i64, RawDocumentBuf)> = Vec::new();
             let mut bytes = 0;
@@ -84,12 +84,12 @@ fn visit_plan(
             }
             return Ok(true);
         }
-        Access::Ranges(ranges) => {
+        AccessPath::Ranges(ranges) => {
             let places = places_in(connection, ranges, table)?;
             visit_places(connection, collection, places.into_iter().map(Ok), &mut visit)?;
             return Ok(true);
         }
-        Access::Ordered { source, range, backwards } => {
+        AccessPath::Ordered { source, range, backwards } => {
             let direction = if *backwards { "DESC" } else { "ASC" };
             let bounds = if range.is_some() { "WHERE key >= ?1 AND key < ?2" } else { "" };
             let sql = format!(
@@ -121,12 +121,12 @@ fn visit_plan(
 pub(super) fn places(connection: &Connection, collection: &Collection, plan: &Plan<'_>) -> Result<Option<Vec<i64>>> {
     let table = collection.id;
     let (source, range) = match &plan.access {
-        Access::Scan | Access::Ordered { range: None, .. } => return Ok(None),
-        Access::Ranges(ranges) => return places_in(connection, ranges, table).map(Some),
-        Access::Ordered { source, range: Some(range), .. } => {
+        AccessPath::Scan | AccessPath::Ordered { range: None, .. } => return Ok(None),
+        AccessPath::Ranges(ranges) => return places_in(connection, ranges, table).map(Some),
+        AccessPath::Ordered { source, range: Some(range), .. } => {
             return places_in(connection, &[(*source, vec![range.clone()])], table).map(Some);
         }
-        Access::Point(source, key) => (source, key),
+        AccessPath::Point(source, key) => (source, key),
     };
     let sql = format!("SELECT seq FROM {} WHERE key = ?1 ORDER BY seq", keys_of(*source, table));
     let mut statement = connection.prepare_cached(&sql)?;
@@ -215,7 +215,7 @@ pub(super) fn expired(
     let filter = Filter::Path(PathFilter { path: path.clone(), predicate });
     let (mut found, mut bytes) = (Vec::new(), 0);
     for range in held.index.keys.bounds(&filter, true).map(|bounds| bounds.ranges).unwrap_or_default() {
-        let access = Access::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
+        let access = AccessPath::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
         let plan = Plan { access, is_sorted: true };
         visit_plan(connection, collection, &plan, usize::MAX, |seq, document| {
             let is_enough = |count: usize, bytes: usize| count >= most || bytes >= most_bytes;
@@ -238,8 +238,8 @@ pub(super) fn visit(
     guard: Option<&dyn Guard>,
     visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let question = Question { filter, guard, sort: None, limit: None, all_multikey: false };
-    visit_plan(connection, collection, &Plan::choose(question, collection), usize::MAX, visit).map(|_| ())
+    let shape = QueryShape { filter, guard, sort: None, limit: None, all_multikey: false };
+    visit_plan(connection, collection, &Plan::choose(shape, collection), usize::MAX, visit).map(|_| ())
 }
 
 /// Whether a document matches and may be seen. The guard is asked first where the filter can fail: an error must not tell
@@ -281,7 +281,7 @@ pub(super) fn has_one_key(find: &Find) -> bool {
 }
 
 /// The answer to a query for a few documents, `None` where it turns out to be more, or a scan.
-pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
+pub(super) fn find_few(session: &mut StoreConnection, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
     if !has_one_key(find) {
         // Both ends of a range count only where an index is known to hold no items of arrays.
         return session.at_one_moment(|session| {
@@ -300,7 +300,7 @@ pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<
 }
 
 /// An answer, or none where an index that was known is gone: then what is known is forgotten.
-fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option<T>> {
+fn or_anew<T>(session: &mut StoreConnection, answer: Result<Option<T>>) -> Result<Option<T>> {
     match answer {
         Err(Error::Engine(why)) if why.contains("no such table") => {
             session.catalog.forget();
@@ -312,7 +312,10 @@ fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option
 
 /// The answers to two such queries at one moment. The second is asked while the first one's row is open, which keeps
 /// SQLite on its snapshot without the price of a transaction; without a row there is nothing to be at one moment with.
-pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+pub(super) fn find_few_both(
+    session: &mut StoreConnection,
+    finds: &[Find; 2],
+) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
     if !finds.iter().all(has_one_key) {
         return session.at_one_moment(|session| {
             let [first, second] = finds;
@@ -323,7 +326,7 @@ pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<
     or_anew(session, answer)
 }
 
-fn few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+fn few_both(session: &mut StoreConnection, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
     let [first, second] = finds;
     let Some(collection) = session.catalog.known(&session.connection, &first.namespace)? else {
         return Ok(find_few(session, second)?.map(|second| [Vec::new(), second]));
@@ -357,9 +360,9 @@ fn few(
     mut at_each: impl FnMut() -> Result<()>,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
     let guard = find.guard.as_deref();
-    let question = Question { filter: &find.filter, guard, sort: None, limit: find.limit, all_multikey };
-    let plan = Plan::choose(question, collection);
-    if matches!(plan.access, Access::Scan) {
+    let shape = QueryShape { filter: &find.filter, guard, sort: None, limit: find.limit, all_multikey };
+    let plan = Plan::choose(shape, collection);
+    if matches!(plan.access, AccessPath::Scan) {
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
@@ -367,7 +370,7 @@ fn few(
         return Ok(Some(Vec::new()));
     }
     let (mut visited, mut bytes) = (0, 0);
-    let mut answer = Answer::new(find.at_most, find.most_bytes);
+    let mut answer = Results::new(find.at_most, find.most_bytes);
     let all = visit_plan(connection, collection, &plan, FEW, |_, document| {
         visited += 1;
         bytes += document.as_bytes().len();
@@ -384,31 +387,31 @@ fn few(
     Ok((all && visited <= FEW).then_some(answer.documents))
 }
 
-pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+pub(super) fn find_in(session: Option<&mut StoreConnection>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
     let Some(session) = session else { return Ok(Vec::new()) };
     session.at_one_moment(|session| Ok(find_and_tell(session, find)?.0))
 }
 
 /// How a query is answered. What it finds is counted and let go.
-pub(super) fn explain(session: Option<&mut Session>, find: &Find) -> Result<Explanation> {
+pub(super) fn explain(session: Option<&mut StoreConnection>, find: &Find) -> Result<Explanation> {
     match session {
         Some(session) => session.at_one_moment(|session| Ok(find_and_tell(session, find)?.1)),
         None => Ok(Explanation::default()),
     }
 }
 
-fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
+fn find_and_tell(session: &mut StoreConnection, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&find.namespace) else {
         return Ok((Vec::new(), Explanation::default()));
     };
     let limit = find.limit.unwrap_or(usize::MAX);
     let (guard, sort) = (find.guard.as_deref(), find.sort.as_ref());
-    let question = Question { filter: &find.filter, guard, sort, limit: find.limit, all_multikey: false };
-    let plan = Plan::choose(question, &collection);
+    let shape = QueryShape { filter: &find.filter, guard, sort, limit: find.limit, all_multikey: false };
+    let plan = Plan::choose(shape, &collection);
     let mut explanation = plan.explain();
     let sort = sort.filter(|sort| !sort.is_empty() && !plan.is_sorted);
-    let mut answer = Answer::new(find.at_most, find.most_bytes);
+    let mut answer = Results::new(find.at_most, find.most_bytes);
     if limit == 0 {
         return Ok((answer.documents, explanation));
     }
@@ -436,11 +439,11 @@ fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentB
     Ok((answer.documents, explanation))
 }
 
-pub(super) fn count(session: &mut Session, count: &Count) -> Result<u64> {
+pub(super) fn count(session: &mut StoreConnection, count: &Count) -> Result<u64> {
     session.at_one_moment(|session| count_at_once(session, count))
 }
 
-fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
+fn count_at_once(session: &mut StoreConnection, count: &Count) -> Result<u64> {
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&count.namespace) else { return Ok(0) };
     let limit = count.limit.map_or(u64::MAX, |limit| limit as u64);
@@ -458,7 +461,7 @@ const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The documents of a collection after a place.
-pub(super) fn page(session: &mut Session, namespace: &Namespace, after: i64) -> Result<Page> {
+pub(super) fn page(session: &mut StoreConnection, namespace: &Namespace, after: i64) -> Result<Page> {
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
         let Some(collection) = session.catalog.collection(namespace) else { return Ok(Page::default()) };

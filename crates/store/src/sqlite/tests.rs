@@ -211,7 +211,7 @@ async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
     store.write(vec![insert(many), insert(others)]).await.unwrap();
     let sweep = |now: i64| {
         let keeper =
-            writer::Keeper { environment: Arc::new(At(now)), retention: Retention::default(), tail: Arc::default() };
+            writer::Keeper { environment: Arc::new(At(now)), retention: Retention::default(), feed: Arc::default() };
         writer::sweep(&mut lock(store.shared.memory.as_ref().unwrap()), &keeper).unwrap().documents
     };
     assert_eq!(sweep(9_999), 0);
@@ -384,7 +384,8 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
     let directory = tempfile::tempdir().unwrap();
     let location = Location::File(directory.path().join("app.sqlite"));
     for (durability, synchronous) in [(Durability::Process, 1), (Durability::Full, 2)] {
-        let session = Session::open_for_writing(&location, &Settings { durability, ..Settings::default() }).unwrap();
+        let session =
+            StoreConnection::open_for_writing(&location, &Settings { durability, ..Settings::default() }).unwrap();
         let set: i64 = session.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         assert_eq!(set, synchronous, "{durability:?}");
     }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes::Recorder,
-    connection::Session,
+    connection::StoreConnection,
     effects::{self, Effects},
     read::{self, text, visit},
 };
@@ -38,7 +38,7 @@ impl<E: Into<Error>> From<E> for Failure {
 
 /// Carries out writes of which either all happen or none.
 pub(super) fn all(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     writes: &[Write],
 ) -> Result<Vec<Outcome>, Failure> {
@@ -60,7 +60,7 @@ pub(super) fn all(
 /// Inserts prepared documents in their order, with their effects if those have been computed before. With
 /// `keep_before_failure`, those before a duplicate stay.
 pub(super) fn insert(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     namespace: &Namespace,
     documents: &[RawDocumentBuf],
@@ -93,7 +93,7 @@ pub(super) fn is_of_budget(error: &query::Error) -> bool {
 }
 
 fn change(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     namespace: &Namespace,
     modify: &Modify,
@@ -158,7 +158,11 @@ pub(super) struct Place<'s> {
 }
 
 impl<'s> Place<'s> {
-    pub(super) fn new(session: &'s Session, collection: &'s Collection, environment: &'s dyn Environment) -> Self {
+    pub(super) fn new(
+        session: &'s StoreConnection,
+        collection: &'s Collection,
+        environment: &'s dyn Environment,
+    ) -> Self {
         Self { connection: &session.connection, recorder: &session.recorder, collection, environment }
     }
 
@@ -280,7 +284,7 @@ impl<'s> Place<'s> {
 /// Removes documents whose time has come by an index that says so, no more than so many, or so many bytes of them if it is more than
 /// one; how many there were, and whether there may be more.
 pub(super) fn sweep(
-    session: &Session,
+    session: &StoreConnection,
     environment: &dyn Environment,
     most: usize,
     most_bytes: usize,
@@ -349,7 +353,7 @@ fn key_text(index: &Index, document: &RawDocument) -> String {
 const MOST_INDEXES: usize = 64;
 
 /// Makes the indexes that are missing, with the entries of what the collection holds.
-pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
+pub(super) fn ensure_indexes(session: &mut StoreConnection, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
     let connection = &session.connection;
     let mut collection: Arc<Collection> = session.catalog.make_collection(connection, namespace)?;
     for index in indexes {
@@ -429,7 +433,7 @@ fn exists(collection: &Collection, index: &Index) -> Result<bool> {
 }
 
 /// Removes an index by its name.
-pub(super) fn drop_index(session: &mut Session, namespace: &Namespace, name: &str) -> Result<()> {
+pub(super) fn drop_index(session: &mut StoreConnection, namespace: &Namespace, name: &str) -> Result<()> {
     let not_found = || {
         crate::Error::from(query::Error {
             code: query::ErrorCode::IndexNotFound,

@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 
 use super::{
     BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog,
+    change_feed::ChangeFeed,
     changes::{self, Amount, Trimmed},
     check,
     conditional::{self, Conditional},
-    connection::Session,
+    connection::StoreConnection,
     lines::Lines,
     lock,
-    tail::Tail,
     write::{self, Failure},
 };
 use crate::{Error, Index, Namespace, Outcome, Result, Write};
@@ -107,7 +107,7 @@ impl Writer {
         // A store in memory is written through its one connection.
         let session = match &shared.memory {
             Some(_) => None,
-            None => Some(Session::open_for_writing(&shared.location, &shared.settings)?),
+            None => Some(StoreConnection::open_for_writing(&shared.location, &shared.settings)?),
         };
         let log = match &shared.location {
             Location::File(path) => Some(Log::of(path, &shared.settings)),
@@ -118,7 +118,7 @@ impl Writer {
         let keeper = Keeper {
             environment: Arc::clone(&shared.environment),
             retention: shared.settings.retention,
-            tail: Arc::clone(&shared.tail),
+            feed: Arc::clone(&shared.feed),
         };
         // The thread does not keep the store: it ends when the store, and with it the sender, is dropped.
         let memory = Arc::downgrade(shared);
@@ -146,11 +146,11 @@ impl Writer {
 pub(super) struct Keeper {
     pub(super) environment: Arc<dyn Environment + Send + Sync>,
     pub(super) retention: Retention,
-    pub(super) tail: Arc<Tail>,
+    pub(super) feed: Arc<ChangeFeed>,
 }
 
 fn run(
-    mut session: Option<Session>,
+    mut session: Option<StoreConnection>,
     mut log: Option<Log>,
     shared: &Weak<Shared>,
     keeper: &Keeper,
@@ -186,7 +186,7 @@ fn run(
             log.note();
         }
         let log = &mut log;
-        let work = |session: &mut Session| {
+        let work = |session: &mut StoreConnection| {
             if is_busy {
                 commit(session, keeper, &mut lines);
                 if let Some(log) = log {
@@ -265,7 +265,7 @@ impl Log {
     /// Lets the log begin anew when it is too long. By itself it does only when nobody reads, which among many readers may be
     /// never; so now and then those who come wait a moment for those who are there. Where somebody reads for long, as a backup does,
     /// they do so seldom.
-    fn keep_short(&mut self, session: &Session) {
+    fn keep_short(&mut self, session: &StoreConnection) {
         self.commits = self.commits.wrapping_add(1);
         let is_long = || std::fs::metadata(&self.path).is_ok_and(|log| log.len() > LOG_LIMIT.unsigned_abs());
         if !self.commits.is_multiple_of(LOOKED_AT_EVERY) || self.patient_until > Instant::now() || !is_long() {
@@ -336,7 +336,7 @@ impl Swept {
 }
 
 /// Removes some documents and changes whose time has come, in a commit of its own.
-pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
+pub(super) fn sweep(session: &mut StoreConnection, keeper: &Keeper) -> Result<Swept> {
     session.run("BEGIN IMMEDIATE")?;
     session.recorder.forget();
     let swept = session
@@ -353,19 +353,19 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
         })
         .and_then(|swept| session.run("COMMIT").map(|()| swept));
     match &swept {
-        Ok(swept) if swept.is_any() => keeper.tail.committed(),
+        Ok(swept) if swept.is_any() => keeper.feed.committed(),
         Ok(_) => {}
         Err(_) => drop(session.run("ROLLBACK")),
     }
     swept
 }
 
-fn trim(session: &Session, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
+fn trim(session: &StoreConnection, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
     changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most)
 }
 
 /// Carries out jobs in one commit, in the turn of their owners.
-fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
+fn commit(session: &mut StoreConnection, keeper: &Keeper, lines: &mut Lines<Job>) {
     session.recorder.forget();
     let begun = session.run("BEGIN IMMEDIATE").and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
@@ -397,7 +397,7 @@ fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
             done.into_iter().for_each(|(reply, answer)| {
                 let _ = reply.send(answer);
             });
-            keeper.tail.committed();
+            keeper.feed.committed();
         }
         Err(error) => {
             let _ = session.run("ROLLBACK");
@@ -407,7 +407,7 @@ fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
     }
 }
 
-fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (Reply, Result<Vec<Outcome>>) {
+fn run_job(session: &mut StoreConnection, environment: &dyn Environment, job: Job) -> (Reply, Result<Vec<Outcome>>) {
     if let Err(error) = session.run("SAVEPOINT job") {
         return (job.into_reply(), Err(error));
     }

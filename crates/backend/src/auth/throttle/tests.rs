@@ -32,7 +32,7 @@ fn wrong() -> Result<Response> {
 }
 
 fn right() -> Result<Response> {
-    let access = crate::request::Access { access_token: String::new().into(), custom_data: None };
+    let access = crate::request::AccessGrant { access_token: String::new().into(), custom_data: None };
     Ok(Response::Session(crate::request::Session {
         access,
         refresh_token: String::new().into(),

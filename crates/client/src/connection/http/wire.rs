@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backend::{
     ErrorCode, Request, Response, Secret,
     ejson::{self, Json},
-    request::{Access, CallFunction, Credentials, EmailPasswordRequest, Identity, LogIn, Profile, Session},
+    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, Identity, LogIn, Profile, Session},
 };
 use base64::{
     Engine,
@@ -49,13 +49,13 @@ pub(super) struct Call {
 pub(super) enum Expected {
     Nothing,
     Session,
-    Access,
+    AccessGrant,
     Profile,
     Value,
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub(super) struct HttpReply {
     pub(super) status: u16,
     pub(super) is_json: bool,
     pub(super) retry_after: Option<u64>,
@@ -66,7 +66,7 @@ pub(super) fn location(app_id: &str) -> Vec<&str> {
     [&API[..], &["app", app_id, "location"]].concat()
 }
 
-pub(super) fn read_location(answer: &Answer) -> Result<Url> {
+pub(super) fn read_location(answer: &HttpReply) -> Result<Url> {
     let location = answer.object()?;
     let hostname = text(&location, "hostname")?;
     text(&location, "ws_hostname")?;
@@ -106,7 +106,7 @@ impl Call {
             }
             Request::Profile { access_token } => get(&["auth", "profile"], access_token).expecting(Expected::Profile),
             Request::RefreshSession { refresh_token } => {
-                Self::of(Method::POST, None, &["auth", "session"], Some(refresh_token)).expecting(Expected::Access)
+                Self::of(Method::POST, None, &["auth", "session"], Some(refresh_token)).expecting(Expected::AccessGrant)
             }
             Request::EndSession { refresh_token } => {
                 Self::of(Method::DELETE, None, &["auth", "session"], Some(refresh_token))
@@ -203,11 +203,11 @@ fn email_password(request: EmailPasswordRequest) -> Result<(&'static [&'static s
 
 impl Expected {
     pub(super) fn carries_custom_data(self) -> bool {
-        matches!(self, Self::Session | Self::Access)
+        matches!(self, Self::Session | Self::AccessGrant)
     }
 
     /// Makes a response of an answer.
-    pub(super) fn read(self, answer: &Answer) -> Result<Response> {
+    pub(super) fn read(self, answer: &HttpReply) -> Result<Response> {
         if !(200..300).contains(&answer.status) {
             return Err(answer.to_error());
         }
@@ -215,7 +215,7 @@ impl Expected {
             Self::Nothing => Ok(Response::Done),
             Self::Value if answer.body.is_empty() => Ok(Response::Value(RawBson::Null)),
             Self::Value => read_ejson(answer.json()?).map(Response::Value),
-            Self::Access => read_access(&mut answer.object()?, "malformed JWT").map(Response::Access),
+            Self::AccessGrant => read_access(&mut answer.object()?, "malformed JWT").map(Response::AccessGrant),
             Self::Session => {
                 let mut object = answer.object()?;
                 let refresh_token = token(&object, "refresh_token", BAD_LOG_IN)?;
@@ -231,7 +231,7 @@ impl Expected {
 
 const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
-impl Answer {
+impl HttpReply {
     fn json(&self) -> Result<Json<'_>> {
         ejson::read_stored(&self.body).map_err(|error| Error {
             status: Some(self.status),
@@ -322,7 +322,7 @@ fn claims(token: &str) -> Option<Claims> {
 }
 
 /// The access token, and the custom data beside it; from the token, if the backend knows no other way.
-fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<Access> {
+fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<AccessGrant> {
     let access_token = token(object, "access_token", malformed)?;
     let custom_data = match object.remove("custom_data") {
         Some(Json::Null) => None,
@@ -335,7 +335,7 @@ fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<Access> {
             claim.filter(|claim| claim.get() != "null").map(read).transpose()?
         }
     };
-    Ok(Access { access_token, custom_data: custom_data.map(Arc::new) })
+    Ok(AccessGrant { access_token, custom_data: custom_data.map(Arc::new) })
 }
 
 fn read_profile(mut object: Json<'_>) -> Result<Profile> {

@@ -1,6 +1,6 @@
 "use strict";
 
-const { textBetween } = require("./texts.js");
+const { textBetween } = require("./ascii.js");
 
 // The names of fields, which are the same in one document as in the one before: making a text of each anew would be half of
 // what reading a document costs.

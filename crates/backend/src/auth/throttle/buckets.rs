@@ -30,14 +30,14 @@ const ATTEMPTS: usize = 8;
 
 /// What one key has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Level {
+pub(super) struct Bucket {
     counted: f64,
     /// Milliseconds since the Unix epoch.
     at: i64,
     wait_until: i64,
 }
 
-impl Level {
+impl Bucket {
     /// How long to wait still, in milliseconds.
     pub(super) fn wait(&self, limit: &Limit, now: i64) -> i64 {
         // A clock that was set back makes nobody wait longer than the longest.
@@ -75,29 +75,29 @@ impl Level {
 }
 
 /// Where it is counted.
-pub(super) enum Levels {
+pub(super) enum Buckets {
     /// By this node, for itself.
-    Here { levels: Cache<Key, Arc<Mutex<Level>>>, known: Cache<Key, ()> },
+    Here { buckets: Cache<Key, Arc<Mutex<Bucket>>>, known: Cache<Key, ()> },
     /// By all nodes together.
-    Shared(Shared),
+    Shared(SharedBuckets),
 }
 
-pub(super) struct Shared {
+pub(super) struct SharedBuckets {
     store: Arc<dyn Store>,
     namespace: Namespace,
     /// What is noted already.
     known: Cache<Key, ()>,
 }
 
-impl Levels {
+impl Buckets {
     pub(super) fn new(store: &Arc<dyn Store>, database: &str) -> Self {
         let known = Cache::new(REMEMBERED);
         match store.is_remote() {
             true => {
                 let namespace = Namespace::new(database, "attempts");
-                Self::Shared(Shared { store: Arc::clone(store), namespace, known })
+                Self::Shared(SharedBuckets { store: Arc::clone(store), namespace, known })
             }
-            false => Self::Here { levels: Cache::new(REMEMBERED), known },
+            false => Self::Here { buckets: Cache::new(REMEMBERED), known },
         }
     }
 
@@ -118,13 +118,13 @@ impl Levels {
     }
 
     /// What some keys have come to, of those that there is anything of.
-    pub(super) async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Level>> {
+    pub(super) async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
         match self {
-            Self::Here { levels, known } => Ok(keys
+            Self::Here { buckets, known } => Ok(keys
                 .iter()
                 .filter_map(|key| match key {
-                    Key::Known(..) => known.get(key).map(|()| (*key, Level::default())),
-                    _ => levels.get(key).map(|level| (*key, *lock(&level))),
+                    Key::Known(..) => known.get(key).map(|()| (*key, Bucket::default())),
+                    _ => buckets.get(key).map(|bucket| (*key, *lock(&bucket))),
                 })
                 .collect()),
             Self::Shared(shared) => shared.recall(keys).await,
@@ -135,11 +135,11 @@ impl Levels {
     pub(super) async fn count(&self, keys: &[Key], now: i64) -> Result<()> {
         for key in keys {
             match self {
-                Self::Here { levels, .. } => {
-                    let make = || Ok(Arc::new(Mutex::new(Level::default())));
-                    let level = levels.get_or_insert_with(key, make);
-                    let level = level.unwrap_or_else(|never: std::convert::Infallible| match never {});
-                    lock(&level).count(key.limit(), now);
+                Self::Here { buckets, .. } => {
+                    let make = || Ok(Arc::new(Mutex::new(Bucket::default())));
+                    let bucket = buckets.get_or_insert_with(key, make);
+                    let bucket = bucket.unwrap_or_else(|never: std::convert::Infallible| match never {});
+                    lock(&bucket).count(key.limit(), now);
                 }
                 Self::Shared(shared) => shared.count(*key, now).await?,
             }
@@ -159,8 +159,8 @@ impl Levels {
     /// Forgets what a key has come to.
     pub(super) async fn forget(&self, key: Key) -> Result<()> {
         match self {
-            Self::Here { levels, .. } => {
-                levels.remove(&key);
+            Self::Here { buckets, .. } => {
+                buckets.remove(&key);
                 Ok(())
             }
             Self::Shared(shared) => {
@@ -171,14 +171,14 @@ impl Levels {
     }
 }
 
-impl Shared {
+impl SharedBuckets {
     fn find(&self, keys: &[Key]) -> Result<Find> {
         let mut ids = RawArrayBuf::new();
         keys.iter().for_each(|key| ids.push(id(*key)));
         Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
     }
 
-    async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Level>> {
+    async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
         let found = self.store.find(self.find(keys)?).await?;
         let mut recalled = HashMap::new();
         for document in &found {
@@ -188,7 +188,7 @@ impl Shared {
             if matches!(key, Key::Known(..)) {
                 self.known.insert(*key, ());
             }
-            recalled.insert(*key, Level::read(document).unwrap_or_default());
+            recalled.insert(*key, Bucket::read(document).unwrap_or_default());
         }
         Ok(recalled)
     }
@@ -196,11 +196,11 @@ impl Shared {
     async fn count(&self, key: Key, now: i64) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let found = self.store.find(self.find(&[key])?).await?;
-            let before = found.first().and_then(|document| Level::read(document));
-            let mut level = before.unwrap_or_default();
-            level.count(key.limit(), now);
-            let mut written = level.write();
-            query::append(&mut written, "expires_at", DateTime::from_millis(level.end(key.limit())));
+            let before = found.first().and_then(|document| Bucket::read(document));
+            let mut bucket = before.unwrap_or_default();
+            bucket.count(key.limit(), now);
+            let mut written = bucket.write();
+            query::append(&mut written, "expires_at", DateTime::from_millis(bucket.end(key.limit())));
             let done = match before {
                 None => {
                     let mut document = rawdoc! { "_id": id(key) };
@@ -262,6 +262,6 @@ fn id(key: Key) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: context.finish().as_ref().to_vec() }
 }
 
-fn lock(level: &Mutex<Level>) -> std::sync::MutexGuard<'_, Level> {
-    level.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(bucket: &Mutex<Bucket>) -> std::sync::MutexGuard<'_, Bucket> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }

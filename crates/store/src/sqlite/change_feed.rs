@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{
     Shared, SqliteStore,
     changes::{self, Page},
-    connection::Session,
+    connection::StoreConnection,
     lock,
 };
 use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken};
@@ -36,15 +36,15 @@ pub(super) const BATCH_BYTES: usize = 128 * 1024;
 const RETRY: Duration = Duration::from_millis(200);
 
 /// What the store's watchers share.
-pub(super) struct Tail {
-    state: Mutex<State>,
+pub(super) struct ChangeFeed {
+    state: Mutex<FeedState>,
     wake: Condvar,
     /// Counts on whenever there may be something new, and when the store is closed.
     moved: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct State {
+struct FeedState {
     watchers: usize,
     is_running: bool,
     /// Whether this process has written since the thread looked.
@@ -61,13 +61,13 @@ struct Recent {
     bytes: usize,
 }
 
-impl Default for Tail {
+impl Default for ChangeFeed {
     fn default() -> Self {
         Self { state: Mutex::default(), wake: Condvar::new(), moved: watch::Sender::new(0) }
     }
 }
 
-impl Tail {
+impl ChangeFeed {
     /// Says that this process has committed something.
     pub(super) fn committed(&self) {
         let mut state = lock(&self.state);
@@ -96,11 +96,11 @@ impl Tail {
     }
 
     /// Waits until this process has written, or it is time to see whether others have; none where nobody watches any more.
-    fn wait(&self, patience: Option<Duration>) -> Option<bool> {
+    fn wait(&self, timeout: Option<Duration>) -> Option<bool> {
         let mut state = lock(&self.state);
         if !state.is_stale && state.watchers > 0 {
-            state = match patience {
-                Some(patience) => self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0,
+            state = match timeout {
+                Some(timeout) => self.wake.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
@@ -162,17 +162,17 @@ impl Tail {
 }
 
 /// The thread: ends with the store, or with the last watcher.
-fn follow(tail: &Tail, store: &Weak<Shared>) {
-    let mut eye = Eye::default();
+fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
+    let mut poller = ChangePoller::default();
     // Whatever is there at the beginning is looked at first.
     let mut must_look = true;
     loop {
         let Some(shared) = store.upgrade() else { return };
         let is_shared = shared.memory.is_none();
-        let patience = match eye.look(tail, &shared, must_look) {
+        let timeout = match poller.look(feed, &shared, must_look) {
             Ok(Some(page)) => {
                 must_look = page.is_full;
-                tail.add(page);
+                feed.add(page);
                 if must_look {
                     continue;
                 }
@@ -183,20 +183,20 @@ fn follow(tail: &Tail, store: &Weak<Shared>) {
                 POLL
             }
             Err(Error::Closed) => {
-                lock(&tail.state).is_running = false;
+                lock(&feed.state).is_running = false;
                 return;
             }
             Err(_) => {
                 // Watchers look for themselves, and are told what is wrong; in memory there may be a gap.
-                lock(&tail.state).recent = None;
-                tail.move_on();
-                (eye, must_look) = (Eye::default(), true);
+                lock(&feed.state).recent = None;
+                feed.move_on();
+                (poller, must_look) = (ChangePoller::default(), true);
                 RETRY
             }
         };
         drop(shared);
         // Nobody else writes to what is in memory.
-        match tail.wait((is_shared || must_look).then_some(patience)) {
+        match feed.wait((is_shared || must_look).then_some(timeout)) {
             Some(is_stale) => must_look |= is_stale,
             None => return,
         }
@@ -205,21 +205,21 @@ fn follow(tail: &Tail, store: &Weak<Shared>) {
 
 /// What the thread sees the file with.
 #[derive(Default)]
-struct Eye {
-    session: Option<Session>,
+struct ChangePoller {
+    session: Option<StoreConnection>,
     /// Changes with each commit by another connection than the session's, of which there are none.
     version: Option<i64>,
 }
 
-impl Eye {
+impl ChangePoller {
     /// The changes since it looked last; none where nothing was committed.
-    fn look(&mut self, tail: &Tail, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
+    fn look(&mut self, feed: &ChangeFeed, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
         if shared.memory.is_some() {
-            return shared.read(|session| session.map(|session| newer(tail, session)).transpose());
+            return shared.read(|session| session.map(|session| newer(feed, session)).transpose());
         }
         shared.check_open()?;
         if self.session.is_none() {
-            self.session = Session::open_existing(&shared.location, &shared.settings)?;
+            self.session = StoreConnection::open_existing(&shared.location, &shared.settings)?;
         }
         let Some(session) = &mut self.session else { return Ok(None) };
         let version =
@@ -227,14 +227,14 @@ impl Eye {
         if !must_look && self.version == version {
             return Ok(None);
         }
-        let page = newer(tail, session)?;
+        let page = newer(feed, session)?;
         self.version = version;
         Ok(Some(page))
     }
 }
 
-fn newer(tail: &Tail, session: &mut Session) -> Result<Page> {
-    match tail.newest() {
+fn newer(feed: &ChangeFeed, session: &mut StoreConnection) -> Result<Page> {
+    match feed.newest() {
         Some(newest) => changes::after(session, newest, None),
         None => Ok(Page { upto: changes::newest(&session.connection)?, ..Page::default() }),
     }
@@ -244,7 +244,7 @@ fn newer(tail: &Tail, session: &mut Session) -> Result<Page> {
 ///
 /// # Errors
 /// If the token is not one, or what came after it is not kept.
-pub(super) fn place(session: Option<&mut Session>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
+pub(super) fn place(session: Option<&mut StoreConnection>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
     let Some(session) = session else { return Ok((0, None)) };
     session.at_one_moment(|session| {
         let place = match after {
@@ -263,15 +263,15 @@ pub(super) fn watch(
     (place, history): (i64, Option<i64>),
 ) -> Result<Stream> {
     let shared = &store.shared;
-    let tail = &shared.tail;
-    let mut state = lock(&tail.state);
+    let feed = &shared.feed;
+    let mut state = lock(&feed.state);
     state.watchers += 1;
     let stream =
-        Stream { store: store.clone(), namespace, owner, reading: None, place, history, moved: tail.moved.subscribe() };
+        Stream { store: store.clone(), namespace, owner, reading: None, place, history, moved: feed.moved.subscribe() };
     if !state.is_running {
-        let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
+        let (feed, store) = (Arc::clone(feed), Arc::downgrade(shared));
         let thread = std::thread::Builder::new().name("userkeep-changes".into());
-        let started = thread.spawn(move || follow(&tail, &store));
+        let started = thread.spawn(move || follow(&feed, &store));
         state.is_running = started.is_ok();
         // The stream takes the same lock when it is dropped.
         drop(state);
@@ -305,7 +305,7 @@ impl std::fmt::Debug for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.store.shared.tail.leave();
+        self.store.shared.feed.leave();
     }
 }
 
@@ -329,7 +329,7 @@ impl Stream {
             // Before it looks, so that what comes while it looks is not missed.
             self.moved.borrow_and_update();
             self.store.shared.check_open()?;
-            let page = match self.store.shared.tail.after(self.place, &self.namespace) {
+            let page = match self.store.shared.feed.after(self.place, &self.namespace) {
                 Some(page) => {
                     self.reading = None;
                     page
@@ -366,7 +366,7 @@ impl ChangeStream for Stream {
 
     fn position(&self) -> Option<ResumeToken> {
         let known = self.history.or_else(|| {
-            let read = |session: Option<&mut Session>| {
+            let read = |session: Option<&mut StoreConnection>| {
                 session.map(|session| changes::history(&session.connection)).transpose()
             };
             self.store.shared.read(read).ok().flatten()

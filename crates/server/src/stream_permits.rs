@@ -35,7 +35,7 @@ struct Open {
 
 /// A stream that is open.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct StreamPermit {
     streams: Streams,
     place: IpAddr,
     _working: Option<Working>,
@@ -55,7 +55,7 @@ impl Streams {
     ///
     /// # Errors
     /// Where there are too many.
-    pub(crate) fn enter(&self, origin: &Origin, connection: Option<&Arc<Connection>>) -> Result<Held, Error> {
+    pub(crate) fn acquire(&self, origin: &Origin, connection: Option<&Arc<Connection>>) -> Result<StreamPermit, Error> {
         let place = origin.place();
         let mut open = self.open();
         let from_here = open.by_place.get(&place).copied().unwrap_or_default();
@@ -66,11 +66,11 @@ impl Streams {
         open.all += 1;
         open.by_place.insert(place, from_here + 1);
         self.gauge.inc();
-        Ok(Held { streams: self.clone(), place, _working: connection.map(Connection::work) })
+        Ok(StreamPermit { streams: self.clone(), place, _working: connection.map(Connection::work) })
     }
 }
 
-impl Drop for Held {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.streams.open();
         open.all -= 1;
@@ -93,19 +93,19 @@ mod tests {
     fn a_place_has_its_share_and_gets_it_back() {
         let streams = Streams::new(1000, Gauge::default());
         let from = |address: &str, is_shared| Origin { address: address.parse().unwrap(), is_shared };
-        let held: Vec<Held> = (0..FROM_ONE_PLACE)
-            .map(|n| streams.enter(&from(&format!("2001:db8::{n:x}"), false), None).unwrap())
+        let held: Vec<StreamPermit> = (0..FROM_ONE_PLACE)
+            .map(|n| streams.acquire(&from(&format!("2001:db8::{n:x}"), false), None).unwrap())
             .collect();
-        let error = streams.enter(&from("2001:db8::ffff", false), None).unwrap_err();
+        let error = streams.acquire(&from("2001:db8::ffff", false), None).unwrap_err();
         assert_eq!((error.code.status(), error.retry_after), (429, Some(RETRY_AFTER)));
-        let others: Vec<Held> = (0..streams.limit - FROM_ONE_PLACE)
-            .map(|_| streams.enter(&from("192.0.2.1", true), None).unwrap())
+        let others: Vec<StreamPermit> = (0..streams.limit - FROM_ONE_PLACE)
+            .map(|_| streams.acquire(&from("192.0.2.1", true), None).unwrap())
             .collect();
-        assert!(streams.enter(&from("198.51.100.1", false), None).is_err(), "some connections are left for requests");
+        assert!(streams.acquire(&from("198.51.100.1", false), None).is_err(), "some connections are left for requests");
         drop(others);
-        assert!(streams.enter(&from("198.51.100.1", false), None).is_ok());
+        assert!(streams.acquire(&from("198.51.100.1", false), None).is_ok());
         drop(held);
-        assert!(streams.enter(&from("2001:db8::ffff", false), None).is_ok());
+        assert!(streams.acquire(&from("2001:db8::ffff", false), None).is_ok());
         assert!(streams.open().by_place.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use tracing::Instrument;
 
-use crate::{answer::in_our_form, connections::Connection, cors, routes::Site, security};
+use crate::{answer::in_our_form, connections::Connection, cors, routes::AppState, security};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,7 +27,7 @@ pub(crate) struct Peer {
 }
 
 /// Runs a request under an id, counts it, and notes what it came to.
-pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
     // A connection always has one; a router that is asked without is nobody's.
     let (peer, connection) = match request.extensions().get::<Peer>() {
         Some(Peer { address, connection }) => (*address, connection.clone()),
@@ -35,20 +35,20 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     };
     let _working = connection.as_ref().map(Connection::work);
     let is_private = security::is_private(request.uri().path());
-    let origin = site.proxies.origin(peer, request.headers());
+    let origin = state.proxies.origin(peer, request.headers());
     request.extensions_mut().insert(origin);
-    let from_proxy = site.proxies.trusts(peer).then(|| request.headers().get(REQUEST_ID).cloned()).flatten();
+    let from_proxy = state.proxies.trusts(peer).then(|| request.headers().get(REQUEST_ID).cloned()).flatten();
     let id = from_proxy.filter(is_plain).unwrap_or_else(new_id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
 
     let span = tracing::error_span!("request", request_id = id.to_str().unwrap_or_default());
-    let running = site.metrics.begin();
+    let running = state.metrics.begin();
     let begun = Instant::now();
     let mut response = async {
         let response = match security::check(&request) {
-            Ok(()) => in_our_form(cors::check(&site, request, next).await),
+            Ok(()) => in_our_form(cors::check(&state, request, next).await),
             Err(refusal) => refusal.into_response(),
         };
         let (status, client) = (response.status().as_u16(), origin.address);
@@ -63,7 +63,7 @@ pub(crate) async fn request(State(site): State<Arc<Site>>, mut request: Request,
     .await;
     running.end(&method, route, response.status(), begun.elapsed());
     response.headers_mut().insert(REQUEST_ID, id);
-    security::protect(response.headers_mut(), is_private, site.speaks_tls);
+    security::protect(response.headers_mut(), is_private, state.speaks_tls);
     response
 }
 

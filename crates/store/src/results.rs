@@ -6,14 +6,14 @@ use query::{Sort, SortKey, budget::Held};
 use crate::{Error, Result};
 
 /// The documents of an answer, which may be limited in number and in bytes.
-pub(crate) struct Answer {
+pub(crate) struct Results {
     pub(crate) documents: Vec<RawDocumentBuf>,
     bytes: usize,
     most: Option<usize>,
     most_bytes: Option<usize>,
 }
 
-impl Answer {
+impl Results {
     pub(crate) fn new(most: Option<usize>, most_bytes: Option<usize>) -> Self {
         Self { documents: Vec::new(), bytes: 0, most, most_bytes }
     }

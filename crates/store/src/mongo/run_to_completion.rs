@@ -13,20 +13,20 @@ use crate::{Error, Result};
 
 /// An operation that has begun and goes on by itself when nobody waits for it any more. One that the driver is stopped in the middle of
 /// costs its connection, and many of them make everybody wait for new ones.
-pub(super) struct Whole<T: Send + 'static> {
+pub(super) struct RunToCompletion<T: Send + 'static> {
     /// Nothing as soon as it has ended.
     operation: Option<BoxFuture<'static, Result<T>>>,
     /// Where it goes on; nothing until it has begun.
     runtime: Option<Handle>,
 }
 
-impl<T: Send + 'static> Whole<T> {
+impl<T: Send + 'static> RunToCompletion<T> {
     pub(super) fn new(operation: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Self { operation: Some(operation.boxed()), runtime: None }
     }
 }
 
-impl<T: Send + 'static> Future for Whole<T> {
+impl<T: Send + 'static> Future for RunToCompletion<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Future for Whole<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Whole<T> {
+impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
         if let (Some(operation), Some(runtime)) = (self.operation.take(), self.runtime.take()) {
             runtime.spawn(operation);
