@@ -119,11 +119,15 @@ const checks = {
   clippy: () => single("cargo", ["clippy", "--workspace", "--all-targets", "--target", TARGET, "--", "-D", "warnings"]),
   "cargo test": cargoTest,
   biome: () => single("npx", ["biome", "check", "--error-on-warnings", "."]),
+  prose: () => single(process.execPath, ["scripts/prose.mjs"]),
+  spelling: () => single("npx", ["cspell", "lint", "--no-progress", "--no-summary", "."]),
+  dependencies: () => counting(["scripts/dependencies.mjs"]),
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
   examples,
+  guides: () => counting(["scripts/guides.mjs"]),
   package: () => counting(["scripts/package-tests/run.mjs"]),
 };
 /** How many cases of each seed are compared with the other server. */
