@@ -235,7 +235,7 @@ impl HttpReply {
     fn json(&self) -> Result<Json<'_>> {
         ejson::read_stored(&self.body).map_err(|error| Error {
             status: Some(self.status),
-            ..Error::malformed_json(format!("the backend's answer cannot be read: {}", error.message))
+            ..Error::malformed_json(format!("the backend's answer cannot be read: {error}"))
         })
     }
 

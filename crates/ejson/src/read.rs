@@ -15,7 +15,7 @@ use super::{
     convert::{self, Reading},
     names,
 };
-use crate::{Error, ErrorCode, Result};
+use crate::{Error, Result};
 
 /// How deep JSON may be nested: as deep as a document, and what it comes in, and what its values are wrapped in.
 pub(super) const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
@@ -94,7 +94,7 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
 }
 
 fn refused(message: String) -> Error {
-    Error::new(ErrorCode::BadRequest, message)
+    Error::invalid(message)
 }
 
 pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {

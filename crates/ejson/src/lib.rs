@@ -2,11 +2,13 @@
 //! its canonical flavour, which keeps every type and which all clients can read, and read in any flavour.
 
 mod convert;
+mod error;
 mod names;
 mod read;
 mod write;
 
 pub use convert::resolve;
+pub use error::{Error, Result};
 pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 
