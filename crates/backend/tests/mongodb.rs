@@ -644,7 +644,7 @@ async fn a_log_in_fails_within_fifteen_seconds_if_nothing_listens() {
     let (here, over_http, registered) = tokio::join!(here, over_http, node.register("ada@example.com"));
     assert_ended_at(SESSION_TIME, begun);
     for error in [here.unwrap_err(), over_http.unwrap_err(), registered.unwrap_err()] {
-        assert!(is_of_the_database(&error) && error.message.contains("may have been written"), "{error:?}");
+        assert!(is_of_the_database(&error) && error.message.contains("the write may have been applied"), "{error:?}");
     }
 }
 
