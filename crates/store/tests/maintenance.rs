@@ -87,20 +87,20 @@ async fn what_is_wrong_is_told_and_indexes_are_made_anew() {
         ("DELETE FROM entries_1 WHERE seq = 5", "app.people index name_1: the document 4 is missing", true),
         (
             "INSERT INTO entries_2 VALUES (x'00', 7)",
-            "app.people index tags_1_n_-1: 1 of its entries are of no document",
+            "app.people index tags_1_n_-1: 1 of its entries point to no document",
             true,
         ),
         ("DROP TABLE multikey_2", "app.people index tags_1_n_-1: it is not marked", true),
         ("UPDATE documents_1 SET body = x'00' WHERE seq = 9", "app.people: the document at 9 is not BSON", false),
         (
             "UPDATE documents_1 SET id = x'77' WHERE seq = 9",
-            "app.people: the document 8 stands under another _id",
+            "app.people: the document 8 is stored under another _id",
             false,
         ),
         ("DELETE FROM changes WHERE id = 40", "the change 41 does not follow the one before it", false),
         ("UPDATE changes SET document = x'00' WHERE id = 40", "the change 40 is damaged", false),
-        ("UPDATE changes SET collection = 99 WHERE id = 300", "the change 300 is of no collection", false),
-        ("DELETE FROM documents_1 WHERE seq = 300", "the change 300 is not what has become of its document", false),
+        ("UPDATE changes SET collection = 99 WHERE id = 300", "the change 300 belongs to no collection", false),
+        ("DELETE FROM documents_1 WHERE seq = 300", "the change 300 disagrees with the stored document", false),
     ];
     for (number, (damage, told, is_of_index)) in damages.into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.sqlite"));
@@ -148,7 +148,7 @@ async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own
     let copied = all(&copy, &pairs).await;
     assert!(copied.len().is_multiple_of(2) && copied.len() <= 2 * written as usize, "{}", copied.len());
     let error = copy.watch(Watch { namespace: people(), after: Some(token), owner: None }).await.unwrap_err();
-    assert!(error.to_string().contains("of another store"), "{error}");
+    assert!(error.to_string().contains("belongs to another store"), "{error}");
     let error = store.backup(target.clone(), Progress::default()).await.unwrap_err();
     assert!(error.to_string().contains("there is a file of this name"), "{error}");
     #[cfg(unix)]
