@@ -46,7 +46,7 @@ impl Users {
 
     /// Returns the queries for users, for the index test.
     pub(crate) fn declared(&self) -> Vec<DeclaredQuery> {
-        let by_key = self.find_by_key(&login_key("local-userpass", "nobody@example.com"));
+        let by_key = self.find_by_key(&login_key("local-userpass", "placeholder@example.com"));
         vec![
             DeclaredQuery::new("a user by login key", by_key, login_index().name),
             DeclaredQuery::new("a user by id", self.find_by_id(ObjectId::new()), "_id_"),
