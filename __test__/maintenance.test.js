@@ -169,7 +169,7 @@ test("doctor finds what is wrong, and makes indexes anew", async () => {
   fs.writeFileSync(file, bytes);
   const wrong = await userkeep("doctor", "--store", `sqlite:${file}`);
   expect(wrong.status).toBe(1);
-  expect(wrong.stdout).toMatch(/^the change \d+ is not what has become of its document\n$/);
+  expect(wrong.stdout).toMatch(/^the change \d+ disagrees with the stored document\n$/);
 });
 
 test("what takes long says how far it is, and one that cannot be done says why", async () => {

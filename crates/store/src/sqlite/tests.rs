@@ -315,7 +315,7 @@ async fn names_that_mongodb_does_not_take_are_refused_and_read_where_they_are() 
     assert_eq!(store.find(Find::new(odd, query::Filter::all())).await.unwrap().len(), 1);
     let findings = store.check(false, Progress::default()).await.unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not take this name"), "{findings:?}");
+    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not accept this name"), "{findings:?}");
 }
 
 #[tokio::test]
