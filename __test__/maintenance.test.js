@@ -58,7 +58,7 @@ test("a backup is made while the app goes on, and is a store that the app can be
   const again = await userkeep("backup", copy, "--store", `sqlite:${file}`);
   expect([again.status, again.stderr]).toEqual([
     1,
-    `userkeep: cannot write the backup ${copy}: there is a file of this name\n`,
+    `userkeep: cannot write the backup ${copy}: the file exists already\n`,
   ]);
   const restored = await Realm.openBackend({ id: "restored", definition, store: `sqlite:${copy}`, logger: null });
   const custom = await restored.collection("custom-user-data-database", "custom-user-data").find();
