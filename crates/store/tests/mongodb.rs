@@ -125,7 +125,7 @@ async fn race(guard: Arc<dyn Guard>, sets: Document) {
         match write(&*other, change).await {
             Ok(outcome) if outcome.matched == 1 => written += 1,
             Ok(_) | Err(Error::Denied(_)) => refused += 1,
-            Err(error) => assert!(error.to_string().contains("again and again"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("during every attempt"), "{error}"),
         }
     }
     is_over.store(true, Ordering::SeqCst);
