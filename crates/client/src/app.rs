@@ -207,8 +207,8 @@ impl App {
     }
 
     async fn end_session(&self, refresh_token: Secret) -> Result<()> {
-        // The request always takes another turn, even to a backend in this process: the caller
-        // continues before the app's listeners get their event.
+        // The request always takes another turn, even to a backend in this process: the app's
+        // listeners get their event after the call has returned.
         tokio::task::yield_now().await;
         self.connection.send(Request::EndSession { refresh_token }).await?;
         self.state().notify_app();

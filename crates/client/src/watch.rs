@@ -1,5 +1,5 @@
-//! Change streams of users. After a connection error, the stream resumes after its last event, until
-//! the user leaves.
+//! Change streams of users. After a connection error, the stream resumes after its last event,
+//! until the user leaves.
 
 use std::time::Duration;
 

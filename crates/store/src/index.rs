@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_invalid_specifications() {
+    fn rejects_invalid_specifications() {
         assert_eq!(code(rawdoc! { "name": "x" }), Some(9));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "uniqe": true }), Some(197));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "sparse": true, "partialFilterExpression": {} }), Some(67));

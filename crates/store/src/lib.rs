@@ -142,7 +142,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Keeps the version of each document before a change, from now on, so that every change event
     /// carries the version that it is about. On MongoDB this sets `changeStreamPreAndPostImages`
-    /// and creates the collection if it does not exist; if the server refuses, the log has a
+    /// and creates the collection if it does not exist; if the server rejects this, the log has a
     /// warning. An embedded store always keeps these versions.
     ///
     /// # Errors
