@@ -30,7 +30,7 @@ impl Parts {
             return match (high >> 58) & 0x1f {
                 0x1f => Self::NaN,
                 0x1e => Self::Infinity { negative },
-                // The long form's coefficient always exceeds 10^34, which the standard reads as zero.
+                // The long form's coefficient exceeds 10^34, which the standard reads as zero.
                 _ => {
                     Self::Finite { negative, coefficient: 0, exponent: ((high >> 47) & 0x3fff) as i32 - EXPONENT_BIAS }
                 }
