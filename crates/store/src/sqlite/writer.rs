@@ -1,4 +1,4 @@
-//! The writer thread. It applies all waiting jobs in one commit, each in its own savepoint, so
+//! The writer thread. It groups waiting jobs into one commit, each in its own savepoint, so
 //! that a failed job does not affect the others.
 
 use std::{
@@ -46,7 +46,7 @@ const TRIMMED_AT_ONCE: Amount = Amount { changes: 500, bytes: SWEPT_BYTES };
 /// The amount of expired changes removed with a commit, in addition to twice the amount it adds.
 const TRIMMED_BESIDE: Amount = Amount { changes: 8, bytes: 128 * 1024 };
 
-/// Pause between two such commits, in which other writes run.
+/// Pause between two commits of a sweep, in which other writes run.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Time after a commit until the disk is synced, if the durability allows it.
