@@ -1,5 +1,5 @@
 //! The error type: MongoDB's error codes with a message.
-//!
+
 use std::fmt;
 
 /// The result of a fallible function of this crate.

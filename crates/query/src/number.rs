@@ -1,5 +1,5 @@
 //! The four numeric types of BSON as one: exact comparison, and arithmetic as in the server.
-//!
+
 use std::cmp::Ordering;
 
 use bson::{Decimal128, RawBson, raw::RawBsonRef};
