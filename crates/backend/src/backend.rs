@@ -39,7 +39,7 @@ const SESSION_TIME: Duration = Duration::from_secs(15);
 const EMAIL_LENGTH: usize = 128;
 
 /// The backend of one app, which answers requests over its stores. It is shared by reference, and
-/// its only state of its own are caches.
+/// holds no state except caches.
 ///
 /// Create it with [`Backend::open`], or with [`Backend::new`] on a store that is open already.
 pub struct Backend {
@@ -125,8 +125,8 @@ impl Backend {
 
     /// Opens the stores of the app `app_id` and creates its backend.
     ///
-    /// `address` is the app's own store; [`Options::data_sources`] has the addresses of other data
-    /// sources. It is created in the same way as with [`new`](Self::new) otherwise.
+    /// `address` is the app's own store. [`Options::data_sources`] contains the addresses of data
+    /// sources with a store of their own.
     ///
     /// # Errors
     /// If a store cannot be opened.

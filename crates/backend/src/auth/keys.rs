@@ -264,7 +264,7 @@ impl KeyRing {
         writes.extend(unused.iter().map(|&number| self.modify(number, Change::Delete)));
         // The new key is inserted before an older one loses its private half.
         match self.store.write_in_order(writes).await {
-            Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are being rotated already")),
+            Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are already being rotated")),
             Err(error) => Err(error.into()),
             Ok(_) => self.reload().await.map(|_| id),
         }

@@ -55,7 +55,7 @@ impl Passwords {
             let spawned =
                 std::thread::Builder::new().name(format!("userkeep-password-{number}")).spawn(move || run(&work));
             if let Err(error) = spawned {
-                tracing::error!(%error, "cannot start a thread for passwords");
+                tracing::error!(%error, "cannot start a password hashing thread");
             }
         }
         Self { queue, decoy: Arc::default() }
@@ -105,7 +105,7 @@ impl Passwords {
             Err(TrySendError::Full(_)) => {
                 Err(Error::retry_later("too many log-ins at once; try again later", RETRY_AFTER))
             }
-            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the threads for passwords have ended")),
+            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the password hashing threads have ended")),
         }
     }
 }

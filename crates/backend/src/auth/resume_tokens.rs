@@ -83,7 +83,7 @@ impl TokenSeal {
     /// this context.
     pub(crate) fn open(&self, sealed: &ResumeToken) -> Result<ResumeToken> {
         self.try_open(sealed).ok_or_else(|| {
-            let message = "the resume token is not one of this user, collection and app".to_owned();
+            let message = "the resume token does not belong to this user, collection and app".to_owned();
             query::Error { code: ErrorCode::InvalidResumeToken, message }.into()
         })
     }

@@ -81,7 +81,7 @@ impl Claim {
         };
         // A valid token names the user of its session.
         if session.get_object_id("user_id").map_err(Error::internal)? != user_id {
-            return Err(Error::invalid_session("the token is not of the session's user"));
+            return Err(Error::invalid_session("the token does not belong to the session's user"));
         }
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
         Ok(Caller { user_id, session_id, device_id, needs_touch: false })
