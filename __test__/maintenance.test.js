@@ -58,7 +58,7 @@ test("a backup is made while the app goes on, and is a store that the app can be
   const again = await userkeep("backup", copy, "--store", `sqlite:${file}`);
   expect([again.status, again.stderr]).toEqual([
     1,
-    `userkeep: cannot write the backup ${copy}: there is a file of this name\n`,
+    `userkeep: cannot write the backup ${copy}: the file exists already\n`,
   ]);
   const restored = await Realm.openBackend({ id: "restored", definition, store: `sqlite:${copy}`, logger: null });
   const custom = await restored.collection("custom-user-data-database", "custom-user-data").find();
@@ -169,7 +169,7 @@ test("doctor finds what is wrong, and makes indexes anew", async () => {
   fs.writeFileSync(file, bytes);
   const wrong = await userkeep("doctor", "--store", `sqlite:${file}`);
   expect(wrong.status).toBe(1);
-  expect(wrong.stdout).toMatch(/^the change \d+ is not what has become of its document\n$/);
+  expect(wrong.stdout).toMatch(/^the change \d+ disagrees with the stored document\n$/);
 });
 
 test("what takes long says how far it is, and one that cannot be done says why", async () => {

@@ -221,7 +221,7 @@ test("a store is carried to another one and back, with all that is in it", async
   const conflict = await userkeep("migrate", "--from", first, "--to", second, "--database", "app");
   expect(conflict).toMatchObject({
     status: 1,
-    stderr: expect.stringContaining("_id: 2 }, whose document is another one"),
+    stderr: expect.stringContaining("_id: 2 }, but the stored document differs"),
   });
   await backend.collection("app", "people").deleteOne({ _id: 2 });
   await backend.collection("app", "people").insertOne({ _id: "of its own" });

@@ -1,5 +1,5 @@
-//! What one JavaScript environment (the main thread, or a worker's) holds: its open apps, and the way back to its
-//! thread.
+//! The state of one JavaScript environment (the main thread or a worker): its open apps, and the
+//! delivery of results to its thread.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -33,17 +33,19 @@ use crate::{
     watch::{OpenSubscription, Streams},
 };
 
-/// What an operation comes to: bytes (a BSON document), nothing, or an error.
+/// The result of an operation: bytes (a BSON document), nothing, or an error.
 pub type Outcome = Result<Option<Vec<u8>>, Error>;
 
-/// The same on its way to JavaScript. A number stands for so many of the bytes that go along for all of them.
+/// A result on its way to JavaScript. A number is the length of its bytes in the buffer that all
+/// small results share.
 type Delivered = Either4<Bytes, ErrorObject, (), u32>;
 
-/// The arguments of the JavaScript function that takes what is done: ids, their answers, the bytes of the small ones one after the
-/// other, and lines for the log.
+/// The arguments of the JavaScript function that receives results: their ids, the results, the
+/// concatenated bytes of the small ones, and log lines.
 type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
 
-/// Up to this many bytes are copied into memory of Node's own, which costs less than handing over ours.
+/// The maximum size in bytes of data that is copied into memory of Node's own, which costs less
+/// than handing over memory of Rust's.
 const COPIED: usize = 64 * 1024;
 
 /// Bytes that become a `Buffer`.
@@ -59,7 +61,7 @@ impl ToNapiValue for Bytes {
         } else {
             BufferSlice::from_data(&environment, bytes)
         }?;
-        // SAFETY: `env` is the environment that this was called with, and the slice was made in it.
+        // SAFETY: `env` is the environment of this call, and the slice was created in it.
         unsafe { BufferSlice::to_napi_value(env, slice) }
     }
 }
@@ -67,12 +69,13 @@ impl ToNapiValue for Bytes {
 /// An open app, or an operator's handle, which has no users.
 pub struct Opened {
     pub connection: Arc<dyn Connection>,
-    /// The same, where the backend is in this process.
+    /// The same connection, if the backend is in this process.
     embedded: Option<Arc<Embedded>>,
     pub app: Option<App>,
-    /// What an operation did before its call returned: listeners hear of it at once, and of what comes later later.
+    /// Events that operations caused before their call returned. Listeners are called for them at
+    /// once, and for later events later.
     at_once: Mutex<Vec<Event>>,
-    /// The server that the backend is offered by, if it is.
+    /// The HTTP server of the backend, if it listens.
     server: OnceLock<Arc<Server>>,
     streams: Mutex<Streams>,
     progress: Progress,
@@ -91,12 +94,13 @@ impl Opened {
         }
     }
 
-    /// The backend of this process, for its operator.
+    /// Returns the backend of this process, for its operator.
     pub fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
         self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
     }
 
-    /// Whether some answers are there at once, so that it is worth to look on the environment's own thread.
+    /// True if some calls complete at once, so that polling them on the environment's own thread
+    /// is worthwhile.
     pub fn may_answer_at_once(&self) -> bool {
         self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())
     }
@@ -109,7 +113,7 @@ impl Opened {
         self.server.get().cloned()
     }
 
-    /// How far what takes long is.
+    /// Returns the progress of the current maintenance task.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -137,7 +141,8 @@ impl Opened {
         }
     }
 
-    /// The events that listeners have not heard of: all, or only those that were there when the last call returned.
+    /// Takes the events that listeners have not been called for: all, or only those that occurred
+    /// before the last call returned.
     pub fn take_events(&self, all: bool) -> Vec<Event> {
         if all {
             self.note_events();
@@ -153,34 +158,35 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Writes what refreshes have brought into the session files of all open apps.
+    /// Writes the results of refreshes to the session files of all open apps.
     fn write_snapshots(&self) {
         lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
     }
 }
 
 impl Drop for Bridge {
-    /// Runs when the environment ends, also when a worker is terminated, but not on `process.exit()`. Operations that
-    /// are under way still have their apps then, so that to drop ours would not be enough.
+    /// Runs when the environment ends, also if a worker is terminated, but not on
+    /// `process.exit()`. Operations under way still hold their apps then, so dropping the apps
+    /// would not be enough.
     fn drop(&mut self) {
         self.write_snapshots();
     }
 }
 
-/// Writes what refreshes have brought into the session files, for a process that is about to end.
+/// Writes the results of refreshes to the session files. Called when the process is about to exit.
 #[napi]
 pub fn write_snapshots(bridge: &External<Bridge>) {
     bridge.write_snapshots();
 }
 
-/// What waits to be delivered to the environment's thread.
+/// Results and log lines that wait for delivery on the environment's thread.
 pub struct Outbox {
     waiting: Mutex<Waiting>,
-    /// It keeps the process alive only while something is pending.
+    /// Keeps the process alive only while an operation is pending.
     wake: OnceLock<Wake<Delivery>>,
-    /// How many operations are not answered yet. Only the environment's thread changes it.
+    /// The number of unanswered operations. Only the environment's thread changes it.
     pending: AtomicU32,
-    /// Up to which level the environment wants to hear what is logged.
+    /// The environment's log level, as an index of the levels.
     pub log_level: AtomicUsize,
 }
 
@@ -202,7 +208,7 @@ fn runtime() -> napi::Result<&'static Handle> {
     runtime.as_ref().map(Runtime::handle).ok_or_else(|| napi::Error::from_reason("Userkeep cannot start its threads"))
 }
 
-/// Makes the bridge of an environment. `deliver` is called with what is done.
+/// Creates the bridge of an environment. `deliver` is called with results.
 #[napi]
 pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
     let outbox = Arc::new(Outbox {
@@ -222,8 +228,8 @@ pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result
     Ok(External::new(Bridge { outbox, next_id: AtomicU32::new(1), opened: Mutex::default() }))
 }
 
-/// Releases the environment's function when no app is open and no operation is pending: Node counts it as an open handle.
-/// Nothing is delivered or logged afterwards.
+/// Releases the environment's function when no app is open and no operation is pending, because
+/// Node counts it as an open handle. Nothing is delivered or logged afterwards.
 #[napi]
 pub fn release_bridge(bridge: &External<Bridge>) {
     bridge.outbox.release();
@@ -237,7 +243,7 @@ impl Outbox {
             add(&mut waiting);
             first
         };
-        // One call delivers all that has gathered until it runs.
+        // One call delivers everything that has gathered until it runs.
         if let (true, Some(wake)) = (first, self.wake.get()) {
             wake.call();
         }
@@ -265,7 +271,8 @@ impl Outbox {
         (ids, answers, Bytes(together), lines).into()
     }
 
-    /// Keeps the process alive, or no longer. Only on the environment's thread.
+    /// Sets whether the function keeps the process alive. Must be called on the environment's
+    /// thread.
     fn keep_alive(&self, env: &Env, keep: bool) {
         if let Some(wake) = self.wake.get() {
             wake.keep_alive(env, keep);
@@ -273,7 +280,8 @@ impl Outbox {
     }
 }
 
-/// A piece of memory of ours costs Node more to keep account of than a small answer is worth, so these share one.
+/// Moves a small result into `together`: one external buffer for each small result would cost Node
+/// more than it is worth.
 fn deliver(answer: Outcome, together: &mut Vec<u8>) -> Delivered {
     match answer {
         Ok(Some(bytes)) if bytes.len() <= COPIED => {
@@ -286,7 +294,8 @@ fn deliver(answer: Outcome, together: &mut Vec<u8>) -> Delivered {
     }
 }
 
-/// What a call returns: the id under which its answer will be delivered, or the answer itself.
+/// The return value of a call: the id under which its result will be delivered, or the result
+/// itself.
 pub type Started = Either4<u32, Bytes, ErrorObject, ()>;
 
 impl Bridge {
@@ -309,7 +318,7 @@ impl Bridge {
         lock(&self.opened).get_mut(handle as usize)?.take()
     }
 
-    /// Starts an operation on an open app: makes it with `make`, and goes on as [`start`](Self::start).
+    /// Creates an operation on an open app with `make`, and starts it with [`start`](Self::start).
     pub fn run<F: Future<Output = Outcome> + Send + 'static>(
         &self,
         env: &Env,
@@ -321,7 +330,8 @@ impl Bridge {
         self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
     }
 
-    /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
+    /// Starts an operation. If `inline` is true, it is polled once on this thread. If it is not
+    /// done then, it continues on the runtime's threads.
     pub fn start(
         &self,
         env: &Env,

@@ -1,4 +1,5 @@
-//! What an operator does to a store: copies, dumps, checks. All of it takes long, and can be asked how far it is.
+//! Maintenance of a store by its operator: backups, dumps, migrations, checks. All of them are
+//! long, and report their progress.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -16,7 +17,7 @@ use crate::{
     operations::{address, wrap},
 };
 
-/// How far the work of a handle is.
+/// The progress of a handle's current task.
 #[napi(object)]
 pub struct ProgressObject {
     pub stage: String,
@@ -24,7 +25,7 @@ pub struct ProgressObject {
     pub total: f64,
 }
 
-/// How far the work is that was begun last.
+/// Returns the progress of the task that was started last.
 #[napi]
 pub fn progress(bridge: &External<Bridge>, handle: u32) -> napi::Result<ProgressObject> {
     let (stage, done, total) = bridge.opened(handle)?.progress().read();
@@ -44,7 +45,7 @@ pub fn backup(env: &Env, bridge: &External<Bridge>, handle: u32, file: String) -
     })
 }
 
-/// Writes a dump into a directory; answers with how many documents it has.
+/// Writes a dump into a directory, and returns its number of documents.
 #[napi]
 pub fn export_dump(env: &Env, bridge: &External<Bridge>, handle: u32, directory: String) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
@@ -53,7 +54,7 @@ pub fn export_dump(env: &Env, bridge: &External<Bridge>, handle: u32, directory:
     })
 }
 
-/// Reads a dump in; answers with `{ written, unchanged, reported }`.
+/// Imports a dump, and returns `{ written, unchanged, reported }`.
 #[napi]
 pub fn import_dump(
     env: &Env,
@@ -75,7 +76,8 @@ pub fn import_dump(
     })
 }
 
-/// Carries what a store has to another one; answers with `{ collections, written, unchanged, reported }`.
+/// Copies the contents of a store to another store, and returns `{ collections, written,
+/// unchanged, reported }`.
 #[napi]
 pub fn migrate_store(
     env: &Env,
@@ -102,7 +104,7 @@ pub fn migrate_store(
     })
 }
 
-/// Looks for what is wrong with a store; answers with `{ what, isOfIndex }` for each thing that is.
+/// Checks a store for damage, and returns `{ what, isOfIndex }` for each finding.
 #[napi]
 pub fn check_store(env: &Env, bridge: &External<Bridge>, handle: u32, repair: bool) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {

@@ -1,4 +1,4 @@
-//! What JavaScript asks, from bytes to the client's operations.
+//! The functions that JavaScript calls: from bytes to the client's operations.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,52 +26,55 @@ use crate::{
     errors::thrown,
 };
 
-/// What an app is opened with. JavaScript has resolved options, environment and defaults.
+/// The configuration of an app. JavaScript has resolved options, environment and defaults.
 #[napi(object)]
 pub struct Configuration {
     pub app_id: String,
-    /// The URL of a backend elsewhere; there is one in this process if missing.
+    /// The URL of a remote backend; without it, the backend is in this process.
     pub base_url: Option<String>,
-    /// How long a request to it may take, in milliseconds.
+    /// Time limit of a request to the remote backend, in milliseconds.
     pub timeout: Option<f64>,
-    /// What is trusted beside the system's certificates, in PEM.
+    /// Certificates to trust in addition to the system's, in PEM.
     pub certificates: Option<Buffer>,
-    /// The definition's directory; the development definition if missing.
+    /// The directory of the definition; the built-in development definition if missing.
     pub definition: Option<String>,
-    /// The file of the store, or a connection string of MongoDB; memory if missing.
+    /// The file of the store, or a MongoDB connection string; in memory if missing.
     pub store: Option<String>,
-    /// The same for data sources whose documents are elsewhere, by their names, and by the names of environment variables;
-    /// memory if empty.
+    /// Addresses of data sources with a store of their own, by the name of the data source or of
+    /// the environment variable. An empty address means memory.
     pub data_sources: Option<HashMap<String, String>>,
     pub data_source_variables: Option<HashMap<String, String>>,
-    /// The file of the users; they are not kept if missing.
+    /// The file of the users; if missing, users are not stored.
     pub session_file: Option<String>,
-    /// 64 bytes to encrypt that file with.
+    /// The 64-byte key that encrypts the session file.
     pub encryption_key: Option<Buffer>,
-    /// What one operation of a user may cost: documents and bytes of an answer, milliseconds, documents of a write.
+    /// Limits of one operation of a user: documents and bytes of an answer, milliseconds,
+    /// documents of a write.
     pub max_documents: Option<u32>,
     pub max_answer_bytes: Option<u32>,
     pub max_time: Option<u32>,
     pub max_write_documents: Option<u32>,
-    /// Whether acknowledged writes survive a power cut at once, or only the death of the process.
+    /// True if acknowledged writes survive a power failure; otherwise they survive only a crash of
+    /// the process.
     pub durable: Option<bool>,
-    /// How long change events are kept: so many seconds, and so many bytes of them.
+    /// Retention of change events, in seconds and in bytes.
     pub change_retention_seconds: Option<f64>,
     pub change_retention_bytes: Option<f64>,
-    /// True if tokens are to name the app as their audience.
+    /// True to name the app as the audience of its tokens.
     pub token_audience: Option<bool>,
-    /// For the operator: a handle without users.
+    /// True to open a handle without users, for the operator.
     pub operator: bool,
 }
 
-/// An open app, and what there is to say about its definition, if the backend is in this process.
+/// An open app, and facts about its definition if the backend is in this process.
 #[napi(object)]
 pub struct OpenedApp {
     pub handle: u32,
     pub origin: String,
     pub definition_app_id: Option<String>,
     pub reported: Vec<String>,
-    /// True if the definition lists no origins, so that pages of any may make requests over HTTP.
+    /// True if the definition lists no origins, so that pages of any origin may make requests over
+    /// HTTP.
     pub allows_any_origin: bool,
 }
 
@@ -127,7 +130,7 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
     Embedded::open(&configuration.app_id, definition.as_deref(), &address, &options)
 }
 
-/// What one operation of a user may cost.
+/// Returns the limits of one operation of a user.
 fn limits(configuration: &Configuration) -> OperationLimits {
     let usual = OperationLimits::default();
     let number = |said: Option<u32>, usual: usize| said.map_or(usual, |said| said as usize);
@@ -140,7 +143,7 @@ fn limits(configuration: &Configuration) -> OperationLimits {
     }
 }
 
-/// Where a store is, as JavaScript has resolved it.
+/// Parses the address of a store that JavaScript has resolved.
 pub fn address(store: &str) -> StoreAddress {
     match store {
         "" => StoreAddress::Memory,
@@ -153,12 +156,12 @@ pub fn address(store: &str) -> StoreAddress {
 
 fn open_http(configuration: &Configuration) -> Result<Http, Error> {
     let base_url = configuration.base_url.as_deref().unwrap_or_default();
-    // What is no time at all, as in the SDK, stands for the usual one.
+    // An invalid timeout stands for the default, as in the SDK.
     let timeout = configuration.timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout / 1000.0).ok());
     Http::new(&configuration.app_id, base_url, timeout, configuration.certificates.as_deref().unwrap_or_default())
 }
 
-/// Closes an app. Calls that are under way may fail; no new ones are taken.
+/// Closes an app. Calls under way may fail, and later calls are rejected.
 #[napi]
 pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
@@ -174,7 +177,8 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
     bridge.start(env, &opened, closing.boxed(), false)
 }
 
-/// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
+/// Calls a function of a data source or, without a service, of the app. A point read on an
+/// embedded store returns its result at once.
 #[napi]
 pub fn call_function(
     env: &Env,
@@ -186,15 +190,16 @@ pub fn call_function(
     arguments: &[u8],
 ) -> napi::Result<Started> {
     let arguments = document(arguments)?;
-    // What goes over HTTP is written elsewhere than where the event loop waits.
+    // Calls over HTTP are serialized on the runtime's threads, so that they do not block the event
+    // loop.
     let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
     })
 }
 
-/// Calls a function of a data source as the system user, for the operator. On an embedded store, a point read returns
-/// its result at once.
+/// Calls a function of a data source as the system user, for the operator. A point read on an
+/// embedded store returns its result at once.
 #[napi]
 pub fn call_as_system(
     env: &Env,
@@ -211,7 +216,8 @@ pub fn call_as_system(
     })
 }
 
-/// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
+/// Runs any other operation of a user or an app by its name. `payload` is a document of its
+/// parameters.
 #[napi]
 pub fn request(
     env: &Env,
@@ -222,7 +228,8 @@ pub fn request(
     payload: &[u8],
 ) -> napi::Result<Started> {
     let payload = document(payload)?;
-    // What is to be done on this device before the request must be done when this function returns.
+    // The changes that these make on this device must be done when the function returns, before
+    // any request.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
     bridge.run(env, handle, inline, |opened| async move { run(app(&opened)?, &operation, user, &payload).await })
 }
@@ -286,7 +293,8 @@ pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
         .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
 }
 
-/// A value as the only field of a document, which is how it crosses.
+/// Encodes a value as the only field of a document, the form in which values are passed to
+/// JavaScript.
 pub fn wrap(value: &RawBson) -> Option<Vec<u8>> {
     let mut document = RawDocumentBuf::new();
     document.append(bson::raw::cstr!("v"), value);

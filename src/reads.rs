@@ -1,4 +1,4 @@
-//! What JavaScript reads without waiting: the users on this device.
+//! Synchronous functions: the users on this device, and the check of a definition.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct DefinitionFile {
     pub text: String,
 }
 
-/// The files of the built-in definition for development.
+/// Returns the files of the built-in development definition.
 #[napi]
 pub fn development_definition() -> Vec<DefinitionFile> {
     Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
@@ -31,7 +31,7 @@ pub fn development_definition() -> Vec<DefinitionFile> {
 /// A problem of a definition.
 #[napi(object)]
 pub struct ProblemObject {
-    /// True if it keeps the definition from loading.
+    /// True if the problem keeps the definition from loading.
     pub is_error: bool,
     /// The file, the JSON path and the message.
     pub text: String,
@@ -41,7 +41,7 @@ pub struct ProblemObject {
 #[napi(object)]
 pub struct CheckedObject {
     pub problems: Vec<ProblemObject>,
-    /// True if it loads, and lets pages of any origin make requests.
+    /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
 }
 
@@ -56,14 +56,14 @@ pub fn check_definition(directory: String) -> CheckedObject {
     CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
 }
 
-/// A user among all.
+/// An entry in the list of users.
 #[napi(object)]
 pub struct UserEntry {
     pub handle: u32,
     pub id: String,
 }
 
-/// What is known of a user.
+/// The properties of a user.
 #[napi(object)]
 pub struct UserObject {
     pub id: String,
@@ -74,7 +74,7 @@ pub struct UserObject {
     pub identities: Vec<IdentityObject>,
 }
 
-/// One way in which a user logs in.
+/// An identity of a user: one way to log in.
 #[napi(object)]
 pub struct IdentityObject {
     pub id: String,
@@ -85,7 +85,7 @@ fn app(opened: &Opened) -> napi::Result<&App> {
     opened.app.as_ref().ok_or_else(|| napi::Error::from_reason("an operator's handle has no users"))
 }
 
-/// The current user.
+/// Returns the current user.
 #[napi]
 pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<UserEntry>> {
     let opened = bridge.opened(handle)?;
@@ -94,19 +94,19 @@ pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Opti
     app.current_user().map(entry).transpose()
 }
 
-/// All users that are not removed.
+/// Returns all users that have not been removed.
 #[napi]
 pub fn all_users(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<UserEntry>> {
     Ok(app(&*bridge.opened(handle)?)?.all_users().into_iter().map(|(handle, id)| UserEntry { handle, id }).collect())
 }
 
-/// Makes a user current.
+/// Makes a user the current one.
 #[napi]
 pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
     app(&*bridge.opened(handle)?)?.switch_user(user).map_err(|error| thrown(&error))
 }
 
-/// What is known of a user.
+/// Returns the properties of a user.
 #[napi]
 pub fn user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<UserObject> {
     let view = app(&*bridge.opened(handle)?)?.user(user).map_err(|error| thrown(&error))?;
@@ -125,28 +125,28 @@ pub fn user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<U
     })
 }
 
-/// A user's state alone.
+/// Returns only the state of a user.
 #[napi]
 pub fn user_state(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<&'static str> {
     Ok(app(&*bridge.opened(handle)?)?.user_state(user).map_err(|error| thrown(&error))?.name())
 }
 
-/// A user's custom data as BSON, if there is any.
+/// Returns a user's custom data as BSON, if there is any.
 #[napi]
 pub fn custom_data(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Option<Buffer>> {
     let data = app(&*bridge.opened(handle)?)?.custom_data(user).map_err(|error| thrown(&error))?;
     Ok(data.map(|data| data.into_bytes().into()))
 }
 
-/// What the providers told of a user, as BSON.
+/// Returns a user's profile from the authentication providers, as BSON.
 #[napi]
 pub fn profile(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Buffer> {
     let profile = app(&*bridge.opened(handle)?)?.profile(user).map_err(|error| thrown(&error))?;
     Ok(profile.into_bytes().into())
 }
 
-/// What has happened that listeners have not heard of: a user's handle, or -1 for the app. All of it, or only what was
-/// done when the last call returned.
+/// Takes the events that listeners have not been called for: a user's handle, or -1 for the app.
+/// Returns all events, or only those that occurred before the last call returned.
 #[napi]
 pub fn take_events(bridge: &External<Bridge>, handle: u32, all: bool) -> napi::Result<Vec<i64>> {
     let event = |event| match event {

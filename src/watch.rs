@@ -1,4 +1,5 @@
-//! Following collections: JavaScript holds the number of a stream, and asks for the next events again and again.
+//! Change streams. JavaScript holds the number of a stream and repeatedly requests its next
+//! events.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     operations::{app, document, wrap},
 };
 
-/// A collection that is followed.
+/// An open change stream.
 pub struct OpenSubscription {
     source: Mutex<Source>,
     stop: watch::Sender<bool>,
@@ -26,7 +27,7 @@ pub struct OpenSubscription {
 
 enum Source {
     User(Box<UserSubscription>),
-    /// The operator's, which is asked for when its first events are.
+    /// The operator's stream, which opens when its first events are requested.
     System {
         service: String,
         arguments: RawDocumentBuf,
@@ -39,7 +40,7 @@ impl OpenSubscription {
         Self { source: Mutex::new(source), stop: watch::Sender::new(false) }
     }
 
-    /// Ends it, also for who waits.
+    /// Ends the stream, also for calls that wait for events.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -72,7 +73,8 @@ impl Source {
     }
 }
 
-/// Begins to follow a collection for a user; the stream's number. Nothing is asked for yet.
+/// Creates a change stream for a user and returns its number. The stream opens when its first
+/// events are requested.
 #[napi]
 pub fn watch(
     bridge: &External<Bridge>,
@@ -86,14 +88,15 @@ pub fn watch(
     Ok(opened.add_watched(OpenSubscription::new(Source::User(Box::new(watching)))))
 }
 
-/// The same as the system user, for the operator.
+/// Creates a change stream as the system user, for the operator.
 #[napi]
 pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, arguments: &[u8]) -> napi::Result<u32> {
     let source = Source::System { service, arguments: document(arguments)?, stream: None };
     Ok(bridge.opened(handle)?.add_watched(OpenSubscription::new(source)))
 }
 
-/// Waits for the next events of a stream; nothing once it has ended. In the process it is followed when this function returns.
+/// Waits for the next events of a stream; returns nothing once it has ended. If the backend is in
+/// this process, the stream is open when this function returns.
 #[napi]
 pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
     let inline = bridge.opened(handle)?.may_answer_at_once();
@@ -109,7 +112,7 @@ pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u3
 /// Ends a stream.
 #[napi]
 pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
-    // Of an app that is closed there are none.
+    // A closed app has no streams.
     if let Ok(opened) = bridge.opened(handle) {
         opened.remove_watched(stream);
     }

@@ -1,5 +1,5 @@
-//! A log-in, a refresh and a revocation among few users and sessions, and then among many, on the MongoDB that `MONGODB_URI` names:
-//! `npm run bench:scale [-- --users 100000 --sessions 1000000]`.
+//! Measures a log-in, a refresh and a revocation with few users and sessions, and then with many,
+//! on the MongoDB of `MONGODB_URI`: `npm run bench:scale [-- --users 100000 --sessions 1000000]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Instant;
@@ -11,7 +11,7 @@ use backend::{
 use bson::{Binary, DateTime, RawDocumentBuf, oid::ObjectId, rawdoc, spec::BinarySubtype};
 use store::{Namespace, Operation, Write};
 
-/// How many users log in, refresh and go, for each figure.
+/// The number of users that log in, refresh and log out for each figure.
 const SAMPLES: usize = 60;
 const BATCH: usize = 10_000;
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -36,7 +36,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Milliseconds of a log-in, a refresh and a revocation, at the median.
+/// Returns the medians of a log-in, a refresh and a revocation in milliseconds.
 async fn measure(backend: &Backend) -> [f64; 3] {
     let mut times = [const { Vec::new() }; 3];
     for number in 0..SAMPLES {
@@ -60,7 +60,7 @@ async fn measure(backend: &Backend) -> [f64; 3] {
 #[tokio::main]
 async fn main() {
     let (users, sessions) = (argument("users", 100_000), argument("sessions", 1_000_000));
-    let uri = std::env::var("MONGODB_URI").unwrap_or_else(|_| panic!("MONGODB_URI names no MongoDB-compatible server"));
+    let uri = std::env::var("MONGODB_URI").unwrap_or_else(|_| panic!("set MONGODB_URI to a MongoDB-compatible server"));
     let app = format!("scale_{}", ObjectId::new().to_hex());
     let open = Backend::open(
         &app,
@@ -109,7 +109,7 @@ async fn main() {
     for (place, name) in ["log-in (argon2 in it)", "refresh", "revocation"].iter().enumerate() {
         println!("{name:<28}{:>7.2} {:>9.2}", few[place], many[place]);
     }
-    println!("\nhow each query is answered");
+    println!("\nthe plan of each query");
     for (query, explanation) in backend.explain_queries().await.unwrap() {
         let index = explanation.index.unwrap_or_else(|| "_id_".to_owned());
         println!("{:<44}{:<8}{index:<20}{} examined", query.name, explanation.stage, explanation.examined);

@@ -1,4 +1,4 @@
-//! Users, how they log in, and their sessions.
+//! Users, authentication and sessions.
 
 mod confirmations;
 mod keys;
@@ -24,7 +24,8 @@ pub(crate) use throttle::Throttle;
 pub(crate) use tokens::Tokens;
 pub(crate) use users::Users;
 
-/// A query for a user, who has a share of the connections to a remote store. An embedded one has none.
+/// Assigns a query to a user, who gets a fair share of the connections to a remote store. An
+/// embedded store has no connections to share.
 fn in_turn_of(user_id: ObjectId, find: Find, store: &dyn Store) -> Find {
     if !store.is_remote() {
         return find;
@@ -32,7 +33,7 @@ fn in_turn_of(user_id: ObjectId, find: Find, store: &dyn Store) -> Find {
     Find { budget: Budget::unlimited(Some(user_id.to_hex().into())), ..find }
 }
 
-/// The same for a write.
+/// Does the same for a write.
 fn written_in_turn_of(user_id: ObjectId, write: Write, store: &dyn Store) -> Write {
     if !store.is_remote() {
         return write;
@@ -40,7 +41,7 @@ fn written_in_turn_of(user_id: ObjectId, write: Write, store: &dyn Store) -> Wri
     Write { budget: Budget::unlimited(Some(user_id.to_hex().into())), ..write }
 }
 
-/// Bytes in hexadecimal digits.
+/// Encodes bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The backend of one app.
+//! The backend of one app: answers the client's requests on top of the app's stores.
 
 use std::{
     sync::Arc,
@@ -28,16 +28,20 @@ use crate::{
     stores::{DataSources, StoreSettings, Stores},
 };
 
-/// How long passwords may be, in characters.
+/// The allowed length of a password, in characters.
 const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 6..=128;
 
-/// Time of a log-in, a registration or a refresh on a store in another process. Each consists of several operations there.
+/// The time limit of a log-in, a registration or a refresh on a store in another process. Each of
+/// them needs several operations there.
 const SESSION_TIME: Duration = Duration::from_secs(15);
 
 /// The maximum length of a user's name, usually an e-mail address, in characters.
 const EMAIL_LENGTH: usize = 128;
 
-/// An app's backend: answers requests, over one store. Shared by reference; keeps no state of its own but caches.
+/// The backend of one app, which answers requests over its stores. It is shared by reference, and
+/// holds no state except caches.
+///
+/// Create it with [`Backend::open`], or with [`Backend::new`] on a store that is open already.
 pub struct Backend {
     app_id: String,
     definition: Definition,
@@ -53,18 +57,20 @@ pub struct Backend {
     prepared: OnceCell<()>,
 }
 
-/// What a backend may be told beside its definition.
+/// Settings of a backend that are not part of the app's definition.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// What acknowledged writes survive.
+    /// The durability of acknowledged writes.
     pub durability: Durability,
-    /// What one operation of a user may cost.
+    /// The limits of one operation of a user.
     pub limits: OperationLimits,
-    /// How long change events are kept, to be taken up again; a day or 256 MB if not said.
+    /// Retention of change events, within which a change stream can resume; one day or 256 MB by
+    /// default.
     pub change_retention: Retention,
-    /// Where the documents of data sources are that are not in the app's own store.
+    /// The addresses of data sources that have a store of their own instead of the app's.
     pub data_sources: DataSources,
-    /// True if tokens are to name the app as their audience (`aud`). Processes of versions before it accept no such tokens.
+    /// True to name the app as the audience (`aud`) of its tokens. Versions of Userkeep that do
+    /// not know this option reject such tokens.
     pub token_audience: bool,
 }
 
@@ -79,7 +85,9 @@ impl std::fmt::Debug for Backend {
 }
 
 impl Backend {
-    /// The backend of the app `app_id`, as defined, on a store.
+    /// Creates the backend of the app `app_id` with one store for everything.
+    ///
+    /// The store is not written before [`start`](Self::start) or the first request that writes.
     pub fn new(
         app_id: &str,
         definition: Definition,
@@ -115,10 +123,13 @@ impl Backend {
         }
     }
 
-    /// The backend of the app `app_id` on the stores at its addresses.
+    /// Opens the stores of the app `app_id` and creates its backend.
+    ///
+    /// `address` is the app's own store. [`Options::data_sources`] contains the addresses of data
+    /// sources with a store of their own.
     ///
     /// # Errors
-    /// Where a store cannot be opened.
+    /// If a store cannot be opened.
     pub fn open(
         app_id: &str,
         definition: Definition,
@@ -129,7 +140,8 @@ impl Backend {
         Self::open_on(app_id, definition, address, None, environment, options)
     }
 
-    /// As [`open`](Self::open), with the store of the address if it is open already.
+    /// Does the same as [`open`](Self::open), but takes the app's own store as `open_store` if
+    /// that is open already.
     ///
     /// # Errors
     /// If another store cannot be opened.
@@ -146,40 +158,44 @@ impl Backend {
         Ok(Self::on(app_id, definition, stores, environment, options))
     }
 
-    /// The app's id.
+    /// Returns the app's id.
     pub fn app_id(&self) -> &str {
         &self.app_id
     }
 
-    /// The keys with which anybody can verify the tokens offline.
+    /// Returns the public keys of the app's tokens, for servers that verify tokens offline.
     ///
     /// # Errors
-    /// Where the store cannot be read or the first key not be made.
+    /// If the store cannot be read, or the first key cannot be created.
     pub async fn public_keys(&self) -> Result<Vec<PublicKey>> {
         self.prepare().await?;
         self.keys.public_keys().await
     }
 
-    /// Makes a new signing key; its id. The ones before verify until their last token has expired.
+    /// Creates a new signing key and returns its id. Older keys still verify tokens until the last
+    /// token that they signed has expired.
     ///
     /// # Errors
-    /// Where the store cannot be read or written, or the keys are being rotated already.
+    /// If the store cannot be read or written, or another rotation is under way.
     pub async fn rotate_keys(&self) -> Result<String> {
         self.prepare().await?;
         self.sessions.rotate_keys().await
     }
 
-    /// How many requests over a network were refused since the start, because who asked had to wait.
+    /// Returns the number of requests over a network that were rejected by the rate limit since
+    /// the start.
     pub fn refused(&self) -> u64 {
         self.throttle.refused()
     }
 
-    /// How many access tokens went without the custom data since the start, because it did not fit.
+    /// Returns the number of access tokens that were issued without the custom data since the
+    /// start, because it was too large.
     pub fn custom_data_left_out(&self) -> u64 {
         self.custom_data.left_out()
     }
 
-    /// Opens the store for writing and makes what the backend needs in it: its indexes, and the first key. Otherwise the first request does so.
+    /// Opens the store for writing and creates the indexes and the first signing key. Without this
+    /// call, the first request does so.
     ///
     /// # Errors
     /// If the store cannot be opened or written, or an index of the definition cannot be applied.
@@ -190,20 +206,21 @@ impl Backend {
     /// Checks that the store can be read.
     ///
     /// # Errors
-    /// If it cannot, with the reason for the operator.
+    /// If the store cannot be read. The error is for the operator.
     pub async fn check_health(&self) -> Result<(), store::Error> {
         self.keys.check_readable().await
     }
 
-    /// The definition that it runs.
+    /// Returns the definition of the app.
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// How each query that the backend makes on its own is answered, in MongoDB's terms.
+    /// Returns each query that the backend itself runs with its query plan, in MongoDB's terms. A
+    /// test checks that each of them uses its index.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// If the store cannot be read.
     pub async fn explain_queries(&self) -> Result<Vec<(DeclaredQuery, Explanation)>> {
         self.prepare().await?;
         let main = self.stores.main();
@@ -217,18 +234,18 @@ impl Backend {
         Ok(explained)
     }
 
-    /// The store of users and sessions, for its operator.
+    /// Returns the store of users and sessions, for its operator.
     pub fn store(&self) -> Arc<dyn Store> {
         Arc::clone(self.stores.main())
     }
 
-    /// Lets go of the stores.
+    /// Closes all stores.
     pub async fn close(&self) {
         self.stores.close().await;
     }
 
-    /// Checks the signature, the kind and the time of an access token, without reading its session; returns the user's id. For what must
-    /// be known before a request is read as a whole.
+    /// Checks an access token's signature, kind and time, and returns the user's id. It does not
+    /// read the session, so that a server can call it before it reads the body of a request.
     ///
     /// # Errors
     /// If the token is not valid.
@@ -236,10 +253,11 @@ impl Backend {
         self.sessions.claim_of_access_token(access_token).await.map(|claim| claim.user_id().to_hex())
     }
 
-    /// Answers a request that comes over a network: who fails too often has to wait.
+    /// Answers a request that comes over a network. A client that fails too often is rejected
+    /// until its wait is over.
     ///
     /// # Errors
-    /// What the client is to be told.
+    /// The error for the client, as App Services would return it.
     pub async fn handle_from(&self, request: Request, origin: Origin) -> Result<Response> {
         let until = self.session_deadline(&request);
         match in_time(until, self.throttle.begin(&request, origin), too_late).await? {
@@ -248,16 +266,18 @@ impl Backend {
         }
     }
 
-    /// Answers a client's request. Nobody has to wait: only the application knows for whom it asks in its own process.
+    /// Answers a request of the same process. It is not rate limited, because the application acts
+    /// for all its users.
     ///
     /// # Errors
-    /// What the client is to be told.
+    /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request) -> Result<Response> {
         let until = self.session_deadline(&request);
         self.handle_until(request, until).await
     }
 
-    /// The end of the time of a request that opens or refreshes a session; none for others, and on a store in this process.
+    /// Returns the deadline of a request that opens or refreshes a session; `None` for other
+    /// requests and for a store in this process.
     fn session_deadline(&self, request: &Request) -> Option<Instant> {
         let is_of_session =
             matches!(request, Request::LogIn(_) | Request::RefreshSession { .. } | Request::EmailPassword(_));
@@ -285,7 +305,7 @@ impl Backend {
             }
             Request::DeleteUser { access_token } => {
                 let caller = self.sessions.by_access_token(&access_token, &self.users).await?;
-                // The custom data stays: it is the application's.
+                // The custom data stays, because it belongs to the application.
                 self.sessions.end_with(&caller, self.users.delete(caller.user_id)).await?;
                 Ok(Response::Done)
             }
@@ -305,10 +325,10 @@ impl Backend {
         }
     }
 
-    /// Calls a data source's function as the system user, under no rules. For the operator.
+    /// Calls a function of a data source as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As for a user, but for what rules refuse.
+    /// The errors of a user's call, except those of rules.
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         self.prepare().await?;
         let call = self.collections.read(&self.definition, service, name, arguments)?;
@@ -317,7 +337,7 @@ impl Backend {
         self.collections.run(&**self.stores.of(service), call, parsed).await
     }
 
-    /// Makes, before the first write, what everything later relies on: the indexes and the keys.
+    /// Creates the indexes and the keys before the first write.
     async fn prepare(&self) -> Result<()> {
         self.prepared
             .get_or_try_init(|| async {
@@ -340,8 +360,8 @@ impl Backend {
         service.and_then(|service| service.rules(&configuration.namespace)).is_some_and(|rules| rules.may_insert())
     }
 
-    /// Makes the indexes that the definition has, and has the versions before changes kept if it
-    /// says so.
+    /// Creates the indexes of the definition, and enables pre-images if the definition asks for
+    /// them.
     async fn prepare_collections(&self) -> Result<()> {
         for (name, service) in &self.definition.services {
             for namespace in &service.pre_images {
@@ -396,7 +416,7 @@ impl Backend {
         let claim = self.sessions.claim_of_refresh_token(refresh_token).await?;
         let caller = self.sessions.by_refresh_token(refresh_token, &claim, &self.users);
         let (caller, custom_data) = if self.stores.main().is_remote() {
-            // Session, user and custom data in the time of one trip.
+            // Reads the session, the user and the custom data in one round trip.
             first_decides(caller, self.custom_data.of_at_once(claim.user_id())).await?
         } else {
             (caller.await?, self.custom_data.of(claim.user_id()).await?)
@@ -408,7 +428,7 @@ impl Backend {
         self.access(&caller, custom_data).await
     }
 
-    /// A new access token, with custom data.
+    /// Signs a new access token with the custom data.
     async fn access(&self, caller: &Caller, custom_data: Option<Arc<RawDocumentBuf>>) -> Result<AccessGrant> {
         let user_data = match &custom_data {
             Some(document) => self.custom_data.claim(caller.user_id, document)?,
@@ -445,7 +465,7 @@ impl Backend {
     }
 
     async fn register(&self, email: &str, password: Secret) -> Result<()> {
-        // Without confirmation by mail, it is a name, and need not be an address.
+        // Without confirmation by e-mail, this is a name that need not be an address.
         let is_name = (1..=EMAIL_LENGTH).contains(&email.chars().count())
             && email.trim() == email
             && !email.chars().any(char::is_control);
@@ -456,7 +476,7 @@ impl Backend {
             return Err(Error::bad_request("password must be between 6 and 128 characters"));
         }
         self.prepare().await?;
-        // Checked before the work of hashing, and again by the unique index.
+        // Checked before the expensive hash; the unique index checks it again.
         if self.users.by_email(email).await?.is_some() {
             return Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"));
         }
@@ -475,7 +495,8 @@ impl Backend {
         &self,
         CallFunction { access_token, service, name, arguments }: CallFunction,
     ) -> Result<RawBson> {
-        // The session and the custom data are read within the time of the operation.
+        // The reads of the session and of the custom data count towards the time limit of the
+        // operation.
         let until = self.stores.has_remote().then(|| self.collections.deadline());
         let claim = in_time(until, self.sessions.claim_of_access_token(&access_token), time_is_over).await?;
         let confirm = || in_time(until, self.confirm(&claim), time_is_over);
@@ -486,7 +507,7 @@ impl Backend {
             let (call, parsed) = self.collections.parse(call, &access, &budget).await?;
             Ok((call, parsed, store))
         };
-        // What is wrong with a call is only told to who may make it.
+        // The caller must have a session before it sees what is wrong with the call.
         let (call, parsed, store) = match parsed.await {
             Ok(parsed) => parsed,
             Err(error) => {
@@ -496,8 +517,9 @@ impl Backend {
         };
         let main = self.stores.main();
         match parsed {
-            // The session and the query are sent together and take one round trip. Only for a session that is known to be
-            // open: the token of one that has ended must not cause work in the database.
+            // The session and the query are sent together and take one round trip. This is only
+            // done for a session that is known to be open: the token of one that has ended must
+            // not cause work in the database.
             Parsed::Find(find) if main.is_remote() && self.sessions.is_known(&claim) => {
                 let documents = store.find(*find).map_err(Error::from);
                 let (_, documents) = first_decides(confirm(), documents).await?;
@@ -516,10 +538,11 @@ impl Backend {
         }
     }
 
-    /// Begins to follow a collection for a user, for as long as the session is open: a data source's function `watch`.
+    /// Opens a change stream for a user: the function `watch` of a data source. It ends with the
+    /// user's session.
     ///
     /// # Errors
-    /// As for a query, and where `resumeAfter` is not a place that the stream can be taken up again from.
+    /// The errors of a query, and an error if the stream cannot resume after `resumeAfter`.
     pub async fn watch(self: &Arc<Self>, call: CallFunction) -> Result<Subscription> {
         let CallFunction { access_token, service, name, arguments } = call;
         let claim = self.sessions.claim_of_access_token(&access_token).await?;
@@ -534,10 +557,10 @@ impl Backend {
         Subscription::begin(&**store, call, selection, viewer, self.collections).await
     }
 
-    /// Begins to follow a collection as the system user, under no rules. For the operator.
+    /// Opens a change stream as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As for a user, but for what rules refuse.
+    /// The errors of a user's stream, except those of rules.
     pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Subscription> {
         let call = self.collections.read(&self.definition, service, "watch".to_owned(), arguments)?;
         let (call, selection) =
@@ -545,8 +568,8 @@ impl Backend {
         Subscription::begin(&**self.stores.of(service), call, selection, Viewer::System, self.collections).await
     }
 
-    /// The encryption of a user's resume tokens, which this app accepts only with the same
-    /// context.
+    /// Returns the encryption of a user's resume tokens. The app accepts a token only with the
+    /// context that it was sealed with.
     pub(crate) async fn token_seal(&self, context: &[&str]) -> Result<TokenSeal> {
         let context: Vec<&str> = [&*self.app_id].iter().chain(context).copied().collect();
         Ok(TokenSeal::new(self.keys.resume_key().await?, &context))
@@ -556,20 +579,21 @@ impl Backend {
         Variables::at(query::Environment::now(&self.environment))
     }
 
-    /// Confirms that the session that an access token claims is open and its user enabled.
+    /// Confirms that the session that an access token claims is open and that its user is enabled.
     ///
     /// # Errors
-    /// `InvalidSession` otherwise.
+    /// `InvalidSession` if the session has ended, or the user is disabled or deleted.
     pub(crate) async fn confirm(&self, claim: &Claim) -> Result<CachedSession> {
         self.sessions.confirm(claim, &self.users).await
     }
 
-    /// Milliseconds since the Unix epoch, as [`CachedSession::at`].
+    /// Returns the current time in milliseconds since the Unix epoch, as in [`CachedSession::at`].
     pub(crate) fn now(&self) -> i64 {
         self.sessions.now()
     }
 
-    /// The collection that a call is for, its rules for the user that a token claims, and where it is.
+    /// Resolves a call: its collection, what the user of the token may do there, the rules, and
+    /// the store.
     async fn access_to(
         &self,
         claim: &Claim,
@@ -590,14 +614,14 @@ impl Backend {
         Ok((call, access, rules, self.stores.of(service)))
     }
 
-    /// What a collection's rules allow the user that a token claims.
+    /// Returns what a collection's rules allow the user of a token.
     pub(crate) async fn guarded(
         &self,
         claim: &Claim,
         rules: &Arc<RuleSet>,
         namespace: &Namespace,
     ) -> Result<Authorization> {
-        // As it is now, so that a privilege that was taken away is gone at once.
+        // Read for each call, so that a removed privilege takes effect at once.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
         let id: Arc<str> = claim.user_id().to_hex().into();
         let user = RuleUser { id: Arc::clone(&id), custom_data };
@@ -606,7 +630,8 @@ impl Backend {
     }
 }
 
-/// Runs an operation until its time is over, if that is limited. Its parts on a remote store go on by themselves.
+/// Runs an operation until its deadline, if it has one. Its requests to a remote store are not
+/// canceled.
 fn in_time<T>(
     until: Option<Instant>,
     operation: impl Future<Output = Result<T>>,
@@ -620,7 +645,7 @@ fn in_time<T>(
     }
 }
 
-/// The error of a request of a session whose time is over.
+/// The error of a request for a session that exceeds [`SESSION_TIME`].
 fn too_late() -> Error {
     let reason = format!("it did not answer within {} s", SESSION_TIME.as_secs());
     store::Error::Unavailable { reason, maybe_written: true }.into()
@@ -632,7 +657,8 @@ fn time_is_over() -> Error {
     Error { server_code, ..Error::new(ErrorCode::MongoDBError, "operation exceeded time limit") }
 }
 
-/// Runs both at once. An error of the first ends both; one of the second is returned only if the first succeeds.
+/// Runs both futures at once. An error of the first ends both; an error of the second is returned
+/// only if the first succeeds.
 pub(crate) async fn first_decides<A, B>(
     first: impl Future<Output = Result<A>>,
     second: impl Future<Output = Result<B>>,

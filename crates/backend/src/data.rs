@@ -1,4 +1,4 @@
-//! What users keep: their custom data, and collections under rules.
+//! Users' data: custom user data, and collections under rules.
 
 mod arguments;
 mod collection;

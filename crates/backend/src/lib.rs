@@ -1,5 +1,8 @@
-//! App Services' behaviour: an app's definition, its users and their sessions, custom user data, and collections under
-//! rules. Knows neither HTTP nor JavaScript: a request is a value, and so is what answers it.
+//! The behaviour of App Services: an app's definition, its users and their sessions, custom user
+//! data, and collections under rules. This crate uses neither HTTP nor JavaScript: a request is a
+//! value, and so is its response.
+//!
+//! [`Backend`] answers [`Request`]s; a [`Definition`] says what an app offers.
 
 mod auth;
 mod backend;

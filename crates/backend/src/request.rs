@@ -1,5 +1,5 @@
-//! What a client asks, and what it is answered, as values. The embedded client hands them over as they are; over HTTP
-//! they are what the wire protocol says.
+//! Requests and responses of the client API, as values. The embedded client passes them as they
+//! are; an HTTP client sends them in App Services' wire format.
 
 use std::sync::Arc;
 
@@ -7,50 +7,53 @@ use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::Secret;
 
-/// One request of the client API.
+/// A request of the client API. Each variant names its HTTP endpoint, below `/api/client/v2.0`.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// `POST /app/{app}/auth/providers/{provider}/login`
+    /// `POST /app/{app}/auth/providers/{provider}/login`: logs a user in.
     LogIn(LogIn),
-    /// `POST /app/{app}/auth/providers/{provider}/login?link=true`
+    /// `POST /app/{app}/auth/providers/{provider}/login?link=true`: adds an identity to a user. It
+    /// is not supported yet.
     Link {
-        /// Who links.
+        /// The access token of the user who adds the identity.
         access_token: Secret,
     },
-    /// `GET /auth/profile`
+    /// `GET /auth/profile`: returns the user's profile.
     Profile {
-        /// Whose.
+        /// The user's access token.
         access_token: Secret,
     },
-    /// `POST /auth/session`
+    /// `POST /auth/session`: returns a new access token.
     RefreshSession {
-        /// Of the session.
+        /// The refresh token of the session.
         refresh_token: Secret,
     },
-    /// `DELETE /auth/session`
+    /// `DELETE /auth/session`: ends the session.
     EndSession {
-        /// Of the session.
+        /// The refresh token of the session.
         refresh_token: Secret,
     },
-    /// `DELETE /auth/delete`
+    /// `DELETE /auth/delete`: deletes the user and ends all of the user's sessions.
     DeleteUser {
-        /// Who goes.
+        /// The access token of the user to delete.
         access_token: Secret,
     },
-    /// `POST /app/{app}/auth/providers/local-userpass/…`
+    /// `POST /app/{app}/auth/providers/local-userpass/…`: any request to this provider except a
+    /// log-in.
     EmailPassword(EmailPasswordRequest),
-    /// `/auth/api_keys…`
+    /// `/auth/api_keys…`: any request about API keys. The provider is not supported.
     ApiKeys {
-        /// Whose.
+        /// The refresh token of the user's session.
         refresh_token: Secret,
     },
-    /// `POST /app/{app}/functions/call`
+    /// `POST /app/{app}/functions/call`: calls a function.
     CallFunction(CallFunction),
-    /// `PUT` and `DELETE /app/{app}/push/providers/{service}/registration`
+    /// `PUT` and `DELETE /app/{app}/push/providers/{service}/registration`. Push notifications are
+    /// not supported.
     Push {
-        /// Who registers.
+        /// The access token of the user who registers a device.
         access_token: Secret,
-        /// With which service.
+        /// The name of the push service.
         service: String,
     },
 }
@@ -58,134 +61,135 @@ pub enum Request {
 /// A log-in with any provider.
 #[derive(Debug, Clone)]
 pub struct LogIn {
-    /// Which credentials they are.
+    /// The user's credentials.
     pub credentials: Credentials,
-    /// The id that an earlier log-in gave this device.
+    /// The device id that an earlier log-in returned; `None` on a new device.
     pub device_id: Option<String>,
 }
 
-/// What somebody logs in with.
+/// The credentials of a log-in.
 #[derive(Debug, Clone)]
 pub enum Credentials {
-    /// `anon-user`
+    /// `anon-user`: creates an anonymous user.
     Anonymous,
-    /// `local-userpass`
+    /// `local-userpass`: an e-mail address and a password.
     EmailPassword {
-        /// The address, as it was registered: case matters.
+        /// The e-mail address as it was registered. Case matters.
         email: String,
         /// The password.
         password: Secret,
     },
-    /// A provider that is not available, by its type.
+    /// Any other provider, by its type; it is rejected with `AuthProviderNotFound`.
     Other(String),
 }
 
-/// What is asked of `local-userpass` but a log-in.
+/// A request to the provider `local-userpass`, except a log-in.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EmailPasswordRequest {
-    /// `register`
+    /// `register`: creates a user.
     Register {
-        /// The address.
+        /// The user's e-mail address.
         email: String,
-        /// The password.
+        /// The user's password, 6 to 128 characters.
         password: Secret,
     },
-    /// `confirm`
+    /// `confirm`: confirms a user with a token from an e-mail.
     Confirm,
-    /// `confirm/send`
+    /// `confirm/send`: sends the confirmation e-mail again.
     ResendConfirmation {
-        /// The address.
+        /// The user's e-mail address.
         email: String,
     },
-    /// `confirm/call`
+    /// `confirm/call`: runs the custom confirmation function again.
     RetryCustomConfirmation {
-        /// The address.
+        /// The user's e-mail address.
         email: String,
     },
-    /// `reset`
+    /// `reset`: sets a new password with a token from an e-mail.
     Reset,
-    /// `reset/send`
+    /// `reset/send`: sends an e-mail to reset the password.
     SendReset {
-        /// The address.
+        /// The user's e-mail address.
         email: String,
     },
-    /// `reset/call`
+    /// `reset/call`: runs the custom reset function.
     CallResetFunction {
-        /// The address.
+        /// The user's e-mail address.
         email: String,
     },
 }
 
-/// A call of a function, or of one of a service's.
+/// A call of a function of a data source, or of a function of the app.
 #[derive(Debug, Clone)]
 pub struct CallFunction {
-    /// Who calls.
+    /// The access token of the user who calls.
     pub access_token: Secret,
-    /// The data source, for its functions.
+    /// The name of the data source; `None` for a function of the app.
     pub service: Option<String>,
-    /// The function.
+    /// The name of the function, such as `find`.
     pub name: String,
-    /// Its arguments: one document, for a data source's.
+    /// The arguments: for a data source, the one document with `database`, `collection` and the
+    /// function's parameters.
     pub arguments: RawDocumentBuf,
 }
 
-/// The answer to a [`Request`].
+/// The response to a [`Request`].
 #[derive(Debug, Clone)]
 pub enum Response {
-    /// It was done.
+    /// The request succeeded and returns nothing.
     Done,
-    /// To a log-in.
+    /// The new session of a log-in.
     Session(Session),
-    /// To a refresh.
+    /// The new access token of a refresh.
     AccessGrant(AccessGrant),
-    /// To a profile.
+    /// The profile of a user.
     Profile(Profile),
-    /// To a function call.
+    /// The result of a function.
     Value(RawBson),
 }
 
 /// A new session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Its first access token.
+    /// The first access token.
     pub access: AccessGrant,
-    /// What further ones are had with.
+    /// The token that refreshes the session.
     pub refresh_token: Secret,
     /// The user's id.
     pub user_id: String,
-    /// The device's id.
+    /// The device's id, to be sent with the next log-in.
     pub device_id: String,
 }
 
-/// An access token, and beside it the custom data as it was when the token was made: whole, where the token itself
-/// only carries what fits.
+/// An access token, and the custom data at the time when the token was signed. The custom data is
+/// complete here; the token carries it only if it is small enough.
 #[derive(Debug, Clone)]
 pub struct AccessGrant {
-    /// The token.
+    /// The signed token.
     pub access_token: Secret,
-    /// The custom data, if there is any.
+    /// The user's custom data, if there is any.
     pub custom_data: Option<Arc<RawDocumentBuf>>,
 }
 
-/// What is known about a user.
+/// The profile of a user.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// The user's id.
     pub user_id: String,
-    /// `normal` or `server`.
+    /// The kind of user: `normal` or `server`.
     pub kind: String,
-    /// How the user logs in.
+    /// The user's identities, one for each way to log in.
     pub identities: Vec<Identity>,
-    /// What the providers told.
+    /// The data of the authentication providers, such as `{ email }`.
     pub data: RawDocumentBuf,
 }
 
-/// One way in which a user logs in.
+/// An identity of a user: one way to log in.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
-    /// Its id.
+    /// The identity's id, which is unique for its provider.
     pub id: String,
-    /// The provider's type.
+    /// The type of the provider, such as `local-userpass`.
     pub provider_type: String,
 }

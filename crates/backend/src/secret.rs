@@ -1,11 +1,19 @@
 use std::sync::Arc;
 
-/// Text that no log, error or `Debug` shows: a password or a token.
+/// A password or a token. Its text is left out of `Debug` output, and so of logs and errors.
+///
+/// ```
+/// use backend::Secret;
+///
+/// let secret = Secret::from("passw0rd".to_owned());
+/// assert_eq!(format!("{secret:?}"), "[redacted]");
+/// assert_eq!(secret.expose(), "passw0rd");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// The text itself, for the one place that needs it.
+    /// Returns the text. Call this only where the text itself is needed.
     pub fn expose(&self) -> &str {
         &self.0
     }

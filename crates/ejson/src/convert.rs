@@ -1,4 +1,5 @@
-//! From JSON to BSON, written into one buffer: every byte is copied once, however deep it is nested.
+//! Conversion of JSON to BSON in one buffer: each byte is copied only once, however deep it is
+//! nested.
 
 use std::{fmt, io::Write};
 
@@ -15,19 +16,19 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// How values are read.
+/// The strictness of the conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// As they come from clients.
+    /// For data from clients.
     Strict,
-    /// As they were stored, whatever they are.
+    /// For stored data, which is accepted as it is.
     Stored,
 }
 
-/// Members of a type's object that have up to this many values are read into a tree.
+/// The maximum number of values in a member of a type wrapper that is read into a tree.
 const MAX_WRAPPED: usize = 16;
 
-/// The most members that the object of a type has.
+/// The maximum number of members of a type wrapper.
 const MAX_WRAPPER: usize = 2;
 
 /// Converts JSON to BSON.
@@ -35,7 +36,8 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
     to_bson_up_to(json, reading, usize::MAX)?.ok_or_else(|| Error::invalid(INVALID))
 }
 
-/// Converts JSON to BSON of about `largest` bytes at most; none if it would be larger. The conversion then ends at once.
+/// Converts JSON to BSON of about `largest` bytes at most. Returns `None` as soon as it would be
+/// larger.
 pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) -> Result<Option<RawBson>> {
     let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
     let mut writer = Writer { largest: largest.saturating_add(HOLDER), ..Writer::new(reading) };
@@ -49,7 +51,7 @@ pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) ->
         let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
         query::validate_names(holder).map_err(|error| Error::invalid(error.message))?;
     }
-    // The only element has no name: its type and a NUL byte come before its value.
+    // The only element has an empty name: its type and a NUL byte precede its value.
     const DOCUMENT: u8 = 3;
     if is_container && writer.out[4] == DOCUMENT {
         let mut document = writer.out;
@@ -64,11 +66,11 @@ pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) ->
     }
 }
 
-/// Replaces the objects in a document that stand for values of Extended JSON by these values, as if the document had come as
-/// JSON: over HTTP it does. The document has been checked to be BSON.
+/// Replaces objects that represent values of Extended JSON by these values, as if the document had
+/// come as JSON over HTTP. The document must have been validated.
 ///
 /// # Errors
-/// If such an object is not valid, with its path; and as [`query::budget::charge`].
+/// If such an object is not valid, with its path; and the errors of [`query::budget::charge`].
 pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
     let mut writer = Writer::new(Reading::Strict);
     match writer.fields(document) {
@@ -80,7 +82,7 @@ pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
     }
 }
 
-/// Bytes of JSON that a byte of BSON may become.
+/// The maximum number of bytes of JSON for a byte of BSON.
 const JSON_FACTOR: usize = 8;
 
 /// Bytes of a document around its only element, whose name is empty.
@@ -88,14 +90,14 @@ const HOLDER: usize = 7;
 
 struct Writer {
     out: Vec<u8>,
-    /// Number of bytes that may be written.
+    /// The maximum number of bytes to write.
     largest: usize,
-    /// True if more were to be written.
+    /// True if the value exceeds the maximum.
     is_full: bool,
     reading: Reading,
-    /// Whether text was read whose names nobody has looked at.
+    /// True if text was converted whose names have not been checked.
     has_streamed: bool,
-    /// The way to what is not valid, from the inside out.
+    /// The path of an invalid value, from the inside out.
     way: Vec<String>,
 }
 
@@ -107,7 +109,7 @@ impl Writer {
         Self { out, largest: usize::MAX, is_full: false, reading, has_streamed: false, way }
     }
 
-    /// The error of what could not be written.
+    /// Returns the error of an invalid value.
     fn invalid(&self) -> Error {
         let message = match self.way.is_empty() {
             true => INVALID.to_owned(),
@@ -116,7 +118,7 @@ impl Writer {
         Error::invalid(message)
     }
 
-    /// Writes a part of a value, and notes the way to it if it is not valid.
+    /// Writes a part of a value, and records its path if it is not valid.
     fn part(&mut self, name: &str, json: Json<'_>) -> Option<()> {
         let written = self.value(name, json);
         if written.is_none() {
@@ -125,7 +127,7 @@ impl Writer {
         written
     }
 
-    /// Writes the fields of a document, with the values that objects among them stand for.
+    /// Writes the fields of a document, and converts objects that represent values.
     fn fields(&mut self, document: &RawDocument) -> Result<Option<()>> {
         for (name, value) in query::elements(document) {
             query::budget::charge(1)?;
@@ -164,7 +166,7 @@ impl Writer {
     }
 
     fn element(&mut self, type_byte: u8, name: &str) -> Option<()> {
-        // A name with a NUL byte cannot be a field's.
+        // The name of a field cannot contain a NUL byte.
         if name.as_bytes().contains(&0) {
             return None;
         }
@@ -175,7 +177,7 @@ impl Writer {
         Some(())
     }
 
-    /// Checks that so many bytes more may be written.
+    /// Checks that `bytes` more bytes may be written.
     fn make_room(&mut self, bytes: usize) -> Option<()> {
         self.is_full |= self.out.len() + bytes > self.largest;
         (!self.is_full).then_some(())
@@ -273,7 +275,7 @@ impl Writer {
     }
 }
 
-/// The names of an array's items.
+/// Generates the names of an array's items.
 #[derive(Default)]
 struct Index {
     count: usize,
@@ -290,7 +292,7 @@ impl Index {
     }
 }
 
-/// A value of JSON text that is written under a name as it is read.
+/// A value of JSON text that is written under a name while it is read.
 struct Value<'w> {
     writer: &'w mut Writer,
     name: &'w str,
@@ -302,7 +304,7 @@ impl Value<'_> {
     }
 }
 
-/// The place is known elsewhere, and values are not told.
+/// The path is recorded by the writer, and messages contain no values.
 fn invalid<E: serde::de::Error>() -> E {
     E::custom("not valid Extended JSON")
 }
@@ -392,7 +394,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// A member of a type's object: a tree if it is as small as most are, since most of what is not has no business there.
+/// Parses a member of a type wrapper: into a tree if it is as small as valid ones usually are, or
+/// else as text.
 fn wrapped<E: serde::de::Error>(value: &RawValue) -> Result<Json<'_>, E> {
     let text = value.get();
     let is_small = measure(text.as_bytes()).1 <= MAX_WRAPPED;

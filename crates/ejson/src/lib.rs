@@ -1,5 +1,7 @@
-//! MongoDB Extended JSON v2 (<https://github.com/mongodb/specifications/blob/master/source/extended-json.md>): written in
-//! its canonical flavour, which keeps every type and which all clients can read, and read in any flavour.
+//! MongoDB Extended JSON v2
+//! (<https://github.com/mongodb/specifications/blob/master/source/extended-json.md>). Values are
+//! written in the canonical format, which preserves all types and which all clients can read. Any
+//! format is read.
 
 mod convert;
 mod error;

@@ -1,4 +1,4 @@
-//! Names that are there twice in one JSON object.
+//! Detection of duplicate names in a JSON object.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -7,13 +7,13 @@ use super::Json;
 /// Objects of up to this many members are compared pairwise; larger ones use a set.
 const FEW_NAMES: usize = 16;
 
-/// The path of the first member whose name its object has twice.
+/// Returns the path of the first member with a duplicate name.
 pub(super) fn find_twice(value: &Json<'_>) -> Option<String> {
     let way = find(value)?;
     Some(query::shown_path(way.iter().rev()))
 }
 
-/// The same from the inside out.
+/// Does the same, and returns the parts of the path from the inside out.
 fn find<'j>(value: &'j Json<'_>) -> Option<Vec<Cow<'j, str>>> {
     match value {
         Json::Object(members) => {

@@ -17,48 +17,52 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// How deep JSON may be nested: as deep as a document, and what it comes in, and what its values are wrapped in.
+/// The maximum nesting depth of JSON: that of a document, its envelope, and the wrappers of its
+/// values.
 pub(super) const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
 
-/// JSON of up to this many values is read into a tree. Of more, only the outermost levels are: a tree takes up to 27 times
-/// the memory of its text.
+/// The maximum number of values in JSON that is read into a tree. Of larger JSON, only the
+/// outermost levels are, because a tree takes up to 27 times the memory of its text.
 const MAX_TREE: usize = 16 * 1024;
 
-/// Bytes of the small values within large JSON that are read into trees, together. Further ones stay text until they become BSON.
+/// The maximum total size in bytes of small values within large JSON that are read into trees.
+/// Further values stay text until they are converted to BSON.
 const MAX_TREES: usize = 1024 * 1024;
 
-/// Largest scope of a JavaScript function, in bytes: that of a document.
+/// The maximum size of a JavaScript function's scope in bytes: that of a document.
 const MAX_SCOPE: usize = 16 * 1024 * 1024;
 
-/// The most members or items of an outermost level that is read into a tree while what is in it is not.
+/// The maximum number of members or items of an outermost level of large JSON that is read into a
+/// tree.
 const MAX_OUTER: usize = 4 * 1024;
 
-/// JSON as it was read: text without escapes is not copied, and members keep their order.
+/// A JSON value. Text without escapes is borrowed from the input, and members keep their order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
     /// `null`
     Null,
     /// `true` or `false`
     Boolean(bool),
-    /// A whole number that is an `i64`.
+    /// A whole number in the range of an `i64`.
     Integer(i64),
     /// Any other number.
     Number(f64),
-    /// Text.
+    /// A string.
     Text(Cow<'a, str>),
     /// An array.
     Array(Vec<Self>),
-    /// An object.
+    /// An object, as its members in their order.
     Object(Vec<(Cow<'a, str>, Self)>),
-    /// The text of a large array or object, which becomes BSON without being a tree in between. It is JSON, and what its
-    /// names are is seen then.
+    /// The text of a large array or object, which is converted to BSON without an intermediate
+    /// tree. It is valid JSON, but duplicate names in it are found only by the conversion.
     Large(&'a str),
 }
 
-/// Reads JSON as deep as documents may be, from a client.
+/// Reads JSON from a client, as deep as documents may be.
 ///
 /// # Errors
-/// If it is not JSON, with the place; if a name is there twice in one object, with its path. No values are told.
+/// If the text is not JSON, with the position; if an object has a duplicate name, with its path.
+/// The messages contain no values.
 pub fn read(json: &[u8]) -> Result<Json<'_>> {
     let value = read_stored(json)?;
     match names::find_twice(&value) {
@@ -67,18 +71,19 @@ pub fn read(json: &[u8]) -> Result<Json<'_>> {
     }
 }
 
-/// Reads JSON as a backend answers it, with [`Json::into_stored_bson`] for the values in it: what an earlier version or
-/// another program stored is read as it is.
+/// Reads JSON from a backend. Use [`Json::into_stored_bson`] for the values in it, because data of
+/// an earlier version or another program is read as it is.
 ///
 /// # Errors
-/// If it is not JSON, with the place.
+/// If the text is not JSON, with the position.
 pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     let (depth, values) = measure(json);
-    // The parser's own limit is less than what documents may have. Without any, its stack would be the client's to fill.
+    // The parser's own limit is lower than that of documents. Without any limit, a client could
+    // overflow the stack.
     if depth > MAX_DEPTH {
         return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
     }
-    // The position tells enough.
+    // The position is enough, and the parser's message could contain values.
     let not_json = |error: serde_json::Error| {
         refused(format!("this is not JSON: line {}, column {}", error.line(), error.column()))
     };
@@ -105,19 +110,19 @@ pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
     Ok(value)
 }
 
-/// An object whose tree would be large.
+/// Reads an object whose tree would be large.
 fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>, left: &mut usize) -> Json<'a> {
     Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true, left))).collect())
 }
 
-/// Reads JSON text into a tree if that is small, or else its items alone if it is an array whose items are wanted. `left` is the
-/// number of bytes that may still become trees.
+/// Reads JSON text into a tree if it is small. If it is large and an array whose items are wanted,
+/// reads only its items. `left` is the number of bytes that may still become trees.
 fn inner<'a>(value: &'a RawValue, is_outer: bool, left: &mut usize) -> Json<'a> {
     let json = value.get();
     if !json.starts_with(['{', '[']) {
         return tree(json.as_bytes()).unwrap_or(Json::Large(json));
     }
-    // There are not more values than bytes.
+    // The number of values is at most the number of bytes.
     if json.len() <= MAX_TREE && json.len() <= *left {
         *left -= json.len();
         return tree(json.as_bytes()).unwrap_or(Json::Large(json));
@@ -128,7 +133,7 @@ fn inner<'a>(value: &'a RawValue, is_outer: bool, left: &mut usize) -> Json<'a> 
     Json::Large(json)
 }
 
-/// How deep brackets are nested, and how many values there are at most.
+/// Returns the nesting depth of brackets and the maximum possible number of values.
 pub(super) fn measure(json: &[u8]) -> (usize, usize) {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
     let mut values = 1;
@@ -150,7 +155,7 @@ pub(super) fn measure(json: &[u8]) -> (usize, usize) {
     (deepest, values)
 }
 
-/// The members of an object, or the items of an array with nothing for names, as text.
+/// The texts of an object's members, or of an array's items, which have no names.
 struct Outer<'a, N>(Vec<(N, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, Key<'a>> {
@@ -208,7 +213,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, ()> {
 }
 
 impl<'a> Json<'a> {
-    /// A member of an object.
+    /// Returns the value of a member of an object.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
@@ -216,7 +221,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Takes a member out of an object.
+    /// Removes a member from an object and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<Self> {
         match self {
             Self::Object(members) => {
@@ -227,7 +232,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The text, if it is one.
+    /// Returns the text if the value is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -235,7 +240,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The whole number, if it is one.
+    /// Returns the number if the value is a whole number.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -243,28 +248,30 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The BSON value that it is as Extended JSON of any flavour.
+    /// Converts the value to BSON, as Extended JSON of any format.
     ///
     /// # Errors
-    /// If it is not valid; if a name is there twice. No values are told.
+    /// If a value is not valid Extended JSON or a name is a duplicate. The messages contain no
+    /// values.
     pub fn into_bson(self) -> Result<RawBson> {
         convert::to_bson(self, Reading::Strict)
     }
 
-    /// As [`into_bson`](Self::into_bson), for BSON of about `largest` bytes at most; none if it would be larger. JSON of numbers
-    /// is much shorter than its BSON, so the conversion ends when there is too much.
+    /// Does the same as [`into_bson`](Self::into_bson) for BSON of about `largest` bytes at most;
+    /// returns `None` if it would be larger. The conversion stops at the limit, because JSON of
+    /// numbers is much shorter than its BSON.
     ///
     /// # Errors
-    /// As `into_bson`.
+    /// The errors of `into_bson`.
     pub fn into_bson_up_to(self, largest: usize) -> Result<Option<RawBson>> {
         convert::to_bson_up_to(self, Reading::Strict, largest)
     }
 
-    /// The BSON value that it is, read as leniently as what is stored may have to be: what only looks like a type of
-    /// Extended JSON is a document, regular expressions may have any options, and names may be there twice.
+    /// Converts stored data to BSON, leniently: objects that only resemble a type of Extended JSON
+    /// are documents, regular expressions may have any options, and names may be duplicate.
     ///
     /// # Errors
-    /// If a name or a regular expression has a NUL byte.
+    /// If a name or a regular expression contains a NUL byte.
     pub fn into_stored_bson(self) -> Result<RawBson> {
         convert::to_bson(self, Reading::Stored)
     }
@@ -274,19 +281,20 @@ impl<'a> Json<'a> {
     }
 }
 
-/// True if an object that begins with this key stands for a value of a type that JSON does not have.
+/// True if an object whose first key is `key` represents a value of a type that JSON does not
+/// have.
 pub fn is_wrapper(key: &str) -> bool {
     key.starts_with('$') && query::EXTENDED_JSON_NAMES.contains(&key)
 }
 
-/// The value of a wrapper, which has exactly the members that belong to it.
+/// Returns the value of a wrapper, which must have exactly the members of its type.
 pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading) -> Option<RawBson> {
     match members {
         [(key, value)] => unwrap_one(key, value, reading),
         [(first, one), (second, other)] => match (&**first, &**second) {
             ("$code", "$scope") => with_scope(one, other, reading),
             ("$scope", "$code") => with_scope(other, one, reading),
-            // Of version 1.
+            // The format of version 1.
             ("$binary", "$type") => binary(one, other),
             _ => None,
         },
@@ -300,7 +308,8 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
         "$binary" => binary(value.get("base64")?, value.get("subType")?)?,
         "$code" => RawBson::JavaScriptCode(text()?),
         "$date" => RawBson::DateTime(date(value)?),
-        // Its parts are private, and nobody has written one for fifteen years.
+        // The parts of a DBPointer are private in `bson`. The type has been deprecated for fifteen
+        // years.
         "$dbPointer" => {
             let pointer = serde_json::json!({
                 "$ref": value.get("$ref")?.as_str()?,
@@ -360,7 +369,7 @@ fn binary(base64: &Json<'_>, subtype: &Json<'_>) -> Option<RawBson> {
     Some(RawBson::Binary(Binary { subtype: subtype.into(), bytes }))
 }
 
-/// A date as the canonical flavour has it, as the relaxed one, or as version 1 had it.
+/// Parses a date in the canonical format, in the relaxed one, or in that of version 1.
 fn date(value: &Json<'_>) -> Option<DateTime> {
     match value {
         Json::Text(text) => DateTime::parse_rfc3339_str(text).ok(),
@@ -368,7 +377,8 @@ fn date(value: &Json<'_>) -> Option<DateTime> {
     }
 }
 
-/// A whole number, which a client may have written in the canonical flavour inside of another type.
+/// Parses a whole number, which a client may have written in the canonical format inside another
+/// type.
 fn whole(value: &Json<'_>) -> Option<i64> {
     const LARGEST: f64 = 9_007_199_254_740_992.0;
     let of_double = |number: f64| (number.fract() == 0.0 && number.abs() <= LARGEST).then_some(number as i64);
@@ -385,7 +395,7 @@ fn whole(value: &Json<'_>) -> Option<i64> {
     }
 }
 
-/// Text that is borrowed where it can be.
+/// Text that is borrowed if possible.
 pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {

@@ -95,7 +95,7 @@ fn other_flavours_are_read_too() {
     ] {
         assert_eq!(read(json), value, "{json}");
     }
-    // What only looks like it is a query, an update or a document.
+    // Documents that only resemble Extended JSON are queries, updates or documents.
     for document in [
         rawdoc! { "$regex": "a", "$options": "i" },
         rawdoc! { "$set": { "a": 1 } },
@@ -156,7 +156,7 @@ fn a_name_that_is_there_twice_is_refused_at_any_depth() {
     }
 }
 
-/// A call whose argument has many values, in front of which stands what a server looks at.
+/// A call with an argument of many values, and with the members that a server reads before it.
 fn large_call(items: &str, count: usize) -> String {
     let items = vec![items; count].join(",");
     format!(r#"{{"name":"insertOne","arguments":[{{"database":"d","document":{{"a":[{items}]}}}},5],"service":"s"}}"#)
@@ -204,7 +204,7 @@ fn large_json_is_refused_as_small_json_is() {
     }
 }
 
-/// What was stored before it was refused must not keep everything else from being read.
+/// Data that was stored before it became invalid must not make other data unreadable.
 #[test]
 fn what_is_stored_is_read_as_it_is() {
     let json = r#"[{"a":1,"a":2},{"a":{"$oid":"x"}},{"a":{"$regularExpression":{"pattern":"a","options":"zq"}}},{"$date":5,"b":1}]"#;
@@ -222,7 +222,7 @@ fn what_is_stored_is_read_as_it_is() {
 
 #[test]
 fn deep_json_is_copied_once() {
-    // Copied once for each level, these would be gigabytes.
+    // Copied once for each level, this would be gigabytes.
     let json = format!("{}\"{}\"{}", "{\"a\":".repeat(240), "x".repeat(8 << 20), "}".repeat(240));
     let begun = std::time::Instant::now();
     let RawBson::Document(document) = read(json.as_bytes()).unwrap().into_bson().unwrap() else { panic!() };
@@ -230,7 +230,7 @@ fn deep_json_is_copied_once() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// What the document is as JSON that a client sends.
+/// Converts a document as if a client sent it as JSON.
 fn over_http(document: &RawDocumentBuf) -> crate::Result<RawBson> {
     let json = serde_json::to_vec(&Canonical(RawBsonRef::Document(document))).unwrap();
     read(&json)?.into_bson()
@@ -275,7 +275,7 @@ fn literals_in_documents_are_the_values_that_they_are_over_http() {
 
 #[test]
 fn literals_cost_no_more_than_their_documents() {
-    // As deep as a document may be, and as large: copied once.
+    // As deep and as large as a document may be, and copied only once.
     let mut deep = rawdoc! { "text": "x".repeat(8 << 20), "at": { "$date": 5 } };
     for _ in 0..190 {
         deep = rawdoc! { "a": deep };
@@ -283,7 +283,7 @@ fn literals_cost_no_more_than_their_documents() {
     let begun = std::time::Instant::now();
     assert!(resolve(&deep).is_ok());
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
-    // What is written as JSON meanwhile is counted.
+    // JSON that is written in between counts towards the budget.
     let numbers: Vec<Bson> = (0..100_000).map(Bson::Int32).collect();
     let wrapped = RawDocumentBuf::try_from(doc! { "a": { "$oid": numbers } }).unwrap();
     let budget = query::Budget::new(query::Limits { bytes: Some(1 << 20), ..Default::default() });
@@ -324,7 +324,7 @@ mod random {
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
-                // One member most of the time, as literals have.
+                // Usually one member, as literals have.
                 proptest::collection::vec((name(), inner), 0..3)
                     .prop_map(|members| Bson::Document(members.into_iter().collect())),
             ]
@@ -334,7 +334,7 @@ mod random {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-        /// What a call in the process means is what it means over HTTP.
+        /// A call has the same meaning in the process and over HTTP.
         #[test]
         fn a_document_means_the_same_in_the_process_and_over_http(value in value()) {
             let document = RawDocumentBuf::try_from(doc! { "a": value }).unwrap();

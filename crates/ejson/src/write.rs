@@ -7,18 +7,18 @@ use bson::{
 };
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 
-/// A BSON value that serializes as canonical Extended JSON, without a copy in between.
+/// A BSON value that serializes as canonical Extended JSON, without an intermediate copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Canonical<'a>(pub RawBsonRef<'a>);
 
-/// `{ "$key": value }`, the form of what JSON has no type for.
+/// Serializes `{ "$key": value }`, the form of types that JSON does not have.
 fn wrapped<S: Serializer>(serializer: S, key: &str, value: &(impl Serialize + ?Sized)) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(1))?;
     map.serialize_entry(key, value)?;
     map.end()
 }
 
-/// Text that is made while it is written.
+/// Text that is formatted while it is serialized.
 struct Text<T>(T);
 
 impl<T: Display> Serialize for Text<T> {
@@ -27,7 +27,7 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// An object with these members, in this order.
+/// An object with these members in this order.
 struct Object<'a>(&'a [(&'a str, RawBsonRef<'a>)]);
 
 impl Serialize for Object<'_> {
@@ -83,7 +83,7 @@ impl Serialize for Canonical<'_> {
             RawBsonRef::Double(number) if number.is_infinite() => {
                 wrapped(serializer, "$numberDouble", if number > 0.0 { "Infinity" } else { "-Infinity" })
             }
-            // The shortest text that is this number again, with a point in it even where the number is whole.
+            // The shortest text that parses to this number, always with a decimal point.
             RawBsonRef::Double(number) => wrapped(serializer, "$numberDouble", &Text(format_args!("{number:?}"))),
             RawBsonRef::String(text) => serializer.serialize_str(text),
             RawBsonRef::Document(document) => Members(document).serialize(serializer),
@@ -125,7 +125,8 @@ impl Serialize for Canonical<'_> {
             RawBsonRef::Decimal128(number) => wrapped(serializer, "$numberDecimal", &Text(number)),
             RawBsonRef::MinKey => wrapped(serializer, "$minKey", &1),
             RawBsonRef::MaxKey => wrapped(serializer, "$maxKey", &1),
-            // Its parts are private; nobody has written one for fifteen years.
+            // The parts of a DBPointer are private in `bson`. The type has been deprecated for
+            // fifteen years.
             RawBsonRef::DbPointer(_) => {
                 let pointer = Bson::try_from(RawBson::from(self.0)).map_err(S::Error::custom)?;
                 pointer.into_canonical_extjson().serialize(serializer)

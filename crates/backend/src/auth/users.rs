@@ -1,4 +1,4 @@
-//! Users as they are stored, in the backend's own database.
+//! Users as they are stored in the backend's own database.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     request::{Identity, Profile},
 };
 
-/// What a user logs in by is unique among all users: the provider and the provider's name for the user.
+/// The unique login key of a user: the provider's type and the provider's name for the user.
 const LOGIN_KEY: &str = "identities.key";
 
 pub(crate) struct Users {
@@ -26,7 +26,7 @@ pub(crate) struct Users {
     environment: Environment,
 }
 
-/// A user, as far as logging in needs one.
+/// The part of a user that a log-in needs.
 pub(crate) struct User {
     pub(crate) id: ObjectId,
     pub(crate) disabled: bool,
@@ -44,11 +44,11 @@ impl Users {
         Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login_index(), expired]).await?)
     }
 
-    /// What is asked of the users.
+    /// Returns the queries for users, for the index test.
     pub(crate) fn declared(&self) -> Vec<DeclaredQuery> {
-        let by_key = self.find_by_key(&login_key("local-userpass", "nobody@example.com"));
+        let by_key = self.find_by_key(&login_key("local-userpass", "placeholder@example.com"));
         vec![
-            DeclaredQuery::new("a user by what he or she logs in with", by_key, login_index().name),
+            DeclaredQuery::new("a user by login key", by_key, login_index().name),
             DeclaredQuery::new("a user by id", self.find_by_id(ObjectId::new()), "_id_"),
         ]
     }
@@ -58,7 +58,7 @@ impl Users {
         Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
     }
 
-    /// The query for a user by id.
+    /// Returns the query for a user by id.
     pub(super) fn find_by_id(&self, id: ObjectId) -> Find {
         let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(id)));
         super::in_turn_of(id, find, &*self.store)
@@ -77,7 +77,7 @@ impl Users {
             Some(password_hash),
         );
         match self.insert(document).await {
-            // Of two registrations at once, the unique index lets one through.
+            // Of two concurrent registrations, the unique index rejects one.
             Err(store::Error::DuplicateKey { .. }) => {
                 Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"))
             }
@@ -120,7 +120,8 @@ impl Users {
         read_profile(document).map_err(Error::internal)
     }
 
-    /// The write that notes a log-in. It matches nothing if the user is gone or disabled.
+    /// Returns the write that records a log-in. It matches nothing if the user is deleted or
+    /// disabled.
     pub(crate) fn note_log_in(&self, id: ObjectId) -> Result<Write> {
         let filter = Filter::And(vec![
             Filter::equals("_id", RawBson::ObjectId(id)),
@@ -132,16 +133,16 @@ impl Users {
         Ok(self.modify(id, filter, Change::Update { update, upsert: false }))
     }
 
-    /// The write that keeps an anonymous user for as long again as he or she may be away.
+    /// Returns the write that extends the expiry of an anonymous user.
     pub(crate) fn touch(&self, id: ObjectId) -> Result<Write> {
-        // Who has another identity by now stays in any case.
+        // A user with another identity has no expiry.
         let filter = Filter::parse(&rawdoc! { "_id": id, "expires_at": { "$exists": true } })?;
         let end = anonymous_end(self.environment.unix_seconds());
         let update = query::Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
         Ok(self.modify(id, filter, Change::Update { update, upsert: false }))
     }
 
-    /// The write that takes a user away.
+    /// Returns the write that deletes a user.
     pub(crate) fn delete(&self, id: ObjectId) -> Write {
         self.modify(id, Filter::equals("_id", RawBson::ObjectId(id)), Change::Delete)
     }
@@ -166,10 +167,10 @@ impl User {
     }
 }
 
-/// Checks that a user who was looked up by id is there and enabled.
+/// Checks that a user who was looked up by id exists and is enabled.
 ///
 /// # Errors
-/// `InvalidSession` otherwise.
+/// `InvalidSession` if the user is disabled or deleted.
 pub(super) fn check_enabled(found: &[RawDocumentBuf], id: ObjectId) -> Result<()> {
     let Some(user) = found.first() else { return Err(not_found(id)) };
     match user.get_bool("disabled") {
@@ -178,7 +179,7 @@ pub(super) fn check_enabled(found: &[RawDocumentBuf], id: ObjectId) -> Result<()
     }
 }
 
-/// The error of a request with a session whose user is gone.
+/// Returns the error of a request whose user has been deleted.
 pub(super) fn not_found(id: ObjectId) -> Error {
     Error::invalid_session(&format!("No user found for session for user id {id}"))
 }

@@ -2,27 +2,28 @@ use serde_json::Value;
 
 use super::{reader::Reader, suggest::did_you_mean};
 
-/// Which authentication providers are enabled.
+/// The enabled authentication providers.
 #[derive(Debug, Default)]
 pub struct Providers {
-    /// `anon-user`.
+    /// True if `anon-user` is enabled.
     pub anonymous: bool,
-    /// `local-userpass`.
+    /// The configuration of `local-userpass`, if it is enabled.
     pub email_password: Option<EmailPassword>,
 }
 
-/// `local-userpass`: how new users are confirmed.
+/// The configuration of `local-userpass`.
 #[derive(Debug, Clone, Copy)]
 pub struct EmailPassword {
-    /// Registering is enough. Otherwise nobody can be confirmed yet, and registering is refused.
+    /// True if users are confirmed on registration. Other kinds of confirmation are not supported
+    /// yet, and registration is rejected.
     pub auto_confirm: bool,
 }
 
-/// The providers that App Services had and that are not available yet.
+/// The providers of App Services that are not supported yet.
 const UNAVAILABLE: &[&str] =
     &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
 
-/// The providers that are available.
+/// The supported providers.
 const KNOWN: &[&str] = &["anon-user", "local-userpass"];
 
 impl Providers {
@@ -35,7 +36,7 @@ impl Providers {
             providers.read_provider(name, &mut provider);
         }
         if file.is_object() && !has_unknown && !providers.anonymous && providers.email_password.is_none() {
-            file.note("", "no authentication provider that is available is enabled, so nobody can log in");
+            file.note("", "no supported authentication provider is enabled, so no user can log in");
         }
         providers
     }
@@ -46,10 +47,11 @@ impl Providers {
             return;
         }
         if UNAVAILABLE.contains(&name) {
-            return provider.note("", "the provider is not available yet; logging in with it is refused");
+            return provider.note("", "the provider is not supported yet; log-ins with it are rejected");
         }
         if !provider.array("domain_restrictions").iter().all(|domain| domain == "") {
-            provider.refuse("domain_restrictions", "is not supported yet, and without it anybody could log in");
+            provider
+                .refuse("domain_restrictions", "is not supported yet, and without it users of any domain could log in");
         }
         provider.known(&["metadata_fields", "redirect_uris", "secret_config", "config"]);
         match name {
@@ -60,7 +62,7 @@ impl Providers {
                 let auto_confirm = config.flag("autoConfirm").unwrap_or(false);
                 let by_function = config.flag("runConfirmationFunction").unwrap_or(false);
                 if !auto_confirm || by_function {
-                    config.note("", "users can only be confirmed automatically yet, so registering is refused");
+                    config.note("", "only automatic confirmation is supported yet, so registration is rejected");
                 }
                 if config.flag("runResetFunction").unwrap_or(false) {
                     config.note("runResetFunction", "passwords cannot be reset yet");
@@ -80,7 +82,7 @@ impl Providers {
                 let all = KNOWN.iter().chain(UNAVAILABLE).copied();
                 let suggestion = did_you_mean(name, all);
                 provider.note("", &format!("the provider is not known and not used{suggestion}"));
-                // Its keys are part of the same mistake.
+                // Its keys are not reported, because they belong to the same mistake.
                 return;
             }
         }

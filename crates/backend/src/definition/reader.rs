@@ -1,4 +1,4 @@
-//! Reading one JSON object, remembering which keys were asked for.
+//! Reads one JSON object and records the keys that are used, so that unknown keys can be reported.
 
 use std::collections::HashSet;
 
@@ -14,9 +14,9 @@ pub(super) struct Reader<'a> {
     path: String,
     object: &'a Map<String, Value>,
     seen: HashSet<String>,
-    /// Keys that should be there, with the severity and the message for each: `finish` reports them.
+    /// Missing keys with the severity and the message of each, which `finish` reports.
     missing: Vec<(&'static str, Severity, String)>,
-    /// True if the value is no object, which is the one mistake to report.
+    /// True if the value is not an object, which is then the only problem reported.
     is_other: bool,
     report: &'a mut Report,
 }
@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         Self { file, path, object, seen: HashSet::new(), missing: Vec::new(), is_other, report }
     }
 
-    /// A reader of a value inside this one.
+    /// Returns a reader of a value inside this one.
     pub(super) fn inside<'b>(&'b mut self, path: &str, value: &'b Value) -> Reader<'b>
     where
         'a: 'b,
@@ -94,12 +94,12 @@ impl<'a> Reader<'a> {
         !self.is_other
     }
 
-    /// Remembers a required key that is not there. A value of the wrong type has been refused already.
+    /// Records a missing key as an error. Values of a wrong type are reported elsewhere.
     pub(super) fn refuse_missing(&mut self, key: &'static str, message: &str) {
         self.add_missing(key, Severity::Refused, message);
     }
 
-    /// Remembers a key that is not there, which means something.
+    /// Records a missing key as a warning.
     pub(super) fn note_missing(&mut self, key: &'static str, message: &str) {
         self.add_missing(key, Severity::Reported, message);
     }
@@ -128,11 +128,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports the keys that are missing, and those that are not known. A missing key and its misspelling are one mistake.
+    /// Reports missing keys and unknown keys. A missing key and its misspelling are one problem.
     pub(super) fn finish(&mut self) {
         let mut unknown: Vec<_> = self.object.keys().filter(|key| !self.seen.contains(*key)).collect();
         let missing = std::mem::take(&mut self.missing);
-        // Without any other that is missing, the one unknown key stands for the missing one, however it is spelled.
+        // If one key is missing and one is unknown, they are taken as one mistake, however
+        // different they are.
         let is_only = missing.len() == 1 && unknown.len() == 1;
         for (key, severity, message) in &missing {
             let similar = unknown.iter().position(|name| suggest::closest(name, [*key]).is_some());
@@ -155,10 +156,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The most characters of a text that a message shows.
+/// The maximum length of a string in a message, in characters.
 const MOST_SHOWN: usize = 40;
 
-/// A value as a message shows it: whole if it is a short scalar.
+/// Returns a value as a message shows it: complete only if it is a short scalar.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -1,4 +1,5 @@
-//! A backend in this process. Apps with one id, definition and store share one, whichever thread opens them.
+//! Connections to a backend in this process. Apps with the same id, definition and store share one
+//! backend, whichever thread opens them.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::{Connection, EventStream};
 use crate::{Error, Result};
 
-/// What makes two connections share a backend.
+/// The properties that two connections must have in common to share a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     app_id: String,
@@ -26,8 +27,9 @@ struct Key {
     options: Options,
 }
 
-/// What makes two backends share a store in memory, whatever their options are: as they would share a file. What is opened
-/// in different threads is apart: test runners run suites in threads, each with apps of the same ids.
+/// The properties that two backends must have in common to share a store in memory, as they would
+/// share a file. Options do not matter. Threads do: test runners run suites in threads, each with
+/// apps of the same ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct MemoryKey {
     thread: ThreadId,
@@ -35,7 +37,7 @@ struct MemoryKey {
     definition: Option<PathBuf>,
 }
 
-/// Something that connections share, until the last of them leaves.
+/// A value that connections share, and the number of its users.
 #[derive(Debug)]
 struct RefCounted<T> {
     value: T,
@@ -46,7 +48,7 @@ struct RefCounted<T> {
 #[derive(Debug)]
 pub struct Embedded {
     backend: Arc<Backend>,
-    /// How others find what it shares; nothing once it has left.
+    /// The registry key of the shared value; `None` after the connection has left.
     place: Mutex<Option<RegistryKey>>,
 }
 
@@ -62,7 +64,7 @@ struct Registry {
     memories: HashMap<MemoryKey, RefCounted<Arc<dyn Store>>>,
 }
 
-/// Takes one user of something away; true if it was the last.
+/// Removes one user of a value. Returns true if it was the last one.
 fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, RefCounted<T>>, key: &K) -> bool {
     let Some(shared) = all.get_mut(key) else { return false };
     shared.users -= 1;
@@ -79,11 +81,13 @@ fn registry() -> std::sync::MutexGuard<'static, Registry> {
 }
 
 impl Embedded {
-    /// Opens the backend of an app, or joins the one that is open. Without a directory it runs the development
-    /// definition. Backends of one app, definition and thread share a store in memory.
+    /// Opens the backend of an app, or joins the one that is open already.
+    ///
+    /// Without a directory, the app runs the development definition. Backends of the same app,
+    /// definition and thread share a store in memory.
     ///
     /// # Errors
-    /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
+    /// If the definition is not valid or the store cannot be opened. The error lists all problems.
     pub fn open(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Self> {
         let (app, directory) = (app_id.to_owned(), definition.map(absolute));
         let store = match address {
@@ -123,44 +127,44 @@ impl Embedded {
         Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(RegistryKey::Memory(key))) })
     }
 
-    /// The backend itself, for a server.
+    /// Returns the backend, for a server.
     pub fn backend(&self) -> Arc<Backend> {
         Arc::clone(&self.backend)
     }
 
-    /// Whether there are requests that are answered without waiting for another process.
+    /// True if some requests complete without waiting for another process.
     pub fn may_answer_at_once(&self) -> bool {
         !self.backend.store().is_remote()
     }
 
-    /// What was found in the definition and is not used.
+    /// Returns the problems of the definition that do not prevent its use: parts that are ignored.
     pub fn reported(&self) -> &[Problem] {
         &self.backend.definition().reported
     }
 
-    /// Where the definition came from, and the app id in it.
+    /// Returns the origin of the definition, and the app id in it.
     pub fn definition(&self) -> (&str, Option<&str>) {
         let definition = self.backend.definition();
         (&definition.origin, definition.app_id.as_deref())
     }
 
-    /// Calls a data source's function under no rules, for the operator.
+    /// Calls a function of a data source as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As the backend says.
+    /// The error of the backend.
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         Ok(self.backend.call_as_system(service, name, arguments).await?)
     }
 
-    /// Begins to follow a collection under no rules, for the operator.
+    /// Opens a change stream as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As the backend says.
+    /// The error of the backend.
     pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Box<dyn EventStream>> {
         Ok(Box::new(self.backend.watch_as_system(service, arguments).await?))
     }
 
-    /// Leaves what this connection shares; true if nobody else has it.
+    /// Leaves the shared value. Returns true if this was its last user.
     fn leave(&self) -> bool {
         match self.place.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => false,
@@ -172,7 +176,8 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // A connection that was never closed, as when its thread ends, must not keep the backend for ever.
+        // A connection that was never closed, for example because its thread ended, must not keep
+        // the backend open.
         self.leave();
     }
 }

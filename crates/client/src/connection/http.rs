@@ -1,4 +1,5 @@
-//! A backend elsewhere, over HTTP: the App Services client API, as `crates/server` speaks it.
+//! Connections to a remote backend over HTTP: the App Services client API, which `crates/server`
+//! implements.
 
 mod events;
 mod wire;
@@ -14,37 +15,38 @@ use super::{Connection, EventStream};
 use crate::{Error, Result};
 use wire::{Call, HttpReply};
 
-/// How long a request may take, unless said otherwise: the SDK's own limit.
+/// Default time limit of a request, as in the SDK.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every path begins with.
+/// The first segments of every path.
 const API: [&str; 3] = ["api", "client", "v2.0"];
 
-/// A connection to a backend elsewhere. Keeps its sockets open between requests.
+/// A connection to a remote backend. It keeps its sockets open between requests.
 #[derive(Debug)]
 pub struct Http {
     client: Client,
     app_id: String,
     base_url: Url,
-    /// Where the backend wants requests to go: asked once.
+    /// The URL for requests, which the backend names in its response to the first one.
     host: OnceCell<Url>,
     timeout: Duration,
     closed: watch::Sender<bool>,
 }
 
 impl Http {
-    /// A connection for an app; nothing is sent yet. `certificates` are trusted beside the system's, in PEM.
+    /// Returns a connection for an app. Nothing is sent yet. `certificates`, in PEM, are trusted
+    /// in addition to those of the system.
     ///
     /// # Errors
-    /// Where the URL is not one of HTTP, or a certificate cannot be read.
+    /// If the URL is not an HTTP URL, or a certificate cannot be read.
     pub fn new(app_id: &str, base_url: &str, timeout: Option<Duration>, certificates: &[u8]) -> Result<Self> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
         let unusable =
-            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be made: {}", cause(&error)));
+            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be created: {}", cause(&error)));
         let mut client = Client::builder()
             .timeout(timeout)
             .user_agent(concat!("userkeep/", env!("CARGO_PKG_VERSION")))
-            // As `fetch` in Node, which the SDK used.
+            // Like `fetch` in Node, which the SDK used.
             .no_proxy();
         if !certificates.is_empty() {
             client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(certificates).map_err(unusable)?);
@@ -53,7 +55,7 @@ impl Http {
             client: client.build().map_err(unusable)?,
             app_id: app_id.to_owned(),
             base_url: parse_url(base_url).ok_or_else(|| {
-                // Not shown: it may have a password in it.
+                // The URL is not shown, because it may contain a password.
                 Error::custom("Expected 'baseUrl' to begin with http:// or https:// and to name a host, and no user")
             })?,
             host: OnceCell::new(),
@@ -62,7 +64,8 @@ impl Http {
         })
     }
 
-    /// Where requests go: asked of the base URL by the first of them, once it has been answered.
+    /// Returns the URL for requests. The first request fetches it from the base URL; a failed
+    /// fetch is repeated by the next request.
     async fn host(&self) -> Result<&Url> {
         self.host
             .get_or_try_init(|| async {
@@ -75,7 +78,7 @@ impl Http {
 
     fn url(&self, host: &Url, segments: &[&str]) -> Url {
         let mut url = host.clone();
-        // Never fails: a URL of HTTP has a path.
+        // Never fails, because an HTTP URL has a path.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
@@ -108,7 +111,7 @@ impl Http {
         let call = Call::new(&self.app_id, Request::CallFunction(call))?;
         let url = self.url(self.host().await?, &call.segments());
         let sent = self.request(&call, &url, wire::EVENTS);
-        // An answer that goes on has no end to wait for; only its beginning has.
+        // A stream has no time limit; only the beginning of its response has.
         let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
             Ok(answer) => answer.map_err(|error| interrupted(&url, &cause(&error)))?,
@@ -144,12 +147,13 @@ impl Http {
 
 const TOO_LONG: &str = "the request took too long";
 
-/// A failure on the way, in the SDK's words.
+/// Returns a connection error, with the SDK's message.
 fn interrupted(url: &Url, cause: &str) -> Error {
     Error::interrupted(format!("request to {url} failed, reason: {cause}"))
 }
 
-/// A URL of HTTP, without what comes after its path.
+/// Parses an HTTP URL without query and fragment. Returns `None` for other URLs, and for those
+/// that name a user.
 fn parse_url(text: &str) -> Option<Url> {
     let mut url = Url::parse(text).ok()?;
     url.set_query(None);
@@ -158,7 +162,7 @@ fn parse_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && !names_user).then_some(url)
 }
 
-/// What is at the bottom of a failure, as the system says it.
+/// Returns the root cause of an error, as the system reports it.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return TOO_LONG.to_owned();
@@ -171,7 +175,7 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 impl Http {
-    /// Does something as long as the connection is not closed.
+    /// Runs a future until the connection is closed.
     async fn unless_closed<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut closed = self.closed.subscribe();
         let closing = pin!(closed.wait_for(|closed| *closed));
@@ -191,7 +195,7 @@ impl Connection for Http {
         self.unless_closed(self.begin_to_watch(call)).boxed()
     }
 
-    /// What is under way fails at once.
+    /// Pending requests fail immediately.
     fn close(&self) -> BoxFuture<'_, ()> {
         self.closed.send_replace(true);
         future::ready(()).boxed()

@@ -36,7 +36,7 @@ enum Operator {
     AddToSet,
 }
 
-/// What the server has and this version does not.
+/// Accumulators that the server has and Userkeep does not support.
 const UNSUPPORTED: &[&str] = &[
     "$accumulator",
     "$bottom",
@@ -57,7 +57,7 @@ const UNSUPPORTED: &[&str] = &[
     "$topN",
 ];
 
-/// One accumulator's state.
+/// The state of one accumulator.
 enum AccumulatorState {
     Number {
         sum: Total,
@@ -65,11 +65,11 @@ enum AccumulatorState {
     },
     Value(Option<RawBson>),
     Items(Vec<RawBson>),
-    /// Values that are in it once, and their keys.
+    /// Distinct values and their index keys.
     Set(Vec<RawBson>, HashSet<Vec<u8>>),
 }
 
-/// Memory of a value, of a group or of an accumulator beside what they say.
+/// Memory of a value, a group or an accumulator in bytes, in addition to its content.
 const OVERHEAD: usize = 64;
 
 impl Group {
@@ -194,7 +194,7 @@ impl Operator {
         }
     }
 
-    /// Adds a value; what it makes the state larger by is held.
+    /// Adds a value, and reserves the bytes by which the state grows.
     fn add(self, state: &mut AccumulatorState, value: Option<RawBson>, bytes: &mut Held) -> Result<()> {
         match (self, state) {
             (_, AccumulatorState::Number { sum, count }) => {
@@ -210,7 +210,7 @@ impl Operator {
             }
             (Self::Last, AccumulatorState::Value(held)) => replace(held, value.unwrap_or(RawBson::Null), bytes)?,
             (_, AccumulatorState::Value(held)) => {
-                // Null and missing take no part in $min and $max.
+                // `$min` and `$max` ignore null and missing values.
                 let Some(value) = value.filter(|value| !matches!(value, RawBson::Null | RawBson::Undefined)) else {
                     return Ok(());
                 };
@@ -255,7 +255,7 @@ impl Operator {
     }
 }
 
-/// Keeps a value instead of another one. Only what it is larger by is held beside that.
+/// Replaces the kept value, and reserves the bytes by which the new value is larger.
 fn replace(kept: &mut Option<RawBson>, value: RawBson, bytes: &mut Held) -> Result<()> {
     bytes.grow(size_of(&value).saturating_sub(kept.as_ref().map_or(0, size_of)))?;
     *kept = Some(value);

@@ -1,4 +1,4 @@
-//! Operations that are carried out to their end.
+//! Operations that run to completion even if their caller stops waiting.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -11,12 +11,14 @@ use tokio::runtime::Handle;
 
 use crate::{Error, Result};
 
-/// An operation that has begun and goes on by itself when nobody waits for it any more. One that the driver is stopped in the middle of
-/// costs its connection, and many of them make everybody wait for new ones.
+/// A future that continues in a task of its own if it is dropped after the first poll.
+///
+/// If an operation is stopped in the middle, the driver closes its connection. Many stopped
+/// operations would make all others wait for new connections.
 pub(super) struct RunToCompletion<T: Send + 'static> {
-    /// Nothing as soon as it has ended.
+    /// The operation; `None` as soon as it has ended.
     operation: Option<BoxFuture<'static, Result<T>>>,
-    /// Where it goes on; nothing until it has begun.
+    /// The runtime on which the operation continues; `None` before the first poll.
     runtime: Option<Handle>,
 }
 
@@ -35,7 +37,7 @@ impl<T: Send + 'static> Future for RunToCompletion<T> {
         }
         let Some(operation) = &mut self.operation else { return Poll::Pending };
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| operation.poll_unpin(context)));
-        let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(Error::Engine("an operation was given up".to_owned()))));
+        let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(Error::Engine("an operation panicked".to_owned()))));
         if polled.is_ready() {
             self.operation = None;
         }

@@ -1,6 +1,9 @@
-//! Following the table of changes. One thread of the store looks for new ones, those of other processes too, while somebody
-//! watches, and keeps the latest in memory; a watcher takes them from there, or from the table if it is further behind. So a slow
-//! watcher costs nothing but its place, and is ended when what comes next for it is not kept any more.
+//! The change feed: follows the table of changes for all watchers of a store.
+//!
+//! While there are watchers, one thread polls for new changes, including those of other processes,
+//! and keeps the latest in memory. A watcher reads from memory or, if it is further behind, from
+//! the table. So a slow watcher costs nothing but its position, and ends when its next change is
+//! no longer kept.
 
 use std::{
     collections::VecDeque,
@@ -20,26 +23,26 @@ use super::{
 };
 use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken};
 
-/// How often is looked for what other processes have written.
+/// Interval between two polls for changes of other processes.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What is kept in memory for watchers: so many changes, and so many bytes of them.
+/// Limits of the changes in memory: number and bytes.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most changes that a stream is answered with at once, and about the most bytes of them: streams hold them until their
-/// clients have read.
+/// Limits of the changes that a stream returns at once, in changes and (approximately) in bytes:
+/// streams hold them until their clients have read.
 const BATCH: usize = 500;
 pub(super) const BATCH_BYTES: usize = 128 * 1024;
 
-/// How long the thread waits before it tries again what has failed.
+/// Time that the thread waits before it retries after an error.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What the store's watchers share.
+/// The state that the watchers of a store share.
 pub(super) struct ChangeFeed {
     state: Mutex<FeedState>,
     wake: Condvar,
-    /// Counts on whenever there may be something new, and when the store is closed.
+    /// A counter that increases when there may be new changes, and when the store is closed.
     moved: watch::Sender<u64>,
 }
 
@@ -47,14 +50,14 @@ pub(super) struct ChangeFeed {
 struct FeedState {
     watchers: usize,
     is_running: bool,
-    /// Whether this process has written since the thread looked.
+    /// True if this process has written since the last poll.
     is_stale: bool,
     recent: Option<Recent>,
 }
 
-/// The latest changes.
+/// The latest changes, in memory.
 struct Recent {
-    /// Those after this one are all here, up to the newest.
+    /// The changes after this id are complete, up to `newest`.
     after: i64,
     newest: i64,
     changes: VecDeque<(i64, Arc<ChangeEvent>)>,
@@ -68,7 +71,7 @@ impl Default for ChangeFeed {
 }
 
 impl ChangeFeed {
-    /// Says that this process has committed something.
+    /// Reports that this process has committed a write.
     pub(super) fn committed(&self) {
         let mut state = lock(&self.state);
         if state.is_running {
@@ -77,7 +80,7 @@ impl ChangeFeed {
         }
     }
 
-    /// Says that the store is closed.
+    /// Reports that the store is closed.
     pub(super) fn closed(&self) {
         lock(&self.state).is_stale = true;
         self.wake.notify_all();
@@ -95,7 +98,8 @@ impl ChangeFeed {
         self.wake.notify_all();
     }
 
-    /// Waits until this process has written, or it is time to see whether others have; none where nobody watches any more.
+    /// Waits until this process has written, or until the timeout. Returns true after a write, and
+    /// `None` if there are no watchers any more.
     fn wait(&self, timeout: Option<Duration>) -> Option<bool> {
         let mut state = lock(&self.state);
         if !state.is_stale && state.watchers > 0 {
@@ -134,12 +138,13 @@ impl ChangeFeed {
         self.move_on();
     }
 
-    /// The number up to which the thread knows all changes; none before it has looked.
+    /// Returns the id up to which all changes are known; `None` before the first poll.
     fn newest(&self) -> Option<i64> {
         lock(&self.state).recent.as_ref().map(|recent| recent.newest)
     }
 
-    /// What is in memory of a collection after a change; none where that is not all there is.
+    /// Returns the changes of a collection after an id from memory; `None` if memory does not have
+    /// all of them.
     fn after(&self, id: i64, namespace: &Namespace) -> Option<Page> {
         let state = lock(&self.state);
         let recent = state.recent.as_ref().filter(|recent| id >= recent.after)?;
@@ -161,10 +166,10 @@ impl ChangeFeed {
     }
 }
 
-/// The thread: ends with the store, or with the last watcher.
+/// The loop of the thread. It ends with the store, or with the last watcher.
 fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
     let mut poller = ChangePoller::default();
-    // Whatever is there at the beginning is looked at first.
+    // The first poll reads the changes that exist already.
     let mut must_look = true;
     loop {
         let Some(shared) = store.upgrade() else { return };
@@ -187,7 +192,7 @@ fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
                 return;
             }
             Err(_) => {
-                // Watchers look for themselves, and are told what is wrong; in memory there may be a gap.
+                // The watchers read the table and get the error themselves. Memory may have a gap.
                 lock(&feed.state).recent = None;
                 feed.move_on();
                 (poller, must_look) = (ChangePoller::default(), true);
@@ -195,7 +200,7 @@ fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
             }
         };
         drop(shared);
-        // Nobody else writes to what is in memory.
+        // A store in memory has no other writers, so it needs no timeout.
         match feed.wait((is_shared || must_look).then_some(timeout)) {
             Some(is_stale) => must_look |= is_stale,
             None => return,
@@ -203,16 +208,17 @@ fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
     }
 }
 
-/// What the thread sees the file with.
+/// The connection of the thread, which polls for changes.
 #[derive(Default)]
 struct ChangePoller {
     session: Option<StoreConnection>,
-    /// Changes with each commit by another connection than the session's, of which there are none.
+    /// SQLite's `data_version`, which changes with each commit of another connection. This
+    /// connection never writes.
     version: Option<i64>,
 }
 
 impl ChangePoller {
-    /// The changes since it looked last; none where nothing was committed.
+    /// Returns the changes since the last poll; `None` if there was no commit.
     fn look(&mut self, feed: &ChangeFeed, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
         if shared.memory.is_some() {
             return shared.read(|session| session.map(|session| newer(feed, session)).transpose());
@@ -240,10 +246,11 @@ fn newer(feed: &ChangeFeed, session: &mut StoreConnection) -> Result<Page> {
     }
 }
 
-/// The place where a watcher begins, and the history that it is in, if there is one yet.
+/// Returns the position at which a watcher begins, and the id of the history; `None` if the store
+/// is still empty.
 ///
 /// # Errors
-/// If the token is not one, or what came after it is not kept.
+/// If the token is not valid, or the changes after it are no longer kept.
 pub(super) fn place(session: Option<&mut StoreConnection>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
     let Some(session) = session else { return Ok((0, None)) };
     session.at_one_moment(|session| {
@@ -255,7 +262,7 @@ pub(super) fn place(session: Option<&mut StoreConnection>, after: Option<&Resume
     })
 }
 
-/// Begins to watch after a place.
+/// Starts to watch after a position.
 pub(super) fn watch(
     store: &SqliteStore,
     namespace: Namespace,
@@ -273,21 +280,21 @@ pub(super) fn watch(
         let thread = std::thread::Builder::new().name("userkeep-changes".into());
         let started = thread.spawn(move || follow(&feed, &store));
         state.is_running = started.is_ok();
-        // The stream takes the same lock when it is dropped.
+        // Dropping the stream takes the same lock.
         drop(state);
         started.map_err(|error| Error::Engine(format!("cannot start the thread that follows changes: {error}")))?;
     }
     Ok(stream)
 }
 
-/// One watcher.
+/// The stream of one watcher.
 pub(super) struct Stream {
     store: SqliteStore,
     namespace: Namespace,
     owner: Option<Arc<str>>,
-    /// A read of the table that is under way.
+    /// A pending read of the table.
     reading: Option<BoxFuture<'static, Result<Page>>>,
-    /// The number of the last change that it need not be told of any more.
+    /// The id of the last change that the watcher has seen.
     place: i64,
     history: Option<i64>,
     moved: watch::Receiver<u64>,
@@ -309,7 +316,7 @@ impl Drop for Stream {
     }
 }
 
-/// Reads changes from the table, in the turn of the owner of a stream.
+/// Reads changes from the table, in the turn of the stream's owner.
 fn read_after(
     store: &SqliteStore,
     owner: &Option<Arc<str>>,
@@ -326,7 +333,8 @@ fn read_after(
 impl Stream {
     async fn advance(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
-            // Before it looks, so that what comes while it looks is not missed.
+            // Mark the counter as seen before reading, so that a change during the read is not
+            // missed.
             self.moved.borrow_and_update();
             self.store.shared.check_open()?;
             let page = match self.store.shared.feed.after(self.place, &self.namespace) {
@@ -335,7 +343,8 @@ impl Stream {
                     page
                 }
                 None => {
-                    // Kept if this future is dropped, so that its place in the line of its owner is not lost.
+                    // The read is kept if this future is dropped, so that it keeps its position in
+                    // the queue.
                     let reading = self
                         .reading
                         .get_or_insert_with(|| read_after(&self.store, &self.owner, self.place, &self.namespace));

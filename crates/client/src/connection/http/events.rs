@@ -1,5 +1,6 @@
-//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), as App Services sent change events: text in
-//! which `%`, line feeds and carriage returns are escaped.
+//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>) in the
+//! format of App Services' change streams: `%`, line feeds and carriage returns in the data are
+//! escaped.
 
 use std::time::Duration;
 
@@ -12,13 +13,15 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::{Error, Result, connection::EventStream};
 
-/// A server says something at least every fifteen seconds: one that is silent for so long is gone.
+/// Time without any data after which the server is considered gone. A server sends at least a
+/// comment every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// The longest event that is read: one has a document of 16 MiB at most, as text, and what an update did to it.
+/// The maximum size of one event in bytes. An event has a document of up to 16 MiB, as text, and
+/// the description of an update.
 const LONGEST: usize = 256 * 1024 * 1024;
 
-/// A stream of events over an answer that goes on.
+/// A stream of events in the body of a response.
 #[derive(Debug)]
 pub(super) struct Events {
     answer: reqwest::Response,
@@ -26,12 +29,12 @@ pub(super) struct Events {
     position: Option<RawDocumentBuf>,
 }
 
-/// What has been read and is not a whole event yet.
+/// A parser for the lines of an event stream, with the incomplete event.
 #[derive(Debug, Default)]
 struct Lines {
-    /// Bytes without a line's end, or whose lines have not been looked at.
+    /// The bytes after the last parsed line.
     rest: Vec<u8>,
-    /// Up to where there is none.
+    /// The position in `rest` up to which there is no line end.
     searched: usize,
     name: String,
     data: Option<String>,
@@ -60,12 +63,12 @@ impl Events {
             }
             let chunk = match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the stream of events")),
+                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the event stream")),
                 Ok(Err(error)) => return Err(Error::interrupted(super::cause(&error))),
-                Err(_) => return Err(Error::interrupted("the backend was silent for too long")),
+                Err(_) => return Err(Error::interrupted("the backend sent nothing for too long")),
             };
             if self.lines.rest.len() + chunk.len() > LONGEST {
-                return Err(Error::malformed_json("the backend sends an event that is too long"));
+                return Err(Error::malformed_json("the backend sent an event that is too large"));
             }
             self.lines.rest.extend_from_slice(&chunk);
         }
@@ -82,7 +85,8 @@ impl Events {
                 self.position = event.get_document("_id").ok().map(ToOwned::to_owned).or(self.position.take());
                 events.push(event);
             }
-            // Ours: where the stream is, though nothing was to be told.
+            // An extension of Userkeep: the position of the stream when there is no event to
+            // deliver.
             "position" => self.position = Some(document()?),
             "error" => return Err(failure(&event.data)),
             _ => {}
@@ -91,7 +95,7 @@ impl Events {
     }
 }
 
-/// What an event called `error` tells.
+/// Reads the error from the data of an `error` event.
 fn failure(data: &str) -> Error {
     let body = ejson::read_stored(data.as_bytes()).ok();
     let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
@@ -104,7 +108,7 @@ fn failure(data: &str) -> Error {
 }
 
 impl Lines {
-    /// The next whole event.
+    /// Returns the next complete event.
     fn next(&mut self) -> Option<Event> {
         loop {
             let Some(end) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') else {
@@ -137,7 +141,7 @@ impl Lines {
 }
 
 fn unescape(data: &str) -> String {
-    // The sign itself last, so that what it then stands before is no escape.
+    // `%25` comes last, so that the resulting `%` does not begin another escape.
     data.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%")
 }
 
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_events_wherever_the_bytes_are_cut() {
+    fn reads_events_however_the_bytes_are_split() {
         let text = ": hello\nevent: position\ndata: 1\n\ndata:two\r\ndata: lines\r\n\r\nid: 7\n\nevent: x\ndata: %25 %0A%20ä\n\n";
         let expected = [event("position", "1"), event("", "two\nlines"), event("x", "% \n%20ä")];
         assert_eq!(events(&[text]), expected);
@@ -179,12 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_sign_begins_no_escape() {
+    fn an_escaped_percent_sign_begins_no_escape() {
         assert_eq!(unescape("%250A"), "%0A");
     }
 
     #[test]
-    fn tells_failures_as_the_server_has_them() {
+    fn reads_errors_with_the_codes_of_the_server() {
         let error = failure(r#"{"error_code":"InvalidSession","error":"gone"}"#);
         assert_eq!((error.code, error.message.as_str()), (4301, "gone"));
         let error = failure(r#"{"error_code":"Strange","error":"odd"}"#);

@@ -1,4 +1,4 @@
-//! Requests and answers as they go over the wire.
+//! The HTTP form of requests and responses, as in the App Services client API.
 
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ use crate::{Error, Result};
 pub(super) const JSON: &str = "application/json";
 pub(super) const EVENTS: &str = "text/event-stream";
 
-/// Asks for the custom data beside the token, of any size.
+/// The header that requests the custom data, of any size, in the response instead of in the token.
 pub(super) const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
 pub(super) const CUSTOM_DATA_BESIDE: &str = "beside-token";
 
-/// How much of an answer that is not JSON goes into an error, in characters.
+/// The number of characters of a response that is not JSON in an error message.
 const SHOWN: usize = 2000;
 
-/// A request on its way.
+/// A request in its HTTP form.
 pub(super) struct Call {
     pub(super) method: Method,
     app_id: Option<String>,
@@ -44,7 +44,7 @@ pub(super) struct Call {
     pub(super) expects: Expected,
 }
 
-/// What a request is answered with.
+/// The expected kind of response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     Nothing,
@@ -54,7 +54,7 @@ pub(super) enum Expected {
     Value,
 }
 
-/// What came back.
+/// A response in its HTTP form.
 pub(super) struct HttpReply {
     pub(super) status: u16,
     pub(super) is_json: bool,
@@ -98,7 +98,7 @@ impl Call {
                     .with(&body)?
                     .expecting(Expected::Session)
             }
-            // What is to be linked comes with the capability.
+            // The identity to link will be sent when linking is supported.
             Request::Link { access_token } => {
                 let path = ["auth", "providers", "anon-user", "login"];
                 let call = Self::of(Method::POST, Some(app_id), &path, Some(access_token)).with(&json!({}))?;
@@ -167,7 +167,7 @@ impl Call {
         Self { expects, ..self }
     }
 
-    /// The path, unescaped.
+    /// Returns the segments of the path, unescaped.
     pub(super) fn segments(&self) -> Vec<&str> {
         let app = self.app_id.iter().flat_map(|id| ["app", id.as_str()]);
         API.into_iter().chain(app).chain(self.path.iter().map(String::as_str)).collect()
@@ -197,7 +197,7 @@ fn email_password(request: EmailPasswordRequest) -> Result<(&'static [&'static s
         EmailPasswordRequest::Reset => (&["reset"], json!({})),
         EmailPasswordRequest::SendReset { email } => (&["reset", "send"], json!({ "email": email })),
         EmailPasswordRequest::CallResetFunction { email } => (&["reset", "call"], json!({ "email": email })),
-        _ => return Err(Error::custom("the request has no form over HTTP")),
+        _ => return Err(Error::custom("the request is not supported over HTTP")),
     })
 }
 
@@ -206,7 +206,10 @@ impl Expected {
         matches!(self, Self::Session | Self::AccessGrant)
     }
 
-    /// Makes a response of an answer.
+    /// Parses a response of the expected kind.
+    ///
+    /// # Errors
+    /// The error in the response, or an error if it does not have the expected form.
     pub(super) fn read(self, answer: &HttpReply) -> Result<Response> {
         if !(200..300).contains(&answer.status) {
             return Err(answer.to_error());
@@ -235,7 +238,7 @@ impl HttpReply {
     fn json(&self) -> Result<Json<'_>> {
         ejson::read_stored(&self.body).map_err(|error| Error {
             status: Some(self.status),
-            ..Error::malformed_json(format!("the backend's answer cannot be read: {error}"))
+            ..Error::malformed_json(format!("the backend's response cannot be parsed: {error}"))
         })
     }
 
@@ -245,11 +248,11 @@ impl HttpReply {
         }
         match self.json()? {
             object @ Json::Object(_) => Ok(object),
-            _ => Err(Error::malformed_json("the backend's answer is not a JSON object")),
+            _ => Err(Error::malformed_json("the backend's response is not a JSON object")),
         }
     }
 
-    /// The failure that an answer tells of, with the number that the SDK had for it.
+    /// Returns the error in a response, with the SDK's code for it.
     pub(super) fn to_error(&self) -> Error {
         let body = if self.is_json { self.json().ok() } else { None };
         let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
@@ -273,7 +276,7 @@ impl HttpReply {
         }
     }
 
-    /// The SDK's words for an answer that is none of App Services'.
+    /// Returns the SDK's message for a response that does not come from App Services.
     fn fatal(&self) -> String {
         let kind = match self.status {
             100..200 => "Informational",
@@ -291,7 +294,8 @@ fn text<'a>(object: &'a Json<'_>, key: &str) -> Result<&'a str> {
     object.get(key).and_then(Json::as_str).ok_or_else(|| Error::missing_json_key(key))
 }
 
-/// What the SDK reads of a token. Who signed it is the backend's business.
+/// The claims that the client reads from a token. The client does not verify the signature, which
+/// only the backend can.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(rename = "exp")]
@@ -321,7 +325,7 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&LENIENT.decode(payload).ok()?).ok()
 }
 
-/// The access token, and the custom data beside it; from the token, if the backend knows no other way.
+/// Reads the access token, and the custom data in the response or else in the token.
 fn read_access(object: &mut Json<'_>, malformed: &str) -> Result<AccessGrant> {
     let access_token = token(object, "access_token", malformed)?;
     let custom_data = match object.remove("custom_data") {
@@ -358,12 +362,13 @@ fn read_profile(mut object: Json<'_>) -> Result<Profile> {
 }
 
 fn not_ejson() -> Error {
-    Error::malformed_json("the backend's answer is not valid Extended JSON")
+    Error::malformed_json("the backend's response is not valid Extended JSON")
 }
 
 fn read_ejson(value: Json<'_>) -> Result<RawBson> {
     let value = value.into_stored_bson().map_err(|_| not_ejson())?;
-    // Inside documents this may be what was stored. A whole answer that looks like a type and is none is malformed.
+    // Inside a document, this may be stored data. At the top level, an incomplete Extended JSON
+    // type is malformed.
     let is_malformed = value.as_document().and_then(|document| document.iter_elements().next()?.ok());
     if is_malformed.is_some_and(|first| ejson::is_wrapper(first.key().as_str())) {
         return Err(not_ejson());
@@ -374,6 +379,6 @@ fn read_ejson(value: Json<'_>) -> Result<RawBson> {
 fn read_document(value: Json<'_>) -> Result<RawDocumentBuf> {
     match read_ejson(value)? {
         RawBson::Document(document) => Ok(document),
-        _ => Err(Error::malformed_json("the backend's answer has something else where a document belongs")),
+        _ => Err(Error::malformed_json("the backend's response has another value instead of a document")),
     }
 }
