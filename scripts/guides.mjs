@@ -8,6 +8,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { MongoClient } from "mongodb";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/[/\\]$/, "");
 const GUIDES = path.join(ROOT, "docs", "guides");
@@ -15,6 +16,9 @@ const GUIDES = path.join(ROOT, "docs", "guides");
 const TIMEOUT = 60_000;
 /** The packages that programs may import, with their directories. */
 const PACKAGES = { userkeep: ROOT, "realm-web": path.join(ROOT, "node_modules", "realm-web") };
+
+/** The databases that programs create on `MONGODB_URI`. */
+const DATABASES = ["custom-user-data-database", "userkeep_mongodb-guide"];
 
 /** A module that runs before a program and writes the number of its assertions to the file in `ASSERTIONS`. */
 const COUNTER = `
@@ -89,18 +93,38 @@ function check(guide) {
   return failureOf(programs[0]);
 }
 
+/** Runs `work`, and then drops the databases that it has created on `MONGODB_URI`. */
+async function withoutTraces(work) {
+  if (!process.env.MONGODB_URI) {
+    return work();
+  }
+  const client = await MongoClient.connect(process.env.MONGODB_URI);
+  try {
+    const { databases } = await client.db("admin").admin().listDatabases({ nameOnly: true });
+    const before = databases.map(({ name }) => name);
+    work();
+    for (const name of DATABASES.filter((database) => !before.includes(database))) {
+      await client.db(name).dropDatabase();
+    }
+  } finally {
+    await client.close();
+  }
+}
+
 const names = process.argv.slice(2);
 const guides = fs
   .readdirSync(GUIDES)
   .filter((file) => file.endsWith(".md") && (names.length === 0 || names.includes(path.basename(file, ".md"))))
   .sort();
 const counts = { passed: 0, failed: 0 };
-for (const guide of guides) {
-  const start = Date.now();
-  const failure = check(path.join(GUIDES, guide));
-  counts[failure === undefined ? "passed" : "failed"] += 1;
-  const seconds = ((Date.now() - start) / 1000).toFixed(1);
-  console.log(`${failure === undefined ? "ok" : "FAILED"}  ${guide} (${seconds} s)${failure ? `\n${failure}` : ""}`);
-}
+await withoutTraces(() => {
+  for (const guide of guides) {
+    const start = Date.now();
+    const failure = check(path.join(GUIDES, guide));
+    counts[failure === undefined ? "passed" : "failed"] += 1;
+    const seconds = ((Date.now() - start) / 1000).toFixed(1);
+    console.log(`${failure === undefined ? "ok" : "FAILED"}  ${guide} (${seconds} s)${failure ? `\n${failure}` : ""}`);
+  }
+});
 console.log(`${counts.passed} passed, ${counts.failed} failed`);
 process.exitCode = counts.failed || !counts.passed ? 1 : 0;

@@ -217,7 +217,7 @@ async fn hidden_documents_do_not_match_and_denied_writes_change_nothing(world: &
     };
     let denied = |answer: Result<Vec<Outcome>>| assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
 
-    // A filter on a hidden field reveals nothing, in whatever form it is asked.
+    // A filter on a hidden field reveals nothing, whatever its form.
     for probe in [
         doc! { "email": "b@x" },
         doc! { "email": { "$gt": "a" } },

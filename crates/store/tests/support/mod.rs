@@ -3,7 +3,7 @@
     dead_code,
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "each test uses a part of it, and none goes on without a server"
+    reason = "each test uses a part of this module, and none runs without a server"
 )]
 
 pub mod proxy;
