@@ -135,7 +135,7 @@ describe("data sources", () => {
       'dataSources["mongodb-atlas"] must be "sqlite:PATH"',
     );
     expect(() => openEmbedded({ baseUrl: "http://localhost", store: undefined, dataSources: {} })).toThrow(
-      "'baseUrl' names a backend elsewhere",
+      "'baseUrl' is the URL of a remote backend",
     );
   });
 });
@@ -188,13 +188,13 @@ test("a store is carried to another one and back, with all that is in it", async
   await seeded.close();
 
   const there = await userkeep("migrate", "--from", first, "--to", STORE);
-  expect(there).toMatchObject({ status: 0, stdout: expect.stringMatching(/carried \d+ documents of \d+ collections/) });
-  expect(there.stdout).toContain("both have the same documents, by count and hash");
+  expect(there).toMatchObject({ status: 0, stdout: expect.stringMatching(/copied \d+ documents of \d+ collections/) });
+  expect(there.stdout).toContain("both stores have the same documents, by count and hash");
   // What was interrupted can be begun again.
   const again = await userkeep("migrate", "--from", first, "--to", STORE);
   expect(again).toMatchObject({
     status: 0,
-    stdout: expect.stringMatching(/carried 0 documents .* \d{4} were there already/),
+    stdout: expect.stringMatching(/copied 0 documents .* \d{4} already existed/),
   });
 
   const onMongo = openEmbedded({ definition, store: STORE, baseFilePath: temporaryDirectory() });

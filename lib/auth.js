@@ -3,7 +3,7 @@
 const { assert } = require("./assert.js");
 const bson = require("./bson/index.js");
 
-/** The e-mail/password provider: registering, confirming, resetting. */
+/** The e-mail/password provider: registration, confirmation, password resets. */
 class EmailPasswordAuth {
   #core;
 
@@ -49,7 +49,7 @@ class EmailPasswordAuth {
   }
 }
 
-/** A user's API keys. */
+/** The API keys of a user. */
 class ApiKeyAuth {
   #core;
   #user;
@@ -90,7 +90,7 @@ class ApiKeyAuth {
   }
 }
 
-/** A user's registration for push notifications. */
+/** The registration of a user for push notifications. */
 class PushClient {
   #core;
   #user;

@@ -11,10 +11,10 @@ const { KNOWN_KEYS, resolveConfiguration, storeAddress, withoutPassword } = requ
 const { makeLogger } = require("./logger.js");
 const { didYouMean } = require("./suggest.js");
 
-/** How often is told how far something is, in milliseconds. */
+/** The interval between two calls of `onProgress`, in milliseconds. */
 const PROGRESS_INTERVAL = 100;
 
-/** The operator's handle: the system user, under no rules. */
+/** The operator's handle of a backend: the system user, under no rules. */
 class Backend {
   #opened;
   #closing = null;
@@ -69,9 +69,9 @@ class Backend {
   async migrate(to, options = {}) {
     const { ignoreIndexes = false, databases = [] } = options;
     const names = assert.array(databases, "databases").map((name) => assert.string(name, "databases"));
-    const address = storeAddress(assert.string(to, "to"), "The other store");
+    const address = storeAddress(assert.string(to, "to"), "The target store");
     if (address === "") {
-      throw new Error("What is carried to a store in memory would be gone at once");
+      throw new Error("cannot migrate to a store in memory, which is lost when the process ends");
     }
     return this.#long(options, (bridge, handle) =>
       native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
@@ -82,7 +82,7 @@ class Backend {
     return this.#long(options, (bridge, handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
   }
 
-  /** Does what takes long, and says now and then how far it is. */
+  /** Runs a maintenance task and reports its progress. */
   async #long({ onProgress }, begin) {
     if (onProgress !== undefined) {
       assert.function(onProgress, "onProgress");
@@ -93,7 +93,7 @@ class Backend {
     const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
     try {
       const done = result(begin(bridge, handle));
-      // Also of what is done before it would be told of for the first time.
+      // A task that is shorter than the interval is reported too.
       if (onProgress) {
         tell();
       }
@@ -115,10 +115,10 @@ class Backend {
   }
 }
 
-/** The directory of the definition that the option, or the environment, names. */
+/** Returns the directory of the definition from the option or the environment. */
 const definitionDirectory = (definition) => definition ?? (process.env.USERKEEP_DEFINITION || "userkeep");
 
-/** The app id that a definition carries. */
+/** Returns the app id in a definition, or undefined. */
 function definedId(definition) {
   const directory = definitionDirectory(definition);
   for (const name of ["root_config.json", "realm_config.json"]) {
@@ -128,25 +128,25 @@ function definedId(definition) {
         return id;
       }
     } catch {
-      // Loading the definition says what is wrong with it.
+      // Loading the definition reports its problems.
     }
   }
   return undefined;
 }
 
 /**
- * Opens a backend as its operator: the native handle, what there is to say about it, and how to let go of it. `idOption` is how the caller
- * names the option for the app's id.
+ * Opens a backend for its operator. Returns the native handle, facts for the log, and a function
+ * that closes it. `idOption` is the caller's name of the option for the app's id.
  */
 function openNative({ isStoreAlone = false, ...options }, idOption) {
   const id = options.id ?? definedId(options.definition);
   if (id === undefined) {
-    throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
+    throw new Error(`The option '${idOption}' is required: the definition has no app_id`);
   }
   const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
-    log("warn", `the option '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
+    log("warn", `unknown option '${key}' has no effect${didYouMean(key, KNOWN_KEYS)}`);
   }
   const opened = openHandle({ ...configuration, sessionFile: undefined, encryptionKey: undefined });
   const { origin, reported, allowsAnyOrigin } = opened;
@@ -159,13 +159,13 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
   return { native: opened, id, origin, reported, allowsAnyOrigin, log, store, close };
 }
 
-/** Opens a backend as its operator. */
+/** Opens a backend for its operator. */
 async function openBackend(options) {
   assert.object(options, "options");
   return new Backend(openNative(options, "id"));
 }
 
-/** Opens a store for a task that needs no definition. Returns the backend and the store's file or address. */
+/** Opens a store for a task without a definition. Returns the backend and the store's address. */
 function openStore(options) {
   const opened = openNative({ ...options, isStoreAlone: true }, "--app");
   return { backend: new Backend(opened), store: opened.store };

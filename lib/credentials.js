@@ -14,7 +14,7 @@ const ProviderType = Object.freeze({
   OAuth2Apple: "oauth2-apple",
 });
 
-/** What somebody logs in with. Opaque: only a log-in can look inside. */
+/** Credentials for a log-in. Opaque: only a log-in can read them. */
 class Credentials {
   #parameters;
 
@@ -22,7 +22,7 @@ class Credentials {
     this.#parameters = parameters;
   }
 
-  /** The parameters of a log-in with these credentials. */
+  /** Returns the parameters of a log-in with these credentials. */
   static parameters(credentials) {
     if (typeof credentials !== "object" || credentials === null || !(#parameters in credentials)) {
       assert.object(credentials, "credentials");

@@ -1,9 +1,11 @@
 "use strict";
 
-/** Texts up to this length are put together here: longer ones would be made of pieces, and are faster in Node's own decoder. */
+/**
+ * The maximum length of a text that is decoded here. Node's decoder is faster for longer texts.
+ */
 const SHORT = 12;
 
-/** The text between two positions of a buffer, which are UTF-8. */
+/** Decodes the UTF-8 text between two positions of a buffer. */
 function textBetween(buffer, start, end) {
   if (end - start > SHORT) {
     return buffer.utf8Slice(start, end);

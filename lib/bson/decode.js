@@ -17,17 +17,19 @@ const {
 const { nameAt, root } = require("./key-cache.js");
 const { textBetween } = require("./ascii.js");
 
-// Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread
-// is here. The native side has validated the structure of what it sends, but not every value in it: another program may
-// have stored values that the classes of `bson` reject. No such value makes a document unreadable, and no length leads
-// out of the document.
+// Decodes documents to the values of the SDK, in one pass over the buffer. This is half of the
+// main thread's work for a query.
+//
+// The addon validates the structure of a document, but not every value: another program may have
+// stored values that the classes of `bson` reject. Such a value does not make a document
+// unreadable. Every length is checked against the end of the document.
 
 const UUID_SUBTYPE = 4;
 const OLD_BINARY_SUBTYPE = 2;
-/** Bytes up to this length are copied here. */
+/** The maximum length of bytes that are copied in a loop, in bytes. */
 const FEW = 24;
 
-/** Options of regular expressions that the class accepts. */
+/** The options of regular expressions that the class accepts. */
 const REGEX_OPTIONS = /^[ilmsux]*$/;
 
 const NOTHING = Buffer.alloc(0);
@@ -35,7 +37,7 @@ const NOTHING = Buffer.alloc(0);
 let buffer = NOTHING;
 let position = 0;
 let limit = 0;
-/** The name of the field that is read. */
+/** The name of the current field. */
 let field = root;
 
 function outside(size) {
@@ -70,7 +72,7 @@ function text() {
   return value;
 }
 
-/** Bytes of their own: what is read next into this memory must not show through. */
+/** Copies bytes out of the buffer, whose memory is reused. */
 function copy(length) {
   const bytes = Buffer.allocUnsafe(length);
   if (length <= FEW) {
@@ -98,7 +100,7 @@ function binary() {
     outside(length);
   }
   if (subtype === OLD_BINARY_SUBTYPE && length >= 4) {
-    // This subtype repeats the length. One that is wrong is read as if it were data.
+    // This subtype repeats the length. A wrong length is treated as data.
     if (int32() !== length - 4) {
       position -= 4;
     }
@@ -107,7 +109,7 @@ function binary() {
   return subtype === UUID_SUBTYPE && length === 16 ? new UUID(bytes) : new Binary(bytes, subtype);
 }
 
-/** A whole number, as a `Long` only where a number would not hold it. */
+/** Reads an int64: a number if it is a safe integer, else a `Long`. */
 function int64() {
   const low = int32();
   const high = int32();
@@ -127,7 +129,7 @@ function timestamp() {
   return new Timestamp({ t: high >>> 0, i: low >>> 0 });
 }
 
-/** A regular expression. The class rejects options that other programs may have stored. */
+/** Reads a regular expression. The class rejects options that other programs may have stored. */
 function regex() {
   const pattern = cstring();
   const options = cstring();
@@ -209,7 +211,7 @@ function document() {
     field = name;
     const item = value(type);
     if (key === "__proto__") {
-      // A field like any other, and not the object's prototype.
+      // An assignment would set the object's prototype.
       Object.defineProperty(fields, key, { value: item, writable: true, enumerable: true, configurable: true });
     } else {
       fields[key] = item;
@@ -224,14 +226,17 @@ function array() {
   position += 4;
   const items = [];
   for (let type = buffer[position++]; type !== 0; type = buffer[position++]) {
-    // The name is the index, which the place says already.
+    // The name is the index, which the position already determines.
     while (buffer[position++] > 0);
     items.push(value(type));
   }
   return items;
 }
 
-/** A document that is a reference becomes one, as with the `bson` package: only if its fields have the right types. */
+/**
+ * Converts a document to a `DBRef` if its fields have the right types, as the `bson` package
+ * does.
+ */
 function dereferenced(fields) {
   if (typeof fields.$ref !== "string" || !isReference(fields)) {
     return fields;
@@ -244,9 +249,10 @@ const isReference = ({ $id, ...others }) =>
   $id !== undefined && $id !== null && (!Object.hasOwn(others, "$db") || typeof others.$db === "string");
 
 /**
- * Reads a document: integers and doubles as numbers (a `Long` only beyond 2^53), every other type as its class.
+ * Decodes a document. Integers and doubles become numbers (integers beyond 2^53 a `Long`), every
+ * other type its class.
  *
- * `bytes` is a `Buffer` that holds a valid document; nothing of the answer refers to it.
+ * `bytes` is a `Buffer` with a valid document. The result does not refer to it.
  */
 function decode(bytes) {
   buffer = bytes;
@@ -256,7 +262,7 @@ function decode(bytes) {
   try {
     return document();
   } finally {
-    // Nothing of an answer is held longer than it is read.
+    // Release the memory of the answer.
     buffer = NOTHING;
   }
 }

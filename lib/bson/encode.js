@@ -2,12 +2,14 @@
 
 const { types } = require("node:util");
 
-// The `bson` package stores a whole number outside int32 as a double and rejects classes of its other major versions.
-// The SDK did neither, so documents are written here: whole numbers as integers, and classes by their `_bsontype`.
+// The `bson` package stores a whole number outside int32 as a double, and rejects classes of its
+// other major versions. The SDK does neither, so documents are encoded here: whole numbers as
+// integers, and classes by their `_bsontype`.
 //
-// Applications pass on JSON values of strangers. Such a value must become a field, never the bytes around it: classes
-// are accepted only from objects that JSON cannot make, each in its exact form, and bytes are copied only from real
-// typed arrays, whose size comes from the language's own getter.
+// Applications pass on untrusted JSON values. Such a value must never control the bytes around
+// it. Therefore, classes are only accepted from objects that JSON cannot create, each in its
+// exact form. Bytes are only copied from real typed arrays, whose size comes from the language's
+// own getter.
 
 const TYPE = {
   double: 0x01,
@@ -33,15 +35,15 @@ const TYPE = {
 
 const MAX_DEPTH = 200;
 const INT64_LIMIT = 2 ** 63;
-/** Bytes, and texts of ASCII, up to this length are copied here: a call of Node's own takes longer than that. */
+/** The maximum length of bytes and ASCII texts that a loop copies faster than a call of Node. */
 const SHORT = 32;
-/** Longest path of a field in an error message, in characters. */
+/** The maximum length of a field's path in an error message, in characters. */
 const LONGEST_PATH = 200;
 
 const INITIAL_SIZE = 16 * 1024;
-/** Size in bytes of the largest buffer that is kept for the next call. */
+/** The maximum size of a buffer that is kept for the next call, in bytes. */
 const LARGEST_KEPT = 1024 * 1024;
-/** Largest size in bytes of a document, whose length is an int32. */
+/** The maximum size of a document in bytes. Its length is an int32. */
 const LARGEST_DOCUMENT = 2 ** 31 - 1;
 
 /** The options of regular expressions, in the order that BSON requires. */
@@ -50,7 +52,10 @@ const REGEX_OPTIONS = "imsux";
 /** Marks the classes of `bson` 6 and later. JSON has no symbols. */
 const VERSION = Symbol.for("@@mdb.bson.version");
 
-/** Returns a prototype's getter as a function of the object, so that the object's own properties do not matter. */
+/**
+ * Returns a prototype's getter as a function, so that the object's own properties have no
+ * effect.
+ */
 const getter = (prototype, name) => Function.prototype.call.bind(Object.getOwnPropertyDescriptor(prototype, name).get);
 
 /** Returns a prototype's method in the same way. */
@@ -68,14 +73,16 @@ const flagsOf = getter(RegExp.prototype, "flags");
 const timeOf = method(Date.prototype, "getTime");
 const sourceTextOf = method(Function.prototype, "toString");
 
-/** The buffer of the call that is being written. A call owns it until it ends, a nested call has another. */
+/** The buffer of the current call. A nested call has another one. */
 let buffer = Buffer.allocUnsafe(INITIAL_SIZE);
 let length = 0;
 let isWriting = false;
 
-/** A value that cannot be written. It becomes an `Error` once the names of the fields around it are known. */
+/**
+ * A value that cannot be encoded. It becomes an `Error` when the path of its field is complete.
+ */
 class Rejection {
-  /** The names, the innermost first. */
+  /** The names of the enclosing fields, the innermost first. */
   names = [];
 
   constructor(subject, problem, ErrorClass = TypeError) {
@@ -85,7 +92,7 @@ class Rejection {
   }
 
   toError() {
-    // The outermost name is the argument's, which the caller did not write.
+    // The outermost name is that of the argument, which the application does not know.
     const names = this.names.length > 1 ? this.names.slice(0, -1) : this.names;
     const path = names.reverse().join(".");
     const shown = path.length > LONGEST_PATH ? `${path.slice(0, LONGEST_PATH)}…` : path;
@@ -93,7 +100,7 @@ class Rejection {
   }
 }
 
-/** Adds the name of a field to an error from within it. */
+/** Adds the name of a field to the path of an error. */
 function within(name, error) {
   if (error instanceof Rejection) {
     error.names.push(name);
@@ -113,7 +120,7 @@ function grow(size) {
   }
   const larger = Buffer.allocUnsafe(Math.min(Math.max(buffer.length * 2, size), LARGEST_DOCUMENT));
   buffer.copy(larger, 0, 0, length);
-  // It may hold a password.
+  // It can contain a password.
   buffer.fill(0, 0, length);
   buffer = larger;
 }
@@ -123,7 +130,7 @@ function byte(value) {
   buffer[length++] = value;
 }
 
-/** Puts the lowest 32 bits of a whole number somewhere; an element of a buffer takes the lowest eight of what it is given. */
+/** Writes the lowest 32 bits of a whole number to a position. A buffer keeps the lowest 8 bits. */
 function put32(value, position) {
   buffer[position] = value;
   buffer[position + 1] = value >>> 8;
@@ -137,7 +144,7 @@ function int32(value) {
   length += 4;
 }
 
-/** Writes a whole number of the range of an int64. */
+/** Writes a whole number in the range of an int64. */
 function int64(value) {
   int32(value);
   int32(Math.floor(value / 2 ** 32));
@@ -148,7 +155,7 @@ function double(value) {
   length = buffer.writeDoubleLE(value, length);
 }
 
-/** Writes all bytes of a real `Uint8Array`, `size` long. */
+/** Writes all bytes of a real `Uint8Array` with a size of `size` bytes. */
 function bytes(value, size) {
   reserve(size);
   if (size <= SHORT) {
@@ -161,7 +168,7 @@ function bytes(value, size) {
   length += size;
 }
 
-/** Writes a text and a zero after it. There is room for it. */
+/** Writes a text and a zero byte. The caller has reserved the space. */
 function characters(value) {
   if (value.length <= SHORT) {
     let index = 0;
@@ -197,7 +204,8 @@ function cstring(value, what) {
   reserve(1 + value.length * 3);
   const start = length;
   characters(value);
-  // UTF-8 has no lone surrogates: all of them would become one character, and different names the same one.
+  // UTF-8 has no lone surrogates. All of them would become one character, so that different names
+  // would be equal.
   if (length - start !== value.length + 1 && /\p{Surrogate}/u.test(value)) {
     throw new TypeError(`${what} ${JSON.stringify(value)} must not contain lone surrogates`);
   }
@@ -209,7 +217,7 @@ function head(type, name) {
   cstring(name, "the key");
 }
 
-/** Makes room for the length of what begins here; where that is. */
+/** Starts a document or an array: reserves its length and returns the position. */
 function begin() {
   const start = length;
   reserve(4);
@@ -217,13 +225,13 @@ function begin() {
   return start;
 }
 
-/** Ends what began at `start`. */
+/** Ends the document or array that started at `start`. */
 function end(start) {
   byte(0);
   put32(length - start, start);
 }
 
-/** Writes a field, which is left out where it has no value, as if it had not been written. */
+/** Writes a field, or omits it if it has no value. */
 function writeField(name, field, depth) {
   if (field !== undefined && typeof field !== "function" && typeof field !== "symbol") {
     writeElement(name, field, depth);
@@ -250,7 +258,7 @@ function writeDocument(value, depth) {
   end(start);
 }
 
-/** Writes the entries of a map. Its keys may differ and yet have the same name. */
+/** Writes the entries of a map. Rejects different keys with the same name. */
 function writeEntries(map, depth) {
   const names = new Set();
   for (const [key, field] of map) {
@@ -335,7 +343,7 @@ function writeElement(name, value, depth) {
     case "object":
       return value === null ? head(TYPE.null, name) : writeObject(name, value, depth);
     default:
-      // An item of an array that has no value keeps its place.
+      // An item of an array without a value keeps its position.
       return head(TYPE.null, name);
   }
 }
@@ -383,7 +391,7 @@ function writeObject(name, value, depth, isConverted = false) {
   writeDocument(value, depth + 1);
 }
 
-/** Writes what `toBSON` returned, which is not converted a second time: it may be the object itself. */
+/** Writes a result of `toBSON`. It is not converted again, because it can be the object itself. */
 function writeConverted(name, value, depth) {
   if (typeof value === "object" && value !== null) {
     return writeObject(name, value, depth, true);
@@ -404,14 +412,16 @@ function unboxed(value) {
   return types.isBigIntObject(value) ? BigInt.prototype.valueOf.call(value) : undefined;
 }
 
-/** Returns the options that BSON knows, in its order. */
+/** Returns the options that BSON has, in its order. */
 const regexOptions = (flags) => [...REGEX_OPTIONS].filter((option) => flags.includes(option)).join("");
 
 /**
- * Returns true if an object with a text as its `_bsontype` is of a class of `bson`, and false if it may be a JSON value.
+ * Returns true if an object with a string as its `_bsontype` is of a class of `bson`, and false if
+ * it may be a JSON value.
  *
- * The classes have the property on their prototypes, or hidden. One that is enumerable in an object of another class is
- * rejected: it may come from JSON that was assigned to the object, or from a version of `bson` that is too old.
+ * The classes have the property on their prototypes, or it is not enumerable. An enumerable one
+ * in an object of another class is rejected: it can come from JSON that was assigned to the
+ * object, or from a version of `bson` that is too old.
  */
 function isOfClass(value) {
   if (value[VERSION] !== undefined) {
@@ -430,7 +440,10 @@ function isOfClass(value) {
   return true;
 }
 
-/** Returns true for objects as JSON makes them, also by another realm's `JSON`, and for those without a prototype. */
+/**
+ * Returns true for objects that JSON can create, in any context, and for those without a
+ * prototype.
+ */
 function isPlain(value) {
   const prototype = Object.getPrototypeOf(value);
   if (prototype === null || prototype === Object.prototype) {
@@ -439,7 +452,7 @@ function isPlain(value) {
   return Object.getPrototypeOf(prototype) === null && prototype.constructor?.name === "Object";
 }
 
-/** Rejects a value of a class of `bson` that does not have the class's form. */
+/** Rejects a value of a class of `bson` that does not have the form of the class. */
 function check(holds, type, requirement) {
   if (!holds) {
     throw new Rejection(`the ${type}`, requirement);
@@ -451,7 +464,7 @@ const isHalf = (value) => Number.isInteger(value) && value >= -(2 ** 31) && valu
 
 const isBytes = (value, size) => types.isUint8Array(value) && sizeOf(value) === size;
 
-/** Returns the bytes of an identifier's hexadecimal digits. */
+/** Returns the bytes of an id from its hexadecimal digits. */
 function hexadecimal(value, type, size) {
   const digits = typeof value.toHexString === "function" ? value.toHexString(false) : undefined;
   const isRight = typeof digits === "string" && digits.length === size * 2 && /^[0-9a-f]*$/i.test(digits);
@@ -459,13 +472,13 @@ function hexadecimal(value, type, size) {
   return Buffer.from(digits, "hex");
 }
 
-/** The bytes of an `ObjectId`: some versions hold them, all can write them down. */
+/** Returns the bytes of an `ObjectId`. Some versions have them; all have hexadecimal digits. */
 function objectIdBytes(value) {
   const { id } = value;
   return isBytes(id, 12) ? id : hexadecimal(value, "ObjectId", 12);
 }
 
-/** Writes a value of a class of `bson`, of any version: what is read here has been the same in all of them. */
+/** Writes a value of a class of `bson`, using only properties that all versions share. */
 function writeClass(name, value, type, depth) {
   switch (type) {
     case "ObjectId":
@@ -597,13 +610,13 @@ function writeReference(name, value, depth) {
   writeDocument({ $ref: collection, $id: oid, $db: db || undefined, ...others }, depth + 1);
 }
 
-/** Returns the error of a document that could not be written, of which nothing stays in the buffer. */
+/** Clears the buffer after a failure, and returns the error for the caller. */
 function failed(error) {
   buffer.fill(0, 0, length);
   return error instanceof Rejection ? error.toError() : error;
 }
 
-/** Writes a document while another one is being written: a getter or `toBSON` has called the library. */
+/** Encodes a document during another call, from a getter or `toBSON`. */
 function encodeNested(document) {
   const outerBuffer = buffer;
   const outerLength = length;
@@ -621,12 +634,12 @@ function encodeNested(document) {
 }
 
 /**
- * Returns the BSON of a document, valid until the next call that is not made from within this one.
+ * Encodes a document as BSON. The result is valid until the next call that is not nested.
  *
- * Fields without a value are left out, items without one are null; whole numbers are stored as int32 or int64; classes
- * of any version of `bson` from 4 on are accepted.
+ * Fields without a value are omitted, and items without a value are null. Whole numbers are
+ * stored as int32 or int64. Classes of any version of `bson` from 4 on are accepted.
  *
- * @throws TypeError if a value cannot be stored, with the path of its field
+ * @throws TypeError with the path of the field if a value cannot be stored
  */
 function encode(document) {
   if (isWriting) {

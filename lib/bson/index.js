@@ -2,7 +2,7 @@
 
 const { encode } = require("./encode.js");
 
-/** A class that may also be called without `new`, as those of older versions of `bson` could. */
+/** Makes a class callable without `new`, as in older versions of `bson`. */
 function callable(Class) {
   const proxy = new Proxy(Class, {
     apply: (target, _this, args) => new target(...args),
@@ -17,7 +17,7 @@ const isClass = (value) =>
 let classes;
 let decoder;
 
-/** Makes `Realm.BSON` out of the `bson` package. */
+/** Creates `Realm.BSON` from the `bson` package. */
 function makeClasses() {
   const BSON = {};
   for (const [name, value] of Object.entries(require("bson"))) {
@@ -27,13 +27,13 @@ function makeClasses() {
   return Object.freeze(BSON);
 }
 
-/** Reads a document, as `decode` in `decode.js` does. */
+/** Decodes a document with `decode.js`, which is loaded on demand. */
 function decode(bytes) {
   decoder ??= require("./decode.js").decode;
   return decoder(bytes);
 }
 
-// The `bson` package takes as long to load as the rest of Userkeep, so it is loaded with the first value of its classes.
+// The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.
 module.exports = {
   get BSON() {
     classes ??= makeClasses();

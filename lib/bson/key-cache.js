@@ -2,17 +2,19 @@
 
 const { textBetween } = require("./ascii.js");
 
-// The names of fields, which are the same in one document as in the one before: making a text of each anew would be half of
-// what reading a document costs.
+// Caches the names of fields, which repeat from one document to the next. Decoding each name again
+// would be half the cost of a document.
 
-/** How many names are kept, a power of two. One that falls on another's place replaces it. */
+/** The capacity of the cache, a power of two. A name replaces another one in the same slot. */
 const PLACES = 1024;
-/** Longer names are not kept, in bytes. */
+/** The maximum size of a cached name, in bytes. */
 const LONGEST = 64;
 
 /**
- * A name: its text, its size with the zero that ends it, its bytes, and the places of the name that came after it last and of the
- * first one within its document. They are places and not names, so that a name that was replaced is not held.
+ * A cached name: its text, its size with the final zero byte, and its bytes.
+ *
+ * `following` is the slot of the name that came next last time, and `inner` that of the first
+ * name in its document. They are slots instead of names, so that a replaced name is released.
  */
 class Name {
   constructor(text, bytes) {
@@ -24,17 +26,20 @@ class Name {
   }
 }
 
-/** What stands where nothing is known: it equals no bytes. */
+/** The content of an empty slot. It equals no bytes. */
 const nothing = new Name("", [-1]);
 const places = new Array(PLACES).fill(nothing);
 
-/** The hash that was last at a place: a name is kept when it comes again, and not where every one is another, as in a dictionary. */
+/**
+ * The last hash of each slot. A name is cached when it occurs twice in a row in its slot, so that
+ * documents with ever different names, such as dictionaries, do not fill the cache.
+ */
 const hashes = new Int32Array(PLACES);
 
-/** The name of no field, within which a whole document is. */
+/** The parent of a document's top-level names. */
 const root = new Name("", [-1]);
 
-/** Stands for every name that is not kept. */
+/** The result for every name that is not cached. */
 const unkept = new Name("", [-1]);
 
 function isAt(name, buffer, position) {
@@ -47,8 +52,8 @@ function isAt(name, buffer, position) {
 }
 
 /**
- * The name that begins at a position of a valid document, `size` long: the first within `outer`'s document where `before` is null, and
- * otherwise the one after `before`. Its text is only to be relied on until the next call.
+ * Returns the name at a position of a valid document: the first one in `outer`'s document if
+ * `before` is null, else the one after `before`. The result is only valid until the next call.
  */
 function nameAt(buffer, position, outer, before) {
   const expected = places[before === null ? outer.inner : before.following];
