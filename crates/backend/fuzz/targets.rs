@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use backend::{Backend, Definition, Environment, Options, Request, Secret, ejson};
+use backend::{
+    Backend, Definition, Environment, Options, Request, Secret, ejson,
+    request::{ReadProfile, RefreshSession},
+};
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
@@ -134,9 +137,10 @@ fn token_is_refused(bytes: &[u8]) {
     }
     let token = || Secret::from(String::from_utf8_lossy(bytes).into_owned());
     BACKEND.with(|(runtime, backend)| {
-        for request in [Request::Profile { access_token: token() }, Request::RefreshSession { refresh_token: token() }]
+        for request in
+            [Request::from(ReadProfile { access_token: token() }), RefreshSession { refresh_token: token() }.into()]
         {
-            runtime.block_on(backend.handle(request)).expect_err("a generated token is rejected");
+            runtime.block_on(backend.handle_in_process(request)).expect_err("a generated token is rejected");
         }
     });
 }

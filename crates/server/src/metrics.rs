@@ -59,7 +59,7 @@ impl Collector for OfBackend {
             ("userkeep_refused_attempts", "Attempts that were refused because who asked had to wait", self.0.refused()),
             (
                 "userkeep_custom_data_left_out",
-                "AccessGrant tokens without the custom data, which did not fit",
+                "Access tokens without the custom data, which did not fit",
                 self.0.custom_data_left_out(),
             ),
         ] {
