@@ -1,4 +1,4 @@
-//! Tells the linker how Node loads the addon.
+//! Sets the linker options that Node needs to load the addon.
 
 fn main() {
     napi_build::setup();

@@ -4,7 +4,7 @@ const { AssertionError, TypeAssertionError } = require("./lib/assert.js");
 const { App } = require("./lib/app.js");
 const { ApiKeyAuth, EmailPasswordAuth, PushClient } = require("./lib/auth.js");
 const { openBackend } = require("./lib/backend.js");
-const bson = require("./lib/bson.js");
+const bson = require("./lib/bson/index.js");
 const { MongoDBCollection } = require("./lib/collection.js");
 const { MetadataMode } = require("./lib/configuration.js");
 const { closeAll } = require("./lib/core.js");
@@ -18,7 +18,7 @@ const { User, UserState } = require("./lib/user.js");
 
 const flags = { THROW_ON_GLOBAL_REALM: false, ALLOW_CLEAR_TEST_STATE: false, ALLOW_VALUES_ARRAYS: false };
 
-/** The App Services half of the Realm SDK. There is no Realm database here to open. */
+/** The App Services half of the Realm SDK, without the Realm database. */
 class Realm {
   static defaultPath = "default.realm";
 
@@ -66,7 +66,7 @@ Object.assign(Realm, database.names, database.statics, {
   setLogger,
 });
 
-/** Defines a property whose value is made when it is first read. From then on it is one like the others. */
+/** Defines a property whose value is created when it is first read. */
 function defineLazily(name, make) {
   const options = { enumerable: true, configurable: true };
   const define = (value) => Object.defineProperty(Realm, name, { ...options, value, writable: true });

@@ -65,7 +65,7 @@ export const {
   shutdown,
 } = Realm;
 
-// These have the names of globals, which they would hide in this module.
+// In this module, these names would hide the globals of the same names.
 const { Object: RealmObject, Set: RealmSet } = Realm;
 
 export { Realm, RealmObject as Object, RealmSet as Set };

@@ -55,7 +55,7 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   );
   expect(() => openEmbedded({ logger: "loud" })).toThrow("Expected 'logger' to be");
   expect(() => openEmbedded({ baseUrl: "http://localhost" })).toThrow(
-    "'baseUrl' names a backend elsewhere, so it cannot be used together with 'definition'",
+    "'baseUrl' is the URL of a remote backend and cannot be used with 'definition'",
   );
   for (const baseUrl of ["", "localhost:3000", "ftp://localhost", "http://", "http://user:secret@localhost"]) {
     const open = () => new App({ id: "x", baseUrl });
@@ -89,8 +89,8 @@ test("the log tells what is run, and what is not used", () => {
   openEmbedded({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
   expect(lines).toEqual([
     expect.stringMatching(/^info: app 'test-app' runs .*definition on the store (memory|mongodb:.*)$/),
-    expect.stringMatching(/^warn: the definition is of the app 'other-abcde'/),
-    "warn: the configuration's key 'colour' is not known and not used",
+    expect.stringMatching(/^warn: the definition belongs to the app 'other-abcde'/),
+    "warn: unknown option 'colour' has no effect",
     "warn: triggers/t.json: triggers do not run yet",
   ]);
   const calls = [];
@@ -296,7 +296,7 @@ test("the operator reads and writes everything but what is the backend's own", a
   await expect(collection.find()).rejects.toThrow("The backend has been closed");
   await expect(
     Realm.openBackend({ definition: QUICKSTART.replace("userkeep", "none"), store: "memory:" }),
-  ).rejects.toThrow("The option 'id' is needed");
+  ).rejects.toThrow("The option 'id' is required");
 });
 
 test("durability is one of two, and either keeps what was written", async () => {

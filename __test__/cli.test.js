@@ -60,8 +60,8 @@ test("every command has its help, with the default of each option", async () => 
 
 test("a misspelled command, option or value is shown, with the one that was meant", async () => {
   const cases = [
-    [["dcotor"], "userkeep: there is no command 'dcotor'; did you mean 'doctor'?\n"],
-    [["dance"], "userkeep: there is no command 'dance'\n"],
+    [["dcotor"], "userkeep: unknown command 'dcotor'; did you mean 'doctor'?\n"],
+    [["dance"], "userkeep: unknown command 'dance'\n"],
     [["serve", "--prot", "1"], "userkeep: unknown option '--prot'; did you mean --port?\n"],
     [["serve", "--loud"], "userkeep: unknown option '--loud'\n"],
     [["serve", "-x"], "userkeep: unknown option '-x'\n"],
@@ -73,9 +73,9 @@ test("a misspelled command, option or value is shown, with the one that was mean
     [["serve", "--token-audience=no"], "userkeep: --token-audience takes no value, got 'no'\n"],
     [["serve", "--log-level", "inof"], "must be off, error, warn, info or debug, got 'inof'; did you mean 'info'?\n"],
     [["serve", "extra"], "userkeep: unexpected argument 'extra'\n"],
-    [["keys", "rotat"], "userkeep keys has one action, rotate, got 'rotat'\n"],
+    [["keys", "rotat"], "the only action of 'userkeep keys' is rotate, got 'rotat'\n"],
     [["backup"], "userkeep: the file of the copy is missing\n"],
-    [["help", "chekc"], "userkeep: there is no command 'chekc'; did you mean 'check'?\n"],
+    [["help", "chekc"], "userkeep: unknown command 'chekc'; did you mean 'check'?\n"],
   ];
   for (const [args, expected] of cases) {
     expect(await userkeep(...args)).toEqual({ status: 1, stdout: "", stderr: expect.stringContaining(expected) });
@@ -104,13 +104,13 @@ test("the commands take the only store that there is", async () => {
   expect(await runIn(directory, "backup", "copy.sqlite")).toMatchObject({ status: 0, stdout: `copied ${file}\n` });
   expect(await runIn(directory, "export", "dump")).toMatchObject({
     status: 0,
-    stdout: expect.stringMatching(/^wrote \d+ documents of /),
+    stdout: expect.stringMatching(/^exported \d+ documents from /),
   });
   expect(await runIn(directory, "import", "dump")).toMatchObject({ status: 0 });
   expect(await runIn(directory, "doctor")).toMatchObject({ status: 0, stdout: `${file}: nothing is wrong\n` });
   const definition = ["--definition", QUICKSTART];
   const rotated = await runIn(directory, "keys", "rotate", ...definition);
-  expect(rotated).toMatchObject({ status: 0, stdout: expect.stringMatching(/^The key that signs now: \w+\n$/) });
+  expect(rotated).toMatchObject({ status: 0, stdout: expect.stringMatching(/^new signing key: \w+\n$/) });
   await makeStore(directory, "other");
   const several = await runIn(directory, "doctor");
   expect(several.stderr).toContain("there are 2 stores: my%20app.sqlite, other.sqlite; name one with");
@@ -140,7 +140,7 @@ test("a misspelled store is an error, and makes none", async () => {
   }
   expect(fs.readdirSync(path.dirname(file)).filter((name) => name.startsWith("my-ap."))).toEqual([]);
   const far = await runIn(directory, "import", "dump", "--store", "sqlite:new/store.sqlite");
-  expect(far.stderr).toMatch(/there is no store at .*store\.sqlite; --create makes a new one\n$/);
+  expect(far.stderr).toMatch(/there is no store at .*store\.sqlite; --create creates it\n$/);
   expect(await runIn(directory, "import", "dump", "--store", "sqlite:new/store.sqlite", "--create")).toMatchObject({
     status: 0,
   });

@@ -58,7 +58,7 @@ test("a backup is made while the app goes on, and is a store that the app can be
   const again = await userkeep("backup", copy, "--store", `sqlite:${file}`);
   expect([again.status, again.stderr]).toEqual([
     1,
-    `userkeep: cannot write the backup ${copy}: there is a file of this name\n`,
+    `userkeep: cannot write the backup ${copy}: the file exists already\n`,
   ]);
   const restored = await Realm.openBackend({ id: "restored", definition, store: `sqlite:${copy}`, logger: null });
   const custom = await restored.collection("custom-user-data-database", "custom-user-data").find();
@@ -75,7 +75,7 @@ test("a dump is BSON and metadata as mongodump writes them, and other readers un
   const made = await userkeep("export", dump, "--store", `sqlite:${file}`);
   expect([made.status, made.stderr]).toEqual([0, ""]);
   // The people, the custom data, the user, the session, the signing key and the key of resume tokens.
-  expect(made.stdout).toBe(`wrote 7 documents of ${file}\n`);
+  expect(made.stdout).toBe(`exported 7 documents from ${file}\n`);
   for (const bson of independent) {
     const [first, second] = readDump(path.join(dump, "app/people.bson"), bson);
     expect(first).toMatchObject({ name: "ä", at: new Date(-1), n: 1, double: 1.5, tags: ["a", { b: null }] });
@@ -97,9 +97,9 @@ test("a dump is BSON and metadata as mongodump writes them, and other readers un
 
   const other = path.join(directory, "other/store.sqlite");
   const read = await userkeep("import", dump, "--store", `sqlite:${other}`, "--create");
-  expect(read).toMatchObject({ status: 0, stdout: `read 7 documents into ${other}; 0 were there already\n` });
+  expect(read).toMatchObject({ status: 0, stdout: `imported 7 documents into ${other}; 0 already existed\n` });
   const twice = await userkeep("import", dump, "--store", `sqlite:${other}`);
-  expect(twice).toMatchObject({ status: 0, stdout: `read 0 documents into ${other}; 7 were there already\n` });
+  expect(twice).toMatchObject({ status: 0, stdout: `imported 0 documents into ${other}; 7 already existed\n` });
   // Users log in there as before, and their sessions go on.
   await app.close();
   const moved = new Realm.App({
@@ -148,7 +148,7 @@ test("a dump of mongodump's is read in, with a file whose name was too long and 
   expect(refused.stderr).toMatch(/nothing was written:\n.*long%24abc.metadata.json: the index where_2dsphere: /);
   expect(fs.existsSync(store)).toBe(false);
   const read = await userkeep("import", dump, "--store", `sqlite:${store}`, "--create", "--ignore-indexes");
-  expect(read.stdout).toMatch(/^warning: .*where_2dsphere.*\nread 2 documents into .*; 0 were there already\n$/);
+  expect(read.stdout).toMatch(/^warning: .*where_2dsphere.*\nimported 2 documents into .*; 0 already existed\n$/);
   const backend = await openBackend({ definition: openDefinition(), store: `sqlite:${store}` });
   const collection = backend.collection("shop", "a very long name");
   expect((await collection.indexes()).map(({ name }) => name)).toEqual(["_id_", "at_1"]);
@@ -169,7 +169,7 @@ test("doctor finds what is wrong, and makes indexes anew", async () => {
   fs.writeFileSync(file, bytes);
   const wrong = await userkeep("doctor", "--store", `sqlite:${file}`);
   expect(wrong.status).toBe(1);
-  expect(wrong.stdout).toMatch(/^the change \d+ is not what has become of its document\n$/);
+  expect(wrong.stdout).toMatch(/^the change \d+ disagrees with the stored document\n$/);
 });
 
 test("what takes long says how far it is, and one that cannot be done says why", async () => {

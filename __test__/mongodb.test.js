@@ -25,7 +25,7 @@ const {
 
 const { openNative } = require("../lib/backend.js");
 const { native, result } = require("../lib/bridge.js");
-const { encode } = require("../lib/bson.js");
+const { encode } = require("../lib/bson/index.js");
 
 const { ObjectId, Decimal128 } = Realm.BSON;
 
@@ -64,7 +64,7 @@ test("the operator's calls do not run on the main thread", async () => {
   const opened = openNative({ id: "test-app", definition: QUICKSTART, store: STORE, logger: null }, "id");
   try {
     const { bridge, handle } = opened.native;
-    const find = () => native.callAsSystem(bridge, handle, "missing", "find", encode({}));
+    const find = () => native.callFunction(bridge, handle, 0, "missing", "find", encode({}));
     // The first call waits until the backend is ready. The others are refused without a request, so that the main
     // thread, if it ran them, would return their error, and no id.
     for (let call = 0; call < 2; call++) {
@@ -135,7 +135,7 @@ describe("data sources", () => {
       'dataSources["mongodb-atlas"] must be "sqlite:PATH"',
     );
     expect(() => openEmbedded({ baseUrl: "http://localhost", store: undefined, dataSources: {} })).toThrow(
-      "'baseUrl' names a backend elsewhere",
+      "'baseUrl' is the URL of a remote backend",
     );
   });
 });
@@ -188,13 +188,13 @@ test("a store is carried to another one and back, with all that is in it", async
   await seeded.close();
 
   const there = await userkeep("migrate", "--from", first, "--to", STORE);
-  expect(there).toMatchObject({ status: 0, stdout: expect.stringMatching(/carried \d+ documents of \d+ collections/) });
-  expect(there.stdout).toContain("both have the same documents, by count and hash");
+  expect(there).toMatchObject({ status: 0, stdout: expect.stringMatching(/copied \d+ documents of \d+ collections/) });
+  expect(there.stdout).toContain("both stores have the same documents, by count and hash");
   // What was interrupted can be begun again.
   const again = await userkeep("migrate", "--from", first, "--to", STORE);
   expect(again).toMatchObject({
     status: 0,
-    stdout: expect.stringMatching(/carried 0 documents .* \d{4} were there already/),
+    stdout: expect.stringMatching(/copied 0 documents .* \d{4} already existed/),
   });
 
   const onMongo = openEmbedded({ definition, store: STORE, baseFilePath: temporaryDirectory() });
@@ -221,7 +221,7 @@ test("a store is carried to another one and back, with all that is in it", async
   const conflict = await userkeep("migrate", "--from", first, "--to", second, "--database", "app");
   expect(conflict).toMatchObject({
     status: 1,
-    stderr: expect.stringContaining("_id: 2 }, whose document is another one"),
+    stderr: expect.stringContaining("_id: 2 }, but the stored document differs"),
   });
   await backend.collection("app", "people").deleteOne({ _id: 2 });
   await backend.collection("app", "people").insertOne({ _id: "of its own" });

@@ -167,7 +167,7 @@ test("keys are rotated by the handle and by the command, and what they signed st
   const store = OWN_STORE ?? `sqlite:${path.join(baseFilePath, ".userkeep/test-app.sqlite")}`;
   const options = ["--definition", QUICKSTART, "--store", store, "--app", "test-app"];
   const { stdout } = await run(process.execPath, [CLI, "keys", "rotate", ...options]);
-  const [, third] = /^The key that signs now: (\w+)$/m.exec(stdout);
+  const [, third] = /^new signing key: (\w+)$/m.exec(stdout);
   const { keys } = await (await fetch(`${app(server.url)}/auth/jwks`)).json();
   expect(keys.map(({ kid }) => kid)).toEqual([header(before.access_token).kid, second, third]);
   for (const { access_token: token } of [before, after]) {
@@ -182,6 +182,6 @@ test("keys are rotated by the handle and by the command, and what they signed st
   });
   expect(header((await refreshed.json()).access_token).kid).toBe(third);
   await expect(run(process.execPath, [CLI, "keys"])).rejects.toMatchObject({
-    stderr: expect.stringContaining("userkeep keys has one action, rotate"),
+    stderr: expect.stringContaining("the only action of 'userkeep keys' is rotate"),
   });
 });

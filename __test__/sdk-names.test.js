@@ -219,7 +219,7 @@ describe("the SDK's log", () => {
     expect(entries).toContainEqual({
       category: "Realm.App",
       level: "warn",
-      message: "the configuration's key 'colour' is not known and not used",
+      message: "unknown option 'colour' has no effect",
     });
     let count;
     Realm.setLogger((...parameters) => {

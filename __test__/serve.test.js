@@ -280,7 +280,7 @@ test("options are checked, and an address that is taken is an error", async () =
   await expect(Realm.serve({ ...options, publicUrl: "x" })).rejects.toThrow("Expected 'publicUrl' to begin with http");
   await expect(
     Realm.serve({ ...options, app: undefined, definition: writeDefinition({ "root_config.json": {} }) }),
-  ).rejects.toThrow("The option 'app' is needed");
+  ).rejects.toThrow("The option 'app' is required");
   await expect(Realm.serve({ ...options, port: Number(new URL(server.url).port) })).rejects.toThrow(
     "cannot listen on 127.0.0.1:",
   );
@@ -484,7 +484,7 @@ test("init writes a definition that check finds nothing wrong with", async () =>
   });
   await expect(run(process.execPath, [CLI, "dance"])).rejects.toMatchObject({
     code: 1,
-    stderr: expect.stringContaining("there is no command 'dance'"),
+    stderr: expect.stringContaining("unknown command 'dance'"),
   });
   await expect(run(process.execPath, [CLI, "serve", "--loud"])).rejects.toMatchObject({
     code: 1,

@@ -1,2 +1,2 @@
-// Apps have `baseUrl` and `updateBaseUrl()` without this module, which the SDK needs for them.
+// In the SDK, this module adds `baseUrl` and `updateBaseUrl()`. Userkeep's apps always have them.
 export {};

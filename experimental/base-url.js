@@ -1,3 +1,4 @@
 "use strict";
 
-// The SDK adds `app.baseUrl` and `app.updateBaseUrl()` in this module. Apps here always have them.
+// In the SDK, this module adds `app.baseUrl` and `app.updateBaseUrl()`. Userkeep's apps always
+// have them.

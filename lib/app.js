@@ -8,10 +8,10 @@ const { makeSync } = require("./database.js");
 const { Listeners } = require("./listeners.js");
 const { User } = require("./user.js");
 
-/** The apps that `App.get` finds, by id, as long as somebody holds them. */
+/** The apps for `App.get`, by id. Weak: an app without other references is collected. */
 const appsById = new Map();
 
-/** An app: its backend, and its users on this device. */
+/** An app: its backend and its users on this device. */
 class App {
   #core;
   #listeners;
@@ -25,7 +25,7 @@ class App {
     return App.#opened(id) ?? new App(id);
   }
 
-  /** The app of an id, if it is open. */
+  /** Returns the app of an id if it is open. */
   static #opened(id) {
     const app = appsById.get(id)?.deref();
     return app && !app.#isClosed && !app.#core.isClosed ? app : undefined;
@@ -39,7 +39,7 @@ class App {
     const config = typeof configOrId === "string" ? { id: configOrId } : configOrId;
     assert.object(config, "config");
     const existing = App.#opened(config.id);
-    // An id alone says nothing of the settings: it names the app that is open.
+    // An id alone has no settings: it selects the open app.
     const joined = typeof configOrId === "string" ? existing : undefined;
     this.#core = joined?.#core.join() ?? Core.open(config);
     this.#listeners = new Listeners((listener) => this.#core.listenToApp(listener));
@@ -129,7 +129,7 @@ class App {
 
   #read(name) {
     this.#assertOpen();
-    return this.#core.read(name);
+    return this.#core.read(name)?.v;
   }
 
   #assertOpen() {

@@ -1,6 +1,6 @@
 "use strict";
 
-/** A check that failed. */
+/** The error of a failed check. */
 class AssertionError extends Error {
   constructor(message = "Assertion failed.") {
     super(message);
@@ -8,7 +8,7 @@ class AssertionError extends Error {
   }
 }
 
-/** A value of the wrong type. */
+/** The error of a value with the wrong type. */
 class TypeAssertionError extends AssertionError {
   constructor(expected, value, name) {
     super(`Expected ${name ? `'${name}'` : "value"} to be ${expected}, got ${describe(value)}`);
@@ -16,7 +16,7 @@ class TypeAssertionError extends AssertionError {
   }
 }
 
-/** A value of the right type, or of a wrong one, that is not among those that may be. Shows it, so it is for no secret. */
+/** The error of an invalid value. The message contains the value: do not use it for secrets. */
 class ValueAssertionError extends TypeAssertionError {
   constructor(expected, value, name) {
     super(expected, value, name);
@@ -53,7 +53,7 @@ const check = (holds, expected) => (value, name) => {
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Checks of arguments, each of which returns what it has checked. */
+/** Checks of arguments. Each returns its argument. */
 const assert = {
   string: check((value) => typeof value === "string", "a string"),
   number: check((value) => typeof value === "number", "a number"),
@@ -61,7 +61,7 @@ const assert = {
   function: check((value) => typeof value === "function", "a function"),
   object: check(isObject, "an object"),
   array: check(Array.isArray, "an array"),
-  /** An options object that may be left out. */
+  /** An optional object of options. */
   options: check((value) => value === undefined || value === null || isObject(value), "an object"),
 };
 

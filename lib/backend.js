@@ -4,17 +4,20 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
 const { closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
-const { encode } = require("./bson.js");
+const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
 const { KNOWN_KEYS, resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 const { didYouMean } = require("./suggest.js");
 
-/** How often is told how far something is, in milliseconds. */
+/** The interval between two calls of `onProgress`, in milliseconds. */
 const PROGRESS_INTERVAL = 100;
 
-/** The operator's handle: the system user, under no rules. */
+/** The number of no user. */
+const NO_USER = 0;
+
+/** The operator's handle of a backend: the system user, under no rules. */
 class Backend {
   #opened;
   #closing = null;
@@ -29,11 +32,11 @@ class Backend {
     const source = {
       call: (name, args) => {
         this.#assertOpen();
-        return result(native.callAsSystem(bridge, handle, service, name, encode(args)));
+        return result(native.callFunction(bridge, handle, NO_USER, service, name, encode(args)));
       },
       watch: (args) => {
         this.#assertOpen();
-        const stream = native.watchAsSystem(bridge, handle, service, encode(args));
+        const stream = native.watch(bridge, handle, NO_USER, service, encode(args));
         return eventsOf(opened, stream, () => this.#closing !== null);
       },
     };
@@ -43,59 +46,52 @@ class Backend {
   }
 
   async rotateKeys() {
-    this.#assertOpen();
-    const { bridge, handle } = this.#opened.native;
-    return result(native.rotateKeys(bridge, handle));
+    return this.#admin("rotateKeys");
   }
 
   async backup(file, options = {}) {
-    assert.string(file, "file");
-    await this.#long(options, (bridge, handle) => native.backup(bridge, handle, path.resolve(file)));
+    await this.#admin("backup", { file: path.resolve(assert.string(file, "file")) }, options);
   }
 
   async export(directory, options = {}) {
-    assert.string(directory, "directory");
-    return this.#long(options, (bridge, handle) => native.exportDump(bridge, handle, path.resolve(directory)));
+    return this.#admin("export", { directory: path.resolve(assert.string(directory, "directory")) }, options);
   }
 
   async import(directory, options = {}) {
-    assert.string(directory, "directory");
     const { ignoreIndexes = false } = options;
-    return this.#long(options, (bridge, handle) =>
-      native.importDump(bridge, handle, path.resolve(directory), Boolean(ignoreIndexes)),
-    );
+    const payload = { directory: path.resolve(assert.string(directory, "directory")) };
+    return this.#admin("import", { ...payload, ignoreIndexes: Boolean(ignoreIndexes) }, options);
   }
 
   async migrate(to, options = {}) {
     const { ignoreIndexes = false, databases = [] } = options;
     const names = assert.array(databases, "databases").map((name) => assert.string(name, "databases"));
-    const address = storeAddress(assert.string(to, "to"), "The other store");
+    const address = storeAddress(assert.string(to, "to"), "The target store");
     if (address === "") {
-      throw new Error("What is carried to a store in memory would be gone at once");
+      throw new Error("cannot migrate to a store in memory, which is lost when the process ends");
     }
-    return this.#long(options, (bridge, handle) =>
-      native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
-    );
+    const payload = { to: address, databases: names, ignoreIndexes: Boolean(ignoreIndexes) };
+    return this.#admin("migrate", payload, options);
   }
 
   async check(options = {}) {
-    return this.#long(options, (bridge, handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
+    return this.#admin("check", { repair: Boolean(options.repair) }, options);
   }
 
-  /** Does what takes long, and says now and then how far it is. */
-  async #long({ onProgress }, begin) {
+  /** Runs a request of the operator, and reports the progress of a long one. */
+  async #admin(operation, payload = {}, { onProgress } = {}) {
     if (onProgress !== undefined) {
       assert.function(onProgress, "onProgress");
     }
     this.#assertOpen();
     const { bridge, handle } = this.#opened.native;
-    const tell = () => callBack(onProgress, native.progress(bridge, handle));
-    const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
+    const report = () => callBack(onProgress, decode(native.read(bridge, handle, "progress", NO_USER)));
+    const timer = onProgress && setInterval(report, PROGRESS_INTERVAL);
     try {
-      const done = result(begin(bridge, handle));
-      // Also of what is done before it would be told of for the first time.
+      const done = result(native.admin(bridge, handle, operation, encode(payload)));
+      // A task that is shorter than the interval is reported too.
       if (onProgress) {
-        tell();
+        report();
       }
       return await done;
     } finally {
@@ -115,10 +111,10 @@ class Backend {
   }
 }
 
-/** The directory of the definition that the option, or the environment, names. */
+/** Returns the directory of the definition from the option or the environment. */
 const definitionDirectory = (definition) => definition ?? (process.env.USERKEEP_DEFINITION || "userkeep");
 
-/** The app id that a definition carries. */
+/** Returns the app id in a definition, or undefined. */
 function definedId(definition) {
   const directory = definitionDirectory(definition);
   for (const name of ["root_config.json", "realm_config.json"]) {
@@ -128,25 +124,25 @@ function definedId(definition) {
         return id;
       }
     } catch {
-      // Loading the definition says what is wrong with it.
+      // Loading the definition reports its problems.
     }
   }
   return undefined;
 }
 
 /**
- * Opens a backend as its operator: the native handle, what there is to say about it, and how to let go of it. `idOption` is how the caller
- * names the option for the app's id.
+ * Opens a backend for its operator. Returns the native handle, facts for the log, and a function
+ * that closes it. `idOption` is the caller's name of the option for the app's id.
  */
 function openNative({ isStoreAlone = false, ...options }, idOption) {
   const id = options.id ?? definedId(options.definition);
   if (id === undefined) {
-    throw new Error(`The option '${idOption}' is needed, the id of the app: the definition does not have one`);
+    throw new Error(`The option '${idOption}' is required: the definition has no app_id`);
   }
   const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
   const log = makeLogger(options.logger);
   for (const key of unknown) {
-    log("warn", `the option '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
+    log("warn", `unknown option '${key}' has no effect${didYouMean(key, KNOWN_KEYS)}`);
   }
   const opened = openHandle({ ...configuration, sessionFile: undefined, encryptionKey: undefined });
   const { origin, reported, allowsAnyOrigin } = opened;
@@ -159,13 +155,13 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
   return { native: opened, id, origin, reported, allowsAnyOrigin, log, store, close };
 }
 
-/** Opens a backend as its operator. */
+/** Opens a backend for its operator. */
 async function openBackend(options) {
   assert.object(options, "options");
   return new Backend(openNative(options, "id"));
 }
 
-/** Opens a store for a task that needs no definition. Returns the backend and the store's file or address. */
+/** Opens a store for a task without a definition. Returns the backend and the store's address. */
 function openStore(options) {
   const opened = openNative({ ...options, isStoreAlone: true }, "--app");
   return { backend: new Backend(opened), store: opened.store };

@@ -1,27 +1,30 @@
 "use strict";
 
 const native = require("./native.js");
-const { decode } = require("./bson.js");
+const { decode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { toError } = require("./errors.js");
 const { LEVELS } = require("./logger.js");
 
-/** What is under way, by the id that the native side gave it. */
+/** The pending operations, by their ids in the addon. */
 const pending = new Map();
 
-/** Called before promises are settled, so that listeners hear of a change before who caused it. */
+/** Callbacks that run before promises settle: listeners run before the caller continues. */
 const beforeSettling = new Set();
 
-/** The apps that take the lines of the native side, as objects with their logger. Several may share one. */
+/** The apps that receive the addon's log, as objects with their logger. Apps can share one. */
 const listening = new Set();
 
-/** The loggers of those apps, each once. */
+/** Returns the loggers of those apps, without duplicates. */
 const loggers = () => new Set([...listening].map(({ log }) => log));
 
-/** The way to the native side. It exists while an app is open or an operation is pending: Node counts it as an open handle. */
+/**
+ * The connection to the addon. It exists only while an app is open or an operation is pending,
+ * because it keeps the process alive.
+ */
 let bridge;
 
-/** The number of handles that are open on it. */
+/** The number of open handles of the bridge. */
 let openHandles = 0;
 
 function deliver(ids, answers, together, lines) {
@@ -57,7 +60,7 @@ function releaseIfIdle() {
   }
 }
 
-/** Opens an app on the native side. Returns what it reports, with the bridge that its handle belongs to. */
+/** Opens an app in the addon. Returns the addon's report and the bridge of the app's handle. */
 function openHandle(configuration) {
   bridge ??= native.createBridge(deliver);
   openHandles += 1;
@@ -70,7 +73,7 @@ function openHandle(configuration) {
   }
 }
 
-/** Closes what `openHandle` returned. */
+/** Closes a result of `openHandle`. */
 async function closeHandle({ bridge: opened, handle }) {
   try {
     await result(native.close(opened, handle));
@@ -80,10 +83,10 @@ async function closeHandle({ bridge: opened, handle }) {
   }
 }
 
-// On `process.exit()` Node does not let an addon clean up.
+// On `process.exit()`, Node does not run the clean-up of an addon.
 process.once("exit", () => bridge && native.writeSnapshots(bridge));
 
-/** Has the native side log up to the level of the loudest logger. */
+/** Sets the addon's log level to the most detailed level of all loggers. */
 function updateLogLevel() {
   if (bridge) {
     const levels = [...loggers()].map(({ level }) => LEVELS.indexOf(level));
@@ -91,7 +94,7 @@ function updateLogLevel() {
   }
 }
 
-/** Tells a logger what the native side logs, until the function that is returned is called. */
+/** Sends the addon's log to a logger. Returns a function that stops it. */
 function listenToLog(log) {
   const app = { log };
   listening.add(app);
@@ -104,7 +107,7 @@ function listenToLog(log) {
 
 const isBytes = (answer) => typeof answer.byteLength === "number";
 
-/** The value of an answer; throws the error that it is. */
+/** Returns the value of an answer, or throws its error. */
 function read(answer) {
   if (answer === undefined || answer === null) {
     return undefined;
@@ -124,8 +127,9 @@ function settle(answer, resolve, reject) {
 }
 
 /**
- * What the native side has started: a promise, or what it has done already, which is the value itself, or thrown. For
- * an async function, to which all three are the same.
+ * Returns the result of an operation of the addon. If the operation is pending, this is a promise.
+ * If it is complete, this is its value, or its error is thrown. Callers are async functions, which
+ * treat all three alike.
  */
 function result(started) {
   if (typeof started !== "number") {
@@ -136,7 +140,7 @@ function result(started) {
   });
 }
 
-/** The events of a stream of an open app. It ends with the app, about which `isClosed` is asked. */
+/** Returns the events of a stream. The stream ends when `isClosed` returns true for its app. */
 function eventsOf({ bridge: opened, handle }, stream, isClosed) {
   return {
     next: async () => (isClosed() ? undefined : result(native.nextEvents(opened, handle, stream))),

@@ -1,8 +1,8 @@
 "use strict";
 
 /**
- * Calls a function of the application's, a listener or a logger. If it throws, that is its own failure: what it was told
- * of goes on, and the error is thrown on its own.
+ * Calls a listener or a logger of the application. An error that it throws does not affect the
+ * operation: it becomes an uncaught exception.
  */
 function callBack(callback, ...args) {
   try {

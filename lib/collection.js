@@ -6,8 +6,9 @@ const { ChangeStream } = require("./watch.js");
 /**
  * A collection of a data source.
  *
- * `source.call(name, arguments)` calls a function of the data source, and `source.watch(arguments)` begins to follow one of its
- * collections: for a user under the collection's rules, for the operator under none.
+ * `source.call(name, arguments)` calls a function of the data source, and
+ * `source.watch(arguments)` opens a change stream of a collection. For a user, the rules of the
+ * collection apply; for the operator, none.
  */
 class MongoDBCollection {
   #call;
@@ -105,7 +106,7 @@ class MongoDBCollection {
   }
 }
 
-/** A collection as its operator has it, with its indexes. */
+/** A collection for the operator, with methods for its indexes. */
 class AdministeredCollection extends MongoDBCollection {
   #call;
 
@@ -132,14 +133,17 @@ class AdministeredCollection extends MongoDBCollection {
   }
 }
 
-/** Adds to arguments, which are nobody else's yet, which collection they are about: a copy with both would cost more than the rest. */
+/**
+ * Adds the names of the database and the collection to arguments. It changes them in place: a copy
+ * would cost more than the rest of the call.
+ */
 function within(databaseName, name, args) {
   args.database = databaseName;
   args.collection = name;
   return args;
 }
 
-/** An update is a document, or a pipeline. */
+/** Checks an update: a document or a pipeline. */
 const checkUpdate = (update) => (Array.isArray(update) ? update : assert.object(update, "update"));
 
 function take(filter, options) {
@@ -147,7 +151,7 @@ function take(filter, options) {
   return assert.options(options, "options") ?? {};
 }
 
-/** A data source: `db(name).collection(name)`, each of a class. Asks nothing of the backend. */
+/** Creates a data source, whose collections have the given class. Makes no request. */
 function makeService(source, serviceName, Collection = MongoDBCollection) {
   return {
     serviceName,

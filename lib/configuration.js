@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { assert, TypeAssertionError, ValueAssertionError } = require("./assert.js");
 
-/** How users are kept between runs. */
+/** The ways to keep logged-in users between two runs. */
 const MetadataMode = Object.freeze({
   NoEncryption: "noEncryption",
   Encryption: "encryption",
@@ -12,7 +12,7 @@ const MetadataMode = Object.freeze({
   InMemory: "inMemory",
 });
 
-/** The options that limit what one operation of a user may cost, each a positive whole number. */
+/** The options that limit one operation of a user. Each is a positive whole number. */
 const LIMITS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"];
 
 /** The options of a backend in this process. */
@@ -26,7 +26,7 @@ const BACKEND_KEYS = new Set([
   "tokenAudience",
 ]);
 
-/** Every option of an app. Some are accepted for the SDK's sake and have no effect. */
+/** All options of an app. Some only exist for compatibility with the SDK. */
 const KNOWN_KEYS = new Set([
   ...BACKEND_KEYS,
   "id",
@@ -40,10 +40,10 @@ const KNOWN_KEYS = new Set([
   "logger",
 ]);
 
-/** The largest value of a limit that the native side takes. */
+/** The maximum of a limit in the addon. */
 const MAX_LIMIT = 2 ** 32 - 1;
 
-/** What the variables that name the store of a data source begin with. */
+/** The prefix of the environment variables with the stores of data sources. */
 const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
 
 const KEY_LENGTH = 64;
@@ -120,7 +120,7 @@ function encryptionKey(metadata) {
   return { inMemory: false, key: bytes };
 }
 
-/** The definition's directory, or undefined for the built-in one. */
+/** Returns the definition's directory, or undefined for the built-in definition. */
 function definitionDirectory(config) {
   const named = setting(config, "definition", "USERKEEP_DEFINITION");
   if (named !== undefined) {
@@ -139,7 +139,10 @@ function definitionDirectory(config) {
   return undefined;
 }
 
-/** What a store's address means to the native side: a file, a connection string, or nothing for memory. `name` is what people call it. */
+/**
+ * Converts a store's address for the addon: a file, a connection string, or an empty string for
+ * memory. `name` names the setting in errors.
+ */
 function storeAddress(store, name) {
   if (store === "memory:") {
     return "";
@@ -158,7 +161,10 @@ function storeAddress(store, name) {
 /** Options of a connection string whose values are secrets. */
 const SECRET_OPTIONS = /([?&;][^=&]*(?:password|secret|token|authmechanismproperties)[^=&]*=)[^&]*/gi;
 
-/** An address that is no file, as it may be shown: without what stands before an `@`, or could be a password without one. */
+/**
+ * Returns an address without secrets: without the text before an `@`, and without a text that can
+ * be a password if there is no `@`.
+ */
 function redact(address) {
   const [, scheme, rest] = /^([a-z][a-z0-9+.-]*:\/{0,2})?(.*)$/is.exec(address);
   const end = rest.lastIndexOf("@");
@@ -167,12 +173,12 @@ function redact(address) {
   return `${scheme ?? ""}${isUnclear ? "***" : shown}`.replace(SECRET_OPTIONS, "$1***");
 }
 
-/** A store's address as it may be shown: a path as it is, and a connection string without what somebody logs in with. */
+/** Returns a store's address for messages: a connection string loses its user and password. */
 function withoutPassword(store) {
   return /^mongodb(\+srv)?:/i.test(store) ? redact(store) : store;
 }
 
-/** The stores of data sources that are not in the app's own: those of the option, and those of the environment. */
+/** Returns the stores of data sources, from the option and from the environment. */
 function dataSources(config) {
   const named = {};
   if (config.dataSources !== undefined) {
@@ -191,7 +197,7 @@ function dataSources(config) {
   return { dataSources: named, dataSourceVariables: variables };
 }
 
-/** What is trusted beside the system's certificates, as Node itself is told. */
+/** Returns the certificates of `NODE_EXTRA_CA_CERTS`, which are trusted as in Node itself. */
 function extraCertificates() {
   const file = process.env.NODE_EXTRA_CA_CERTS;
   if (!file) {
@@ -204,16 +210,16 @@ function extraCertificates() {
   }
 }
 
-/** What an app needs whose backend is elsewhere. */
+/** Returns the native settings of an app with a remote backend. */
 function remote(config, baseUrl) {
   const backends = Object.keys(config).filter((name) => BACKEND_KEYS.has(name) && config[name] !== undefined);
   if (config.baseUrl !== undefined && backends.length > 0) {
-    throw new Error(`'baseUrl' names a backend elsewhere, so it cannot be used together with '${backends[0]}'`);
+    throw new Error(`'baseUrl' is the URL of a remote backend and cannot be used with '${backends[0]}'`);
   }
   return { baseUrl: baseUrl.replace(/\/+$/, ""), timeout: config.timeout, certificates: extraCertificates() };
 }
 
-/** What an app needs whose backend is in this process. */
+/** Returns the native settings of an app with a backend in this process. */
 function embedded(config, ownFile, isStoreAlone) {
   const store = setting(config, "store", "USERKEEP_STORE");
   const limit = (name) => config[name] && Math.min(config[name], MAX_LIMIT);
@@ -233,19 +239,21 @@ function embedded(config, ownFile, isStoreAlone) {
 }
 
 /**
- * What an app is opened with, from its configuration, the environment and the defaults, in this order.
+ * Resolves the settings of an app from its configuration, the environment and the defaults, in
+ * this order.
  *
- * `operator` asks for the backend itself, which is in this process, and `isStoreAlone` for no more of it than its store. `native` goes to the native side; `shared` says with which other apps it shares a backend; `unknown` are the keys that
- * nobody knows.
+ * `operator` selects the backend in this process, and `isStoreAlone` only its store. In the
+ * result, `native` has the settings for the addon, `shared` identifies the apps that share the
+ * backend, and `unknown` lists the unknown keys.
  */
 function resolveConfiguration(config, { operator = false, isStoreAlone = false } = {}) {
   checkTypes(config);
   if (operator && config.baseUrl !== undefined) {
-    throw new Error("'baseUrl' names a backend elsewhere, and this one runs in this process");
+    throw new Error("'baseUrl' is the URL of a remote backend, but openBackend() and serve() run one in this process");
   }
   const directory = path.resolve(config.baseFilePath ?? ".", ".userkeep");
   const ownFile = (extension) => path.join(directory, `${encodeURIComponent(config.id)}.${extension}`);
-  // Whoever names a store or a definition wants a backend in this process, whatever the environment says.
+  // The options 'store' and 'definition' have priority over USERKEEP_BASE_URL.
   const names = (option) => config[option] !== undefined;
   const isEmbedded = operator || (!names("baseUrl") && (names("store") || names("definition")));
   const baseUrl = isEmbedded ? undefined : setting(config, "baseUrl", "USERKEEP_BASE_URL");
@@ -254,7 +262,7 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   const isInMemory = baseUrl === undefined && backend.store === "";
   const sessionFile = isInMemory || inMemory ? undefined : ownFile("session");
   const settings = JSON.stringify([backend, sessionFile, key?.toString("hex")]);
-  // Apps elsewhere that keep nothing here have nothing in common but what they ask.
+  // Apps with a remote backend and no session file share a core only if all settings are equal.
   const name = baseUrl === undefined || sessionFile ? config.id : JSON.stringify([config.id, settings]);
   return {
     native: { ...backend, appId: config.id, sessionFile, encryptionKey: key, operator },

@@ -1,7 +1,7 @@
 "use strict";
 
 const { beforeSettling, closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
-const { encode } = require("./bson.js");
+const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
@@ -11,17 +11,19 @@ const NO_PARAMETERS = Buffer.from(encode({}));
 const NO_USER = 0;
 const APP_EVENT = -1;
 
-/** The open cores that further apps share, by their names: the app's id where something is kept under it. */
+/** The open cores that other apps can share, by name: usually the app's id. */
 const sharedCores = new Map();
 
-/** All open cores, for shutdown. */
+/** All open cores, for `shutdown()`. */
 const openCores = new Set();
 
-/** An open app: what the JavaScript `App`s of one id have in common, and their way to the native side. */
+/** An open app in the addon, which the `App` objects of one id share. */
 class Core {
-  /** Who hears of changes: `App`s, and by their handle, `User`s. */
+  /** The listeners of `App`s. */
   #appListeners = new Set();
+  /** The listeners of `User`s, by the user's handle. */
   #userListeners = new Map();
+  /** The number of `App`s that share the core. */
   #users = 1;
   #closing = null;
   #opened;
@@ -43,13 +45,13 @@ class Core {
         : `app '${config.id}' uses the backend at ${baseUrl}`,
     );
     if (opened.definitionAppId && opened.definitionAppId !== config.id) {
-      log("warn", `the definition is of the app '${opened.definitionAppId}'; it is run as '${config.id}'`);
+      log("warn", `the definition belongs to the app '${opened.definitionAppId}' and runs as '${config.id}'`);
     }
     if (baseUrl !== undefined && config.fetch !== undefined) {
-      log("warn", "the configuration's 'fetch' is not used: requests are made natively");
+      log("warn", "the option 'fetch' has no effect: the addon makes the requests");
     }
     for (const key of unknown) {
-      log("warn", `the configuration's key '${key}' is not known and not used${didYouMean(key, KNOWN_KEYS)}`);
+      log("warn", `unknown option '${key}' has no effect${didYouMean(key, KNOWN_KEYS)}`);
     }
     for (const problem of opened.reported) {
       log("warn", problem);
@@ -63,7 +65,9 @@ class Core {
     }
   }
 
-  /** The core for a configuration: a new one, or the one that is open with the same settings. */
+  /**
+   * Returns the core for a configuration: the one that is open with its settings, or a new one.
+   */
   static open(config) {
     const resolved = resolveConfiguration(config);
     const existing = resolved.shared && sharedCores.get(resolved.shared.name);
@@ -82,7 +86,7 @@ class Core {
     return this;
   }
 
-  /** Does what the native side calls `operation`. */
+  /** Runs an operation of the addon. */
   request(operation, user = NO_USER, parameters = undefined) {
     this.#assertOpen();
     const payload = parameters === undefined ? NO_PARAMETERS : encode(parameters);
@@ -91,12 +95,12 @@ class Core {
     try {
       started = native.request(bridge, handle, operation, user, payload);
     } finally {
-      // The native side has copied them, and they may hold a password.
+      // The addon has a copy of the parameters, which can contain a password.
       if (payload !== NO_PARAMETERS) {
         payload.fill(0);
       }
     }
-    // What was done at once has been heard of before the caller goes on.
+    // If the operation is already complete, its listeners run before the caller continues.
     this.#flush(false);
     return result(started);
   }
@@ -107,7 +111,7 @@ class Core {
     return result(native.callFunction(bridge, handle, user, service, name, encode(args)));
   }
 
-  /** Begins to follow a collection of a data source. */
+  /** Opens a change stream of a collection. */
   watch(user, service, args) {
     this.#assertOpen();
     const { bridge, handle } = this.#opened;
@@ -115,19 +119,22 @@ class Core {
     return eventsOf(this.#opened, stream, () => this.isClosed);
   }
 
-  /** Reads what the native side knows, without waiting. */
-  read(name, ...args) {
+  /** Reads the state on this device, without waiting. Returns undefined if there is none. */
+  read(what, user = NO_USER) {
     this.#assertOpen();
     const { bridge, handle } = this.#opened;
-    return native[name](bridge, handle, ...args);
+    const bytes = native.read(bridge, handle, what, user);
+    return bytes ? decode(bytes) : undefined;
   }
 
   switchUser(user) {
-    this.read("switchUser", user);
+    this.#assertOpen();
+    const { bridge, handle } = this.#opened;
+    native.switchUser(bridge, handle, user);
     this.flush();
   }
 
-  /** Tells listeners all that has happened. */
+  /** Calls the listeners of all pending events. */
   flush() {
     this.#flush(true);
   }
@@ -168,7 +175,7 @@ class Core {
     }
   }
 
-  /** Lets go of the core for one app; the last one closes it. */
+  /** Releases the core for one app. The last app closes it. */
   release() {
     this.#users -= 1;
     return this.#users === 0 ? this.close() : Promise.resolve();

@@ -1,5 +1,6 @@
-// The types of the Realm database, which Userkeep does not include. They let files compile that use both halves of the
-// SDK. Whatever constructs or calls one of these classes and functions throws an error that names the part.
+// The types of the Realm database, which Userkeep does not include. With them, files compile that
+// use both halves of the SDK. Constructing or calling one of these classes and functions throws an
+// error that names it, unless its documentation says that it works.
 import Realm = require("../index.js");
 
 type DefaultObject = Realm.DefaultObject;
@@ -321,9 +322,23 @@ declare namespace database {
   type GeoCircle = { center: GeoPoint; distance: number };
   type GeoPolygon = { outerRing: GeoPoint[]; holes?: GeoPoint[][] } | CanonicalGeoPolygon;
   type GeoBox = { bottomLeft: GeoPoint; topRight: GeoPoint };
-  /** Converts kilometers to radians of the earth. Works. */
+  /**
+   * Converts kilometers to radians on the earth's surface. Works.
+   *
+   * @example
+   * ```ts
+   * const radians = Realm.kmToRadians(10);
+   * ```
+   */
   function kmToRadians(km: number): number;
-  /** Converts miles to radians of the earth. Works. */
+  /**
+   * Converts miles to radians on the earth's surface. Works.
+   *
+   * @example
+   * ```ts
+   * const radians = Realm.miToRadians(10);
+   * ```
+   */
   function miToRadians(mi: number): number;
 
   // ----- Opening
@@ -593,7 +608,14 @@ declare namespace database {
 
   /** The SDK's log levels by name. */
   type SDKLogLevel = "all" | "trace" | "debug" | "detail" | "info" | "warn" | "error" | "fatal" | "off";
-  /** The SDK's log levels by number. */
+  /**
+   * The SDK's log levels by number.
+   *
+   * @example
+   * ```ts
+   * Realm.setLogLevel(Realm.NumericLogLevel.Warn);
+   * ```
+   */
   enum NumericLogLevel {
     All = 0,
     Trace = 1,
@@ -605,7 +627,15 @@ declare namespace database {
     Fatal = 7,
     Off = 8,
   }
-  /** The SDK's log categories. */
+  /**
+   * The SDK's log categories. Userkeep logs with the category `Realm.App`.
+   *
+   * @example
+   * ```ts
+   * const category: Realm.LogCategory = "Realm.App";
+   * Realm.setLogLevel("debug", category);
+   * ```
+   */
   type LogCategory =
     | "Realm"
     | "Realm.Storage"
@@ -622,9 +652,35 @@ declare namespace database {
     | "Realm.Sync.Server"
     | "Realm.App"
     | "Realm.SDK";
+  /**
+   * A log entry, as a callback of `Realm.setLogger()` receives it.
+   *
+   * @example
+   * ```ts
+   * Realm.setLogger(({ level, message }: Realm.LogEntry) => console.log(level, message));
+   * ```
+   */
   type LogEntry = { category: LogCategory; level: SDKLogLevel; message: string };
+  /** @deprecated The SDK's form of a callback with two parameters. */
   type LoggerCallback1 = (level: SDKLogLevel, message: string) => void;
+  /**
+   * A callback of `Realm.setLogger()`.
+   *
+   * @example
+   * ```ts
+   * const callback: Realm.LoggerCallback2 = (entry) => console.log(JSON.stringify(entry));
+   * Realm.setLogger(callback);
+   * ```
+   */
   type LoggerCallback2 = (entry: LogEntry) => void;
+  /**
+   * A callback of `Realm.setLogger()`, in either form.
+   *
+   * @example
+   * ```ts
+   * const callback: Realm.LoggerCallback = (entry: Realm.LogEntry) => console.log(entry.message);
+   * ```
+   */
   type LoggerCallback = LoggerCallback1 | LoggerCallback2;
   type Logger = (level: NumericLogLevel, message: string) => void;
 

@@ -1,14 +1,14 @@
 "use strict";
 
-/** The page about the parts of the SDK that are not here. */
+/** The page about the parts of the SDK that Userkeep does not include. */
 const PAGE = "userkeep/docs/realm-database.md";
 
-/** The error for the use of a part of the Realm database, as `Realm.open()`. */
+/** Returns the error for a part of the Realm database, such as `Realm.open()`. */
 function unavailable(part) {
   return new Error(`${part} belongs to the Realm database, which Userkeep does not include: see ${PAGE}`);
 }
 
-/** A function of the Realm database, which throws when it is called. `name` is its path under `Realm`. */
+/** Creates a function that throws when it is called. `name` is its path under `Realm`. */
 function stub(name) {
   const throwing = () => {
     throw unavailable(`Realm.${name}`);
@@ -17,8 +17,9 @@ function stub(name) {
 }
 
 /**
- * A class of the Realm database: models and errors may extend it, and `instanceof` is false. It throws when it is
- * constructed or called, for which it is a plain function: a class that is called throws a `TypeError` of its own.
+ * Creates a class that throws when it is constructed or called. Models and errors can extend it,
+ * and `instanceof` is false. It is a plain function, because calling a class throws a
+ * `TypeError`.
  */
 function stubClass(name, Parent) {
   function Stub() {
@@ -32,7 +33,7 @@ function stubClass(name, Parent) {
   return Stub;
 }
 
-/** A rejected promise with the methods of the SDK's `ProgressRealmPromise`. */
+/** Returns a rejected promise with the methods of the SDK's `ProgressRealmPromise`. */
 function open() {
   const rejected = Promise.reject(unavailable("Realm.open()"));
   return Object.assign(rejected, { progress: () => rejected, cancel: () => {} });
@@ -52,7 +53,7 @@ const SyncError = stubClass("SyncError", Error);
 const EARTH_RADIUS_KM = 6378.1;
 const EARTH_RADIUS_MILES = 3963.16760121;
 
-/** The levels of the SDK's log by number and number by level, as TypeScript makes them of an enumeration. */
+/** The SDK's log levels: numbers by name and names by number, as in a TypeScript enumeration. */
 const NumericLogLevel = {};
 ["All", "Trace", "Debug", "Detail", "Info", "Warn", "Error", "Fatal", "Off"].forEach((name, number) => {
   NumericLogLevel[name] = number;
@@ -82,7 +83,7 @@ const SubscriptionSetState = {
   Superseded: "superseded",
 };
 
-/** The static methods of `Realm` that work on database files. */
+/** The static methods of `Realm` for database files. */
 const statics = {
   open,
   deleteFile: stub("deleteFile()"),
@@ -92,7 +93,7 @@ const statics = {
   copyBundledRealmFiles: stub("copyBundledRealmFiles()"),
 };
 
-/** Device Sync, which is `Realm.App.Sync`. */
+/** Creates `Realm.App.Sync`, the entry to Device Sync. */
 function makeSync() {
   const BaseSubscriptionSet = stubClass("App.Sync.BaseSubscriptionSet");
   const Sync = stubClass("App.Sync");
@@ -127,7 +128,7 @@ function makeSync() {
   });
 }
 
-/** The names of the Realm database under `Realm`. Enumerations have the SDK's values, and unit conversions work. */
+/** The Realm database's names under `Realm`. Enumerations and unit conversions work. */
 const names = {
   ClientResetError: stubClass("ClientResetError", SyncError),
   ClientResetMode: {
@@ -171,7 +172,9 @@ const names = {
   miToRadians: (miles) => miles / EARTH_RADIUS_MILES,
 };
 
-/** `Realm.Types`: the classes of `BSON` and JavaScript's own, which work, and those of the Realm database. */
+/**
+ * Creates `Realm.Types`: working classes of `BSON` and JavaScript, and stubs of the database's.
+ */
 function makeTypes({ Decimal128, ObjectId, UUID }) {
   return {
     Decimal128,

@@ -2,7 +2,7 @@
 
 const ADVICE = 'Import it instead: `import Realm from "userkeep"` or `const Realm = require("userkeep")`';
 
-/** Defines the global `Realm` of the SDK, unless there is one. It warns when it is read for the first time. */
+/** Defines the SDK's global `Realm`, unless a global has that name. The first read warns. */
 function defineGlobal(Realm) {
   if ("Realm" in globalThis) {
     return;
@@ -20,7 +20,7 @@ function defineGlobal(Realm) {
         hasWarned = true;
         process.emitWarning(
           `The global 'Realm' is deprecated. ${ADVICE}. ` +
-            "To find where it is read, set Realm.flags.THROW_ON_GLOBAL_REALM = true",
+            "Set Realm.flags.THROW_ON_GLOBAL_REALM = true to find the code that reads it",
           { type: "DeprecationWarning", code: "USERKEEP_GLOBAL_REALM" },
         );
       }

@@ -1,9 +1,9 @@
 "use strict";
 
-/** What an error has only where it is known: MongoDB's code, and what came with an answer over HTTP. */
+/** The optional fields of an error: MongoDB's code, and those of an HTTP response. */
 const OPTIONAL = ["serverCode", "retryAfter", "status", "link"];
 
-/** The `Error` for what the native side reports: `code` as the SDK had it, and beside it the code's name. */
+/** Converts an error of the addon to an `Error` with the SDK's `code` and the code's name. */
 function toError(reported) {
   const { message, code, errorCode } = reported;
   const error = Object.assign(new Error(message), { code, errorCode });

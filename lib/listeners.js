@@ -2,12 +2,12 @@
 
 const { assert } = require("./assert.js");
 
-/** The callbacks that one object has been given, each of which can be taken back. */
+/** The callbacks of one object. Each can be removed. */
 class Listeners {
   #remove = new Map();
   #listen;
 
-  /** `listen` starts telling a callback, and returns how to stop. */
+  /** `listen` subscribes a callback and returns a function that unsubscribes it. */
   constructor(listen) {
     this.#listen = listen;
   }

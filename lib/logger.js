@@ -2,16 +2,16 @@
 
 const { assert, TypeAssertionError } = require("./assert.js");
 
-/** The levels, the quietest first. */
+/** The log levels, the least detailed first. */
 const LEVELS = ["off", "error", "warn", "info", "debug"];
 
-/** What a terminal or a reader of lines would act on: C0, DEL, C1, and the line ends of Unicode. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+/** Characters that control a terminal or end a line: C0, DEL, C1, and Unicode line ends. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression finds them
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 
 const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-/** Text without control characters, which stand in it as in JSON. */
+/** Escapes the control characters of a text as in JSON. */
 function escapeControls(text) {
   return text.replace(
     CONTROLS,
@@ -19,7 +19,7 @@ function escapeControls(text) {
   );
 }
 
-/** A field as it stands in a line of text. */
+/** Formats the value of a field for a line of text. */
 function field(value) {
   if (typeof value !== "string") {
     return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
@@ -27,14 +27,14 @@ function field(value) {
   return /[\s"=]/.test(value) ? JSON.stringify(value) : value;
 }
 
-/** What was logged as one line of text. */
+/** Formats a log entry as one line of text. */
 function toText({ message, ...fields }) {
   return escapeControls(
     [message, ...Object.entries(fields).map(([name, value]) => `${name}=${field(value)}`)].join(" "),
   );
 }
 
-/** A logger that writes lines to standard error, as text or as JSON, up to a level. */
+/** Creates a logger that writes to standard error, as text or JSON, up to a level. */
 function toStandardError({ level = "info", format = "text" } = {}) {
   const write = (lineLevel, text, record) => {
     const line =
@@ -46,7 +46,7 @@ function toStandardError({ level = "info", format = "text" } = {}) {
   return Object.assign(write, { level });
 }
 
-/** The log of apps without a `logger` of their own: what writes it, and up to which level. */
+/** The writer and the level of the default log, for apps without a `logger`. */
 const defaults = { write: toStandardError(), level: "info" };
 
 /** Changes the level or the writer of the default log. */
@@ -54,17 +54,17 @@ function setDefault({ level = defaults.level, write = defaults.write }) {
   Object.assign(defaults, { level, write });
 }
 
-/** Has the default log written to standard error again. */
+/** Sends the default log to standard error again. */
 function resetDefaultWriter() {
   setDefault({ write: toStandardError() });
 }
 
-/** What is logged, in parts. */
+/** Converts a message or an object with `message` to a log entry. */
 const toRecord = (what) => (typeof what === "string" ? { message: what } : what);
 
 const isWanted = (lineLevel, level) => LEVELS.indexOf(lineLevel) <= LEVELS.indexOf(level);
 
-/** The default log, one for all apps, so that a line of the native side is written once. */
+/** The default log. All apps share it, so that an entry of the addon is written once. */
 const defaultLog = Object.defineProperty(
   (lineLevel, what) => {
     if (isWanted(lineLevel, defaults.level)) {
@@ -77,9 +77,11 @@ const defaultLog = Object.defineProperty(
 );
 
 /**
- * The logger of an app: a function of level and what is to be logged, a message or an object with `message` and further
- * fields. Its `level` is the most detailed one that it takes. `logger` may be missing, for the default log; a function of
- * level, text and that object; an object with the methods of `console`; or `null` for none.
+ * Creates the logger of an app: a function of the level and the entry, which is a message or an
+ * object with `message` and further fields. Its `level` is the most detailed one that it accepts.
+ *
+ * `logger` is undefined for the default log, a function of level, text and entry, an object with
+ * the methods of `console`, or `null` for no log.
  */
 function makeLogger(logger) {
   if (logger === undefined) {
@@ -91,7 +93,7 @@ function makeLogger(logger) {
   if (typeof logger !== "function" && typeof logger !== "object") {
     throw new TypeAssertionError("a function or an object with the methods of console", logger, "logger");
   }
-  // A logger with levels of its own, or none, is told everything, and decides itself.
+  // A logger without one of these levels receives all entries and can filter them itself.
   const level = LEVELS.includes(logger.level) ? logger.level : "debug";
   const write = (lineLevel, text, record) => {
     if (typeof logger === "function") {

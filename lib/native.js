@@ -5,7 +5,7 @@ const { addonFile, platform } = require("./platform.js");
 /** Node's code for a module that does not exist. */
 const NOT_FOUND = "MODULE_NOT_FOUND";
 
-/** Loads the addon that `npm run prepare` built. A bundler finds no `require` here to follow. */
+/** Loads the addon built by `npm run prepare`. Bundlers cannot follow a `createRequire`. */
 function loadFromCheckout(cause) {
   try {
     const { createRequire } = require("node:module");
@@ -23,9 +23,9 @@ function loadFromCheckout(cause) {
   }
 }
 
-/** Loads the addon from the package for this machine. A checkout has no such package, and builds its own. */
+/** Loads the addon from the package for this platform, or from a checkout. */
 function load() {
-  // Bundlers follow a `require` only if its name is a literal, and forgive that a package is missing only within `try`.
+  // Bundlers only follow a `require` of a literal, and only tolerate a missing package in a `try`.
   try {
     switch (platform) {
       case "darwin-arm64":

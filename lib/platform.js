@@ -2,12 +2,12 @@
 
 const fs = require("node:fs");
 
-/** The start of an ELF file, in which the path of its interpreter stands. */
+/** The size of the part of an ELF file that contains the path of its interpreter, in bytes. */
 const HEADER_SIZE = 4096;
 
 /**
- * Returns true on a Linux whose C library is musl: the interpreter of this program is musl's. Node's own report would
- * say so too, but takes milliseconds.
+ * Returns true on Linux with musl as its C library: then the program's interpreter is musl's.
+ * `process.report` has the same information, but takes milliseconds.
  */
 function isMusl() {
   if (process.platform !== "linux") {
@@ -22,7 +22,7 @@ function isMusl() {
       fs.closeSync(program);
     }
   } catch {
-    // A program that may not be read, or that was replaced: most systems have glibc.
+    // The program cannot be read, or was replaced. Most systems have glibc.
     return false;
   }
   return header.includes("/ld-musl-");
@@ -30,10 +30,10 @@ function isMusl() {
 
 const suffix = { linux: isMusl() ? "-musl" : "-gnu", win32: "-msvc" }[process.platform] ?? "";
 
-/** This machine, as the folders in `npm/` name it. */
+/** The platform's name, as in the directories of `npm/`. */
 const platform = `${process.platform}-${process.arch}${suffix}`;
 
-/** The addon's file for this machine. */
+/** The file name of the addon for this platform. */
 const addonFile = `userkeep.${platform}.node`;
 
 module.exports = { addonFile, platform };

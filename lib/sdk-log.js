@@ -7,8 +7,8 @@ const { NumericLogLevel } = require("./database.js");
 const { setDefault } = require("./logger.js");
 
 /**
- * The log's level for each of the SDK's. The log has no lines between `debug` and `info`, none more detailed than
- * `debug`, and none that are fatal.
+ * The log level for each level of the SDK. The log has no entries between `debug` and `info`, none
+ * more detailed than `debug`, and none that are fatal.
  */
 const LEVELS = new Map([
   ["all", "debug"],
@@ -22,13 +22,13 @@ const LEVELS = new Map([
   ["off", "off"],
 ]);
 
-/** The category of every line of the log. */
+/** The category of every log entry. */
 const CATEGORY = "Realm.App";
 
-/** The categories that hold it: the SDK's levels count for the categories below too. */
+/** The categories whose level applies to it: in the SDK, a level includes subcategories. */
 const EFFECTIVE_CATEGORIES = ["Realm", CATEGORY];
 
-/** The SDK's other categories, in which nothing is logged. */
+/** The SDK's other categories, which have no entries. */
 const SILENT_CATEGORIES = [
   "Realm.Storage",
   "Realm.Storage.Transaction",
@@ -45,7 +45,7 @@ const SILENT_CATEGORIES = [
   "Realm.SDK",
 ];
 
-/** Sets up to which level the apps without a `logger` of their own log. `level` is a name or a number of the SDK's. */
+/** Sets the level of the default log. `level` is a name or a number of the SDK. */
 function setLogLevel(level, category = "Realm") {
   const isEffective = EFFECTIVE_CATEGORIES.includes(category);
   if (!isEffective && !SILENT_CATEGORIES.includes(category)) {
@@ -62,8 +62,8 @@ function setLogLevel(level, category = "Realm") {
 }
 
 /**
- * Takes the log of the apps without a `logger` of their own. As in the SDK, a function of two parameters gets level and
- * message, and any other an object of category, level and message.
+ * Sends the default log to a callback. As in the SDK, a function with two parameters receives the
+ * level and the message. Any other function receives an object of category, level and message.
  */
 function setLogger(callback) {
   assert.function(callback);

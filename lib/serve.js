@@ -7,7 +7,7 @@ const { native, result } = require("./bridge.js");
 const MAX_PORT = 65535;
 const MAX_UINT32 = 2 ** 32 - 1;
 
-/** What there is to say about a definition without `allowed_request_origins`. */
+/** The advice for a definition without `allowed_request_origins`. */
 const ANY_ORIGIN =
   "the definition has no allowed_request_origins, so pages of any origin may make requests: list those of the app in root_config.json";
 
@@ -29,7 +29,7 @@ function optional(check, value, name) {
   return value === undefined ? undefined : check(value, name);
 }
 
-/** Networks: one, or a list of them. */
+/** Checks one network or a list of networks. Returns a list. */
 function networks(value, name) {
   const all = value === undefined ? [] : [value].flat();
   for (const network of all) {
@@ -38,7 +38,7 @@ function networks(value, name) {
   return all;
 }
 
-/** What the native side listens with, from the options for it; and the others. */
+/** Splits the options into those of the listener, for the addon, and those of the backend. */
 function readOptions(options) {
   const { host, port = 3000, publicUrl, maxBodySize, tlsCert, tlsKey, trustProxy, unlimited, ...more } = options;
   const { metricsHost, metricsPort, clientTimeout, ...rest } = more;
@@ -46,7 +46,7 @@ function readOptions(options) {
     throw new Error(`Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(publicUrl)}`);
   }
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
-    throw new Error("TLS needs both 'tlsCert' and 'tlsKey', the files of the certificate and of its key");
+    throw new Error("TLS needs both 'tlsCert' and 'tlsKey', the files of the certificate and its key");
   }
   const listen = {
     host: optional(assert.string, host, "host"),
@@ -65,7 +65,7 @@ function readOptions(options) {
 }
 
 /**
- * Offers a backend over HTTP, as `realm-web` and the SDKs expect it.
+ * Serves a backend over HTTP with the API that `realm-web` and the SDKs expect.
  *
  * Resolves when it listens. The server keeps the process alive until it is closed.
  */
@@ -88,7 +88,7 @@ async function serve(options) {
     }
     log("info", `serving app '${id}', ${origin}, on the store ${store}, at ${url}`);
     if (metricsUrl) {
-      log("info", `the operator reaches ${metricsUrl}/healthz and ${metricsUrl}/metrics`);
+      log("info", `serving ${metricsUrl}/healthz and ${metricsUrl}/metrics for the operator`);
     }
     result(native.serving(bridge, handle));
     let closing;

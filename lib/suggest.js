@@ -1,9 +1,9 @@
 "use strict";
 
-/** Longer words are not compared: the distance takes time in the product of both lengths. */
+/** The maximum length of a word. The time is proportional to the product of both lengths. */
 const MAX_LENGTH = 64;
 
-/** The number of letters to insert, remove, replace or swap with their neighbour to turn one word into the other. */
+/** Returns the number of insertions, deletions, replacements and swaps between two words. */
 function distance(from, to) {
   const rows = [Array.from({ length: to.length + 1 }, (_, column) => column)];
   for (let row = 1; row <= from.length; row++) {
@@ -28,7 +28,7 @@ function closest(word, candidates) {
     return undefined;
   }
   let best;
-  // One mistake in three letters.
+  // Allow one mistake in three letters.
   let limit = Math.max(1, Math.floor(word.length / 3));
   for (const candidate of candidates) {
     const mistakes = candidate.length > MAX_LENGTH ? limit + 1 : distance(word.toLowerCase(), candidate.toLowerCase());
@@ -40,7 +40,7 @@ function closest(word, candidates) {
   return best;
 }
 
-/** Returns `; did you mean 'x'?` for the candidate that `word` is most likely a misspelling of, or an empty string. */
+/** Returns `; did you mean 'x'?` for the closest candidate, or an empty string. */
 function didYouMean(word, candidates, show = (candidate) => `'${candidate}'`) {
   const candidate = closest(word, candidates);
   return candidate === undefined ? "" : `; did you mean ${show(candidate)}?`;

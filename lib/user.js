@@ -2,12 +2,11 @@
 
 const { assert } = require("./assert.js");
 const { ApiKeyAuth, PushClient } = require("./auth.js");
-const { decode } = require("./bson.js");
 const { makeService } = require("./collection.js");
 const { Credentials, ProviderType } = require("./credentials.js");
 const { Listeners } = require("./listeners.js");
 
-/** Whether a user can make requests. */
+/** The states of a user on this device. */
 const UserState = Object.freeze({
   Active: "active",
   LoggedIn: "LoggedIn",
@@ -15,7 +14,7 @@ const UserState = Object.freeze({
   Removed: "Removed",
 });
 
-/** A user of an app, as it is on this device. Several objects may stand for one user. */
+/** A user of an app on this device. Several objects can stand for one user. */
 class User {
   #core;
   #handle;
@@ -23,7 +22,7 @@ class User {
   #listeners;
   #profile;
 
-  /** Made by an `App` alone. */
+  /** Only an `App` creates users. */
   constructor(core, app, handle, id) {
     this.#core = core;
     this.#handle = handle;
@@ -32,7 +31,7 @@ class User {
     Object.defineProperty(this, "app", { value: app });
   }
 
-  /** The native handle of a user of a given core. */
+  /** Returns the native handle of a user of the given core. */
   static handle(user, core) {
     if (typeof user !== "object" || user === null || !(#handle in user)) {
       assert.object(user, "user");
@@ -45,7 +44,7 @@ class User {
   }
 
   get #view() {
-    return this.#core.read("user", this.#handle);
+    return this.#core.read("user", this.#handle).v;
   }
 
   get id() {
@@ -68,7 +67,7 @@ class User {
   }
 
   get state() {
-    return this.#core.read("userState", this.#handle);
+    return this.#core.read("userState", this.#handle).v;
   }
 
   get isLoggedIn() {
@@ -88,12 +87,11 @@ class User {
   }
 
   get customData() {
-    const bytes = this.#core.read("customData", this.#handle);
-    return bytes ? decode(bytes) : {};
+    return this.#core.read("customData", this.#handle) ?? {};
   }
 
   get profile() {
-    this.#profile ??= decode(this.#core.read("profile", this.#handle));
+    this.#profile ??= this.#core.read("profile", this.#handle);
     return this.#profile;
   }
 
@@ -105,7 +103,7 @@ class User {
     return new ApiKeyAuth(this.#core, this.#handle);
   }
 
-  /** The documentation's other name for `apiKeys`. */
+  /** The other name of `apiKeys` in the SDK's documentation. */
   get apiKey() {
     return this.apiKeys;
   }
@@ -157,8 +155,9 @@ class User {
 }
 
 /**
- * Names that the language, Node.js and test tools read from any object, and whose values they call. An app's function of
- * such a name is called with `callFunction`. `realm-web` reserves the names of `Object.prototype` and "inspect", too.
+ * Names that the language, Node.js and test tools read from any object, and whose values they
+ * call. `callFunction` can call an app's function with such a name. `realm-web` also reserves
+ * "inspect" and the names of `Object.prototype`.
  */
 const RESERVED_NAMES = new Set([
   ...Object.getOwnPropertyNames(Object.prototype),
@@ -173,12 +172,12 @@ const RESERVED_NAMES = new Set([
   "toJSON",
 ]);
 
-/** Names of functions. Tools also read properties such as "$$typeof" and "@@__IMMUTABLE_ITERABLE__@@". */
+/** A function's name. It excludes properties that tools read, such as "$$typeof". */
 const FUNCTION_NAME = /^[\p{L}\p{N}_/-]+$/u;
 
 const isFunctionName = (name) => typeof name === "string" && !RESERVED_NAMES.has(name) && FUNCTION_NAME.test(name);
 
-/** The app's functions as methods. As a value, this is an object without properties. */
+/** Creates the app's functions as methods of an object that has no properties of its own. */
 function makeFunctions(user) {
   return new Proxy(
     {},

@@ -1,23 +1,24 @@
 "use strict";
 
-/** What ends streams that nobody holds any more. */
+/** Ends streams that are garbage collected. */
 const abandoned = new FinalizationRegistry((end) => end());
 
 /**
- * The change events of a collection: an async generator, but one that `return()` ends while somebody waits for the next event
- * (the language's own would only return once that has come). Nothing is followed before the first event is asked for; then it is at
- * once.
+ * The change events of a collection, as an async generator. Unlike a generator function,
+ * `return()` ends it at once, even while a call of `next()` is pending. The stream opens with
+ * the first call of `next()`, before that call returns.
  *
- * `begin` makes the stream that it reads: `next()` answers with some events, or with nothing once there are no more, and `end()`
- * ends it.
+ * `begin` opens the underlying stream: its `next()` resolves to an array of events, or to
+ * undefined at the end, and its `end()` ends it.
  */
 class ChangeStream {
   #begin;
   #stream;
   #events = [];
   #isDone = false;
-  /** The request before, after which the next one has its turn, and how many wait. */
+  /** The previous call of `next()`, which the following call waits for. */
   #turn = Promise.resolve();
+  /** The number of pending calls. */
   #waiting = 0;
 
   constructor(begin) {
@@ -25,7 +26,7 @@ class ChangeStream {
   }
 
   next() {
-    // What is there is given at once, and what is not is asked for before this function returns.
+    // The first pending call requests its event before this function returns.
     const first = this.#waiting === 0 ? this.#advance() : this.#turn.then(() => this.#advance());
     this.#waiting += 1;
     this.#turn = first

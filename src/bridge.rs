@@ -1,197 +1,72 @@
-//! What one JavaScript environment (the main thread, or a worker's) holds: its open apps, and the way back to its
-//! thread.
+//! The state of one JavaScript environment (the main thread or a worker): its open apps, and the
+//! operations under way.
 
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
-use backend::Progress;
-use client::{
-    App, Error, Event,
-    connection::{Connection, Embedded},
+use client::{App, Error};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, select},
 };
-use futures_util::future::{BoxFuture, FutureExt};
 use napi::{
     Env,
-    bindgen_prelude::{BufferSlice, Either4, External, FnArgs, Function, ToNapiValue},
-    sys,
+    bindgen_prelude::{External, Function},
 };
 use napi_derive::napi;
-use server::Server;
-use tokio::runtime::{Handle, Runtime};
-
-use crate::{
-    errors::ErrorObject,
-    log,
-    log::LogLine,
-    wake::Wake,
-    watch::{Streams, Watched},
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::watch,
 };
 
-/// What an operation comes to: bytes (a BSON document), nothing, or an error.
-pub type Answer = Result<Option<Vec<u8>>, Error>;
-
-/// The same on its way to JavaScript. A number stands for so many of the bytes that go along for all of them.
-type Delivered = Either4<Bytes, ErrorObject, (), u32>;
-
-/// The arguments of the JavaScript function that takes what is done: ids, their answers, the bytes of the small ones one after the
-/// other, and lines for the log.
-type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
-
-/// Up to this many bytes are copied into memory of Node's own, which costs less than handing over ours.
-const COPIED: usize = 64 * 1024;
-
-/// Bytes that become a `Buffer`.
-pub struct Bytes(Vec<u8>);
-
-impl ToNapiValue for Bytes {
-    #[allow(unsafe_code, reason = "the conversion to a value is an unsafe function of napi-rs")]
-    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
-        let environment = Env::from_raw(env);
-        let Self(bytes) = value;
-        let slice = if bytes.len() <= COPIED {
-            BufferSlice::copy_from(&environment, bytes)
-        } else {
-            BufferSlice::from_data(&environment, bytes)
-        }?;
-        // SAFETY: `env` is the environment that this was called with, and the slice was made in it.
-        unsafe { BufferSlice::to_napi_value(env, slice) }
-    }
-}
-
-/// An open app, or an operator's handle, which has no users.
-pub struct Opened {
-    pub connection: Arc<dyn Connection>,
-    /// The same, where the backend is in this process.
-    embedded: Option<Arc<Embedded>>,
-    pub app: Option<App>,
-    /// What an operation did before its call returned: listeners hear of it at once, and of what comes later later.
-    at_once: Mutex<Vec<Event>>,
-    /// The server that the backend is offered by, if it is.
-    server: OnceLock<Arc<Server>>,
-    streams: Mutex<Streams>,
-    progress: Progress,
-}
-
-impl Opened {
-    pub fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
-        Self {
-            connection,
-            embedded,
-            app,
-            at_once: Mutex::default(),
-            server: OnceLock::new(),
-            streams: Mutex::default(),
-            progress: Progress::default(),
-        }
-    }
-
-    /// The backend of this process, for its operator.
-    pub fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
-        self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
-    }
-
-    /// Whether some answers are there at once, so that it is worth to look on the environment's own thread.
-    pub fn may_answer_at_once(&self) -> bool {
-        self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())
-    }
-
-    pub fn set_server(&self, server: Server) {
-        let _ = self.server.set(Arc::new(server));
-    }
-
-    pub fn server(&self) -> Option<Arc<Server>> {
-        self.server.get().cloned()
-    }
-
-    /// How far what takes long is.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    pub fn add_watched(&self, watched: Watched) -> u32 {
-        lock(&self.streams).add(watched)
-    }
-
-    pub fn watched(&self, stream: u32) -> Option<Arc<Watched>> {
-        lock(&self.streams).get(stream)
-    }
-
-    pub fn remove_watched(&self, stream: u32) {
-        lock(&self.streams).remove(stream);
-    }
-
-    /// Ends all streams.
-    pub fn stop_watching(&self) {
-        lock(&self.streams).remove_all();
-    }
-
-    fn note_events(&self) {
-        if let Some(app) = &self.app {
-            lock(&self.at_once).extend(app.take_events());
-        }
-    }
-
-    /// The events that listeners have not heard of: all, or only those that were there when the last call returned.
-    pub fn take_events(&self, all: bool) -> Vec<Event> {
-        if all {
-            self.note_events();
-        }
-        std::mem::take(&mut *lock(&self.at_once))
-    }
-}
+use crate::{
+    log,
+    opened::Opened,
+    outbox::{Delivery, Outbox, Outcome, Started, lock},
+};
 
 pub struct Bridge {
     outbox: Arc<Outbox>,
     next_id: AtomicU32,
+    /// The open apps by their handles. A handle is used again after its app was closed.
     opened: Mutex<Vec<Option<Arc<Opened>>>>,
+    /// Becomes true when the environment has ended.
+    ended: watch::Sender<bool>,
 }
 
 impl Bridge {
-    /// Writes what refreshes have brought into the session files of all open apps.
+    /// Writes the results of refreshes to the session files of all open apps.
     fn write_snapshots(&self) {
         lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
     }
 }
 
 impl Drop for Bridge {
-    /// Runs when the environment ends, also when a worker is terminated, but not on `process.exit()`. Operations that
-    /// are under way still have their apps then, so that to drop ours would not be enough.
+    /// Runs when the environment ends, also if a worker is terminated, but not on
+    /// `process.exit()`. No code of the environment can close anything any more, so this ends its
+    /// servers, streams and operations, which would otherwise keep their stores open.
     fn drop(&mut self) {
         self.write_snapshots();
+        for opened in lock(&self.opened).drain(..).flatten() {
+            opened.stop_watching();
+            if let (Some(server), Ok(runtime)) = (opened.server(), runtime()) {
+                runtime.spawn(async move { server.close().await });
+            }
+        }
+        self.ended.send_replace(true);
     }
 }
 
-/// Writes what refreshes have brought into the session files, for a process that is about to end.
+/// Writes the results of refreshes to the session files. Called when the process is about to exit.
 #[napi]
 pub fn write_snapshots(bridge: &External<Bridge>) {
     bridge.write_snapshots();
-}
-
-/// What waits to be delivered to the environment's thread.
-pub struct Outbox {
-    waiting: Mutex<Waiting>,
-    /// It keeps the process alive only while something is pending.
-    wake: OnceLock<Wake<Delivery>>,
-    /// How many operations are not answered yet. Only the environment's thread changes it.
-    pending: AtomicU32,
-    /// Up to which level the environment wants to hear what is logged.
-    pub log_level: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Waiting {
-    answers: Vec<(u32, Answer)>,
-    lines: Vec<LogLine>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn runtime() -> napi::Result<&'static Handle> {
@@ -202,92 +77,22 @@ fn runtime() -> napi::Result<&'static Handle> {
     runtime.as_ref().map(Runtime::handle).ok_or_else(|| napi::Error::from_reason("Userkeep cannot start its threads"))
 }
 
-/// Makes the bridge of an environment. `deliver` is called with what is done.
+/// Creates the bridge of an environment. `deliver` is called with results.
 #[napi]
 pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
-    let outbox = Arc::new(Outbox {
-        waiting: Mutex::default(),
-        wake: OnceLock::new(),
-        pending: AtomicU32::new(0),
-        log_level: AtomicUsize::new(0),
-    });
-    let inbox = Arc::downgrade(&outbox);
-    let wake = Wake::new(env, &deliver, move |env| {
-        inbox
-            .upgrade()
-            .map_or_else(|| (vec![], vec![], Bytes(vec![]), vec![]).into(), |outbox: Arc<Outbox>| outbox.take(env))
-    })?;
-    let _ = outbox.wake.set(wake);
+    let outbox = Arc::new(Outbox::default());
+    outbox.set_receiver(env, &deliver, Arc::downgrade(&outbox))?;
     log::add(&outbox);
-    Ok(External::new(Bridge { outbox, next_id: AtomicU32::new(1), opened: Mutex::default() }))
+    let (next_id, opened, ended) = (AtomicU32::new(1), Mutex::default(), watch::Sender::new(false));
+    Ok(External::new(Bridge { outbox, next_id, opened, ended }))
 }
 
-/// Releases the environment's function when no app is open and no operation is pending: Node counts it as an open handle.
-/// Nothing is delivered or logged afterwards.
+/// Releases the environment's function when no app is open and no operation is pending, because
+/// Node counts it as an open handle. Nothing is delivered or logged afterwards.
 #[napi]
 pub fn release_bridge(bridge: &External<Bridge>) {
     bridge.outbox.release();
 }
-
-impl Outbox {
-    fn push(&self, add: impl FnOnce(&mut Waiting)) {
-        let first = {
-            let mut waiting = lock(&self.waiting);
-            let first = waiting.answers.is_empty() && waiting.lines.is_empty();
-            add(&mut waiting);
-            first
-        };
-        // One call delivers all that has gathered until it runs.
-        if let (true, Some(wake)) = (first, self.wake.get()) {
-            wake.call();
-        }
-    }
-
-    fn release(&self) {
-        self.log_level.store(0, Ordering::Relaxed);
-        if let Some(wake) = self.wake.get() {
-            wake.release();
-        }
-    }
-
-    pub fn log(&self, line: LogLine) {
-        self.push(|waiting| waiting.lines.push(line));
-    }
-
-    fn take(&self, env: &Env) -> Delivery {
-        let Waiting { answers, lines } = std::mem::take(&mut *lock(&self.waiting));
-        let count = answers.len() as u32;
-        if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
-            self.keep_alive(env, false);
-        }
-        let mut together = Vec::new();
-        let (ids, answers) = answers.into_iter().map(|(id, answer)| (id, deliver(answer, &mut together))).unzip();
-        (ids, answers, Bytes(together), lines).into()
-    }
-
-    /// Keeps the process alive, or no longer. Only on the environment's thread.
-    fn keep_alive(&self, env: &Env, keep: bool) {
-        if let Some(wake) = self.wake.get() {
-            wake.keep_alive(env, keep);
-        }
-    }
-}
-
-/// A piece of memory of ours costs Node more to keep account of than a small answer is worth, so these share one.
-fn deliver(answer: Answer, together: &mut Vec<u8>) -> Delivered {
-    match answer {
-        Ok(Some(bytes)) if bytes.len() <= COPIED => {
-            together.extend(&bytes);
-            Either4::D(bytes.len() as u32)
-        }
-        Ok(Some(bytes)) => Either4::A(Bytes(bytes)),
-        Ok(None) => Either4::C(()),
-        Err(error) => Either4::B(error.into()),
-    }
-}
-
-/// What a call returns: the id under which its answer will be delivered, or the answer itself.
-pub type Started = Either4<u32, Bytes, ErrorObject, ()>;
 
 impl Bridge {
     pub fn outbox(&self) -> &Outbox {
@@ -296,8 +101,12 @@ impl Bridge {
 
     pub fn add(&self, opened: Opened) -> u32 {
         let mut all = lock(&self.opened);
-        all.push(Some(Arc::new(opened)));
-        (all.len() - 1) as u32
+        let free = all.iter().position(Option::is_none).unwrap_or_else(|| {
+            all.push(None);
+            all.len() - 1
+        });
+        all[free] = Some(Arc::new(opened));
+        free as u32
     }
 
     pub fn opened(&self, handle: u32) -> napi::Result<Arc<Opened>> {
@@ -309,8 +118,8 @@ impl Bridge {
         lock(&self.opened).get_mut(handle as usize)?.take()
     }
 
-    /// Starts an operation on an open app: makes it with `make`, and goes on as [`start`](Self::start).
-    pub fn run<F: Future<Output = Answer> + Send + 'static>(
+    /// Creates an operation on an open app with `make`, and starts it with [`start`](Self::start).
+    pub fn run<F: Future<Output = Outcome> + Send + 'static>(
         &self,
         env: &Env,
         handle: u32,
@@ -321,12 +130,13 @@ impl Bridge {
         self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
     }
 
-    /// Polls an operation once here; hands it to the runtime if it is not done, or at once if it is not to be polled.
+    /// Starts an operation. If `inline` is true, it is polled once on this thread. If it is not
+    /// done then, it continues on the runtime's threads, until the environment ends.
     pub fn start(
         &self,
         env: &Env,
         opened: &Opened,
-        mut operation: BoxFuture<'static, Answer>,
+        mut operation: BoxFuture<'static, Outcome>,
         inline: bool,
     ) -> napi::Result<Started> {
         let runtime = runtime()?;
@@ -337,26 +147,21 @@ impl Bridge {
             opened.note_events();
             match polled {
                 Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(answer)) => {
-                    return Ok(match answer {
-                        Ok(Some(bytes)) => Either4::B(Bytes(bytes)),
-                        Ok(None) => Either4::D(()),
-                        Err(error) => Either4::C(error.into()),
-                    });
-                }
-                Err(_) => return Ok(Either4::C(unexpected().into())),
+                Ok(Poll::Ready(outcome)) => return Ok(outcome.into()),
+                Err(_) => return Ok(Err(unexpected()).into()),
             }
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        if self.outbox.pending.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.outbox.keep_alive(env, true);
-        }
-        let outbox = Arc::clone(&self.outbox);
+        self.outbox.begin(env);
+        let (outbox, mut ended) = (Arc::clone(&self.outbox), self.ended.subscribe());
         runtime.spawn(async move {
-            let answer = AssertUnwindSafe(operation).catch_unwind().await.unwrap_or_else(|_| Err(unexpected()));
-            outbox.push(|waiting| waiting.answers.push((id, answer)));
+            let ending = std::pin::pin!(ended.wait_for(|ended| *ended));
+            let outcome = AssertUnwindSafe(operation).catch_unwind();
+            if let Either::Left((outcome, _)) = select(outcome, ending).await {
+                outbox.finish(id, outcome.unwrap_or_else(|_| Err(unexpected())));
+            }
         });
-        Ok(Either4::A(id))
+        Ok(Started::Pending(id))
     }
 }
 

@@ -27,7 +27,7 @@ impl From<Error> for ErrorObject {
     }
 }
 
-/// An error of a synchronous function, which the SDK threw without a code.
+/// Creates the error of a synchronous function, which the SDK throws without a code.
 pub fn thrown(error: &Error) -> napi::Error {
     napi::Error::from_reason(error.message.clone())
 }

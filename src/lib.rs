@@ -1,20 +1,25 @@
-//! The binding between Node and the client: a few functions over bytes and handles. The only Rust that knows Node.
+//! The binding between Node and the client: functions over bytes and handles. No other crate
+//! depends on Node.
 //!
-//! The classes that a person holds are JavaScript (`lib/`). What they call here is polled once on the calling thread,
-//! and only what is not done by then goes to the runtime's threads; what is done there comes back in batches.
+//! The public classes are JavaScript (`lib/`). Their calls are polled once on the calling thread.
+//! Only those that are not done then continue on the runtime's threads, and their results are
+//! delivered in batches.
 
-// Node calls the functions here; to a test build, which has no Node, nobody does.
+// Only Node calls the functions of this crate, and tests are built without Node.
 #![cfg_attr(test, allow(dead_code, unused_imports))]
 
-/// A call makes and drops some larger values, for which the C library's allocator takes a fifth of its time.
+/// A call allocates some large values; with the C library's allocator, that would take a fifth of
+/// its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc_safe::MiMalloc = mimalloc_safe::MiMalloc;
 
+mod admin;
 mod bridge;
 mod errors;
 mod log;
-mod maintenance;
+mod opened;
 mod operations;
+mod outbox;
 mod reads;
 mod serve;
 mod wake;

@@ -1,4 +1,4 @@
-//! What the Rust side logs, on its way to JavaScript's loggers.
+//! Forwards the log of the Rust crates to the loggers of JavaScript.
 
 use std::{
     fmt::Debug,
@@ -23,12 +23,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::bridge::{Bridge, Outbox};
+use crate::{bridge::Bridge, outbox::Outbox};
 
-/// The crates whose lines are ours.
+/// The crates whose log is forwarded.
 const OURS: [&str; 6] = ["backend", "client", "query", "server", "store", "userkeep"];
 
-/// The levels by their names, the quietest first.
+/// The levels by name, from the quietest to the most verbose.
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
     ("error", LevelFilter::ERROR),
@@ -38,26 +38,27 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-/// One line.
+/// A log line.
 #[napi(object)]
 #[derive(Clone)]
 pub struct LogLine {
     pub level: String,
     pub message: String,
-    /// What else is known, as a JSON object.
+    /// The fields as a JSON object.
     pub fields: Option<String>,
 }
 
 static OUTBOXES: Mutex<Vec<Weak<Outbox>>> = Mutex::new(Vec::new());
 
-/// What the loudest environment wants, as a place in [`LEVELS`].
+/// The most verbose level of all environments, as an index of [`LEVELS`].
 static LOUDEST: AtomicUsize = AtomicUsize::new(0);
 
-/// Sends what is logged from now on to an environment too.
+/// Forwards log lines to an environment from now on, in addition to others.
 pub fn add(outbox: &Arc<Outbox>) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        // Another addon of the process may have installed one of its own; then it takes our lines.
+        // Another addon of the process may have installed its own subscriber, which then gets our
+        // lines.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Forward));
     });
     let mut outboxes = OUTBOXES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +66,7 @@ pub fn add(outbox: &Arc<Outbox>) {
     outboxes.push(Arc::downgrade(outbox));
 }
 
-/// Says up to which level an environment wants to hear.
+/// Sets the log level of an environment.
 #[napi]
 pub fn set_log_level(bridge: &External<Bridge>, level: String) -> napi::Result<()> {
     let place = LEVELS.iter().position(|(name, _)| *name == level);
@@ -86,11 +87,11 @@ fn is_wanted(place: usize, level: &Level) -> bool {
 
 struct Forward;
 
-/// The fields of a span, which are in each of its lines.
+/// The fields of a span, which are added to each of its lines.
 struct Fields(Map<String, Value>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forward {
-    /// The level may change, so that nobody may remember what was said.
+    /// The level may change at any time, so the result of `enabled` must not be cached.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }

@@ -1,10 +1,11 @@
-//! What JavaScript asks, from bytes to the client's operations.
+//! The functions that JavaScript calls: from bytes to the client's operations.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    DataSources, Durability, OperationLimits, Options, Retention, Secret,
-    request::{Credentials, EmailPasswordRequest},
+    DataSources, Durability, OperationLimits, Options, Retention,
+    request::{Action, ApiKeyAction, Arguments, Credentials, ProviderAction, PushAction},
+    response::ApiKey,
 };
 use bson::{
     RawBson,
@@ -22,56 +23,61 @@ use napi::{
 use napi_derive::napi;
 
 use crate::{
-    bridge::{Answer, Bridge, Opened, Started},
+    bridge::Bridge,
     errors::thrown,
+    opened::Opened,
+    outbox::{Outcome, Started},
 };
 
-/// What an app is opened with. JavaScript has resolved options, environment and defaults.
+/// The configuration of an app. JavaScript has resolved options, environment and defaults.
 #[napi(object)]
 pub struct Configuration {
     pub app_id: String,
-    /// The URL of a backend elsewhere; there is one in this process if missing.
+    /// The URL of a remote backend; without it, the backend is in this process.
     pub base_url: Option<String>,
-    /// How long a request to it may take, in milliseconds.
+    /// Time limit of a request to the remote backend, in milliseconds.
     pub timeout: Option<f64>,
-    /// What is trusted beside the system's certificates, in PEM.
+    /// Certificates to trust in addition to the system's, in PEM.
     pub certificates: Option<Buffer>,
-    /// The definition's directory; the development definition if missing.
+    /// The directory of the definition; the built-in development definition if missing.
     pub definition: Option<String>,
-    /// The file of the store, or a connection string of MongoDB; memory if missing.
+    /// The file of the store, or a MongoDB connection string; in memory if missing.
     pub store: Option<String>,
-    /// The same for data sources whose documents are elsewhere, by their names, and by the names of environment variables;
-    /// memory if empty.
+    /// Addresses of data sources with a store of their own, by the name of the data source or of
+    /// the environment variable. An empty address means memory.
     pub data_sources: Option<HashMap<String, String>>,
     pub data_source_variables: Option<HashMap<String, String>>,
-    /// The file of the users; they are not kept if missing.
+    /// The file of the users; if missing, users are not stored.
     pub session_file: Option<String>,
-    /// 64 bytes to encrypt that file with.
+    /// The 64-byte key that encrypts the session file.
     pub encryption_key: Option<Buffer>,
-    /// What one operation of a user may cost: documents and bytes of an answer, milliseconds, documents of a write.
+    /// Limits of one operation of a user: documents and bytes of an answer, milliseconds,
+    /// documents of a write.
     pub max_documents: Option<u32>,
     pub max_answer_bytes: Option<u32>,
     pub max_time: Option<u32>,
     pub max_write_documents: Option<u32>,
-    /// Whether acknowledged writes survive a power cut at once, or only the death of the process.
+    /// True if acknowledged writes survive a power failure; otherwise they survive only a crash of
+    /// the process.
     pub durable: Option<bool>,
-    /// How long change events are kept: so many seconds, and so many bytes of them.
+    /// Retention of change events, in seconds and in bytes.
     pub change_retention_seconds: Option<f64>,
     pub change_retention_bytes: Option<f64>,
-    /// True if tokens are to name the app as their audience.
+    /// True to name the app as the audience of its tokens.
     pub token_audience: Option<bool>,
-    /// For the operator: a handle without users.
+    /// True to open a handle without users, for the operator.
     pub operator: bool,
 }
 
-/// An open app, and what there is to say about its definition, if the backend is in this process.
+/// An open app, and facts about its definition if the backend is in this process.
 #[napi(object)]
 pub struct OpenedApp {
     pub handle: u32,
     pub origin: String,
     pub definition_app_id: Option<String>,
     pub reported: Vec<String>,
-    /// True if the definition lists no origins, so that pages of any may make requests over HTTP.
+    /// True if the definition lists no origins, so that pages of any origin may make requests over
+    /// HTTP.
     pub allows_any_origin: bool,
 }
 
@@ -127,7 +133,7 @@ fn open_embedded(configuration: &Configuration) -> Result<Embedded, Error> {
     Embedded::open(&configuration.app_id, definition.as_deref(), &address, &options)
 }
 
-/// What one operation of a user may cost.
+/// Returns the limits of one operation of a user.
 fn limits(configuration: &Configuration) -> OperationLimits {
     let usual = OperationLimits::default();
     let number = |said: Option<u32>, usual: usize| said.map_or(usual, |said| said as usize);
@@ -140,7 +146,7 @@ fn limits(configuration: &Configuration) -> OperationLimits {
     }
 }
 
-/// Where a store is, as JavaScript has resolved it.
+/// Parses the address of a store that JavaScript has resolved.
 pub fn address(store: &str) -> StoreAddress {
     match store {
         "" => StoreAddress::Memory,
@@ -153,15 +159,15 @@ pub fn address(store: &str) -> StoreAddress {
 
 fn open_http(configuration: &Configuration) -> Result<Http, Error> {
     let base_url = configuration.base_url.as_deref().unwrap_or_default();
-    // What is no time at all, as in the SDK, stands for the usual one.
+    // An invalid timeout stands for the default, as in the SDK.
     let timeout = configuration.timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout / 1000.0).ok());
     Http::new(&configuration.app_id, base_url, timeout, configuration.certificates.as_deref().unwrap_or_default())
 }
 
-/// Closes an app. Calls that are under way may fail; no new ones are taken.
+/// Closes an app. Calls under way may fail, and later calls are rejected.
 #[napi]
 pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
-    let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
+    let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
     let closed = Arc::clone(&opened);
     let closing = async move {
@@ -174,7 +180,10 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
     bridge.start(env, &opened, closing.boxed(), false)
 }
 
-/// Calls a function of a data source, or, without a service, of the app. What a point read finds is returned at once.
+/// Calls a function for a user, or for the system user on an operator's handle. With a service, it
+/// is a data source's function with one argument, a document; without one, it is a function of the
+/// app, and `arguments` is `{ arguments: [ … ] }`. A point read on an embedded store returns its
+/// result at once.
 #[napi]
 pub fn call_function(
     env: &Env,
@@ -186,32 +195,26 @@ pub fn call_function(
     arguments: &[u8],
 ) -> napi::Result<Started> {
     let arguments = document(arguments)?;
-    // What goes over HTTP is written elsewhere than where the event loop waits.
+    // Calls over HTTP are serialized on the runtime's threads, so that they do not block the event
+    // loop.
     let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
-        app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
+        let value = match (&opened.app, service) {
+            (None, service) => opened.embedded()?.call_as_system(&service.unwrap_or_default(), name, arguments).await?,
+            (Some(app), Some(service)) => {
+                app.call_function(user, name, Arguments::Service { service, argument: arguments }).await?
+            }
+            (Some(app), None) => {
+                let all = arguments.get_array("arguments").map_err(|error| Error::custom(error.to_string()))?;
+                app.call_function(user, name, Arguments::Function(all.to_owned())).await?
+            }
+        };
+        Ok(wrap(&value))
     })
 }
 
-/// Calls a function of a data source as the system user, for the operator. On an embedded store, a point read returns
-/// its result at once.
-#[napi]
-pub fn call_as_system(
-    env: &Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    service: String,
-    name: String,
-    arguments: &[u8],
-) -> napi::Result<Started> {
-    let arguments = document(arguments)?;
-    let inline = bridge.opened(handle)?.may_answer_at_once();
-    bridge.run(env, handle, inline, |opened| async move {
-        opened.embedded()?.call_as_system(&service, name, arguments).await.map(|value| wrap(&value))
-    })
-}
-
-/// Does anything else that a user or an app does, by its name; `payload` is a document of its parameters.
+/// Runs any other operation of a user or an app by its name. `payload` is a document of its
+/// parameters.
 #[napi]
 pub fn request(
     env: &Env,
@@ -222,12 +225,13 @@ pub fn request(
     payload: &[u8],
 ) -> napi::Result<Started> {
     let payload = document(payload)?;
-    // What is to be done on this device before the request must be done when this function returns.
+    // The changes that these make on this device must be done when the function returns, before
+    // any request.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
-    bridge.run(env, handle, inline, |opened| async move { run(app(&opened)?, &operation, user, &payload).await })
+    bridge.run(env, handle, inline, |opened| async move { run(opened.app()?, &operation, user, &payload).await })
 }
 
-async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Answer {
+async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Outcome {
     let text = |key: &str| {
         payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("{operation} needs '{key}'")))
     };
@@ -242,43 +246,52 @@ async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) ->
         "removeUser" => app.remove_user(user).await?,
         "deleteUser" => app.delete_user(user).await?,
         "refreshCustomData" => app.refresh_custom_data(user).await?,
-        "link" => app.link(user, &credentials(payload)?, reuse).await?,
-        "apiKeys" => app.api_keys(user).await?,
-        "push" => app.push(user, text("service")?).await?,
-        _ => {
-            let request = match operation {
-                "registerUser" => {
-                    EmailPasswordRequest::Register { email: text("email")?, password: Secret::from(text("password")?) }
-                }
-                "confirmUser" => EmailPasswordRequest::Confirm,
-                "resendConfirmationEmail" => EmailPasswordRequest::ResendConfirmation { email: text("email")? },
-                "retryCustomConfirmation" => EmailPasswordRequest::RetryCustomConfirmation { email: text("email")? },
-                "resetPassword" => EmailPasswordRequest::Reset,
-                "sendResetPasswordEmail" => EmailPasswordRequest::SendReset { email: text("email")? },
-                "callResetPasswordFunction" => EmailPasswordRequest::CallResetFunction { email: text("email")? },
-                _ => return Err(Error::custom(format!("there is no operation '{operation}'"))),
+        "link" => app.link(user, credentials(payload)?, reuse).await?,
+        "apiKeys" => {
+            let keys = app.api_keys(user, api_key_action(&text("action")?, || text("value"))?).await?;
+            return Ok(wrap(&RawBson::Array(keys.into_iter().map(api_key).collect())));
+        }
+        "push" => {
+            let action = match payload.get_str("token") {
+                Ok(token) => PushAction::Register { registration_token: token.to_owned().into() },
+                Err(_) => PushAction::Deregister,
             };
-            app.email_password(request).await?;
+            app.push(user, text("service")?, action).await?;
+        }
+        action => {
+            let known = Action::by_name(action);
+            let action = known.ok_or_else(|| Error::custom(format!("there is no operation '{action}'")))?;
+            app.act(ProviderAction::email_password(action, payload.to_owned())).await?;
         }
     }
     Ok(None)
 }
 
 fn credentials(payload: &RawDocument) -> Result<Credentials, Error> {
-    let text = |key: &str| {
-        payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("the credentials need '{key}'")))
-    };
-    Ok(match text("provider")?.as_str() {
-        "anon-user" => Credentials::Anonymous,
-        "local-userpass" => {
-            Credentials::EmailPassword { email: text("email")?, password: Secret::from(text("password")?) }
-        }
-        other => Credentials::Other(other.to_owned()),
+    let missing = |key: &str| Error::custom(format!("the credentials need '{key}'"));
+    let provider = payload.get_str("provider").map_err(|_| missing("provider"))?.to_owned();
+    let payload = payload.get_document("payload").map_err(|_| missing("payload"))?.to_owned();
+    Ok(Credentials { provider, payload: payload.into() })
+}
+
+fn api_key_action(action: &str, value: impl Fn() -> Result<String, Error>) -> Result<ApiKeyAction, Error> {
+    Ok(match action {
+        "create" => ApiKeyAction::Create { name: value()? },
+        "fetch" => ApiKeyAction::Fetch { id: value()? },
+        "delete" => ApiKeyAction::Delete { id: value()? },
+        "enable" => ApiKeyAction::Enable { id: value()? },
+        "disable" => ApiKeyAction::Disable { id: value()? },
+        _ => ApiKeyAction::FetchAll,
     })
 }
 
-pub fn app(opened: &Opened) -> Result<&App, Error> {
-    opened.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
+/// An API key in the form of the SDK: `{ _id, key?, name, disabled }`.
+fn api_key(key: ApiKey) -> RawDocumentBuf {
+    let mut document = bson::rawdoc! { "_id": key.id, "name": key.name, "disabled": key.disabled };
+    if let Some(secret) = &key.key {
+        document.append(bson::raw::cstr!("key"), secret.expose());
+    }
+    document
 }
 
 pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
@@ -286,7 +299,8 @@ pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
         .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
 }
 
-/// A value as the only field of a document, which is how it crosses.
+/// Encodes a value as the only field of a document, the form in which values are passed to
+/// JavaScript.
 pub fn wrap(value: &RawBson) -> Option<Vec<u8>> {
     let mut document = RawDocumentBuf::new();
     document.append(bson::raw::cstr!("v"), value);

@@ -1,4 +1,4 @@
-//! What JavaScript reads without waiting: the users on this device.
+//! Synchronous functions: the users on this device, and the check of a definition.
 
 use std::path::Path;
 
@@ -6,14 +6,16 @@ use backend::{
     Definition,
     definition::{Checked, Problem, Severity},
 };
-use client::{App, Event};
+use bson::{
+    RawBson,
+    raw::{RawArrayBuf, RawDocumentBuf},
+    rawdoc,
+};
+use client::{App, Error, Event};
 use napi::bindgen_prelude::{Buffer, External};
 use napi_derive::napi;
 
-use crate::{
-    bridge::{Bridge, Opened},
-    errors::thrown,
-};
+use crate::{bridge::Bridge, errors::thrown, operations::wrap};
 
 /// A file of a definition.
 #[napi(object)]
@@ -22,7 +24,7 @@ pub struct DefinitionFile {
     pub text: String,
 }
 
-/// The files of the built-in definition for development.
+/// Returns the files of the built-in development definition.
 #[napi]
 pub fn development_definition() -> Vec<DefinitionFile> {
     Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
@@ -31,7 +33,7 @@ pub fn development_definition() -> Vec<DefinitionFile> {
 /// A problem of a definition.
 #[napi(object)]
 pub struct ProblemObject {
-    /// True if it keeps the definition from loading.
+    /// True if the problem keeps the definition from loading.
     pub is_error: bool,
     /// The file, the JSON path and the message.
     pub text: String,
@@ -41,7 +43,7 @@ pub struct ProblemObject {
 #[napi(object)]
 pub struct CheckedObject {
     pub problems: Vec<ProblemObject>,
-    /// True if it loads, and lets pages of any origin make requests.
+    /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
 }
 
@@ -56,97 +58,63 @@ pub fn check_definition(directory: String) -> CheckedObject {
     CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
 }
 
-/// A user among all.
-#[napi(object)]
-pub struct UserEntry {
-    pub handle: u32,
-    pub id: String,
-}
-
-/// What is known of a user.
-#[napi(object)]
-pub struct UserObject {
-    pub id: String,
-    pub state: String,
-    pub access_token: String,
-    pub refresh_token: String,
-    pub device_id: String,
-    pub identities: Vec<IdentityObject>,
-}
-
-/// One way in which a user logs in.
-#[napi(object)]
-pub struct IdentityObject {
-    pub id: String,
-    pub provider_type: String,
-}
-
-fn app(opened: &Opened) -> napi::Result<&App> {
-    opened.app.as_ref().ok_or_else(|| napi::Error::from_reason("an operator's handle has no users"))
-}
-
-/// The current user.
+/// Reads the state on this device, without waiting: `currentUser`, `allUsers`, `user`,
+/// `userState`, `customData` or `profile` of an app, or the `progress` of a handle's current task.
+/// Returns the encoded document, with the value in the field `v` if it is not a document; nothing
+/// if there is none.
 #[napi]
-pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<UserEntry>> {
+pub fn read(bridge: &External<Bridge>, handle: u32, what: String, user: u32) -> napi::Result<Option<Buffer>> {
     let opened = bridge.opened(handle)?;
-    let app = app(&opened)?;
-    let entry = |handle| app.user_id(handle).map(|id| UserEntry { handle, id }).map_err(|error| thrown(&error));
-    app.current_user().map(entry).transpose()
+    if what == "progress" {
+        let (stage, done, total) = opened.progress().read();
+        return Ok(Some(rawdoc! { "stage": stage, "done": done as f64, "total": total as f64 }.into_bytes().into()));
+    }
+    let read = opened.app().and_then(|app| read_user(app, &what, user));
+    Ok(read.map_err(|error| thrown(&error))?.map(Buffer::from))
 }
 
-/// All users that are not removed.
-#[napi]
-pub fn all_users(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<UserEntry>> {
-    Ok(app(&*bridge.opened(handle)?)?.all_users().into_iter().map(|(handle, id)| UserEntry { handle, id }).collect())
-}
-
-/// Makes a user current.
-#[napi]
-pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
-    app(&*bridge.opened(handle)?)?.switch_user(user).map_err(|error| thrown(&error))
-}
-
-/// What is known of a user.
-#[napi]
-pub fn user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<UserObject> {
-    let view = app(&*bridge.opened(handle)?)?.user(user).map_err(|error| thrown(&error))?;
-    let identities = view
-        .identities
-        .into_iter()
-        .map(|identity| IdentityObject { id: identity.id, provider_type: identity.provider_type })
-        .collect();
-    Ok(UserObject {
-        id: view.id,
-        state: view.state.name().into(),
-        access_token: view.access_token,
-        refresh_token: view.refresh_token,
-        device_id: view.device_id,
-        identities,
+fn read_user(app: &App, what: &str, user: u32) -> Result<Option<Vec<u8>>, Error> {
+    let entry = |user: u32, id: String| rawdoc! { "handle": i64::from(user), "id": id };
+    Ok(match what {
+        "currentUser" => match app.current_user() {
+            Some(user) => wrap(&RawBson::Document(entry(user, app.user_id(user)?))),
+            None => None,
+        },
+        "allUsers" => {
+            let users: RawArrayBuf = app.all_users().into_iter().map(|(user, id)| entry(user, id)).collect();
+            wrap(&RawBson::Array(users))
+        }
+        "user" => {
+            let view = app.user(user)?;
+            let identities = view.identities.into_iter();
+            let identities: RawArrayBuf = identities
+                .map(|identity| rawdoc! { "id": identity.id, "providerType": identity.provider_type })
+                .collect();
+            wrap(&RawBson::Document(rawdoc! {
+                "id": view.id,
+                "state": view.state.name(),
+                "accessToken": view.access_token,
+                "refreshToken": view.refresh_token,
+                "deviceId": view.device_id,
+                "identities": identities,
+            }))
+        }
+        "userState" => wrap(&RawBson::String(app.user_state(user)?.name().to_owned())),
+        "customData" => app.custom_data(user)?.map(RawDocumentBuf::into_bytes),
+        "profile" => Some(app.profile(user)?.into_bytes()),
+        _ => return Err(Error::custom(format!("there is nothing to read called '{what}'"))),
     })
 }
 
-/// A user's state alone.
+/// Makes a user the current one.
 #[napi]
-pub fn user_state(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<&'static str> {
-    Ok(app(&*bridge.opened(handle)?)?.user_state(user).map_err(|error| thrown(&error))?.name())
+pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
+    let opened = bridge.opened(handle)?;
+    opened.app().and_then(|app| app.switch_user(user)).map_err(|error| thrown(&error))
 }
 
-/// A user's custom data as BSON, if there is any.
-#[napi]
-pub fn custom_data(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Option<Buffer>> {
-    let data = app(&*bridge.opened(handle)?)?.custom_data(user).map_err(|error| thrown(&error))?;
-    Ok(data.map(|data| data.into_bytes().into()))
-}
-
-/// What the providers told of a user, as BSON.
-#[napi]
-pub fn profile(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Buffer> {
-    let profile = app(&*bridge.opened(handle)?)?.profile(user).map_err(|error| thrown(&error))?;
-    Ok(profile.into_bytes().into())
-}
-
-/// What has happened that listeners have not heard of: a user's handle, or -1 for the app. All of it, or only what was
-/// done when the last call returned.
+/// Takes the events that listeners have not been called for: a user's handle, or -1 for the app.
+/// Returns all events, or only those that occurred before the last call returned.
 #[napi]
 pub fn take_events(bridge: &External<Bridge>, handle: u32, all: bool) -> napi::Result<Vec<i64>> {
     let event = |event| match event {

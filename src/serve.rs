@@ -1,4 +1,4 @@
-//! Offering a backend over HTTP.
+//! Serves a backend over HTTP.
 
 use std::time::Duration;
 
@@ -8,26 +8,22 @@ use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 use server::{IpNet, Limits, Options, Server, Tls};
 
-use crate::{
-    bridge::{Bridge, Started},
-    errors::thrown,
-    operations::wrap,
-};
+use crate::{bridge::Bridge, errors::thrown, operations::wrap, outbox::Started};
 
-/// How a server listens. JavaScript has checked it.
+/// The configuration of a server, which JavaScript has checked.
 #[napi(object)]
 pub struct ServerConfiguration {
     pub host: Option<String>,
     pub port: u16,
     pub public_url: Option<String>,
     pub max_body: Option<u32>,
-    /// The files of the certificate and its key.
+    /// The files of the certificate and its private key.
     pub tls_certificate: Option<String>,
     pub tls_key: Option<String>,
-    /// Networks, as `10.0.0.0/8`, or addresses.
+    /// Networks such as `10.0.0.0/8`, or single addresses.
     pub trusted_proxies: Vec<String>,
     pub unlimited: Vec<String>,
-    /// In milliseconds.
+    /// Time limit for each step that waits for a client, in milliseconds.
     pub client_timeout: Option<u32>,
     pub metrics_host: Option<String>,
     pub metrics_port: Option<u16>,
@@ -45,7 +41,7 @@ impl ServerConfiguration {
             tls: tls.map(|(certificate, key)| Tls { certificate: certificate.into(), key: key.into() }),
             trusted_proxies: networks(&self.trusted_proxies)?,
             unlimited: networks(&self.unlimited)?,
-            patience: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
+            client_timeout: self.client_timeout.map(|timeout| Duration::from_millis(timeout.into())),
             metrics: self.metrics_port.map(|port| (metrics_host, port)),
             limits: Limits::default(),
         })
@@ -60,7 +56,7 @@ fn networks(all: &[String]) -> Result<Vec<IpNet>, Error> {
     all.iter().map(parse).collect()
 }
 
-/// Opens the store, and begins to listen for an operator's handle; answers with the URLs.
+/// Opens the store and starts listening, for an operator's handle. Returns the URLs.
 #[napi]
 pub fn listen(
     env: &Env,
@@ -74,7 +70,8 @@ pub fn listen(
         match backend.start().await {
             Ok(()) => {}
             Err(backend::Error { detail: Some(reason), .. }) => return Err(Error::custom(reason)),
-            // A database may come later than its clients: the server waits for it, and `/healthz` reports it.
+            // A database may start later than its clients. The server waits for it, and `/healthz`
+            // reports it.
             Err(error) => tracing::warn!(%error, "the store is not ready; requests fail until it is"),
         }
         let server = Server::listen(backend, options).await;
@@ -88,16 +85,7 @@ pub fn listen(
     })
 }
 
-/// Makes a new signing key for an operator's handle; answers with its id.
-#[napi]
-pub fn rotate_keys(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
-    bridge.run(env, handle, false, |opened| async move {
-        let id = opened.embedded()?.backend().rotate_keys().await?;
-        Ok(wrap(&RawBson::String(id)))
-    })
-}
-
-/// Is answered when the server is told to end: until then it keeps the process alive.
+/// Completes when the server begins to shut down, and keeps the process alive until then.
 #[napi]
 pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
@@ -108,7 +96,7 @@ pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Resul
     })
 }
 
-/// Ends the server, with what is under way.
+/// Stops accepting requests and shuts the server down after those under way.
 #[napi]
 pub fn stop_serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {

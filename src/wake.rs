@@ -1,8 +1,9 @@
-//! A JavaScript function that any thread can have called on its environment's thread
+//! A JavaScript function that any thread can call; it runs on its environment's thread
 //! (<https://nodejs.org/api/n-api.html#asynchronous-thread-safe-function-calls>).
 //!
-//! napi-rs has such functions too. But with its feature for them it creates one of its own in each environment, which
-//! Node counts as an open handle until the environment ends, so the feature is off and this uses Node's interface.
+//! napi-rs has such functions too. But with its feature for them, it creates one of its own in
+//! each environment, which Node counts as an open handle until the environment ends. So that
+//! feature is off, and this module uses Node's interface.
 
 #![allow(unsafe_code, reason = "Node's interface consists of unsafe functions over pointers")]
 
@@ -18,13 +19,14 @@ use napi::{
     check_status, sys,
 };
 
-/// The function. Dropping it releases it.
+/// The function. It is released on drop.
 pub struct Wake<A: JsValuesTupleIntoVec + 'static> {
-    shared: Arc<Shared<A>>,
+    shared: Arc<CallbackState<A>>,
 }
 
-struct Shared<A> {
-    /// Gone once it is released or its environment ends. Node frees it only after [`finalize`], which waits for this lock.
+struct CallbackState<A> {
+    /// `None` once it is released or its environment has ended. Node frees it only after
+    /// [`finalize`], which waits for this lock.
     raw: Mutex<Option<Raw>>,
     arguments: Box<dyn Fn(&Env) -> A + Send + Sync>,
 }
@@ -34,30 +36,31 @@ struct Raw(sys::napi_threadsafe_function);
 // SAFETY: any thread may call and release a thread-safe function.
 unsafe impl Send for Raw {}
 
-impl<A> Shared<A> {
+impl<A> CallbackState<A> {
     fn with<T>(&self, run: impl FnOnce(&mut Option<Raw>) -> T) -> T {
         run(&mut self.raw.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
-    /// Prepares a function for calls from any thread. `arguments` runs on the environment's thread at each call. The
-    /// function does not keep the process alive.
+    /// Prepares a function for calls from any thread. `arguments` runs on the environment's thread
+    /// for each call. The function does not keep the process alive.
     ///
     /// # Errors
-    /// If Node cannot create it.
+    /// If Node cannot create the function.
     pub fn new(
         env: &Env,
         function: &Function<'_, A, ()>,
         arguments: impl Fn(&Env) -> A + Send + Sync + 'static,
     ) -> napi::Result<Self> {
-        // Threads outlive the environment, and with the last one Node would unload the addon.
+        // Threads outlive the environment, and Node would unload the addon with the last one.
         retain_current_module_for_unload_safety();
-        let shared = Arc::new(Shared { raw: Mutex::new(None), arguments: Box::new(arguments) });
+        let shared = Arc::new(CallbackState { raw: Mutex::new(None), arguments: Box::new(arguments) });
         let name = env.create_string("Userkeep")?;
         let context = Arc::into_raw(Arc::clone(&shared)).cast_mut().cast::<c_void>();
         let mut raw = null_mut();
-        // SAFETY: the values belong to `env`, on whose thread this runs. `context` is valid until `finalize`.
+        // SAFETY: the values belong to `env`, on whose thread this runs. `context` is valid until
+        // `finalize`.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 env.raw(),
@@ -74,8 +77,8 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
             )
         };
         if status != sys::Status::napi_ok {
-            // SAFETY: Node has not taken the reference that `into_raw` made.
-            drop(unsafe { Arc::from_raw(context.cast_const().cast::<Shared<A>>()) });
+            // SAFETY: Node has not taken the reference that `into_raw` created.
+            drop(unsafe { Arc::from_raw(context.cast_const().cast::<CallbackState<A>>()) });
         }
         check_status!(status, "Userkeep cannot create its function for other threads")?;
         shared.with(|held| *held = Some(Raw(raw)));
@@ -84,26 +87,28 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
         Ok(wake)
     }
 
-    /// Has the function called soon, unless it is released.
+    /// Schedules a call of the function, unless it is released.
     pub fn call(&self) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held else { return };
-            // SAFETY: while the lock is held, a function that is not released is not freed.
+            // SAFETY: a function that is not released cannot be freed while the lock is held.
             let status = unsafe {
                 sys::napi_call_threadsafe_function(*raw, null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking)
             };
             if status != sys::Status::napi_ok {
-                // The environment ends, and this call has given up our right to the function.
+                // The environment is ending, and this call has released our reference to the
+                // function.
                 *held = None;
             }
         });
     }
 
-    /// Keeps the process alive, or no longer. Only on the environment's thread.
+    /// Sets whether the function keeps the process alive. Must be called on the environment's
+    /// thread.
     pub fn keep_alive(&self, env: &Env, keep: bool) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held else { return };
-            // SAFETY: as in `call`; `env` is the environment that made the function.
+            // SAFETY: as in `call`; `env` is the environment that created the function.
             unsafe {
                 if keep {
                     sys::napi_ref_threadsafe_function(env.raw(), *raw);
@@ -114,11 +119,11 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
         });
     }
 
-    /// Releases the function. Calls that wait are still made.
+    /// Releases the function. Calls that are scheduled already still run.
     pub fn release(&self) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held.take() else { return };
-            // SAFETY: as in `call`. It is released once, because it has been taken.
+            // SAFETY: as in `call`. It is released only once, because it has been taken.
             unsafe { sys::napi_release_threadsafe_function(raw, sys::ThreadsafeFunctionReleaseMode::release) };
         });
     }
@@ -130,10 +135,10 @@ impl<A: JsValuesTupleIntoVec + 'static> Drop for Wake<A> {
     }
 }
 
-/// Node calls this on the environment's thread before it frees the function.
+/// Called by Node on the environment's thread before it frees the function.
 unsafe extern "C" fn finalize<A>(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
-    // SAFETY: `context` is the reference that `new` made. Node calls this once.
-    let shared = unsafe { Arc::from_raw(context.cast_const().cast::<Shared<A>>()) };
+    // SAFETY: `context` is the reference that `new` created. Node calls this once.
+    let shared = unsafe { Arc::from_raw(context.cast_const().cast::<CallbackState<A>>()) };
     shared.with(|held| *held = None);
 }
 
@@ -147,12 +152,14 @@ unsafe extern "C" fn call<A: JsValuesTupleIntoVec>(
     if env.is_null() || function.is_null() {
         return;
     }
-    // SAFETY: `context` is valid until `finalize`, and `function` is the function that `new` was given.
-    let (shared, function) =
-        unsafe { (&*context.cast_const().cast::<Shared<A>>(), Function::<A, ()>::from_napi_value(env, function)) };
+    // SAFETY: `context` is valid until `finalize`, and `function` is the function that was passed
+    // to `new`.
+    let (shared, function) = unsafe {
+        (&*context.cast_const().cast::<CallbackState<A>>(), Function::<A, ()>::from_napi_value(env, function))
+    };
     let environment = Env::from_raw(env);
     if let Err(error) = function.and_then(|function| function.call((shared.arguments)(&environment))) {
-        // SAFETY: `env` is the environment that this was called with.
+        // SAFETY: `env` is the environment of this call.
         unsafe { sys::napi_fatal_exception(env, JsError::from(error).into_value(env)) };
     }
 }

@@ -1,4 +1,5 @@
-//! Following collections: JavaScript holds the number of a stream, and asks for the next events again and again.
+//! Change streams. JavaScript holds the number of a stream and repeatedly requests its next
+//! events.
 
 use std::sync::Arc;
 
@@ -6,27 +7,28 @@ use bson::{
     RawBson,
     raw::{RawArrayBuf, RawDocumentBuf},
 };
-use client::{Error, Watching, connection::EventStream};
+use client::{Error, UserSubscription, connection::EventStream};
 use futures_util::future::{Either, select};
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    bridge::{Bridge, Opened, Started},
-    errors::thrown,
-    operations::{app, document, wrap},
+    bridge::Bridge,
+    opened::Opened,
+    operations::{document, wrap},
+    outbox::Started,
 };
 
-/// A collection that is followed.
-pub struct Watched {
+/// An open change stream.
+pub struct OpenSubscription {
     source: Mutex<Source>,
     stop: watch::Sender<bool>,
 }
 
 enum Source {
-    User(Box<Watching>),
-    /// The operator's, which is asked for when its first events are.
+    User(Box<UserSubscription>),
+    /// The operator's stream, which opens when its first events are requested.
     System {
         service: String,
         arguments: RawDocumentBuf,
@@ -34,12 +36,12 @@ enum Source {
     },
 }
 
-impl Watched {
+impl OpenSubscription {
     fn new(source: Source) -> Self {
         Self { source: Mutex::new(source), stop: watch::Sender::new(false) }
     }
 
-    /// Ends it, also for who waits.
+    /// Ends the stream, also for calls that wait for events.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -58,7 +60,7 @@ impl Watched {
 impl Source {
     async fn next(&mut self, opened: &Opened) -> Result<Option<Vec<RawDocumentBuf>>, Error> {
         match self {
-            Self::User(watching) => app(opened)?.next_events(watching).await,
+            Self::User(watching) => opened.app()?.next_events(watching).await,
             Self::System { service, arguments, stream } => {
                 let stream = match stream {
                     Some(stream) => stream,
@@ -72,7 +74,8 @@ impl Source {
     }
 }
 
-/// Begins to follow a collection for a user; the stream's number. Nothing is asked for yet.
+/// Creates a change stream of a data source for a user, or for the system user on an operator's
+/// handle. Returns its number. Nothing is requested before [`next_events`].
 #[napi]
 pub fn watch(
     bridge: &External<Bridge>,
@@ -81,19 +84,16 @@ pub fn watch(
     service: String,
     arguments: &[u8],
 ) -> napi::Result<u32> {
-    let opened = bridge.opened(handle)?;
-    let watching = app(&opened).map_err(|error| thrown(&error))?.watching(user, service, document(arguments)?);
-    Ok(opened.add_watched(Watched::new(Source::User(Box::new(watching)))))
+    let (opened, arguments) = (bridge.opened(handle)?, document(arguments)?);
+    let source = match &opened.app {
+        Some(app) => Source::User(Box::new(app.watching(user, service, arguments))),
+        None => Source::System { service, arguments, stream: None },
+    };
+    Ok(opened.add_watched(OpenSubscription::new(source)))
 }
 
-/// The same as the system user, for the operator.
-#[napi]
-pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, arguments: &[u8]) -> napi::Result<u32> {
-    let source = Source::System { service, arguments: document(arguments)?, stream: None };
-    Ok(bridge.opened(handle)?.add_watched(Watched::new(source)))
-}
-
-/// Waits for the next events of a stream; nothing once it has ended. In the process it is followed when this function returns.
+/// Waits for the next events of a stream; returns nothing once it has ended. If the backend is in
+/// this process, the stream is open when this function returns.
 #[napi]
 pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
     let inline = bridge.opened(handle)?.may_answer_at_once();
@@ -109,7 +109,7 @@ pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u3
 /// Ends a stream.
 #[napi]
 pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
-    // Of an app that is closed there are none.
+    // A closed app has no streams.
     if let Ok(opened) = bridge.opened(handle) {
         opened.remove_watched(stream);
     }
@@ -119,17 +119,17 @@ pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
 #[derive(Default)]
 pub struct Streams {
     last: u32,
-    watched: std::collections::HashMap<u32, Arc<Watched>>,
+    watched: std::collections::HashMap<u32, Arc<OpenSubscription>>,
 }
 
 impl Streams {
-    pub fn add(&mut self, watched: Watched) -> u32 {
+    pub fn add(&mut self, watched: OpenSubscription) -> u32 {
         self.last += 1;
         self.watched.insert(self.last, Arc::new(watched));
         self.last
     }
 
-    pub fn get(&self, stream: u32) -> Option<Arc<Watched>> {
+    pub fn get(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
         self.watched.get(&stream).cloned()
     }
 

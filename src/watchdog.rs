@@ -1,8 +1,9 @@
-//! How long the event loop is held: for tests that check it.
+//! Measures how long the event loop is blocked, for tests.
 
 use napi_derive::napi;
 
-/// The CPU time that the calling thread has taken so far, in microseconds; zero where the system does not tell it.
+/// Returns the CPU time of the calling thread in microseconds; zero on systems that do not provide
+/// it.
 #[napi]
 pub fn thread_cpu_time() -> f64 {
     #[cfg(unix)]

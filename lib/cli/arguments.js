@@ -1,24 +1,24 @@
 "use strict";
 
-// The command line's arguments, parsed by a command's own table of options.
+// Parses the command line by a command's table of options.
 
 const { parseArgs } = require("node:util");
 const { didYouMean } = require("../suggest.js");
 
-/** A mistake in the arguments: the message alone helps, and no stack. */
+/** An error in the arguments of the command line. */
 class UsageError extends Error {}
 
 /** `--help` and `-h`, which every command has. */
 const HELP = { help: { type: "boolean", short: "h", help: "show this help" } };
 
-/** The first line of a command's help. */
+/** Returns the first line of a command's help. */
 function usageOf({ name, positionals = [], options = {} }) {
   const places = positionals.map(({ name: place, isOptional }) => (isOptional ? `[${place}]` : place));
   const words = ["userkeep", name, ...places, ...(Object.keys(options).length > 0 ? ["[options]"] : [])];
   return `Usage: ${words.join(" ")}`;
 }
 
-/** The help of a command. */
+/** Returns the help of a command. */
 function helpOf(command) {
   const rows = [];
   for (const { name, help } of command.positionals ?? []) {
@@ -30,18 +30,18 @@ function helpOf(command) {
   return `${usageOf(command)}\n\n${command.summary}\n\n${table(rows)}`;
 }
 
-/** Two columns, of which the second begins at one place. */
+/** Formats rows as two aligned columns. */
 function table(rows) {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
 }
 
-/** A mistake in the arguments of a command. */
+/** Returns an error in the arguments of a command, with its usage. */
 function mistake(command, message) {
   return new UsageError(`${message}\n\n${usageOf(command)}\n'userkeep ${command.name} --help' lists the options`);
 }
 
-/** The value of an option, checked and converted as its entry in the table says. */
+/** Returns the value of an option, validated and converted by its entry in the table. */
 function readValue(name, { number, choices }, value) {
   if (choices && !choices.includes(value)) {
     const last = choices.at(-1);
@@ -62,9 +62,10 @@ function readValue(name, { number, choices }, value) {
 }
 
 /**
- * Parses the arguments of a command. Returns `{ values, positionals }`, or undefined if they ask for the help.
+ * Parses the arguments of a command. Returns `{ values, positionals }`, or undefined if they
+ * contain `--help`.
  *
- * @throws {UsageError} if they are not what the command takes
+ * @throws {UsageError} if an argument is unknown, missing or invalid
  */
 function parse(command, args) {
   const options = { ...command.options, ...HELP };
@@ -74,7 +75,7 @@ function parse(command, args) {
       { type, ...(short && { short }), ...(multiple && { multiple }) },
     ]),
   );
-  // Not strict, so that the messages are ours.
+  // The strict mode has its own messages, without suggestions.
   const { tokens } = parseArgs({ args, options: types, allowPositionals: true, strict: false, tokens: true });
   if (tokens.some(({ kind, name }) => kind === "option" && name === "help")) {
     return undefined;
@@ -99,7 +100,7 @@ function parse(command, args) {
   return { values, positionals };
 }
 
-/** Puts the value of one option among the others. */
+/** Adds the value of one option to `values`. */
 function readOption(command, { name, rawName, value, inlineValue }, values) {
   const options = command.options ?? {};
   if (!Object.hasOwn(options, name)) {

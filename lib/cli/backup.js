@@ -4,7 +4,7 @@ const { EXISTING_STORE } = require("./options.js");
 const { say } = require("./output.js");
 const { withStore } = require("./store.js");
 
-const summary = "copy the store into a file, as it is at one moment, while it goes on being used";
+const summary = "copy the store, as it is at one moment, into a file, while it stays in use";
 
 const positionals = [{ name: "FILE", help: "file of the copy" }];
 

@@ -3,11 +3,11 @@
 const path = require("node:path");
 const { say } = require("./output.js");
 
-const summary = "list every problem of a definition; exit status 1 if one keeps it from loading";
+const summary = "list all problems of a definition; exit status 1 if one prevents loading";
 
 const positionals = [{ name: "DIR", help: "the definition's directory (default: ./userkeep)", isOptional: true }];
 
-const options = { strict: { type: "boolean", help: "exit status 1 for warnings too (default: for errors alone)" } };
+const options = { strict: { type: "boolean", help: "exit status 1 for warnings too (default: only for errors)" } };
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
@@ -15,7 +15,7 @@ function run({ values: { strict = false }, positionals: [directory = "userkeep"]
   const native = require("../native.js");
   const { ANY_ORIGIN } = require("../serve.js");
   const { problems, allowsAnyOrigin } = native.checkDefinition(path.resolve(directory));
-  // Advice, and no problem: apps without web pages need no list.
+  // This is not a problem: apps without web pages need no list.
   if (allowsAnyOrigin) {
     say(`note: ${ANY_ORIGIN}`);
   }

@@ -4,7 +4,7 @@ const { EXISTING_STORE } = require("./options.js");
 const { say } = require("./output.js");
 const { withStore } = require("./store.js");
 
-const summary = "look for what is wrong with the store; exit status 1 if there is anything";
+const summary = "check the store for damage; exit status 1 if there is a fault";
 
 const options = {
   ...EXISTING_STORE,

@@ -5,7 +5,7 @@ const path = require("node:path");
 const { UsageError } = require("./arguments.js");
 const { say } = require("./output.js");
 
-const summary = "write a definition that runs the quickstart";
+const summary = "write the definition of the quickstart";
 
 const positionals = [{ name: "DIR", help: "the directory to write into (default: ./userkeep)", isOptional: true }];
 

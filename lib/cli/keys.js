@@ -5,11 +5,11 @@ const { mistake } = require("./arguments.js");
 const { say } = require("./output.js");
 const { checkExists, chooseStore } = require("./store.js");
 
-const summary = "rotate: make a new key that signs tokens; the old ones verify until their last token expires";
+const summary = "rotate: create a new key to sign tokens; the old keys verify until their last token expires";
 
-const ONE_ACTION = "userkeep keys has one action, rotate";
+const ONE_ACTION = "the only action of 'userkeep keys' is rotate";
 
-const positionals = [{ name: "rotate", help: "the one action", whenMissing: ONE_ACTION }];
+const positionals = [{ name: "rotate", help: "the only action", whenMissing: ONE_ACTION }];
 
 const options = { ...EXISTING_STORE };
 
@@ -23,7 +23,7 @@ async function run({ values, positionals: [action] }) {
   const backend = new Backend(opened);
   try {
     checkExists(opened.store);
-    say(`The key that signs now: ${await backend.rotateKeys()}`);
+    say(`new signing key: ${await backend.rotateKeys()}`);
   } finally {
     await backend.close();
   }

@@ -5,7 +5,7 @@ const { escapeControls } = require("../logger.js");
 const { didYouMean } = require("../suggest.js");
 const { version } = require("../../package.json");
 
-/** The commands, in the order of the help. Each file is loaded when it is needed. */
+/** The commands, in the order of the help. Each file is loaded on demand. */
 const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
 
 const load = (name) => ({ name, ...require(`./${name}.js`) });
@@ -21,7 +21,7 @@ ${table(rows)}
 
 function checkCommand(name) {
   if (!COMMANDS.includes(name)) {
-    throw new UsageError(`there is no command '${name}'${didYouMean(name, COMMANDS)}\n\n${help().trimEnd()}`);
+    throw new UsageError(`unknown command '${name}'${didYouMean(name, COMMANDS)}\n\n${help().trimEnd()}`);
   }
 }
 

@@ -5,7 +5,7 @@ const { mistake } = require("./arguments.js");
 const { say } = require("./output.js");
 const { withStore } = require("./store.js");
 
-const summary = "carry a store to another one, with users and sessions, documents and indexes, and compare both";
+const summary = "copy a store to another one, with users, sessions and indexes, and compare both";
 
 const options = {
   from: { type: "string", value: "URI", help: "the store to read: sqlite:PATH or mongodb://… (required)" },
@@ -14,7 +14,7 @@ const options = {
     type: "string",
     value: "NAME",
     multiple: true,
-    help: "carry this database alone; may be repeated (default: all)",
+    help: "copy only this database; may be repeated (default: all)",
   },
   "ignore-indexes": IGNORE_INDEXES,
 };
@@ -32,8 +32,8 @@ async function run({ values }) {
     say(`warning: ${line}`);
   }
   const { collections, written, unchanged } = answer;
-  say(`carried ${written} documents of ${collections} collections over from ${store}; ${unchanged} were there already`);
-  say("both have the same documents, by count and hash");
+  say(`copied ${written} documents of ${collections} collections from ${store}; ${unchanged} already existed`);
+  say("both stores have the same documents, by count and hash");
 }
 
 module.exports = { summary, options, run };

@@ -1,23 +1,23 @@
 "use strict";
 
-/** Names the app. */
+/** The app's id. */
 const APP = { type: "string", value: "ID", help: "the app's id (default: the definition's app_id)" };
 
-/** Names the definition. */
+/** The directory of the definition. */
 const DEFINITION = {
   type: "string",
   value: "DIR",
   help: "the definition's directory (default: USERKEEP_DEFINITION, else ./userkeep)",
 };
 
-/** Names the store of a command that may make one. */
+/** The store of a command that can create one. */
 const STORE = {
   type: "string",
   value: "URI",
   help: "sqlite:PATH, memory: or mongodb://… (default: USERKEEP_STORE, else .userkeep/<app>.sqlite)",
 };
 
-/** The options of the commands that work on a store that is there. */
+/** The options of the commands that need an existing store. */
 const EXISTING_STORE = {
   store: {
     type: "string",
@@ -27,15 +27,18 @@ const EXISTING_STORE = {
   app: {
     type: "string",
     value: "ID",
-    help: "the app's id (default: the definition's app_id, else that of the only store in .userkeep)",
+    help: "the app's id (default: the definition's app_id, else the only store in .userkeep)",
   },
-  definition: { ...DEFINITION, help: "the directory of the definition with the app's id (default: as for serve)" },
+  definition: {
+    ...DEFINITION,
+    help: "the definition's directory, for the app's id (default: USERKEEP_DEFINITION, else ./userkeep)",
+  },
 };
 
-/** `--ignore-indexes` */
+/** Leaves out indexes of unsupported kinds. */
 const IGNORE_INDEXES = {
   type: "boolean",
-  help: "leave out indexes of kinds that Userkeep does not have (default: they are errors)",
+  help: "leave out indexes of unsupported kinds (default: an error)",
 };
 
 module.exports = { APP, DEFINITION, EXISTING_STORE, IGNORE_INDEXES, STORE };

@@ -2,7 +2,7 @@
 
 const { escapeControls } = require("../logger.js");
 
-/** Prints a line. What is not ours, as the name of a collection, cannot control the terminal. */
+/** Prints a line. Escapes control characters, for example in the name of a collection. */
 const say = (line) => process.stdout.write(`${escapeControls(line)}\n`);
 
 module.exports = { say };

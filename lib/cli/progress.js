@@ -2,18 +2,18 @@
 
 const { escapeControls } = require("../logger.js");
 
-/** The widest bar, in columns. */
+/** The maximum width of the bar, in columns. */
 const BAR = 30;
 
-/** The columns of a terminal that does not tell. */
+/** The number of columns of a terminal that does not report it. */
 const COLUMNS = 80;
 
-/** The time before a rate is shown, in seconds: one of less would jump. */
+/** The time before the rate is shown, in seconds. Over a shorter time, it fluctuates. */
 const FIRST_RATE = 1;
 
 const CLEAR = "\r\x1b[K";
 
-/** A number with three digits and a prefix, as `12.3k`. */
+/** Formats a number with three digits and a prefix, such as `12.3k`. */
 function short(number) {
   const prefixes = ["", "k", "M", "G", "T"];
   let rest = number;
@@ -25,7 +25,7 @@ function short(number) {
   return `${rest >= 99.5 || index === 0 ? Math.round(rest) : rest.toPrecision(3)}${prefixes[index]}`;
 }
 
-/** A number of seconds, as `1:05` or `2:00:07`. */
+/** Formats a number of seconds, such as `1:05` or `2:00:07`. */
 function duration(seconds) {
   const whole = Math.ceil(seconds);
   const two = (number) => String(number).padStart(2, "0");
@@ -35,7 +35,7 @@ function duration(seconds) {
     : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
 
-/** The columns of a text. A character that is not ASCII may take two. */
+/** Returns the width of a text in columns. A non-ASCII character counts as two. */
 function widthOf(text) {
   let columns = 0;
   for (const character of text) {
@@ -44,7 +44,7 @@ function widthOf(text) {
   return columns;
 }
 
-/** The beginning of a text that fits a number of columns. */
+/** Truncates a text to a number of columns. */
 function truncate(text, columns) {
   let left = columns;
   let fitting = "";
@@ -58,7 +58,7 @@ function truncate(text, columns) {
   return fitting;
 }
 
-/** Writes lines that tell how far a task is, no wider than a terminal. `now` returns milliseconds. */
+/** Formats the progress of a task as a line that fits a terminal. `now` returns milliseconds. */
 class ProgressLine {
   #stage;
   #began;
@@ -70,7 +70,7 @@ class ProgressLine {
     this.#now = now;
   }
 
-  /** The line for a terminal of so many columns. */
+  /** Returns the line for a terminal with a number of columns. */
   text({ stage, done, total }, columns) {
     const now = this.#now();
     if (stage !== this.#stage) {
@@ -87,7 +87,8 @@ class ProgressLine {
     const speed = rate > 0 ? ` ${short(rate)}/s` : "";
     const left = rate > 0 && total > 0 ? ` ${duration(Math.max(total - this.#reached, 0) / rate)} left` : "";
     const name = escapeControls(stage);
-    // The last column stays free: some terminals begin a new line behind it. The bar leaves half of the others to the name.
+    // The last column stays free: some terminals start a new line after it. The name gets at
+    // least half of the other columns.
     const room = columns - 1 - percent.length - speed.length - left.length;
     const width = Math.min(BAR, room - 3 - Math.min(widthOf(name) + 1, Math.ceil(room / 2)));
     const bar = width > 0 ? `[${"#".repeat(Math.round(part * width)).padEnd(width, ".")}] ` : "";
@@ -95,7 +96,7 @@ class ProgressLine {
   }
 }
 
-/** Shows the progress of a task on the terminal, if standard error is one. */
+/** Shows the progress of a task on the terminal, if standard error is a terminal. */
 function showProgress(stream = process.stderr) {
   if (!stream.isTTY) {
     return { end: () => {} };

@@ -4,10 +4,10 @@ const { APP, DEFINITION, STORE } = require("./options.js");
 const { LEVELS, toStandardError } = require("../logger.js");
 
 const PORT = [0, 65535];
-/** What the native side takes: 32 bits. */
+/** The range of a 32-bit limit in the addon. */
 const POSITIVE = [1, 2 ** 32 - 1];
 
-/** The limits of an operation, of which a larger one than the native side takes is none. */
+/** The range of an operation's limit. A value beyond 32 bits becomes the addon's maximum. */
 const LIMIT = [1, Number.MAX_SAFE_INTEGER];
 
 const summary = "serve an app's backend over HTTP";
@@ -21,37 +21,37 @@ const options = {
   "public-url": {
     type: "string",
     value: "URL",
-    help: "the URL under which clients reach the server (default: the address it listens on)",
+    help: "the URL that clients use (default: the bound address)",
   },
   "tls-cert": {
     type: "string",
     value: "FILE",
-    help: "speak TLS with this certificate and its chain, in PEM (default: no TLS)",
+    help: "the TLS certificate and its chain, in PEM (default: no TLS)",
   },
-  "tls-key": { type: "string", value: "FILE", help: "the key of the certificate, in PEM (default: no TLS)" },
+  "tls-key": { type: "string", value: "FILE", help: "the key of the TLS certificate, in PEM (default: no TLS)" },
   "trust-proxy": {
     type: "string",
     value: "CIDR",
     multiple: true,
-    help: "believe the X-Forwarded-For of proxies in this network; may be repeated (default: none)",
+    help: "trust the X-Forwarded-For header of proxies in this network; may be repeated (default: none)",
   },
   unlimited: {
     type: "string",
     value: "CIDR",
     multiple: true,
-    help: "do not limit the clients of this network together; may be repeated (default: none)",
+    help: "exempt this network from the limits per address; may be repeated (default: none)",
   },
   "max-body-size": {
     type: "string",
     value: "N",
     number: POSITIVE,
-    help: "the largest body of a request with a valid token as it is sent, in bytes (default: 64 MB)",
+    help: "reject a request with a valid token and a larger body as sent, in bytes (default: 64 MB)",
   },
   "client-timeout": {
     type: "string",
     value: "MS",
     number: POSITIVE,
-    help: "close connections of clients that are silent for longer, in milliseconds (default: 30000)",
+    help: "close the connection of a client that is silent for longer, in milliseconds (default: 30000)",
   },
   "max-documents": {
     type: "string",
@@ -63,7 +63,7 @@ const options = {
     type: "string",
     value: "N",
     number: LIMIT,
-    help: "reject a user's query whose answer has more bytes of BSON (default: 32 MB)",
+    help: "reject a user's query with a larger result, in bytes of BSON (default: 32 MB)",
   },
   "max-time": {
     type: "string",
@@ -79,28 +79,33 @@ const options = {
   },
   "token-audience": {
     type: "boolean",
-    help: "name the app in the tokens (aud); not while an earlier version shares the store (default: off)",
+    help: "add the app's id to tokens as their audience (aud); not while an older version shares the store (default: off)",
   },
   "metrics-port": {
     type: "string",
     value: "PORT",
     number: PORT,
-    help: "answer the operator's /healthz and /metrics on a port of their own (default: off)",
+    help: "serve /healthz and /metrics for the operator on this port (default: off)",
   },
   "metrics-host": { type: "string", value: "HOST", help: "the address of that port (default: 127.0.0.1)" },
-  log: { type: "string", value: "FORMAT", choices: ["text", "json"], help: "text or json (default: text)" },
+  log: {
+    type: "string",
+    value: "FORMAT",
+    choices: ["text", "json"],
+    help: "the log's format: text or json (default: text)",
+  },
   "log-level": {
     type: "string",
     value: "LEVEL",
     choices: LEVELS,
-    help: `${LEVELS.join(", ")} (default: info)`,
+    help: `the log's level: ${LEVELS.join(", ")} (default: info)`,
   },
 };
 
-/** The options of JavaScript that the command line names without their unit. */
+/** The options of `serve()` that the command line names without their unit. */
 const NAMES_WITH_UNIT = { maxTime: "maxTimeMS" };
 
-/** The options of the command as `serve()` names them. */
+/** Converts the names of the command's options to those of `serve()`. */
 function toJavaScript(values) {
   const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
   const rename = (name) => NAMES_WITH_UNIT[camelCase(name)] ?? camelCase(name);
@@ -113,7 +118,7 @@ async function run({ values }) {
   const server = await serve({ ...rest, logger: toStandardError({ format, level }) });
   let ending = false;
   const end = async () => {
-    // A second signal does not wait.
+    // A second signal exits at once.
     if (ending) {
       process.exit(1);
     }

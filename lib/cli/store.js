@@ -1,6 +1,6 @@
 "use strict";
 
-// The store that a command works on.
+// Chooses, checks and opens the store of a command.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -9,12 +9,12 @@ const { showProgress } = require("./progress.js");
 const { definedId } = require("../backend.js");
 const { closest } = require("../suggest.js");
 
-/** The directory of the stores that no option names. */
+/** The directory of the stores with default names. */
 const STORES = ".userkeep";
 
 const EXTENSION = ".sqlite";
 
-/** The stores in a directory, as the files' names. */
+/** Returns the file names of the stores in a directory. */
 function storesIn(directory) {
   try {
     return fs
@@ -26,7 +26,7 @@ function storesIn(directory) {
   }
 }
 
-/** The app's id that the name of a store stands for. */
+/** Returns the app's id that the file name of a store contains. */
 function idOf(file) {
   try {
     return decodeURIComponent(path.basename(file, EXTENSION));
@@ -35,7 +35,10 @@ function idOf(file) {
   }
 }
 
-/** The id of the app whose store is in the working directory: the definition's if it has one there, else that of the only store. */
+/**
+ * Returns the id of the app with a store in the working directory: that of the definition if its
+ * store exists, else that of the only store.
+ */
 function idOfStored(defined, { mayCreate }) {
   const stores = storesIn(STORES);
   if (defined !== undefined && (mayCreate || stores.includes(`${encodeURIComponent(defined)}${EXTENSION}`))) {
@@ -53,10 +56,10 @@ function idOfStored(defined, { mayCreate }) {
 }
 
 /**
- * Returns the store and the app's id for a command's options. Without any, they are those of the definition, or of the only store in the
- * working directory.
+ * Returns the store and the app's id for a command's options. Without options, they are those of
+ * the definition, or of the only store in the working directory.
  *
- * @throws {UsageError} if there is none, or several
+ * @throws {UsageError} if there is no store or more than one
  */
 function chooseStore({ app, store, definition }, { needsApp = false, mayCreate = false } = {}) {
   const named = store ?? (process.env.USERKEEP_STORE || undefined);
@@ -71,18 +74,18 @@ function chooseStore({ app, store, definition }, { needsApp = false, mayCreate =
     const isUsual =
       named.startsWith("sqlite:") && path.basename(path.dirname(named.slice("sqlite:".length))) === STORES;
     if (!isUsual) {
-      throw new UsageError("--app is missing: neither the definition nor the store says the app's id");
+      throw new UsageError("--app is missing: neither the definition nor the store has the app's id");
     }
     return { store: named, id: idOf(named.slice("sqlite:".length)) };
   }
-  // The app is asked for nothing, so any id will do.
+  // The command does not use the app, so any id works.
   return { store: named, id: "store" };
 }
 
 /**
- * Checks that the file of a store is there: a misspelled name must not make a new one.
+ * Checks that the file of a store exists, so that a misspelled name does not create a new store.
  *
- * @throws {UsageError} if it is not
+ * @throws {UsageError} if it does not exist
  */
 function checkExists(file, advice = "") {
   if (file === "memory") {
@@ -91,14 +94,17 @@ function checkExists(file, advice = "") {
   if (file.startsWith("mongodb") || fs.existsSync(file)) {
     return;
   }
-  // The ending is the same, and would make all of them alike.
+  // The common extension would make all names similar.
   const others = storesIn(path.dirname(file)).map((name) => path.basename(name, EXTENSION));
   const similar = closest(path.basename(file, EXTENSION), others);
   const suggestion = similar ? `; did you mean ${path.join(path.dirname(file), similar + EXTENSION)}?` : "";
   throw new UsageError(`there is no store at ${file}${suggestion || advice}`);
 }
 
-/** Opens the store that the options name, does a long task with it, and closes it. Resolves to the task's answer and the store. */
+/**
+ * Opens the store of a command's options, runs a maintenance task, and closes it. Resolves to the
+ * result of the task and the store.
+ */
 async function withStore(values, work, { mayCreate = false, advice } = {}) {
   const { openStore } = require("../backend.js");
   const { backend, store } = openStore(chooseStore(values, { mayCreate }));

@@ -1,5 +1,5 @@
-//! Fuzzes one target: `fuzz TARGET SECONDS [SEED]`. Bytes are made of the seeds, by changing, cutting, repeating and mixing
-//! them. What fails is written to `fuzz/seeds/TARGET/`, where `cargo test` replays it.
+//! Fuzzes one target: `fuzz TARGET SECONDS [SEED]`. It changes, cuts, repeats and mixes the seeds.
+//! Failing inputs are written to `fuzz/seeds/TARGET/`, where `cargo test` replays them.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 #[path = "../fuzz/targets.rs"]
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Words that mean something to one of the parsers.
+/// Words that are significant to one of the parsers.
 const WORDS: &[&str] = &[
     "$set",
     "$inc",
@@ -116,7 +116,7 @@ fn changed(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
             }
         }
     }
-    // So that more than one in a thousand gets past the length of a document.
+    // Otherwise only one in a thousand would have a valid document length.
     if random.next(2) == 0 && bytes.len() >= 5 && bytes.last() == Some(&0) {
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -141,7 +141,7 @@ fn main() {
         let started = Instant::now();
         if catch_unwind(|| targets::run(&target, &bytes)).is_err() {
             failed += 1;
-            std::fs::write(directory.join(format!("found-{seed}-{count}")), &bytes).expect("a file for what was found");
+            std::fs::write(directory.join(format!("found-{seed}-{count}")), &bytes).expect("writing the failing input");
         }
         slowest = slowest.max(started.elapsed());
         count += 1;

@@ -1,17 +1,17 @@
-//! A log-in, a refresh and a revocation among few users and sessions, and then among many, on the MongoDB that `MONGODB_URI` names:
-//! `npm run bench:scale [-- --users 100000 --sessions 1000000]`.
+//! Measures a log-in, a refresh and a revocation with few users and sessions, and then with many,
+//! on the MongoDB of `MONGODB_URI`: `npm run bench:scale [-- --users 100000 --sessions 1000000]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Instant;
 
 use backend::{
     Backend, Definition, Environment, Options, Request, Response, Secret, Store, StoreAddress,
-    request::{Credentials, EmailPasswordRequest, LogIn},
+    request::{Action, Credentials, EndSession, LogIn, ProviderAction, RefreshSession},
 };
 use bson::{Binary, DateTime, RawDocumentBuf, oid::ObjectId, rawdoc, spec::BinarySubtype};
 use store::{Namespace, Operation, Write};
 
-/// How many users log in, refresh and go, for each figure.
+/// The number of users that log in, refresh and log out for each figure.
 const SAMPLES: usize = 60;
 const BATCH: usize = 10_000;
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -36,23 +36,23 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Milliseconds of a log-in, a refresh and a revocation, at the median.
+/// Returns the medians of a log-in, a refresh and a revocation in milliseconds.
 async fn measure(backend: &Backend) -> [f64; 3] {
     let mut times = [const { Vec::new() }; 3];
     for number in 0..SAMPLES {
         let mut timed = async |place: usize, request: Request| {
             let begun = Instant::now();
-            let response = backend.handle(request).await.unwrap();
+            let response = backend.handle_in_process(request).await.unwrap();
             times[place].push(begun.elapsed().as_secs_f64() * 1000.0);
             response
         };
         let email = format!("sample{}@example.com", number % 10);
-        let credentials = Credentials::EmailPassword { email, password: "passw0rd".to_owned().into() };
+        let credentials = Credentials::email_password(&email, "passw0rd");
         let log_in = Request::LogIn(LogIn { credentials, device_id: None });
         let Response::Session(session) = timed(0, log_in).await else { panic!("no session") };
         let refresh_token: Secret = session.refresh_token;
-        timed(1, Request::RefreshSession { refresh_token: refresh_token.clone() }).await;
-        timed(2, Request::EndSession { refresh_token }).await;
+        timed(1, RefreshSession { refresh_token: refresh_token.clone() }.into()).await;
+        timed(2, EndSession { refresh_token }.into()).await;
     }
     times.map(median)
 }
@@ -60,7 +60,7 @@ async fn measure(backend: &Backend) -> [f64; 3] {
 #[tokio::main]
 async fn main() {
     let (users, sessions) = (argument("users", 100_000), argument("sessions", 1_000_000));
-    let uri = std::env::var("MONGODB_URI").unwrap_or_else(|_| panic!("MONGODB_URI names no MongoDB-compatible server"));
+    let uri = std::env::var("MONGODB_URI").unwrap_or_else(|_| panic!("set MONGODB_URI to a MongoDB-compatible server"));
     let app = format!("scale_{}", ObjectId::new().to_hex());
     let open = Backend::open(
         &app,
@@ -72,8 +72,9 @@ async fn main() {
     let backend = open.unwrap();
     for number in 0..10 {
         let email = format!("sample{number}@example.com");
-        let register = EmailPasswordRequest::Register { email, password: "passw0rd".to_owned().into() };
-        backend.handle(Request::EmailPassword(register)).await.unwrap();
+        let register = rawdoc! { "email": email, "password": "passw0rd" };
+        let register = ProviderAction::email_password(Action::Register, register);
+        backend.handle_in_process(register.into()).await.unwrap();
     }
     let few = measure(&backend).await;
 
@@ -109,7 +110,7 @@ async fn main() {
     for (place, name) in ["log-in (argon2 in it)", "refresh", "revocation"].iter().enumerate() {
         println!("{name:<28}{:>7.2} {:>9.2}", few[place], many[place]);
     }
-    println!("\nhow each query is answered");
+    println!("\nthe plan of each query");
     for (query, explanation) in backend.explain_queries().await.unwrap() {
         let index = explanation.index.unwrap_or_else(|| "_id_".to_owned());
         println!("{:<44}{:<8}{index:<20}{} examined", query.name, explanation.stage, explanation.examined);

@@ -1,9 +1,12 @@
-//! What is fuzzed: each target takes any bytes and must return, soon, without a panic. `examples/fuzz.rs` makes bytes up,
-//! and `tests/fuzz.rs` replays the seeds.
+//! The fuzz targets. Each takes arbitrary bytes and must return quickly and without a panic.
+//! `examples/fuzz.rs` generates bytes, and `tests/fuzz.rs` replays the seeds.
 
 use std::{sync::Arc, time::Duration};
 
-use backend::{Backend, Definition, Environment, Options, Request, Secret, ejson};
+use backend::{
+    Backend, Definition, Environment, Options, Request, Secret, ejson,
+    request::{ReadProfile, RefreshSession},
+};
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
@@ -14,7 +17,7 @@ use store::{Location, SqliteStore, SystemEnvironment};
 /// The names of the targets.
 pub const TARGETS: [&str; 6] = ["bson", "ejson", "filter", "update", "pipeline", "token"];
 
-/// Runs a target on some bytes.
+/// Runs a target on `bytes`.
 pub fn run(target: &str, bytes: &[u8]) {
     let limits = Limits { time: Some(Duration::from_secs(5)), steps: Some(2_000_000), bytes: Some(32 << 20) };
     Budget::new(limits).enter(|| match target {
@@ -27,7 +30,8 @@ pub fn run(target: &str, bytes: &[u8]) {
     });
 }
 
-/// Whatever passes the check can be walked, compared, and written as Extended JSON that reads back to the same.
+/// A document that passes validation can be traversed, compared, and written as Extended JSON that
+/// parses to the same document.
 fn bson_is_checked(bytes: &[u8]) {
     let Ok(document) = RawDocument::from_bytes(bytes) else { return };
     let _ = query::validate_form(document);
@@ -41,16 +45,16 @@ fn bson_is_checked(bytes: &[u8]) {
         serde_json::to_vec(&ejson::Canonical(RawBsonRef::Document(document))).expect("canonical Extended JSON")
     };
     let text = written(document);
-    let read = ejson::read(&text).and_then(ejson::Json::into_bson).expect("what was written is read");
+    let read = ejson::read(&text).and_then(ejson::Json::into_bson).expect("written Extended JSON parses");
     let RawBson::Document(read) = read else { panic!("a document became another value") };
-    // As texts: the names of an array's items, and the bits of a NaN, are not kept.
+    // Compared as text: the names of an array's items and the bits of a NaN are not preserved.
     assert_eq!(written(&read), text);
 }
 
-/// Whatever is read is BSON that passes the check for its form.
+/// The result of parsing Extended JSON is BSON that passes the validation of its form.
 fn ejson_is_read(bytes: &[u8]) {
     if let Ok(RawBson::Document(document)) = ejson::read(bytes).and_then(ejson::Json::into_bson) {
-        query::validate_form(&document).expect("what was read is BSON");
+        query::validate_form(&document).expect("parsed Extended JSON is valid BSON");
     }
     call_is_decoded(bytes);
 }
@@ -69,7 +73,7 @@ fn call_is_decoded(bytes: &[u8]) {
     }
 }
 
-/// Hands over the document that bytes are, as BSON or as Extended JSON, as it would come from a client.
+/// Interprets the bytes as BSON or as Extended JSON, as from a client, and passes the document on.
 fn with_document(bytes: &[u8], test: fn(&RawDocument)) {
     if let Ok(document) = RawDocument::from_bytes(bytes)
         && query::validate(document).is_ok()
@@ -82,7 +86,7 @@ fn with_document(bytes: &[u8], test: fn(&RawDocument)) {
     }
 }
 
-/// Documents with every kind of value.
+/// Documents with many types of values.
 fn documents() -> Vec<RawDocumentBuf> {
     let nested = bson::rawdoc! { "a": [{ "b": 1 }, { "b": [1, 2, { "c": "x" }] }, 3], "d": { "e": { "f": null } } };
     let plain =
@@ -111,7 +115,7 @@ fn update_is_applied(update: &RawDocument) {
         if let Ok(updated) = update.apply(&document, &Filter::all(), &SystemEnvironment)
             && query::budget::charge(0).is_ok()
         {
-            query::validate(&updated).expect("an update makes a document that is one");
+            query::validate(&updated).expect("an update returns a valid document");
             let description = query::difference(&document, &updated);
             assert!(query::get(&description, "updatedFields").is_some());
         }
@@ -126,7 +130,7 @@ fn pipeline_is_run(holder: &RawDocument) {
     {
         for document in pipeline.run(documents().into_iter()).take(1000) {
             let Ok(document) = document else { break };
-            query::validate_form(&document).expect("a stage makes documents that are ones");
+            query::validate_form(&document).expect("a stage returns valid documents");
         }
     }
     let _ = Projection::parse(holder).map(|projection| {
@@ -135,7 +139,7 @@ fn pipeline_is_run(holder: &RawDocument) {
     let _ = Sort::parse(holder).map(|sort| documents().iter().for_each(|document| drop(sort.key(document))));
 }
 
-/// No token that was made up is accepted.
+/// No generated token is accepted.
 fn token_is_refused(bytes: &[u8]) {
     thread_local! {
         static BACKEND: (tokio::runtime::Runtime, Arc<Backend>) = {
@@ -148,9 +152,10 @@ fn token_is_refused(bytes: &[u8]) {
     }
     let token = || Secret::from(String::from_utf8_lossy(bytes).into_owned());
     BACKEND.with(|(runtime, backend)| {
-        for request in [Request::Profile { access_token: token() }, Request::RefreshSession { refresh_token: token() }]
+        for request in
+            [Request::from(ReadProfile { access_token: token() }), RefreshSession { refresh_token: token() }.into()]
         {
-            runtime.block_on(backend.handle(request)).expect_err("a token that was made up is accepted");
+            runtime.block_on(backend.handle_in_process(request)).expect_err("a generated token is rejected");
         }
     });
 }

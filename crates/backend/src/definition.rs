@@ -1,11 +1,10 @@
-//! The app definition: what `appservices pull` and `realm-cli pull` export, read from a directory.
+//! The app definition, read from a directory that `appservices pull` or `realm-cli pull` exported.
 //!
-//! What would widen access or drop a check if it were ignored is a reason not to load. What is merely not available
-//! yet, and every key that is not known, is reported.
+//! A definition does not load if it uses an unsupported feature that restricts access or checks
+//! data. Other unsupported features and unknown keys are only reported.
 
 mod files;
 mod json;
-mod providers;
 mod reader;
 mod report;
 mod rules;
@@ -21,83 +20,85 @@ use query::Path;
 use serde_json::Value;
 use store::{Index, Namespace, ReadPreference};
 
-pub use providers::{EmailPassword, Providers};
+pub use crate::auth::providers::Providers;
 pub use report::{DefinitionError, Problem, Severity};
 
 use crate::rules::RuleSet;
 use files::Files;
-use reader::Reader;
+pub(crate) use reader::Reader;
 use report::Report;
+pub(crate) use suggest::did_you_mean;
 
-/// An app as it was configured.
+/// The definition of an app.
 #[derive(Debug)]
 pub struct Definition {
-    /// The app's name, as people read it.
+    /// The app's display name.
     pub name: Option<String>,
-    /// The client app id, if the export has it.
+    /// The client app id, if the export contains it.
     pub app_id: Option<String>,
-    /// The origins whose pages may make requests; all of them if there is none.
+    /// The origins whose pages may make requests; if empty, all origins may.
     pub allowed_request_origins: Vec<String>,
-    /// Who may log in, and how.
+    /// The enabled authentication providers.
     pub providers: Providers,
-    /// Where custom user data lives, if it is enabled.
+    /// The configuration of custom user data, if it is enabled.
     pub custom_user_data: Option<CustomUserData>,
     /// The data sources by the names that `mongoClient` takes.
     pub services: BTreeMap<String, Service>,
-    /// What was found and not used.
+    /// Problems that do not keep the definition from loading: parts of it that are not used.
     pub reported: Vec<Problem>,
-    /// Where it was read from, for the log.
+    /// The directory that the definition was read from, for the log.
     pub origin: String,
 }
 
-/// `auth/custom_user_data.json`.
+/// The configuration of custom user data, `auth/custom_user_data.json`.
 #[derive(Debug, Clone)]
 pub struct CustomUserData {
-    /// The data source.
+    /// The name of the data source.
     pub service: String,
-    /// The collection.
+    /// The collection that contains the custom data.
     pub namespace: Namespace,
-    /// The field that holds the user's id.
+    /// The field that contains the user's id, as a string or an ObjectId.
     pub user_id_field: Path,
 }
 
-/// The problems of a definition.
+/// The result of [`Definition::check`].
 #[derive(Debug)]
 pub struct Checked {
-    /// All of them, in the order of the files.
+    /// All problems, in the order of the files.
     pub problems: Vec<Problem>,
-    /// True if it loads, and lets pages of any origin make requests.
+    /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
 }
 
-/// One data source: its rules.
+/// A data source: its rules, its indexes and its options.
 #[derive(Debug, Default)]
 pub struct Service {
-    /// For collections without rules of their own.
+    /// The rules of collections without rules of their own.
     pub default_rules: Option<Arc<RuleSet>>,
-    /// By collection.
+    /// The rules of collections.
     pub collections: HashMap<Namespace, Arc<RuleSet>>,
-    /// The indexes of collections, in `indexes.json` beside their rules.
+    /// The indexes of collections, from `indexes.json` beside their rules.
     pub indexes: Vec<(Namespace, Vec<Index>)>,
-    /// The collections with pre-images (`changeStreamPreAndPostImages`), in `collection.json`
+    /// The collections with pre-images (`changeStreamPreAndPostImages`), from `collection.json`
     /// beside their rules.
     pub pre_images: Vec<Namespace>,
-    /// From which members of a replica set it reads, if it says so.
+    /// The read preference on a replica set, if the data source has one.
     pub read_preference: Option<ReadPreference>,
 }
 
 impl Service {
-    /// The rules of a collection: its own if it has any role, else the default ones. Never both.
+    /// Returns the rules of a collection: its own if they have a role, or else the default rules.
+    /// The two are never combined.
     pub fn rules(&self, namespace: &Namespace) -> Option<&Arc<RuleSet>> {
         self.collections.get(namespace).or(self.default_rules.as_ref())
     }
 }
 
 impl Definition {
-    /// Reads an export directory of either layout.
+    /// Reads an export directory, in the layout of `appservices` or of `realm-cli`.
     ///
     /// # Errors
-    /// Everything that keeps it from loading, each with its file and JSON path.
+    /// All problems that keep the definition from loading, each with its file and JSON path.
     pub fn load(directory: &FilePath) -> Result<Self, DefinitionError> {
         let origin = directory.display().to_string();
         let files = Files::read(directory)
@@ -105,7 +106,7 @@ impl Definition {
         Self::from_files(files, origin)
     }
 
-    /// Lists every problem of an export directory: those that keep it from loading, and the others.
+    /// Lists all problems of an export directory, whether or not they keep it from loading.
     pub fn check(directory: &FilePath) -> Checked {
         let origin = directory.display().to_string();
         let files = match Files::read(directory) {
@@ -117,16 +118,26 @@ impl Definition {
         Checked { problems, allows_any_origin: loads && definition.allowed_request_origins.is_empty() }
     }
 
-    /// The definition for trying things out, where there is none: anonymous and e-mail/password users with automatic
-    /// confirmation, each of whom may read and write only the document of his or her own custom data.
+    /// Returns the built-in definition for development: anonymous and e-mail/password users with
+    /// automatic confirmation, each of whom may read and write only the document of his or her own
+    /// custom data.
+    ///
+    /// ```
+    /// use backend::Definition;
+    ///
+    /// let definition = Definition::development().unwrap();
+    /// assert!(definition.providers.is_enabled("anon-user"));
+    /// assert!(definition.services.contains_key("mongodb-atlas"));
+    /// ```
     ///
     /// # Errors
-    /// None, as its own test shows.
+    /// None: a test checks that it loads.
     pub fn development() -> Result<Self, DefinitionError> {
         Self::from_files(Files::development(), "the built-in development definition".into())
     }
 
-    /// The files of the development definition, by their paths, for somebody who wants to begin with them.
+    /// Returns the files of the development definition as pairs of path and text, as a starting
+    /// point for an app.
     pub fn development_files() -> Vec<(String, String)> {
         Files::development().into_iter().filter_map(|(path, text)| Some((path, text?))).collect()
     }
@@ -142,7 +153,8 @@ impl Definition {
         Ok(definition)
     }
 
-    /// The definition, which is whole if no problem is refused, and its problems.
+    /// Returns the definition, which is complete unless a problem has the severity `Refused`, and
+    /// its problems.
     fn read(files: &Files, origin: String) -> (Self, Vec<Problem>) {
         let mut report = Report::default();
         let parsed = files.parse(&mut report);
@@ -174,7 +186,11 @@ impl Definition {
         match parts[..] {
             ["root_config.json" | "realm_config.json"] => self.read_root(&mut Reader::new(path, value, report)),
             ["config.json" | "stitch.json" | "app_config.json"] => {
-                report.refuse(path, "", "the layout of 2018 is not read; export the app again with a current CLI");
+                report.refuse(
+                    path,
+                    "",
+                    "the export layout of 2018 is not supported; export the app again with a current CLI",
+                );
             }
             ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
             ["auth", "custom_user_data.json"] => {
@@ -239,7 +255,8 @@ impl Definition {
     fn read_root(&mut self, root: &mut Reader<'_>) {
         self.name = root.text("name");
         self.app_id = root.text("app_id").filter(|id| !id.is_empty());
-        // Read for its values before anything else, or about where the app used to run.
+        // Known keys that are not used here: the environment is read earlier, and others describe
+        // where the app ran.
         root.known(&[
             "config_version",
             "deployment_model",
@@ -276,7 +293,7 @@ const DIRECTORIES: &[&str] = &[
     "values",
 ];
 
-/// True if the contents of the file at `path` are read. Others need not be JSON.
+/// True if the contents of the file at `path` are read. Other files need not be JSON.
 fn is_read(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     matches!(
@@ -291,7 +308,8 @@ fn is_read(path: &str) -> bool {
     )
 }
 
-/// Reports a file in an export's directories that is not known, or whose name is like that of one. Others are no part of an export.
+/// Reports a file in an export's directories that is unknown, or any file whose name resembles a
+/// known one. Other files do not belong to the export.
 fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
     let known: &[&str] = match parts {
         ["auth", _] => &["providers.json", "custom_user_data.json"],
@@ -303,7 +321,7 @@ fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
     };
     let is_part = parts.len() > 1 && DIRECTORIES.contains(&parts[0]);
     let name = if is_part { parts[parts.len() - 1] } else { parts[0] };
-    // The ending is the same, and would make all of them alike.
+    // All names end with `.json`, so the ending would make them similar.
     let stem = |name: &str| name.trim_end_matches(".json").to_owned();
     let stems: Vec<_> = known.iter().map(|known| stem(known)).collect();
     let meant = suggest::closest(&stem(name), stems.iter().map(String::as_str));
@@ -315,7 +333,8 @@ fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
     }
 }
 
-/// A list of indexes in the shape of `createIndexes`, as Extended JSON: our own addition to the format.
+/// Reads a list of indexes in the format of `createIndexes`, as Extended JSON. The file is
+/// Userkeep's addition to the export.
 fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
     let Value::Array(items) = value else {
         report.refuse(
@@ -343,14 +362,14 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
     indexes
 }
 
-/// `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take it:
-/// our own addition to the format.
+/// Reads `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take
+/// it. The file is Userkeep's addition to the export.
 fn read_pre_images(reader: &mut Reader<'_>) -> bool {
     const OPTION: &str = "changeStreamPreAndPostImages";
     let only = |reader: &mut Reader<'_>, known: &str| {
         let unknown: Vec<_> = reader.keys().map(|(key, _)| key.clone()).filter(|key| key != known).collect();
         for key in unknown {
-            reader.refuse(&key, &format!("is not known: expected '{known}' alone"));
+            reader.refuse(&key, &format!("is not known: expected only '{known}'"));
         }
     };
     only(reader, OPTION);
@@ -364,7 +383,7 @@ fn read_pre_images(reader: &mut Reader<'_>) -> bool {
     enabled.unwrap_or(false)
 }
 
-/// Reports a file that configures something unless it is empty.
+/// Reports a file of an unsupported feature unless it is empty.
 fn unavailable(value: &Value, message: &str, path: &str, report: &mut Report) {
     let is_empty = match value {
         Value::Array(items) => items.is_empty(),
@@ -383,7 +402,7 @@ fn read_custom_user_data(data_sources: &BTreeSet<String>, reader: &mut Reader<'_
     let collection = required_text(reader, "collection_name");
     let field = required_text(reader, "user_id_field");
     let creation_function = reader.text("on_user_creation_function_name");
-    // A disabled configuration may still say where the data used to be.
+    // A disabled configuration may name a data source that does not exist.
     if !enabled {
         reader.finish();
         return None;
@@ -399,7 +418,7 @@ fn read_custom_user_data(data_sources: &BTreeSet<String>, reader: &mut Reader<'_
         Text::Is(text) => Some(text),
         Text::Other => None,
         Text::Missing => {
-            reader.refuse_missing(key, "is required where custom user data is enabled");
+            reader.refuse_missing(key, "is required if custom user data is enabled");
             None
         }
     };
@@ -417,11 +436,11 @@ fn read_custom_user_data(data_sources: &BTreeSet<String>, reader: &mut Reader<'_
     Some(CustomUserData { service: service?, namespace: Namespace::new(&database?, &collection?), user_id_field })
 }
 
-/// A text that is required.
+/// A required string.
 enum Text {
     Is(String),
     Missing,
-    /// Something else, which has been refused.
+    /// A value of another type, which has been reported already.
     Other,
 }
 
@@ -434,7 +453,8 @@ fn required_text(reader: &mut Reader<'_>, key: &str) -> Text {
     }
 }
 
-/// The data source of custom user data: the one that it names, which must be there, or else the only one.
+/// Returns the data source of custom user data: the named one, which must exist, or else the only
+/// one.
 fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut Reader<'_>) -> Option<String> {
     let key = "mongo_service_name";
     let listed = || {
@@ -445,13 +465,13 @@ fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut
         Text::Other => None,
         Text::Missing if data_sources.len() == 1 => data_sources.first().cloned(),
         Text::Missing => {
-            let message = format!("is required where custom user data is enabled: the definition has {}", listed());
+            let message = format!("is required if custom user data is enabled: the definition has {}", listed());
             reader.refuse_missing(key, &message);
             None
         }
         Text::Is(name) if data_sources.contains(&name) => Some(name),
         Text::Is(name) => {
-            let suggestion = suggest::did_you_mean(&name, data_sources.iter().map(String::as_str));
+            let suggestion = did_you_mean(&name, data_sources.iter().map(String::as_str));
             reader
                 .refuse(key, &format!("there is no data source '{name}': the definition has {}{suggestion}", listed()));
             None
@@ -459,13 +479,13 @@ fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut
     }
 }
 
-/// `config.json` of a data source; what of it is of use is the read preference.
+/// Reads `config.json` of a data source. Only its read preference is used.
 fn read_service(directory: &str, reader: &mut Reader<'_>) -> Option<ReadPreference> {
     if reader.text("name").is_some_and(|name| name != directory) {
-        reader.note("name", "differs from the name of its directory, which is the one that counts");
+        reader.note("name", "differs from the name of its directory, which is used");
     }
     if reader.text("type").is_some_and(|kind| kind != "mongodb" && kind != "mongodb-atlas") {
-        reader.note("type", "is not MongoDB; its collections are kept like any other");
+        reader.note("type", "is not MongoDB; its collections are stored like those of MongoDB");
     }
     reader.known(&["version", "secret_config", "id"]);
     let read_preference =
@@ -490,11 +510,11 @@ fn read_preference(reader: &mut Reader<'_>) -> Option<ReadPreference> {
         let at = format!("readPreferenceTagSets[{index}]");
         match read_tags(tags) {
             Some(tags) => tag_sets.push(tags),
-            None => reader.refuse(&at, "expected an object of texts, or a list of { \"name\", \"value\" }"),
+            None => reader.refuse(&at, "expected an object of strings, or a list of { \"name\", \"value\" }"),
         }
     }
     reader.finish();
-    // One set that asks for nothing is what an export has where nobody has said anything.
+    // An export without tag sets contains one empty set.
     if tag_sets.iter().all(HashMap::is_empty) {
         tag_sets.clear();
     }

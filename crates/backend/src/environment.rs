@@ -1,38 +1,46 @@
-//! Time and randomness, behind one door so that a test can hold both.
+//! Time and randomness, in one place so that tests can control the clock.
 
 use std::sync::Arc;
 
 use bson::{DateTime, oid::ObjectId};
 
-/// Where the backend takes the time and random bytes from.
+/// The backend's source of time and of random bytes.
+///
+/// ```
+/// use backend::Environment;
+/// use bson::DateTime;
+///
+/// let environment = Environment::with_clock(|| DateTime::from_millis(1_999));
+/// assert_eq!(environment.unix_seconds(), 1);
+/// ```
 #[derive(Clone)]
 pub struct Environment {
     clock: Arc<dyn Fn() -> DateTime + Send + Sync>,
 }
 
 impl Environment {
-    /// The system's clock.
+    /// Uses the system's clock.
     pub fn system() -> Self {
         Self { clock: Arc::new(DateTime::now) }
     }
 
-    /// A clock of the caller's.
+    /// Uses the caller's clock.
     pub fn with_clock(clock: impl Fn() -> DateTime + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock) }
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the current time in whole seconds since the Unix epoch.
     pub fn unix_seconds(&self) -> i64 {
         (self.clock)().timestamp_millis().div_euclid(1000)
     }
 
-    /// Bytes that nobody can guess.
+    /// Returns cryptographically secure random bytes.
     ///
     /// # Errors
-    /// Where the system has none to give.
+    /// `InternalServerError` if the system cannot provide random bytes.
     pub fn random<const N: usize>(&self) -> Result<[u8; N], crate::Error> {
         let mut bytes = [0; N];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| crate::Error::internal("no randomness"))?;
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| crate::Error::internal("the system provides no random bytes"))?;
         Ok(bytes)
     }
 }

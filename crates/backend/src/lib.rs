@@ -1,30 +1,33 @@
-//! App Services' behaviour: an app's definition, its users and their sessions, custom user data, and collections under
-//! rules. Knows neither HTTP nor JavaScript: a request is a value, and so is what answers it.
+//! The behaviour of App Services: an app's definition, its users and their sessions, custom user
+//! data, and collections under rules. This crate uses neither HTTP nor JavaScript: a request is a
+//! value, and so is its response.
+//!
+//! [`Backend`] answers [`Request`]s; a [`Definition`] says what an app offers.
 
+mod admin;
 mod auth;
 mod backend;
+mod context;
 mod data;
 pub mod definition;
-pub mod ejson;
 mod environment;
 mod error;
 mod limits;
 mod own_queries;
-pub mod request;
 pub mod rules;
-mod secret;
 mod stores;
 
+pub use admin::{Admin, AdminRequest};
 pub use auth::{Origin, PublicKey};
-pub use backend::{Backend, Options};
+pub use backend::{Backend, Options, RequestContext, Unhealthy};
 pub use data::Subscription;
 pub use definition::Definition;
+pub use ejson;
 pub use environment::Environment;
-pub use error::{Error, ErrorCode, Result};
+pub use error::{Error, Result};
 pub use limits::OperationLimits;
 pub use own_queries::DeclaredQuery;
-pub use request::{Request, Response};
-pub use secret::Secret;
+pub use protocol::{ErrorCode, Request, Response, Secret, SecretDocument, provider, request, response};
 pub use store::{
     Audience, ChangeEvent, ChangeKind, Durability, Error as StoreError, Explanation, Namespace, Progress, Retention,
     Store, dump, migrate,

@@ -1,4 +1,4 @@
-//! What one operation of a user may cost.
+//! Limits of one operation of a user.
 
 use std::{
     sync::Arc,
@@ -8,33 +8,47 @@ use std::{
 use query::{Budget, Limits, MemoryPool};
 use store::WriteLimits;
 
-/// Steps of one operation, far beyond what its time allows: a bound that does not depend on the machine.
+/// The maximum number of steps of one operation, far beyond what its time allows: a bound that
+/// does not depend on the machine.
 const STEPS: u64 = 1 << 34;
 
-/// Bytes that the operations of all users of the process may hold between two stages, beside 4 MB of each.
+/// Memory in bytes that the operations of all users may hold between two stages, in addition to
+/// the 4 MB that each may always hold.
 static MEMORY: MemoryPool = MemoryPool::new(1024 * 1024 * 1024);
 
-/// The limits of one operation of a user. The operator and system functions have none.
+/// The limits of one operation of a user. Calls as the system user have none.
+///
+/// ```
+/// use backend::OperationLimits;
+///
+/// let limits = OperationLimits { documents: 100, ..OperationLimits::default() };
+/// assert_eq!(limits.time.as_secs(), 10);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OperationLimits {
-    /// How long an operation may take (`maxTimeMS`); beyond it, it fails with MongoDB's code 50.
+    /// Maximum duration (`maxTimeMS`); a longer operation fails with MongoDB's code 50.
     pub time: Duration,
-    /// How many documents an answer may have (`maxDocuments`); beyond it, `ReadSizeLimitExceeded`
+    /// Maximum number of documents in an answer (`maxDocuments`); more of them fail with
+    /// `ReadSizeLimitExceeded`
     /// (<https://www.mongodb.com/docs/atlas/app-services/reference/service-limitations/>).
     pub documents: usize,
-    /// How many bytes of BSON an answer may have (`maxAnswerBytes`); beyond it, `ReadSizeLimitExceeded`.
+    /// Maximum size of an answer in bytes of BSON (`maxAnswerBytes`); a larger one fails with
+    /// `ReadSizeLimitExceeded`.
     pub answer_bytes: usize,
-    /// How many documents a write may change (`maxWriteDocuments`); beyond it, `ReadSizeLimitExceeded`, and nothing is
-    /// written.
+    /// Maximum number of documents that a write may change (`maxWriteDocuments`); a write to more
+    /// of them fails with `ReadSizeLimitExceeded` and changes nothing.
     pub write_documents: usize,
-    /// How many bytes of documents a write may change; beyond it, `ReadSizeLimitExceeded`, and nothing is written.
+    /// Maximum size in bytes of the documents that a write may change; a larger write fails with
+    /// `ReadSizeLimitExceeded` and changes nothing.
     pub write_bytes: usize,
-    /// How many bytes an operation may hold between two stages; beyond it, it fails with MongoDB's code 292.
+    /// Maximum memory in bytes that an operation may hold between two stages; beyond it, the
+    /// operation fails with MongoDB's code 292.
     pub memory: usize,
 }
 
 impl Default for OperationLimits {
-    /// 10 s; 50 000 documents or 32 MB in an answer; 10 000 documents or 32 MB in a write; 100 MB between two stages.
+    /// 10 s; 50 000 documents or 32 MB in an answer; 10 000 documents or 32 MB in a write; 100 MB
+    /// between two stages.
     fn default() -> Self {
         Self {
             time: Duration::from_secs(10),
@@ -48,14 +62,15 @@ impl Default for OperationLimits {
 }
 
 impl OperationLimits {
-    /// A budget for one operation of a user, whose time ends at `until`, or else begins now.
+    /// Returns the budget of one operation of a user. It ends at `until`, or after
+    /// [`time`](Self::time) from now.
     pub(crate) fn budget(&self, user: &Arc<str>, until: Option<Instant>) -> Budget {
         let time = until.map_or(self.time, |until| until.saturating_duration_since(Instant::now()));
         let limits = Limits { time: Some(time), steps: Some(STEPS), bytes: Some(self.memory) };
         Budget::owned(limits, Arc::clone(user), &MEMORY)
     }
 
-    /// The limits of one write.
+    /// Returns the limits of one write.
     pub(crate) fn of_write(&self) -> WriteLimits {
         WriteLimits { documents: self.write_documents, bytes: self.write_bytes }
     }

@@ -1,13 +1,13 @@
 use store::Find;
 
-/// A query that the backend makes, and the index that answers it: a test has each explained. What a write changes is found in the
-/// same way.
+/// A query that the backend itself runs, and the index that answers it. A test explains each of
+/// them. Writes find their documents with the same queries.
 pub struct DeclaredQuery {
-    /// What is asked.
+    /// The purpose of the query.
     pub name: &'static str,
-    /// The query, with values that nothing has.
+    /// The query, with placeholder values that match no document.
     pub find: Find,
-    /// The index's name.
+    /// The name of the index that must answer the query.
     pub index: String,
 }
 

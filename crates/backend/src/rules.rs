@@ -1,4 +1,5 @@
-//! Rules: roles with their expressions, and the guard that asks them about each document.
+//! Rules of collections: roles with their expressions, and the guard that a store checks each
+//! document with (<https://www.mongodb.com/docs/atlas/app-services/rules/>).
 
 mod expression;
 mod guard;
@@ -10,60 +11,61 @@ use store::GuardFilters;
 pub use expression::{Context, Expression, ExpressionError, Truth};
 pub use guard::{RuleGuard, RuleUser};
 
-/// The roles of a collection, or the default ones of a data source.
+/// The roles of a collection, or the default roles of a data source.
 #[derive(Debug)]
 pub struct RuleSet {
     roles: Vec<Role>,
     needs_custom_data: bool,
 }
 
-/// One role: to which documents it applies, and what it allows there.
+/// A role: the documents that it applies to, and the permissions that it grants there.
 #[derive(Debug)]
 pub struct Role {
-    /// Its name, for the operator.
+    /// The role's name, for the operator's log.
     pub name: String,
-    /// Whether it is the role for a document.
+    /// The condition on a document under which the role applies.
     pub apply_when: Expression,
-    /// What must hold of a document as a whole.
+    /// Conditions that a document must meet before `read` and `write` are evaluated.
     pub document_filters: Option<DocumentFilters>,
-    /// Whether all fields may be read.
+    /// The permission to read all fields.
     pub read: Option<Expression>,
-    /// Whether all fields may be written, and so read.
+    /// The permission to write all fields, which implies reading them.
     pub write: Option<Expression>,
-    /// Whether documents may be inserted; true if missing.
+    /// The permission to insert documents; a missing expression allows it where `write` does.
     pub insert: Option<Expression>,
-    /// Whether documents may be deleted; true if missing.
+    /// The permission to delete documents; a missing expression allows it where `write` does.
     pub delete: Option<Expression>,
 }
 
-/// `document_filters`. What is missing allows nothing.
+/// `document_filters`: conditions on whole documents. A missing condition allows nothing.
 #[derive(Debug)]
 pub struct DocumentFilters {
-    /// Whether the document may be read.
+    /// The condition under which the document may be read.
     pub read: Option<Expression>,
-    /// Whether the document may be written, and so read.
+    /// The condition under which the document may be written, and so read.
     pub write: Option<Expression>,
 }
 
 impl RuleSet {
-    /// The roles in the order in which they are tried.
+    /// Creates the rules of a collection. The first role that applies to a document decides.
     pub fn new(roles: Vec<Role>) -> Self {
         let needs_custom_data = roles.iter().flat_map(Role::expressions).any(Expression::needs_custom_data);
         Self { roles, needs_custom_data }
     }
 
-    /// True if a role may let its users insert documents: if neither `write` nor `insert` is always false.
+    /// True if a role may let its users insert documents: if neither `write` nor `insert` is
+    /// always false.
     pub fn may_insert(&self) -> bool {
         let is_never = |expression: &Option<Expression>| matches!(expression, Some(Expression::Constant(false)));
         self.roles.iter().any(|role| role.write.is_some() && !is_never(&role.write) && !is_never(&role.insert))
     }
 
-    /// Whether any role asks for the user's custom data.
+    /// True if an expression of a role uses the user's custom data.
     pub fn needs_custom_data(&self) -> bool {
         self.needs_custom_data
     }
 
-    /// What the rules allow a user, as filters; none where no filters say exactly that.
+    /// Returns the user's permissions as filters; `None` if no filters express them exactly.
     fn filters(&self, user: &RuleUser) -> Option<GuardFilters> {
         let nothing = RawDocumentBuf::new();
         let context = context(user, &nothing);
@@ -71,7 +73,7 @@ impl RuleSet {
         let mut paths: Vec<Path> = Vec::new();
         for role in &self.roles {
             let applies = role.apply_when.filter(&context, true)?;
-            // A document has the first role that applies to it.
+            // The first role that applies to a document decides.
             let is_its = Filter::all_of([Filter::none_of(before.clone()), applies.clone()]);
             let and = |allowed: Filter| Filter::all_of([is_its.clone(), allowed]);
             seen.push(and(role.readable(|expression| allowed(expression, &context))?));
@@ -84,8 +86,8 @@ impl RuleSet {
         Some(GuardFilters { seen: any(seen), updatable: any(updatable), deletable: any(deletable), paths })
     }
 
-    /// A filter that matches at least every document that a user may read; none if it would match all, and none once the
-    /// operation's budget is exhausted.
+    /// Returns a filter that matches at least every document that a user may read; `None` if it
+    /// would match all documents, or if the operation's budget is exhausted.
     fn superset(&self, user: &RuleUser) -> Option<Filter> {
         let nothing = RawDocumentBuf::new();
         let context = context(user, &nothing);
@@ -99,7 +101,7 @@ impl RuleSet {
         (any != Filter::Always(true)).then_some(any)
     }
 
-    /// The first role that applies to a document.
+    /// Returns the first role that applies to a document.
     fn role(&self, context: &Context<'_>) -> Option<&Role> {
         self.roles.iter().find(|role| role.apply_when.allows(context))
     }
@@ -115,7 +117,7 @@ impl Role {
             .chain(std::iter::once(&self.apply_when))
     }
 
-    /// [`may_read`](Self::may_read) as a filter, made of the filters for what expressions allow.
+    /// [`may_read`](Self::may_read) as a filter; `allowed` converts each expression to a filter.
     fn readable(&self, allowed: impl Fn(&Option<Expression>) -> Option<Filter>) -> Option<Filter> {
         let either = |read: &Option<Expression>, write: &Option<Expression>| {
             Some(Filter::any_of([allowed(read)?, allowed(write)?]))
@@ -136,7 +138,7 @@ impl Role {
         Some(Filter::all_of([filtered, allowed(&self.write, context)?]))
     }
 
-    /// What `delete` adds to it, as a filter.
+    /// The additional condition of `delete` as a filter.
     fn deletable(&self, context: &Context<'_>) -> Option<Filter> {
         match &self.delete {
             Some(expression) => expression.filter(context, true),
@@ -144,7 +146,8 @@ impl Role {
         }
     }
 
-    /// The read flow: the document filters, then the role's `read`, with `write` implying it.
+    /// Evaluates the read permission: the document filters, then `read` or `write`, which implies
+    /// it.
     fn may_read(&self, context: &Context<'_>) -> bool {
         let allows =
             |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
@@ -153,7 +156,8 @@ impl Role {
         filtered && (allows(&self.read) || allows(&self.write))
     }
 
-    /// The write flow for one version of a document: the document filters, then `write` on all fields.
+    /// Evaluates the write permission for one version of a document: the document filters, then
+    /// `write`.
     fn may_write(&self, context: &Context<'_>) -> Result<(), &'static str> {
         let allows =
             |expression: &Option<Expression>| expression.as_ref().is_some_and(|expression| expression.allows(context));
@@ -164,12 +168,12 @@ impl Role {
     }
 }
 
-/// The filter for what an expression allows, which is nothing where there is none.
+/// Returns the documents that an expression allows as a filter; a missing expression allows none.
 fn allowed(expression: &Option<Expression>, context: &Context<'_>) -> Option<Filter> {
     expression.as_ref().map_or(Some(Filter::Always(false)), |expression| expression.filter(context, true))
 }
 
-/// A version of a document as rules see it.
+/// The context of the rules for one version of a document.
 fn context<'a>(user: &'a RuleUser, document: &'a RawDocument) -> Context<'a> {
     Context { user_id: &user.id, custom_data: user.custom_data.as_deref().map(|data| &**data), document }
 }

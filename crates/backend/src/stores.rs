@@ -1,4 +1,4 @@
-//! Where an app's documents live: its own store, and that of each data source, which is the same unless it is said otherwise.
+//! The stores of an app: its own, and one for each data source whose documents are elsewhere.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,32 +10,34 @@ use store::{Durability, MongoStore, ReadPreference, Retention, Settings, SqliteS
 
 use crate::{Environment, Secret, data::OWN_DATABASES, definition::Definition};
 
-/// What the variables that name the store of a data source begin with.
+/// The prefix of the environment variables that name the store of a data source.
 const VARIABLE: &str = "USERKEEP_DATA_SOURCE_";
 
-/// Where a store is.
+/// The address of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StoreAddress {
-    /// Nowhere: what is in it is gone with it.
+    /// In memory: the documents are lost when the store closes.
     Memory,
-    /// In a file.
+    /// A SQLite file.
     File(PathBuf),
-    /// On MongoDB; the connection string may have a password in it.
+    /// A MongoDB connection string, which may contain a password.
     MongoDb(Secret),
 }
 
-/// The stores of the data sources that are not in the app's own.
+/// The addresses of the data sources that have a store of their own. All other data sources use
+/// the app's store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DataSources {
-    /// By the names of the data sources.
+    /// Addresses by the name of the data source.
     pub named: BTreeMap<String, StoreAddress>,
-    /// By the names of environment variables, `USERKEEP_DATA_SOURCE_` and the name of the data source in upper case, where each
-    /// character that is not a letter or a digit is an underscore.
+    /// Addresses by the name of the environment variable: `USERKEEP_DATA_SOURCE_` and the name of
+    /// the data source in upper case, with an underscore for each character that is not a letter
+    /// or a digit.
     pub variables: BTreeMap<String, StoreAddress>,
 }
 
 impl DataSources {
-    /// Which address each data source of a definition has of its own.
+    /// Returns the address of each data source of the definition that has one of its own.
     fn resolve<'a>(&'a self, definition: &'a Definition) -> Result<HashMap<&'a str, &'a StoreAddress>, String> {
         let services = || definition.services.keys().map(String::as_str);
         if let Some(unknown) = self.named.keys().find(|name| !definition.services.contains_key(*name)) {
@@ -49,7 +51,7 @@ impl DataSources {
             if let Some(address) = self.variables.get(&variable) {
                 if let Some(other) = used.insert(variable.clone(), service) {
                     return Err(format!(
-                        "{variable} stands for two data sources, '{other}' and '{service}': say where they are by the option 'dataSources'"
+                        "{variable} stands for two data sources, '{other}' and '{service}': set their stores with the option 'dataSources'"
                     ));
                 }
                 addresses.insert(service, address);
@@ -68,7 +70,7 @@ fn variable(service: &str) -> String {
     format!("{VARIABLE}{}", service.chars().map(letter).collect::<String>())
 }
 
-/// How embedded stores keep what they are given.
+/// Settings of embedded stores.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreSettings {
     pub(crate) durability: Durability,
@@ -78,12 +80,12 @@ pub(crate) struct StoreSettings {
 /// An app's stores.
 #[derive(Debug)]
 pub(crate) struct Stores {
-    /// Users, sessions, and what has no other place.
+    /// The store of users, sessions and all data sources without a store of their own.
     main: Arc<dyn Store>,
     services: HashMap<String, Arc<dyn Store>>,
-    /// Each once, to be closed.
+    /// Each open store once, for closing.
     all: Vec<Arc<dyn Store>>,
-    /// True if one of them runs in another process.
+    /// True if one of the stores runs in another process.
     has_remote: bool,
 }
 
@@ -106,14 +108,14 @@ impl Opened {
         let settings = Settings {
             durability: settings.durability,
             retention: settings.retention,
-            // Who logs in and out is nobody's to watch.
+            // Log-ins and log-outs must not appear in change streams.
             unwatched: Some(OWN_DATABASES),
             sync: None,
         };
         Ok(Self::Embedded(Arc::new(SqliteStore::open_with(location, environment, settings)?)))
     }
 
-    /// As a data source with a read preference sees it.
+    /// Returns the store as a data source with this read preference uses it.
     fn view(&self, preference: Option<&ReadPreference>) -> store::Result<Arc<dyn Store>> {
         Ok(match (self, preference) {
             (Self::Embedded(store), _) => Arc::clone(store),
@@ -132,23 +134,24 @@ pub fn open_memory(options: &crate::Options, environment: &Environment) -> store
     Opened::open(&StoreAddress::Memory, environment, settings)?.view(None)
 }
 
-/// Opens a store alone, without an app.
+/// Opens a store on its own, without an app, with default settings.
 ///
 /// # Errors
-/// Where it cannot be opened.
+/// If the store cannot be opened.
 pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
     let settings = StoreSettings { durability: Durability::default(), retention: Retention::default() };
     Opened::open(address, &Environment::system(), settings)?.view(None)
 }
 
 impl Stores {
-    /// One store for all.
+    /// Uses one store for everything.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
         let has_remote = store.is_remote();
         Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store], has_remote }
     }
 
-    /// Opens the stores of an app, each address once. The main one may be open already.
+    /// Opens the stores of an app, each address once. The app's own store may be open already as
+    /// `open_main`.
     pub(crate) fn open(
         main: &StoreAddress,
         open_main: Option<Arc<dyn Store>>,
@@ -171,7 +174,7 @@ impl Stores {
         let mut services = HashMap::new();
         for (name, service) in &definition.services {
             let address = addresses.get(name.as_str()).copied().unwrap_or(main);
-            // Where nothing is said of it, what is said of the store itself.
+            // A data source without an address uses the app's store.
             if let Some(opened) = opened.get(address)
                 && (address != main || service.read_preference.is_some())
             {
@@ -184,17 +187,18 @@ impl Stores {
         Ok(Self { main, services, all, has_remote })
     }
 
-    /// The store of users, sessions, and whatever has no other place.
+    /// Returns the store of users, sessions and all data sources without a store of their own.
     pub(crate) fn main(&self) -> &Arc<dyn Store> {
         &self.main
     }
 
-    /// True if one of the stores runs in another process, so that a request may have to wait for it.
+    /// True if one of the stores runs in another process, so that a request may have to wait for
+    /// it.
     pub(crate) fn has_remote(&self) -> bool {
         self.has_remote
     }
 
-    /// The store of a data source.
+    /// Returns the store of a data source.
     pub(crate) fn of(&self, service: &str) -> &Arc<dyn Store> {
         self.services.get(service).unwrap_or(&self.main)
     }

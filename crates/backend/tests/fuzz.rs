@@ -1,4 +1,4 @@
-//! Replays the seeds of each fuzz target, and what was found with it.
+//! Replays the seeds of each fuzz target, and the inputs that failed before.
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../fuzz/targets.rs"]

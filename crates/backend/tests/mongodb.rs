@@ -1,4 +1,4 @@
-//! Several nodes of one app on one MongoDB, and what becomes of them when it is away for a while.
+//! Several nodes of one app on one MongoDB, and their behaviour while the database is unavailable.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 #[path = "../../store/tests/support/mod.rs"]
@@ -14,25 +14,28 @@ use std::{
 };
 
 use backend::{
-    Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options, Origin, Request,
-    Response, Result, Secret, StoreAddress, Subscription,
-    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    AdminRequest, Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options,
+    Origin, Progress, Request, RequestContext, Response, Result, Secret, StoreAddress, Subscription,
+    request::{
+        Action, Arguments, CallFunction, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, RefreshSession,
+    },
+    response::{AccessGrant, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
 use support::{OwnServer, fresh_database, proxy::Proxy, server, with_options};
 
-/// How soon a session that ended at one node must have ended at all others.
+/// Maximum time until a session that ended at one node is rejected by all others.
 const HEARD_OF: Duration = Duration::from_secs(5);
 
 struct Node(Arc<Backend>);
 
-/// A name for an app that nobody else has. Its custom data is in a database of that name.
+/// Returns a unique app id. The app's custom data is in a database of that name.
 fn fresh_app() -> String {
     fresh_database()
 }
 
-/// The development definition, with the custom data of an app in a database of its own: all tests
-/// share a server.
+/// The development definition with custom data in the app's own database, because all tests share
+/// a server.
 fn definition_of(app: &str) -> Definition {
     let mut definition = Definition::development().unwrap();
     let custom_data = definition.custom_user_data.as_mut().unwrap();
@@ -65,19 +68,24 @@ impl Node {
     }
 
     async fn register(&self, email: &str) -> Result<()> {
-        let request = EmailPasswordRequest::Register { email: email.into(), password: "passw0rd".to_owned().into() };
-        self.0.handle(Request::EmailPassword(request)).await.map(|_| ())
+        let request =
+            ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": "passw0rd" });
+        self.0.handle_in_process(Request::ProviderAction(request)).await.map(|_| ())
     }
 
     async fn log_in(&self, email: &str) -> Result<Session> {
-        match self.0.handle(log_in(email, "passw0rd")).await? {
+        match self.0.handle_in_process(log_in(email, "passw0rd")).await? {
             Response::Session(session) => Ok(session),
             other => panic!("{other:?}"),
         }
     }
 
     async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
-        match self.0.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+        match self
+            .0
+            .handle_in_process(Request::RefreshSession(RefreshSession { refresh_token: session.refresh_token.clone() }))
+            .await?
+        {
             Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
@@ -86,17 +94,19 @@ impl Node {
     async fn call(&self, token: &Secret, name: &str, arguments: Document) -> Result<Bson> {
         let call = CallFunction {
             access_token: token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: custom_data_of(self.0.app_id(), arguments),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: custom_data_of(self.0.app_id(), arguments),
+            },
         };
-        match self.0.handle(Request::CallFunction(call)).await? {
+        match self.0.handle_in_process(Request::CallFunction(call)).await? {
             Response::Value(value) => Ok(Bson::try_from(value).unwrap()),
             other => panic!("{other:?}"),
         }
     }
 
-    /// Whether a token is accepted.
+    /// True if a token is accepted.
     async fn accepts(&self, token: &Secret) -> bool {
         match self.call(token, "count", doc! {}).await {
             Ok(_) => true,
@@ -117,18 +127,18 @@ impl Node {
 }
 
 fn log_in(email: &str, password: &str) -> Request {
-    let credentials = Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() };
+    let credentials = Credentials::email_password(email, password);
     Request::LogIn(LogIn { credentials, device_id: None })
 }
 
-/// Whatever has become of the database, this is what is told of it.
+/// True if the error is the one for an unavailable database.
 fn is_of_the_database(error: &Error) -> bool {
     error.code == ErrorCode::InternalServerError && error.message.starts_with("the database is not available: ")
 }
 
 async fn nodes_know_each_others_sessions(count: usize) {
     let (_, nodes) = Node::several(count);
-    // All begin at once: there is one key to sign with, and one user of a name.
+    // All nodes start at once: only one signing key and one user of each name may be created.
     let registered = futures_util::future::join_all(nodes.iter().map(|node| node.register("ada@example.com"))).await;
     assert_eq!(registered.iter().filter(|registered| registered.is_ok()).count(), 1, "{registered:?}");
     let refused = registered.into_iter().filter_map(Result::err);
@@ -148,13 +158,13 @@ async fn nodes_know_each_others_sessions(count: usize) {
             assert!(node.accepts(&session.access.access_token).await);
         }
     }
-    // What one writes another reads, in the token too.
+    // Data that one node writes is read by another, also for the token.
     nodes[0].save(&sessions[0], 7).await.unwrap();
     let access = nodes[1].refresh(&sessions[0]).await.unwrap();
     assert_eq!(access.custom_data.unwrap().get_i32("n").unwrap(), 7);
 
-    // A new key signs, and nobody is logged out.
-    let key = nodes[0].0.rotate_keys().await.unwrap();
+    // After a key rotation, all sessions stay valid.
+    let key = rotate_keys(&nodes[0]).await;
     for node in &nodes {
         assert!(node.0.public_keys().await.unwrap().iter().any(|public| public.id == key));
         let session = node.log_in("ada@example.com").await.unwrap();
@@ -164,9 +174,13 @@ async fn nodes_know_each_others_sessions(count: usize) {
         }
     }
 
-    // A session that ends at one node ends at once there, and soon at all others.
+    // A session that ends at one node is rejected there at once, and soon by all others.
     let ended = sessions.remove(0);
-    nodes[1].0.handle(Request::EndSession { refresh_token: ended.refresh_token.clone() }).await.unwrap();
+    nodes[1]
+        .0
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: ended.refresh_token.clone() }))
+        .await
+        .unwrap();
     let begun = Instant::now();
     assert!(!nodes[1].accepts(&ended.access.access_token).await);
     for node in &nodes {
@@ -176,9 +190,9 @@ async fn nodes_know_each_others_sessions(count: usize) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    // A user who is deleted takes all sessions along.
+    // Deleting a user ends all of the user's sessions.
     let token = sessions[0].access.access_token.clone();
-    nodes[0].0.handle(Request::DeleteUser { access_token: token }).await.unwrap();
+    nodes[0].0.handle_in_process(Request::DeleteUser(DeleteUser { access_token: token })).await.unwrap();
     let begun = Instant::now();
     for (node, session) in nodes.iter().flat_map(|node| sessions.iter().map(move |session| (node, session))) {
         assert_eq!(node.refresh(session).await.unwrap_err().code, ErrorCode::InvalidSession);
@@ -190,28 +204,38 @@ async fn nodes_know_each_others_sessions(count: usize) {
     assert_eq!(nodes[1].log_in("ada@example.com").await.unwrap_err().code, ErrorCode::InvalidPassword);
 }
 
+/// Rotates the signing keys; returns the id of the new one.
+async fn rotate_keys(node: &Node) -> String {
+    let rotated = node.0.admin().run(AdminRequest::RotateKeys, &Progress::default()).await.unwrap();
+    rotated.as_str().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_know_each_others_sessions() {
+async fn two_nodes_accept_each_others_sessions() {
     nodes_know_each_others_sessions(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_nodes_know_each_others_sessions() {
+async fn four_nodes_accept_each_others_sessions() {
     nodes_know_each_others_sessions(4).await;
 }
 
-/// Whoever guesses at one node after the other gets no more guesses.
+/// An attacker who alternates between nodes gets no more guesses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_count_failures_together() {
+async fn nodes_share_the_counts_of_failures() {
     let (_, nodes) = Node::several(3);
     nodes[0].register("ada@example.com").await.unwrap();
     let home = Origin { address: "192.0.2.1".parse().unwrap(), is_shared: false };
     let attacker = Origin { address: "192.0.2.2".parse().unwrap(), is_shared: false };
-    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+    nodes[0].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(home)).await.unwrap();
     let mut guesses = 0;
     let refused = loop {
         let node = &nodes[guesses % nodes.len()];
-        let error = node.0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
+        let error = node
+            .0
+            .handle(log_in("ada@example.com", "wrong"), &RequestContext::from_origin(attacker))
+            .await
+            .unwrap_err();
         if error.code != ErrorCode::InvalidPassword {
             break error;
         }
@@ -221,15 +245,19 @@ async fn nodes_count_failures_together() {
     assert_eq!((guesses, refused.code.status()), (6, 429), "{refused}");
     assert!(refused.retry_after.is_some());
     for node in &nodes {
-        let error = node.0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap_err();
-        assert_eq!(error.code.status(), 429, "even the right password has to wait");
-        // From where she has logged in before, nobody holds her up, at whichever node.
-        node.0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+        let error = node
+            .0
+            .handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code.status(), 429, "the right password is rejected too");
+        // The network that the user has logged in from before is not limited at any node.
+        node.0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(home)).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(refused.retry_after.unwrap() + 1)).await;
-    nodes[1].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
-    nodes[2].0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
-    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
+    nodes[1].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker)).await.unwrap();
+    nodes[2].0.handle(log_in("ada@example.com", "wrong"), &RequestContext::from_origin(attacker)).await.unwrap_err();
+    nodes[0].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker)).await.unwrap();
 }
 
 /// The arguments of a call about an app's custom data.
@@ -243,9 +271,11 @@ impl Node {
     async fn watch(&self, session: &Session, more: Document) -> Result<Subscription> {
         let call = CallFunction {
             access_token: session.access.access_token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: "watch".into(),
-            arguments: custom_data_of(self.0.app_id(), more),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: custom_data_of(self.0.app_id(), more),
+            },
         };
         self.0.watch(call).await
     }
@@ -256,7 +286,7 @@ async fn next_events(watcher: &mut Subscription) -> Vec<Arc<ChangeEvent>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_is_resumed_at_another_node_by_its_user_alone() {
+async fn a_stream_can_be_resumed_at_another_node_only_by_its_user() {
     let (app, nodes) = Node::several(2);
     let mut sessions = Vec::new();
     for email in ["ada@example.com", "bob@example.com"] {
@@ -283,7 +313,7 @@ async fn a_stream_is_resumed_at_another_node_by_its_user_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_gets_the_description_of_an_update_if_the_definition_enables_pre_images() {
+async fn a_user_gets_update_descriptions_if_the_definition_enables_pre_images() {
     for enabled in [false, true] {
         let app = fresh_app();
         let proxy = Proxy::to(&server()).await;
@@ -317,22 +347,24 @@ async fn a_user_gets_the_description_of_an_update_if_the_definition_enables_pre_
     }
 }
 
-/// Every query of the backend's own has its index, on both stores.
+/// Each query of the backend itself uses its index, on both stores.
 #[tokio::test]
-async fn no_query_of_the_backend_reads_a_whole_collection() {
+async fn no_query_of_the_backend_scans_a_collection() {
     let on_mongodb = Node::open(&fresh_app(), &server());
     let definition = Definition::development().unwrap();
     let in_memory =
         Backend::open("app", definition, &StoreAddress::Memory, Environment::system(), &Options::default()).unwrap();
     for (backend, least) in [(&*on_mongodb.0, 10), (&in_memory, 9)] {
-        // An index is chosen where there is something to choose from.
+        // Servers choose an index only if there are several documents.
         for number in 0..20 {
             let email = format!("user{number}@example.com");
-            let password = "passw0rd".to_owned().into();
-            let register = EmailPasswordRequest::Register { email, password };
-            backend.handle(Request::EmailPassword(register)).await.unwrap();
+            let register = ProviderAction::email_password(
+                Action::Register,
+                bson::rawdoc! { "email": email, "password": "passw0rd" },
+            );
+            backend.handle_in_process(Request::ProviderAction(register)).await.unwrap();
         }
-        backend.handle(log_in("user1@example.com", "passw0rd")).await.unwrap();
+        backend.handle_in_process(log_in("user1@example.com", "passw0rd")).await.unwrap();
         let explained = backend.explain_queries().await.unwrap();
         assert!(explained.len() >= least);
         for (query, explanation) in explained {
@@ -343,9 +375,9 @@ async fn no_query_of_the_backend_reads_a_whole_collection() {
     }
 }
 
-/// What a log-in, a refresh, a call and a revocation come to, command by command.
+/// The commands of a log-in, a refresh, a call and a revocation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_request_is_a_few_commands() {
+async fn each_request_sends_few_commands() {
     let proxy = Proxy::to(&server()).await;
     let node = Node::open(&fresh_app(), &proxy.uri(""));
     node.register("ada@example.com").await.unwrap();
@@ -354,7 +386,7 @@ async fn each_request_is_a_few_commands() {
     proxy.take_names();
 
     let session = node.log_in("ada@example.com").await.unwrap();
-    // The user, the session, the note that the user was there; and the custom data.
+    // The user, the session, the record of the log-in, and the custom data.
     assert_eq!(proxy.take_names(), ["find", "insert", "update", "find"]);
     // The session, the user, and the custom data by both forms of the id.
     node.refresh(&session).await.unwrap();
@@ -366,23 +398,26 @@ async fn each_request_is_a_few_commands() {
     for name in ["findOne", "count"] {
         node.call(token, name, doc! { "query": {} }).await.unwrap();
     }
-    assert_eq!(proxy.take_names(), ["find", "aggregate"], "that the session is open is known for a moment");
+    assert_eq!(proxy.take_names(), ["find", "aggregate"], "the session is cached");
     let change = doc! { "query": { "userId": &session.user_id }, "update": { "$set": { "n": 2 } } };
     node.call(token, "updateOne", change).await.unwrap();
     assert_eq!(proxy.take_names(), ["update"]);
-    node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    node.0
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+        .await
+        .unwrap();
     assert_eq!(proxy.take_names(), ["find", "delete"]);
 }
 
-/// What a request reads of the session, the user and the custom data takes the time of one trip.
+/// A request reads the session, the user and the custom data in one round trip.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_and_a_query_are_one_trip() {
+async fn a_refresh_and_a_query_take_one_round_trip() {
     const LATENCY: Duration = Duration::from_millis(600);
     let proxy = Proxy::to(&server()).await;
     let node = Node::open(&fresh_app(), &proxy.uri(""));
     node.register("ada@example.com").await.unwrap();
     let session = node.log_in("ada@example.com").await.unwrap();
-    // Connections for all of them, by another session.
+    // Opens enough connections, with another session.
     let other = node.log_in("ada@example.com").await.unwrap();
     futures_util::future::join_all((0..4).map(|_| node.refresh(&session))).await;
     node.call(&other.access.access_token, "count", doc! {}).await.unwrap();
@@ -398,7 +433,7 @@ async fn a_refresh_and_a_query_are_one_trip() {
     }
 }
 
-/// What becomes of a session at one node, and must count at another.
+/// Ways to end a session at one node, which other nodes must notice.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     LogOut,
@@ -407,7 +442,7 @@ enum End {
     Deleted,
 }
 
-/// Ends a session at `node`, and returns when that was answered.
+/// Ends a session at `node`, and returns the time of the response.
 async fn end_session(node: &Node, session: &Session, end: End) -> Instant {
     let user = query::Filter::equals("_id", bson::oid::ObjectId::parse_str(&session.user_id).unwrap());
     let change_user = async |change| {
@@ -419,11 +454,14 @@ async fn end_session(node: &Node, session: &Session, end: End) -> Instant {
     };
     match end {
         End::LogOut => {
-            node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+            node.0
+                .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+                .await
+                .unwrap();
         }
         End::Deleted => {
             let access_token = session.access.access_token.clone();
-            node.0.handle(Request::DeleteUser { access_token }).await.unwrap();
+            node.0.handle_in_process(Request::DeleteUser(DeleteUser { access_token })).await.unwrap();
         }
         End::Disabled => {
             let update = query::Update::parse(&bson::rawdoc! { "$set": { "disabled": true } }).unwrap();
@@ -434,13 +472,13 @@ async fn end_session(node: &Node, session: &Session, end: End) -> Instant {
     Instant::now()
 }
 
-/// Ends a session at one node while another, whose database answers late, has just asked for it, and checks what requests and a
-/// stream of that other come to.
+/// Ends a session at one node while another node, whose database answers late, has just read it.
+/// Checks the results of requests and of a stream at that other node.
 async fn assert_heard_of_in_time(late: Duration, end: End) {
     let (what, app) = (format!("{end:?}, {late:?} late"), fresh_app());
     let proxy = Proxy::to(&server()).await;
     let quick = Node::open(&app, &server());
-    // Only users and sessions are read late: events come in time.
+    // Only users and sessions are read late; events arrive in time.
     let direct = StoreAddress::MongoDb(server().into());
     let data_sources = DataSources { named: [("mongodb-atlas".to_owned(), direct)].into(), ..DataSources::default() };
     let options = Options { data_sources, ..Options::default() };
@@ -451,12 +489,14 @@ async fn assert_heard_of_in_time(late: Duration, end: End) {
     let token = session.access.access_token.clone();
     let watch = CallFunction {
         access_token: token.clone(),
-        service: Some("mongodb-atlas".into()),
         name: "watch".into(),
-        arguments: bson::rawdoc! { "database": app.as_str(), "collection": "custom-user-data" },
+        arguments: Arguments::Service {
+            service: "mongodb-atlas".into(),
+            argument: bson::rawdoc! { "database": app.as_str(), "collection": "custom-user-data" },
+        },
     };
     let mut watcher = slow.0.watch(watch).await.unwrap();
-    // Connections for what comes, and the stream of the server.
+    // Opens the connections and the server's change stream.
     let warm = futures_util::future::join_all((0..5).map(|_| slow.refresh(&session)));
     assert!(warm.await.iter().all(Result::is_ok), "{what}");
     let _ = tokio::time::timeout(Duration::from_millis(500), watcher.next()).await;
@@ -473,7 +513,7 @@ async fn assert_heard_of_in_time(late: Duration, end: End) {
             }
         }
     });
-    // Until it is not known any more that the session is open. An event waits to be told.
+    // Wait until the cached session has expired. An event is ready to be sent.
     tokio::time::sleep(Duration::from_millis(4100)).await;
     proxy.take_commands();
     proxy.delay(late);
@@ -497,17 +537,17 @@ async fn assert_heard_of_in_time(late: Duration, end: End) {
     while proxy.commands("find").len() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The server has looked at the session and the user; its answers are under way.
+    // The server has read the session and the user, and its answers are delayed.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let ended = end_session(&quick, &session, end).await;
     let mut requests = Vec::new();
-    // Until a while after the first answer is there.
+    // Continues until after the first answer has arrived.
     let asking = HEARD_OF.max(late) + Duration::from_secs(2);
     while ended.elapsed() < asking {
         requests.push(request());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(before.await.unwrap().1, "{what}: what was asked before is answered");
+    assert!(before.await.unwrap().1, "{what}: the earlier request is answered");
     let mut late_requests = 0;
     for request in requests {
         let (made, is_accepted) = request.await.unwrap();
@@ -524,11 +564,11 @@ async fn assert_heard_of_in_time(late: Duration, end: End) {
     writing.abort();
     assert_eq!(error.code, ErrorCode::InvalidSession, "{what}: {error}");
     let told = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(ended));
-    assert!(told < HEARD_OF, "{what}: an event was told {told:?} afterwards");
+    assert!(told < HEARD_OF, "{what}: an event was sent {told:?} afterwards");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_ends_is_refused_everywhere_within_five_seconds_however_late_the_database_answers() {
+async fn an_ended_session_is_rejected_everywhere_within_five_seconds_even_with_a_slow_database() {
     let cases = [0, 3, 8].into_iter().flat_map(|late| {
         [End::LogOut, End::Disabled, End::Removed, End::Deleted].map(|end| (Duration::from_secs(late), end))
     });
@@ -540,7 +580,7 @@ async fn a_session_that_ends_is_refused_everywhere_within_five_seconds_however_l
 
 /// Users and sessions need no transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_alone_is_enough_for_users() {
+async fn a_standalone_server_is_sufficient_for_users() {
     let server = OwnServer::start(&["--standalone"]);
     let nodes = [Node::open("alone", &server.uri), Node::open("alone", &server.uri)];
     nodes[0].register("ada@example.com").await.unwrap();
@@ -548,15 +588,19 @@ async fn a_server_alone_is_enough_for_users() {
     let session = nodes[1].log_in("ada@example.com").await.unwrap();
     nodes[0].save(&session, 3).await.unwrap();
     assert_eq!(nodes[0].refresh(&session).await.unwrap().custom_data.unwrap().get_i32("n").unwrap(), 3);
-    nodes[0].0.rotate_keys().await.unwrap();
+    rotate_keys(&nodes[0]).await;
     nodes[1].refresh(&session).await.unwrap();
-    nodes[0].0.handle(Request::DeleteUser { access_token: session.access.access_token.clone() }).await.unwrap();
+    nodes[0]
+        .0
+        .handle_in_process(Request::DeleteUser(DeleteUser { access_token: session.access.access_token.clone() }))
+        .await
+        .unwrap();
     assert_eq!(nodes[1].refresh(&session).await.unwrap_err().code, ErrorCode::InvalidSession);
 }
 
-/// The server goes away and comes back, in the middle of everything.
+/// The server stops and restarts during log-ins, refreshes and writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
+async fn no_acknowledged_write_is_lost_if_the_server_restarts() {
     let server = OwnServer::start(&["--sync-on-commit"]);
     let uri = with_options(&server.uri, "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000&heartbeatFrequencyMS=500");
     let node = Arc::new(Node::open(&fresh_app(), &uri));
@@ -582,7 +626,7 @@ async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
                         Err(error) => {
                             assert!(is_of_the_database(&error), "{error:?}");
                             failed += 1;
-                            // It may have been saved all the same.
+                            // It may have been saved in spite of the error.
                             saved += i32::from(worker == 2);
                         }
                     }
@@ -611,21 +655,21 @@ async fn nothing_acknowledged_is_lost_where_the_server_is_restarted() {
         if worker == 2 {
             let found = node.call(&first.access.access_token, "find", doc! { "query": {} }).await.unwrap();
             let found = found.as_array().unwrap().clone();
-            assert_eq!(found.len(), 1, "no upsert has made a second document: {found:?}");
+            assert_eq!(found.len(), 1, "no upsert has inserted a second document: {found:?}");
             let n = found[0].as_document().unwrap().get_i32("n").unwrap();
             assert!(n == saved || n == saved - 1 || failed > 0, "{n} was found and {saved} saved");
         }
     }
-    assert!(failures > 0, "while the server was away for longer than anybody waits, somebody was told so");
+    assert!(failures > 0, "requests must fail while the server is away for longer than their timeout");
 }
 
-/// An address where nothing listens.
+/// Returns an address at which no server listens.
 async fn closed_port() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("mongodb://{}/", listener.local_addr().unwrap())
 }
 
-/// Asserts that a request ended because of a time limit, and no later than a busy machine needs.
+/// Asserts that a request ended at its time limit, with some tolerance for a busy machine.
 fn assert_ended_at(limit: Duration, begun: Instant) {
     let took = begun.elapsed();
     assert!((limit..limit + Duration::from_secs(4)).contains(&took), "it took {took:?} instead of {limit:?}");
@@ -635,16 +679,18 @@ const SESSION_TIME: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_in_fails_within_fifteen_seconds_if_nothing_listens() {
-    // Each of its operations would look for a server for longer than that.
+    // Each of its operations would search for a server for longer than that.
     let node = Node::open(&fresh_app(), &with_options(&closed_port().await, "serverSelectionTimeoutMS=40000"));
     let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
     let begun = Instant::now();
     let here = async { node.log_in("ada@example.com").await.map(|_| ()) };
-    let over_http = async { node.0.handle_from(log_in("bob@example.com", "passw0rd"), origin).await.map(|_| ()) };
+    let over_http = async {
+        node.0.handle(log_in("bob@example.com", "passw0rd"), &RequestContext::from_origin(origin)).await.map(|_| ())
+    };
     let (here, over_http, registered) = tokio::join!(here, over_http, node.register("ada@example.com"));
     assert_ended_at(SESSION_TIME, begun);
     for error in [here.unwrap_err(), over_http.unwrap_err(), registered.unwrap_err()] {
-        assert!(is_of_the_database(&error) && error.message.contains("may have been written"), "{error:?}");
+        assert!(is_of_the_database(&error) && error.message.contains("the write may have been applied"), "{error:?}");
     }
 }
 
@@ -658,7 +704,7 @@ async fn a_silent_database_ends_a_refresh_and_a_log_in_after_fifteen_seconds_and
     node.register("ada@example.com").await.unwrap();
     let session = node.log_in("ada@example.com").await.unwrap();
     let token = &session.access.access_token;
-    // The session has to be read again.
+    // After this, the session must be read again.
     tokio::time::sleep(HEARD_OF).await;
     proxy.silence(true);
     let begun = Instant::now();

@@ -1,10 +1,14 @@
-//! An app as the SDK has it: its users on this device, and what they ask of the backend.
+//! The app of the SDK: its users on this device, and their requests to the backend.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{
-    Request, Response, Secret,
-    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
+    Secret,
+    request::{
+        ApiKeyAction, ApiKeys, Arguments, Call, CallFunction, Credentials, DeleteUser, EndSession, Link, LogIn,
+        ProviderAction, Push, PushAction, ReadProfile, RefreshSession,
+    },
+    response::{ApiKey, Response, Unexpected},
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::BoxFuture;
@@ -14,26 +18,27 @@ use crate::{
     Error, Event, Handle, Metadata, Result, UserState, UserView,
     connection::Connection,
     session_file::{Kept, SessionFile},
-    state::{State, User},
+    state::{ClientState, User},
 };
 
 mod snapshots;
 
 use snapshots::Snapshots;
 
-/// What an app is opened with.
+/// The parameters of an app.
 pub struct Settings {
-    /// The way to its backend.
+    /// The connection to the backend.
     pub connection: Arc<dyn Connection>,
-    /// Where its users are kept between runs.
+    /// The file that keeps the users between runs; `None` to keep them in memory only.
     pub session_file: Option<SessionFile>,
 }
 
 impl Settings {
-    /// Settings that keep users at `path`, in the way that `metadata` says.
+    /// Returns settings that keep the users in the file at `path`, as `metadata` says. Without a
+    /// path, the users are kept in memory.
     ///
     /// # Errors
-    /// Where an encryption key has not the right length.
+    /// If an encryption key has the wrong length.
     pub fn new(connection: Arc<dyn Connection>, path: Option<std::path::PathBuf>, metadata: &Metadata) -> Result<Self> {
         let session_file = match (path, metadata) {
             (None, _) | (_, Metadata::InMemory) => None,
@@ -44,87 +49,88 @@ impl Settings {
     }
 }
 
-/// An app. Shared by reference; every method may be called from any thread.
+/// An app. It is shared by reference, and every method may be called from any thread.
 #[derive(Debug)]
 pub struct App {
     connection: Arc<dyn Connection>,
     session_file: Option<Arc<SessionFile>>,
-    /// What refreshes have brought and the session file does not have; none if there is no file.
+    /// Refreshed tokens and custom data that the session file does not have yet; `None` without a
+    /// file.
     snapshots: Option<Arc<Snapshots>>,
-    state: Arc<Mutex<State>>,
-    /// Held while a token is refreshed, so that calls that fail together refresh once.
+    state: Arc<Mutex<ClientState>>,
+    /// Held while a token is refreshed, so that calls that fail together refresh it once.
     refreshing: tokio::sync::Mutex<()>,
 }
 
 impl App {
-    /// Opens an app, with the users who were logged in when it was last open.
+    /// Opens an app with the users of its session file.
     ///
     /// # Errors
-    /// Where the file of the users cannot be read; it is then left as it is.
+    /// If the session file cannot be read. The file stays unchanged.
     pub fn open(settings: Settings) -> Result<Self> {
         let session_file = settings.session_file.map(Arc::new);
         let kept = session_file.as_ref().map_or_else(|| Ok(Kept::default()), |file| file.load())?;
-        let state = Arc::new(Mutex::new(State::restore(kept.users, kept.current.as_deref())));
+        let state = Arc::new(Mutex::new(ClientState::restore(kept.users, kept.current.as_deref())));
         let snapshots = session_file.as_ref().map(|file| Snapshots::new(Arc::clone(file), Arc::clone(&state)));
         let refreshing = tokio::sync::Mutex::default();
         Ok(Self { connection: settings.connection, session_file, snapshots, state, refreshing })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientState> {
         lock(&self.state)
     }
 
-    /// The current user.
+    /// Returns the current user; `None` if no user is logged in.
     pub fn current_user(&self) -> Option<Handle> {
         self.state().current()
     }
 
-    /// A user's id.
+    /// Returns the id of a user.
     ///
     /// # Errors
-    /// Where there is no such user.
+    /// `ClientUserNotFound` (4100) if there is no such user.
     pub fn user_id(&self, handle: Handle) -> Result<String> {
         Ok(self.state().get(handle)?.id.clone())
     }
 
-    /// All users that are known, logged in or not, with their ids.
+    /// Returns all known users with their ids, logged in or not.
     pub fn all_users(&self) -> Vec<(Handle, String)> {
         self.state().all().map(|(handle, user)| (handle, user.id.clone())).collect()
     }
 
-    /// What is known of a user.
+    /// Returns the local data of a user.
     ///
     /// # Errors
-    /// Where there is no such user.
+    /// `ClientUserNotFound` (4100) if there is no such user.
     pub fn user(&self, handle: Handle) -> Result<UserView> {
         self.state().get(handle).map(User::view)
     }
 
-    /// A user's state.
+    /// Returns the state of a user.
     ///
     /// # Errors
-    /// Where there is no such user.
+    /// `ClientUserNotFound` (4100) if there is no such user.
     pub fn user_state(&self, handle: Handle) -> Result<UserState> {
         Ok(self.state().get(handle)?.state)
     }
 
-    /// A user's custom data, as it was when the access token was made.
+    /// Returns the custom data of a user, as of the last log-in or refresh.
     ///
     /// # Errors
-    /// Where there is no such user.
+    /// `ClientUserNotFound` (4100) if there is no such user.
     pub fn custom_data(&self, handle: Handle) -> Result<Option<RawDocumentBuf>> {
         Ok(self.state().get(handle)?.custom_data.clone())
     }
 
-    /// What the providers told of a user.
+    /// Returns the profile of a user, which comes from the authentication providers.
     ///
     /// # Errors
-    /// Where there is no such user.
+    /// `ClientUserNotFound` (4100) if there is no such user.
     pub fn profile(&self, handle: Handle) -> Result<RawDocumentBuf> {
         Ok(self.state().get(handle)?.profile.clone())
     }
 
-    /// What listeners have not been told yet, in the order in which it happened.
+    /// Removes and returns the pending events for listeners, in their order.
     pub fn take_events(&self) -> Vec<Event> {
         self.state().take_events()
     }
@@ -132,53 +138,56 @@ impl App {
     /// Makes a user current.
     ///
     /// # Errors
-    /// Where the user is not logged in.
+    /// If the user is not logged in, or the session file cannot be written.
     pub fn switch_user(&self, handle: Handle) -> Result<()> {
         self.state().switch(handle)?;
         self.keep_current()
     }
 
-    /// Logs in. An anonymous user who is logged in is used again if `reuse` is set.
+    /// Logs a user in and makes the user current. With `reuse`, anonymous credentials return the
+    /// anonymous user who is logged in already, if there is one.
     ///
     /// # Errors
-    /// What the backend says. If only the profile cannot be had, the user is logged in all the same.
+    /// The error of the backend. If only the request of the profile fails, the user is logged in
+    /// nevertheless.
     pub async fn log_in(&self, credentials: Credentials, reuse: bool) -> Result<Handle> {
-        if matches!(credentials, Credentials::Anonymous) && reuse {
+        if credentials.are_anonymous() && reuse {
             let existing = self.state().anonymous();
             if let Some(handle) = existing {
                 self.switch_user(handle)?;
                 return Ok(handle);
             }
         }
-        let answer = self.connection.send(Request::LogIn(LogIn { credentials, device_id: None })).await?;
-        let Response::Session(session) = answer else { return Err(unexpected()) };
+        let session = self.ask(LogIn { credentials, device_id: None }).await?;
         let access_token = session.access.access_token.clone();
         let handle = self.state().logged_in(session);
-        let profile = match self.connection.send(Request::Profile { access_token }).await {
-            Ok(Response::Profile(profile)) => profile,
-            answer => {
-                // A user who was logged out meanwhile has been written as such.
+        let profile = match self.ask(ReadProfile { access_token }).await {
+            Ok(profile) => profile,
+            Err(error) => {
+                // If the user was logged out meanwhile, that has been written already.
                 if self.user_state(handle)? == UserState::LoggedIn {
                     self.keep(handle).await?;
                 }
-                return Err(answer.err().unwrap_or_else(unexpected));
+                return Err(error);
             }
         };
-        // The file is written once, with the profile: until this returns, no caller counts on the log-in.
+        // Write the file once, with the profile. No caller relies on the log-in before this
+        // returns.
         {
             let mut state = self.state();
             state.set_profile(handle, profile)?;
-            // Logged out while the profile was on its way: there is nobody to make current.
+            // This fails if the user was logged out while the profile was requested.
             state.switch(handle)?;
         }
         self.keep(handle).await?;
         Ok(handle)
     }
 
-    /// Logs a user out: on this device at once, then the session. The local part is done before the first await.
+    /// Logs a user out: first on this device, before the first await, then on the backend.
     ///
     /// # Errors
-    /// Where the session cannot be ended; the user is logged out all the same.
+    /// If the session cannot be ended on the backend. The user is logged out on this device
+    /// nevertheless.
     pub async fn log_out(&self, handle: Handle) -> Result<()> {
         let refresh_token = self.state().log_out(handle)?;
         let Some(refresh_token) = refresh_token else { return Ok(()) };
@@ -186,10 +195,11 @@ impl App {
         self.end_session(refresh_token).await
     }
 
-    /// Logs a user out if need be, and forgets the user. The local part is done before the first await.
+    /// Removes a user from this device, and ends the session if there is one. The local part is
+    /// done before the first await.
     ///
     /// # Errors
-    /// Where the user has been removed already, or the session cannot be ended.
+    /// If the user was removed before, or if the session cannot be ended on the backend.
     pub async fn remove_user(&self, handle: Handle) -> Result<()> {
         let refresh_token = self.state().remove(handle)?;
         self.keep_now(handle)?;
@@ -200,31 +210,33 @@ impl App {
     }
 
     async fn end_session(&self, refresh_token: Secret) -> Result<()> {
-        // What the backend does is never part of the call itself, however near the backend is: listeners of the app
-        // hear of it later than the caller goes on.
+        // The request always takes another turn, even to a backend in this process: the app's
+        // listeners get their event after the call has returned.
         tokio::task::yield_now().await;
-        self.connection.send(Request::EndSession { refresh_token }).await?;
+        self.ask(EndSession { refresh_token }).await?;
         self.state().notify_app();
         Ok(())
     }
 
-    /// Deletes a user, on the backend and here.
+    /// Deletes a user, on the backend and on this device.
     ///
     /// # Errors
-    /// Where the user is not logged in or the backend refuses; the user is then still there.
+    /// If the user is not logged in, or the backend rejects the request. The user still exists
+    /// then.
     pub async fn delete_user(&self, handle: Handle) -> Result<()> {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(Error::not_logged_in("User must be logged in to be deleted."));
         }
-        self.authenticated(handle, |access_token| Request::DeleteUser { access_token }).await?;
+        self.authenticated(handle, |access_token| DeleteUser { access_token }).await?;
         self.state().deleted(handle)?;
         self.keep(handle).await
     }
 
-    /// Gets a new access token, and with it the custom data as it is now.
+    /// Requests a new access token, and with it the current custom data.
     ///
     /// # Errors
-    /// Where the user is not logged in or the session has ended. The user stays logged in on this device.
+    /// If the user is not logged in, or the session has ended. The user stays logged in on this
+    /// device.
     pub async fn refresh_custom_data(&self, handle: Handle) -> Result<()> {
         self.refresh(handle).await
     }
@@ -238,22 +250,27 @@ impl App {
             }
             user.refresh_token.clone()
         };
-        let answer = self.connection.send(Request::RefreshSession { refresh_token }).await?;
-        let Response::Access(access) = answer else { return Err(unexpected()) };
+        let access = self.ask(RefreshSession { refresh_token }).await?;
         self.state().refreshed(handle, access)?;
-        // A token that a crash takes away is had again with the refresh token.
+        // If a crash loses the token, the refresh token gets a new one.
         if let Some(snapshots) = &self.snapshots {
             snapshots.write_later(handle);
         }
         Ok(())
     }
 
-    /// Sends a request with a user's access token.
-    async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
-        self.with_access_token(handle, |token| self.connection.send(request(token))).await
+    /// Sends a request, and returns the answer that belongs to it.
+    async fn ask<C: Call>(&self, request: C) -> Result<C::Answer> {
+        read(self.connection.send(request.into()).await?)
     }
 
-    /// Asks something with a user's access token. If the token is not accepted, gets another, once, and asks again.
+    /// Sends a request with the access token of a user.
+    async fn authenticated<C: Call>(&self, handle: Handle, request: impl Fn(Secret) -> C) -> Result<C::Answer> {
+        read(self.with_access_token(handle, |token| self.connection.send(request(token).into())).await?)
+    }
+
+    /// Calls `ask` with the access token of a user. If the token is rejected, it is refreshed
+    /// once, and `ask` is called again.
     pub(crate) async fn with_access_token<'a, T>(
         &self,
         handle: Handle,
@@ -269,14 +286,15 @@ impl App {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(error);
         }
-        // A refresh is never part of the call itself, however near the backend is: listeners hear of it before the
-        // caller goes on, and not of what a call does before it returns.
+        // The refresh always takes another turn, even to a backend in this process: listeners get
+        // its event after the call has returned, and before its future is ready.
         tokio::task::yield_now().await;
         {
             let _one_at_a_time = self.refreshing.lock().await;
             let is_stale = access_token(self)?.1 == used;
             if is_stale && let Err(failed) = self.refresh(handle).await {
-                // The caller's own error, but whether the session has ended nobody has said then.
+                // Keep the caller's error. `interrupted` of the refresh tells whether the session
+                // may still exist.
                 return Err(Error { interrupted: failed.interrupted, ..error });
             }
         }
@@ -287,12 +305,12 @@ impl App {
         &*self.connection
     }
 
-    /// Says something whenever a user leaves, and when the app is closed.
+    /// Returns a receiver that changes whenever a user leaves, and when the app is closed.
     pub(crate) fn departed(&self) -> watch::Receiver<()> {
         self.state().departed()
     }
 
-    /// How often a user has left.
+    /// Returns the number of times that a user was logged out or removed.
     pub(crate) fn departures(&self, handle: Handle) -> Result<u64> {
         Ok(self.state().get(handle)?.departures)
     }
@@ -301,79 +319,64 @@ impl App {
         self.state().is_closed()
     }
 
-    /// Calls a function, or one of a data source's.
+    /// Calls a function of the app or, with `service`, of a data source.
     ///
     /// # Errors
-    /// What the backend says.
-    pub async fn call_function(
-        &self,
-        handle: Handle,
-        service: Option<String>,
-        name: String,
-        arguments: RawDocumentBuf,
-    ) -> Result<RawBson> {
-        let request = |access_token| {
-            Request::CallFunction(CallFunction {
-                access_token,
-                service: service.clone(),
-                name: name.clone(),
-                arguments: arguments.clone(),
-            })
-        };
-        match self.authenticated(handle, request).await? {
-            Response::Value(value) => Ok(value),
-            _ => Err(unexpected()),
-        }
+    /// The error of the backend.
+    pub async fn call_function(&self, handle: Handle, name: String, arguments: Arguments) -> Result<RawBson> {
+        let request = |access_token| CallFunction { access_token, name: name.clone(), arguments: arguments.clone() };
+        self.authenticated(handle, request).await
     }
 
-    /// Asks something of the e-mail/password provider.
+    /// Asks a provider for anything except a log-in.
     ///
     /// # Errors
-    /// What the backend says.
-    pub async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
-        self.connection.send(Request::EmailPassword(request)).await.map(|_| ())
+    /// The error of the backend.
+    pub async fn act(&self, request: ProviderAction) -> Result<()> {
+        self.ask(request).await.map(|_| ())
     }
 
     /// Links another identity to a user.
     ///
     /// # Errors
-    /// Where the user is not logged in, or what the backend says.
-    pub async fn link(&self, handle: Handle, credentials: &Credentials, reuse: bool) -> Result<()> {
+    /// If the user is not logged in, or the error of the backend.
+    pub async fn link(&self, handle: Handle, credentials: Credentials, reuse: bool) -> Result<()> {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(Error::not_logged_in("The specified user is not logged in."));
         }
-        if matches!(credentials, Credentials::Anonymous) && reuse {
+        if credentials.are_anonymous() && reuse {
             return Err(Error::already_named("Cannot add anonymous credentials to an existing user."));
         }
         let access_token = self.state().get(handle)?.access_token.clone();
-        self.connection.send(Request::Link { access_token }).await.map(|_| ())
+        let access = self.ask(Link { access_token, credentials }).await?;
+        self.state().refreshed(handle, access)
     }
 
-    /// Asks something about a user's API keys.
+    /// Lists or changes the API keys of a user.
     ///
     /// # Errors
-    /// What the backend says.
-    pub async fn api_keys(&self, handle: Handle) -> Result<()> {
+    /// The error of the backend.
+    pub async fn api_keys(&self, handle: Handle, action: ApiKeyAction) -> Result<Vec<ApiKey>> {
         let refresh_token = self.state().get(handle)?.refresh_token.clone();
-        let answer = self.connection.send(Request::ApiKeys { refresh_token }).await;
-        // As in the SDK, a refresh token that is not accepted here ends the session on this device.
+        let answer = self.ask(ApiKeys { refresh_token, action }).await;
+        // As in the SDK, a rejected refresh token ends the session on this device here.
         if answer.as_ref().is_err_and(|error| error.unauthorized) && self.state().log_out(handle)?.is_some() {
             self.keep(handle).await?;
         }
-        answer.map(|_| ())
+        answer
     }
 
-    /// Registers for, or unregisters from, push notifications.
+    /// Registers a user's device for push notifications, or ends that.
     ///
     /// # Errors
-    /// What the backend says.
-    pub async fn push(&self, handle: Handle, service: String) -> Result<()> {
-        self.authenticated(handle, |access_token| Request::Push { access_token, service: service.clone() })
-            .await
-            .map(|_| ())
+    /// The error of the backend.
+    pub async fn push(&self, handle: Handle, service: String, action: PushAction) -> Result<()> {
+        let request = |access_token| Push { access_token, service: service.clone(), action: action.clone() };
+        self.authenticated(handle, request).await.map(|_| ())
     }
 
-    /// Releases the backend, and writes what refreshes have brought into the session file. Later calls fail.
+    /// Closes the connection, and writes the pending snapshots into the session file. Later calls
+    /// fail.
     pub async fn close(&self) {
         self.state().close();
         self.connection.close().await;
@@ -382,14 +385,16 @@ impl App {
         }
     }
 
-    /// Writes what refreshes have brought into the session file now, on the calling thread, for a process that ends.
+    /// Writes the pending snapshots into the session file on the calling thread, for a process
+    /// that ends.
     pub fn write_snapshots(&self) {
         if let Some(snapshots) = &self.snapshots {
             let _ = snapshots.write();
         }
     }
 
-    /// Writes a user as he or she is, off the calling thread. Survives a power cut.
+    /// Writes the current state of a user into the session file, on another thread. The write
+    /// survives a power failure.
     async fn keep(&self, handle: Handle) -> Result<()> {
         let Some(file) = self.session_file.clone() else { return Ok(()) };
         let state = Arc::clone(&self.state);
@@ -397,7 +402,8 @@ impl App {
         task.await.unwrap_or_else(|error| Err(Error::custom(error.to_string())))
     }
 
-    /// Writes a user as he or she is, before anything else happens. Survives a power cut.
+    /// Writes the current state of a user into the session file, on the calling thread. The write
+    /// survives a power failure.
     fn keep_now(&self, handle: Handle) -> Result<()> {
         match &self.session_file {
             Some(file) => file.update(true, |kept| merge(&self.state(), handle, kept)),
@@ -419,14 +425,15 @@ impl Drop for App {
     }
 }
 
-/// A holder that panicked left nothing half done: each change is made of assignments.
+/// Locks a mutex even if it is poisoned: changes are assignments, so a panic leaves no partial
+/// change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Puts a user into what the file holds, as he or she is at this moment: of two changes whose writing is under way, the
-/// one that is written last must not bring back what the other has changed since.
-fn merge(state: &State, handle: Handle, kept: &mut Kept) {
+/// Puts the current state of a user into the contents of the file. Two changes may be written in
+/// any order, so the second write must not restore what the first has replaced.
+fn merge(state: &ClientState, handle: Handle, kept: &mut Kept) {
     let Ok(user) = state.get(handle) else { return };
     let place = kept.users.iter().position(|other| other.id == user.id);
     match (place, user.state) {
@@ -440,8 +447,9 @@ fn merge(state: &State, handle: Handle, kept: &mut Kept) {
     kept.current = state.current().and_then(|current| state.get(current).ok()).map(|user| user.id.clone());
 }
 
-fn unexpected() -> Error {
-    Error::custom("the backend's answer does not belong to the request")
+/// Returns the answer that belongs to a request.
+fn read<T: TryFrom<Response, Error = Unexpected>>(response: Response) -> Result<T> {
+    T::try_from(response).map_err(|_| Error::custom("the backend's response does not fit the request"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way to a backend: in this process, or over HTTP.
+//! Connections to a backend: in this process, or over HTTP.
 
 mod embedded;
 mod http;
@@ -13,23 +13,28 @@ pub use backend::StoreAddress;
 pub use embedded::Embedded;
 pub use http::Http;
 
-/// Something that answers requests.
+/// A connection to a backend.
 pub trait Connection: Send + Sync + std::fmt::Debug {
-    /// Sends a request. What can be answered at once is, at the first poll.
+    /// Sends a request. If the response is available immediately, the future is ready at the first
+    /// poll.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>>;
 
-    /// Begins to follow a collection. What is in the process is followed from the first poll on.
+    /// Opens a change stream on a collection. With a backend in this process, the stream has every
+    /// change after the first poll.
     fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>>;
 
-    /// Lets go of what the connection holds.
+    /// Closes the connection, and releases its resources.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// Change events as they come.
+/// A stream of change events.
 pub trait EventStream: Send + std::fmt::Debug {
-    /// Waits for the next events, at least one. What is given up before it is done loses nothing.
+    /// Waits for the next events and returns at least one.
+    ///
+    /// Cancel safe: dropping the future loses no event.
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
 
-    /// The place after all that [`next`](Self::next) has answered with, as an event's `_id`, where it is known.
+    /// Returns the resume token after everything that [`next`](Self::next) has returned, as the
+    /// `_id` of an event; `None` if it is not known.
     fn position(&self) -> Option<RawDocumentBuf>;
 }

@@ -1,27 +1,28 @@
-/// The result of anything that the SDK does.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error as the SDK shows it: a numeric code and, beside it, the code's name.
+/// An error as the SDK shows it, with a numeric code and the name of the code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The code, as in the SDK's `error.code`.
     pub code: i32,
-    /// The code's name.
+    /// The name of the code.
     pub name: &'static str,
-    /// What happened.
+    /// The message.
     pub message: String,
-    /// MongoDB's own code, where the failure came from a query or a write.
+    /// MongoDB's error code, if a query or a write failed.
     pub server_code: Option<i32>,
-    /// After how many seconds it is worth asking again, where the backend refuses for a while.
+    /// Time in seconds after which a retry makes sense, if the backend rejects requests for a
+    /// while.
     pub retry_after: Option<u64>,
-    /// The HTTP status of the answer, over HTTP.
+    /// The HTTP status of the response; `None` for a backend in this process.
     pub status: Option<u16>,
-    /// Where the operator finds the log of the request, if the backend says so.
+    /// The URL of the request's log entry for the operator, if the backend sent one.
     pub link: Option<String>,
-    /// Whether the backend did not accept the access token.
+    /// True if the backend rejected the access token.
     pub(crate) unauthorized: bool,
-    /// Whether it was the way to the backend that failed, and may be open again.
+    /// True if the connection to the backend failed, and a retry may succeed.
     pub(crate) interrupted: bool,
 }
 
@@ -72,7 +73,7 @@ impl Error {
         Self::custom("The app has been closed")
     }
 
-    /// An error that the SDK had no code of its own for.
+    /// Returns a `CustomError` (4000), for which the SDK has no specific code.
     pub fn custom(message: impl Into<String>) -> Self {
         Self::client(4000, "CustomError", message)
     }
@@ -86,7 +87,8 @@ impl From<backend::Error> for Error {
             unauthorized: error.code.status() == 401,
             server_code: error.server_code,
             retry_after: error.retry_after,
-            // The backend is in this process, so that its operator is the one who reads this.
+            // The backend is in this process, so its operator reads the message and may see the
+            // details.
             ..Self::custom(error.detail.map_or(error.message, Into::into))
         }
     }

@@ -1,5 +1,8 @@
-//! The SDK's half: which users are logged in on this device, with which tokens, and what is kept of them between runs.
-//! Knows neither JavaScript nor a store: it talks to a backend through a [`Connection`](connection::Connection).
+//! The core of the SDK: the users who are logged in on this device, their tokens, and the file
+//! that keeps them between runs.
+//!
+//! This crate knows neither JavaScript nor a store. It talks to a backend through a
+//! [`Connection`](connection::Connection).
 
 mod app;
 pub mod connection;
@@ -12,4 +15,4 @@ pub use app::{App, Settings};
 pub use error::{Error, Result};
 pub use session_file::{Metadata, SessionFile};
 pub use state::{Event, Handle, UserState, UserView};
-pub use watch::Watching;
+pub use watch::UserSubscription;

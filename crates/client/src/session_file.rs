@@ -1,6 +1,8 @@
-//! What is kept of the users between runs: one file for each app, replaced whole, readable by its owner alone, and
-//! encrypted if the application gives a key. Processes that share the file change it one after the other, each only
-//! what it means to change.
+//! The session file keeps an app's users between runs. It is readable by its owner only, and
+//! encrypted if the application provides a key.
+//!
+//! Writes replace the file atomically. Processes that share the file take turns, and each changes
+//! its own part only.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     hkdf::{HKDF_SHA256, Salt},
 };
-use backend::{Secret, request::Identity};
+use backend::{Secret, response::Identity};
 use bson::{
     raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
     rawdoc,
@@ -22,20 +24,20 @@ use crate::{
 const PLAIN: &[u8; 4] = b"UKS0";
 const ENCRYPTED: &[u8; 4] = b"UKS1";
 
-/// The length of an application's encryption key, as the SDK had it.
+/// The length of an encryption key in bytes, as in the SDK.
 pub(crate) const KEY_LENGTH: usize = 64;
 
-/// How users are kept between runs.
+/// The mode of keeping users between runs, as in the SDK's `metadata` option.
 pub enum Metadata {
-    /// As they are.
+    /// In a file, in plain text.
     NoEncryption,
-    /// Encrypted under a key of 64 bytes.
+    /// In a file, encrypted with a key of 64 bytes.
     Encryption(Vec<u8>),
-    /// Not at all.
+    /// In memory only.
     InMemory,
 }
 
-/// The file of an app's users.
+/// The file with an app's users.
 pub struct SessionFile {
     path: PathBuf,
     key: Option<RandomizedNonceKey>,
@@ -49,7 +51,7 @@ impl std::fmt::Debug for SessionFile {
     }
 }
 
-/// The users in a file, and which of them is current.
+/// The contents of the file: the users, and the id of the current one.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) users: Vec<User>,
@@ -57,10 +59,10 @@ pub(crate) struct Kept {
 }
 
 impl SessionFile {
-    /// The file at `path`, under a key if there is one.
+    /// Returns the session file at `path`, encrypted if there is a key.
     ///
     /// # Errors
-    /// Where the key has not 64 bytes.
+    /// If the key does not have 64 bytes.
     pub fn new(path: PathBuf, key: Option<&[u8]>) -> Result<Self> {
         let key = key.map(derive).transpose()?;
         Ok(Self {
@@ -83,8 +85,8 @@ impl SessionFile {
         read(&document).map_err(damaged)
     }
 
-    /// Changes what the file holds, with regard to what other processes have put there. Durable changes survive a
-    /// power cut.
+    /// Changes the contents of the file, as other processes left them. Durable changes survive a
+    /// power failure.
     pub(crate) fn update(&self, durable: bool, change: impl FnOnce(&mut Kept)) -> Result<()> {
         files::create_directory(self.path.parent().unwrap_or(Path::new(""))).map_err(|error| self.unwritten(&error))?;
         self.replace(durable, |kept| {
@@ -93,9 +95,10 @@ impl SessionFile {
         })
     }
 
-    /// Changes what the file holds if there is one, not durably, and only if `change` returns true.
+    /// Changes the contents of an existing file, not durably. Writes only if `change` returns
+    /// true.
     pub(crate) fn update_existing(&self, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
-        // A directory that the application has removed does not come back.
+        // A directory that the application has removed is not created again.
         if self.path.exists() { self.replace(false, change) } else { Ok(()) }
     }
 
@@ -135,7 +138,7 @@ impl SessionFile {
             (Some((ENCRYPTED, sealed)), Some(key)) => {
                 let wrong = || {
                     self.error(format_args!(
-                        "cannot be decrypted: the encryption key is not the one that it was written with"
+                        "cannot be decrypted: the encryption key is not the one it was written with"
                     ))
                 };
                 let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
@@ -147,15 +150,12 @@ impl SessionFile {
                 sealed.truncate(length);
                 Ok(sealed)
             }
-            _ => Err(self.error(format_args!("is not a file of Userkeep's"))),
+            _ => Err(self.error(format_args!("is not a session file of Userkeep"))),
         }
     }
 
     fn error(&self, what: std::fmt::Arguments<'_>) -> Error {
-        Error::custom(format!(
-            "the file of the logged-in users, {}, {what}. It has been left as it is",
-            self.path.display()
-        ))
+        Error::custom(format!("the session file {} {what}. The file was not changed", self.path.display()))
     }
 }
 

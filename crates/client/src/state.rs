@@ -1,32 +1,33 @@
-//! The users on this device, and what has happened to them.
+//! The users on this device, and the events for their listeners.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use backend::{
     Secret,
-    request::{Access, Identity, Profile, Session},
+    response::{AccessGrant, Identity, Profile, Session},
 };
 use bson::raw::RawDocumentBuf;
 use tokio::sync::watch;
 
 use crate::{Error, Result};
 
-/// Names one user object. A user who was removed and logs in again has a new one, and the old stays removed.
+/// Identifies a user object. A removed user who logs in again gets a new handle, and the old one
+/// stays removed.
 pub type Handle = u32;
 
-/// Whether a user can make requests.
+/// The state of a user on this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserState {
     /// The user has tokens.
     LoggedIn,
-    /// The user is known, and has to log in again.
+    /// The user is known, and must log in again.
     LoggedOut,
-    /// The user is forgotten.
+    /// The user was removed from this device.
     Removed,
 }
 
 impl UserState {
-    /// The SDK's name for it.
+    /// Returns the SDK's name of the state.
     pub fn name(self) -> &'static str {
         match self {
             Self::LoggedIn => "LoggedIn",
@@ -36,24 +37,24 @@ impl UserState {
     }
 }
 
-/// Something that listeners hear of.
+/// An event for listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The app's users changed.
+    /// The users of the app have changed.
     App,
-    /// One user changed.
+    /// One user has changed.
     User(Handle),
 }
 
-/// A user as it is kept.
+/// The local data of a user.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) id: String,
     pub(crate) state: UserState,
     pub(crate) access_token: Secret,
-    /// Counts the access tokens: two made in one second are the same text.
+    /// The number of access tokens so far. Two tokens of one second may be equal.
     pub(crate) generation: u64,
-    /// Counts how often he or she was logged out or removed.
+    /// The number of times that the user was logged out or removed.
     pub(crate) departures: u64,
     pub(crate) refresh_token: Secret,
     pub(crate) device_id: String,
@@ -62,26 +63,26 @@ pub(crate) struct User {
     pub(crate) custom_data: Option<RawDocumentBuf>,
 }
 
-/// What the SDK shows of a user. Not to be printed: it has the tokens in it.
+/// A user as the SDK shows it. It contains the tokens, so it must not be logged.
 #[derive(Clone)]
 pub struct UserView {
     /// The id.
     pub id: String,
     /// The state.
     pub state: UserState,
-    /// Empty when logged out.
+    /// The access token; empty if the user is logged out.
     pub access_token: String,
-    /// Empty when logged out.
+    /// The refresh token; empty if the user is logged out.
     pub refresh_token: String,
-    /// The device's id.
+    /// The id of the device.
     pub device_id: String,
-    /// How the user logs in.
+    /// The identities of the user, one for each linked authentication provider.
     pub identities: Vec<Identity>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    /// Never shrinks: a handle is a place in it.
+pub(crate) struct ClientState {
+    /// The users, indexed by their handles. The vector never shrinks.
     users: Vec<User>,
     current: Option<Handle>,
     events: VecDeque<Event>,
@@ -115,7 +116,7 @@ impl User {
         self.refresh_token = Secret::from(String::new());
     }
 
-    fn set_access(&mut self, access: Access) {
+    fn set_access(&mut self, access: AccessGrant) {
         self.access_token = access.access_token;
         self.generation += 1;
         self.custom_data = access.custom_data.map(Arc::unwrap_or_clone);
@@ -133,7 +134,7 @@ impl User {
     }
 }
 
-impl State {
+impl ClientState {
     pub(crate) fn restore(users: Vec<User>, current: Option<&str>) -> Self {
         let current =
             current.and_then(|id| users.iter().position(|user| user.id == id && user.state == UserState::LoggedIn));
@@ -154,7 +155,7 @@ impl State {
         self.current
     }
 
-    /// All users that are not removed, in the order in which they first logged in.
+    /// Returns all users that are not removed, in the order of their first log-in.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Handle, &User)> {
         self.users
             .iter()
@@ -171,7 +172,7 @@ impl State {
         self.events.drain(..).collect()
     }
 
-    /// The user that a log-in answered with, the same object as before if he or she is known.
+    /// Records a log-in, and returns the user: the same object as before if the user is known.
     pub(crate) fn logged_in(&mut self, session: Session) -> Handle {
         let known = self.all().find(|(_, user)| user.id == session.user_id).map(|(handle, _)| handle);
         let handle = known.unwrap_or_else(|| {
@@ -183,7 +184,7 @@ impl State {
         user.refresh_token = session.refresh_token;
         user.device_id = session.device_id;
         user.set_access(session.access);
-        // As in the SDK, a user who is logged in is current even if the profile cannot be had.
+        // As in the SDK, the user becomes current even if the request of the profile fails.
         if self.current.is_none() {
             self.current = Some(handle);
         }
@@ -201,9 +202,9 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn refreshed(&mut self, handle: Handle, access: Access) -> Result<()> {
+    pub(crate) fn refreshed(&mut self, handle: Handle, access: AccessGrant) -> Result<()> {
         let user = self.get_mut(handle)?;
-        // Logged out while the answer was on its way: the new token must not bring the user back.
+        // The user was logged out during the refresh: the new token must not restore the session.
         if user.state != UserState::LoggedIn {
             return Err(Error::not_logged_in("The user is not logged in"));
         }
@@ -221,8 +222,8 @@ impl State {
         Ok(())
     }
 
-    /// Logs a user out locally: anonymous users are gone with it. The refresh token to end the session with, unless
-    /// the user was logged out already.
+    /// Logs a user out locally; an anonymous user is removed. Returns the refresh token, with
+    /// which to end the session, or `None` if the user was logged out already.
     pub(crate) fn log_out(&mut self, handle: Handle) -> Result<Option<Secret>> {
         let user = self.get_mut(handle)?;
         if user.state != UserState::LoggedIn {
@@ -236,7 +237,7 @@ impl State {
         Ok(Some(refresh_token))
     }
 
-    /// Forgets a user. The handle goes on showing the data that it had.
+    /// Removes a user. The handle still shows the last data.
     pub(crate) fn remove(&mut self, handle: Handle) -> Result<Option<Secret>> {
         let user = self.get_mut(handle)?;
         if user.state == UserState::Removed {
@@ -263,7 +264,7 @@ impl State {
         self.events.push_back(Event::App);
     }
 
-    /// Ends all that waits for what happens to users.
+    /// Wakes everything that waits for changes of users.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
         self.departed.send_replace(());
@@ -283,7 +284,7 @@ impl State {
         self.events.push_back(Event::User(handle));
     }
 
-    /// Where the current user has left, the first who is still logged in takes the place.
+    /// If the current user has left, makes the first logged-in user current.
     fn fall_back(&mut self) {
         let is_logged_in =
             |handle: &Handle| self.users.get(*handle as usize).is_some_and(|user| user.state == UserState::LoggedIn);

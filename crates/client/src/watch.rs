@@ -1,9 +1,12 @@
-//! Following a collection: the stream of its events for a user, taken up again where it was when the way to the backend is
-//! interrupted, until the user leaves.
+//! Change streams of users. After a connection error, the stream resumes after its last event,
+//! until the user leaves.
 
 use std::time::Duration;
 
-use backend::{Secret, request::CallFunction};
+use backend::{
+    Secret,
+    request::{Arguments, CallFunction},
+};
 use bson::{
     RawBson,
     raw::{RawDocumentBuf, cstr},
@@ -12,27 +15,29 @@ use futures_util::future::{Either, select};
 
 use crate::{App, Error, Handle, Result, UserState, connection::EventStream};
 
-/// How long to wait before an interrupted stream is taken up again: longer each time, but not for ever.
+/// The shortest and the longest backoff before an interrupted stream resumes.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A collection that is followed. Asked for nothing until the first events are waited for.
+/// A user's change stream. Nothing is sent before the first call of [`App::next_events`].
 #[derive(Debug)]
-pub struct Watching {
+pub struct UserSubscription {
     handle: Handle,
     service: String,
-    /// As they were given, without the place from which to go on.
+    /// The arguments of the caller, without a resume token of our own.
     arguments: RawDocumentBuf,
     stream: Option<Box<dyn EventStream>>,
-    /// The place after all that was told.
+    /// The resume token after the last delivered event.
     position: Option<RawDocumentBuf>,
-    /// How often the user had left when it was begun; none where he or she was not there.
+    /// The user's number of departures when the stream was created; `None` if the user was not
+    /// logged in.
     departures: Option<u64>,
     pause: Duration,
 }
 
-impl Watching {
-    /// What to ask for: what was given, from the place on that was reached.
+impl UserSubscription {
+    /// Returns the call that opens the stream: the caller's arguments, with the latest resume
+    /// token.
     fn call(&self) -> impl Fn(Secret) -> CallFunction + use<> {
         let mut arguments = RawDocumentBuf::new();
         for element in self.arguments.iter_elements().flatten() {
@@ -47,34 +52,36 @@ impl Watching {
         let service = self.service.clone();
         move |access_token| CallFunction {
             access_token,
-            service: Some(service.clone()),
             name: "watch".to_owned(),
-            arguments: arguments.clone(),
+            arguments: Arguments::Service { service: service.clone(), argument: arguments.clone() },
         }
     }
 }
 
 impl App {
-    /// What a user is to follow: `arguments` are those of the data source's function `watch`. It ends when the user leaves after this.
-    pub fn watching(&self, handle: Handle, service: String, arguments: RawDocumentBuf) -> Watching {
+    /// Creates a change stream for a user. `arguments` are those of the data source's function
+    /// `watch`. The stream ends when the user is logged out or removed.
+    pub fn watching(&self, handle: Handle, service: String, arguments: RawDocumentBuf) -> UserSubscription {
         let is_there = self.user_state(handle).is_ok_and(|state| state == UserState::LoggedIn);
         let departures = is_there.then(|| self.departures(handle).ok()).flatten();
-        Watching { handle, service, arguments, stream: None, position: None, departures, pause: FIRST_PAUSE }
+        UserSubscription { handle, service, arguments, stream: None, position: None, departures, pause: FIRST_PAUSE }
     }
 
-    /// Waits for the next events, at least one; none once the user has left or the app is closed. What is given up before it is
-    /// done loses nothing.
+    /// Waits for the next events and returns at least one; `None` once the user has left or the
+    /// app is closed.
+    ///
+    /// Cancel safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// What the backend says; nothing that is over when it is asked again.
-    pub async fn next_events(&self, watching: &mut Watching) -> Result<Option<Vec<RawDocumentBuf>>> {
+    /// The error of the backend, except those that a retry can solve.
+    pub async fn next_events(&self, watching: &mut UserSubscription) -> Result<Option<Vec<RawDocumentBuf>>> {
         let mut departed = self.departed();
-        // In the words of the SDK, which its users' tests ask for.
+        // The SDK's message, which tests of applications may expect.
         let refused = || Error::not_logged_in("Request failed: Unauthorized (401)");
         let departures = watching.departures.ok_or_else(refused)?;
         let handle = watching.handle;
         let leaving = async {
-            // A sender that is gone has closed.
+            // A dropped sender means that the app is closed.
             while self.departures(handle).is_ok_and(|now| now == departures) && !self.is_closed() {
                 if departed.changed().await.is_err() {
                     break;
@@ -88,7 +95,7 @@ impl App {
         }
     }
 
-    async fn go_on(&self, watching: &mut Watching) -> Result<Vec<RawDocumentBuf>> {
+    async fn go_on(&self, watching: &mut UserSubscription) -> Result<Vec<RawDocumentBuf>> {
         loop {
             let next = match &mut watching.stream {
                 Some(stream) => {
@@ -112,7 +119,7 @@ impl App {
                     watching.pause = FIRST_PAUSE;
                     return Ok(events);
                 }
-                // One that never was is an error at once.
+                // If the stream was never open, the error is returned immediately.
                 Err(error) if error.interrupted && (watching.stream.is_some() || watching.position.is_some()) => {
                     watching.stream = None;
                     tokio::time::sleep(watching.pause).await;

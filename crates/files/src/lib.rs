@@ -1,4 +1,5 @@
-//! Files that only their owner may read, in directories that version control leaves alone, written whole or not at all.
+//! Private files: readable by their owner only, excluded from version control, and replaced
+//! atomically.
 
 mod open;
 mod place;
@@ -13,11 +14,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Makes the directory for private files where there is none: open to its owner alone, with a `.gitignore` that keeps
-/// what it holds out of version control. A directory that exists is left as it is.
+/// Creates the directory for private files if it does not exist: accessible to its owner only,
+/// with a `.gitignore` that excludes its contents from version control. An existing directory
+/// stays unchanged.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// If the directory cannot be created.
 pub fn create_directory(directory: &Path) -> io::Result<()> {
     if directory.as_os_str().is_empty() || directory.is_dir() {
         return Ok(());
@@ -27,14 +29,14 @@ pub fn create_directory(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)?;
-    // Two processes may come here at once; the file is the same from both.
+    // Two processes may get here at the same time; both write the same file.
     fs::write(directory.join(".gitignore"), "*\n")
 }
 
-/// Opens a file for reading and writing, made if it is missing, that only its owner may read.
+/// Opens a file for reading and writing, and creates it if necessary, readable by its owner only.
 ///
 /// # Errors
-/// Where it cannot be opened or made.
+/// If the file cannot be opened or created.
 pub fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -43,11 +45,11 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes an empty file that only its owner may read, where there is none. One that exists is not even opened: closing it
-/// again would let go of every lock that this process has on it.
+/// Creates an empty file, readable by its owner only. An existing file is not even opened, because
+/// closing it would release every lock that this process has on it.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// If the file cannot be created.
 pub fn create_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -59,11 +61,12 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts new contents in a file's place: a reader sees the old ones or the new ones, and so does a process that starts
-/// after a crash; with `durable`, after a power cut too.
+/// Replaces the contents of a file atomically: a reader sees the old contents or the new ones, and
+/// so does a process that starts after a crash. With `durable`, the new contents survive a power
+/// failure.
 ///
 /// # Errors
-/// Where the new contents cannot be written; the old ones are then untouched.
+/// If the new contents cannot be written; the old ones stay then.
 pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -74,7 +77,7 @@ pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
         if durable { file.sync_all() } else { Ok(()) }
     });
     let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    // Only then has the directory the new file under its name.
+    // The directory entry must be synced too.
     let replaced = replaced.and_then(|()| if durable { sync_directory_of(path) } else { Ok(()) });
     if replaced.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -82,44 +85,45 @@ pub fn replace(path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
     replaced
 }
 
-/// Gives a file that has been written under another name its own, once the disk has it; never in the place of another.
+/// Syncs a file that was written under a temporary name, and gives it its final name. An existing
+/// file is never replaced.
 ///
 /// # Errors
-/// Where it cannot be synced, or there is one of the name already.
+/// If the file cannot be synced, or the final name exists already.
 pub fn finish(partial: &Path, path: &Path) -> io::Result<()> {
     File::open(partial)?.sync_all()?;
-    // Unlike a renaming, it fails where there is one of the name.
+    // A hard link, unlike a rename, fails if the name exists.
     match fs::hard_link(partial, path) {
         Ok(()) => fs::remove_file(partial)?,
-        // Not every file system has links.
+        // Not every file system supports hard links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => fs::rename(partial, path)?,
         Err(error) => return Err(error),
     }
     sync_directory_of(path)
 }
 
-/// Sees to it that the directory of a file has the file after a power cut too.
+/// Syncs the directory of a file, so that a new file is still there after a power failure.
 ///
 /// # Errors
-/// Where it cannot be synced.
+/// If the directory cannot be synced.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    // Other systems have no such thing.
+    // Directories can be synced on Unix only.
     if cfg!(unix) { File::open(directory.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
 }
 
-/// A lock that processes sharing a file hold while they read, change and replace it. Released when dropped, and by the
-/// system when its process ends.
+/// A lock between processes that share a file, held while they read, change and replace it. It is
+/// released when dropped, and by the operating system when its process ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Waits for the lock beside `path`.
+    /// Waits for the lock, which is a file beside `path`.
     ///
     /// # Errors
-    /// Where the lock's own file cannot be made.
+    /// If the lock file cannot be created.
     pub fn acquire(path: &Path) -> io::Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_its_own_keeps_its_files_private_and_out_of_version_control() {
+    fn a_new_directory_is_private_and_excluded_from_version_control() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("a/b");
         create_directory(&directory).unwrap();
@@ -145,7 +149,7 @@ mod tests {
         replace(&file, b"two", false).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"two");
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "no temporary file stays behind: {names:?}");
+        assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_exists_is_left_as_it_is() {
+    fn an_existing_file_stays_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         create_private(&file).unwrap();
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_directory_is_left_as_it_is() {
+    fn an_existing_directory_stays_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         create_directory(directory.path()).unwrap();
         assert!(!directory.path().join(".gitignore").exists());

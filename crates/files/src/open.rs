@@ -1,4 +1,4 @@
-//! The files that this process has open, whichever of its libraries opened them.
+//! The files that this process has open, in whichever library.
 
 use std::{
     fs::{File, Metadata, TryLockError},
@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time to wait for the lock of a directory. A lock that is held longer belongs to another program.
+/// Time to wait for the lock of a directory. A lock that is held longer belongs to another
+/// program.
 const DIRECTORY_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Identity of a file: its device and its inode.
@@ -18,7 +19,8 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Returns the identity of the file at a path, through symbolic links. There is none on Windows.
+    /// Returns the identity of the file at a path, after following symbolic links; `None` on
+    /// Windows.
     ///
     /// # Errors
     /// If the file cannot be found.
@@ -26,8 +28,10 @@ impl FileId {
         Ok(identity(&std::fs::metadata(path)?))
     }
 
-    /// True if a descriptor of this process has the file open. Reads `/dev/fd`, which Linux and macOS have; false on
-    /// other systems. No file is opened: closing it would release this process's POSIX locks on it.
+    /// True if a descriptor of this process has the file open.
+    ///
+    /// Reads `/dev/fd`, which exists on Linux and macOS; always false on other systems. The file
+    /// is not opened, because closing it would release this process's POSIX locks on it.
     pub fn is_open_in_this_process(self) -> bool {
         let Ok(descriptors) = std::fs::read_dir("/dev/fd") else { return false };
         descriptors
@@ -47,15 +51,16 @@ fn identity(_: &Metadata) -> Option<FileId> {
     None
 }
 
-/// An exclusive lock of a directory, which processes and libraries hold while they open a file in it. Released when
-/// dropped, and by the system when its process ends.
+/// An exclusive lock of a directory, which processes and libraries hold while they open a file in
+/// it. It is released when dropped, and by the operating system when its process ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _directory: File,
 }
 
 impl DirectoryLock {
-    /// Waits for the lock, up to 200 ms. Returns nothing if another program keeps it, or the system has no such lock.
+    /// Waits for the lock, up to 200 ms. Returns `None` if another program holds it, or if the
+    /// system has no such locks.
     pub fn acquire(directory: &Path) -> Option<Self> {
         let directory = File::open(directory).ok()?;
         let deadline = Instant::now() + DIRECTORY_PATIENCE;
@@ -77,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_an_open_file_under_each_of_its_names_until_it_is_closed() {
+    fn finds_an_open_file_under_every_name_until_it_is_closed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("file"), directory.path().join("link"));
         let file = File::create(&path).unwrap();
@@ -91,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_locks_a_directory_and_another_stops_waiting() {
+    fn a_directory_has_one_lock_holder_and_others_stop_waiting() {
         let directory = tempfile::tempdir().unwrap();
         let held = DirectoryLock::acquire(directory.path()).unwrap();
         assert!(DirectoryLock::acquire(directory.path()).is_none());

@@ -1,11 +1,12 @@
-//! Where a store may not be: its locks, and memory that processes share, must be one machine's, and its log stands beside it.
+//! Checks the directory of a store. The locks, the shared memory and the log need a local,
+//! writable directory.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// File systems that are other machines', by their names in the kernel.
+/// The kernel's names of network file systems.
 const NETWORK: [&str; 18] = [
     "9p",
     "afs",
@@ -27,28 +28,29 @@ const NETWORK: [&str; 18] = [
     "smbfs",
 ];
 
-/// What makes one of a program of somebody's, by what the program is called.
+/// The names of FUSE programs that mount network file systems.
 const NETWORK_PROGRAMS: [&str; 8] = ["ceph", "gcsfuse", "glusterfs", "nfs", "rclone", "s3fs", "smb", "sshfs"];
 
-/// Refuses a directory on a network file system. Of one that does not exist yet, the one that it would be made in is looked at.
+/// Rejects a directory on a network file system. For a missing directory, the nearest existing
+/// parent is checked.
 ///
 /// # Errors
-/// With the name of the file system.
+/// If the file system is a network file system; the error has its name.
 pub fn refuse_network(directory: &Path) -> io::Result<()> {
-    // Only Linux tells it as text.
+    // Only Linux has this file.
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };
     match file_system_of(&mounts, &existing(directory)) {
         Some(name) if is_network(name) => Err(io::Error::other(format!(
-            "it is on the network file system {name}, where neither locks nor the log can be relied on"
+            "it is on the network file system {name}, on which neither the locks nor the log are reliable"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Refuses a directory in which nothing may be written.
+/// Rejects a read-only directory.
 ///
 /// # Errors
-/// With the directory, and what the system says of it.
+/// If the directory is not writable; the error has its path and the system's reason.
 pub fn refuse_read_only(directory: &Path) -> io::Result<()> {
     let directory = existing(directory);
     #[cfg(unix)]
@@ -61,7 +63,8 @@ pub fn refuse_read_only(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The nearest directory upwards that exists, where it really is.
+/// Returns the nearest existing ancestor of a directory, or the directory itself, as a canonical
+/// path.
 fn existing(directory: &Path) -> PathBuf {
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()).unwrap_or(absolute)
@@ -74,7 +77,7 @@ fn is_network(name: &str) -> bool {
     }
 }
 
-/// The name of the file system that a path is on
+/// Returns the name of the file system that a path is on
 /// (<https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>).
 fn file_system_of<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
     let mut best: Option<(usize, &str)> = None;
@@ -83,7 +86,7 @@ fn file_system_of<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
         let (Some(point), Some(name)) = (before.split(' ').nth(4), after.split(' ').next()) else { continue };
         let point = PathBuf::from(unescape(point));
         let length = point.as_os_str().len();
-        // Of several at one place the last one is on top.
+        // Of several mounts at one mount point, the last one is on top.
         if path.starts_with(&point) && best.is_none_or(|(other, _)| length >= other) {
             best = Some((length, name));
         }
@@ -91,7 +94,7 @@ fn file_system_of<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
     best.map(|(_, name)| name)
 }
 
-/// White space and backslashes stand there as three digits.
+/// Decodes white space and backslashes, which the file escapes as three octal digits.
 fn unescape(point: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
@@ -114,7 +117,7 @@ mod tests {
 ";
 
     #[test]
-    fn a_path_is_on_what_is_mounted_nearest_and_last() {
+    fn a_path_is_on_the_nearest_and_last_mount() {
         let name = |path: &str| file_system_of(MOUNTS, Path::new(path)).unwrap();
         assert_eq!(name("/srv/data"), "ext4");
         assert_eq!(name("/mnt/share/data"), "nfs4");
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_of_other_machines_are_known_by_name() {
+    fn recognizes_network_file_systems_by_name() {
         for name in ["nfs", "nfs4", "cifs", "9p", "fuse.sshfs", "fuse.rclone", "ceph"] {
             assert!(is_network(name), "{name}");
         }

@@ -1,6 +1,7 @@
-//! A filter, an update and a sort over raw documents, beside the same work done by decoding each of them to a
-//! `bson::Document`: `npm run bench:query [-- DOCUMENTS ROUNDS]`. Medians of rounds that take turns.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, which may stop at once")]
+//! Benchmark of a filter, an update and a sort over raw documents, compared with the same work on
+//! decoded `bson::Document`s: `npm run bench:query [-- DOCUMENTS ROUNDS]`. Reports medians over
+//! alternating rounds.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and print")]
 
 use std::{cmp::Ordering, hint::black_box, time::Instant};
 
@@ -19,7 +20,7 @@ impl Environment for Fixed {
     }
 }
 
-/// A document such as custom user data: some 300 bytes, nested twice.
+/// A document like typical custom user data: about 300 bytes, with two nested values.
 fn document(number: i32) -> RawDocumentBuf {
     let document = doc! {
         "_id": ObjectId::from_bytes([number.to_be_bytes(), [7; 4], number.to_le_bytes()].concat().try_into().unwrap()),
@@ -40,7 +41,7 @@ fn decoded(raw: &RawDocument) -> Document {
     Document::try_from(raw).unwrap()
 }
 
-/// Nanoseconds that something takes.
+/// Returns the duration of the work in nanoseconds.
 fn time(work: impl FnOnce() -> usize) -> f64 {
     let begun = Instant::now();
     black_box(work());

@@ -1,5 +1,5 @@
-//! Aggregation pipelines (<https://www.mongodb.com/docs/manual/core/aggregation-pipeline/>), run over documents that
-//! the caller supplies.
+//! Aggregation pipelines (<https://www.mongodb.com/docs/manual/core/aggregation-pipeline/>). A
+//! pipeline runs over documents that the caller supplies.
 
 mod collect;
 mod computed;
@@ -19,46 +19,61 @@ use stage::Stage;
 pub(crate) use computed::Computed;
 pub(crate) use stage::is_stage;
 
-/// A parsed pipeline.
+/// A parsed aggregation pipeline.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::Pipeline;
+///
+/// let stages = rawdoc! { "pipeline": [{ "$match": { "n": { "$gt": 1 } } }, { "$count": "total" }] };
+/// let pipeline = Pipeline::parse(stages.get_array("pipeline").unwrap()).unwrap();
+/// let documents = [rawdoc! { "n": 1 }, rawdoc! { "n": 2 }, rawdoc! { "n": 3 }];
+/// let results: Vec<_> = pipeline.run(documents.into_iter()).map(Result::unwrap).collect();
+/// assert_eq!(results, [rawdoc! { "total": 2 }]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     stages: Vec<Stage>,
-    /// What each was parsed from.
+    /// The source document of each stage, in the order of `stages`.
     sources: Vec<RawDocumentBuf>,
 }
 
-/// The most stages of a pipeline, as in the server.
+/// The maximum number of stages in a pipeline, as in the server.
 const MAX_STAGES: usize = 1000;
 
-/// What a run of a pipeline is given.
+/// The settings of one run of a pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
-    /// Holds what stages collect. Time and steps are charged to the budget that the thread has entered, so the caller
-    /// enters this one whenever it takes a document.
+    /// Accounts for the bytes that blocking stages collect. Time and steps are charged to the
+    /// budget that the thread has entered, so the caller enters this budget whenever it takes a
+    /// document.
     pub budget: Budget,
 }
 
-/// The documents that come out of a pipeline, or of one of its stages.
+/// The output of a pipeline or of one of its stages. The iterator ends after its first error.
 pub type Documents<'a> = Box<dyn Iterator<Item = Result<RawDocumentBuf>> + 'a>;
 
 impl Pipeline {
     /// Parses an array of stages.
     ///
     /// # Errors
-    /// The server's own for a stage that does not exist or is not of its form; `CommandNotSupported` by name for what
-    /// this version does not have.
+    /// Returns the server's error for an unknown or malformed stage, and `CommandNotSupported`
+    /// (115) with the stage's name for a stage that Userkeep does not support. 73 if the pipeline
+    /// contains `$documents`.
     pub fn parse(stages: &bson::raw::RawArray) -> Result<Self> {
         let pipeline = Self::parse_of_nothing(stages)?;
         if pipeline.stages.iter().any(|stage| matches!(stage, Stage::Documents(_))) {
-            return Err(Error::location(73, "$documents is only for an aggregation of no collection"));
+            return Err(Error::location(73, "$documents is only allowed in an aggregation without a collection"));
         }
         Ok(pipeline)
     }
 
-    /// The same for an aggregation that has no collection, and may begin with `$documents`.
+    /// Parses the pipeline of an aggregation without a collection, which may begin with
+    /// `$documents`.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), and where `$documents` comes later.
+    /// Fails as [`parse`](Self::parse) does, and with 40602 if `$documents` is not the first
+    /// stage.
     pub fn parse_of_nothing(stages: &bson::raw::RawArray) -> Result<Self> {
         if items(stages).count() > MAX_STAGES {
             let message = format!("Pipeline length must be no longer than {MAX_STAGES} stages");
@@ -82,25 +97,26 @@ impl Pipeline {
             .collect()
     }
 
-    /// What its stages were parsed from.
+    /// Returns the source document of each stage, in order.
     pub fn stages(&self) -> &[RawDocumentBuf] {
         &self.sources
     }
 
-    /// Names each operator of a filter or an expression in it.
+    /// Calls `visit` with the name of each operator in the pipeline's filters and expressions.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         self.stages.iter().for_each(|stage| stage.operators(visit));
     }
 
-    /// Puts in what the variables of its expressions stand for.
+    /// Replaces the variables in the stages' expressions by their values.
     ///
     /// # Errors
-    /// 17276 where one is not among them.
+    /// 17276 if an expression uses an undefined variable.
     pub fn bind(&mut self, variables: &Variables) -> Result<()> {
         self.stages.iter_mut().try_for_each(|stage| stage.bind(variables))
     }
 
-    /// Splits off a leading `$match`, so that the store can answer it by an index.
+    /// Splits off a leading `$match`, so that the store can answer it from an index. Without one,
+    /// returns a filter that matches every document.
     pub fn split_match(mut self) -> (Filter, Self) {
         match self.stages.first_mut() {
             Some(Stage::Match(filter)) => {
@@ -113,20 +129,25 @@ impl Pipeline {
         }
     }
 
-    /// Runs documents through the stages under the budget that the thread has entered; see [`run_on`](Self::run_on).
+    /// Runs documents through the stages under the budget that the thread has entered; see
+    /// [`run_on`](Self::run_on).
     ///
     /// # Errors
-    /// As [`run_on`](Self::run_on).
+    /// Yields the same errors as [`run_on`](Self::run_on).
     pub fn run<'a>(&'a self, documents: impl Iterator<Item = RawDocumentBuf> + 'a) -> Documents<'a> {
         self.run_on(documents.map(Ok), &Run { budget: budget::entered() })
     }
 
-    /// Runs documents through the stages. Nothing is done before the first document is asked for, and stages that need
-    /// all of their input take it then; no other stage holds more than one document.
+    /// Runs documents through the stages.
+    ///
+    /// The pipeline is lazy: it does nothing before the caller takes the first document. Blocking
+    /// stages (`$sort`, `$group`, `$count`) then read all of their input; every other stage holds
+    /// one document at a time.
     ///
     /// # Errors
-    /// The first that the input or a stage causes, which ends the documents: 50 when the budget is exhausted, and
-    /// `QueryExceededMemoryLimitNoDiskUseAllowed` (292) when stages collect more bytes than it may hold.
+    /// The iterator ends with the first error of the input or of a stage: `MaxTimeMSExpired` (50)
+    /// if the budget is exhausted, and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the
+    /// stages collect more bytes than the budget allows.
     pub fn run_on<'a>(
         &'a self,
         documents: impl Iterator<Item = Result<RawDocumentBuf>> + 'a,
@@ -147,7 +168,8 @@ impl Pipeline {
         }))
     }
 
-    /// The sort at a place and how many documents of it are wanted, if a limit follows it.
+    /// Returns the sort at `place` and the number of its first documents that later stages use, if
+    /// a limit follows it.
     fn first_wanted(&self, place: usize) -> Option<(&Sort, u64)> {
         let mut skipped = 0_u64;
         let Some(Stage::Sort(sort)) = self.stages.get(place) else { return None };
@@ -162,7 +184,7 @@ impl Pipeline {
     }
 }
 
-/// The only field of a stage.
+/// Returns the only field of a stage.
 fn single_field(stage: &RawDocument) -> Result<(&str, RawBsonRef<'_>)> {
     let mut fields = elements(stage);
     match (fields.next(), fields.next()) {

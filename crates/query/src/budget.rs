@@ -1,9 +1,18 @@
-//! The budget of an operation: how long it may run, how many steps it may take, and how many bytes it may hold between
-//! two stages.
+//! Budgets: how long an operation may run, how many steps it may take, and how many bytes it may
+//! hold between two stages.
 //!
-//! A [`Budget`] is *entered* for a stretch of synchronous work, and every loop of this crate charges the budget that
-//! its thread has entered. So no signature carries it, and no comparison, path or sort can be called without it. Work
-//! that has entered none is not limited.
+//! A thread *enters* a [`Budget`] for a stretch of synchronous work, and every loop of this crate
+//! charges the budget that its thread has entered. So no signature carries a budget, and no
+//! comparison, path or sort can run without one. Work outside of any budget is not limited.
+//!
+//! ```
+//! use query::{Budget, ErrorCode, Limits, budget};
+//!
+//! let limited = Budget::new(Limits { steps: Some(1000), ..Limits::default() });
+//! let result = limited.enter(|| budget::charge(5000));
+//! assert_eq!(result.unwrap_err().code, ErrorCode::MaxTimeMsExpired);
+//! assert!(limited.is_exhausted());
+//! ```
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,24 +25,28 @@ use std::{
 
 use crate::{Error, ErrorCode, Result};
 
-/// Steps between two looks at the clock: well below a millisecond.
+/// Steps between two checks of the clock: well below a millisecond of work.
 const SLICE: u64 = 1024;
 
 /// Bytes that are compared or copied in the time of one step.
 const BYTES_A_STEP: usize = 64;
 
-/// What an operation may cost. The default limits nothing.
+/// The limits of an operation. The default limits nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// How long it may take, from when its budget is made (`maxTimeMS`).
+    /// Maximum duration (`maxTimeMS`), from the creation of the budget. Beyond it, the operation
+    /// fails with `MaxTimeMSExpired` (50).
     pub time: Option<Duration>,
-    /// How many steps it may take: a step is about one comparison.
+    /// Maximum number of steps; a step is about one comparison. Beyond it, the operation fails
+    /// with `MaxTimeMSExpired` (50).
     pub steps: Option<u64>,
-    /// How many bytes it may hold at once between two stages.
+    /// Maximum number of bytes held at once between two stages. Beyond it, the operation fails
+    /// with `QueryExceededMemoryLimitNoDiskUseAllowed` (292).
     pub bytes: Option<usize>,
 }
 
-/// Bytes that the operations of a process hold together. Up to [`SMALL_HOLD`] bytes of each operation do not count.
+/// Memory limit that all operations of a process share. The first 4 MiB of each operation do not
+/// count.
 #[derive(Debug)]
 pub struct MemoryPool {
     most: usize,
@@ -41,7 +54,7 @@ pub struct MemoryPool {
 }
 
 impl MemoryPool {
-    /// A pool of `most` bytes.
+    /// Creates a pool of `most` bytes.
     pub const fn new(most: usize) -> Self {
         Self { most, held: AtomicUsize::new(0) }
     }
@@ -57,10 +70,11 @@ impl MemoryPool {
     }
 }
 
-/// Bytes that an operation may hold without counting in the [`MemoryPool`].
+/// Bytes that an operation may hold without using the [`MemoryPool`].
 const SMALL_HOLD: usize = 4 * 1024 * 1024;
 
-/// The budget of one operation. Clones share it, so that it holds for all stretches and threads of the operation.
+/// The budget of one operation. Clones share it, so that one limit covers all threads and all
+/// stretches of work of the operation.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 
@@ -75,11 +89,11 @@ struct Inner {
     pool: Option<&'static MemoryPool>,
     owner: Option<Arc<str>>,
     request_bytes: usize,
-    /// The budget of the operation that this is an attempt of.
+    /// For an attempt: the budget of the operation that it belongs to.
     operation: Option<Budget>,
 }
 
-/// Why work under a budget stopped.
+/// The reason why a budget allows no more work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exhausted {
     Cancelled,
@@ -119,60 +133,65 @@ impl std::fmt::Debug for Budget {
 }
 
 impl Default for Budget {
-    /// A budget without limits, which can be cancelled.
+    /// Creates a budget without limits. It can still be cancelled.
     fn default() -> Self {
         Self::new(Limits::default())
     }
 }
 
 impl Budget {
-    /// A budget whose time begins now.
+    /// Creates a budget whose time starts now.
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Inner::new(limits)))
     }
 
-    /// A budget whose time begins now, for an operation of `owner` that holds its bytes in a pool. Operations of one
-    /// owner take turns where threads are scarce.
+    /// Creates a budget whose time starts now, for an operation of `owner`.
+    ///
+    /// Its bytes count in `pool`. Operations of one owner take turns when threads are scarce.
     pub fn owned(limits: Limits, owner: Arc<str>, pool: &'static MemoryPool) -> Self {
         Self(Arc::new(Inner { owner: Some(owner), pool: Some(pool), ..Inner::new(limits) }))
     }
 
-    /// A budget without limits, for an operation of `owner`, if it has one.
+    /// Creates a budget without limits, for an operation of `owner` if given.
     pub fn unlimited(owner: Option<Arc<str>>) -> Self {
         Self(Arc::new(Inner { owner, ..Inner::new(Limits::default()) }))
     }
 
-    /// This new budget for an operation whose request has so many bytes, which it holds until it is done.
+    /// Sets the size of the operation's request, in bytes, which stays in memory until the
+    /// operation ends. Call it right after the budget is created: a shared budget is not changed.
     pub fn of_request(mut self, bytes: usize) -> Self {
-        // Nobody else has it yet.
+        // A new budget has no clones yet.
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.request_bytes = bytes;
         }
         self
     }
 
-    /// The bytes of the operation's request, as far as they are known.
+    /// Returns the size of the operation's request in bytes, or 0 if it is unknown.
     pub fn request_bytes(&self) -> usize {
         self.0.request_bytes
     }
 
-    /// The owner of the operation; none if it is the operator's or the backend's own.
+    /// Returns the owner of the operation, or `None` if it belongs to the operator or the backend.
     pub fn owner(&self) -> Option<&Arc<str>> {
         self.0.owner.as_ref().or_else(|| self.0.operation.as_ref()?.owner())
     }
 
-    /// A part of this budget for an attempt that may take up to `steps` steps and gives up beyond them. What it spends
-    /// is spent by the operation too.
+    /// Returns a budget for an attempt within this operation, which may take up to `steps` steps.
+    ///
+    /// Steps and bytes of the attempt are charged to the operation too; deadline and owner are
+    /// those of the operation. An exhausted attempt does not exhaust the operation.
     pub fn attempt(&self, steps: u64) -> Self {
-        // Its time and its owner are those of the operation.
+        // The deadline and the owner come from the operation.
         let limits = Limits { steps: Some(steps), ..Limits::default() };
         Self(Arc::new(Inner { operation: Some(self.clone()), ..Inner::new(limits) }))
     }
 
-    /// Runs synchronous work under this budget. Inside, what charges a budget charges this one.
+    /// Runs synchronous work under this budget: everything that `work` charges on this thread is
+    /// charged here. Budgets nest; the previous one is restored afterwards, also after a panic.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let fuel = FUEL.get();
-        // Steps of the budget that was entered before are its own.
+        // Steps taken so far belong to the budget that was entered before.
         settle();
         let entered = Entered { fuel, before: CURRENT.replace(Some(self.clone())) };
         let answer = work();
@@ -180,45 +199,49 @@ impl Budget {
         answer
     }
 
-    /// The time that is left, if time is limited; zero when it is over.
+    /// Returns the remaining time, zero after the deadline, or `None` if time is not limited.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// When the time is over, if it is limited.
+    /// Returns the time at which the operation expires, or `None` if time is not limited.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline.or_else(|| self.0.operation.as_ref()?.deadline())
     }
 
-    /// Steps that were taken so far.
+    /// Returns the number of steps charged so far. A running thread reports its steps in batches.
     pub fn steps(&self) -> u64 {
         self.0.steps.load(Ordering::Relaxed)
     }
 
-    /// Stops the operation: nobody waits for its answer any more.
+    /// Cancels the operation, because its client no longer waits for the result. It fails with
+    /// `Interrupted` (11601) at the next check.
     pub fn cancel(&self) {
         self.0.is_cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Stops the operation in favour of those of other owners: it fails as if its time were over.
+    /// Stops the operation in favour of those of other owners. It fails with `MaxTimeMSExpired`
+    /// (50) at the next check, as if its time were over.
     pub fn displace(&self) {
         self.0.is_displaced.store(true, Ordering::Relaxed);
     }
 
-    /// Cancels the operation when the guard is dropped, unless it is [disarmed](CancelOnDrop::disarm) before.
+    /// Returns a guard that cancels the operation when it is dropped, unless it is
+    /// [disarmed](CancelOnDrop::disarm) before.
     pub fn cancel_on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(Some(self.clone()))
     }
 
-    /// True if nothing more may be done under this budget.
+    /// True if no more work may be done under this budget.
     pub fn is_exhausted(&self) -> bool {
         self.exhaustion().is_some()
     }
 
-    /// Checks that something may still be done under this budget.
+    /// Fails if no more work may be done under this budget.
     ///
     /// # Errors
-    /// `MaxTimeMSExpired` (50) beyond the limit of time or steps, `Interrupted` (11601) when it was cancelled.
+    /// `Interrupted` (11601) if the operation was cancelled; `MaxTimeMSExpired` (50) if it was
+    /// displaced or exceeded its limit of time or steps.
     pub fn check(&self) -> Result<()> {
         self.exhaustion().map_or(Ok(()), |why| Err(why.into()))
     }
@@ -250,10 +273,11 @@ impl Budget {
         }
     }
 
-    /// Holds bytes between two stages until the guard is dropped.
+    /// Reserves bytes between two stages until the returned guard is dropped.
     ///
     /// # Errors
-    /// `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the operation would hold more than it may.
+    /// `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the operation would exceed its own
+    /// limit or that of the pool.
     pub fn hold(&self, bytes: usize) -> Result<Held> {
         let mut held = Held { budget: self.clone(), bytes: 0 };
         held.grow(bytes)?;
@@ -289,7 +313,7 @@ impl Budget {
     }
 }
 
-/// The part of the bytes between two amounts that counts in the pool.
+/// The part of the growth between two amounts that counts in the pool.
 fn beyond_small(from: usize, to: usize) -> usize {
     to.saturating_sub(SMALL_HOLD) - from.saturating_sub(SMALL_HOLD)
 }
@@ -299,7 +323,7 @@ impl From<Exhausted> for Error {
         match why {
             Exhausted::Cancelled => Self::new(ErrorCode::Interrupted, "operation was interrupted"),
             Exhausted::Displaced => {
-                let message = "operation exceeded the time that it has while other users wait";
+                let message = "operation exceeded its time limit while other users wait";
                 Self::new(ErrorCode::MaxTimeMsExpired, message)
             }
             Exhausted::Time => Self::new(ErrorCode::MaxTimeMsExpired, "operation exceeded time limit"),
@@ -310,13 +334,13 @@ impl From<Exhausted> for Error {
     }
 }
 
-/// Cancels a budget when it is dropped.
+/// A guard that cancels a budget when it is dropped; see [`Budget::cancel_on_drop`].
 #[derive(Debug)]
 #[must_use]
 pub struct CancelOnDrop(Option<Budget>);
 
 impl CancelOnDrop {
-    /// Leaves the budget as it is.
+    /// Drops the guard without cancelling the budget.
     pub fn disarm(mut self) {
         self.0 = None;
     }
@@ -330,7 +354,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Bytes that an operation holds between two stages, as long as this lives.
+/// A reservation of bytes between two stages. Dropping it releases the bytes.
 #[derive(Debug)]
 #[must_use]
 pub struct Held {
@@ -339,10 +363,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Holds more bytes.
+    /// Reserves more bytes.
     ///
     /// # Errors
-    /// As [`Budget::hold`].
+    /// Fails as [`Budget::hold`] does; the reservation then keeps its size.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         self.budget.take_bytes(bytes)?;
         self.bytes += bytes;
@@ -357,14 +381,14 @@ impl Drop for Held {
 }
 
 thread_local! {
-    /// Steps left until the clock is looked at. Zero makes the next charge look.
+    /// Steps left until the next check of the clock. At zero, the next charge checks it.
     static FUEL: Cell<u64> = const { Cell::new(u64::MAX) };
-    /// Steps that were granted with the fuel.
+    /// Size of the current slice, in steps.
     static GRANTED: Cell<u64> = const { Cell::new(0) };
     static CURRENT: RefCell<Option<Budget>> = const { RefCell::new(None) };
 }
 
-/// Restores what was entered before, also after a panic.
+/// Restores the previously entered budget, also after a panic.
 struct Entered {
     fuel: u64,
     before: Option<Budget>,
@@ -374,12 +398,12 @@ impl Drop for Entered {
     fn drop(&mut self) {
         settle();
         CURRENT.set(self.before.take());
-        // The budget from before has its fuel back; what it was granted is settled with its next slice.
+        // The previous budget checks the clock with its next charge, which settles its last slice.
         FUEL.set(if CURRENT.with_borrow(Option::is_some) { 0 } else { self.fuel });
     }
 }
 
-/// Notes the steps that were taken of the granted slice.
+/// Charges the used part of the current slice to the entered budget.
 fn settle() {
     let (granted, left) = (GRANTED.replace(0), FUEL.replace(0));
     CURRENT.with_borrow(|current| {
@@ -392,7 +416,8 @@ fn settle() {
 /// Charges steps to the budget that this thread has entered; a step is about one comparison.
 ///
 /// # Errors
-/// As [`Budget::check`]. Once it failed it fails until the budget is left.
+/// Fails as [`Budget::check`] does. After the first error, every further charge fails until the
+/// thread leaves the budget.
 #[inline]
 pub fn charge(steps: u64) -> Result<()> {
     let left = FUEL.get();
@@ -403,17 +428,19 @@ pub fn charge(steps: u64) -> Result<()> {
     refill(steps)
 }
 
-/// Charges the comparing or copying of bytes.
+/// Charges for comparing or copying `bytes` bytes: one step for 64 bytes.
 ///
 /// # Errors
-/// As [`charge`].
+/// Fails as [`charge`] does.
 #[inline]
 pub fn charge_bytes(bytes: usize) -> Result<()> {
     charge((bytes / BYTES_A_STEP) as u64)
 }
 
-/// As [`charge`], for loops that have no error: true if they may go on. What they found is then of no use, since the
-/// next charge fails too.
+/// Charges steps as [`charge`] does, for loops that cannot return an error.
+///
+/// Returns true if the loop may go on. After false, its result is incomplete; the caller's next
+/// [`charge`] or [`Budget::check`] reports the error.
 #[inline]
 pub fn spend(steps: u64) -> bool {
     let left = FUEL.get();
@@ -424,7 +451,8 @@ pub fn spend(steps: u64) -> bool {
     refill(steps).is_ok()
 }
 
-/// As [`charge_bytes`], for loops that have no error.
+/// Charges bytes as [`charge_bytes`] does, for loops that cannot return an error. Returns true if
+/// the loop may go on.
 #[inline]
 pub fn spend_bytes(bytes: usize) -> bool {
     spend((bytes / BYTES_A_STEP) as u64)
@@ -451,15 +479,15 @@ fn refill(steps: u64) -> Result<()> {
     Ok(())
 }
 
-/// The budget that this thread has entered; one without limits if it has entered none.
+/// Returns the budget that this thread has entered, or an unlimited one if there is none.
 pub fn entered() -> Budget {
     CURRENT.with_borrow(Clone::clone).unwrap_or_default()
 }
 
-/// Holds bytes in the budget that this thread has entered.
+/// Reserves bytes in the budget that this thread has entered.
 ///
 /// # Errors
-/// As [`Budget::hold`].
+/// Fails as [`Budget::hold`] does.
 pub fn hold(bytes: usize) -> Result<Held> {
     entered().hold(bytes)
 }
@@ -480,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_the_limit_of_steps_and_stays_stopped() {
+    fn stops_at_the_step_limit_and_stays_stopped() {
         let budget = limited(10_000);
         let taken = budget.enter(|| (0..100_000).take_while(|_| charge(1).is_ok()).count());
         assert!((9_990..=10_001).contains(&taken), "{taken}");
@@ -490,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_when_time_is_over_or_nobody_waits() {
+    fn stops_at_the_deadline_or_on_cancellation() {
         let budget = Budget::new(Limits { time: Some(Duration::from_millis(20)), ..Limits::default() });
         let begun = Instant::now();
         budget.enter(|| while spend(1) {});
@@ -505,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_gives_up_early_and_its_operation_goes_on() {
+    fn an_exhausted_attempt_does_not_stop_its_operation() {
         let operation = limited(1_000_000);
         let attempt = operation.attempt(2_000);
         attempt.enter(|| while spend(1) {});
@@ -516,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_within_another_is_left_to_it() {
+    fn a_nested_budget_is_charged_alone() {
         let (outer, inner) = (limited(10_000), limited(100));
         outer.enter(|| {
             assert!(spend(5_000));
@@ -528,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_bytes_as_long_as_they_are_needed() {
+    fn releases_bytes_when_a_reservation_is_dropped() {
         let budget = Budget::new(Limits { bytes: Some(1000), ..Limits::default() });
         budget.enter(|| {
             let mut held = hold(600).unwrap();
@@ -540,12 +568,12 @@ mod tests {
     }
 
     #[test]
-    fn operations_share_a_pool_beyond_what_is_small() {
+    fn operations_share_a_pool_beyond_their_free_share() {
         static POOL: MemoryPool = MemoryPool::new(1000);
         let budget = || Budget::owned(Limits::default(), "owner".into(), &POOL);
         let (one, other) = (budget(), budget());
         let small = one.hold(SMALL_HOLD).unwrap();
-        // An attempt holds what its operation holds.
+        // An attempt reserves bytes in its operation.
         let mut held = one.attempt(u64::MAX).hold(600).unwrap();
         let _other_small = other.hold(SMALL_HOLD).unwrap();
         assert_eq!(other.hold(500).unwrap_err().code.number(), 292);

@@ -1,4 +1,4 @@
-//! The one comparison order over all BSON types
+//! The comparison order over all BSON types
 //! (<https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>).
 
 use std::cmp::Ordering;
@@ -13,10 +13,10 @@ use crate::{
     document::{as_document, elements},
 };
 
-/// Bytes from which on comparing them is charged by their number.
+/// Minimum length in bytes from which a comparison of bytes is charged to the budget.
 const LONG: usize = 1024;
 
-/// The place of a value's type in the order. Types that compare by value with each other share one.
+/// The rank of a value's type in the order. Types that compare by value share a rank.
 pub(crate) fn type_class(value: RawBsonRef<'_>) -> u8 {
     match value {
         RawBsonRef::MinKey => 1,
@@ -39,8 +39,21 @@ pub(crate) fn type_class(value: RawBsonRef<'_>) -> u8 {
     }
 }
 
-/// Compares two values as a sort does: by type, then by value. The entered budget is charged for what is long; the order
-/// is right even when it is exhausted, so that a sort can rely on it.
+/// Compares two values in MongoDB's sort order: by type, then by value.
+///
+/// Numbers compare exactly, whatever their types; NaN is equal to itself and less than all other
+/// numbers. Unlike a filter, the order never looks inside an array: two arrays compare item by
+/// item. The comparison of long values is charged to the entered budget. The order is right even
+/// if the budget is exhausted, so that a sort can rely on it.
+///
+/// ```
+/// use std::cmp::Ordering;
+///
+/// use bson::RawBsonRef;
+///
+/// assert_eq!(query::compare(RawBsonRef::Int32(1), RawBsonRef::Double(1.5)), Ordering::Less);
+/// assert_eq!(query::compare(RawBsonRef::String("a"), RawBsonRef::Int32(9)), Ordering::Greater);
+/// ```
 pub fn compare(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Ordering {
     use RawBsonRef as V;
     let by_type = type_class(left).cmp(&type_class(right));
@@ -83,12 +96,13 @@ fn compare_bytes(left: &[u8], right: &[u8]) -> Ordering {
     left.cmp(right)
 }
 
-/// The length of binary data as it is stored: the old subtype repeats it in the data.
+/// The stored length of binary data: the old subtype repeats the length within the data.
 pub(crate) fn binary_length(binary: RawBinaryRef<'_>) -> usize {
     binary.bytes.len() + if binary.subtype == BinarySubtype::BinaryOld { 4 } else { 0 }
 }
 
-/// Compares field by field: type, then name, then value; a prefix is less than what continues it.
+/// Compares two documents field by field: the types, then the names, then the values. A document
+/// is less than any document that continues it with more fields.
 pub fn compare_documents(left: &RawDocument, right: &RawDocument) -> Ordering {
     let mut right = elements(right);
     for (name, value) in elements(left) {
@@ -104,7 +118,7 @@ pub fn compare_documents(left: &RawDocument, right: &RawDocument) -> Ordering {
     if right.next().is_some() { Ordering::Less } else { Ordering::Equal }
 }
 
-/// Whether two values are equal in MongoDB's sense: 1, 1.0 and NumberLong(1) are.
+/// True if two values are equal in MongoDB's order: `1`, `1.0` and `NumberLong(1)` are equal.
 pub fn equal(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> bool {
     compare(left, right).is_eq()
 }

@@ -1,5 +1,5 @@
-//! Decimal128 as BSON stores it: IEEE 754-2008 with a binary integer coefficient. Its fields are read here, because
-//! comparing and indexing need them; arithmetic is decNumber's.
+//! Decimal128 as BSON stores it: IEEE 754-2008 with a binary integer coefficient. This module
+//! decodes the fields, which comparison and indexing need; decNumber does the arithmetic.
 
 use std::cmp::Ordering;
 
@@ -7,13 +7,13 @@ use bson::Decimal128;
 
 use crate::budget;
 
-/// Steps that a transcendental function is charged: it takes some microseconds.
+/// Steps charged for a transcendental function, which takes some microseconds.
 const TRANSCENDENTAL: u64 = 256;
 
 const EXPONENT_BIAS: i32 = 6176;
 const MAX_COEFFICIENT: u128 = 10u128.pow(34) - 1;
 
-/// A decimal taken apart: the value is `coefficient × 10^exponent`, negated where `negative`.
+/// A decoded decimal: `coefficient × 10^exponent`, negated if `negative`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
     NaN,
@@ -30,7 +30,7 @@ impl Parts {
             return match (high >> 58) & 0x1f {
                 0x1f => Self::NaN,
                 0x1e => Self::Infinity { negative },
-                // The long form's coefficient is always above 10^34, which the standard reads as zero.
+                // The long form's coefficient exceeds 10^34, which the standard reads as zero.
                 _ => {
                     Self::Finite { negative, coefficient: 0, exponent: ((high >> 47) & 0x3fff) as i32 - EXPONENT_BIAS }
                 }
@@ -45,7 +45,8 @@ impl Parts {
         Self::Finite { negative: value < 0, coefficient: value.unsigned_abs().into(), exponent: 0 }
     }
 
-    /// A double rounded to the 34 digits of a decimal, as the server does before it compares the two.
+    /// Rounds a double to the 34 digits of a decimal, as the server does before it compares the
+    /// two.
     pub(crate) fn from_f64(value: f64) -> Self {
         if value.is_nan() {
             return Self::NaN;
@@ -56,7 +57,7 @@ impl Parts {
         if value == 0.0 {
             return Self::Finite { negative: value.is_sign_negative(), coefficient: 0, exponent: 0 };
         }
-        // 34 significant digits: one before the point, 33 behind.
+        // 34 significant digits: one before the decimal point and 33 after it.
         let text = format!("{:.33e}", value.abs());
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let coefficient =
@@ -65,12 +66,13 @@ impl Parts {
         Self::Finite { negative: value.is_sign_negative(), coefficient, exponent: exponent - 33 }
     }
 
-    /// The shortest decimal that is this double.
+    /// Returns the shortest decimal that reads back as this double.
     pub(crate) fn from_f64_exactly(value: f64) -> Self {
         format!("{value:e}").parse().map_or(Self::NaN, Self::of)
     }
 
-    /// The digits without trailing zeros, and the power of ten of the first one. Zero has no digits.
+    /// Returns the digits without trailing zeros, and the power of ten of the first digit. Zero
+    /// has no digits.
     pub(crate) fn normalized(coefficient: u128, exponent: i32) -> (String, i32) {
         let digits = coefficient.to_string();
         let magnitude = exponent + digits.len() as i32 - 1;
@@ -78,7 +80,8 @@ impl Parts {
         (digits, magnitude)
     }
 
-    /// Numeric order; NaN is equal to itself and below everything, as in the server's sort order.
+    /// Compares by value. NaN is equal to itself and less than everything else, as in the server's
+    /// sort order.
     pub(crate) fn compare(self, other: Self) -> Ordering {
         use Parts::{Finite, Infinity, NaN};
         let sign = |negative| if negative { Ordering::Less } else { Ordering::Greater };
@@ -107,7 +110,7 @@ impl Parts {
         }
     }
 
-    /// The nearest double, for approximate order only.
+    /// Returns the nearest double, for approximate order only.
     pub(crate) fn to_f64(self) -> f64 {
         match self {
             Self::NaN => f64::NAN,
@@ -142,18 +145,18 @@ impl Parts {
     }
 }
 
-/// What decNumber is asked to do.
+/// An arithmetic operation of decNumber.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
     Add,
     Subtract,
     Multiply,
     Divide,
-    /// What a division towards zero leaves, with the sign of what was divided.
+    /// The remainder of a division that truncates towards zero; it has the sign of the dividend.
     Remainder,
 }
 
-/// Which whole number, or which number of some digits behind the point, stands for a decimal.
+/// A rounding mode.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rounding {
     Ceiling,
@@ -162,7 +165,7 @@ pub(crate) enum Rounding {
     TowardsZero,
 }
 
-/// What decNumber computes of one decimal, or of two.
+/// A transcendental function of decNumber.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Transcendental {
     SquareRoot,
@@ -187,14 +190,14 @@ pub(crate) fn compute(operation: Operation, left: Parts, right: Parts) -> Decima
     pack(result)
 }
 
-/// Zero with the exponent of a whole number.
+/// Returns zero with the exponent of an integer.
 pub(crate) fn zero() -> Decimal128 {
     Decimal128::from_bytes(((EXPONENT_BIAS as u128) << 113).to_le_bytes())
 }
 
-/// The decimal with `places` digits behind the point (before it where negative).
+/// Rounds to `places` digits after the decimal point, or before it if negative.
 pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128 {
-    // Towards the infinities there is no whole number next to one of them, as the server has it.
+    // The server has no floor or ceiling of an infinity: both yield NaN.
     let is_directed = matches!(rounding, Rounding::Ceiling | Rounding::Floor);
     if matches!(value, Parts::Infinity { .. }) && !is_directed {
         return pack(dec::Context::<dec::Decimal128>::default().parse(value.text()).unwrap_or(dec::Decimal128::NAN));
@@ -209,7 +212,7 @@ pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128
     let value = context.parse(value.text()).unwrap_or(dec::Decimal128::NAN);
     let unit = context.parse(format!("1E{}", -places)).unwrap_or(dec::Decimal128::NAN);
     let rounded = context.quantize(value, unit);
-    // What has too many digits before the point for that has none behind it.
+    // A number with too many digits before the point to be quantized has none after it.
     pack(if rounded.is_nan() && !is_directed { value } else { rounded })
 }
 
@@ -217,9 +220,9 @@ pub(crate) fn round(value: Parts, rounding: Rounding, places: i32) -> Decimal128
 pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Decimal128 {
     budget::spend(TRANSCENDENTAL);
     let mut context = dec::Context::<dec::Decimal<12>>::default();
-    // Fails only for a precision beyond the type's.
+    // Setting the precision fails only beyond the type's maximum.
     let _ = context.set_precision(34);
-    // What the functions are defined for: decNumber refuses any of them beyond it.
+    // The functions are defined for these exponents; decNumber fails on all of them beyond.
     let _ = context.set_max_exponent(999_999);
     let _ = context.set_min_exponent(-999_999);
     let mut read = |parts: Parts| context.parse(parts.text()).unwrap_or(dec::Decimal::<12>::nan());
@@ -231,7 +234,7 @@ pub(crate) fn transcend(what: Transcendental, value: Parts, other: Parts) -> Dec
         Transcendental::Log10 => context.log10(&mut value),
         Transcendental::Power => {
             context.pow(&mut value, &other);
-            // With all the digits that there are, as the server's library gives it.
+            // The server's library returns a power with all 34 digits.
             if value.is_finite() && !value.is_zero() {
                 let digits = value.digits() as i32;
                 let exponent = context.from_i32(value.exponent() - (34 - digits));
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn computes_in_34_digits() {
+    fn computes_with_34_digits() {
         let sum = compute(Operation::Add, Parts::of(decimal("0.1")), Parts::of(decimal("0.2")));
         assert_eq!(sum.to_string(), "0.3");
         let third = compute(Operation::Divide, Parts::from_i64(1), Parts::from_i64(3));

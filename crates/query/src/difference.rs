@@ -1,5 +1,5 @@
-//! What an update has done to a document, as `updateDescription` of a change event tells it
-//! (<https://www.mongodb.com/docs/manual/reference/change-events/update/>).
+//! The difference between two versions of a document, in the form of a change event's
+//! `updateDescription` (<https://www.mongodb.com/docs/manual/reference/change-events/update/>).
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,17 +10,30 @@ use crate::{
     document::{append, as_document, elements, items, with_stack},
 };
 
-/// Bytes of long prefixes that may be repeated in front of the paths. Beyond them values are told whole.
+/// Maximum total of repeated path prefixes, in bytes. Beyond it, values are reported whole.
 const MAX_REPEATED: usize = 16 * 1024 * 1024;
 
-/// Prefixes up to this length, in bytes, may be repeated always.
+/// Prefixes up to this length, in bytes, do not count.
 const SHORT_PREFIX: usize = 32;
 
-/// How one version of a document becomes the next: `{ updatedFields: { path: value, … }, removedFields: [path, …] }`.
+/// Returns the difference between two versions of a document: `{ updatedFields: { path: value, …
+/// }, removedFields: [path, …] }`.
 ///
-/// Paths lead into documents, and into arrays that have not become shorter; anything else is told whole. So whoever
-/// assigns the one and removes the other has the next version, but for the order of its fields. The work is linear in the
-/// documents and charged to the entered budget, and is done even if that is exhausted.
+/// Paths lead into documents, and into arrays that have not become shorter; all other changed
+/// values are reported whole. So setting the updated fields and removing the removed ones turns
+/// `before` into `after`, except for the order of its fields.
+///
+/// The work is linear in the size of the documents. It is charged to the entered budget, but
+/// completes even if the budget is exhausted.
+///
+/// ```
+/// use bson::rawdoc;
+///
+/// let before = rawdoc! { "a": 1, "b": { "c": 1 } };
+/// let after = rawdoc! { "a": 1, "b": { "c": 2, "d": 3 } };
+/// let expected = rawdoc! { "updatedFields": { "b.c": 2, "b.d": 3 }, "removedFields": [] };
+/// assert_eq!(query::difference(&before, &after), expected);
+/// ```
 pub fn difference(before: &RawDocument, after: &RawDocument) -> RawDocumentBuf {
     let mut difference = Difference { updated: RawDocumentBuf::new(), removed: RawArrayBuf::new(), repeated: 0 };
     difference.between("", before, after);
@@ -33,16 +46,16 @@ pub fn difference(before: &RawDocument, after: &RawDocument) -> RawDocumentBuf {
 struct Difference {
     updated: RawDocumentBuf,
     removed: RawArrayBuf,
-    /// The bytes that the paths of all fields which were compared would repeat.
+    /// Total bytes of the prefixes that would be repeated for all compared fields.
     repeated: usize,
 }
 
 impl Difference {
-    /// Notes what differs; whether anything does.
+    /// Collects the differences below a prefix. Returns true if there are any.
     fn between(&mut self, prefix: &str, before: &RawDocument, after: &RawDocument) -> bool {
         let mut differs = false;
         let mut old_fields = elements(before);
-        // Most updates leave the fields where they are, and then nothing has to be looked up.
+        // Most updates keep the order of the fields, and then need no lookup by name.
         let mut by_name: Option<HashMap<&str, RawBsonRef<'_>>> = None;
         for (name, new) in elements(after) {
             let old = match (&by_name, old_fields.next()) {
@@ -91,7 +104,8 @@ impl Difference {
 }
 
 impl Difference {
-    /// Notes that a prefix comes before all fields of two documents; false if such prefixes would take too many bytes.
+    /// Adds the cost of repeating a prefix for all fields of two documents. Returns false if the
+    /// total exceeds the limit.
     fn may_repeat(&mut self, prefix: &str, old: &RawDocument, new: &RawDocument) -> bool {
         if prefix.len() <= SHORT_PREFIX {
             return true;
@@ -102,15 +116,15 @@ impl Difference {
     }
 }
 
-/// Whether a path through each of the fields has one meaning.
+/// True if a path through each of the fields is unambiguous.
 fn is_plain(document: &RawDocument) -> bool {
     elements(document).all(|(name, _)| !name.is_empty() && !name.contains('.'))
 }
 
-/// Whether two values are stored alike.
+/// True if two values have the same stored form.
 fn is_same(one: RawBsonRef<'_>, other: RawBsonRef<'_>) -> bool {
     match (one, other) {
-        // By its bits: one that is not a number equals nothing.
+        // By its bits: NaN equals nothing.
         (RawBsonRef::Double(one), RawBsonRef::Double(other)) => one.to_bits() == other.to_bits(),
         (RawBsonRef::Document(one), RawBsonRef::Document(other)) => one.as_bytes() == other.as_bytes(),
         (RawBsonRef::Array(one), RawBsonRef::Array(other)) => one.as_bytes() == other.as_bytes(),
@@ -133,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_was_set_and_what_was_removed() {
+    fn reports_updated_and_removed_fields() {
         let before = rawdoc! { "_id": 1, "a": 1, "b": 2, "c": { "d": 1, "e": 2 } };
         let after = rawdoc! { "_id": 1, "a": 1_i64, "c": { "e": 3 }, "f": true };
         let (updated, removed) = told(before, after);
@@ -142,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn leads_into_arrays_that_have_not_become_shorter() {
+    fn reports_paths_into_arrays_that_have_not_become_shorter() {
         let (updated, removed) = told(
             rawdoc! { "a": [1, { "b": 1 }], "c": [1, 2, 3], "d": [] },
             rawdoc! { "a": [1, { "b": 2 }, 5], "c": [2, 3], "d": [[]] },
@@ -152,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn tells_whole_what_no_path_leads_to() {
+    fn reports_values_whole_if_no_path_is_unambiguous() {
         let (updated, _) = told(rawdoc! { "a": { "b.c": 1 } }, rawdoc! { "a": { "b.c": 2 } });
         assert_eq!(updated, rawdoc! { "a": { "b.c": 2 } });
-        // The order of the fields alone.
+        // Only the order of the fields changes.
         let (updated, _) = told(rawdoc! { "a": { "b": 1, "c": 2 } }, rawdoc! { "a": { "c": 2, "b": 1 } });
         assert_eq!(updated, rawdoc! { "a": { "c": 2, "b": 1 } });
         let (updated, _) = told(rawdoc! { "a": f64::NAN, "b": 1 }, rawdoc! { "a": f64::NAN, "b": 1 });
@@ -163,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_document_of_many_fields_in_any_order() {
+    fn compares_many_fields_in_any_order_in_linear_time() {
         let wide = |reversed: bool| {
             let mut document = RawDocumentBuf::new();
             for number in 0..50_000 {
@@ -175,6 +189,6 @@ mod tests {
         let begun = std::time::Instant::now();
         let (updated, removed) = told(wide(false), wide(true));
         assert!(updated.is_empty() && removed.is_empty());
-        assert!(begun.elapsed().as_secs() < 10, "it must not compare each field with each");
+        assert!(begun.elapsed().as_secs() < 10, "the work must be linear in the number of fields");
     }
 }

@@ -1,4 +1,4 @@
-//! The different values of a field (<https://www.mongodb.com/docs/manual/reference/command/distinct/>).
+//! The `distinct` command (<https://www.mongodb.com/docs/manual/reference/command/distinct/>).
 
 use std::collections::HashSet;
 
@@ -9,8 +9,13 @@ use bson::{
 
 use crate::{Path, budget, document::items, encode_key, sorting::sorted};
 
-/// The values that a path has in documents, each once, in their order. An array stands for its items. As for
-/// [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
+/// Returns the distinct values at a path in documents, in sort order.
+///
+/// An array counts as its items, one level deep. Values that are equal in MongoDB's order, such as
+/// `1` and `1.0`, are returned once, in the form that came first.
+///
+/// The function has no error: if the entered budget is exhausted, the result is incomplete. The
+/// caller checks the budget afterwards, as for [`Filter::matches`](crate::Filter::matches).
 pub fn distinct<'a>(documents: impl IntoIterator<Item = &'a RawDocument>, path: &str) -> Vec<RawBson> {
     let path = Path::new(path);
     let mut seen = HashSet::new();

@@ -1,4 +1,4 @@
-//! Reading and writing raw documents.
+//! Functions to read and write raw documents.
 
 use bson::{
     RawBson,
@@ -8,16 +8,18 @@ use bson::{
 
 use crate::{Number, budget};
 
-/// The largest document that the server stores, in bytes.
+/// Maximum size of a stored document in bytes (16 MiB), as in the server.
 pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 
-/// How deeply documents and arrays may be nested, as in the server.
+/// Maximum nesting depth of documents and arrays: 200 levels, as in the server's own limit for
+/// stored BSON.
 pub const MAX_NESTING_DEPTH: usize = 200;
 
-/// Bytes of a document from which on reading it is charged to the budget. A smaller one costs what is done with its fields.
+/// Minimum size in bytes of a document whose reading is charged to the budget. The cost of a
+/// smaller one is covered by the work on its fields.
 const LARGE: usize = 4096;
 
-/// Elements of a large document that are read before the budget is charged for them.
+/// Number of elements of a large document per charge of the budget.
 const ELEMENTS_A_CHARGE: u32 = 64;
 
 /// Charges the budget for the elements of a large document as they are read.
@@ -35,17 +37,18 @@ impl Toll {
             budget::spend(self.read.into());
             self.read = 0;
         }
-        // Text is checked to be UTF-8.
+        // The `bson` crate validates strings as UTF-8.
         if kind == ElementType::String && size >= LARGE {
             budget::spend_bytes(size);
         }
     }
 }
 
-/// The fields of a document in their order. Ends early only where the bytes are not BSON, which [`validate`] excludes.
+/// Iterates over the fields of a document, in order, as pairs of name and value.
 ///
-/// Reading is charged to the entered budget, but goes on when that is exhausted: a loop that does more for each field
-/// than to look at it checks the budget itself.
+/// The iteration ends early only at bytes that are not BSON, which [`validate`](crate::validate)
+/// excludes. Reading a large document is charged to the entered budget, but goes on if the budget
+/// is exhausted: a loop that does expensive work for each field checks the budget itself.
 #[inline]
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
     let mut toll = (document.as_bytes().len() >= LARGE).then(Toll::default);
@@ -58,7 +61,8 @@ pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRe
     })
 }
 
-/// The value of a top-level field. The search is charged to the entered budget as [`elements`] is.
+/// Returns the value of a top-level field; `key` is a name, not a path. If a name occurs twice,
+/// the first one counts. The search is charged to the entered budget as [`elements`] is.
 #[inline]
 pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
     if document.as_bytes().len() >= LARGE {
@@ -76,7 +80,7 @@ pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
 fn get_in_large<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
     let mut toll = Toll::default();
     let found = document.iter_elements().map_while(|element| element.ok()).find(|element| {
-        // Text that is passed is not checked.
+        // Skipped strings are not validated.
         toll.element(ElementType::Null, 0);
         element.key().as_str() == key
     });
@@ -86,28 +90,30 @@ fn get_in_large<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'
     })
 }
 
-/// Appends a field. A name with a NUL byte cannot be a BSON key; parsers refuse such names before they get here.
+/// Appends a field. A name with a NUL byte cannot be a BSON key: such a field is not appended;
+/// parsers reject these names before.
 pub fn append<'a>(document: &mut RawDocumentBuf, key: &str, value: impl Into<RawBsonRef<'a>>) {
     if let Ok(key) = <&CStr>::try_from(key) {
         document.append(key, value.into());
     }
 }
 
-/// An array's bytes read as the document that they are, with the indexes for names.
+/// Returns an array's bytes as the document that they are, with the indexes as names.
 pub(crate) fn as_document(array: &bson::raw::RawArray) -> &RawDocument {
-    // An array that could be reached was read as a document's element, so its frame has been checked.
+    // A reachable array was read as an element, so its length and terminator have been checked.
     RawDocument::from_bytes(array.as_bytes()).unwrap_or_else(|_| empty())
 }
 
-/// The items of an array.
+/// Iterates over the items of an array.
 pub(crate) fn items(array: &bson::raw::RawArray) -> impl Iterator<Item = RawBsonRef<'_>> {
     elements(as_document(array)).map(|(_, value)| value)
 }
 
-/// The items of an array that is owned, one after the other.
+/// An iterator over the items of an owned array.
 pub(crate) struct OwnedItems {
     bytes: Vec<u8>,
-    /// Where what is left begins, as a document of its own: its length stands over the end of what was read.
+    /// Start of the unread items, which form a document: its length overwrites the end of the last
+    /// item read.
     start: usize,
 }
 
@@ -123,7 +129,7 @@ impl Iterator for OwnedItems {
     fn next(&mut self) -> Option<Self::Item> {
         let element = RawDocument::from_bytes(self.bytes.get(self.start..)?).ok()?.iter_elements().next()?.ok()?;
         let item = element.value().ok()?.into();
-        // The type, the name and its end, and the value.
+        // The type, the name with its terminator, and the value.
         let next = self.start + 1 + element.key().as_str().len() + 1 + element.size();
         let left = i32::try_from(self.bytes.len().checked_sub(next)?).ok()?;
         self.bytes.get_mut(next..next + 4)?.copy_from_slice(&left.to_le_bytes());
@@ -132,13 +138,13 @@ impl Iterator for OwnedItems {
     }
 }
 
-/// The place in an array that a part of a path names: digits without a leading zero.
+/// Parses a part of a path as an array index: digits without a leading zero.
 pub(crate) fn array_index(part: &str) -> Option<usize> {
     let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     (digits && (part == "0" || !part.starts_with('0'))).then(|| part.parse().ok())?
 }
 
-/// Calls a function that calls itself as deep as documents are nested, on a stack that has room for it.
+/// Calls a function that recurses as deeply as documents nest, on a stack with enough room.
 pub(crate) fn with_stack<T>(call: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(128 * 1024, 1024 * 1024, call)
 }
@@ -148,7 +154,7 @@ pub(crate) fn empty() -> &'static RawDocument {
     EMPTY.get_or_init(RawDocumentBuf::new)
 }
 
-/// The name of a value's type as `$type` and error messages have it.
+/// Returns the name of a value's type, as `$type` and error messages use it.
 pub fn type_name(value: RawBsonRef<'_>) -> &'static str {
     match value {
         RawBsonRef::Double(_) => "double",
@@ -175,12 +181,13 @@ pub fn type_name(value: RawBsonRef<'_>) -> &'static str {
     }
 }
 
-/// A whole number given as any numeric type, for limits and counts.
+/// Returns an integer that was given as any numeric type, for limits and counts. `None` if the
+/// value is not a number, has a fraction, or is beyond an int64.
 pub fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     Number::of(value)?.to_integer()
 }
 
-/// The bytes of a value that can be large.
+/// Returns the size in bytes of a value that can be large; 0 for all other types.
 pub(crate) fn size_of(value: &RawBson) -> usize {
     match value {
         RawBson::String(text) => text.len(),
@@ -191,7 +198,7 @@ pub(crate) fn size_of(value: &RawBson) -> usize {
     }
 }
 
-/// Whether a value counts as true where the server expects a flag.
+/// True if a value counts as true when the server expects a flag.
 pub(crate) fn truthy(value: RawBsonRef<'_>) -> bool {
     match value {
         RawBsonRef::Boolean(value) => value,

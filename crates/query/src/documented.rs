@@ -1,4 +1,4 @@
-//! Compares `docs/query-language.md` with what the parsers accept and what they refuse by name.
+//! Compares `docs/query-language.md` with the operators that the parsers accept or reject by name.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use crate::{Error, ErrorCode, Expression, Filter, Pipeline, Projection, Update, 
 
 const PAGE: &str = include_str!("../../../docs/query-language.md");
 
-/// The sources in which the parsers name what they know.
+/// The sources in which the parsers list operator names.
 const SOURCES: [&str; 8] = [
     include_str!("aggregate/group.rs"),
     include_str!("aggregate/stage.rs"),
@@ -30,7 +30,7 @@ enum Status {
 
 type Names = BTreeSet<String>;
 
-/// The names in the lists of the page, by heading and by "Works" or "Refused".
+/// The names in the page's lists, by heading and by "Works" or "Refused".
 fn documented() -> BTreeMap<(String, Status), Names> {
     let mut lists: BTreeMap<_, Names> = BTreeMap::new();
     for section in PAGE.split("\n## ").skip(1) {
@@ -48,14 +48,14 @@ fn documented() -> BTreeMap<(String, Status), Names> {
     lists
 }
 
-/// Each word in quotes in the sources, as an operator. Most are none; the parsers decide.
+/// Each quoted word in the sources, as an operator. Most are none; the parsers decide.
 fn candidates() -> Names {
     let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let words = SOURCES.iter().flat_map(|source| source.split('"')).map(|word| word.trim_start_matches('$'));
     words.filter(|word| is_name(word)).map(|word| format!("${word}")).collect()
 }
 
-/// The status of a name by what parsing it returned; `unknown` says that nothing has such a name.
+/// The status of a name by the result of parsing it; `unknown` is true for unknown names.
 fn status<T>(parsed: Result<T, Error>, refusal: &str, unknown: impl Fn(&Error) -> bool) -> Option<Status> {
     match parsed {
         Err(error) if unknown(&error) => None,
@@ -82,7 +82,7 @@ fn filter(name: &str) -> Option<Status> {
     let begins = |start: &'static str| move |error: &Error| error.message.starts_with(start);
     let refusal = format!("the query operator {name} ");
     let top = status(Filter::parse(&one(name, 1)), &refusal, begins("unknown top level operator: "));
-    // After an operator, so that the fields of a reference to a document (`$ref`) are none.
+    // After an operator, so that the fields of a DBRef (`$ref`) are not taken for operators.
     let mut operators = rawdoc! { "$eq": 1 };
     crate::append(&mut operators, name, RawBson::Int32(1).as_raw_bson_ref());
     let of_field = status(Filter::parse(&one("a", operators)), &refusal, begins("unknown operator: "));
@@ -107,13 +107,13 @@ fn expression(name: &str) -> Option<Status> {
 fn variable(name: &str) -> Option<Status> {
     let name = format!("${name}");
     match Expression::parse(RawBson::String(name.clone()).as_raw_bson_ref()) {
-        // Bound by the caller: `$$NOW` is the only one that is always there.
+        // The caller binds variables: only `$$NOW` always exists.
         Ok(Expression::Free { name, .. }) if name != "NOW" => None,
         parsed => status(parsed, &format!("the variable {name} "), |_| false),
     }
 }
 
-/// An operator of projections is one that the projection's parser takes in another way than an expression.
+/// A projection operator is one that the projection parser treats differently from an expression.
 fn projection(name: &str) -> Option<Status> {
     let message = |error: Error| error.message;
     let operated = Projection::parse(&one("a", one(name, 1)));
@@ -134,7 +134,7 @@ fn stage(name: &str) -> Option<Status> {
 }
 
 #[test]
-fn the_page_lists_every_operator_that_works_and_every_one_that_is_refused() {
+fn the_page_lists_every_supported_and_every_rejected_operator() {
     type Section = (&'static str, fn(&str) -> Option<Status>);
     let sections: [Section; 8] = [
         ("Filters", filter),

@@ -1,16 +1,18 @@
+//! The error type: MongoDB's error codes with a message.
+
 use std::fmt;
 
-/// The result of anything in this crate.
+/// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the server would have answered: its numeric code, the code's name, and a message that says what was wrong
-/// and where.
+/// An error as the server would report it: its numeric code, the code's name, and a message that
+/// names the fault and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// The kind of failure.
+    /// The error code.
     pub code: ErrorCode,
-    /// What was wrong, in the server's wording where it has one.
+    /// The message, in the server's wording if the server has this error.
     pub message: String,
 }
 
@@ -21,12 +23,14 @@ macro_rules! codes {
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
-            /// A failure that the server names only by a number, the place in its source.
+            /// An error that the server identifies only by a number, which stands for a place in
+            /// its source.
             Location(i32),
         }
 
         impl ErrorCode {
-            /// The name that the server gives the code.
+            /// Returns the server's name of the code: `Location` for a code that has only a
+            /// number.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
@@ -34,7 +38,8 @@ macro_rules! codes {
                 }
             }
 
-            /// The code of a number.
+            /// Returns the code with a number; unknown numbers become
+            /// [`Location`](Self::Location).
             pub fn by_number(number: i32) -> Self {
                 match number {
                     $($number => Self::$name,)*
@@ -42,7 +47,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The number that goes over the wire.
+            /// Returns the code's number, as sent to clients.
             pub fn number(self) -> i32 {
                 match self {
                     $(Self::$name => $number,)*
@@ -56,81 +61,81 @@ macro_rules! codes {
 codes! {
     /// A value that the operation cannot use.
     BadValue = 2,
-    /// A document that is not of the form it should have.
+    /// A document that does not have the expected form.
     FailedToParse = 9,
     /// A value of the wrong BSON type.
     TypeMismatch = 14,
     /// A document that is nested too deeply.
     Overflow = 15,
-    /// Bytes that are not BSON.
+    /// Bytes that are not valid BSON.
     InvalidBson = 22,
-    /// A path that leads through something that has no fields.
+    /// A path that leads through a value without fields.
     PathNotViable = 28,
-    /// Two parts of an update touch the same path.
+    /// Two parts of an update affect the same path.
     ConflictingUpdateOperators = 40,
     /// A field name that starts with a dollar sign.
     DollarPrefixedFieldName = 52,
-    /// A document whose `_id` cannot be one.
+    /// A document with an invalid `_id`.
     InvalidIdField = 53,
-    /// An upsert whose filter gives one field twice.
+    /// An upsert whose filter specifies one field twice.
     NotSingleValueField = 54,
-    /// A field name that is empty where it must not be.
+    /// An empty field name where a name is required.
     EmptyFieldName = 56,
-    /// Something that took too long.
+    /// The operation exceeded its time limit.
     MaxTimeMsExpired = 50,
     /// An update that would change `_id`.
     ImmutableField = 66,
-    /// Options, or stages, that do not go together.
+    /// Options or stages that cannot be combined.
     InvalidOptions = 72,
-    /// A name that no database or collection may have.
+    /// An invalid name of a database or collection.
     InvalidNamespace = 73,
-    /// A database whose name differs from that of another one in case only.
+    /// A database whose name differs from that of another one only in case.
     DatabaseDifferCase = 13297,
-    /// An index that is not of a form that one can have.
+    /// An invalid index specification.
     CannotCreateIndex = 67,
-    /// An index of that name that has other options.
+    /// An index of that name exists with other options.
     IndexOptionsConflict = 85,
-    /// An index of that name on other fields.
+    /// An index of that name exists on other fields.
     IndexKeySpecsConflict = 86,
-    /// An index that is not there.
+    /// An index that does not exist.
     IndexNotFound = 27,
-    /// An option that no index has, or not with that value.
+    /// An unknown index option, or an invalid value of one.
     InvalidIndexSpecificationOption = 197,
-    /// A document with several arrays that an index would lead through.
+    /// A document with several arrays on the paths of one index.
     CannotIndexParallelArrays = 171,
-    /// Something of MongoDB's that Userkeep does not have.
+    /// A feature of MongoDB that Userkeep does not support.
     CommandNotSupported = 115,
-    /// A write that other writes were faster than.
+    /// A write that conflicts with a concurrent write.
     WriteConflict = 112,
-    /// An operation that would hold more memory than it may.
+    /// An operation that would exceed its memory limit.
     QueryExceededMemoryLimitNoDiskUseAllowed = 292,
-    /// An operation that was stopped because nobody waits for it.
+    /// An operation that was cancelled.
     Interrupted = 11601,
     /// A document larger than 16 MiB.
     BsonObjectTooLarge = 10334,
-    /// A change stream's place that is not one.
+    /// An invalid resume token.
     InvalidResumeToken = 260,
-    /// A change stream's place after which events are not kept any more.
+    /// A resume token whose following events are no longer kept.
     ChangeStreamHistoryLost = 286,
-    /// A unique index holds the key already.
+    /// A unique index already contains the key.
     DuplicateKey = 11000,
-    /// A pipeline stage with other than one field.
+    /// A pipeline stage that does not have exactly one field.
     StageFieldCount = 40323,
-    /// A pipeline stage that does not exist.
+    /// An unknown pipeline stage.
     UnrecognizedStage = 40324,
-    /// Something that the server has and does not take in this place.
+    /// A feature that the server does not allow in this place.
     QueryFeatureNotAllowed = 224,
-    /// A value that is none of the type that it should become.
+    /// A value that cannot be converted to the requested type.
     ConversionFailure = 241,
-    /// An expression that does not exist.
+    /// An unknown expression operator.
     InvalidPipelineOperator = 168,
-    /// A field path that is not one.
+    /// An invalid field path.
     InvalidFieldPath = 16872,
-    /// A projection that includes and excludes.
+    /// A projection that both includes and excludes fields.
     MixedProjection = 31254,
-    /// Two parts of a projection touch the same path.
+    /// Two parts of a projection affect the same path.
     ProjectionPathCollision = 31249,
-    /// A path in a projection that another one, already there, leads through.
+    /// A projection path that leads through another path of the projection.
     ProjectionParentCollision = 31250,
     /// A `$project` without fields.
     ProjectWithoutField = 51272,
@@ -138,15 +143,15 @@ codes! {
     GroupNotObject = 15947,
     /// A `$sort` that is not an object.
     SortNotObject = 15973,
-    /// A direction of a sort that is not a number.
+    /// A sort direction that is not a number.
     SortOrderType = 15974,
-    /// A `$limit` that is not a whole number of documents.
+    /// A `$limit` that is not a valid number of documents.
     InvalidLimit = 5_107_201,
-    /// A `$skip` that is not a whole number of documents.
+    /// A `$skip` that is not a valid number of documents.
     InvalidSkip = 5_107_200,
     /// A `$group` without `_id`.
     GroupWithoutId = 15955,
-    /// An accumulator that does not exist.
+    /// An unknown accumulator.
     UnknownGroupOperator = 15952,
     /// An accumulator with a list of operands.
     AccumulatorNotUnary = 40237,
@@ -154,11 +159,11 @@ codes! {
     GroupFieldNotAccumulator = 40234,
     /// A `$limit` of zero.
     LimitNotPositive = 15958,
-    /// A `$count` that is not a field name.
+    /// A `$count` that is not a valid field name.
     InvalidCountField = 40156,
-    /// An `$unwind` that is not a path.
+    /// An invalid `$unwind`.
     InvalidUnwind = 28808,
-    /// A sort that is not 1 or -1.
+    /// A sort direction other than 1 and -1.
     InvalidSortOrder = 15975,
 }
 
@@ -167,7 +172,7 @@ impl Error {
         Self { code, message: message.into() }
     }
 
-    /// A failure that the server names only by a number.
+    /// Creates an error that the server identifies only by a number.
     pub(crate) fn location(number: i32, message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Location(number), message)
     }
@@ -184,12 +189,13 @@ impl Error {
         Self::new(ErrorCode::TypeMismatch, message)
     }
 
-    /// Something that MongoDB has and this version of Userkeep refuses, by its name.
+    /// Creates the error for a feature of MongoDB that Userkeep does not support. `what` names the
+    /// feature: `the pipeline stage $lookup`.
     pub fn unsupported(what: impl fmt::Display) -> Self {
         Self::new(ErrorCode::CommandNotSupported, format!("{what} is not supported by Userkeep"))
     }
 
-    /// The number of the code, as in a reply's `code`.
+    /// Returns the number of the code, as in the `code` field of a reply.
     pub fn number(&self) -> i32 {
         self.code.number()
     }

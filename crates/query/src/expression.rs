@@ -1,6 +1,8 @@
-//! Aggregation expressions (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/>): parsed once, computed for
-//! each document. Those on dates, accumulators and what a time series needs have an issue of their own, and are refused by
-//! their names.
+//! Aggregation expressions
+//! (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/>): parsed once and then
+//! evaluated for each document.
+//!
+//! Expressions on dates, accumulators and window operators are rejected by name as unsupported.
 
 mod arithmetic;
 mod arrays;
@@ -29,82 +31,84 @@ pub(crate) use parse::check_variable;
 
 use parse::Names;
 
-/// How many steps an expression may take for one document: each part that is computed is one, and so are so many bytes of
-/// what it makes.
+/// Maximum number of steps of one expression for one document. Each evaluated part is one step,
+/// and so are [`BYTES_A_STEP`] bytes of a result.
 const MAX_STEPS: u64 = 2_000_000;
 const BYTES_A_STEP: u64 = 256;
 
-/// A value, or none, as of a path to a field that is not there.
+/// The value of an expression; `None` if it has none, such as the path of a missing field.
 pub(crate) type Value = Option<RawBson>;
 
-/// A parsed expression.
+/// A parsed expression. Every variant except a literal is evaluated for each document.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
-    /// A value that is just that.
+    /// A constant value.
     Literal(RawBson),
-    /// `$path`, through the documents in arrays.
+    /// `$path`: the value at a path, mapped over arrays.
     Field(Path),
     /// `$$ROOT` and `$$CURRENT`.
     Root,
     /// `$$REMOVE`: no value.
     Remove,
-    /// `$$NAME` of what the operation brings, until it is bound.
+    /// `$$NAME.path`: a variable of the operation, until it is bound.
     Free {
-        /// Its name.
+        /// The name of the variable, without the dollar signs.
         name: String,
-        /// The path.
+        /// The path within the variable's value.
         path: Vec<String>,
     },
-    /// What a path leads to in a value that was bound, which all that name it share.
+    /// The path in a bound variable of the operation. All uses share the value.
     Bound {
-        /// The value.
+        /// The value of the variable.
         value: Arc<RawBson>,
-        /// The path.
+        /// The path within the value.
         path: Vec<String>,
     },
-    /// `$$name`, and what a path leads to in it.
+    /// `$$name.path`: a variable that an expression binds, such as `$let` or `$map`.
     Variable {
-        /// Its place among those that are bound.
+        /// The index among the variables in scope.
         place: usize,
-        /// The path.
+        /// The path within the variable's value.
         path: Vec<String>,
     },
-    /// A document of expressions.
+    /// A document whose values are expressions.
     Document(Vec<(String, Expression)>),
-    /// An array of expressions.
+    /// An array whose items are expressions.
     Array(Vec<Expression>),
-    /// `$and`
+    /// `$and`: true if all operands are true.
     And(Vec<Expression>),
-    /// `$or`
+    /// `$or`: true if at least one operand is true.
     Or(Vec<Expression>),
     /// `$cond`: if, then, else.
     Cond(Box<[Expression; 3]>),
-    /// `$ifNull`
+    /// `$ifNull`: the first operand that is neither null nor missing, or else the last one.
     IfNull(Vec<Expression>),
-    /// `$switch`
+    /// `$switch`: the result of the first branch whose condition is true.
     Switch {
-        /// Conditions, and what is chosen by each.
+        /// Pairs of condition and result.
         branches: Vec<(Expression, Expression)>,
-        /// What is chosen by none of them.
+        /// The result if no condition is true.
         default: Option<Box<Expression>>,
     },
-    /// `$let`: values that are bound in order, and what they are bound in.
+    /// `$let`: the values of the variables, in order, and the expression that uses them.
     Let(Vec<Expression>, Box<Expression>),
-    /// `$map`: an array, and what becomes of each item, which is bound.
+    /// `$map`: an array, and the expression for each item, which is bound to a variable.
     Map(Box<[Expression; 2]>),
-    /// `$filter`: an array, a condition on each item, which is bound, and how many may stay.
+    /// `$filter`: an array, a condition on each item, which is bound to a variable, and an
+    /// optional limit on the number of results.
     Filter(Box<[Expression; 2]>, Option<Box<Expression>>),
-    /// `$reduce`: an array, the first value, and what becomes of it with each item; both are bound.
+    /// `$reduce`: an array, the initial value, and the expression for each item. The value and the
+    /// item are bound to variables.
     Reduce(Box<[Expression; 3]>),
-    /// Anything that computes its value from those of its operands.
+    /// A function of the operands' values; `None` for an optional operand that was omitted.
     Call(&'static Function, Vec<Option<Expression>>),
 }
 
-/// What an expression is computed with.
+/// The state of one evaluation.
 struct Scope<'a> {
     root: &'a RawDocument,
     variables: Vec<Value>,
-    /// How many steps are left.
+    /// The number of steps left.
     steps: u64,
 }
 
@@ -112,27 +116,28 @@ impl Expression {
     /// Parses an expression.
     ///
     /// # Errors
-    /// The server's own for an operator that does not exist or is not of its form; `CommandNotSupported` by name for what
-    /// this version does not have.
+    /// Returns the server's error for an unknown or malformed operator, and `CommandNotSupported`
+    /// (115) with the operator's name for one that Userkeep does not support.
     pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
         let expression = parse::expression(value, &mut Names::default())?;
         budget::charge(1)?;
         Ok(expression)
     }
 
-    /// The value for a document, `None` where the expression has none, as a path to a missing field.
+    /// Evaluates the expression for a document. Returns `None` if it has no value, such as the
+    /// path of a missing field.
     pub(crate) fn evaluate(&self, root: &RawDocument) -> Result<Value> {
         let value = self.compute(&mut Scope { root, variables: Vec::new(), steps: MAX_STEPS })?;
         budget::charge(0)?;
         Ok(value)
     }
 
-    /// Whether the value for a document counts as true.
+    /// True if the value for a document counts as true.
     pub(crate) fn holds(&self, root: &RawDocument) -> Result<bool> {
         self.evaluate(root).map(|value| is_true(&value))
     }
 
-    /// Names each function that the expression calls.
+    /// Calls `visit` with the name of each function in the expression.
     pub(crate) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
             Self::Literal(_)
@@ -170,10 +175,10 @@ impl Expression {
         }
     }
 
-    /// Puts in what variables stand for that nothing in the expression binds.
+    /// Replaces the variables of the operation by their values.
     ///
     /// # Errors
-    /// 17276 where one is not among them.
+    /// 17276 if the expression uses an undefined variable.
     pub(crate) fn bind(&mut self, variables: &Variables) -> Result<()> {
         let all = |parts: &mut [Self]| parts.iter_mut().try_for_each(|part| part.bind(variables));
         match self {
@@ -213,8 +218,8 @@ impl Expression {
         }
     }
 
-    /// The value, which may take no more steps than there are left, nor be larger than a document may be: no expression runs
-    /// without end or takes all memory.
+    /// Evaluates the expression within the remaining steps and the size limit of a document, so
+    /// that no expression runs without end or exhausts the memory.
     fn compute(&self, scope: &mut Scope<'_>) -> Result<Value> {
         scope.spend(1)?;
         let value = with_stack(|| self.compute_step(scope))?;
@@ -379,7 +384,7 @@ impl Scope<'_> {
         Ok(())
     }
 
-    /// Computes something with further variables.
+    /// Evaluates something with further variables in scope.
     fn with<T>(&mut self, values: Vec<Value>, compute: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.variables.len();
         self.variables.extend(values);
@@ -396,7 +401,7 @@ fn too_many_steps() -> Error {
 
 fn check_size(size: usize) -> Result<()> {
     if size > MAX_DOCUMENT_SIZE {
-        let message = format!("an expression made a value of {size} bytes, which is larger than a document may be");
+        let message = format!("an expression returned a value of {size} bytes, more than a document may have");
         return Err(Error::new(ErrorCode::BsonObjectTooLarge, message));
     }
     Ok(())
@@ -416,7 +421,7 @@ fn filter_limit(limit: Value) -> Result<usize> {
     }
 }
 
-/// An array; nothing for what is null or missing; for anything else an error with its type.
+/// Returns an array, or `None` for null and missing. Fails for other values, naming the type.
 fn array_or_null(value: Value, code: i32, message: &str) -> Result<Option<RawArrayBuf>> {
     match value {
         Some(RawBson::Array(array)) => Ok(Some(array)),
@@ -425,33 +430,33 @@ fn array_or_null(value: Value, code: i32, message: &str) -> Result<Option<RawArr
     }
 }
 
-/// Whether there is no value, or one that says so.
+/// True if the value is null, undefined or missing.
 pub(crate) fn is_nullish(value: &Value) -> bool {
     matches!(value, None | Some(RawBson::Null | RawBson::Undefined))
 }
 
-/// Whether a value counts as true: anything but false, zero, null and nothing.
+/// True if the value counts as true: anything except false, zero, null and missing.
 pub(crate) fn is_true(value: &Value) -> bool {
     value.as_ref().is_some_and(|value| truthy(value.as_raw_bson_ref()))
 }
 
-/// The name of a value's type.
+/// Returns the name of a value's type, or `missing`.
 pub(crate) fn type_of(value: &Value) -> &'static str {
     value.as_ref().map_or("missing", |value| crate::type_name(value.as_raw_bson_ref()))
 }
 
-/// The order of two values, where nothing comes before everything but the least key.
+/// Compares two values. A missing value orders before everything except MinKey.
 pub(crate) fn order(one: &Value, other: &Value) -> std::cmp::Ordering {
     let of = |value| Option::as_ref(value).map_or(RawBsonRef::Undefined, RawBson::as_raw_bson_ref);
     compare(of(one), of(other))
 }
 
-/// What most functions make of null, and of nothing.
+/// The result of most functions for a null or missing operand.
 fn null() -> Result<Value> {
     Ok(Some(RawBson::Null))
 }
 
-/// A path in an expression maps over arrays instead of matching any item, and knows no indexes.
+/// Follows a path, which maps over arrays and has no indexes, unlike the path of a filter.
 pub(crate) fn reach(value: RawBsonRef<'_>, parts: &[String]) -> Value {
     let Some((first, rest)) = parts.split_first() else { return Some(value.into()) };
     match value {

@@ -1,4 +1,5 @@
-//! Filters (<https://www.mongodb.com/docs/manual/reference/operator/query/>): parsed once, asked of each document.
+//! Filters (<https://www.mongodb.com/docs/manual/reference/operator/query/>): parsed once and then
+//! matched against each document.
 
 mod bits;
 mod candidates;
@@ -27,90 +28,106 @@ pub use schema::Schema;
 
 use candidates::Equalities;
 
-/// A parsed filter. Its values stay values: nothing in them is looked at as an operator again.
+/// A parsed filter.
+///
+/// Parsing separates operators from values: a value is never interpreted as an operator later, so
+/// that code can build filters from untrusted values.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::Filter;
+///
+/// let filter = Filter::parse(&rawdoc! { "tags": "a", "n": { "$gt": 1 } }).unwrap();
+/// assert!(filter.matches(&rawdoc! { "tags": ["a", "b"], "n": 2.5 }));
+/// assert!(!filter.matches(&rawdoc! { "tags": ["a", "b"], "n": "2" }));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// All must match; none is true.
+    /// All filters must match (`$and`). An empty list matches every document.
     And(Vec<Filter>),
-    /// One must match.
+    /// At least one filter must match (`$or`). An empty list matches no document.
     Or(Vec<Filter>),
-    /// None may match.
+    /// No filter may match (`$nor`).
     Nor(Vec<Filter>),
-    /// Must not match.
+    /// The filter must not match (`$not`).
     Not(Box<Filter>),
-    /// What a path reaches must satisfy a predicate.
+    /// A value at a path must satisfy a predicate.
     Path(PathFilter),
-    /// An expression must be true (`$expr`), with what it was parsed from.
+    /// An expression must be true (`$expr`); the second field is its source.
     Expression(Box<Expression>, RawBson),
-    /// The document must be of a form (`$jsonSchema`), with what that was parsed from.
+    /// The document must match a schema (`$jsonSchema`); the second field is its source.
     Schema(Box<Schema>, RawDocumentBuf),
-    /// Matches always, or never.
+    /// Matches every document (`$alwaysTrue`) or none (`$alwaysFalse`).
     Always(bool),
 }
 
-/// A predicate on what a path reaches.
+/// A predicate on the values at a path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PathFilter {
-    /// Where to look.
+    /// The path whose values are tested. It leads through the items of arrays.
     pub path: Path,
-    /// What must be there.
+    /// The condition that at least one value must satisfy.
     pub predicate: Predicate,
 }
 
-/// A condition that one value satisfies or does not.
+/// A condition on one value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Predicate {
-    /// Equal by value; null also matches a missing field.
+    /// Equal by value (`$eq`); null also matches a missing field.
     Eq(RawBson),
-    /// Greater, within the same type.
+    /// Greater than a value of the same type (`$gt`).
     Gt(RawBson),
-    /// Greater or equal, within the same type.
+    /// Greater than or equal to a value of the same type (`$gte`).
     Gte(RawBson),
-    /// Less, within the same type.
+    /// Less than a value of the same type (`$lt`).
     Lt(RawBson),
-    /// Less or equal, within the same type.
+    /// Less than or equal to a value of the same type (`$lte`).
     Lte(RawBson),
-    /// Equal to one of these, or matching one of the regular expressions.
+    /// Equal to one of the values, or matching one of the regular expressions (`$in`).
     In(Candidates, Vec<Regex>),
-    /// The field is there, whatever it holds.
+    /// The field exists, with any value (`$exists`).
     Exists,
-    /// Of one of these types.
+    /// Of one of these types (`$type`).
     Type(TypeSet),
-    /// Whole part of the number, divided by the first, leaves the second.
+    /// The integer part of the number, divided by the first operand, leaves the second as
+    /// remainder (`$mod`).
     Mod(i64, i64),
-    /// Text that matches.
+    /// A string that matches a regular expression (`$regex`).
     Regex(Regex),
-    /// Bits that are set or not.
+    /// A number or binary data with certain bits set or clear (`$bitsAllSet` and its kin).
     Bits(Bits),
-    /// An array of so many items.
+    /// An array with this number of items (`$size`).
     Size(i64),
-    /// An array with a document (or an array) that matches.
+    /// An array with a document (or an array) that matches (`$elemMatch`).
     ElemMatch(Box<Filter>),
-    /// An array with an item of which all of this is true; the paths in it mean the item itself. With what it was parsed from.
+    /// An array with an item that satisfies all conditions (`$elemMatch` with operators only). The
+    /// empty path in the filter stands for the item; the second field is the operator's source.
     ElemMatchValue(Box<Filter>, RawDocumentBuf),
 }
 
-/// Conditions among which [`Filter::all_of`] and [`Filter::any_of`] look for repeated ones.
+/// Number of conditions that [`Filter::all_of`] and [`Filter::any_of`] check for duplicates.
 const REPEATED: usize = 16;
 
 impl Filter {
     /// Parses a filter document.
     ///
     /// # Errors
-    /// The server's own for an operator that does not exist or an operand of the wrong type;
-    /// `CommandNotSupported` by name for what this version does not have.
+    /// Returns the server's error for an unknown operator or an invalid operand, and
+    /// `CommandNotSupported` (115) with the operator's name for one that Userkeep does not
+    /// support. 50 if the entered budget is exhausted.
     pub fn parse(filter: &RawDocument) -> Result<Self> {
         let filter = parse::filter(filter)?;
         budget::charge(1)?;
         Ok(filter)
     }
 
-    /// The filter that matches everything.
+    /// Returns the filter that matches every document.
     pub fn all() -> Self {
         Self::And(Vec::new())
     }
 
-    /// The filter for what all of these match, without what does not matter.
+    /// Returns a filter that matches if all of the given ones match. It flattens nested `$and`s
+    /// and drops constants and duplicates.
     pub fn all_of(filters: impl IntoIterator<Item = Self>) -> Self {
         let mut all: Vec<Self> = Vec::new();
         for filter in filters {
@@ -129,7 +146,8 @@ impl Filter {
         }
     }
 
-    /// The filter for what any of these matches, without what does not matter.
+    /// Returns a filter that matches if at least one of the given ones matches. It flattens nested
+    /// `$or`s and drops constants and duplicates.
     pub fn any_of(filters: impl IntoIterator<Item = Self>) -> Self {
         let mut any: Vec<Self> = Vec::new();
         for filter in filters {
@@ -148,7 +166,8 @@ impl Filter {
         }
     }
 
-    /// The filter for what none of these matches, without what does not matter.
+    /// Returns a filter that matches if none of the given ones matches, simplified as in
+    /// [`any_of`](Self::any_of).
     pub fn none_of(filters: impl IntoIterator<Item = Self>) -> Self {
         match Self::any_of(filters) {
             Self::Always(any) => Self::Always(!any),
@@ -157,30 +176,33 @@ impl Filter {
         }
     }
 
-    /// A filter for equality of one field.
+    /// Returns a filter for equality at one path. The value is never interpreted as an operator.
     pub fn equals(path: &str, value: impl Into<RawBson>) -> Self {
         Self::Path(PathFilter { path: Path::new(path), predicate: Predicate::Eq(value.into()) })
     }
 
-    /// Whether the document matches. One for which an expression cannot be computed does not.
+    /// True if the document matches. If an expression cannot be evaluated on it, it does not
+    /// match.
     ///
-    /// The answer may be wrong if the entered budget is exhausted: the caller checks the budget before it uses the answer.
+    /// The result may be wrong if the entered budget is exhausted: the caller checks the budget
+    /// before it uses the result.
     pub fn matches(&self, document: &RawDocument) -> bool {
         self.try_matches(document).unwrap_or(false)
     }
 
-    /// Whether the document matches.
+    /// Returns true if the document matches.
     ///
     /// # Errors
-    /// Where an expression (`$expr`) cannot be computed for it, or the entered budget is exhausted.
+    /// Fails if an expression (`$expr`) cannot be evaluated on the document, or if the entered
+    /// budget is exhausted.
     pub fn try_matches(&self, document: &RawDocument) -> Result<bool> {
         match self {
-            // What is asked of most documents needs no more stack than there is.
+            // The most common conditions need no larger stack.
             Self::Path(filter) => {
                 let matches = filter.matches(document, &mut None);
                 budget::charge(1).map(|()| matches)
             }
-            // These charge what they are made of.
+            // These filters charge for their parts.
             _ => with_stack(|| self.try_matches_all(document)),
         }
     }
@@ -205,7 +227,8 @@ impl Filter {
         })
     }
 
-    /// True if one of the filters answers so. The first that does is the last that is asked.
+    /// True if one of the filters returns `answer` for the document. Stops at the first one that
+    /// does.
     fn any_answers(filters: &[Self], answer: bool, document: &RawDocument) -> Result<bool> {
         if filters.is_empty() {
             budget::charge(1)?;
@@ -227,7 +250,8 @@ impl Filter {
         Ok(false)
     }
 
-    /// Whether asking it can fail.
+    /// True if evaluating the filter can fail for a reason other than an exhausted budget: it
+    /// contains `$expr`.
     pub fn is_fallible(&self) -> bool {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => filters.iter().any(Self::is_fallible),
@@ -237,8 +261,11 @@ impl Filter {
         }
     }
 
-    /// Whether the document matches, and if so by which item of the array that a condition led through: what
-    /// `$` stands for in updates and projections. As for [`matches`](Self::matches), the caller checks the budget.
+    /// Returns `None` if the document does not match. Otherwise returns the index of the matching
+    /// item of the array that a condition led through, for `$` in updates and projections.
+    ///
+    /// The inner value is `None` if no condition led through an array. The caller checks the
+    /// budget, as for [`matches`](Self::matches).
     pub fn position(&self, document: &RawDocument) -> Option<Option<usize>> {
         let mut position = None;
         self.find_position(document, &mut position).then_some(position)
@@ -246,7 +273,7 @@ impl Filter {
 
     fn find_position(&self, document: &RawDocument, position: &mut Option<usize>) -> bool {
         match self {
-            // The server puts conditions in an order of its own, and the last of them counts.
+            // The server sorts the conditions, and the last one determines the position.
             Self::And(_) => {
                 let mut all = Vec::new();
                 self.flatten_and(&mut all);
@@ -266,7 +293,8 @@ impl Filter {
                     }
                 })
             }
-            // As in the server, what `$or` found is noted only where it is of one field, as `$in` is.
+            // As in the server, `$or` sets the position only if all branches have one path, as
+            // `$in` does.
             Self::Or(filters) if is_of_one_path(filters) => {
                 filters.iter().take_while(|_| budget::spend(1)).any(|filter| filter.find_position(document, position))
             }
@@ -282,7 +310,7 @@ impl Filter {
         }
     }
 
-    /// Where the server puts it among others: by the operator, then by the path.
+    /// The server's sort key among conditions: the operator, then the path.
     fn rank(&self) -> (u8, &str) {
         match self {
             Self::And(_) => (0, ""),
@@ -312,7 +340,7 @@ impl Filter {
         }
     }
 
-    /// Whether a value satisfies conditions on it.
+    /// True if a value satisfies the conditions of an `$elemMatch`.
     pub(crate) fn matches_item(&self, item: RawBsonRef<'_>) -> bool {
         let any = |filters: &[Self], answer: bool| {
             filters.iter().any(|filter| !budget::spend(1) || filter.matches_item(item) == answer)
@@ -327,7 +355,11 @@ impl Filter {
         }
     }
 
-    /// The conditions on paths that are all true where the filter is, and whether there is nothing else to it.
+    /// Returns the conditions on paths that must all hold for the filter to match. The flag is
+    /// true if the filter consists of nothing else.
+    ///
+    /// A store plans its index use with them; if the flag is false, it matches the documents
+    /// against the filter again.
     pub fn conditions(&self) -> (Vec<&PathFilter>, bool) {
         let mut found = Vec::new();
         let is_all = self.collect_conditions(&mut found);
@@ -337,12 +369,12 @@ impl Filter {
     fn collect_conditions<'a>(&'a self, found: &mut Vec<&'a PathFilter>) -> bool {
         match self {
             Self::And(filters) => {
-                // Each is looked into, whatever the others are.
+                // No short circuit: each filter adds its conditions.
                 let mut is_all = true;
                 filters.iter().for_each(|filter| is_all &= filter.collect_conditions(found));
                 is_all
             }
-            // One branch is as good as none.
+            // An `$or` of one branch is that branch.
             Self::Or(filters) if filters.len() == 1 => filters[0].collect_conditions(found),
             Self::Path(filter) => {
                 found.push(filter);
@@ -352,7 +384,8 @@ impl Filter {
         }
     }
 
-    /// The values that the filter demands of fields by equality, as an upsert copies them and a planner looks them up.
+    /// Returns the equalities that the filter requires, as pairs of path and value. An upsert
+    /// copies them into the new document, and a planner uses them for index lookups.
     pub fn equalities(&self) -> Vec<(&Path, &RawBson)> {
         let mut found = Vec::new();
         self.collect_equalities(&mut found);
@@ -362,7 +395,7 @@ impl Filter {
     fn collect_equalities<'a>(&'a self, found: &mut Vec<(&'a Path, &'a RawBson)>) {
         match self {
             Self::And(filters) => filters.iter().for_each(|filter| filter.collect_equalities(found)),
-            // One branch, or one candidate, is as good as none.
+            // An `$or` of one branch is that branch, and an `$in` of one value is an equality.
             Self::Or(filters) if filters.len() == 1 => {
                 filters.iter().for_each(|filter| filter.collect_equalities(found))
             }
@@ -376,14 +409,14 @@ impl Filter {
         }
     }
 
-    /// The filter for no more than the values that this one demands of fields by equality.
+    /// Returns the filter for exactly the [`equalities`](Self::equalities) that this one requires.
     pub fn demanded(&self) -> Self {
         Self::And(
             self.equalities().into_iter().map(|(path, value)| Self::equals(path.as_str(), value.clone())).collect(),
         )
     }
 
-    /// Whether it asks for one `_id`, and for nothing else.
+    /// True if the filter is an equality of `_id` and nothing else.
     pub fn is_of_id_alone(&self) -> bool {
         match self {
             Self::Path(PathFilter { path, predicate: Predicate::Eq(_) }) => path.as_str() == "_id",
@@ -395,7 +428,7 @@ impl Filter {
         }
     }
 
-    /// The first parts of all its paths.
+    /// Adds the top-level field name of each path in the filter.
     pub(crate) fn top_level_names<'a>(&'a self, names: &mut Vec<&'a str>) {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
@@ -407,10 +440,10 @@ impl Filter {
         }
     }
 
-    /// Puts in what the variables of its expressions stand for.
+    /// Replaces the variables in the filter's expressions by their values.
     ///
     /// # Errors
-    /// 17276 where one is not among them.
+    /// 17276 if an expression uses an undefined variable.
     pub fn bind(&mut self, variables: &Variables) -> Result<()> {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
@@ -418,15 +451,16 @@ impl Filter {
             }
             Self::Not(filter) => filter.bind(variables),
             Self::Expression(expression, _) => expression.bind(variables),
-            // No condition on a path has an expression.
+            // Conditions on paths contain no expressions.
             Self::Path(_) | Self::Schema(..) | Self::Always(_) => Ok(()),
         }
     }
 
-    /// Refuses an operator where the server does not take it, `$expr` above all.
+    /// Rejects operators that are not allowed in some place, such as `$expr`. `refused` lists
+    /// their names; `place` ends the error message.
     ///
     /// # Errors
-    /// `QueryFeatureNotAllowed` with the operator's name.
+    /// `QueryFeatureNotAllowed` (224) with the operator's name.
     pub fn refuse(&self, refused: &[&str], place: &str) -> Result<()> {
         let mut found = None;
         self.operators(&mut |operator| {
@@ -442,7 +476,9 @@ impl Filter {
         }
     }
 
-    /// Names each operator that the filter uses and that not everybody may use.
+    /// Calls `visit` with the name of each operator that a caller may want to restrict: `$expr`
+    /// and the operators in its expression, `$jsonSchema`, `$regex` and the `$bits…` operators, at
+    /// any depth.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
             Self::And(filters) | Self::Or(filters) | Self::Nor(filters) => {
@@ -476,7 +512,7 @@ fn is_of_one_path(filters: &[Filter]) -> bool {
 }
 
 impl PathFilter {
-    /// Whether the document matches; notes by which item.
+    /// True if the document matches; sets `position` to the index of the matching item.
     fn matches(&self, document: &RawDocument, position: &mut Option<usize>) -> bool {
         let mut within = None;
         let mut by = None;
@@ -495,17 +531,17 @@ impl PathFilter {
 }
 
 impl Predicate {
-    /// Whether it is asked of an array itself, and not of its items.
+    /// True if the predicate tests an array itself and not its items.
     fn is_of_arrays(&self) -> bool {
         matches!(self, Self::Size(_) | Self::ElemMatch(_) | Self::ElemMatchValue(..))
     }
 
-    /// Whether a value, or a missing one, satisfies the condition.
+    /// True if a value satisfies the condition; `None` stands for a missing field.
     pub fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
         self.matches_within(value, &mut None)
     }
 
-    /// The same; notes by which item of an array.
+    /// As [`matches`](Self::matches); sets `within` to the index of the matching item of an array.
     pub(crate) fn matches_within(&self, value: Option<RawBsonRef<'_>>, within: &mut Option<usize>) -> bool {
         let mut any_item = |matches: &dyn Fn(RawBsonRef<'_>) -> bool| {
             let Some(RawBsonRef::Array(array)) = value else { return false };
@@ -542,7 +578,7 @@ impl Predicate {
     }
 }
 
-/// The whole part of a number, towards zero, if it is within an int64.
+/// Returns the integer part of a number, rounded towards zero, if it is in the range of an int64.
 pub(crate) fn whole_part(value: RawBsonRef<'_>) -> Option<i64> {
     match value {
         RawBsonRef::Double(number) => crate::integer(RawBsonRef::Double(number.trunc())),
@@ -559,7 +595,7 @@ fn equals(expected: &RawBson, value: Option<RawBsonRef<'_>>) -> bool {
     }
 }
 
-/// A comparison holds within one type only; the key bounds compare with everything, NaN with nothing but itself.
+/// Compares within one type only. MinKey and MaxKey compare with every type, NaN only with itself.
 fn compares(
     bound: &RawBson,
     value: Option<RawBsonRef<'_>>,
@@ -569,7 +605,7 @@ fn compares(
     let bound = bound.as_raw_bson_ref();
     let bounded = matches!(bound, RawBsonRef::MinKey | RawBsonRef::MaxKey);
     let Some(value) = value else {
-        // What is not there lies between the bounds of all keys, too.
+        // A missing field counts as null, which lies between MinKey and MaxKey.
         return (or_equal && matches!(bound, RawBsonRef::Null)) || (bounded && holds(compare(RawBsonRef::Null, bound)));
     };
     if bounded {

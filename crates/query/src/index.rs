@@ -1,5 +1,5 @@
-//! Indexes: under which keys they hold a document, and which keys a filter can only find something under
-//! (<https://www.mongodb.com/docs/manual/indexes/>).
+//! Indexes: the keys under which an index stores a document, and the key ranges that can contain
+//! the matches of a filter (<https://www.mongodb.com/docs/manual/indexes/>).
 
 use bson::{
     RawBson,
@@ -14,65 +14,81 @@ use crate::{
     key::{encode, encode_into, turn},
 };
 
-/// How many fields an index may have, as in the server.
+/// Maximum number of fields in an index, as in the server.
 const MAX_FIELDS: usize = 32;
 
-/// Fields behind the first are not looked at where there would be more ranges than this.
+/// Maximum number of ranges in [`Bounds`]. A further field that would exceed it is ignored.
 const MAX_RANGES: usize = 256;
 
-/// The fields of an index and their directions, in order: `{ a: 1, b: -1 }`.
+/// The key pattern of an index: its fields and their directions, in order, such as `{ a: 1, b: -1
+/// }`.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::{Filter, KeyPattern};
+///
+/// let index = KeyPattern::parse(&rawdoc! { "a": 1, "b": -1 }).unwrap();
+/// assert_eq!(index.name(), "a_1_b_-1");
+/// assert_eq!(index.keys(&rawdoc! { "a": [1, 2], "b": 3 }).unwrap().keys.len(), 2);
+///
+/// let filter = Filter::parse(&rawdoc! { "a": 1, "b": { "$gt": 2 } }).unwrap();
+/// let bounds = index.bounds(&filter, false).unwrap();
+/// assert_eq!((bounds.equalities, bounds.bounded), (1, 2));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPattern(Vec<(Path, bool)>);
 
-/// The keys under which an index holds a document.
+/// The keys under which an index stores a document.
 #[derive(Debug, PartialEq, Eq)]
 pub struct IndexKeys {
-    /// Each once, in their order.
+    /// The distinct keys in ascending order.
     pub keys: Vec<IndexKey>,
-    /// Whether the index leads through an array of the document, or ends in one.
+    /// True if a field of the index leads through an array of the document or ends in one.
     pub is_multikey: bool,
 }
 
-/// One key of an index.
+/// One key of an index: the encoded values of all its fields.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexKey {
-    /// In the order of the index.
+    /// The encoded key. Keys of one index order bytewise, descending fields included.
     pub bytes: Vec<u8>,
-    /// Whether the document has any of the fields.
+    /// True if the document has at least one of the index's fields. A sparse index omits other
+    /// keys.
     pub has_field: bool,
 }
 
-/// Keys from the first on and before the second.
+/// A range of keys: from the first key (inclusive) to the second (exclusive).
 pub type KeyRange = (Vec<u8>, Vec<u8>);
 
-/// Where in an index all is that a filter can match.
+/// The key ranges of an index that contain all matches of a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
-    /// In ascending order, none overlapping another.
+    /// The ranges in ascending order, without overlaps.
     pub ranges: Vec<KeyRange>,
-    /// How many of the first fields have one value each.
+    /// The number of leading fields that have a single value each.
     pub equalities: usize,
-    /// How many fields are bounded at all.
+    /// The number of leading fields that the filter bounds at all.
     pub bounded: usize,
 }
 
-/// Where a field's value is being looked for.
+/// The state of the search for a field's value.
 #[derive(Clone, Copy)]
 enum Reached<'a> {
-    /// There; `None` where the document has no such field.
+    /// Found; `None` if the document has no such field.
     Value(Option<RawBsonRef<'a>>),
-    /// In this document or below, along the rest of the path.
+    /// In this value or below it, along the rest of the path.
     Within(RawBsonRef<'a>, &'a [String]),
-    /// At an array, whose items are looked at one by one.
+    /// At an array, whose items are visited one by one.
     At(&'a RawArray, &'a [String]),
 }
 
 impl KeyPattern {
-    /// Parses `{ path: 1 | -1, … }`.
+    /// Parses `{ path: 1 | -1, … }`. As in the server, any non-zero number is a direction.
     ///
     /// # Errors
-    /// `CannotCreateIndex` where it is not of that form, `CommandNotSupported` by name for kinds of indexes that this version does
-    /// not have (text, geo, hashed, wildcard).
+    /// `CannotCreateIndex` (67) if the pattern is malformed; `CommandNotSupported` (115) with the
+    /// kind of an index that Userkeep does not support (text, geo, hashed, wildcard); 13103 for
+    /// more than 32 fields.
     pub fn parse(pattern: &RawDocument) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorCode::CannotCreateIndex, message);
         let mut fields: Vec<(Path, bool)> = Vec::new();
@@ -101,7 +117,7 @@ impl KeyPattern {
                     "Index key contains an illegal field name: field name starts with '$': '{name}'"
                 )));
             }
-            // Too many are refused below, whatever they are.
+            // A pattern with more fields is rejected below in any case.
             if fields.iter().take(MAX_FIELDS).any(|(other, _)| *other == path) {
                 return Err(wrong(format!("the index key pattern names '{name}' twice")));
             }
@@ -116,17 +132,17 @@ impl KeyPattern {
         }
     }
 
-    /// An index of one field, ascending.
+    /// Creates the pattern of an ascending index on one field.
     pub fn of(path: Path) -> Self {
         Self(vec![(path, false)])
     }
 
-    /// Its fields, and whether each descends.
+    /// Returns the fields in order; the flag is true for a descending field.
     pub fn fields(&self) -> &[(Path, bool)] {
         &self.0
     }
 
-    /// As it is written.
+    /// Returns the pattern as a document, with 1 and -1 as directions.
     pub fn to_document(&self) -> RawDocumentBuf {
         let mut pattern = RawDocumentBuf::new();
         for (path, descending) in &self.0 {
@@ -135,25 +151,28 @@ impl KeyPattern {
         pattern
     }
 
-    /// MongoDB's name for it: `a_1_b_-1`.
+    /// Returns MongoDB's default name of the index: `a_1_b_-1`.
     pub fn name(&self) -> String {
         let part =
             |(path, descending): &(Path, bool)| format!("{}_{}", path.as_str(), if *descending { -1 } else { 1 });
         self.0.iter().map(part).collect::<Vec<_>>().join("_")
     }
 
-    /// The keys under which it holds a document: one for each item of the array that its fields lead to or through.
+    /// Returns the keys under which the index stores a document: one for each item of the array
+    /// that its fields lead to or through.
+    ///
+    /// A missing field has the key of null, and an empty array that of undefined.
     ///
     /// # Errors
-    /// `CannotIndexParallelArrays` where they lead to several, 50 and 292 where the keys take more time or memory than the
-    /// budget has.
+    /// `CannotIndexParallelArrays` (171) if the fields lead through several arrays; 50 or 292 if
+    /// the keys exceed the time or the memory of the entered budget.
     pub fn keys(&self, document: &RawDocument) -> Result<IndexKeys> {
         let reached: Vec<Reached<'_>> =
             self.0.iter().map(|(path, _)| Reached::Within(RawBsonRef::Document(document), path.parts())).collect();
         let mut found = IndexKeys { keys: Vec::with_capacity(1), is_multikey: false };
         self.collect(reached, &mut found, &mut KeyBytes::default())?;
         found.keys.sort_unstable();
-        // One item may have null where another has nothing.
+        // One item may have null in the place of another one's missing field.
         found.keys.dedup_by(|next, kept| {
             let same = next.bytes == kept.bytes;
             kept.has_field |= same && next.has_field;
@@ -219,16 +238,20 @@ impl KeyPattern {
         IndexKey { bytes, has_field }
     }
 
-    /// Where all is that a filter can match; nothing where it bounds no field. `is_multikey` says whether the index may hold a
-    /// document under several keys, of which no two conditions need to be about the same one. Nothing, too, if the budget is
-    /// exhausted.
+    /// Returns the key ranges that contain all matches of a filter.
+    ///
+    /// `is_multikey` tells if the index may store a document under several keys: then two
+    /// conditions may hold for different keys of it. Returns `None` if the filter does not bound
+    /// the first field, or if the budget is exhausted.
     pub fn bounds(&self, filter: &Filter, is_multikey: bool) -> Option<Bounds> {
         let (conditions, _) = filter.conditions();
         let mut bounds = Bounds { ranges: vec![(Vec::new(), Vec::new())], equalities: 0, bounded: 0 };
         for (place, (path, descending)) in self.0.iter().enumerate() {
-            // The keys of an array's items hold fields of one item each, and conditions may be about different ones.
+            // Each key holds the fields of one array item, but conditions may hold for different
+            // items.
             let shares_array = || self.0[..place].iter().any(|(other, _)| other.parts()[0] == path.parts()[0]);
-            // A number in a path may also be a field's name, for the filter but not for the index.
+            // For the filter, a number in a path may also be a field name; for the index it is
+            // not.
             if path.parts().iter().any(|part| array_index(part).is_some()) || (is_multikey && shares_array()) {
                 break;
             }
@@ -254,10 +277,13 @@ impl KeyPattern {
         (bounds.bounded > 0 && budget::spend(bounds.ranges.len() as u64)).then_some(bounds)
     }
 
-    /// Whether the keys in ranges of so many equalities come in the order of a sort, and if so whether backwards.
+    /// Returns true if the keys have the order of a sort when they are read backwards, and false
+    /// if they have it when read forwards. `None` if they are not in that order. `equalities` is
+    /// the number of leading fields with a single value, from [`Bounds::equalities`].
     pub fn sorts(&self, sort: &Sort, equalities: usize) -> Option<bool> {
         let rest = &self.0[equalities.min(self.0.len())..];
-        // A field of one value sorts nothing. What follows the sort's fields in a key would tell apart what is equal.
+        // A field with one value does not affect the order. Further fields of the key would order
+        // documents that the sort considers equal.
         let constant = |path: &Path| self.0[..equalities].iter().any(|(other, _)| other == path);
         let wanted: Vec<_> = sort.fields().iter().filter(|(path, _)| !constant(path)).collect();
         if wanted.len() != rest.len()
@@ -272,7 +298,7 @@ impl KeyPattern {
 }
 
 impl<'a> Reached<'a> {
-    /// As far along the path as it goes without an array.
+    /// Follows the path until it ends or meets an array.
     fn advanced(self) -> Self {
         let Self::Within(mut value, mut rest) = self else { return self };
         loop {
@@ -295,10 +321,10 @@ impl<'a> Reached<'a> {
     }
 }
 
-/// Bytes of keys from which on the budget holds them.
+/// Bytes of keys from which on they are reserved in the budget.
 const MANY_BYTES: usize = 64 * 1024;
 
-/// The bytes of a document's keys: each of them has the other fields of its index again.
+/// Counts the bytes of a document's keys, each of which repeats the index's other fields.
 #[derive(Default)]
 struct KeyBytes {
     total: usize,
@@ -318,7 +344,7 @@ impl KeyBytes {
     }
 }
 
-/// A place among a field's values: before those whose keys begin with these bytes, or behind them.
+/// A bound within a field's values: before or after all keys with this prefix.
 #[derive(Debug, Clone)]
 struct Bound {
     key: Vec<u8>,
@@ -326,17 +352,17 @@ struct Bound {
 }
 
 impl Bound {
-    /// The first key that is not before it, behind a prefix.
+    /// Returns the first key that is not below the bound, after a prefix.
     fn place(&self, prefix: &[u8], descending: bool) -> Vec<u8> {
         let mut key = prefix.to_vec();
         key.extend(&self.key);
         turn(&mut key[prefix.len()..], descending);
-        // Turned round, what was behind is before.
+        // In descending order, after becomes before.
         if self.behind == descending { key } else { successor(&key) }
     }
 }
 
-/// A part of one field's values.
+/// An interval of one field's values.
 #[derive(Debug, Clone)]
 struct Interval {
     from: Bound,
@@ -357,7 +383,7 @@ impl Interval {
         self.from.key == self.to.key
     }
 
-    /// What both have.
+    /// Returns the intersection with another interval.
     fn and(&self, other: &Self) -> Option<Self> {
         let place = |bound: &Bound| bound.place(&[], false);
         let from = if place(&self.from) < place(&other.from) { &other.from } else { &self.from };
@@ -365,14 +391,14 @@ impl Interval {
         (place(from) < place(to)).then(|| Self { from: from.clone(), to: to.clone() })
     }
 
-    /// The keys behind a prefix.
+    /// Returns the keys of the interval after a prefix.
     fn range(&self, prefix: &[u8], descending: bool) -> KeyRange {
         let (from, to) = (self.from.place(prefix, descending), self.to.place(prefix, descending));
         if descending { (to, from) } else { (from, to) }
     }
 }
 
-/// The least key that is greater than all that begin with this one.
+/// Returns the least key that is greater than all keys with this prefix.
 fn successor(key: &[u8]) -> Vec<u8> {
     let mut next = key.to_vec();
     while let Some(last) = next.pop() {
@@ -381,23 +407,24 @@ fn successor(key: &[u8]) -> Vec<u8> {
             return next;
         }
     }
-    // No key has so many such bytes.
+    // No key starts with this many 0xff bytes.
     vec![0xff; key.len() + 1]
 }
 
-/// The values that conditions on one field leave; nothing where they leave all.
+/// Returns the values that the conditions on one field allow, or `None` if they allow all.
 fn intervals<'f>(predicates: impl Iterator<Item = &'f Predicate>, is_multikey: bool) -> Option<Vec<Interval>> {
     let mut all: Vec<Vec<Interval>> = predicates.filter_map(intervals_of).collect();
     if is_multikey {
-        // Each may be about another item: points are better than others, and few are better than many.
+        // Each condition may hold for another item, so only one is used: preferably points, and
+        // few.
         return all.into_iter().min_by_key(|one| (!one.iter().all(Interval::is_point), one.len()));
     }
-    // From the fewest on, there are never more than those that come next.
+    // Starting with the fewest, the intersection never has more intervals than the next list.
     all.sort_by_key(Vec::len);
     all.into_iter().reduce(|one, other| intersection(&one, &other))
 }
 
-/// What both have, of intervals that are in order and do not overlap.
+/// Intersects two lists of ordered, non-overlapping intervals.
 fn intersection(one: &[Interval], other: &[Interval]) -> Vec<Interval> {
     let end = |interval: &Interval| interval.to.place(&[], false);
     let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
@@ -417,7 +444,7 @@ fn intersection(one: &[Interval], other: &[Interval]) -> Vec<Interval> {
 }
 
 fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
-    // An array is held by its items, which a comparison with a whole array does not look at.
+    // An index stores an array by its items, so it cannot answer comparisons with a whole array.
     let usable = |value: &RawBson| !matches!(value, RawBson::Array(_) | RawBson::MinKey | RawBson::MaxKey);
     let class = |value: &RawBson| vec![type_class(value.as_raw_bson_ref())];
     let key = |value: &RawBson| encode(value.as_raw_bson_ref());
@@ -429,13 +456,13 @@ fn intervals_of(predicate: &Predicate) -> Option<Vec<Interval>> {
             keys.dedup();
             keys.into_iter().map(|key| Interval::new((key.clone(), false), (key, true))).collect()
         }
-        // Null is equal to what is not there, and compares with nothing else.
+        // Null equals a missing field, and has no other comparison.
         Predicate::Gte(RawBson::Null) | Predicate::Lte(RawBson::Null) => vec![point(&RawBson::Null)],
         Predicate::Gt(value) if usable(value) => vec![Interval::new((key(value), true), (class(value), true))],
         Predicate::Gte(value) if usable(value) => vec![Interval::new((key(value), false), (class(value), true))],
         Predicate::Lt(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), false))],
         Predicate::Lte(value) if usable(value) => vec![Interval::new((class(value), false), (key(value), true))],
-        // All of it is about one item.
+        // All conditions are about the same item.
         Predicate::ElemMatchValue(filter, _) => {
             let (conditions, _) = filter.conditions();
             return intervals(conditions.iter().map(|condition| &condition.predicate), false);
@@ -460,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_a_document_under_a_key_for_each_item() {
+    fn stores_a_document_under_a_key_for_each_array_item() {
         let index = pattern(rawdoc! { "a.b": 1, "c": -1 });
         assert_eq!(values(&index, rawdoc! { "a": { "b": 1 }, "c": 2 }), 1);
         assert_eq!(values(&index, rawdoc! { "a": [{ "b": 1 }, { "b": 2 }, { "b": 1.0 }], "c": 2 }), 2);
@@ -470,15 +497,15 @@ mod tests {
         assert!(index.keys(&rawdoc! { "a": [{ "b": 1 }] }).unwrap().is_multikey);
         let parallel = index.keys(&rawdoc! { "a": [{ "b": 1 }], "c": [2] }).unwrap_err();
         assert_eq!(parallel.number(), 171);
-        // Null and nothing are one key.
+        // Null and a missing field have the same key.
         assert_eq!(values(&index, rawdoc! { "a": [{ "b": null }, { "x": 1 }] }), 1);
-        // Of one array both.
+        // Both fields lead through the same array.
         let both = pattern(rawdoc! { "a.b": 1, "a.c": 1 });
         assert_eq!(values(&both, rawdoc! { "a": [{ "b": 1, "c": 1 }, { "b": 2, "c": 2 }] }), 2);
     }
 
     #[test]
-    fn refuses_what_is_no_pattern() {
+    fn rejects_invalid_patterns() {
         let code = |pattern: RawDocumentBuf| KeyPattern::parse(&pattern).unwrap_err().number();
         assert_eq!(code(rawdoc! {}), 67);
         assert_eq!(code(rawdoc! { "a": 0 }), 67);
@@ -489,7 +516,8 @@ mod tests {
         assert_eq!(code(rawdoc! { "$**": 1 }), 115);
     }
 
-    /// Whether the bounds of a filter hold the keys of a document, with and without regard to arrays in others.
+    /// True if the bounds of a filter contain a key of a document, as a single-key and a multikey
+    /// index.
     fn held(index: &KeyPattern, filter: &Document, document: &Document) -> [bool; 2] {
         let raw = |document: &Document| RawDocumentBuf::try_from(document.clone()).unwrap();
         let filter = Filter::parse(&raw(filter)).unwrap();
@@ -502,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_as_near_as_they_can_be() {
+    fn bounds_are_as_narrow_as_possible() {
         for direction in [1, -1] {
             let index = pattern(rawdoc! { "a": direction, "b": -direction });
             let holds = |filter: Document, document: Document| held(&index, &filter, &document)[0];
@@ -515,13 +543,13 @@ mod tests {
             assert!(!holds(doc! { "a": { "$in": [1, 2] }, "b": 5 }, doc! { "a": 2, "b": 6 }));
             assert!(holds(doc! { "a": { "$in": [1, 2] }, "b": 5 }, doc! { "a": 2, "b": 5 }));
             assert!(holds(doc! { "a": null }, doc! { "b": 5 }));
-            // Conditions on different items.
+            // The conditions hold for different items.
             assert!(holds(doc! { "a": { "$gt": 5, "$lt": 2 } }, doc! { "a": [1, 9] }));
         }
     }
 
     #[test]
-    fn many_values_are_looked_up_one_by_one() {
+    fn bounds_only_the_first_field_if_there_are_many_ranges() {
         let index = pattern(rawdoc! { "a": 1, "b": 1 });
         let many: Vec<i32> = (0..1000).collect();
         let filter = doc! { "a": { "$in": many }, "b": { "$in": [1, 2] } };
@@ -531,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn sorts_what_its_keys_have_in_order() {
+    fn provides_sorts_in_the_order_of_its_keys() {
         let index = pattern(rawdoc! { "a": 1, "b": -1 });
         let sorts = |sort: RawDocumentBuf, equalities| index.sorts(&Sort::parse(&sort).unwrap(), equalities);
         assert_eq!(sorts(rawdoc! { "a": 1, "b": -1 }, 0), Some(false));

@@ -1,5 +1,5 @@
-//! Index keys: bytes whose order is [`compare`](crate::compare)'s order, so that equal values of different numeric
-//! types have one key.
+//! Index keys: bytes whose order is the order of [`compare`](crate::compare). Equal values of
+//! different numeric types have the same key.
 
 use bson::raw::{RawBsonRef, RawDocument};
 
@@ -10,17 +10,28 @@ use crate::{
     document::{as_document, elements},
 };
 
-/// The key of one value.
+/// Encodes a value as an index key.
+///
+/// Keys order bytewise as [`compare`](crate::compare) orders the values, and two values have the
+/// same key exactly if they are equal. Long keys are charged to the entered budget.
+///
+/// ```
+/// use bson::RawBsonRef;
+///
+/// let one = query::encode_key(RawBsonRef::Int32(1));
+/// assert_eq!(one, query::encode_key(RawBsonRef::Double(1.0)));
+/// assert!(one < query::encode_key(RawBsonRef::Double(1.5)));
+/// ```
 pub fn encode(value: RawBsonRef<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     encode_into(&mut key, value);
     key
 }
 
-/// Bytes from which on a key is charged by its length.
+/// Minimum length in bytes from which a key is charged to the budget.
 const LONG: usize = 1024;
 
-/// Turns the order of a key round.
+/// Inverts a key for a descending field.
 pub(crate) fn turn(key: &mut [u8], descending: bool) {
     if descending {
         key.iter_mut().for_each(|byte| *byte = !*byte);
@@ -76,11 +87,11 @@ fn push_document(key: &mut Vec<u8>, document: &RawDocument) {
         push_text(key, name);
         push_body(key, value);
     }
-    // Below every type's class, so that a prefix comes first.
+    // The terminator is below every type class, so that a prefix orders first.
     key.push(0);
 }
 
-/// Text with NUL bytes escaped and a terminator below every byte, so that a prefix comes first.
+/// Escapes NUL bytes and ends with a terminator below every byte, so that a prefix orders first.
 fn push_text(key: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
         key.push(byte);
@@ -95,8 +106,9 @@ fn ordered_i64(value: i64) -> [u8; 8] {
     ((value as u64) ^ (1 << 63)).to_be_bytes()
 }
 
-/// A number is its nearest double, and then, only where the double is not the number, on which side of the double it
-/// lies and its digits: most keys are nine bytes, and no two different numbers share one.
+/// Encodes the nearest double, then the side of it on which the number lies. Only if the double is
+/// inexact, the digits follow. So most keys are nine bytes long, and different numbers never share
+/// one.
 fn push_number(key: &mut Vec<u8>, number: Number) {
     let nearest = number.to_f64();
     if nearest.is_nan() {
@@ -108,7 +120,7 @@ fn push_number(key: &mut Vec<u8>, number: Number) {
     let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
     key.extend(ordered.to_be_bytes());
     let side = number.compare(Number::Double(nearest));
-    // NaN has taken zero.
+    // NaN uses zero.
     key.push((2 + side as i8) as u8);
     if side.is_ne()
         && let Parts::Finite { negative, coefficient, exponent } = number.parts()
@@ -176,13 +188,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
-        fn the_order_of_keys_is_the_order_of_values(a in value(), b in value()) {
+        fn keys_order_as_values(a in value(), b in value()) {
             let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
             prop_assert_eq!(encode(a).cmp(&encode(b)), compare(a, b), "{:?} {:?}", a, b);
         }
 
         #[test]
-        fn the_order_of_keys_is_the_order_of_numbers(a in number(), b in number()) {
+        fn keys_order_as_numbers(a in number(), b in number()) {
             let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
             prop_assert_eq!(encode(a).cmp(&encode(b)), compare(a, b), "{:?} {:?}", a, b);
         }

@@ -1,8 +1,34 @@
-//! MongoDB's language over raw BSON: comparison, filters, updates, projections, sorts, aggregation.
+//! MongoDB's query language over raw BSON: comparison, filters, updates, projections, sorts,
+//! aggregation, and the index keys of documents.
 //!
-//! Nothing here does I/O. What a caller must supply from outside (the time, new ids) comes in through
-//! [`Environment`]. Documents are taken as validated: bytes from outside pass [`validate`] first, and after that
-//! an element that cannot be read ends the iteration of its document instead of failing every comparison.
+//! Nothing in this crate does I/O. An [`Environment`] supplies the time and new ids. All types are
+//! parsed once and then used for many documents; parsing returns the server's errors.
+//!
+//! All functions expect validated documents: call [`validate`] on bytes from outside first. In a
+//! document that was not validated, an unreadable element ends the iteration over its fields.
+//!
+//! The work counts against the [`Budget`] that the thread has entered, see [`budget`]. A function
+//! without an error in its signature returns an incomplete result if the budget is exhausted, so
+//! the caller checks the budget afterwards.
+//!
+//! ```
+//! use bson::rawdoc;
+//! use query::{Filter, Projection, Sort};
+//!
+//! let filter = Filter::parse(&rawdoc! { "type": "perennial" }).unwrap();
+//! let sort = Sort::parse(&rawdoc! { "name": 1 }).unwrap();
+//! let projection = Projection::parse(&rawdoc! { "name": 1 }).unwrap();
+//!
+//! let plants = [
+//!     rawdoc! { "name": "thyme", "type": "perennial" },
+//!     rawdoc! { "name": "basil", "type": "annual" },
+//!     rawdoc! { "name": "fern", "type": "perennial" },
+//! ];
+//! let mut found: Vec<_> = plants.iter().filter(|plant| filter.matches(plant)).collect();
+//! sort.sort(&mut found);
+//! let first = projection.apply(found[0], &filter).unwrap();
+//! assert_eq!(first, rawdoc! { "name": "fern" });
+//! ```
 
 pub mod aggregate;
 pub mod budget;

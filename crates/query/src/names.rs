@@ -1,14 +1,14 @@
-//! Values by name, in the order in which the names first came.
+//! Values by name, in the order in which the names were added.
 
 use std::collections::HashMap;
 
-/// So few names are compared one by one, which is faster than to hash one.
+/// Up to this number, names are compared one by one, which is faster than hashing.
 const FEW: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Names<T> {
     all: Vec<(String, T)>,
-    /// The places of the names, if they are many.
+    /// The positions by name, if there are more than `FEW`.
     places: HashMap<String, usize>,
 }
 
@@ -27,7 +27,7 @@ impl<T> Names<T> {
         self.all.iter()
     }
 
-    /// The place of a name among all.
+    /// Returns the position of a name.
     #[inline]
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
         if self.all.len() <= FEW {
@@ -41,12 +41,12 @@ impl<T> Names<T> {
         self.place(name).map(|place| &self.all[place].1)
     }
 
-    /// The value at a place that [`place`](Self::place) returned.
+    /// Returns the value at a position that [`place`](Self::place) returned.
     pub(crate) fn at(&self, place: usize) -> &T {
         &self.all[place].1
     }
 
-    /// The value of a name, made if there is none.
+    /// Returns the value of a name; inserts it if it is missing.
     pub(crate) fn get_or_insert_with(&mut self, name: &str, make: impl FnOnce() -> T) -> &mut T {
         let place = self.place(name).unwrap_or_else(|| {
             self.all.push((name.to_owned(), make()));

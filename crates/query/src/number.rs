@@ -1,11 +1,25 @@
+//! The four numeric types of BSON as one: exact comparison, and arithmetic as in the server.
+
 use std::cmp::Ordering;
 
 use bson::{Decimal128, RawBson, raw::RawBsonRef};
 
 use crate::decimal::{self, Operation, Parts};
 
-/// A BSON number of any of the four types, compared exactly and computed as the server does: the result has the
-/// widest type of its operands, int32 overflows into int64, int64 into an error (updates) or a double (aggregation).
+/// A BSON number of any of the four numeric types.
+///
+/// Comparison is exact. Arithmetic follows the server: the result has the widest type of its
+/// operands, an int32 overflow yields an int64, and an int64 overflow yields an error (in updates)
+/// or a double (in aggregation).
+///
+/// ```
+/// use query::Number;
+///
+/// let sum = Number::Int32(i32::MAX).checked_add(Number::Int32(1)).unwrap();
+/// assert_eq!(sum.to_integer(), Some(2_147_483_648));
+/// assert!(matches!(sum, Number::Int64(_)));
+/// assert!(Number::Int64(i64::MAX).checked_add(Number::Int32(1)).is_none());
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Number {
     /// 32-bit integer.
@@ -19,7 +33,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// The number that a value is, if it is one.
+    /// Returns the number in a value, or `None` if the value is not numeric.
     pub fn of(value: RawBsonRef<'_>) -> Option<Self> {
         Some(match value {
             RawBsonRef::Int32(value) => Self::Int32(value),
@@ -30,7 +44,7 @@ impl Number {
         })
     }
 
-    /// The number as a value of its own type.
+    /// Returns the number as a BSON value of its own type.
     pub fn to_bson(self) -> RawBson {
         match self {
             Self::Int32(value) => RawBson::Int32(value),
@@ -49,7 +63,7 @@ impl Number {
         }
     }
 
-    /// Whether it is none.
+    /// True if the number is NaN.
     pub fn is_nan(self) -> bool {
         match self {
             Self::Double(value) => value.is_nan(),
@@ -58,7 +72,7 @@ impl Number {
         }
     }
 
-    /// The nearest double.
+    /// Returns the nearest double.
     pub fn to_f64(self) -> f64 {
         match self {
             Self::Int32(value) => value.into(),
@@ -68,7 +82,7 @@ impl Number {
         }
     }
 
-    /// The whole number that this is, if it is one within an int64.
+    /// Returns the number as an int64, or `None` if it has a fraction or is out of range.
     pub fn to_integer(self) -> Option<i64> {
         match self {
             Self::Int32(value) => Some(value.into()),
@@ -94,7 +108,8 @@ impl Number {
         }
     }
 
-    /// The whole part, towards zero, if it is within an int64.
+    /// Returns the integer part, rounded towards zero, or `None` if it is out of the range of an
+    /// int64.
     pub fn truncated(self) -> Option<i64> {
         match self {
             Self::Double(value) => Self::Double(value.trunc()).to_integer(),
@@ -110,7 +125,8 @@ impl Number {
         }
     }
 
-    /// The nearest whole number, halves away from zero, if it is within an int64.
+    /// Returns the nearest integer, or `None` if it is out of the range of an int64. Halves of
+    /// doubles round away from zero, halves of decimals to even.
     pub(crate) fn rounded(self) -> Option<i64> {
         match self {
             Self::Double(value) => Self::Double(value.round()).to_integer(),
@@ -121,7 +137,8 @@ impl Number {
         }
     }
 
-    /// Order by value whatever the types, exactly; NaN is equal to itself and below every other number.
+    /// Compares by value across types, exactly. NaN is equal to itself and less than every other
+    /// number.
     pub fn compare(self, other: Self) -> Ordering {
         use Number::{Decimal, Double, Int32, Int64};
         match (self, other) {
@@ -138,22 +155,23 @@ impl Number {
         }
     }
 
-    /// The sum; `None` where two integers overflow an int64.
+    /// Returns the sum, or `None` if two integers overflow an int64.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.compute(other, Operation::Add, i64::checked_add, |a, b| a + b)
     }
 
-    /// The product; `None` where two integers overflow an int64.
+    /// Returns the product, or `None` if two integers overflow an int64.
     pub fn checked_mul(self, other: Self) -> Option<Self> {
         self.compute(other, Operation::Multiply, i64::checked_mul, |a, b| a * b)
     }
 
-    /// The difference; `None` where two integers overflow an int64.
+    /// Returns the difference, or `None` if two integers overflow an int64.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.compute(other, Operation::Subtract, i64::checked_sub, |a, b| a - b)
     }
 
-    /// What a division towards zero leaves; `None` where it is one by zero.
+    /// Returns the remainder of a division that truncates towards zero, or `None` for a division
+    /// by zero.
     pub fn remainder(self, other: Self) -> Option<Self> {
         if other.compare(Self::Int32(0)).is_eq() {
             return None;
@@ -161,13 +179,14 @@ impl Number {
         self.compute(other, Operation::Remainder, |a, b| Some(a.wrapping_rem(b)), |a, b| a % b)
     }
 
-    /// Whether it is so many times another: as decimals, so that 0.3 is three times 0.1.
+    /// True if the number is a multiple of another. It divides as decimals, so that 0.3 is a
+    /// multiple of 0.1.
     pub(crate) fn is_multiple_of(self, other: Self) -> bool {
         let remainder = decimal::compute(Operation::Remainder, self.decimal_parts(), other.decimal_parts());
         Self::Decimal(remainder).compare(Self::Int32(0)).is_eq()
     }
 
-    /// The quotient, a double or a decimal.
+    /// Returns the quotient: a decimal if either operand is one, and a double otherwise.
     pub fn divided_by(self, other: Self) -> Self {
         match (self, other) {
             (Self::Decimal(_), _) | (_, Self::Decimal(_)) => {
@@ -177,7 +196,7 @@ impl Number {
         }
     }
 
-    /// The sum, a double where two integers overflow an int64, as expressions have it.
+    /// Returns the sum; if two integers overflow an int64, as a double, as expressions do.
     pub(crate) fn plus(self, other: Self) -> Self {
         self.checked_add(other).unwrap_or_else(|| Self::Double(self.to_f64() + other.to_f64()))
     }
@@ -205,7 +224,8 @@ impl Number {
         })
     }
 
-    /// The parts for arithmetic with a decimal, where the server takes a double at 15 digits, so that 0.1 is 0.1.
+    /// Decodes the number for decimal arithmetic. The server rounds a double to 15 digits there,
+    /// so that 0.1 is 0.1.
     pub(crate) fn decimal_parts(self) -> Parts {
         match self {
             Self::Double(value) if value.is_finite() && value != 0.0 => {
@@ -230,7 +250,7 @@ fn compare_integer_to_double(integer: i64, double: f64) -> Ordering {
     if double < -9_223_372_036_854_775_808.0 {
         return Ordering::Greater;
     }
-    // Truncation is exact here, and the fraction decides where the whole parts are equal.
+    // Truncation is exact here; the fraction decides if the integer parts are equal.
     let whole = double as i64;
     integer.cmp(&whole).then_with(|| compare_doubles(0.0, double.fract()))
 }
@@ -242,7 +262,7 @@ mod tests {
     use Number::{Decimal, Double, Int32, Int64};
 
     #[test]
-    fn compares_exactly_where_a_double_cannot_hold_the_integer() {
+    fn compares_integers_exactly_with_doubles_that_cannot_represent_them() {
         let beyond = (1i64 << 53) + 1;
         assert_eq!(Int64(beyond).compare(Double((1i64 << 53) as f64)), Ordering::Greater);
         assert_eq!(Int64(i64::MAX).compare(Double(9_223_372_036_854_775_807.0)), Ordering::Less);
@@ -255,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn widens_as_the_server_does() {
+    fn widens_types_as_the_server_does() {
         assert!(Int64(i64::MAX).checked_add(Int32(1)).is_none());
         assert!(matches!(Int32(2).checked_mul(Double(1.5)), Some(Double(value)) if value == 3.0));
         let sum = Double(0.1).checked_add(Decimal("0.2".parse().unwrap())).unwrap();

@@ -1,4 +1,4 @@
-//! Dotted paths, and what they reach in a document.
+//! Dotted paths and the values that they reach in a document.
 
 use std::sync::Arc;
 
@@ -9,10 +9,23 @@ use crate::{
     document::{MAX_NESTING_DEPTH, array_index, get, items},
 };
 
-/// The parts of a path that are looked at: no document is nested as deeply as this, so no further part reaches anything.
+/// Maximum number of parts kept of a path. No document is nested as deeply, so further parts reach
+/// nothing.
 const MAX_PARTS: usize = MAX_NESTING_DEPTH + 2;
 
-/// A dotted field path such as `address.lines.0`. Clones share it, since many conditions may be on one path.
+/// A dotted field path such as `address.lines.0`. Clones share it, because many conditions may use
+/// the same path.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::Path;
+///
+/// let path = Path::new("lines.text");
+/// assert_eq!(path.parts(), ["lines", "text"]);
+/// let document = rawdoc! { "lines": [{ "text": "a" }, { "text": "b" }] };
+/// assert_eq!(path.values_in(&document).len(), 2);
+/// assert_eq!(path.value_in(&document), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     text: Arc<str>,
@@ -20,16 +33,16 @@ pub struct Path {
 }
 
 impl Path {
-    /// A path as filters have it: any name, empty parts included.
+    /// Parses a path as filters do: any names are allowed, including empty ones.
     pub fn new(text: &str) -> Self {
         Self { parts: text.split('.').take(MAX_PARTS).map(str::to_owned).collect(), text: text.into() }
     }
 
-    /// A path as updates, projections and expressions have it, where every part must name a field.
+    /// Parses a path as updates, projections and expressions do: every part must name a field.
     ///
     /// # Errors
-    /// `EmptyFieldName` or `BadValue` where a part is empty or has a NUL byte, `Overflow` for more parts than a document
-    /// can be deep.
+    /// `EmptyFieldName` (56) if a part is empty, `BadValue` (2) if a part contains a NUL byte,
+    /// `Overflow` (15) if the path has more than 200 parts.
     pub fn strict(text: &str) -> Result<Self> {
         let path = Self::new(text);
         if path.parts.iter().any(String::is_empty) {
@@ -48,10 +61,11 @@ impl Path {
         Ok(path)
     }
 
-    /// A path as expressions and projections have it: of names of fields alone.
+    /// Parses a path as expressions and projections do: without names that start with a dollar
+    /// sign.
     ///
     /// # Errors
-    /// The server's own, by number.
+    /// The server's own, which have only numbers: 40352, 40353, 15998, 16410, 16411.
     pub(crate) fn of_fields(text: &str) -> Result<Self> {
         if text.is_empty() {
             return Err(Error::location(40352, "FieldPath cannot be constructed with empty string"));
@@ -75,24 +89,27 @@ impl Path {
         }
     }
 
-    /// The path as it was written.
+    /// Returns the path as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The names between the dots.
+    /// Returns the names between the dots.
     pub fn parts(&self) -> &[String] {
         &self.parts
     }
 
-    /// Whether this path is the other one or leads through it.
+    /// True if the path is equal to the other one or leads through it.
     pub fn starts_with(&self, other: &Self) -> bool {
         self.parts.starts_with(&other.parts)
     }
 
-    /// Visits all that the path reaches, as the matcher does: through the documents in arrays and by index, a final
-    /// array by its items and then as itself, and `None` where a document has no such field. Stops when `visit`
-    /// returns true, and returns true then. Also stops, returning true, when the entered budget is exhausted.
+    /// Visits all values that the path reaches, as the matcher does.
+    ///
+    /// It leads through the documents in arrays and through array indexes. For an array at its
+    /// end, it visits the items and then the array. `None` stands for a document without the
+    /// field. Stops when `visit` returns true or the entered budget is exhausted, and returns true
+    /// then.
     pub(crate) fn visit<'a>(
         &self,
         document: &'a RawDocument,
@@ -101,7 +118,7 @@ impl Path {
         self.visit_at(document, true, &mut |value, _| visit(value))
     }
 
-    /// The same, where a final array is one value.
+    /// As [`visit`](Self::visit), but treats an array at the end of the path as one value.
     pub(crate) fn visit_whole<'a>(
         &self,
         document: &'a RawDocument,
@@ -110,12 +127,14 @@ impl Path {
         self.visit_at(document, false, &mut |value, _| visit(value))
     }
 
-    /// The same, with or without the items of a final array; with the index of the first array that the way led through.
+    /// As [`visit`](Self::visit), with or without the items of a final array. `visit` also
+    /// receives the index in the first array on the path.
     pub(crate) fn visit_at<'a>(&self, document: &'a RawDocument, into_last: bool, visit: &mut Visit<'_, 'a>) -> bool {
         Way { into_last, outermost: None }.document(document, &self.parts, visit)
     }
 
-    /// All values that the path reaches, through the documents in arrays and by index; an array at its end is one.
+    /// Returns all values that the path reaches, through the documents in arrays and through array
+    /// indexes. An array at the end of the path is returned after its items.
     pub fn values_in<'a>(&self, document: &'a RawDocument) -> Vec<RawBsonRef<'a>> {
         let mut values = Vec::new();
         self.visit(document, &mut |value| {
@@ -125,7 +144,7 @@ impl Path {
         values
     }
 
-    /// The value at the path through documents alone, with no regard to what arrays hold.
+    /// Returns the value at the path through documents only; arrays on the path are not entered.
     pub fn value_in<'a>(&self, document: &'a RawDocument) -> Option<RawBsonRef<'a>> {
         let (last, parents) = self.parts.split_last()?;
         let mut document = document;
@@ -137,9 +156,11 @@ impl Path {
 }
 
 impl Path {
-    /// Visits what the path sorts by, as the server's indexes have it: each item of an array at its end, but undefined for
-    /// one without items, and null for what is not there. An index in the path names an item of an array where there is
-    /// one, and is not looked for in the documents of that array.
+    /// Visits the values that the path sorts by, as the server's indexes define them.
+    ///
+    /// For an array at its end, it visits the items, or undefined if it is empty. A missing field
+    /// counts as null. A number in the path selects an item of an array; if there is such an item,
+    /// the number is not looked up as a field name in the documents of the array.
     pub(crate) fn visit_keys<'a>(&self, document: &'a RawDocument, visit: &mut dyn FnMut(RawBsonRef<'a>)) {
         keys_in(document, &self.parts, visit);
     }
@@ -175,15 +196,15 @@ fn keys_below<'a>(value: Option<RawBsonRef<'a>>, rest: &[String], visit: &mut dy
     }
 }
 
-/// Told of a value and of the index of the first array that led to it; returns whether to stop.
+/// Receives a value and the index in the first array on its path; returns true to stop.
 type Visit<'v, 'a> = dyn FnMut(Option<RawBsonRef<'a>>, Option<usize>) -> bool + 'v;
 
-/// On the way along a path.
+/// The state of a walk along a path.
 #[derive(Clone, Copy)]
 struct Way {
-    /// Whether an array at the end is visited by its items too.
+    /// True if the items of an array at the end are visited, too.
     into_last: bool,
-    /// The index in the first array on the way.
+    /// The index in the first array on the path so far.
     outermost: Option<usize>,
 }
 
@@ -208,8 +229,9 @@ impl Way {
         }
     }
 
-    /// An array in the middle of a path: its documents are searched for the rest, and where the rest begins with an
-    /// index, so is the item that it names. Arrays directly inside arrays are only reached by index.
+    /// Continues in an array in the middle of a path. Its documents are searched for the rest of
+    /// the path. If the rest begins with an index, that item is searched as well. Arrays directly
+    /// inside arrays are only reached by index.
     fn array<'a>(self, array: &'a RawArray, rest: &[String], visit: &mut Visit<'_, 'a>) -> bool {
         let Some((next, beyond)) = rest.split_first() else { return false };
         let named = array_index(next);

@@ -1,4 +1,5 @@
-//! Paths in a tree of their parts, to find those that lead through one another without comparing each with each.
+//! A tree of paths by their parts, which finds paths that lead through one another without
+//! comparing all pairs.
 
 use std::collections::HashMap;
 
@@ -16,12 +17,12 @@ struct Node {
     is_path: bool,
 }
 
-/// How a path meets one that is in the tree already.
+/// A collision of a path with one in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Collision {
-    /// It leads through a path of this many parts.
+    /// It leads through a path with this number of parts.
     Through(usize),
-    /// It is there.
+    /// The path is in the tree already.
     Same,
     /// Another path leads through it.
     Above,
@@ -34,10 +35,10 @@ impl Default for PathTree {
 }
 
 impl PathTree {
-    /// Adds a path, unless it meets another one.
+    /// Adds a path, unless it collides with another one.
     ///
     /// # Errors
-    /// Where the budget is exhausted.
+    /// Fails if the budget is exhausted.
     pub(crate) fn insert(&mut self, parts: &[String]) -> Result<Option<Collision>> {
         let mut place = 0;
         for (length, part) in parts.iter().enumerate() {
@@ -57,10 +58,10 @@ impl PathTree {
         Ok(None)
     }
 
-    /// Adds a path, whatever others it meets.
+    /// Adds a path, even if it collides with others.
     ///
     /// # Errors
-    /// Where the budget is exhausted.
+    /// Fails if the budget is exhausted.
     pub(crate) fn note(&mut self, parts: &[String]) -> Result<()> {
         let mut place = 0;
         for part in parts {
@@ -69,7 +70,7 @@ impl PathTree {
         Ok(())
     }
 
-    /// True if a path is in the tree, or is the beginning of one.
+    /// True if a path is in the tree or is a prefix of one.
     pub(crate) fn leads_to(&self, parts: &[String]) -> bool {
         let mut place = 0;
         for part in parts {

@@ -1,4 +1,6 @@
-//! Projections: which fields of a document an answer carries.
+//! Projections
+//! (<https://www.mongodb.com/docs/manual/tutorial/project-fields-from-query-results/>): they
+//! select the fields of the returned documents.
 
 mod parts;
 
@@ -16,7 +18,18 @@ use crate::{
 };
 use parts::{Part, Parts};
 
-/// A parsed projection: only some fields, or all but some; parts of arrays, and computed fields.
+/// A parsed projection. It includes some fields or excludes some, selects items of arrays, and
+/// adds computed fields.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::{Filter, Projection};
+///
+/// let projection = Projection::parse(&rawdoc! { "a.b": 1, "_id": 0 }).unwrap();
+/// let document = rawdoc! { "_id": 1, "a": { "b": 2, "c": 3 } };
+/// let projected = projection.apply(&document, &Filter::all()).unwrap();
+/// assert_eq!(projected, rawdoc! { "a": { "b": 2 } });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Projection {
     including: bool,
@@ -32,7 +45,7 @@ struct Branch {
     fields: Names<Option<Branch>>,
 }
 
-/// What a projection says of a path.
+/// The operand of a path in a projection.
 enum Leaf {
     Flag(bool),
     Part(Part),
@@ -40,11 +53,13 @@ enum Leaf {
 }
 
 impl Projection {
-    /// Parses `{ path: 0 | 1, … }`, where a nested document is the same as a dotted path.
+    /// Parses a projection document `{ path: 0 | 1 | operator | expression, … }`. A nested
+    /// document means the same as dotted paths.
     ///
     /// # Errors
-    /// `MixedProjection` for inclusion and exclusion in one (but for `_id`), `ProjectionPathCollision` for a path
-    /// within another, the server's own for operators that are not of their form.
+    /// `MixedProjection` (31254) or 31253 if inclusion and exclusion are mixed (except for `_id`);
+    /// `ProjectionPathCollision` (31249) or `ProjectionParentCollision` (31250) if one path leads
+    /// through another; the server's own for malformed operators.
     pub fn parse(projection: &RawDocument) -> Result<Self> {
         let mut flattened = Flattened { leaves: Vec::new(), paths: PathTree::default(), held: budget::hold(0)? };
         flattened.add(projection, "")?;
@@ -113,34 +128,36 @@ impl Projection {
         Ok(parsed)
     }
 
-    /// What it was parsed from.
+    /// Returns the document that the projection was parsed from.
     pub fn to_document(&self) -> &RawDocument {
         &self.source
     }
 
-    /// Whether it keeps of an array the item by which the document matched (`$`), which depends on the whole filter.
+    /// True if the projection keeps the array item by which the document matched (`$`). It then
+    /// needs the whole filter of the query.
     pub fn is_positional(&self) -> bool {
         self.parts.is_positional()
     }
 
-    /// Names each operator of a filter or an expression in it.
+    /// Calls `visit` with the name of each operator in the projection's filters and expressions.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         self.parts.operators(visit);
         self.computed.expressions().for_each(|expression| expression.operators(visit));
     }
 
-    /// Puts in what the variables of its expressions stand for.
+    /// Replaces the variables in the projection's expressions by their values.
     ///
     /// # Errors
-    /// 17276 where one is not among them.
+    /// 17276 if an expression uses an undefined variable.
     pub fn bind(&mut self, variables: &Variables) -> Result<()> {
         self.computed.bind(variables)
     }
 
-    /// Whether it can be of what a filter matches.
+    /// Checks that the projection can be combined with a filter.
     ///
     /// # Errors
-    /// `QueryFeatureNotAllowed` where an expression matched what a positional projection needs the place of.
+    /// `QueryFeatureNotAllowed` (224) if the projection is positional and the filter contains
+    /// `$expr`, which has no matching position.
     pub fn check_filter(&self, filter: &Filter) -> Result<()> {
         match self.is_positional() {
             true => filter.refuse(&["$expr"], "the query predicate used with the positional operator"),
@@ -148,7 +165,7 @@ impl Projection {
         }
     }
 
-    /// The projection that keeps paths, and `_id` if it is told so.
+    /// Creates the projection that keeps the given paths, and `_id` if `with_id`.
     pub(crate) fn including<'p>(paths: impl IntoIterator<Item = &'p Path>, with_id: bool) -> Result<Self> {
         let mut root = Branch::default();
         let paths: Vec<&Path> = paths.into_iter().collect();
@@ -169,10 +186,11 @@ impl Projection {
         })
     }
 
-    /// What is asked for of a document that `filter` matched.
+    /// Applies the projection to a document that `filter` matched.
     ///
     /// # Errors
-    /// Where a computed field cannot be computed, or the filter led through no array for `$`.
+    /// Fails if an expression cannot be evaluated, or with 51246 if the projection has `$` and the
+    /// filter led through no array.
     pub fn apply(&self, document: &RawDocument, filter: &Filter) -> Result<RawDocumentBuf> {
         let projected = match self.parts.is_empty() {
             true => self.keep(document),
@@ -182,7 +200,8 @@ impl Projection {
         if self.computed.is_empty() { Ok(projected) } else { self.computed.set(&projected, document) }
     }
 
-    /// The document with only the fields that are asked for. As for [`Filter::matches`], the caller checks the budget.
+    /// Returns the document with only the selected fields, without computed ones. The caller
+    /// checks the budget, as for [`Filter::matches`].
     pub(crate) fn keep(&self, document: &RawDocument) -> RawDocumentBuf {
         let mut projected = RawDocumentBuf::new();
         for (name, value) in elements(document) {
@@ -209,7 +228,7 @@ impl Projection {
                     crate::append(projected, name, &self.project_document(inner, document))
                 }
                 RawBsonRef::Array(array) => crate::append(projected, name, &self.project_array(inner, array)),
-                // There is nothing below a value that has no fields.
+                // A path below a value without fields reaches nothing.
                 _ if self.including => {}
                 _ => crate::append(projected, name, value),
             },
@@ -238,7 +257,7 @@ impl Projection {
     }
 }
 
-/// Checks what may not stand beside a positional part. What the server says depends on which comes first.
+/// Checks what cannot be combined with a positional part. The server's error depends on the order.
 fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
     let is_positional = |leaf: &Leaf| matches!(leaf, Leaf::Part(Part::Positional));
     let Some(first) = leaves.iter().position(|(_, leaf)| is_positional(leaf)) else { return Ok(()) };
@@ -262,7 +281,7 @@ fn check_positional(leaves: &[(Path, Leaf)]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no path leads through another, nor is one twice.
+/// Checks that no path occurs twice or leads through another.
 fn check_collisions<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<()> {
     let mut seen = PathTree::default();
     for path in paths {
@@ -289,12 +308,12 @@ impl Branch {
     }
 }
 
-/// What a projection says, by path, while it is read.
+/// A projection flattened to paths, while it is parsed.
 struct Flattened {
     leaves: Vec<(Path, Leaf)>,
-    /// Their paths.
+    /// The paths of `leaves`.
     paths: PathTree,
-    /// The names that lead to each of them, which are copied.
+    /// Reserves the bytes of the repeated path prefixes.
     held: Held,
 }
 
@@ -369,7 +388,7 @@ fn projected_path(text: &str) -> Result<Path> {
 fn operated(path: &str, whole: &RawDocument, operator: &str, operand: RawBsonRef<'_>) -> Result<Leaf> {
     match operator {
         "$slice" => match operand {
-            // With an array of its own for the first operand it is the expression of the same name.
+            // With an array as the first operand, `$slice` is the expression of the same name.
             RawBsonRef::Array(array) => match items(array).collect::<Vec<_>>()[..] {
                 [skip, limit] if number(skip).is_some() && number(limit).is_some() => slice(Some(skip), limit),
                 [skip, ..] if number(skip).is_some() && items(array).nth(1).is_some() => {
@@ -410,7 +429,7 @@ fn operated(path: &str, whole: &RawDocument, operator: &str, operand: RawBsonRef
     }
 }
 
-/// A number of items: what is none is nought, and what is beyond all is all.
+/// Returns a number of items: NaN counts as zero, and out-of-range numbers are clamped.
 fn number(value: RawBsonRef<'_>) -> Option<i64> {
     let number = crate::Number::of(value)?;
     if number.is_nan() {
@@ -420,7 +439,7 @@ fn number(value: RawBsonRef<'_>) -> Option<i64> {
     Some(number.truncated().unwrap_or(if number.to_f64() > 0.0 { most } else { -most }).clamp(-most, most))
 }
 
-/// How many items, and from where.
+/// Parses the number of items to skip and to keep.
 fn slice(skip: Option<RawBsonRef<'_>>, limit: RawBsonRef<'_>) -> Result<Leaf> {
     let (skip, limit) = (skip.and_then(number), number(limit).unwrap_or(0));
     if skip.is_some() && limit <= 0 {
@@ -466,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_cannot_do() {
+    fn rejects_invalid_projections() {
         let code = |projection: RawDocumentBuf| Projection::parse(&projection).unwrap_err().code;
         assert_eq!(code(rawdoc! { "a": 1, "b": 0 }), ErrorCode::MixedProjection);
         assert_eq!(code(rawdoc! { "a": 1, "a.b": 1 }), ErrorCode::ProjectionPathCollision);

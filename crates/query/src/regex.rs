@@ -1,4 +1,4 @@
-//! Regular expressions as the server has them: PCRE2 on UTF-8, with limits on what one match may cost.
+//! Regular expressions as in the server: PCRE2 on UTF-8, with limits on the cost of a search.
 
 mod pcre;
 
@@ -9,49 +9,50 @@ use bson::raw::{RawBsonRef, cstr};
 use crate::{Error, Result, budget};
 use pcre::{Code, Found, Scratch};
 
-/// Work that a match which begins at one place may be: a pattern that backtracks without end does not match. PCRE2 takes
-/// about 10 ms for it, and all places of one window together may take that much.
+/// PCRE2's match limit for one start position: a pattern that exceeds it does not match. PCRE2
+/// takes about 10 ms for it, and all start positions of one window together may take that much.
 const MATCH_LIMIT: u32 = 400_000;
 
-/// Places of the first window. Most text has no more, and most matches are found in it.
+/// Start positions in the first window. Most strings have no more, and most matches begin there.
 const FIRST_WINDOW: usize = 128;
 
-/// Work at each place of the first window, whose time is not measured.
+/// Match limit per start position in the first window, whose time is not measured.
 const FIRST_LIMIT: u32 = 64;
 
-/// Steps that the first window is charged.
+/// Steps charged for the first window.
 const FIRST: u64 = 16;
 
-/// Places of the widest window. PCRE2 may look at the whole text for each window.
+/// Maximum number of start positions in a window. PCRE2 may scan the whole text for each window.
 const WIDEST_WINDOW: usize = 64 * 1024;
 
-/// Work at each place that every window allows, however wide it is.
+/// Minimum match limit per start position in a window of any width.
 const LEAST_LIMIT: u32 = 64;
 
-/// How much wider windows become, and how much narrower when a place takes more than its share.
+/// Factor by which windows become wider, or narrower if a start position exceeds its share.
 const GROWTH: usize = 16;
 
 /// Nanoseconds of a search that are charged as one step.
 const NANOSECONDS_A_STEP: u128 = 10;
 
-/// Steps that compiling a pattern is charged, beside its bytes.
+/// Steps charged for compiling a pattern, in addition to one step per byte.
 const COMPILE: u64 = 256;
 
-/// The longest pattern, in bytes.
+/// Maximum length of a pattern in bytes, as in the server.
 const MAX_PATTERN: usize = 32_764;
 
-/// A compiled regular expression, with what it was made from.
+/// A compiled regular expression with its source. Clones share the compiled code; two expressions
+/// are equal if pattern and options are.
 #[derive(Clone)]
 pub struct Regex {
     pattern: String,
     options: String,
     compiled: Arc<Code>,
-    /// True if a match may take longer than the length of the text tells.
+    /// True if a match may take longer than a scan of the text.
     may_backtrack: bool,
 }
 
 thread_local! {
-    /// Memory of the searches that ask only whether there is a match.
+    /// Memory for searches that only test if there is a match.
     static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
 }
 
@@ -68,10 +69,11 @@ impl PartialEq for Regex {
 }
 
 impl Regex {
-    /// Compiles a pattern with the options `i`, `m`, `s`, `x` and `u`, of which the last means nothing: all is UTF-8.
+    /// Compiles a pattern with the options `i`, `m`, `s`, `x` and `u`. The option `u` has no
+    /// effect: all patterns are UTF-8.
     ///
     /// # Errors
-    /// Where an option does not exist or the pattern is not one.
+    /// Fails for an unknown option (51108) or an invalid pattern (51091).
     pub(crate) fn new(pattern: &str, options: &str) -> Result<Self> {
         if pattern.contains('\0') {
             return Err(Error::bad_value("Regular expression cannot contain an embedded null byte"));
@@ -99,14 +101,14 @@ impl Regex {
         Self::new(value.pattern.as_str(), value.options.as_str())
     }
 
-    /// As a BSON value.
+    /// Returns the regular expression as a BSON value.
     pub(crate) fn to_bson(&self) -> bson::Regex {
-        // Neither can have a null byte, which is all that could be wrong.
+        // Neither can contain a NUL byte, which is the only possible error.
         let text = |text: &str| text.try_into().unwrap_or_else(|_| cstr!("").into());
         bson::Regex { pattern: text(&self.pattern), options: text(&self.options) }
     }
 
-    /// Whether text matches. What would cost more than the limits does not.
+    /// True if the text matches. A match that would exceed the limits counts as none.
     pub(crate) fn is_match(&self, text: &str) -> bool {
         SCRATCH.with_borrow_mut(|scratch| {
             if scratch.is_none() {
@@ -116,12 +118,14 @@ impl Regex {
         })
     }
 
-    /// The matches in text, from the first on, each as the places of the match and of its groups.
+    /// Iterates over the matches in a text. Each item has the byte ranges of the match and of its
+    /// groups.
     pub(crate) fn matches_in<'r>(&'r self, text: &'r str) -> Matches<'r> {
         Matches { regex: self, text, scratch: Scratch::of(&self.compiled), from: Some(0), last: None }
     }
 
-    /// Searches text from a place on, and charges the time. Ends without a match when the budget is exhausted.
+    /// Searches text from a byte offset, and charges the time. Ends without a match if the budget
+    /// is exhausted.
     fn search(&self, scratch: &mut Scratch, text: &str, from: usize) -> bool {
         if !budget::spend(FIRST) || !budget::spend_bytes(text.len() - from) {
             return false;
@@ -138,7 +142,8 @@ impl Regex {
         }
     }
 
-    /// Searches in windows that become wider as long as no place of them takes more than its share.
+    /// Searches in windows that grow as long as no start position exceeds its share of the match
+    /// limit.
     fn search_on(&self, scratch: &mut Scratch, text: &str, from: usize) -> bool {
         let (mut start, mut width, mut widest) = (from, FIRST_WINDOW, WIDEST_WINDOW);
         loop {
@@ -155,7 +160,7 @@ impl Regex {
                 }
                 Found::TooMuch if may_go_on && width > 1 => {
                     width = (width / GROWTH).max(1);
-                    // Wider windows would be searched in vain, too.
+                    // Wider windows would fail again.
                     widest = width;
                 }
                 Found::Nothing | Found::TooMuch => return false,
@@ -163,7 +168,7 @@ impl Regex {
         }
     }
 
-    /// Whether a value is text that matches, or the same regular expression.
+    /// True if a value is a string that matches, or the same regular expression.
     pub(crate) fn matches(&self, value: Option<RawBsonRef<'_>>) -> bool {
         match value {
             Some(RawBsonRef::String(text) | RawBsonRef::Symbol(text)) => self.is_match(text),
@@ -175,17 +180,17 @@ impl Regex {
     }
 }
 
-/// The first boundary of characters from a place on, at most the end.
+/// Returns the first character boundary at or after a byte offset.
 fn boundary(text: &str, place: usize) -> usize {
     (place..text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len())
 }
 
-/// The matches of a regular expression in text, none overlapping another.
+/// An iterator over the non-overlapping matches in a text.
 pub(crate) struct Matches<'r> {
     regex: &'r Regex,
     text: &'r str,
     scratch: Option<Scratch>,
-    /// Where the next search begins.
+    /// Byte offset at which the next search begins.
     from: Option<usize>,
     /// The end of the last match.
     last: Option<usize>,
@@ -206,11 +211,11 @@ impl Iterator for Matches<'_> {
             let Range { start, end } = places.first()?.clone()?;
             let is_empty = start >= end;
             self.from = match is_empty || end <= from {
-                // The next search begins behind the next character.
+                // The next search begins after the next character.
                 true => (end.max(from) < self.text.len()).then(|| boundary(self.text, end.max(from) + 1)),
                 false => Some(boundary(self.text, end)),
             };
-            // An empty match directly behind another one is none.
+            // An empty match directly after another match does not count.
             if !(is_empty && self.last == Some(end)) {
                 self.last = Some(end);
                 return Some(places);
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_all_matches_whatever_window_they_begin_in() {
+    fn finds_all_matches_in_every_window() {
         assert_eq!(all("a+", "aa b aaa"), [0..2, 5..8]);
         assert_eq!(all("a*", "éab"), [0..0, 2..3, 4..4]);
         assert_eq!(all("", "é"), [0..0, 2..2]);
@@ -247,9 +252,9 @@ mod tests {
         }
     }
 
-    /// PCRE2's own limit counts for each place at which a match can begin.
+    /// PCRE2's own limit applies to each start position separately.
     #[test]
-    fn a_search_that_is_slow_everywhere_stops() {
+    fn stops_a_search_that_is_slow_at_every_position() {
         let regex = Regex::new("(?:a|a){17}[bc]", "").unwrap();
         let budget = Budget::new(Limits { time: Some(Duration::from_millis(50)), ..Limits::default() });
         let begun = Instant::now();

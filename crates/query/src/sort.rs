@@ -1,4 +1,4 @@
-//! Sorts: by several paths, with arrays standing for their least (or, descending, greatest) item.
+//! Sorts by several paths. An array sorts by its least item, or by its greatest if descending.
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
@@ -8,16 +8,26 @@ use crate::{
     key::{encode_into, turn},
 };
 
-/// A parsed sort.
+/// A parsed sort specification.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::Sort;
+///
+/// let sort = Sort::parse(&rawdoc! { "n": -1 }).unwrap();
+/// let mut documents = [rawdoc! { "n": 1 }, rawdoc! { "n": 2.5 }, rawdoc! {}];
+/// sort.sort(&mut documents);
+/// assert_eq!(documents, [rawdoc! { "n": 2.5 }, rawdoc! { "n": 1 }, rawdoc! {}]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Sort(Vec<(Path, bool)>);
 
-/// What a document sorts by. Keys of one [`Sort`] compare with each other as the documents do.
+/// The sort key of a document. Keys of one [`Sort`] order as their documents do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey(Vec<u8>);
 
 impl SortKey {
-    /// Its length in bytes.
+    /// Returns the length of the key in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a key is never empty in a sense that matters")]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -28,7 +38,8 @@ impl Sort {
     /// Parses `{ path: 1 | -1, … }`.
     ///
     /// # Errors
-    /// `InvalidSortOrder` for another direction, `CommandNotSupported` for `$meta`.
+    /// `InvalidSortOrder` (15975) for another number, `SortOrderType` (15974) for another type,
+    /// `CommandNotSupported` (115) for `$meta`, and the errors of [`Path::strict`].
     pub fn parse(sort: &RawDocument) -> Result<Self> {
         elements(sort)
             .map(|(name, value)| {
@@ -51,7 +62,7 @@ impl Sort {
             .map(Self)
     }
 
-    /// As [`parse`](Self::parse) takes it.
+    /// Returns the sort as a document that [`parse`](Self::parse) accepts.
     pub fn to_document(&self) -> RawDocumentBuf {
         let mut document = RawDocumentBuf::new();
         for (path, descending) in &self.0 {
@@ -60,17 +71,18 @@ impl Sort {
         document
     }
 
-    /// The paths, and whether each descends.
+    /// Returns the paths in order; the flag is true for a descending one.
     pub(crate) fn fields(&self) -> &[(Path, bool)] {
         &self.0
     }
 
-    /// Whether nothing is sorted by.
+    /// True if the sort has no fields and so keeps any order.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What a document sorts by. As for [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
+    /// Returns the sort key of a document. The caller checks the budget, as for
+    /// [`Filter::matches`](crate::Filter::matches).
     pub fn key(&self, document: &RawDocument) -> SortKey {
         let mut key = Vec::with_capacity(16 * self.0.len());
         for (path, descending) in self.0.iter().take_while(|_| budget::spend(1)) {
@@ -79,7 +91,8 @@ impl Sort {
         SortKey(key)
     }
 
-    /// What a document sorts by where an array is one value and no path leads through one, as in `$push`.
+    /// Returns the sort key for `$push`: an array is one value, and no path leads through an
+    /// array.
     pub(crate) fn key_of_whole(&self, document: &RawDocument) -> SortKey {
         let mut key = Vec::new();
         for (path, descending) in self.0.iter().take_while(|_| budget::spend(1)) {
@@ -90,8 +103,8 @@ impl Sort {
         SortKey(key)
     }
 
-    /// Sorts documents, keeping the order of those that compare equal. As for [`key`](Self::key), the caller checks the
-    /// budget.
+    /// Sorts documents in place; equal ones keep their order. The caller checks the budget, as for
+    /// [`key`](Self::key).
     pub fn sort<T: AsRef<RawDocument>>(&self, documents: &mut [T]) {
         if !self.is_empty() {
             budget::spend(documents.len() as u64 * u64::from(documents.len().checked_ilog2().unwrap_or(0)));
@@ -100,8 +113,8 @@ impl Sort {
     }
 }
 
-/// Appends what a path sorts by: the least of its values, or the greatest with all bits turned. No key is the beginning of
-/// another, so that what follows it decides only among equals.
+/// Appends the key of one path: the least of its values, or the greatest with all bits inverted.
+/// No key is a prefix of another one, so that later paths decide only among equal keys.
 fn push_key(key: &mut Vec<u8>, document: &RawDocument, path: &Path, descending: bool) {
     let start = key.len();
     path.visit_keys(document, &mut |value| {
@@ -131,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_sorts_by_its_least_item_ascending_and_its_greatest_descending() {
+    fn an_array_sorts_by_its_least_or_greatest_item() {
         let documents = vec![
             rawdoc! { "_id": 1, "a": [3, 9] },
             rawdoc! { "_id": 2, "a": 4 },

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 
 use crate::{Result, budget};
 
-/// Items that are sorted at once, without a look at the budget: some 10 ms.
+/// Number of items that are sorted at once, without a check of the budget: about 10 ms of work.
 const RUN: usize = 32_768;
 
-/// Sorts items, keeping the order of equal ones. The order must be right whatever the budget, as that of keys is.
+/// Sorts items stably. The order must not depend on the budget; that of keys does not.
 ///
 /// # Errors
-/// Where the budget is exhausted.
+/// Fails if the budget is exhausted.
 pub(crate) fn sorted<T>(mut items: Vec<T>, order: impl Fn(&T, &T) -> Ordering) -> Result<Vec<T>> {
     if items.len() <= RUN {
         budget::charge(cost(items.len()))?;
@@ -42,7 +42,7 @@ pub(crate) fn sorted<T>(mut items: Vec<T>, order: impl Fn(&T, &T) -> Ordering) -
     Ok(runs.pop().unwrap_or_default())
 }
 
-/// Comparisons that sorting so many items takes.
+/// Approximate number of comparisons to sort `count` items.
 fn cost(count: usize) -> u64 {
     count as u64 * u64::from(count.checked_ilog2().unwrap_or(0))
 }

@@ -1,5 +1,5 @@
-//! Sums as aggregation has them: in twice the precision of a double, and decimals apart, so that neither the order nor the types
-//! of what is added costs digits.
+//! Sums as in aggregation: doubles are summed in twice their precision, and decimals separately,
+//! so that neither order nor types of the operands lose digits.
 
 use bson::Decimal128;
 
@@ -8,14 +8,15 @@ use crate::{
     decimal::{self, Operation, Parts},
 };
 
-/// A sum under way. Its type is the widest of what was added; integers that overflow an int64 become a double.
+/// A running sum. Its type is the widest type of the operands; integers that overflow an int64
+/// become a double.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Total {
     widest: Width,
     whole: i128,
     high: f64,
     low: f64,
-    /// What is infinite or no number, and would make the low part meaningless.
+    /// The sum of infinities and NaNs, which would make the low part meaningless.
     special: f64,
     decimal: Option<Decimal128>,
 }
@@ -58,14 +59,14 @@ impl Total {
             self.special += value;
             return;
         }
-        // Knuth's sum of two doubles with its error.
+        // Knuth's two-sum: the sum of two doubles and its rounding error.
         let sum = self.high + value;
         let part = sum - self.high;
         self.low += (self.high - (sum - part)) + (value - part);
         self.high = sum;
     }
 
-    /// All that is no decimal, as two doubles.
+    /// Returns the sum of everything except decimals, as two doubles.
     fn doubles(mut self) -> (f64, f64) {
         let whole = self.whole as f64;
         self.add_double(whole);
@@ -86,7 +87,7 @@ impl Total {
         }
     }
 
-    /// The sum by a count: a double, or a decimal where one was added.
+    /// Returns the average: a decimal if one was added, and a double otherwise.
     pub(crate) fn divided_by(self, count: i64) -> Number {
         match self.widest {
             Width::Decimal => Number::Decimal(decimal::compute(
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn loses_nothing_in_between() {
+    fn intermediate_sums_lose_no_digits() {
         use Number::{Double, Int32, Int64};
         assert!(matches!(sum(&[Double(1e16), Double(1.0), Double(-1e16)]), Double(one) if one == 1.0));
         assert!(matches!(sum(&[Int64(i64::MAX), Int32(1), Int32(-1)]), Int64(i64::MAX)));

@@ -1,11 +1,12 @@
-//! The names and numbers of BSON types, as `$type` takes them
+//! The names and numbers of BSON types, as `$type` accepts them
 //! (<https://www.mongodb.com/docs/manual/reference/operator/query/type/>).
 
 use bson::raw::{RawArrayBuf, RawBsonRef};
 
 use crate::{Error, Number, Result, document::items, type_name};
 
-/// Some BSON types.
+/// A set of BSON types, by the aliases of `$type`, such as `string` and `objectId`. The alias
+/// `number` stands for all four numeric types.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TypeSet {
     names: Vec<&'static str>,
@@ -38,12 +39,12 @@ const TYPES: [(&str, i64); 21] = [
 const NUMBERS: [&str; 4] = ["int", "long", "double", "decimal"];
 
 impl TypeSet {
-    /// The type of arrays.
+    /// Creates the set that contains only the array type.
     pub fn of_arrays() -> Self {
         Self { names: vec!["array"] }
     }
 
-    /// A type by its name or number, or several of them in an array.
+    /// Parses a type by its name or number, or an array of types.
     pub(crate) fn parse(value: RawBsonRef<'_>) -> Result<Self> {
         let mut types = Self::default();
         match value {
@@ -75,7 +76,7 @@ impl TypeSet {
         }
     }
 
-    /// Adds the type of a name, or all the numbers.
+    /// Adds the type with this name; `number` adds all numeric types.
     pub(crate) fn add_name(&mut self, name: &str) -> Result<()> {
         if name == "number" {
             NUMBERS.into_iter().for_each(|name| self.insert(name));
@@ -89,21 +90,21 @@ impl TypeSet {
         Ok(())
     }
 
-    /// Each type once, so that a set is small however long its list was.
+    /// Adds a type once, so that the set stays small for any input.
     fn insert(&mut self, name: &'static str) {
         if !self.names.contains(&name) {
             self.names.push(name);
         }
     }
 
-    /// The names, as an operand of `$type`.
+    /// Returns the names as an operand of `$type`.
     pub(crate) fn to_array(&self) -> RawArrayBuf {
         let mut names = RawArrayBuf::new();
         self.names.iter().for_each(|name| names.push(*name));
         names
     }
 
-    /// Whether a value is of one of the types.
+    /// True if the value has one of the types.
     pub(crate) fn contains(&self, value: RawBsonRef<'_>) -> bool {
         self.names.contains(&type_name(value))
     }

@@ -1,4 +1,5 @@
-//! Updates (<https://www.mongodb.com/docs/manual/reference/operator/update/>): parsed once, applied to documents.
+//! Updates (<https://www.mongodb.com/docs/manual/reference/operator/update/>): parsed once and
+//! then applied to documents.
 
 mod action;
 mod parse;
@@ -24,26 +25,47 @@ use tree::Tree;
 
 pub(crate) use tree::text;
 
-/// What an update needs from outside: the time and new ids.
+/// The inputs of an update that come from outside of this crate: the time and new ids.
 pub trait Environment {
-    /// The time that `$currentDate` sets.
+    /// Returns the time that `$currentDate` sets.
     fn now(&self) -> DateTime;
-    /// The `_id` of a document that has none.
+    /// Returns a new `_id` for a document that has none.
     fn new_id(&self) -> ObjectId;
 }
 
-/// A parsed update: operators, or a replacement document.
+/// A parsed update: operators, a pipeline, or a replacement document.
+///
+/// ```
+/// use bson::{DateTime, oid::ObjectId, rawdoc};
+/// use query::{Environment, Filter, Update};
+///
+/// struct Now;
+///
+/// impl Environment for Now {
+///     fn now(&self) -> DateTime {
+///         DateTime::now()
+///     }
+///     fn new_id(&self) -> ObjectId {
+///         ObjectId::new()
+///     }
+/// }
+///
+/// let update = Update::parse(&rawdoc! { "$inc": { "n": 1 }, "$push": { "tags": "b" } }).unwrap();
+/// let document = rawdoc! { "_id": 1, "n": 2, "tags": ["a"] };
+/// let updated = update.apply(&document, &Filter::all(), &Now).unwrap();
+/// assert_eq!(updated, rawdoc! { "_id": 1, "n": 3, "tags": ["a", "b"] });
+/// ```
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// Update operators.
+    /// Update operators such as `$set`.
     Operators(Operators),
-    /// Stages that make a new document of the old one, but for `_id`.
+    /// Pipeline stages that compute the new document. They keep `_id`.
     Pipeline(Pipeline),
-    /// A whole new document, but for `_id`.
+    /// A replacement document. It keeps the old `_id`.
     Replacement(RawDocumentBuf),
 }
 
-/// Update operators by path, in the order in which the server applies them.
+/// Parsed update operators by path, in the order in which the server applies them.
 #[derive(Debug, Clone)]
 pub struct Operators {
     actions: Vec<(Path, Action)>,
@@ -53,27 +75,28 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// The document that they were parsed from.
+    /// Returns the document that the operators were parsed from.
     pub fn to_document(&self) -> &RawDocument {
         &self.source
     }
 
-    /// The array filters that they were parsed with.
+    /// Returns the source documents of the array filters.
     pub fn array_filters(&self) -> &[RawDocumentBuf] {
         &self.filters_source
     }
 }
 
-/// The stages that an update may have.
+/// The stages that are allowed in an update pipeline.
 pub(crate) const UPDATE_STAGES: [&str; 6] =
     ["$addFields", "$project", "$replaceRoot", "$replaceWith", "$set", "$unset"];
 
 impl Update {
-    /// Parses a document of update operators with array filters, a replacement if its first field is not an operator, or
-    /// a pipeline.
+    /// Parses an update of any form: a document of update operators with array filters, a
+    /// replacement document if its first field is not an operator, or a pipeline.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), and where there are array filters that nothing uses.
+    /// Fails as [`parse`](Self::parse) does; with `FailedToParse` (9) for array filters that the
+    /// update does not use; with `InvalidOptions` (72) for a stage that updates do not allow.
     pub fn parse_any(update: RawBsonRef<'_>, array_filters: Option<&RawArray>) -> Result<Self> {
         match (update, array_filters) {
             (RawBsonRef::Document(update), filters) => {
@@ -101,7 +124,7 @@ impl Update {
                     budget::charge(1)?;
                     let name = elements(stage).next().map(|(name, _)| name);
                     if let Some(name) = name.filter(|name| !UPDATE_STAGES.contains(name)) {
-                        // One that does not exist at all is told as that.
+                        // An unknown stage gets the server's error for unknown stages.
                         if !crate::aggregate::is_stage(stage) {
                             Pipeline::parse(stages)?;
                         }
@@ -118,7 +141,8 @@ impl Update {
         }
     }
 
-    /// Names each operator of a filter or an expression in the update.
+    /// Calls `visit` with the name of each operator in the update's filters and expressions.
+    /// Update operators themselves are not visited.
     pub fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
             Self::Operators(operators) => {
@@ -130,7 +154,8 @@ impl Update {
         }
     }
 
-    /// The paths within which it changes a document at most; `None` where it may change anything.
+    /// Returns paths that cover every change of the update, or `None` if it may change any field.
+    /// A path through array items ends at the array.
     pub fn paths(&self) -> Option<Vec<Path>> {
         match self {
             Self::Operators(operators) => Some(operators.actions.iter().flat_map(parse::touched).collect()),
@@ -138,7 +163,8 @@ impl Update {
         }
     }
 
-    /// Whether it changes the item by which the document matched (`$`), which depends on the whole filter.
+    /// True if the update changes the array item by which the document matched (`$`). It then
+    /// needs the whole filter of the query.
     pub fn is_positional(&self) -> bool {
         match self {
             Self::Operators(operators) => operators.actions.iter().any(|(path, _)| positional::needs_match(path)),
@@ -146,10 +172,10 @@ impl Update {
         }
     }
 
-    /// Puts in what the variables of its expressions stand for.
+    /// Replaces the variables in the pipeline's expressions by their values.
     ///
     /// # Errors
-    /// 17276 where one is not among them.
+    /// 17276 if an expression uses an undefined variable.
     pub fn bind(&mut self, variables: &Variables) -> Result<()> {
         match self {
             Self::Pipeline(pipeline) => pipeline.bind(variables),
@@ -157,19 +183,21 @@ impl Update {
         }
     }
 
-    /// Parses a document of update operators, or a replacement if its first field is not an operator.
+    /// Parses a document of update operators, or a replacement if its first field is not an
+    /// operator.
     ///
     /// # Errors
-    /// The server's own for operators that do not exist, operands of the wrong type and conflicting paths;
-    /// `CommandNotSupported` by name for what this version does not have.
+    /// The server's own for unknown operators, invalid operands, and paths that conflict
+    /// (`ConflictingUpdateOperators`, 40).
     pub fn parse(update: &RawDocument) -> Result<Self> {
         Self::parse_any(RawBsonRef::Document(update), None)
     }
 
-    /// Parses a document that takes the place of another.
+    /// Parses a replacement document.
     ///
     /// # Errors
-    /// `FailedToParse` where a top-level field name starts with a dollar sign.
+    /// `FailedToParse` (9) if a top-level field name starts with a dollar sign, `InvalidIdField`
+    /// (53) for an `_id` of a type that is not allowed.
     pub fn replacement(document: &RawDocument) -> Result<Self> {
         if elements(document).any(|(name, _)| name.starts_with('$')) {
             return Err(Error::parse("the replace operation document must not contain atomic operators"));
@@ -178,10 +206,12 @@ impl Update {
         Ok(Self::Replacement(document.to_owned()))
     }
 
-    /// The document after the update. `filter` is what it matched, for the item that `$` stands for.
+    /// Returns the document after the update. `filter` is the one that the document matched; it
+    /// determines the item for `$`.
     ///
     /// # Errors
-    /// The server's own where the document does not allow the update, would lose its `_id` or grow beyond 16 MiB.
+    /// The server's own if the update does not fit the document, or would change its `_id`
+    /// (`ImmutableField`, 66); `BSONObjectTooLarge` (10334) if the result exceeds 16 MiB.
     pub fn apply(
         &self,
         document: &RawDocument,
@@ -197,18 +227,20 @@ impl Update {
         self.run(document, position, false, environment)
     }
 
-    /// Whether a filter can be that of an upsert.
+    /// Checks that an upsert may use a filter.
     ///
     /// # Errors
-    /// `QueryFeatureNotAllowed` for `$expr`.
+    /// `QueryFeatureNotAllowed` (224) if it contains `$expr`.
     pub fn check_upsert(filter: &Filter) -> Result<()> {
         filter.refuse(&["$expr"], "the query predicate for an upsert")
     }
 
-    /// The document that an upsert inserts: the filter's equalities, then the update, then a new `_id` if none came of it.
+    /// Returns the document that an upsert inserts: the filter's equalities with the update
+    /// applied, and a new `_id` if neither sets one.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply), and where the filter gives one field twice.
+    /// Fails as [`apply`](Self::apply) does, and with `NotSingleValueField` (54) if the filter
+    /// gives one field twice.
     pub fn upsert(&self, filter: &Filter, environment: &dyn Environment) -> Result<RawDocumentBuf> {
         let seed = seed(filter, matches!(self, Self::Replacement(_)))?;
         let inserted = self.run(&seed, None, true, environment)?;
@@ -244,7 +276,8 @@ impl Update {
             Self::Pipeline(pipeline) => {
                 let mut made = pipeline.run(std::iter::once(document.to_owned()));
                 let updated = made.next().unwrap_or_else(|| Ok(RawDocumentBuf::new()))?;
-                // Expressions make names of values, which were not looked at as names before.
+                // Expressions can turn values into names, which were not validated as names
+                // before.
                 crate::validate(&updated)?;
                 check_id(&updated)?;
                 with_id(id, &updated)?
@@ -252,7 +285,8 @@ impl Update {
             Self::Operators(operators) => {
                 let mut tree = Tree::new(document);
                 let is_dynamic = |(path, _): &(Path, Action)| positional::is_positional(path);
-                // What no positional part leads to was compared when it was parsed.
+                // Conflicts of static paths were detected by the parser; dynamic ones depend on
+                // the document.
                 let mut touched =
                     (operators.actions.len() > 1 && operators.actions.iter().any(is_dynamic)).then(Touched::default);
                 for (path, action) in &operators.actions {
@@ -286,7 +320,7 @@ impl Update {
     }
 }
 
-/// A document that a pipeline made, with the `_id` that the one before had.
+/// Returns the result of a pipeline with the `_id` of the old document.
 fn with_id(id: Option<RawBsonRef<'_>>, document: &RawDocument) -> Result<RawDocumentBuf> {
     match (id, get(document, "_id")) {
         (Some(old), Some(new)) if !equal(old, new) => {
@@ -320,7 +354,7 @@ fn check_length(size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the `_id` of a document can be one.
+/// Checks that the `_id` has an allowed type.
 fn check_id(document: &RawDocument) -> Result<()> {
     match get(document, "_id") {
         Some(RawBsonRef::Array(_)) => {
@@ -339,10 +373,11 @@ fn check_id(document: &RawDocument) -> Result<()> {
     }
 }
 
-/// A document as it is stored: `_id` first, made if it has none.
+/// Prepares a document for insertion: `_id` becomes the first field, and is created if missing.
 ///
 /// # Errors
-/// Where its `_id` cannot be one or it is larger than 16 MiB.
+/// `InvalidIdField` (53) or `DollarPrefixedFieldName` (52) for an invalid `_id`;
+/// `BSONObjectTooLarge` (10334) if the document exceeds 16 MiB.
 pub fn prepare_insert(document: &RawDocument, environment: &dyn Environment) -> Result<RawDocumentBuf> {
     check_id(document)?;
     let prepared = match elements(document).next() {
@@ -364,12 +399,12 @@ pub fn prepare_insert(document: &RawDocument, environment: &dyn Environment) -> 
     Ok(prepared)
 }
 
-/// The equalities of a filter as a document. A replacement takes only `_id` from it.
+/// Returns the equalities of a filter as a document; only `_id` for a replacement.
 fn seed(filter: &Filter, only_id: bool) -> Result<RawDocumentBuf> {
     let empty = RawDocumentBuf::new();
     let mut tree = Tree::new(&empty);
     let mut seen = PathTree::default();
-    // As the server, which has new fields in the order of their paths.
+    // As in the server, new fields are in the order of their paths.
     let equalities = sorted(filter.equalities(), |(one, _), (other, _)| one.as_str().cmp(other.as_str()))?;
     for (path, value) in equalities {
         if only_id && path.as_str() != "_id" {

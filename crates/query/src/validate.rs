@@ -1,5 +1,5 @@
-//! The check of everything that comes from outside: after it, every part of this project, the JavaScript decoder and
-//! other drivers can read a document, and all of them read the same.
+//! Validation of all documents from outside. Afterwards, every part of Userkeep, the JavaScript
+//! decoder and other drivers can read a document, and all of them read the same values.
 
 use std::{
     fmt::Write,
@@ -13,16 +13,17 @@ use crate::{
     document::{MAX_NESTING_DEPTH, elements},
 };
 
-/// The options that a regular expression can have in MongoDB.
+/// The options that MongoDB allows in a regular expression.
 const REGEX_OPTIONS: &str = "imsux";
 
-/// Documents of up to this many fields compare their names pairwise; larger ones use a hash table.
+/// Documents with up to this many fields compare names pairwise; larger ones use a hash table.
 const FEW_NAMES: usize = 16;
 
-/// The longest path in a message, in bytes.
+/// Maximum length of a path in a message, in bytes.
 const MAX_SHOWN_PATH: usize = 200;
 
-/// The names of Extended JSON types (<https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/>). No field has one.
+/// The type names of Extended JSON, which are rejected as field names
+/// (<https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/>).
 pub const EXTENDED_JSON_NAMES: [&str; 17] = [
     "$binary",
     "$code",
@@ -43,42 +44,56 @@ pub const EXTENDED_JSON_NAMES: [&str; 17] = [
     "$uuid",
 ];
 
-/// Checks a document from outside, or one that a pipeline has made, in one pass:
+/// Validates a document from outside, or the result of a pipeline, in one pass:
 ///
-/// - it is BSON throughout, with valid UTF-8 and nesting up to [`MAX_NESTING_DEPTH`];
-/// - no document in it, at any depth, has two fields of one name;
-/// - regular expressions have only the options `imsux`, in any order;
-/// - no field has a name that Extended JSON keeps for a type (`$oid`), and no path leads to one;
-/// - `$regex` and `$options` make a regular expression that can be read.
+/// - It is BSON throughout, with valid UTF-8 and a nesting depth of up to [`MAX_NESTING_DEPTH`].
+/// - No document in it, at any depth, has two fields of one name.
+/// - Regular expressions have only the options `imsux`, in any order.
+/// - No field has a name that Extended JSON reserves for a type (`$oid`), and no path leads to
+///   one.
+/// - `$regex` and `$options` form a readable regular expression.
 ///
-/// The names of an array's items are not looked at, and data of a binary subtype may have any length.
+/// It ignores the names of array items, and allows any length for data of a binary subtype.
 ///
 /// # Errors
-/// `InvalidBSON` (22), `Overflow` (15) for the nesting, `BadValue` (2) for a name that is there twice, 51108 for an option,
-/// `DollarPrefixedFieldName` (52), each with the field's path; and as [`budget::charge`].
+/// All with the path of the field in the message: `InvalidBSON` (22); `Overflow` (15) for too deep
+/// nesting; `BadValue` (2) for a duplicate name; 51108 for an option; `DollarPrefixedFieldName`
+/// (52) for a reserved name. Also fails as [`budget::charge`] does.
+///
+/// ```
+/// use bson::rawdoc;
+///
+/// assert!(query::validate(&rawdoc! { "a": { "$set": 1 } }).is_ok());
+/// let error = query::validate(&rawdoc! { "a": { "$oid": "x" } }).unwrap_err();
+/// assert_eq!(error.number(), 52);
+/// ```
 pub fn validate(document: &RawDocument) -> Result<()> {
     Check { names: true, values: true }.document(document)
 }
 
-/// Checks that a stored document is BSON throughout, with valid UTF-8 and bounded nesting, and nothing more: what an
-/// earlier version or another program stored is not damaged because [`validate`] refuses it today.
+/// Validates only the form of a stored document: BSON throughout, valid UTF-8, and bounded
+/// nesting.
+///
+/// Documents of an earlier version or another program stay readable even if [`validate`] rejects
+/// them today.
 ///
 /// # Errors
-/// As [`validate`]'s for the form.
+/// `InvalidBSON` (22) or `Overflow` (15), as [`validate`] does.
 pub fn validate_form(document: &RawDocument) -> Result<()> {
     Check { names: false, values: false }.document(document)
 }
 
-/// Checks that no document in it, at any depth, has two fields of one name: of what was made of something that was
-/// checked.
+/// Validates the form of a document and that no document in it, at any depth, has two fields of
+/// one name. It is meant for documents that were computed from validated ones.
 ///
 /// # Errors
-/// `BadValue` (2) with the path; as [`validate_form`] and [`budget::charge`].
+/// `BadValue` (2) with the path of a duplicate name. Also fails as [`validate_form`] and
+/// [`budget::charge`] do.
 pub fn validate_names(document: &RawDocument) -> Result<()> {
     Check { names: true, values: false }.document(document)
 }
 
-/// What is wrong, and the way to it from the inside out.
+/// An error with the path to the faulty field, innermost part first.
 struct Fault {
     error: Error,
     path: Vec<String>,
@@ -86,7 +101,8 @@ struct Fault {
 
 type Checked<T> = std::result::Result<T, Box<Fault>>;
 
-/// The parts of a path, joined by dots, for a message. A long path is cut off after 200 bytes.
+/// Joins the parts of a path with dots, for a message. A path of more than 200 bytes ends with
+/// `…`.
 pub fn shown_path(parts: impl IntoIterator<Item: AsRef<str>>) -> String {
     let mut path = String::new();
     for part in parts {
@@ -120,8 +136,8 @@ impl Fault {
     }
 }
 
-/// Stands for the path in the message of a fault, which is only known when the fault has come all the way out. BSON
-/// names cannot hold it.
+/// A placeholder for the path in an error message. The path is only complete when the fault
+/// reaches the top. BSON names cannot contain it.
 const PATH: &str = "\0";
 
 fn malformed(what: &str) -> Box<Fault> {
@@ -136,9 +152,9 @@ enum Kind {
 
 #[derive(Clone, Copy)]
 struct Check {
-    /// Whether a name may be there once only.
+    /// True to reject duplicate names.
     names: bool,
-    /// Whether options of regular expressions, and names that Extended JSON keeps, are checked.
+    /// True to check the options of regular expressions and the names reserved by Extended JSON.
     values: bool,
 }
 
@@ -147,20 +163,21 @@ impl Check {
         self.fields(document.as_bytes(), Kind::Document, 1).map_err(|fault| fault.into_error())
     }
 
-    /// The elements of a document, whose bytes are known to be as many as its length says.
+    /// Checks the elements of a document whose length and terminator were checked.
     fn fields(self, document: &[u8], kind: Kind, depth: usize) -> Checked<()> {
         if depth > MAX_NESTING_DEPTH {
             let message = format!("BSONObj exceeds the maximum nesting depth of {MAX_NESTING_DEPTH}");
             return Err(Error::new(ErrorCode::Overflow, message).into());
         }
         let mut names = (self.names && kind == Kind::Document).then(|| Names::new(document));
-        // The frame has been checked: a length of five at least, and a NUL byte at the end.
+        // The frame was checked: a length of at least five, and a NUL byte at the end.
         let end = document.len() - 1;
         let (mut position, mut index) = (4, 0_usize);
         while position < end {
             budget::charge(1)?;
             let type_byte = document[position];
-            let name = cstring(&document[position + 1..end]).ok_or_else(|| malformed("a name that is not text"))?;
+            let name = cstring(&document[position + 1..end])
+                .ok_or_else(|| malformed("a field name that is not a valid string"))?;
             let start = position + 1 + name.len() + 1;
             let checked = self.value(type_byte, &document[start..end], depth).and_then(|size| {
                 if let Some(names) = &mut names
@@ -188,7 +205,7 @@ impl Check {
         Ok(())
     }
 
-    /// The size of a value that the bytes begin with.
+    /// Checks the value at the beginning of the bytes, and returns its size.
     fn value(self, type_byte: u8, bytes: &[u8], depth: usize) -> Checked<usize> {
         let size = match type_byte {
             // undefined, null, minKey, maxKey
@@ -214,13 +231,13 @@ impl Check {
             // DBPointer
             0x0c => text(bytes)?.1 + 12,
             0x0f => self.code_with_scope(bytes, depth)?,
-            _ => return Err(malformed(&format!("there is no type {type_byte:#04x}"))),
+            _ => return Err(malformed(&format!("unknown type {type_byte:#04x}"))),
         };
-        if size > bytes.len() { Err(malformed("a value that is longer than its document")) } else { Ok(size) }
+        if size > bytes.len() { Err(malformed("a value beyond the end of its document")) } else { Ok(size) }
     }
 
     fn regex(self, bytes: &[u8]) -> Checked<usize> {
-        let not_text = || malformed("a regular expression that is not text");
+        let not_text = || malformed("a regular expression that is not a valid string");
         let pattern = cstring(bytes).ok_or_else(not_text)?;
         let options = cstring(&bytes[pattern.len() + 1..]).ok_or_else(not_text)?;
         budget::charge_bytes(pattern.len())?;
@@ -231,7 +248,7 @@ impl Check {
     }
 
     fn code_with_scope(self, bytes: &[u8], depth: usize) -> Checked<usize> {
-        let wrong = || malformed("code with a scope of another length");
+        let wrong = || malformed("code with scope of the wrong length");
         let bytes = length(bytes).and_then(|length| bytes.get(..length)).ok_or_else(wrong)?;
         let (_, size) = text(bytes.get(4..).ok_or_else(wrong)?)?;
         let rest = &bytes[4 + size..];
@@ -244,8 +261,8 @@ impl Check {
     }
 }
 
-/// A field with a dollar sign in its name: no value of Extended JSON, nor a path to one, and a regular expression only if
-/// it is one.
+/// Checks a field with a dollar sign in its name. It must not be a value of Extended JSON or a
+/// path to one. `$regex` and `$options` must form a valid regular expression.
 fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
     match name {
         "$regex" => match type_byte {
@@ -254,7 +271,7 @@ fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
             _ => Err(Error::bad_value(format!("$regex has to be a string at '{PATH}'")).into()),
         },
         "$options" if type_byte == 0x02 => regex_options(text(value)?.0),
-        // Its values are paths, too.
+        // The values of `$rename` are paths, too.
         "$rename" if type_byte == 0x03 => RawDocument::from_bytes(value).map_or(Ok(()), |renamed| {
             let mut paths = elements(renamed).filter_map(|(_, path)| path.as_str());
             if paths.any(|path| is_of_extended_json(path) || leads_to_regex(path)) {
@@ -268,18 +285,19 @@ fn operator(name: &str, type_byte: u8, value: &[u8]) -> Checked<()> {
     }
 }
 
-/// Whether a name, or a path, has a part that stands for a type in Extended JSON.
+/// True if a name or a part of a path is a type name of Extended JSON.
 fn is_of_extended_json(name: &str) -> bool {
     name.contains('$') && name.split('.').any(|part| EXTENDED_JSON_NAMES.contains(&part))
 }
 
-/// True if a path has a part that stands for a regular expression: by an update of it, any value could get there.
+/// True if a path has a part that stands for a regular expression: an update of it could store any
+/// value there.
 fn leads_to_regex(path: &str) -> bool {
     path.split('.').any(|part| matches!(part, "$regex" | "$options"))
 }
 
 fn of_extended_json() -> Box<Fault> {
-    let message = format!("the field '{PATH}' has a name that Extended JSON keeps for a type");
+    let message = format!("the field '{PATH}' has a name that Extended JSON reserves for a type");
     Error::new(ErrorCode::DollarPrefixedFieldName, message).into()
 }
 
@@ -294,7 +312,7 @@ fn regex_options(options: &str) -> Checked<()> {
     }
 }
 
-/// Text up to a NUL byte.
+/// Returns the string before the first NUL byte.
 fn cstring(bytes: &[u8]) -> Option<&str> {
     std::ffi::CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
 }
@@ -304,39 +322,39 @@ fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(length).ok()
 }
 
-/// Text behind its length, and how long both are.
+/// Returns a length-prefixed string, and its size including the prefix.
 fn text(bytes: &[u8]) -> Checked<(&str, usize)> {
-    let wrong = || malformed("text of another length than it says");
+    let wrong = || malformed("a string of the wrong length");
     let length = length(bytes).filter(|&length| length > 0).ok_or_else(wrong)?;
     let (last, text) = bytes.get(4..4 + length).and_then(<[u8]>::split_last).ok_or_else(wrong)?;
     if *last != 0 {
         return Err(wrong());
     }
     budget::charge_bytes(text.len())?;
-    let text = std::str::from_utf8(text).map_err(|_| malformed("text that is not UTF-8"))?;
+    let text = std::str::from_utf8(text).map_err(|_| malformed("a string that is not UTF-8"))?;
     Ok((text, 4 + length))
 }
 
 fn binary(bytes: &[u8]) -> Checked<usize> {
     const OLD: u8 = 2;
-    let wrong = || malformed("binary data of another length than it says");
+    let wrong = || malformed("binary data of the wrong length");
     let size = length(bytes).ok_or_else(wrong)?;
     let data = bytes.get(5..5 + size).ok_or_else(wrong)?;
-    // The old subtype repeats the length inside.
+    // The old subtype repeats the length within the data.
     if bytes[4] == OLD && length(data) != Some(size.wrapping_sub(4)) {
         return Err(wrong());
     }
     Ok(5 + size)
 }
 
-/// The bytes of the document that these begin with.
+/// Returns the bytes of the document at the beginning of the bytes.
 fn frame(bytes: &[u8]) -> Checked<&[u8]> {
-    let wrong = || malformed("a document of another length than it says");
+    let wrong = || malformed("a document of the wrong length");
     let document = length(bytes).filter(|&length| length >= 5).and_then(|length| bytes.get(..length));
     document.filter(|document| document.ends_with(&[0])).ok_or_else(wrong)
 }
 
-/// The names in a document so far. Few need no memory, and many 10 to 22 bytes each.
+/// The names of a document so far. A few need no allocation; many need 10 to 22 bytes each.
 struct Names<'a> {
     document: &'a [u8],
     few: [&'a str; FEW_NAMES],
@@ -349,7 +367,7 @@ impl<'a> Names<'a> {
         Self { document, few: [""; FEW_NAMES], count: 0, many: None }
     }
 
-    /// Adds a name that begins at a place in the document; true if it is there already.
+    /// Adds a name at an offset in the document. Returns true if the name is a duplicate.
     fn add(&mut self, at: usize, name: &'a str) -> Result<bool> {
         let document = self.document;
         let Some(table) = &mut self.many else {
@@ -362,7 +380,7 @@ impl<'a> Names<'a> {
                 return Ok(false);
             }
             let mut table = Table::new();
-            // A name's place is its distance from the document's first byte.
+            // The offset of a name is its distance from the document's first byte.
             let place = |name: &str| name.as_ptr() as usize - document.as_ptr() as usize;
             for few in self.few {
                 table.add(document, place(few), few);
@@ -374,12 +392,12 @@ impl<'a> Names<'a> {
     }
 }
 
-/// An open hash table of names by the places where they begin.
+/// An open-addressing hash table of names, by the offsets at which they begin.
 struct Table {
-    /// The hash and the place; no name is at place zero, which is a free slot's.
+    /// Pairs of hash and offset. Offset zero marks a free slot; no name begins there.
     slots: Vec<(u32, u32)>,
     count: usize,
-    /// With a key of its own, so that no document can be made whose names collide.
+    /// A random key, so that a document cannot be crafted to make names collide.
     hasher: RandomState,
 }
 

@@ -1,4 +1,4 @@
-//! What variables stand for that an operation brings with it: the time, and those of its `let`.
+//! The variables of an operation: `$$NOW` and those of its `let` option.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,22 +10,35 @@ use crate::{
     expression::Expression,
 };
 
-/// The variables of one operation, to be bound in what it is given before it is asked of documents: in one operation
-/// `$$NOW` is the same for all of them
+/// The variables of one operation.
+///
+/// The caller binds them in a filter, update, projection or pipeline before it runs over
+/// documents. So `$$NOW` has the same value for all documents of the operation
 /// (<https://www.mongodb.com/docs/manual/reference/aggregation-variables/>).
+///
+/// ```
+/// use bson::{DateTime, rawdoc};
+/// use query::{Filter, Variables};
+///
+/// let variables = Variables::at(DateTime::now()).with_let(&rawdoc! { "least": 2 }).unwrap();
+/// let mut filter = Filter::parse(&rawdoc! { "$expr": { "$gte": ["$n", "$$least"] } }).unwrap();
+/// filter.bind(&variables).unwrap();
+/// assert!(filter.matches(&rawdoc! { "n": 3 }));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Variables(HashMap<String, Option<Arc<RawBson>>>);
 
 impl Variables {
-    /// Those that every operation has.
+    /// Creates the variables that every operation has: `$$NOW` with the given time.
     pub fn at(now: DateTime) -> Self {
         Self(HashMap::from([("NOW".into(), Some(Arc::new(RawBson::DateTime(now))))]))
     }
 
-    /// Adds those of a `let`, whose expressions see no document.
+    /// Adds the variables of a `let` option: a document of expressions by name. The expressions
+    /// see the variables before them, but no document.
     ///
     /// # Errors
-    /// Where a name is none that a variable may have, or its expression cannot be computed.
+    /// Fails if a name is not a valid variable name, or if an expression cannot be evaluated.
     pub fn with_let(mut self, named: &RawDocument) -> Result<Self> {
         for (name, value) in elements(named) {
             budget::charge(1)?;
@@ -38,7 +51,8 @@ impl Variables {
         Ok(self)
     }
 
-    /// The value of a variable, if it has one.
+    /// Returns the value of a variable, `None` if its expression has no value. Fails with 17276 if
+    /// the variable is undefined.
     pub(crate) fn value(&self, name: &str) -> Result<Option<Arc<RawBson>>> {
         self.0.get(name).cloned().ok_or_else(|| undefined(name))
     }
@@ -64,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_sees_the_time_and_what_let_names() {
+    fn a_filter_sees_the_time_and_let_variables() {
         let filter = rawdoc! { "$expr": { "$and": [{ "$gte": ["$n", "$$least"] }, { "$lt": ["$at", "$$NOW"] }] } };
         let filter = bound(&filter).unwrap();
         let document = |n: i32, at| RawDocumentBuf::try_from(doc! { "n": n, "at": DateTime::from_millis(at) }).unwrap();
@@ -74,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_nothing_names_is_an_error() {
+    fn an_undefined_variable_is_an_error() {
         let code = |filter| bound(&filter).unwrap_err().number();
         assert_eq!(code(rawdoc! { "$expr": { "$eq": ["$$most", 1] } }), 17276);
         assert_eq!(code(rawdoc! { "$expr": { "$eq": ["$$LATER", 1] } }), 17276);

@@ -1,5 +1,6 @@
-//! Whatever comes as a filter, an update, a projection, a sort or a pipeline: an answer or an error, never a panic, and in
-//! bounded time. `PROPTEST_CASES=10000000 cargo test -p userkeep-query --release --test arbitrary` runs for longer.
+//! Tests with arbitrary filters, updates, projections, sorts and pipelines: each returns a result
+//! or an error in bounded time, and none panics. For a longer run: `PROPTEST_CASES=10000000 cargo
+//! test -p userkeep-query --release --test arbitrary`.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ impl Environment for Fixed {
     }
 }
 
-/// The longest that one case may take, in a build that is not optimised and on a machine that does other things.
+/// Maximum duration of one case, in a debug build on a busy machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
 const NAMES: &[&str] = &[
@@ -265,7 +266,7 @@ proptest! {
     ) })]
 
     #[test]
-    fn anything_is_answered_or_refused(
+    fn any_input_returns_a_result_or_an_error(
         specification in document(value()),
         array in prop::collection::vec(value(), 0..4).prop_map(Bson::Array),
         target in document(value()),
@@ -279,9 +280,9 @@ proptest! {
     }
 }
 
-/// As deep as a document may be, in each form that calls itself.
+/// Nests each recursive form as deeply as documents may be nested.
 #[test]
-fn what_is_as_deep_as_it_may_be_is_answered_or_refused() {
+fn input_of_maximum_depth_returns_a_result_or_an_error() {
     let nested = |wrap: &dyn Fn(Bson) -> Bson| {
         let mut value = Bson::Int32(1);
         let mut levels = 0;

@@ -1,5 +1,5 @@
-//! What operations cost: about four times as much for four times as much of what a client sends or stores, counted in steps
-//! of the budget; and every operation stops soon after its budget is exhausted.
+//! Tests of the cost of operations: four times the input takes about four times as many steps of
+//! the budget, and every operation stops soon after its budget is exhausted.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -27,10 +27,10 @@ impl Environment for Fixed {
     }
 }
 
-/// What an operation does.
+/// The work of an operation on one input.
 type Work = Box<dyn Fn() -> Result<()>>;
 
-/// An operation of a size.
+/// Creates an operation for an input of some size.
 type Operation = fn(usize) -> Work;
 
 fn array<T: Into<RawBson>>(count: usize, item: impl Fn(usize) -> T) -> RawArrayBuf {
@@ -52,7 +52,7 @@ fn numbers(count: usize) -> RawArrayBuf {
     array(count, |place| place as i32)
 }
 
-/// Numbers that are none of [`numbers`].
+/// Numbers that [`numbers`] does not contain.
 fn others(count: usize) -> RawArrayBuf {
     array(count, |place| -(place as i32) - 1)
 }
@@ -124,7 +124,7 @@ fn dotted(count: usize) -> RawDocumentBuf {
     document(count, |place| (format!("f{place}.x"), 1))
 }
 
-/// Operations that take a client's list against another list, by name.
+/// Operations that combine a list from a client with another list, by name.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("$in", |n| filtering(rawdoc! { "a": { "$in": numbers(n) } }, rawdoc! { "a": others(n) })),
     ("$nin", |n| filtering(rawdoc! { "a": { "$nin": numbers(n) } }, rawdoc! { "a": others(n) })),
@@ -272,7 +272,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     }),
 ];
 
-/// Those that are quadratic in steps, by what the server does, too: their budget stops them.
+/// Operations whose number of steps is quadratic, as in the server. Their budget stops them.
 const QUADRATIC: &[&str] = &["$regexFindAll", "sort by many paths"];
 
 fn steps(operation: &dyn Fn() -> Result<()>) -> u64 {
@@ -282,12 +282,12 @@ fn steps(operation: &dyn Fn() -> Result<()>) -> u64 {
 }
 
 #[test]
-fn four_times_as_much_costs_about_four_times_as_much() {
+fn the_number_of_steps_is_linear_in_the_input() {
     let size = 2_000;
     let mut wrong = Vec::new();
     for (name, operation) in OPERATIONS.iter().filter(|(name, _)| !QUADRATIC.contains(name)) {
         let (few, many) = (steps(&operation(size)), steps(&operation(4 * size)));
-        // One that charges next to nothing is as wrong as one that charges too much.
+        // An operation that charges almost nothing is as wrong as one that charges too much.
         if few < size as u64 / 64 || many > 6 * few {
             wrong.push(format!("{name}: {few} steps for {size} items, {many} for {}", 4 * size));
         }
@@ -297,7 +297,7 @@ fn four_times_as_much_costs_about_four_times_as_much() {
 
 /// Steps may miss work that is not charged; time does not.
 #[test]
-fn much_is_done_in_little_time() {
+fn large_inputs_take_little_time() {
     for (name, operation) in OPERATIONS.iter().filter(|(name, _)| !QUADRATIC.contains(name)) {
         let operation = operation(40_000);
         let begun = Instant::now();
@@ -307,7 +307,7 @@ fn much_is_done_in_little_time() {
     }
 }
 
-/// The error that an operation ends with if it may take so many steps, and the time until then.
+/// Runs an operation with a limit of steps; returns the code of its error and the time it took.
 fn stopped(operation: &dyn Fn() -> Result<()>, steps: u64) -> (Option<i32>, Duration) {
     let budget = Budget::new(Limits { steps: Some(steps), ..Limits::default() });
     let begun = Instant::now();
@@ -331,7 +331,7 @@ fn every_operation_stops_when_its_budget_is_exhausted() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What cannot be made cheap, since it is asked for: only the budget stops it.
+/// Operations whose result is expensive by definition: only the budget stops them.
 #[test]
 fn hostile_operations_stop() {
     let nested = |depth: usize, count: usize| {
@@ -395,14 +395,14 @@ fn hostile_operations_stop() {
 }
 
 #[test]
-fn writing_a_nested_filter_back_does_not_double_with_each_level() {
+fn the_cost_of_writing_a_nested_filter_is_linear_in_its_depth() {
     let nest = |inner: RawDocumentBuf, _| rawdoc! { "$and": [{ "a": 1 }, { "a": 2 }, inner] };
     let filter = (0..50).fold(rawdoc! { "a": 3 }, nest);
     assert_eq!(Filter::parse(&filter).unwrap().to_document(), filter);
 }
 
 #[test]
-fn stages_hold_no_more_bytes_than_they_may() {
+fn stages_respect_the_memory_limit() {
     let budget = || Budget::new(Limits { bytes: Some(1_000_000), ..Limits::default() });
     let run = |stages: Vec<RawDocumentBuf>, count| budget().enter(&*running_all(stages, many(count)));
     let sort = || rawdoc! { "$sort": { "n": 1 } };
@@ -418,13 +418,13 @@ fn stages_hold_no_more_bytes_than_they_may() {
         let error = run(vec![stage.clone()], 20_000).err();
         assert_eq!(error.map(|error| error.number()), Some(292), "{stage:?}");
     }
-    // A count holds nothing, and a sort only what is wanted of it.
+    // `$count` holds no documents, and `$sort` with a limit only the ones that it returns.
     assert!(run(vec![rawdoc! { "$count": "n" }], 20_000).is_ok());
     assert!(run(vec![sort(), rawdoc! { "$skip": 5 }, rawdoc! { "$limit": 100 }], 20_000).is_ok());
 }
 
 #[test]
-fn a_sort_with_a_limit_answers_the_first_of_the_whole_sort() {
+fn a_sort_with_a_limit_returns_the_first_documents_of_the_whole_sort() {
     let answers = |stages: &[RawDocumentBuf]| {
         let stages = array(stages.len(), |place| stages[place].clone());
         Pipeline::parse(&stages).unwrap().run(many(5_000).into_iter()).collect::<Result<Vec<_>>>().unwrap()
@@ -436,12 +436,12 @@ fn a_sort_with_a_limit_answers_the_first_of_the_whole_sort() {
 }
 
 #[test]
-fn documents_end_with_the_first_error() {
+fn a_pipeline_ends_with_its_first_error() {
     let stages = array(1, |_| rawdoc! { "$replaceWith": { "$cond": ["$n", "$$ROOT", 1] } });
     let pipeline = Pipeline::parse(&stages).unwrap();
     let answers: Vec<_> = pipeline.run(many(3).into_iter().chain(many(3))).collect();
     assert!(answers.len() == 1 && answers[0].is_err());
-    // An error that comes in is not skipped.
+    // An error in the input is not skipped.
     let stages = array(1, |_| rawdoc! { "$skip": 1 });
     let pipeline = Pipeline::parse(&stages).unwrap();
     let failed = Error { code: query::ErrorCode::BadValue, message: "x".into() };
@@ -450,7 +450,7 @@ fn documents_end_with_the_first_error() {
 }
 
 #[test]
-fn a_pipeline_does_nothing_before_it_is_asked() {
+fn a_pipeline_does_nothing_before_the_first_document_is_taken() {
     let stages = array(1, |_| rawdoc! { "$sort": { "n": 1 } });
     let pipeline = Pipeline::parse(&stages).unwrap();
     let taken = std::cell::Cell::new(0);

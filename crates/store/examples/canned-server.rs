@@ -1,8 +1,11 @@
-//! A server that speaks MongoDB's wire protocol (<https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/>) and does
-//! nothing: for a benchmark of the way to it. It prints its connection string.
+//! A server that speaks MongoDB's wire protocol
+//! (<https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/>) and returns canned
+//! replies, for benchmarks of the connection to a server. It prints its connection string.
 //!
-//! Of databases that begin with `userkeep` it keeps what is inserted, and answers every query with all of it, which is what an app
-//! with one user needs. Of all others a query for an `_id` has one document, one with a limit so many, and another none.
+//! In databases whose names begin with `userkeep`, it stores inserted documents and answers every
+//! query with all of them, which is enough for an app with one user. In all other databases, a
+//! query by `_id` returns one document, a query with a limit of 1000 returns 1000 documents, and
+//! any other query returns none.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::{

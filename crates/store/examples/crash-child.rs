@@ -1,7 +1,9 @@
-//! What `tests/crash.rs` starts and kills: a process that writes under load and watches, and says on its standard output what was
-//! acknowledged and what it was told. `crash-child FILE NAME`
+//! The process that `tests/crash.rs` starts and kills: `crash-child FILE NAME`. It writes under
+//! load, watches, and prints its acknowledged writes and its events, one per line:
 //!
-//! `R`: it watches and begins to write. `A pair version`: acknowledged. `E token id version`: an event, where `-` is a deletion.
+//! - `R`: the process watches and starts to write.
+//! - `A pair version`: an acknowledged write.
+//! - `E token id version`: an event; the version of a deletion is `-`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a program for tests, which may stop at once")]
 
 use std::{io::Write as _, path::PathBuf, sync::Arc};
@@ -14,7 +16,7 @@ use store::{
     Write,
 };
 
-/// One line, written at once.
+/// Prints one line with a single write.
 fn say(line: String) {
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -23,7 +25,8 @@ fn pairs() -> Namespace {
     Namespace::new("app", "pairs")
 }
 
-/// The write that makes a pair of documents what it is in a version: every fifth time nothing.
+/// Returns the write that brings a pair of documents to a version. Every fifth version deletes
+/// them.
 fn write_of(pair: &str, version: i32) -> Vec<Write> {
     let exists = (version - 1) % 5 != 0;
     let one = |half: &str| {

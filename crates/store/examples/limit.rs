@@ -1,5 +1,5 @@
-//! What plain SQLite takes for the same bytes: the limit that `npm run bench` compares with. Prints one JSON object of
-//! nanoseconds for each operation.
+//! Measures plain SQLite with the same bytes: the limit that `npm run bench` compares with. Prints
+//! a JSON object with the nanoseconds of each operation.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -58,7 +58,7 @@ fn main() {
         "SELECT document.body FROM entries AS entry CROSS JOIN documents AS document ON document.seq = entry.seq
          WHERE entry.key = ?1 ORDER BY entry.seq";
     let find_one = timed(rounds, Box::new(|number| assert_eq!(read(by_id, number).len(), size)));
-    // The session and then the custom data.
+    // The session, and then the custom data.
     let refresh = timed(
         rounds,
         Box::new(|number| assert_eq!(read(by_id, number).len() + read(by_entry, number).len(), 2 * size)),

@@ -1,5 +1,6 @@
-//! The embedded store beside plain SQLite that reads and writes the same rows, the limit: `npm run bench:store [-- DOCUMENTS ROUNDS]`.
-//! Microseconds, medians and 99th percentiles; then how reads grow with the collection.
+//! Compares the embedded store with plain SQLite that reads and writes the same rows, which is the
+//! limit: `npm run bench:store [-- DOCUMENTS ROUNDS]`. Prints medians and 99th percentiles in
+//! microseconds, and then read times for growing collections.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -22,7 +23,7 @@ fn namespace() -> Namespace {
     Namespace::new("app", "things")
 }
 
-/// A document of some 300 bytes with two indexed fields, each with a value of its own.
+/// Returns a document of about 300 bytes with two indexed fields, each with a unique value.
 fn document(number: i64) -> RawDocumentBuf {
     let document = doc! {
         "_id": number,
@@ -62,7 +63,7 @@ async fn filled(directory: &std::path::Path, name: &str, count: i64, durability:
     store
 }
 
-/// The same rows, by hand: documents, entries of indexes, changes.
+/// The same rows without the store: documents, index entries and changes.
 struct Plain(Connection);
 
 impl Plain {
@@ -104,7 +105,7 @@ impl Plain {
         self.note(1, document.as_bytes(), None);
     }
 
-    /// The change, as a row.
+    /// Inserts the row of a change.
     fn note(&self, kind: i64, document: &[u8], description: Option<&[u8]>) {
         self.0
             .prepare_cached(
@@ -210,7 +211,7 @@ async fn main() {
     let plain = Plain::filled(path, count);
     let some = |number: i64| number * 7919 % count;
     println!(
-        "{count} documents of {} bytes, two indexes, one call at a time unless said",
+        "{count} documents of {} bytes, two indexes, one call at a time unless stated",
         document(1).as_bytes().len()
     );
     println!("{:<34} {:>9} {:>9} {:>11} {:>9} {:>8}", "microseconds", "p50", "p99", "plain p50", "p99", "ratio");

@@ -1,5 +1,6 @@
-//! The embedded store at full load for a while: `npm run soak:store [-- SECONDS]` (600). Writers, readers, watchers, documents that
-//! expire, and changes that are let go of; memory, log and file must stay within bounds, or it ends with an error.
+//! Runs the embedded store at full load for a while: `npm run soak:store [-- SECONDS]` (600
+//! seconds by default). Writers, readers, watchers, expiring documents and pruned changes run at
+//! once. If memory, log or file exceed their bounds, the program ends with an error.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -23,7 +24,7 @@ use store::{
     SystemEnvironment, Watch, Write,
 };
 
-/// How many documents each writer goes round through.
+/// The number of documents that each writer cycles through.
 const DOCUMENTS: i64 = 5_000;
 const WRITERS: i64 = 16;
 
@@ -35,7 +36,7 @@ fn write(operation: Operation) -> Vec<Write> {
     vec![Write::new(things(), operation)]
 }
 
-/// Kilobytes of memory that the process has, without what it shows of the file.
+/// Returns the memory of the process in kB, without memory-mapped files.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
@@ -97,7 +98,7 @@ async fn main() {
                     _ => Operation::modify(Modify::new(filter, false, Change::Delete)),
                 };
                 let asked = Instant::now();
-                // What has expired meanwhile is not there.
+                // An expired document no longer exists, so the write may fail.
                 let _ = store.write(write(operation)).await;
                 counts.slowest.fetch_max(asked.elapsed().as_micros() as u64, Ordering::Relaxed);
                 counts.writes.fetch_add(1, Ordering::Relaxed);
@@ -158,7 +159,7 @@ async fn main() {
     let findings = store.check(false, Progress::default()).await.unwrap();
     assert!(findings.is_empty(), "{findings:?}");
     store.close().await;
-    println!("most: memory {} kB, log {} kB, file {} kB; nothing is wrong with the file", most.0, most.1, most.2);
+    println!("most: memory {} kB, log {} kB, file {} kB; the check of the file found nothing", most.0, most.1, most.2);
     assert!(most.1 < 100 * 1024, "the log grew to {} kB", most.1);
     assert!(most.0 < early.0 * 3 / 2 + 50_000, "memory grew from {} kB to {} kB", early.0, most.0);
     assert!(most.2 < early.1 * 3 / 2 + 100_000, "the file grew from {} kB to {} kB", early.1, most.2);

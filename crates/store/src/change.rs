@@ -1,4 +1,5 @@
-//! Change events, in the form that MongoDB gives them (<https://www.mongodb.com/docs/manual/reference/change-events/>).
+//! Change events, in the format of MongoDB
+//! (<https://www.mongodb.com/docs/manual/reference/change-events/>).
 
 use std::{fmt, sync::Arc};
 
@@ -11,32 +12,33 @@ use futures_util::future::BoxFuture;
 
 use crate::{Namespace, Result};
 
-/// Which changes to follow.
+/// The parameters of a change stream.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    /// The collection.
+    /// The collection to watch.
     pub namespace: Namespace,
-    /// After which event; else from now on.
+    /// The event after which the stream starts; `None` for changes from now on.
     pub after: Option<ResumeToken>,
-    /// The owner of the stream, with whose other operations it takes turns; none if it is the operator's.
+    /// The owner of the stream, whose operations share one turn in the queues; `None` for the
+    /// operator.
     pub owner: Option<Arc<str>>,
 }
 
-/// What happened to a document.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It was inserted, by an upsert too.
+    /// The document was inserted, possibly by an upsert.
     Insert,
-    /// It was updated by operators.
+    /// The document was updated by update operators.
     Update,
-    /// Another took its place.
+    /// The document was replaced.
     Replace,
-    /// It was deleted, by an index that lets documents expire too.
+    /// The document was deleted, possibly by a TTL index.
     Delete,
 }
 
 impl ChangeKind {
-    /// As in `operationType`.
+    /// Returns the value of `operationType` in the event.
     pub fn name(self) -> &'static str {
         match self {
             Self::Insert => "insert",
@@ -47,22 +49,23 @@ impl ChangeKind {
     }
 }
 
-/// A place in the order of all changes of a store, as text that means nothing to anybody else.
+/// A position in the order of all changes of a store, as opaque text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResumeToken(String);
 
 impl ResumeToken {
-    /// What an event's `_id` holds: `{ _data: text }`.
+    /// Reads the token from the `_id` of an event, `{ _data: text }`. Returns `None` if the
+    /// document has another shape.
     pub fn read(id: &RawDocument) -> Option<Self> {
         id.get_str("_data").ok().map(Self::from)
     }
 
-    /// As an event's `_id`.
+    /// Returns the token as the `_id` of an event, `{ _data: text }`.
     pub fn to_document(&self) -> RawDocumentBuf {
         rawdoc! { "_data": self.0.as_str() }
     }
 
-    /// The text alone.
+    /// Returns the text of the token.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,63 +83,64 @@ impl fmt::Display for ResumeToken {
     }
 }
 
-/// One change.
+/// A change event: one change of one document.
 #[derive(Debug, Clone)]
 pub struct ChangeEvent {
-    /// Its place, after which a stream can be taken up again.
+    /// The resume token, after which a stream can be resumed.
     pub token: ResumeToken,
-    /// What happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// When it was committed; never before an earlier one.
+    /// The time of the commit, which is never before that of an earlier event.
     pub cluster_time: Timestamp,
-    /// Where.
+    /// The collection.
     pub namespace: Namespace,
-    /// The document's `_id`, in a document, with what else tells it from others where they are spread over shards.
+    /// The document key: the `_id` and, in a sharded collection, the shard key fields.
     pub key: RawDocumentBuf,
-    /// The version that the event is about: the new one, or of a deletion the last one. On
-    /// MongoDB, in a collection without pre-images, that of an update is the one that the server
-    /// found later, if there was one, and a deletion has none.
+    /// The version that the event is about: the new version or, for a deletion, the last one.
+    ///
+    /// On MongoDB, in a collection without pre-images, an update carries the version that the
+    /// server looked up later, if there was one, and a deletion carries none.
     pub document: Option<RawDocumentBuf>,
     /// True if `document` is exactly the version that the change made, or the one that a deletion
     /// removed.
     pub is_exact: bool,
-    /// What an update did: `{ updatedFields, removedFields }`.
+    /// The changes of an update: `{ updatedFields, removedFields }`.
     pub description: Option<RawDocumentBuf>,
 }
 
-/// The reader of an event.
+/// The recipient of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// The operator, who may see every version of every document.
     Operator,
-    /// A user, who may see the version that the event carries and perhaps no other.
+    /// A user, who may see the version in the event, and perhaps no other.
     User,
 }
 
 impl ChangeEvent {
-    /// The document's `_id`.
+    /// Returns the `_id` of the document.
     pub fn id(&self) -> RawBsonRef<'_> {
         query::get(&self.key, "_id").unwrap_or(RawBsonRef::Null)
     }
 
-    /// What is known of the document: itself, or its key alone.
+    /// Returns the document or, if the event has none, the document key.
     pub fn known(&self) -> &RawDocument {
         self.document.as_deref().unwrap_or(&self.key)
     }
 
-    /// The size of what it holds, in bytes of BSON.
+    /// Returns the size of the document and the description, in bytes of BSON.
     pub fn size(&self) -> usize {
         self.known().as_bytes().len() + self.description.as_ref().map_or(0, |description| description.as_bytes().len())
     }
 
-    /// Returns the event as a document, with a token as its `_id`.
+    /// Returns the event as a document, with `token` as its `_id`.
     pub fn to_document(&self, token: &ResumeToken, audience: Audience) -> RawDocumentBuf {
         let mut event = rawdoc! { "_id": token.to_document() };
         self.append_body(&mut event, audience);
         event
     }
 
-    /// Returns the members of the event after `_id`, which are the same for all watchers of one
+    /// Returns the fields of the event after `_id`, which are the same for all watchers of one
     /// audience.
     pub fn body(&self, audience: Audience) -> RawDocumentBuf {
         let mut body = RawDocumentBuf::new();
@@ -151,15 +155,15 @@ impl ChangeEvent {
         if self.kind != ChangeKind::Delete {
             match &self.document {
                 Some(document) => query::append(event, "fullDocument", document),
-                // As a lookup that found nothing reports it.
+                // A lookup that finds no document reports null.
                 None => query::append(event, "fullDocument", RawBsonRef::Null),
             }
         }
         query::append(event, "ns", &rawdoc! { "db": &**database, "coll": &**collection });
         query::append(event, "documentKey", &self.key);
         if let Some(description) = &self.description {
-            // The guard has checked the document alone. If that is another version, the values of
-            // the change are unchecked.
+            // The guard has checked `document` alone. If that is another version, the changed
+            // values are unchecked.
             if self.is_exact || audience == Audience::Operator {
                 query::append(event, "updateDescription", description);
             } else {
@@ -169,18 +173,21 @@ impl ChangeEvent {
     }
 }
 
-/// The changes of a collection, in the order of their commits: each once, none left out.
+/// A change stream: the changes of a collection in the order of their commits, each exactly once.
 pub trait ChangeStream: Send + fmt::Debug {
-    /// Waits for the next changes, at least one. What is given up before it is done loses nothing.
+    /// Waits for the next changes and returns at least one.
+    ///
+    /// Cancel safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// `ChangeStreamHistoryLost` where it is so far behind that what comes next is not kept any more;
-    /// [`Error::Closed`](crate::Error::Closed) with the store.
+    /// `ChangeStreamHistoryLost` if the next changes are no longer kept because the stream was
+    /// read too slowly. [`Error::Closed`](crate::Error::Closed) if the store is closed.
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Arc<ChangeEvent>>>>;
 
-    /// The collection.
+    /// Returns the watched collection.
     fn namespace(&self) -> &Namespace;
 
-    /// The place after all that [`next`](Self::next) has answered with or passed over; none before anything was ever written.
+    /// Returns the token after everything that [`next`](Self::next) has returned or skipped;
+    /// `None` before the first write to the store.
     fn position(&self) -> Option<ResumeToken>;
 }

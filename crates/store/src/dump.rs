@@ -1,12 +1,14 @@
-//! Dumps, as mongodump writes and mongorestore reads them (<https://www.mongodb.com/docs/database-tools/mongodump/>): for each database
-//! a directory, and in it for each collection its documents one after the other (`.bson`) and its indexes as Extended JSON
-//! (`.metadata.json`).
+//! Dumps in the format of mongodump and mongorestore
+//! (<https://www.mongodb.com/docs/database-tools/mongodump/>).
+//!
+//! A dump has one directory for each database. It holds, for each collection, the concatenated
+//! documents (`.bson`) and the indexes as Extended JSON (`.metadata.json`).
 
 mod names;
 mod read;
 mod write;
 
-pub use crate::copy::Imported;
+pub use crate::insert_missing::Imported;
 pub use read::Import;
 pub use write::export;
 
@@ -14,14 +16,15 @@ use std::path::Path;
 
 use crate::Error;
 
-/// What a collection's documents and its description are in.
+/// The file name extensions of the documents and the metadata of a collection.
 const DOCUMENTS: &str = ".bson";
 const METADATA: &str = ".metadata.json";
 
-/// Our own addition to the metadata: the name of a database that was too long for a directory. MongoDB has none of such a length.
+/// The metadata field for a database name that is too long for a directory. It is our own
+/// addition: MongoDB does not allow names of that length.
 const DATABASE_NAME: &str = "databaseName";
 
-/// What went wrong at a file.
+/// Returns the error of a file or directory of the dump.
 fn at(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Dump { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -1,7 +1,7 @@
 use bson::{DateTime, oid::ObjectId};
 use query::Environment;
 
-/// The system's clock, and ids that nobody else has.
+/// The environment of a running process: the system's clock, and globally unique ids.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEnvironment;
 

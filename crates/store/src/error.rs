@@ -2,146 +2,147 @@ use std::path::PathBuf;
 
 use crate::{Denied, Namespace, WriteLimits};
 
-/// The result of anything in this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a store did not do what it was asked.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operation itself is wrong, or a document does not allow it.
+    /// The operation is not valid, or a document does not allow it.
     #[error(transparent)]
     Query(#[from] query::Error),
-    /// A unique index, or `_id`, holds the key already.
+    /// A unique index, or the one on `_id`, has the key already.
     #[error("Duplicate key error: E11000 duplicate key error collection: {namespace} index: {index} dup key: {key}")]
     DuplicateKey {
         /// The collection.
         namespace: Namespace,
-        /// The index's name.
+        /// The name of the index.
         index: String,
-        /// Its fields, and the values that are there already.
+        /// The indexed fields and the existing values.
         key: String,
     },
-    /// The guard refused a write.
+    /// The guard denied a write.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// More documents than the caller set as the limit.
+    /// The result has more documents than the caller's limit.
     #[error("the query returns more than {limit} documents")]
     TooManyDocuments {
-        /// The limit.
+        /// The limit, in documents.
         limit: usize,
     },
-    /// More bytes than the caller set as the limit of an answer.
+    /// The result has more bytes than the caller's limit.
     #[error("the answer has more than {limit} bytes")]
     AnswerTooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// A write that would change more than it may.
+    /// The write would change more than its limits allow.
     #[error("the write changes more than {} documents or {} bytes; nothing was written", limits.documents, limits.bytes)]
     WriteTooLarge {
-        /// The limits.
+        /// The limits of the write.
         limits: WriteLimits,
     },
-    /// A write that would add more entries to indexes than it may.
+    /// The write would add more index entries than its limit allows.
     #[error("the write adds more than {limit} entries to indexes; nothing was written")]
     TooManyEntries {
-        /// The limit.
+        /// The limit, in entries.
         limit: usize,
     },
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     #[error("cannot open the store {}: {reason}. Choose another place with the option `store` (\"sqlite:PATH\"), or \"memory:\" to keep nothing", path.display())]
     Open {
-        /// Where it was looked for.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         reason: String,
     },
-    /// Another SQLite library of this process has the file open, and file locks do not work between the two.
+    /// Another SQLite library in this process has the file open. File locks do not work between
+    /// the two.
     #[error("cannot open the store {}: another copy of Userkeep, or another SQLite library, has the file open in this process, and file locks do not work between the two. Install one copy (`npm ls userkeep` lists them), or close the file first", path.display())]
     OpenInThisProcess {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// The copy of the store cannot be made.
+    /// The backup cannot be written.
     #[error("cannot write the backup {}: {reason}", path.display())]
     Backup {
-        /// Where it was to be.
+        /// The path of the backup.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         reason: String,
     },
-    /// A dump cannot be written, or not be read.
+    /// A dump cannot be written or read.
     #[error("{}: {reason}", path.display())]
     Dump {
-        /// Its file or directory.
+        /// The file or directory of the dump.
         path: PathBuf,
-        /// What is wrong there.
+        /// The reason, in words.
         reason: String,
     },
-    /// The file was written by a newer version.
+    /// The file was written by a newer version of Userkeep.
     #[error("the store {} has format {found}, and this version of Userkeep reads up to {supported}", path.display())]
     NewerFormat {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: i64,
-        /// The newest that is read.
+        /// The newest supported format.
         supported: i64,
     },
-    /// The file is something else's.
+    /// The file belongs to another program.
     #[error("{} is not a Userkeep store", path.display())]
     NotAStore {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// The connection string of a server cannot be used.
+    /// The connection string of a server is not valid.
     #[error("the connection string of the store is not valid: {reason}")]
     Address {
-        /// What is wrong with it.
+        /// The reason, in words.
         reason: String,
     },
-    /// Data sources and their stores do not go together.
+    /// The data sources do not fit their stores.
     #[error("{reason}")]
     DataSource {
-        /// What does not.
+        /// The reason, in words.
         reason: String,
     },
     /// The server cannot be reached, or did not answer in time.
-    #[error("the database is not available: {reason}{}", if *maybe_written { "; what was to be written may have been written, or not" } else { "; nothing was written" })]
+    #[error("the database is not available: {reason}{}", if *maybe_written { "; the write may have been applied" } else { "; nothing was written" })]
     Unavailable {
-        /// What happened.
+        /// The reason, in words.
         reason: String,
-        /// Whether the write may have been carried out all the same.
+        /// True if the write may have been applied nevertheless.
         maybe_written: bool,
     },
-    /// Something that is only possible where there are transactions.
+    /// The operation needs a transaction, which a standalone server does not support.
     #[error(
-        "this needs a transaction, which the database does not have: it is a server alone, and not a replica set. Nothing was written"
+        "this operation needs a transaction, but the database is a standalone server: run it as a replica set. Nothing was written"
     )]
     NeedsTransaction,
-    /// A migration cannot be carried out, or has not been.
+    /// A migration is not possible, or its copy is not complete.
     #[error("{reason}")]
     Migration {
-        /// What is in the way.
+        /// The reason, in words.
         reason: String,
     },
-    /// Something that this kind of store leaves to its own tools.
+    /// This kind of store does not support the operation; the database has its own tools for it.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// Too many operations wait for a thread, of the same owner or of all.
+    /// Too many operations wait for a thread, of one owner or in total.
     #[error("too many operations {} are waiting; try again later", if *is_of_one { "of this user" } else { "of all users" })]
     TooManyWaiting {
-        /// True if they belong to the same owner.
+        /// True if the limit of one owner was reached.
         is_of_one: bool,
     },
     /// Too many operations wait for a connection to the database. Nothing was written.
     #[error("too many operations are waiting for the database; try again later. Nothing was written")]
     Overloaded,
-    /// The store has been closed.
+    /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The engine failed: a full disk, a damaged file.
+    /// The database engine failed, for example because of a full disk or a damaged file.
     #[error("the store failed: {0}")]
     Engine(String),
 }

@@ -1,43 +1,48 @@
 use bson::raw::RawDocument;
 use query::{Filter, Path};
 
-/// A refusal, in the words that the caller may read.
+/// The refusal of a write, as text for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Denied(pub String);
 
-/// What a guard says, as filters that match neither more nor less.
+/// The permissions of a guard as filters, which match exactly what the guard allows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardFilters {
-    /// The documents that may be seen.
+    /// The documents that the caller may see.
     pub seen: Filter,
-    /// The documents that may be updated, where the update changes nothing at `paths`.
+    /// The documents that the caller may update, if the update changes nothing at `paths`.
     pub updatable: Filter,
-    /// The documents that may be deleted.
+    /// The documents that the caller may delete.
     pub deletable: Filter,
-    /// What the guard looks at.
+    /// The paths of the fields that the guard reads.
     pub paths: Vec<Path>,
 }
 
-/// What somebody may see and change, asked about each document.
+/// The permissions of a caller, decided document by document.
 pub trait Guard: Send + Sync {
-    /// Whether the document may be seen. To a caller who may not see it, it does not match.
+    /// True if the caller may see the document. A hidden document does not match any filter.
     fn may_see(&self, document: &RawDocument) -> bool;
 
-    /// Whether the document may become another one: `before` is missing for an insert, `after` for a deletion.
+    /// Checks a write: `before` is `None` for an insert, `after` is `None` for a deletion.
     ///
     /// # Errors
-    /// The refusal.
+    /// The refusal, if the caller may not write.
     fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied>;
 
-    /// What it says of documents as filters, for a store whose documents are elsewhere, and for one that looks for an index; none
-    /// where no filters say the same.
+    /// Returns the permissions as filters; `None` if no filters say exactly the same.
+    ///
+    /// A remote store sends them to the database, and the embedded store uses them to choose an
+    /// index.
     fn filters(&self) -> Option<&GuardFilters> {
         None
     }
 
-    /// A filter that matches at least every document that may be seen, for a store whose documents are elsewhere: it sends fewer of
-    /// those that [`may_see`](Self::may_see) then hides. None if no filter leaves out any.
+    /// Returns a filter that matches at least every visible document; `None` if no such filter
+    /// excludes any document.
+    ///
+    /// A remote store fetches fewer documents with it; [`may_see`](Self::may_see) hides the
+    /// others.
     fn superset(&self) -> Option<&Filter> {
         None
     }

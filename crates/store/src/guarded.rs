@@ -1,5 +1,7 @@
-//! Writes under a guard, as far as they need no store: which documents are the targets, what becomes of each, what an
-//! upsert makes, and which version is returned. Both stores call this, and add how a check and its write are one.
+//! Guarded writes, as far as they are independent of the store: selecting the targets, planning
+//! the change of each, building the document of an upsert, and choosing the version to return.
+//!
+//! Both stores use this module, and add how a check and its write are atomic.
 
 use std::ops::ControlFlow;
 
@@ -11,22 +13,22 @@ use query::{Environment, ErrorCode, Filter, SortKey, get};
 
 use crate::{Change, Denied, Error, Guard, Modify, Outcome, Result, Returning, WriteLimits};
 
-/// The most attempts of a write that other writes are faster than.
+/// The maximum number of attempts of a write that conflicts with other writes.
 pub(crate) const ATTEMPTS: usize = 20;
 
-/// What becomes of a document that a write changes, after the guard has allowed it.
+/// The planned change of one document, after the guard has allowed it.
 #[derive(Debug)]
 pub(crate) enum Planned {
-    /// It is deleted.
+    /// The document is deleted.
     Delete,
-    /// The write changes nothing about it.
+    /// The document stays the same.
     Unchanged(RawDocumentBuf),
-    /// It becomes this one.
+    /// The document is replaced by this version.
     Become(RawDocumentBuf),
 }
 
 impl Planned {
-    /// The document after the write; none if it is deleted.
+    /// Returns the document after the write; `None` if it is deleted.
     pub(crate) fn after(&self) -> Option<&RawDocumentBuf> {
         match self {
             Self::Delete => None,
@@ -35,7 +37,7 @@ impl Planned {
     }
 }
 
-/// Documents as they are inserted, after the guard has allowed it.
+/// Prepares documents for insertion: completes them and checks each with the guard.
 pub(crate) fn prepared(
     documents: &[RawDocumentBuf],
     guard: Option<&dyn Guard>,
@@ -52,7 +54,7 @@ pub(crate) fn prepared(
     documents.iter().map(prepared).collect()
 }
 
-/// Counts the documents that a write changes, as they become, for its limits.
+/// The size of a write so far, which is checked against its limits.
 pub(crate) struct ChangedSize {
     limits: Option<WriteLimits>,
     bytes: usize,
@@ -63,21 +65,21 @@ impl ChangedSize {
         Self { limits, bytes: 0 }
     }
 
-    /// Counts what a document becomes.
+    /// Adds a planned change.
     ///
     /// # Errors
-    /// [`Error::WriteTooLarge`] if the write changes more than it may.
+    /// [`Error::WriteTooLarge`] if the write exceeds its limits.
     pub(crate) fn add(&mut self, planned: &Planned) -> Result<()> {
         self.bytes += planned.after().map_or(0, |after| after.as_bytes().len());
-        // The number of documents was checked when they were found.
+        // The number of documents was checked when they were selected.
         self.limits.map_or(Ok(()), |limits| limits.check(1, self.bytes))
     }
 }
 
-/// Plans what becomes of one target.
+/// Plans the change of one target.
 ///
 /// # Errors
-/// The guard's refusal, and what the update does not allow.
+/// The guard's refusal, or the error of the update.
 pub(crate) fn plan(
     modify: &Modify,
     guard: Option<&dyn Guard>,
@@ -99,13 +101,14 @@ pub(crate) fn plan(
     }
 }
 
-/// The document that an upsert inserts when nothing matches that the caller may see; none if the write is no upsert.
+/// Returns the document that an upsert inserts if no visible document matches; `None` if the write
+/// is not an upsert.
 ///
-/// Documents that the caller may not see play no part: the answer must not tell what they hold. Only `_id` and unique
-/// indexes can stop the insert, as they stop any other.
+/// Hidden documents play no part, because the result must not reveal their contents. Only `_id`
+/// and unique indexes can reject the insert, as they can reject any other.
 ///
 /// # Errors
-/// The guard's refusal of the insert, and what the update does not allow.
+/// The guard's refusal of the insert, or the error of the update.
 pub(crate) fn upserted_document(
     modify: &Modify,
     guard: Option<&dyn Guard>,
@@ -119,10 +122,11 @@ pub(crate) fn upserted_document(
     Ok(Some(made))
 }
 
-/// Notes the document that an upsert has inserted, and returns it if the caller asked for it.
+/// Records the document that an upsert has inserted, and returns it in the outcome if the caller
+/// asked for it.
 ///
 /// # Errors
-/// What the projection does not allow.
+/// The error of the projection.
 pub(crate) fn note_upserted(
     outcome: &mut Outcome,
     modify: &Modify,
@@ -136,10 +140,10 @@ pub(crate) fn note_upserted(
     Ok(())
 }
 
-/// Puts the version of a changed document into the outcome that the caller asked for.
+/// Sets the requested version of a changed document in the outcome.
 ///
 /// # Errors
-/// What the projection does not allow.
+/// The error of the projection.
 pub(crate) fn note_changed(
     outcome: &mut Outcome,
     modify: &Modify,
@@ -150,7 +154,7 @@ pub(crate) fn note_changed(
     let document = match modify.returning {
         Returning::Nothing => None,
         Returning::Before => Some(before),
-        // The new version may be one that the caller may not see.
+        // The guard may hide the new version from the caller.
         Returning::After => after.filter(|after| guard.is_none_or(|guard| guard.may_see(after))).cloned(),
     };
     outcome.document = projected(modify, document)?;
@@ -164,13 +168,13 @@ fn projected(modify: &Modify, document: Option<RawDocumentBuf>) -> Result<Option
     }
 }
 
-/// True if a hidden document is denied instead of passed over: only when the filter asks for its `_id` alone, and nothing
-/// is inserted in its place. A duplicate key shows as much.
+/// True if a hidden document is denied instead of skipped: only if the filter is on one `_id`
+/// alone and the write is no upsert. A duplicate key error of an insert reveals as much.
 pub(crate) fn denies_hidden(modify: &Modify) -> bool {
     !matches!(modify.change, Change::Update { upsert: true, .. }) && modify.filter.is_of_id_alone()
 }
 
-/// The refusal of a write to a document that the caller may not see.
+/// Returns the refusal of a write to a hidden document.
 pub(crate) fn denial_of_hidden(modify: &Modify, guard: &dyn Guard, hidden: &RawDocument) -> Denied {
     let after = matches!(modify.change, Change::Update { .. }).then_some(hidden);
     match guard.check_write(Some(hidden), after) {
@@ -179,29 +183,32 @@ pub(crate) fn denial_of_hidden(modify: &Modify, guard: &dyn Guard, hidden: &RawD
     }
 }
 
-/// Collects the targets of a write from candidates. A document that the caller may not see does not match, so that a
-/// filter tells nothing about it; the one exception is [`denies_hidden`].
+/// Selects the targets of a write from candidates.
+///
+/// A hidden document does not match, so that a filter reveals nothing about it. The one exception
+/// is [`denies_hidden`].
 pub(crate) struct Targets<'m, P> {
     modify: &'m Modify,
     guard: Option<&'m dyn Guard>,
     limits: Option<WriteLimits>,
     found: Vec<(P, RawDocumentBuf)>,
-    /// The sort key of the only one that is found so far, if one of several is wanted.
+    /// The sort key of the best target so far, if the write changes the first document of an
+    /// order.
     least: Option<SortKey>,
     bytes: usize,
-    /// The filter whose matches are denied if they are hidden.
+    /// The filter whose hidden matches are denied.
     denied: Option<&'m Filter>,
     hidden: Option<RawDocumentBuf>,
 }
 
-/// The filter whose matches are denied to the caller if they are hidden, if there is one. Candidates are then looked up
-/// by it, so that no index leaves a hidden one out for another condition.
+/// Returns the filter whose hidden matches are denied, if there is one. It then selects the
+/// candidates, so that an index for another condition does not leave out a hidden match.
 pub(crate) fn denied_filter(modify: &Modify, guard: Option<&dyn Guard>) -> Option<Filter> {
     (guard.is_some() && denies_hidden(modify)).then(|| modify.filter.demanded())
 }
 
 impl<'m, P> Targets<'m, P> {
-    /// No targets yet; `denied` is the [`denied_filter`].
+    /// Starts a selection without targets; `denied` is the [`denied_filter`].
     pub(crate) fn new(
         modify: &'m Modify,
         guard: Option<&'m dyn Guard>,
@@ -211,10 +218,10 @@ impl<'m, P> Targets<'m, P> {
         Self { modify, guard, limits, found: Vec::new(), least: None, bytes: 0, denied, hidden: None }
     }
 
-    /// Takes a candidate, which matches or not.
+    /// Offers a candidate, which may match or not.
     ///
     /// # Errors
-    /// Where the filter cannot be computed, or the targets are more than the write may change.
+    /// If the filter fails to evaluate, or if the targets exceed the limits of the write.
     pub(crate) fn offer(&mut self, place: P, document: &RawDocument) -> Result<ControlFlow<()>> {
         if self.guard.is_some_and(|guard| !guard.may_see(document)) {
             if self.hidden.is_none() && self.denied.is_some_and(|denied| denied.matches(document)) {
@@ -228,7 +235,7 @@ impl<'m, P> Targets<'m, P> {
         match (&self.modify.sort, self.modify.multi) {
             (Some(sort), false) => {
                 let key = sort.key(document);
-                // Of equal ones the first counts.
+                // The first of equal documents wins.
                 if self.least.as_ref().is_none_or(|least| key < *least) {
                     self.least = Some(key);
                     self.found = vec![(place, document.to_owned())];
@@ -246,10 +253,10 @@ impl<'m, P> Targets<'m, P> {
         Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    /// The targets, in the order in which they are changed.
+    /// Returns the targets in the order in which they are changed.
     ///
     /// # Errors
-    /// The refusal of a hidden document, where there is no other.
+    /// The refusal of a hidden document, if there is no visible target.
     pub(crate) fn finish(mut self) -> Result<Vec<(P, RawDocumentBuf)>> {
         if let (true, Some(hidden), Some(guard)) = (self.found.is_empty(), &self.hidden, self.guard) {
             return Err(denial_of_hidden(self.modify, guard, hidden).into());
@@ -261,13 +268,13 @@ impl<'m, P> Targets<'m, P> {
     }
 }
 
-/// The error of a write that others were faster than.
+/// Returns the error of a write that conflicted with other writes in every attempt.
 pub(crate) fn conflict() -> Error {
-    let message = "the documents were changed by others again and again; nothing was written".to_owned();
+    let message = "other writes changed the documents during every attempt; nothing was written".to_owned();
     Error::Query(query::Error { code: ErrorCode::WriteConflict, message })
 }
 
-/// True for [`conflict`].
+/// True for the error of [`conflict`].
 pub(crate) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::Query(error) if error.code == ErrorCode::WriteConflict)
 }

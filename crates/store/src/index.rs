@@ -1,4 +1,4 @@
-//! What an index is, in the shape of `createIndexes`
+//! Index specifications, in the format of `createIndexes`
 //! (<https://www.mongodb.com/docs/manual/reference/command/createIndexes/>).
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -6,32 +6,32 @@ use query::{ErrorCode, Filter, IndexKey, IndexKeys, KeyPattern, Path, PathFilter
 
 use crate::Result;
 
-/// The longest that a document may live by a TTL index, in seconds, as in the server.
+/// The maximum of `expireAfterSeconds`, as on the server.
 const MAX_EXPIRY: i64 = i32::MAX as i64;
 
 /// An index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// Its name, unique in its collection.
+    /// The name, unique within the collection.
     pub name: String,
-    /// Its fields.
+    /// The indexed fields.
     pub keys: KeyPattern,
-    /// Whether two documents may have one key.
+    /// True if no two documents may have the same key.
     pub unique: bool,
-    /// Whether documents without any of the fields are left out.
+    /// True if documents without any of the fields are left out.
     pub sparse: bool,
-    /// Which documents it holds; else all.
+    /// The condition of a partial index; `None` if the index holds all documents.
     pub partial: Option<Partial>,
-    /// After how many seconds from the time in its field a document is removed.
+    /// TTL in seconds: a document is removed this long after the time in the indexed field.
     pub expire_after: Option<i64>,
 }
 
-/// The documents that a partial index holds.
+/// The condition of a partial index.
 #[derive(Debug, Clone)]
 pub struct Partial {
-    /// As it was written.
+    /// The expression as the caller wrote it.
     pub expression: RawDocumentBuf,
-    /// What it means.
+    /// The parsed expression.
     pub filter: Filter,
 }
 
@@ -46,29 +46,31 @@ fn wrong(code: ErrorCode, message: impl Into<String>) -> crate::Error {
 }
 
 impl Index {
-    /// An index on one path.
+    /// Returns an ascending index on one path.
     pub fn on(path: Path) -> Self {
         let keys = KeyPattern::of(path);
         Self { name: keys.name(), keys, unique: false, sparse: false, partial: None, expire_after: None }
     }
 
-    /// The same, in which no two documents may have one key.
+    /// Returns the index as a unique one: no two documents may have the same key.
     #[must_use]
     pub fn unique(self) -> Self {
         Self { unique: true, ..self }
     }
 
-    /// The same, by which documents are removed so many seconds after the time in its field.
+    /// Returns the index as a TTL index: documents are removed `after` seconds after the time in
+    /// the field.
     #[must_use]
     pub fn expiring(self, after: i64) -> Self {
         Self { expire_after: Some(after), ..self }
     }
 
-    /// Parses `{ key: { path: 1 | -1, … }, name, unique, sparse, partialFilterExpression, expireAfterSeconds }`.
+    /// Parses `{ key: { path: 1 | -1, … }, name, unique, sparse, partialFilterExpression,
+    /// expireAfterSeconds }`.
     ///
     /// # Errors
-    /// The server's own, by its code, where it is not of that form; `CommandNotSupported` by name for what this version does not
-    /// have.
+    /// The error code of the server if the specification is not valid. `CommandNotSupported`, with
+    /// the name of the option, if this version does not support it.
     pub fn parse(specification: &RawDocument) -> Result<Self> {
         let mut index: Option<Self> = None;
         let mut named = None;
@@ -91,7 +93,8 @@ impl Index {
                     .ok_or_else(|| wrong(ErrorCode::TypeMismatch, format!("The field '{name}' must be a boolean"))),
             };
             match name {
-                // What MongoDB keeps and does not use, and versions of its own formats.
+                // MongoDB stores these options without using them, or they are versions of its own
+                // formats.
                 "key" | "v" | "background" | "ns" => {}
                 "name" => match value {
                     RawBsonRef::String("") => {
@@ -157,7 +160,7 @@ impl Index {
         }
         let is_of_id = index.keys == KeyPattern::of(Path::new("_id"));
         if is_of_id && (index.sparse || index.partial.is_some() || index.expire_after.is_some()) {
-            let message = "The index on _id is of all documents, for ever";
+            let message = "the index on _id cannot be sparse, partial or a TTL index";
             return Err(wrong(ErrorCode::InvalidIndexSpecificationOption, message));
         }
         if index.sparse && index.partial.is_some() {
@@ -175,7 +178,7 @@ impl Index {
         Ok(index)
     }
 
-    /// As [`parse`](Self::parse) takes it.
+    /// Returns the specification in the format that [`parse`](Self::parse) accepts.
     pub fn to_document(&self) -> RawDocumentBuf {
         let mut written = RawDocumentBuf::new();
         query::append(&mut written, "v", 2);
@@ -199,10 +202,10 @@ impl Index {
         written
     }
 
-    /// The keys under which it holds a document, of which there may be none.
+    /// Returns the keys of a document in this index; there may be none.
     ///
     /// # Errors
-    /// Where the document has several arrays that the index would lead through.
+    /// If the indexed fields lead through more than one array of the document.
     pub fn keys_of(&self, document: &RawDocument) -> Result<IndexKeys> {
         if self.partial.as_ref().is_some_and(|partial| !partial.filter.matches(document)) {
             return Ok(IndexKeys { keys: Vec::new(), is_multikey: false });
@@ -214,7 +217,7 @@ impl Index {
         Ok(keys)
     }
 
-    /// Whether everything that a filter matches is in the index.
+    /// True if the index holds every document that the filter matches.
     pub fn covers(&self, filter: &Filter) -> bool {
         let (conditions, _) = filter.conditions();
         let implied = |wanted: &PathFilter| {
@@ -226,7 +229,7 @@ impl Index {
             let (wanted, is_all) = partial.filter.conditions();
             return is_all && wanted.into_iter().all(implied);
         }
-        // One of its fields is there wherever it is not equal to null.
+        // A sparse index holds a document if at least one of the indexed fields exists.
         !self.sparse
             || self
                 .keys
@@ -236,7 +239,7 @@ impl Index {
     }
 }
 
-/// Whether whatever satisfies one condition satisfies the other.
+/// True if every value that satisfies `one` satisfies `other`.
 fn implies(one: &Predicate, other: &Predicate) -> bool {
     use Predicate::{Eq, Exists, Gt, Gte, In, Lt, Lte};
     let value = |bound: &bson::RawBson, other: &Predicate| other.matches(Some(bound.as_raw_bson_ref()));
@@ -248,7 +251,7 @@ fn implies(one: &Predicate, other: &Predicate) -> bool {
             !bounds.is_empty() && bounds.iter().all(|bound| !is_null(bound) && value(bound, other))
         }
         (Gt(bound) | Gte(bound) | Lt(bound) | Lte(bound), Exists) => !is_null(bound),
-        // What is beyond a bound is beyond a lesser one of its type.
+        // A value beyond one bound is beyond every weaker bound of the same type.
         (Gt(bound) | Gte(bound), Gte(_)) | (Lt(bound) | Lte(bound), Lte(_)) => value(bound, other),
         (Gt(bound), Gt(_)) => value(bound, other),
         (Gte(bound), Gt(_)) | (Lte(bound), Lt(_)) | (Lt(bound), Lt(_)) => value(bound, other),
@@ -256,7 +259,7 @@ fn implies(one: &Predicate, other: &Predicate) -> bool {
     }
 }
 
-/// Checks that a partial index can be told for what it holds.
+/// Checks that a partial index has only conditions that MongoDB allows there.
 fn check_partial(filter: &Filter) -> Result<()> {
     let allowed = match filter {
         Filter::And(filters) | Filter::Or(filters) => {
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_as_it_is_read() {
+    fn a_parsed_index_is_written_unchanged() {
         let specification = rawdoc! {
             "v": 2,
             "key": { "a": 1, "b": -1 },
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_is_not() {
+    fn rejects_invalid_specifications() {
         assert_eq!(code(rawdoc! { "name": "x" }), Some(9));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "uniqe": true }), Some(197));
         assert_eq!(code(rawdoc! { "key": { "a": 1 }, "sparse": true, "partialFilterExpression": {} }), Some(67));
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_or_sparse_index_covers_what_it_must_hold() {
+    fn a_partial_or_sparse_index_covers_the_filters_that_imply_its_condition() {
         let covers = |specification: RawDocumentBuf, filter: RawDocumentBuf| {
             Index::parse(&specification).unwrap().covers(&Filter::parse(&filter).unwrap())
         };

@@ -1,4 +1,5 @@
-//! Documents that come from elsewhere: only those are written that are not there yet, so that what was interrupted can be begun again.
+//! Inserts documents of a dump or another store, except those that exist already. An interrupted
+//! import can therefore be repeated.
 
 use std::collections::HashMap;
 
@@ -11,19 +12,19 @@ use query::{Filter, encode_key, get};
 
 use crate::{Error, Find, Namespace, Operation, Result, Store, Write};
 
-/// What reading documents in has come to.
+/// The result of an import.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// How many documents were written.
+    /// The number of documents that were written.
     pub written: u64,
-    /// How many were there already, the same to the byte.
+    /// The number of documents that existed already, byte for byte the same.
     pub unchanged: u64,
 }
 
-/// Inserts those documents that are not there yet.
+/// Inserts the documents that do not exist yet.
 ///
 /// # Errors
-/// `DuplicateKey` where another document has the `_id` of one.
+/// `DuplicateKey` if a different document with the same `_id` exists.
 pub(crate) async fn insert_missing(
     store: &dyn Store,
     namespace: &Namespace,
@@ -46,7 +47,7 @@ pub(crate) async fn insert_missing(
                 return Err(Error::DuplicateKey {
                     namespace: namespace.clone(),
                     index: "_id_".into(),
-                    key: format!("{{ _id: {id} }}, whose document is another one"),
+                    key: format!("{{ _id: {id} }}, but the stored document differs"),
                 });
             }
             None => missing.push(document),

@@ -1,22 +1,22 @@
-//! Where documents live. One [`Store`] trait; behind it, an SQLite file, memory, or MongoDB.
+//! Document stores: one [`Store`] trait, implemented over SQLite (a file or memory) and MongoDB.
 //!
-//! A store knows documents, filters and indexes. It does not know users: what a caller may see and change reaches it
-//! as a [`Guard`], which it asks about each document inside the snapshot or transaction in which it acts, so that a
-//! check and what it allows are one.
+//! A store knows documents, filters and indexes, but no users. A [`Guard`] tells it which
+//! documents a caller may read and change. The store asks the guard about each document inside the
+//! snapshot or transaction in which it acts, so that the check and the operation are atomic.
 
-mod answer;
 mod change;
-mod copy;
 pub mod dump;
 mod environment;
 mod error;
 mod guard;
 mod guarded;
 mod index;
+mod insert_missing;
 pub mod migrate;
 mod mongo;
 mod progress;
 mod request;
+mod results;
 mod sqlite;
 pub mod workers;
 
@@ -38,74 +38,85 @@ pub use request::{
 };
 pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore, SyncLog};
 
-/// Something that is wrong with a store.
+/// An inconsistency that [`Store::check`] has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What and where.
+    /// A description of the problem and its location, for the operator.
     pub what: String,
-    /// Whether it is an index that does not agree with the documents, and so can be made anew.
+    /// True if an index disagrees with the documents; rebuilding the index repairs it.
     pub is_of_index: bool,
 }
 
-/// Some documents of a collection.
+/// A batch of documents of a collection, returned by [`Store::page`].
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// In the order of their insertion or, on MongoDB, of their `_id`s.
+    /// The documents in the order of insertion or, on MongoDB, in the order of `_id`.
     pub documents: Vec<RawDocumentBuf>,
-    /// After which place to go on, which means nothing to anybody else; none where there are no more.
+    /// The cursor of the next page, opaque to callers; `None` after the last page.
     pub next: Option<RawBson>,
-    /// How much of the collection is before it, and how much there is about.
+    /// Progress as `(done, total)`, for display. The unit depends on the store and `total` is an
+    /// estimate.
     pub reached: (u64, u64),
 }
 
-/// A place for documents. Cheap to share; every method may be called from any thread.
+/// A document store. It is cheap to share, and every method may be called from any thread.
 pub trait Store: Send + Sync + std::fmt::Debug {
-    /// The documents that a filter matches and the guard lets be seen. A read of few documents by `_id` or by index is
-    /// done at the first poll; anything longer runs on a thread of its own.
+    /// Returns the documents that match a filter and that the guard allows to see.
+    ///
+    /// A read of a few documents by `_id` or by an index completes at the first poll. A larger
+    /// read runs on a worker thread.
     fn find(&self, find: Find) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
 
-    /// The answers of two queries at one moment, for the price of little more than one.
+    /// Runs two queries on one snapshot, at little more than the cost of one.
     fn find_both(&self, finds: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>>;
 
-    /// How many documents a filter matches among those that may be seen.
+    /// Counts the documents that match a filter and that the guard allows to see.
     fn count(&self, count: Count) -> BoxFuture<'_, Result<u64>>;
 
-    /// The answer of a pipeline over the documents that may be seen.
+    /// Runs an aggregation pipeline over the documents that the guard allows to see.
     fn aggregate(&self, aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>>;
 
-    /// Carries out writes as one: all of them, or none.
+    /// Applies writes atomically: all of them, or none.
     ///
-    /// The one exception is [`Operation::Insert`] alone, whose documents before a duplicate stay, as in MongoDB's
-    /// ordered `insertMany`. An outcome is only returned once it survives the death of the process.
+    /// The one exception is a single [`Operation::Insert`]: the documents before a duplicate stay,
+    /// as in MongoDB's ordered `insertMany`. The outcomes are returned once they survive a crash
+    /// of the process.
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>>;
 
-    /// Carries out writes one after the other, up to the first that fails: for those that are right in their order, whatever comes
-    /// between. A store that loses nothing by it carries them out as one.
+    /// Applies writes one after the other and stops at the first failure.
+    ///
+    /// Callers use it for writes whose order alone keeps the data valid, even if other writes come
+    /// in between. By default, the writes are applied atomically.
     fn write_in_order(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
         self.write(writes)
     }
 
-    /// Whether it is another process's: each call is a trip over a network, and others may write at the same time.
+    /// True if the store runs in another process: each call is a network round trip, and other
+    /// clients may write at the same time.
     fn is_remote(&self) -> bool {
         false
     }
 
-    /// This store for operations that the backend needs for each request: where connections are scarce, they do not wait for
-    /// those that users' operations use. None if that makes no difference.
+    /// Returns a handle to this store for operations that the backend needs for each request.
+    ///
+    /// The operations of this handle do not wait behind users' operations for a connection. `None`
+    /// if the store has no limited pool of connections.
     fn for_backend(&self) -> Option<std::sync::Arc<dyn Store>> {
         None
     }
 
-    /// Makes indexes that do not exist yet, over what the collection holds: all of them, or none.
+    /// Creates the indexes that do not exist yet and fills them: all of them, or none.
     ///
     /// # Errors
-    /// Where one is there under another name or with other options, or a unique one finds a key twice.
+    /// If an index exists under another name or with other options, or if two documents have the
+    /// same key of a unique index.
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>>;
 
-    /// The indexes of a collection, but for that on `_id`, which every collection has; `None` where there is no such collection.
+    /// Returns the indexes of a collection, without the one on `_id`, which every collection has.
+    /// Returns `None` if the collection does not exist.
     fn indexes(&self, namespace: Namespace) -> BoxFuture<'_, Result<Option<Vec<Index>>>>;
 
-    /// The names of indexes of kinds that Userkeep does not have, and what is in the way.
+    /// Returns indexes of kinds that Userkeep does not support, as pairs of name and reason.
     fn unknown_indexes(&self, _namespace: Namespace) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -113,22 +124,25 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Removes an index by its name.
     ///
     /// # Errors
-    /// `IndexNotFound` where there is none.
+    /// `IndexNotFound` if there is no such index.
     fn drop_index(&self, namespace: Namespace, name: String) -> BoxFuture<'_, Result<()>>;
 
-    /// Answers a query and tells how it was answered instead of the documents.
+    /// Runs a query and returns its plan and counters instead of the documents.
     fn explain(&self, find: Find) -> BoxFuture<'_, Result<Explanation>>;
 
-    /// Follows the changes of a collection, of which those are told that are committed after this has been answered, or
-    /// after an event that was told before. It is answered at the first poll.
+    /// Opens a change stream on a collection.
+    ///
+    /// The stream delivers the changes that are committed after this call, or after the event of
+    /// `watch.after`. On an embedded store, the call completes at the first poll.
     ///
     /// # Errors
-    /// `InvalidResumeToken` where the token is not one, `ChangeStreamHistoryLost` where what came after it is not kept any more.
+    /// `InvalidResumeToken` if the token is not valid. `ChangeStreamHistoryLost` if the changes
+    /// after the token are no longer kept.
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>>;
 
     /// Keeps the version of each document before a change, from now on, so that every change event
     /// carries the version that it is about. On MongoDB this sets `changeStreamPreAndPostImages`
-    /// and creates the collection if it does not exist; if the server refuses, the log has a
+    /// and creates the collection if it does not exist; if the server rejects this, the log has a
     /// warning. An embedded store always keeps these versions.
     ///
     /// # Errors
@@ -137,23 +151,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// All collections.
+    /// Returns the names of all collections.
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>>;
 
-    /// The documents of a collection after a place or from the first on, so many as are read at once. Nothing is held between two
-    /// calls, so that a reader that takes its time is in nobody's way: what is written meanwhile may be there or not.
+    /// Returns a batch of the documents of a collection: the first one, or the one after a cursor.
+    ///
+    /// Nothing is locked between two calls. Documents that are written during the iteration may be
+    /// returned or not.
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>>;
 
-    /// Makes a copy of all, as it is at one moment, that can be opened as a store.
+    /// Writes a consistent copy of the store to a file, which can be opened as a store.
     ///
     /// # Errors
-    /// Where there is a file of that name, or none can be written.
+    /// If the file exists already, or cannot be written.
     fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>>;
 
-    /// Looks for what is wrong, at one moment. With `repair`, indexes that do not agree with the documents are made anew
-    /// first, and what is still wrong is told.
+    /// Checks the store for inconsistencies, on one snapshot. With `repair`, indexes that disagree
+    /// with the documents are rebuilt first, and the remaining problems are returned.
     fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>>;
 
-    /// Finishes what is in flight and lets go of files and threads. Calls after it fail with [`Error::Closed`].
+    /// Finishes the operations in flight and releases files and threads. Later calls fail with
+    /// [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
 }

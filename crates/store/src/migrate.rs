@@ -1,35 +1,35 @@
-//! From one store to another: documents, to the byte, and indexes.
+//! Migration from one store to another: copies documents byte for byte, and indexes.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bson::{RawBson, raw::RawDocumentBuf};
 
 use crate::{
     Error, Index, Namespace, Progress, Result, Store,
-    copy::{self, Imported},
+    insert_missing::{Imported, insert_missing},
 };
 
-/// What a migration carries over.
+/// The scope of a migration.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Of these databases alone; of all, if there is none.
+    /// The databases to migrate; empty for all.
     pub databases: Vec<String>,
-    /// Leaves out indexes of kinds that Userkeep does not have; else they are an error.
+    /// True to skip indexes of kinds that Userkeep does not support. By default they are an error.
     pub ignore_indexes: bool,
 }
 
-/// What a migration has come to.
+/// The result of a migration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Migrated {
-    /// How many collections there are.
+    /// The number of collections.
     pub collections: u64,
-    /// The documents that were written, and those that were there from an earlier attempt.
+    /// The documents that were written, and those that existed from an earlier attempt.
     pub documents: Imported,
-    /// What was not carried over, and why.
+    /// The skipped indexes, each with the reason.
     pub reported: Vec<String>,
 }
 
-/// How many documents there are, and a number that two collections share only if they have the same documents, in whatever
-/// order: the sum of what SHA-256 makes of each.
+/// A checksum of the documents of a collection, whatever their order: the sum of their SHA-256
+/// digests. Two collections with equal checksums have the same documents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sum {
     count: u64,
@@ -49,12 +49,14 @@ impl Sum {
     }
 }
 
-/// Carries collections from one store to another, where all of them are compared afterwards. Documents that are there already, the same
-/// to the byte, are left as they are, so that what was interrupted can be begun again. Nobody else should write to either meanwhile.
+/// Copies collections from one store to another, and compares each copy with its source.
+///
+/// Documents that exist already, byte for byte the same, are left as they are, so an interrupted
+/// migration can be repeated. No other client should write to either store meanwhile.
 ///
 /// # Errors
-/// Where the other store has another document of an `_id`, or documents of its own in one of the collections; where an index cannot
-/// be made; where what has arrived is not what was sent.
+/// If the target has a different document with the same `_id`, or additional documents in one of
+/// the collections. If an index cannot be created. If a copy differs from its source.
 pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, progress: &Progress) -> Result<Migrated> {
     let mut migrated = Migrated::default();
     let is_selected = |namespace: &Namespace| {
@@ -63,10 +65,10 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, pr
     let namespaces: Vec<_> = from.collections().await?.into_iter().filter(is_selected).collect();
     for database in &selection.databases {
         if !namespaces.iter().any(|namespace| *namespace.database == **database) {
-            return Err(Error::Migration { reason: format!("there is no database '{database}' to be carried over") });
+            return Err(Error::Migration { reason: format!("the source has no database '{database}'") });
         }
     }
-    // All that can be told beforehand, before anything is written.
+    // Finds everything that can fail beforehand, before anything is written.
     let mut plans = Vec::new();
     for namespace in namespaces {
         for (name, reason) in from.unknown_indexes(namespace.clone()).await? {
@@ -83,7 +85,7 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, pr
         let sum = copy_documents(from, to, namespace, progress, &mut migrated.documents).await?;
         compare(to, namespace, sum, progress).await?;
     }
-    // Only now, since some of them let documents expire.
+    // Indexes come last, because a TTL index could remove documents before they are compared.
     for (namespace, indexes) in &plans {
         make_indexes(to, namespace, indexes, progress).await?;
         migrated.collections += 1;
@@ -91,11 +93,11 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, pr
     Ok(migrated)
 }
 
-/// The pages of a collection, one after the other.
+/// An iterator over the pages of a collection that reports its progress.
 struct Pages<'a> {
     store: &'a dyn Store,
     namespace: &'a Namespace,
-    /// What is done with them, and how far that is.
+    /// The name of the stage, for the progress.
     stage: &'static str,
     progress: &'a Progress,
     after: Option<RawBson>,
@@ -133,7 +135,7 @@ async fn copy_documents(
     while let Some(documents) = pages.next().await? {
         sum.add(&documents);
         if !documents.is_empty() {
-            copy::insert_missing(to, namespace, documents, imported).await?;
+            insert_missing(to, namespace, documents, imported).await?;
         }
     }
     Ok(sum)
@@ -149,10 +151,12 @@ async fn compare(to: &dyn Store, namespace: &Namespace, sent: Sum, progress: &Pr
         return Ok(());
     }
     let reason = if arrived.count == sent.count {
-        format!("{namespace}: what has arrived is not what was sent; was it written to meanwhile?")
+        format!(
+            "{namespace}: the copied documents differ from the source; was one of the stores written to during the migration?"
+        )
     } else {
         format!(
-            "{namespace}: {} documents were sent and {} are there; was one of the stores written to, or had the other one documents before?",
+            "{namespace}: {} documents were sent and {} are there; was one of the stores written to during the migration, or did the target have documents before?",
             sent.count, arrived.count
         )
     };
@@ -166,7 +170,7 @@ async fn make_indexes(to: &dyn Store, namespace: &Namespace, indexes: &[Index], 
     match indexes.iter().find(|index| !there.contains(index)) {
         None => Ok(()),
         Some(index) => {
-            Err(Error::Migration { reason: format!("{namespace}: the index {} is another one there", index.name) })
+            Err(Error::Migration { reason: format!("{namespace}: the index {} differs in the target", index.name) })
         }
     }
 }

@@ -1,6 +1,8 @@
-//! MongoDB as a store, over the official driver (<https://docs.rs/mongodb>): a server, a replica set or a cluster.
+//! A store on MongoDB, over the official driver (<https://docs.rs/mongodb>): a standalone server,
+//! a replica set or a sharded cluster.
 //!
-//! What the server can be asked, it is asked; what it decides is final. Documents are never decoded on their way.
+//! The server evaluates everything that can be expressed as a command, and its answer is final.
+//! The driver's raw types carry documents through without decoding them.
 
 mod admission;
 mod command;
@@ -10,9 +12,9 @@ mod guarded;
 mod indexes;
 mod preference;
 mod read;
+mod run_to_completion;
 mod sessions;
 mod watch;
-mod whole;
 mod write;
 
 use std::{
@@ -32,30 +34,38 @@ use crate::{
 };
 use connect::{Lane, Shared};
 pub use preference::ReadPreference;
-use whole::Whole;
+use run_to_completion::RunToCompletion;
 
-/// How long after the time of a budget an answer of the server is still waited for: it ends the command itself.
+/// Time after the deadline of a budget during which the store still waits for the server's answer:
+/// the server ends the command itself.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// A store on MongoDB. Clones share its connections.
+///
+/// Operations of users and operations of the backend use separate connection pools, so that
+/// neither waits for the other. Operations beyond the size of a pool wait in a bounded queue.
 #[derive(Clone, Debug)]
 pub struct MongoStore {
     shared: Arc<Shared>,
-    /// From which members queries are answered; as the connection string says if not said.
+    /// The members that answer queries; `None` uses the read preference of the connection string.
     criteria: Option<SelectionCriteria>,
-    /// Whose connections the operations use. Those on the backend's own databases always use the backend's.
+    /// The connection pool of the operations. Operations on the backend's own databases always use
+    /// the backend's pool.
     lane: Lane,
 }
 
 impl MongoStore {
-    /// The store at an address, `mongodb://…` or `mongodb+srv://…`. Connects with the first call.
+    /// Returns the store at a connection string, `mongodb://…` or `mongodb+srv://…`. The first
+    /// operation connects.
     ///
-    /// Databases whose names begin with `own` are read from the primary and written with write concern `majority`.
-    /// `socketTimeoutMS` in the address is how long an operation may take (30 s), `serverSelectionTimeoutMS` how long to look
-    /// for a member that can carry it out (15 s).
+    /// Databases whose names begin with `own` are read from the primary and written with write
+    /// concern `majority`. The option `socketTimeoutMS` of the connection string limits an
+    /// operation, retries included (30 s by default). `serverSelectionTimeoutMS` limits the search
+    /// for a member that can run the operation (15 s by default).
     ///
     /// # Errors
-    /// [`Error::Address`] where the address is not one.
+    /// [`Error::Address`] if the connection string is invalid, or if a file of its TLS options
+    /// cannot be read.
     pub fn open(
         address: &str,
         environment: Arc<dyn Environment + Send + Sync>,
@@ -64,10 +74,11 @@ impl MongoStore {
         Ok(Self { shared: Arc::new(Shared::new(address, environment, own)?), criteria: None, lane: Lane::Users })
     }
 
-    /// The same store, with queries answered by other members. They are never older than what was written through this store.
+    /// Returns the same store with another read preference for queries. Queries still see every
+    /// earlier write of this store (causal consistency).
     ///
     /// # Errors
-    /// Where the preference is not one.
+    /// [`Error::DataSource`] if the read preference is invalid.
     pub fn reading_from(&self, preference: &ReadPreference) -> Result<Self> {
         let criteria = preference.criteria().map_err(|reason| Error::DataSource { reason })?;
         self.shared.will_read_elsewhere();
@@ -78,9 +89,11 @@ impl MongoStore {
         Variables::at(self.shared.environment.now())
     }
 
-    /// Does something with collections to its end, in its turn, but answers when the time of its budget is over. What is
-    /// computed here stops then, and also when the future is dropped; a command is left to the server to end, so that its
-    /// connection stays usable.
+    /// Runs an operation to completion once it is admitted, but returns when the time of its
+    /// budget is over.
+    ///
+    /// Computation in this process stops then, and also when the future is dropped. A command that
+    /// has been sent is left to the server to end, so that its connection stays usable.
     fn admitted<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
         request: Request,
@@ -92,10 +105,10 @@ impl MongoStore {
             let waiting = budget.cancel_on_drop();
             let until = budget.deadline().unwrap_or_else(|| Instant::now() + store.shared.timeout);
             let place = store.shared.pool(lane).admission.enter(budget.owner(), bytes, until.into()).await;
-            // That no place became free is the end of the time, where there is one.
+            // If the budget has a deadline, the wait has failed because the deadline has passed.
             budget.check()?;
             let place = place?;
-            let whole = Whole::new(async move {
+            let whole = RunToCompletion::new(async move {
                 let answer = run(store).await;
                 drop(place);
                 answer
@@ -105,7 +118,7 @@ impl MongoStore {
                 None => Ok(whole.await.map_err(|error| errors::of_unlimited(error, writes))),
             };
             let Ok(answer) = answer else {
-                // Dropping the guard stops what is computed here.
+                // Dropping the guard stops the computation in this process.
                 let over = budget.check();
                 drop(waiting);
                 if writes {
@@ -124,7 +137,8 @@ impl MongoStore {
         .boxed()
     }
 
-    /// Does something of the operator's, or of the backend's own, as [`admitted`](Self::admitted).
+    /// Runs an operation of the operator or the backend like [`admitted`](Self::admitted), without
+    /// a budget.
     fn unlimited<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
         namespace: &Namespace,
@@ -134,13 +148,13 @@ impl MongoStore {
         self.admitted(Request { writes, ..self.request(namespace, &Budget::default()) }, run)
     }
 
-    /// A query of a collection.
+    /// Returns the admission request of a read of a collection.
     fn request(&self, namespace: &Namespace, budget: &Budget) -> Request {
         let lane = if self.shared.is_own(&namespace.database) { Lane::Backend } else { self.lane };
         Request { lane, budget: budget.clone(), writes: false, bytes: budget.request_bytes() }
     }
 
-    /// Writes, which have one budget.
+    /// Returns the admission request of writes, which share one budget.
     fn request_of(&self, writes: &[Write]) -> Request {
         let Some(first) = writes.first() else {
             return Request { lane: self.lane, budget: Budget::default(), writes: true, bytes: 0 };
@@ -155,16 +169,16 @@ impl MongoStore {
     }
 }
 
-/// What an operation needs to be admitted.
+/// The properties of an operation that decide on its admission.
 struct Request {
     lane: Lane,
     budget: Budget,
     writes: bool,
-    /// The bytes that it holds until it is sent.
+    /// The bytes that the operation holds until it is sent.
     bytes: usize,
 }
 
-/// The answer to a request that cannot be carried out.
+/// Returns the future of an operation that has failed before it began.
 fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T>> {
     future::ready(Err(error.into())).boxed()
 }
@@ -208,7 +222,7 @@ impl Store for MongoStore {
             match &writes[..] {
                 [] => Ok(Vec::new()),
                 [write] => Ok(vec![store.write_one(write).await?]),
-                writes => store.together(writes).await,
+                writes => store.run_in_transaction(writes).await,
             }
         })
     }
@@ -293,13 +307,12 @@ impl Store for MongoStore {
     }
 
     fn backup(&self, _: PathBuf, _: Progress) -> BoxFuture<'_, Result<()>> {
-        future::ready(Err(Error::Unsupported("a store on MongoDB is backed up with MongoDB's own tools, as mongodump")))
+        future::ready(Err(Error::Unsupported("back up a store on MongoDB with MongoDB's own tools, such as mongodump")))
             .boxed()
     }
 
     fn check(&self, _: bool, _: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
-        future::ready(Err(Error::Unsupported("a store on MongoDB is checked with MongoDB's own command `validate`")))
-            .boxed()
+        future::ready(Err(Error::Unsupported("check a store on MongoDB with MongoDB's own command `validate`"))).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -1,4 +1,4 @@
-//! What a store is asked, as values.
+//! The operations of a store, as values.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use query::{Budget, ErrorCode, Filter, Pipeline, Projection, Sort, Update, Varia
 
 use crate::{Error, Guard, Result};
 
-/// A collection's full name.
+/// The full name of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Namespace {
     /// The database.
@@ -17,16 +17,21 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The collection `collection` of `database`.
+    /// Returns the name of `collection` in `database`.
+    ///
+    /// ```
+    /// let people = store::Namespace::new("app", "people");
+    /// assert_eq!(people.to_string(), "app.people");
+    /// ```
     pub fn new(database: &str, collection: &str) -> Self {
         Self { database: database.into(), collection: collection.into() }
     }
 
-    /// Checks that MongoDB takes the names, so that a collection can be moved there
+    /// Checks that MongoDB accepts the names, so that the collection can be migrated there
     /// (<https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>).
     ///
     /// # Errors
-    /// `InvalidNamespace` (73), with what is wrong.
+    /// `InvalidNamespace` (73), with the rule that is broken.
     pub fn check(&self) -> Result<()> {
         let Self { database, collection } = self;
         let wrong = if database.is_empty() || database.len() >= DATABASE_BYTES {
@@ -48,10 +53,10 @@ impl Namespace {
     }
 }
 
-/// The name of a database has fewer bytes than this.
+/// Exclusive upper bound of the length of a database name, in bytes.
 const DATABASE_BYTES: usize = 64;
 
-/// The most bytes of a full name, with the dot in it.
+/// The maximum length of a full name, in bytes, including the dot.
 const NAMESPACE_BYTES: usize = 255;
 
 impl fmt::Display for Namespace {
@@ -71,28 +76,29 @@ type MaybeGuard = Option<Arc<dyn Guard>>;
 /// A query.
 #[derive(Clone)]
 pub struct Find {
-    /// Where to look.
+    /// The collection to search.
     pub namespace: Namespace,
-    /// What to look for.
+    /// The filter.
     pub filter: Filter,
-    /// In which order; else in the order of insertion.
+    /// The order of the result; `None` for the order of insertion.
     pub sort: Option<Sort>,
-    /// Which fields to answer with; else all.
+    /// The fields to return; `None` for all.
     pub projection: Option<Projection>,
-    /// How many documents at most.
+    /// The maximum number of documents to return. Further ones are left out.
     pub limit: Option<usize>,
-    /// More than this many documents are an error.
+    /// The limit of documents, beyond which the query fails with [`Error::TooManyDocuments`].
     pub at_most: Option<usize>,
-    /// An answer of more bytes than this is an error.
+    /// The limit of the result in bytes, beyond which the query fails with
+    /// [`Error::AnswerTooLarge`].
     pub most_bytes: Option<usize>,
-    /// Who asks; nobody means that everything may be seen.
+    /// The permissions of the caller; `None` allows to see everything.
     pub guard: MaybeGuard,
-    /// What the query may cost.
+    /// The limits of time and memory of the query.
     pub budget: Budget,
 }
 
 impl Find {
-    /// The documents that a filter matches, all of them and whole.
+    /// Returns a query for all documents that a filter matches, with all their fields.
     pub fn new(namespace: Namespace, filter: Filter) -> Self {
         Self {
             namespace,
@@ -107,32 +113,34 @@ impl Find {
         }
     }
 
-    /// Puts in what variables stand for, and checks that its parts go together.
+    /// Binds the variables, and checks that the filter and the projection fit each other.
     pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
         self.filter.bind(variables)?;
         bind_projection(self.projection.as_mut(), &self.filter, variables)
     }
 }
 
-/// How a query was answered, in the terms of MongoDB's `explain`.
+/// The plan and the counters of a query, in the terms of MongoDB's `explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// `IDHACK` for one `_id`, `IXSCAN` by an index, `COLLSCAN` through all documents, `EOF` where there is nothing to look through.
+    /// The stage: `IDHACK` for one `_id`, `IXSCAN` for an index, `COLLSCAN` for all documents,
+    /// `EOF` if there is nothing to search.
     pub stage: &'static str,
-    /// The index's name, or those of several where each of several conditions was looked up by one.
+    /// The name of the index. If the branches of an `$or` use several indexes, their names,
+    /// separated by commas.
     pub index: Option<String>,
-    /// Whether the index gave the order that was asked for.
+    /// True if the index provides the requested order.
     pub sorted_by_index: bool,
-    /// In how many ranges of keys was looked.
+    /// The number of key ranges that were searched.
     pub ranges: usize,
-    /// How many documents were read.
+    /// The number of documents that were read.
     pub examined: u64,
-    /// How many of them were the answer.
+    /// The number of documents in the result.
     pub returned: u64,
 }
 
 impl Default for Explanation {
-    /// Of a collection that does not exist.
+    /// Returns the explanation for a collection that does not exist.
     fn default() -> Self {
         Self { stage: "EOF", index: None, sorted_by_index: false, ranges: 0, examined: 0, returned: 0 }
     }
@@ -140,20 +148,20 @@ impl Default for Explanation {
 
 /// A count.
 pub struct Count {
-    /// Where to look.
+    /// The collection to search.
     pub namespace: Namespace,
-    /// What to count.
+    /// The filter.
     pub filter: Filter,
-    /// Where to stop counting.
+    /// The number at which counting stops; `None` to count all.
     pub limit: Option<usize>,
-    /// Who asks.
+    /// The permissions of the caller; `None` allows to see everything.
     pub guard: MaybeGuard,
-    /// What the count may cost.
+    /// The limits of time and memory of the count.
     pub budget: Budget,
 }
 
 impl Count {
-    /// Counts all documents that a filter matches.
+    /// Returns a count of all documents that a filter matches.
     pub fn new(namespace: Namespace, filter: Filter) -> Self {
         Self { namespace, filter, limit: None, guard: None, budget: Budget::default() }
     }
@@ -161,22 +169,24 @@ impl Count {
 
 /// An aggregation.
 pub struct Aggregate {
-    /// Whose documents go in.
+    /// The collection whose documents enter the pipeline.
     pub namespace: Namespace,
-    /// What is done with them.
+    /// The pipeline.
     pub pipeline: Pipeline,
-    /// More than this many documents coming out are an error.
+    /// The limit of documents, beyond which the aggregation fails with
+    /// [`Error::TooManyDocuments`].
     pub at_most: Option<usize>,
-    /// An answer of more bytes than this is an error.
+    /// The limit of the result in bytes, beyond which the aggregation fails with
+    /// [`Error::AnswerTooLarge`].
     pub most_bytes: Option<usize>,
-    /// Who asks.
+    /// The permissions of the caller; `None` allows to see everything.
     pub guard: MaybeGuard,
-    /// What the aggregation may cost.
+    /// The limits of time and memory of the aggregation.
     pub budget: Budget,
 }
 
 impl Aggregate {
-    /// Runs a pipeline over all documents of a collection.
+    /// Returns an aggregation over all documents of a collection.
     pub fn new(namespace: Namespace, pipeline: Pipeline) -> Self {
         Self { namespace, pipeline, at_most: None, most_bytes: None, guard: None, budget: Budget::default() }
     }
@@ -184,39 +194,40 @@ impl Aggregate {
 
 /// One write.
 pub struct Write {
-    /// Where.
+    /// The collection to change.
     pub namespace: Namespace,
-    /// What.
+    /// The insert or the change.
     pub operation: Operation,
-    /// Who asks; nobody means that everything may be changed.
+    /// The permissions of the caller; `None` allows to change everything.
     pub guard: MaybeGuard,
-    /// What the write may cost.
+    /// The limits of time and memory of the write.
     pub budget: Budget,
-    /// How much it may change; no limit if missing.
+    /// The limits of the number and size of changed documents; `None` for no limits.
     pub limits: Option<WriteLimits>,
 }
 
 impl Write {
-    /// A write under no guard and without limits.
+    /// Returns a write without a guard and without limits.
     pub fn new(namespace: Namespace, operation: Operation) -> Self {
         Self { namespace, operation, guard: None, budget: Budget::default(), limits: None }
     }
 }
 
-/// How much one write may change. One that exceeds it is refused before it changes anything.
+/// The size limits of one write. A write that exceeds them is rejected before it changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteLimits {
-    /// The most documents.
+    /// The maximum number of documents.
     pub documents: usize,
-    /// The most bytes, of the documents as they are or as they become, whichever is larger.
+    /// The maximum size in bytes: of the documents before the write, and of the documents after
+    /// it.
     pub bytes: usize,
 }
 
 impl WriteLimits {
-    /// Checks how much a write changes.
+    /// Checks the number and size of the changed documents.
     ///
     /// # Errors
-    /// [`Error::WriteTooLarge`] if it is more than it may.
+    /// [`Error::WriteTooLarge`] if one of them exceeds its limit.
     pub(crate) fn check(&self, documents: usize, bytes: usize) -> Result<()> {
         if documents > self.documents || bytes > self.bytes {
             return Err(Error::WriteTooLarge { limits: *self });
@@ -225,44 +236,45 @@ impl WriteLimits {
     }
 }
 
-/// What a write does.
+/// The kind of a write.
 pub enum Operation {
-    /// Inserts documents in their order, up to the first that fails.
+    /// Inserts documents in their order, and stops at the first that fails.
     Insert(Vec<RawDocumentBuf>),
-    /// Changes or deletes what a filter matches.
+    /// Updates, replaces or deletes the documents that a filter matches.
     Modify(Box<Modify>),
 }
 
 impl Operation {
-    /// Changes or deletes what a filter matches.
+    /// Returns a change of the documents that a filter matches.
     pub fn modify(modify: Modify) -> Self {
         Self::Modify(Box::new(modify))
     }
 }
 
-/// A change to what a filter matches.
+/// A change of the documents that a filter matches.
 pub struct Modify {
-    /// What to change.
+    /// The filter.
     pub filter: Filter,
-    /// Which one, where one of several is to be changed; else the first inserted.
+    /// The order that decides which of several matches is changed; `None` for the order of
+    /// insertion.
     pub sort: Option<Sort>,
-    /// All that match, or one.
+    /// True to change all matches, false to change one.
     pub multi: bool,
-    /// What becomes of them.
+    /// The update or the deletion.
     pub change: Change,
-    /// What of the (one) document to answer with.
+    /// The version of the document to return, for a change of one document.
     pub returning: Returning,
-    /// Which of its fields; else all.
+    /// The fields to return; `None` for all.
     pub projection: Option<Projection>,
 }
 
 impl Modify {
-    /// A change to one document, or to all that match, without an answer but counts.
+    /// Returns a change of one document, or of all matches, that returns no document.
     pub fn new(filter: Filter, multi: bool, change: Change) -> Self {
         Self { filter, sort: None, multi, change, returning: Returning::Nothing, projection: None }
     }
 
-    /// Puts in what variables stand for, and checks that its parts go together.
+    /// Binds the variables, and checks that the parts of the change fit each other.
     pub(crate) fn bind(&mut self, variables: &Variables) -> query::Result<()> {
         self.filter.bind(variables)?;
         if let Change::Update { update, upsert } = &mut self.change {
@@ -275,43 +287,43 @@ impl Modify {
     }
 }
 
-/// What becomes of a document.
+/// The change of each document.
 pub enum Change {
-    /// It is updated, or made where `upsert` is set and none matches.
+    /// Updates the document, or replaces it.
     Update {
-        /// How.
+        /// The update operators, or the replacement.
         update: Update,
-        /// Whether to insert where nothing matches.
+        /// True to insert a document if none matches.
         upsert: bool,
     },
-    /// It is deleted.
+    /// Deletes the document.
     Delete,
 }
 
-/// Which version of a changed document is answered with.
+/// The version of a changed document that is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returning {
-    /// None.
+    /// No document.
     Nothing,
-    /// As it was.
+    /// The document before the change.
     Before,
-    /// As it has become.
+    /// The document after the change.
     After,
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug, Default, Clone)]
 pub struct Outcome {
-    /// The `_id`s of inserted documents.
+    /// The `_id`s of the inserted documents, in their order.
     pub inserted_ids: Vec<RawBson>,
-    /// How many documents matched.
+    /// The number of documents that matched the filter.
     pub matched: u64,
-    /// How many of them came out different.
+    /// The number of matching documents that the update changed.
     pub modified: u64,
-    /// How many were deleted.
+    /// The number of deleted documents.
     pub deleted: u64,
-    /// The `_id` of the document that an upsert made.
+    /// The `_id` of the document that an upsert inserted; `None` if it inserted none.
     pub upserted_id: Option<RawBson>,
-    /// The document that was asked for.
+    /// The requested version of the document; `None` if no document matched or none was requested.
     pub document: Option<RawDocumentBuf>,
 }

@@ -1,19 +1,19 @@
-//! What a read gathers: an answer within its limits, and documents in an order.
+//! The results of a read, within their limits and in their order.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use query::{Sort, SortKey, budget::Held};
 
 use crate::{Error, Result};
 
-/// The documents of an answer, which may be limited in number and in bytes.
-pub(crate) struct Answer {
+/// The documents of a result, limited in number and in bytes.
+pub(crate) struct Results {
     pub(crate) documents: Vec<RawDocumentBuf>,
     bytes: usize,
     most: Option<usize>,
     most_bytes: Option<usize>,
 }
 
-impl Answer {
+impl Results {
     pub(crate) fn new(most: Option<usize>, most_bytes: Option<usize>) -> Self {
         Self { documents: Vec::new(), bytes: 0, most, most_bytes }
     }
@@ -25,7 +25,7 @@ impl Answer {
     /// Adds a document.
     ///
     /// # Errors
-    /// If the answer would have more documents, or more bytes, than it may.
+    /// If the result exceeds its limit of documents or of bytes.
     pub(crate) fn push(&mut self, document: RawDocumentBuf) -> Result<()> {
         self.bytes += document.as_bytes().len();
         self.documents.push(document);
@@ -37,10 +37,10 @@ impl Answer {
     }
 }
 
-/// Checks the number of documents of an answer.
+/// Checks the number of documents of a result.
 ///
 /// # Errors
-/// [`Error::TooManyDocuments`] if it is above the limit.
+/// [`Error::TooManyDocuments`] if it exceeds the limit.
 pub(crate) fn check_count(count: usize, most: Option<usize>) -> Result<()> {
     match most {
         Some(limit) if count > limit => Err(Error::TooManyDocuments { limit }),
@@ -48,12 +48,12 @@ pub(crate) fn check_count(count: usize, most: Option<usize>) -> Result<()> {
     }
 }
 
-/// Sorts documents, of which only the first so many are wanted. Those that cannot be among them are dropped on the way;
-/// what is kept is held in the budget.
+/// Sorts documents and keeps the first `limit` of them. Documents that cannot be among those are
+/// dropped early, and the budget is charged for the memory of the others.
 pub(crate) struct Sorter<'s> {
     sort: &'s Sort,
     limit: usize,
-    /// With the number of each, so that equal ones keep their order.
+    /// Each entry has its sequence number, so that equal documents keep their order.
     entries: Vec<(SortKey, usize, RawDocumentBuf)>,
     count: usize,
     held: Held,
@@ -64,7 +64,7 @@ impl<'s> Sorter<'s> {
         Ok(Self { sort, limit, entries: Vec::new(), count: 0, held: query::budget::hold(0)? })
     }
 
-    /// How many documents will come out.
+    /// Returns the number of documents in the result.
     pub(crate) fn len(&self) -> usize {
         self.count.min(self.limit)
     }
@@ -72,7 +72,7 @@ impl<'s> Sorter<'s> {
     /// Adds a document.
     ///
     /// # Errors
-    /// If the budget does not allow to hold it.
+    /// If the budget does not allow the memory for it.
     pub(crate) fn add(&mut self, document: &RawDocument) -> Result<()> {
         let key = self.sort.key(document);
         self.held.grow(size(&key, document))?;
@@ -96,7 +96,7 @@ impl<'s> Sorter<'s> {
         self.entries.sort_unstable_by(|(one, first, _), (other, second, _)| (one, first).cmp(&(other, second)));
     }
 
-    /// The documents in their order.
+    /// Returns the documents in their order.
     pub(crate) fn finish(mut self) -> impl Iterator<Item = RawDocumentBuf> {
         self.sort_entries();
         self.entries.truncate(self.limit);

@@ -1,9 +1,12 @@
-//! The embedded store: documents as BSON in SQLite (<https://sqlite.org/wal.html>), a table for each collection and one
-//! for each index. One thread writes, and puts what waits for it into one commit; readers have connections of their own.
+//! The embedded store: BSON documents in SQLite (<https://sqlite.org/wal.html>), with one table
+//! for each collection and one for each index.
+//!
+//! One writer thread groups waiting writes into commits. Readers have their own connections.
 
 mod aggregate;
 mod backup;
 mod catalog;
+mod change_feed;
 mod changes;
 mod check;
 mod claim;
@@ -13,7 +16,6 @@ mod effects;
 mod lines;
 mod plan;
 mod read;
-mod tail;
 mod write;
 mod writer;
 
@@ -33,73 +35,78 @@ use crate::{
     Progress, Result, Store, Watch, Write, guarded,
     workers::{self, Turn},
 };
+use change_feed::ChangeFeed;
 pub use changes::Retention;
-use connection::Session;
-use tail::Tail;
+use connection::StoreConnection;
 use writer::{Job, Writer};
 
-/// Steps that a limited write may take in the writer's turn, before it is computed elsewhere: some milliseconds.
+/// The number of steps that a limited write may take on the writer thread, before it is planned
+/// elsewhere: some milliseconds.
 const WRITER_STEPS: u64 = 60_000;
 
-/// The most idle reading connections that are kept.
+/// The maximum number of idle reader connections.
 const IDLE_READERS: usize = 8;
 
-/// Idle reading connections that are left for reads on the event loop, which open none.
+/// The number of idle reader connections that are reserved for reads on the event loop, which open
+/// none.
 const RESERVED_READERS: usize = 4;
 
-/// Planned attempts of a limited write, after which it may take [`LONG_WRITER_STEPS`] in the writer's turn.
+/// The number of planned attempts of a limited write, after which it may take
+/// [`LONG_WRITER_STEPS`] on the writer thread.
 const PLANNED_ATTEMPTS: usize = 4;
 
-/// Steps that such a write may take in the writer's turn: some tens of milliseconds.
+/// The number of steps that such a write may take on the writer thread: some tens of milliseconds.
 const LONG_WRITER_STEPS: u64 = 400_000;
 
-/// How large the log may become before the writer waits for readers to let go of it, in bytes.
+/// The size of the write-ahead log, in bytes, beyond which the writer waits for readers so that
+/// the log can restart.
 const LOG_LIMIT: i64 = 32 * 1024 * 1024;
 
-/// How long one process waits for another's commit.
+/// Time that one process waits for the commit of another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where an embedded store keeps its documents.
+/// The location of an embedded store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A file, made by the first write.
+    /// A file, created by the first write.
     File(PathBuf),
-    /// Nowhere: they are gone with the store.
+    /// Memory: the documents are gone when the store is dropped.
     Memory,
 }
 
-/// What an acknowledged write survives.
+/// The failures that an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
-    /// The death of the process, at once; a power cut within 100 ms: the disk is synced so long after the first commit that it does
-    /// not have yet.
+    /// A crash of the process. The disk is synced within 100 ms after a commit, so a power failure
+    /// can lose the writes of that time.
     #[default]
     Process,
-    /// A power cut too, at once: each commit is synced.
+    /// A power failure too: each commit is synced.
     Full,
 }
 
-/// How a store keeps what it is given.
+/// The settings of an embedded store.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// What writes survive.
+    /// The failures that acknowledged writes survive.
     pub durability: Durability,
-    /// How long change events are kept.
+    /// The limits of the change history.
     pub retention: Retention,
-    /// Databases whose names begin so are nobody's to watch: their changes are not kept.
+    /// The prefix of databases that cannot be watched, in lower case: their changes are not
+    /// recorded.
     pub unwatched: Option<&'static str>,
-    /// How the log is synced; by the system if not said.
+    /// A replacement for syncing the write-ahead log; `None` syncs it with the operating system.
     pub sync: Option<SyncLog>,
 }
 
-/// Another way to sync the file of the log: for tests, which take the power away.
+/// A replacement for syncing the write-ahead log, for tests that simulate a power failure.
 #[derive(Clone)]
 pub struct SyncLog(Arc<SyncFn>);
 
 type SyncFn = dyn Fn(&Path) -> std::io::Result<()> + Send + Sync;
 
 impl SyncLog {
-    /// What is called with the path of the log, instead of syncing it.
+    /// Uses `sync`, called with the path of the log, instead of syncing the log.
     pub fn new(sync: impl Fn(&Path) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
         Self(Arc::new(sync))
     }
@@ -112,13 +119,13 @@ impl std::fmt::Debug for SyncLog {
 }
 
 impl Settings {
-    /// Whether the changes of a collection are kept.
+    /// True if the changes of a collection are recorded.
     fn keeps_changes_of(&self, namespace: &Namespace) -> bool {
         self.unwatched.is_none_or(|prefix| !namespace.database.to_ascii_lowercase().starts_with(prefix))
     }
 }
 
-/// A store on one SQLite file, or in memory. Clones share it.
+/// A store in one SQLite file, or in memory. Clones share it.
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
@@ -127,17 +134,17 @@ pub struct SqliteStore {
 pub(crate) struct Shared {
     location: Location,
     settings: Settings,
-    /// How often the writer has synced the disk.
+    /// The number of syncs by the writer.
     syncs: AtomicU64,
     environment: Arc<dyn Environment + Send + Sync>,
-    state: Mutex<State>,
-    /// The one connection of a store in memory, which nobody else can open.
-    memory: Option<Mutex<Session>>,
-    tail: Arc<Tail>,
+    state: Mutex<OpenState>,
+    /// The only connection of a store in memory.
+    memory: Option<Mutex<StoreConnection>>,
+    feed: Arc<ChangeFeed>,
 }
 
-enum State {
-    Open { writer: Option<Writer>, readers: Vec<Session> },
+enum OpenState {
+    Open { writer: Option<Writer>, readers: Vec<StoreConnection> },
     Closed,
 }
 
@@ -148,15 +155,16 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a store. Touches a file only to see whether one that exists can be read.
+    /// Opens a store. An existing file is only checked; a missing one is created by the first
+    /// write.
     ///
     /// # Errors
-    /// Where the file is not a store, or of a newer format, or cannot be read.
+    /// If the file is not a store, has a newer format, or cannot be read.
     pub fn open(location: Location, environment: Arc<dyn Environment + Send + Sync>) -> Result<Self> {
         Self::open_with(location, environment, Settings::default())
     }
 
-    /// The same, with other settings.
+    /// Opens a store with other settings than the default.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -166,14 +174,14 @@ impl SqliteStore {
         settings: Settings,
     ) -> Result<Self> {
         let memory = match &location {
-            Location::Memory => Some(Mutex::new(Session::memory(&settings)?)),
+            Location::Memory => Some(Mutex::new(StoreConnection::memory(&settings)?)),
             Location::File(path) => {
                 let failed = |error: std::io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
                 files::refuse_network(directory_of(path)).map_err(failed)?;
                 None
             }
         };
-        let state = Mutex::new(State::Open { writer: None, readers: Vec::new() });
+        let state = Mutex::new(OpenState::Open { writer: None, readers: Vec::new() });
         let store = Self {
             shared: Arc::new(Shared {
                 location,
@@ -182,36 +190,37 @@ impl SqliteStore {
                 environment,
                 state,
                 memory,
-                tail: Arc::default(),
+                feed: Arc::default(),
             }),
         };
-        // An existing file that cannot be used is told now, not at the first call.
+        // An unusable file is reported now instead of at the first operation.
         store.shared.read(|_| Ok(()))?;
         Ok(store)
     }
 
-    /// Runs a read on a thread of its own, without limits. It stops soon after its future is dropped.
+    /// Runs a read on a worker thread, without limits. It stops soon after the future is dropped.
     fn on_a_thread<T: Send + 'static>(
         &self,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         self.on_a_thread_within(Budget::default(), read)
     }
 
-    /// Runs a read on a thread of its own, within a budget. It stops soon after its future is dropped.
+    /// Runs a read on a worker thread, within a budget. It stops soon after the future is dropped.
     fn on_a_thread_within<T: Send + 'static>(
         &self,
         budget: Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
         self.on_a_thread_and_keep(budget, read).map(|answer| answer.map(|(answer, _)| answer)).boxed()
     }
 
-    /// As [`on_a_thread_within`](Self::on_a_thread_within), and returns the turn in which it was run.
+    /// Runs a read like [`on_a_thread_within`](Self::on_a_thread_within), and returns the turn
+    /// with the result.
     fn on_a_thread_and_keep<T: Send + 'static>(
         &self,
         budget: Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<(T, Option<Turn>)>> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -229,22 +238,23 @@ impl SqliteStore {
         .boxed()
     }
 
-    /// Runs a small read where the event loop waits. Without an answer it is not small, or it would have to wait, and
-    /// belongs on another thread.
+    /// Runs a small read on the event loop. Returns `None` if the read is not small or would have
+    /// to wait, and belongs on another thread.
     fn inline<T>(
         &self,
         budget: &Budget,
-        read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<Option<T>>,
     ) -> Option<Result<T>> {
         let attempt = budget.attempt(workers::INLINE_STEPS);
         let answer = attempt.enter(|| self.shared.read_at_once(read));
-        // What an exhausted attempt found is of no use.
+        // The result of an exhausted attempt is not complete.
         if attempt.is_exhausted() { None } else { answer.transpose() }
     }
 
-    /// Writes under limits: in the writer's turn if that is a small matter, else computed before it.
+    /// Applies a limited write: on the writer thread if it is small, else planned on another
+    /// thread first.
     async fn write_limited(self, writes: Arc<[Write]>) -> Result<Vec<Outcome>> {
-        let [write] = &*writes else { return Err(Error::Engine("a limited write stands alone".into())) };
+        let [write] = &*writes else { return Err(Error::Engine("a limited write must be the only one".into())) };
         let budget = write.budget.clone();
         if let (Operation::Insert(documents), Some(limits)) = (&write.operation, write.limits) {
             let bytes = documents.iter().map(|document| document.as_bytes().len()).sum();
@@ -258,7 +268,8 @@ impl SqliteStore {
         budget.check()?;
         for number in 0..guarded::ATTEMPTS {
             if number == PLANNED_ATTEMPTS {
-                // Other writes are faster again and again: once, it has a longer turn.
+                // The plans conflict with other writes again and again: one longer attempt on the
+                // writer thread.
                 let attempt = budget.attempt(LONG_WRITER_STEPS);
                 let answer = self.write_in_turn(&writes, &attempt).await;
                 if !is_undone(&answer, &attempt) {
@@ -267,8 +278,9 @@ impl SqliteStore {
                 budget.check()?;
             }
             let (planned, environment) = (Arc::clone(&writes), Arc::clone(&self.shared.environment));
-            let plan = move |session: Option<&mut Session>| conditional::plan(session, &*environment, &planned[0]);
-            // The turn is kept until the plan is carried out: plans take memory.
+            let plan =
+                move |session: Option<&mut StoreConnection>| conditional::plan(session, &*environment, &planned[0]);
+            // Keep the turn until the plan is applied, because plans take memory.
             let (conditional, _turn) = self.on_a_thread_and_keep(budget.clone(), plan).await?;
             if let Some(answer) = conditional.answer() {
                 return Ok(vec![answer.clone()]);
@@ -287,7 +299,7 @@ impl SqliteStore {
         Err(guarded::conflict())
     }
 
-    /// Computes and writes in the writer's turn, within a budget.
+    /// Computes and applies writes on the writer thread, within a budget.
     async fn write_in_turn(&self, writes: &Arc<[Write]>, budget: &Budget) -> Result<Vec<Outcome>> {
         let waiting = budget.cancel_on_drop();
         let (writes, within) = (Arc::clone(writes), budget.clone());
@@ -296,7 +308,7 @@ impl SqliteStore {
         answer
     }
 
-    /// What variables stand for in an operation that begins now.
+    /// Returns the values of the variables for an operation that begins now.
     fn variables(&self) -> Variables {
         Variables::at(self.shared.environment.now())
     }
@@ -310,22 +322,24 @@ impl SqliteStore {
     }
 }
 
-/// True if the budget of an attempt has undone it, so that it may be done again.
+/// True if an attempt was rolled back because its budget was exhausted, so that it can be
+/// repeated.
 fn is_undone(answer: &Result<Vec<Outcome>>, attempt: &Budget) -> bool {
     let is_of_budget = |error: &Error| matches!(error, Error::Query(error) if write::is_of_budget(error));
     answer.as_ref().is_err_and(is_of_budget) && attempt.is_exhausted()
 }
 
 impl Shared {
-    /// Runs a read on an idle connection or a new one. `None` stands for a file that no write has made yet.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<T>) -> Result<T> {
+    /// Runs a read on an idle connection or a new one. The read gets `None` if the file does not
+    /// exist yet.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&mut StoreConnection>) -> Result<T>) -> Result<T> {
         if let Some(memory) = &self.memory {
             self.check_open()?;
             return read(Some(&mut lock(memory)));
         }
         let session = match self.idle_reader(RESERVED_READERS)? {
             Some(session) => Some(session),
-            None => Session::open_existing(&self.location, &self.settings)?,
+            None => StoreConnection::open_existing(&self.location, &self.settings)?,
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
@@ -333,25 +347,28 @@ impl Shared {
         answer
     }
 
-    /// Takes an idle reading connection if there are more than `reserved`.
-    fn idle_reader(&self, reserved: usize) -> Result<Option<Session>> {
+    /// Takes an idle reader connection if there are more than `reserved`.
+    fn idle_reader(&self, reserved: usize) -> Result<Option<StoreConnection>> {
         match &mut *lock(&self.state) {
-            State::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
-            State::Closed => Err(Error::Closed),
+            OpenState::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 
-    fn keep_reader(&self, session: Session) {
-        if let State::Open { readers, .. } = &mut *lock(&self.state)
+    fn keep_reader(&self, session: StoreConnection) {
+        if let OpenState::Open { readers, .. } = &mut *lock(&self.state)
             && readers.len() < IDLE_READERS
         {
             readers.push(session);
         }
     }
 
-    /// Runs a read where the event loop waits. There is no answer if the read would have to open a connection, or, in
-    /// memory, if another operation has the one connection.
-    fn read_at_once<T>(&self, read: impl FnOnce(Option<&mut Session>) -> Result<Option<T>>) -> Result<Option<T>> {
+    /// Runs a read on the event loop. Returns `None` if the read would have to open a connection
+    /// or, in memory, if another operation has the only connection.
+    fn read_at_once<T>(
+        &self,
+        read: impl FnOnce(Option<&mut StoreConnection>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         match &self.memory {
             Some(memory) => {
                 self.check_open()?;
@@ -372,20 +389,20 @@ impl Shared {
 
     fn check_open(&self) -> Result<()> {
         match &*lock(&self.state) {
-            State::Open { .. } => Ok(()),
-            State::Closed => Err(Error::Closed),
+            OpenState::Open { .. } => Ok(()),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 
     fn with_writer(self: &Arc<Self>, send: impl FnOnce(&Writer) -> Result<()>) -> Result<()> {
         match &mut *lock(&self.state) {
-            State::Open { writer, .. } => {
+            OpenState::Open { writer, .. } => {
                 if writer.is_none() {
                     *writer = Some(Writer::start(self)?);
                 }
                 writer.as_ref().map_or(Err(Error::Closed), send)
             }
-            State::Closed => Err(Error::Closed),
+            OpenState::Closed => Err(Error::Closed),
         }
     }
 }
@@ -396,7 +413,7 @@ impl Store for SqliteStore {
             return failed(error);
         }
         if read::may_be_few(&find) {
-            let few = |session: Option<&mut Session>| match session {
+            let few = |session: Option<&mut StoreConnection>| match session {
                 Some(session) => read::find_few(session, &find),
                 None => Ok(Some(Vec::new())),
             };
@@ -413,7 +430,7 @@ impl Store for SqliteStore {
             return failed(error);
         }
         if finds.iter().all(read::may_be_few) {
-            let few = |session: Option<&mut Session>| match session {
+            let few = |session: Option<&mut StoreConnection>| match session {
                 Some(session) => read::find_few_both(session, &finds),
                 None => Ok(Some([Vec::new(), Vec::new()])),
             };
@@ -469,7 +486,7 @@ impl Store for SqliteStore {
         });
         match exist {
             Ok(Some(true)) => future::ready(Ok(())).boxed(),
-            // The writer looks again.
+            // The writer checks again.
             Ok(Some(false) | None) => self
                 .submit(|reply| Job::EnsureIndexes { namespace, indexes, reply })
                 .map(|done| done.map(|_| ()))
@@ -495,14 +512,15 @@ impl Store for SqliteStore {
 
     fn watch(&self, watch: Watch) -> BoxFuture<'_, Result<Box<dyn ChangeStream>>> {
         let after = watch.after.clone();
-        let place = move |session: Option<&mut Session>| tail::place(session, after.as_ref());
+        let place = move |session: Option<&mut StoreConnection>| change_feed::place(session, after.as_ref());
         let begin = |store: &Self, place| {
-            tail::watch(store, watch.namespace, watch.owner, place)
+            change_feed::watch(store, watch.namespace, watch.owner, place)
                 .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
-        // A file's place is always read at once, on a new connection if need be: the stream has every write after the call.
-        let read = |session: Option<&mut Session>| at_once(session).map(Some);
+        // The position in a file is always read immediately, if necessary on a new connection, so
+        // that the stream has every write after this call.
+        let read = |session: Option<&mut StoreConnection>| at_once(session).map(Some);
         let found = match &self.shared.memory {
             Some(_) => self.shared.read_at_once(read),
             None => self.shared.read(read),
@@ -518,7 +536,7 @@ impl Store for SqliteStore {
     }
 
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
-        self.on_a_thread(|session| session.map_or(Ok(Vec::new()), Session::namespaces))
+        self.on_a_thread(|session| session.map_or(Ok(Vec::new()), StoreConnection::namespaces))
     }
 
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
@@ -538,7 +556,7 @@ impl Store for SqliteStore {
     fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
         async move {
             let seen = progress.clone();
-            let check = move |session: Option<&mut Session>| match session {
+            let check = move |session: Option<&mut StoreConnection>| match session {
                 Some(session) => check::check(session, &seen),
                 None => Ok(Vec::new()),
             };
@@ -546,7 +564,7 @@ impl Store for SqliteStore {
             if !repair || !findings.iter().any(|finding| finding.is_of_index) {
                 return Ok(findings);
             }
-            progress.begin("making indexes anew", 0);
+            progress.begin("rebuilding indexes", 0);
             self.submit(|reply| Job::Repair { reply }).await?;
             self.on_a_thread(check).await
         }
@@ -554,9 +572,9 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        let state = std::mem::replace(&mut *lock(&self.shared.state), State::Closed);
-        self.shared.tail.closed();
-        let State::Open { writer, readers } = state else { return future::ready(()).boxed() };
+        let state = std::mem::replace(&mut *lock(&self.shared.state), OpenState::Closed);
+        self.shared.feed.closed();
+        let OpenState::Open { writer, readers } = state else { return future::ready(()).boxed() };
         drop(readers);
         let Some(writer) = writer else { return future::ready(()).boxed() };
         let finished = writer.finish();
@@ -567,17 +585,18 @@ impl Store for SqliteStore {
     }
 }
 
-/// The directory that a file is in, or is to be made in.
+/// Returns the directory of a file, which may not exist yet.
 fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The answer to a request that cannot be carried out.
+/// Returns a future that is ready with an error.
 fn failed<T: Send + 'static>(error: query::Error) -> BoxFuture<'static, Result<T>> {
     future::ready(Err(error.into())).boxed()
 }
 
-/// A lock whose holder panicked still guards data that is whole: every change to it is a single assignment.
+/// Locks a mutex even if it is poisoned: every change to the data is one assignment, so a panic
+/// leaves the data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -585,14 +604,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn configure(connection: &Connection) -> Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(128);
-    // Otherwise a statement is prepared again for each value that it is given, which costs more than running it.
+    // Without this, SQLite prepares a statement again for each bound value, which costs more than
+    // running it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Commits reach the file at once and survive the process; the disk is synced at checkpoints.
+    // A commit reaches the file immediately and survives a crash of the process. The disk is
+    // synced at checkpoints.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // What a log may keep of its size when it begins anew.
+    // The size to which a restarted log is truncated.
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -16_384)?;
-    // Without a map of the file: each commit makes every reader unmap and map it again, on whichever thread it reads.
+    // No memory-mapped file: each commit would make every reader map it again, on its own thread.
     connection.pragma_update(None, "mmap_size", 0)?;
     Ok(())
 }

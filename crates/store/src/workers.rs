@@ -1,6 +1,8 @@
-//! Threads for the expensive work of operations, shared fairly: every owner of operations has at most a share of them, and
-//! the next turn is of the owner that has used least lately. If an owner waits though it has less than its share, operations
-//! of others that have run for a while are stopped. Work that belongs to the operator or to the backend itself does not wait.
+//! Worker threads for the expensive work of operations, with fair scheduling.
+//!
+//! Every owner may use at most a share of the threads. The next turn goes to the owner that has
+//! used the least time lately. If an owner waits below its share, operations of other owners that
+//! have run for a while are stopped. Work of the operator and of the backend itself does not wait.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,46 +16,49 @@ use tokio::sync::oneshot;
 
 use crate::{Error, Result};
 
-/// Steps that work may take on the calling thread, which may be that of the event loop: about a millisecond.
+/// The number of steps that work may take on the calling thread, which may be the event loop:
+/// about a millisecond.
 pub const INLINE_STEPS: u64 = 8_000;
 
-/// Largest number of operations of one owner that wait for a thread. Further ones are refused.
+/// The maximum number of waiting operations of one owner. Further ones are rejected.
 const MOST_WAITING_OF_ONE: usize = 10_000;
 
-/// Largest number of operations of all owners that wait for a thread. Further ones are refused.
+/// The maximum number of waiting operations of all owners. Further ones are rejected.
 const MOST_WAITING: usize = 40_000;
 
-/// Time that an operation waits for a thread before one of another owner that has had [`LEAST_TIME`] is stopped.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that an operation waits before an operation of another owner is stopped for it, if that
+/// one has run for [`LEAST_TIME`].
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time that an operation has in any case, if its own limit is not shorter.
+/// Time that an operation may run before it can be stopped, if its own limit is not shorter.
 const LEAST_TIME: Duration = Duration::from_secs(2);
 
-/// Time in which half of what an owner has used is forgotten.
+/// Half-life of an owner's used time.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 
-/// The number of owners at which idle ones are forgotten for the first time.
+/// The number of owners at which idle ones are removed for the first time.
 const FORGET_AT: usize = 1_000;
 
-/// The threads of this process: twice as many as there are cores, since some wait for the disk.
-static THREADS: LazyLock<Arc<Turns>> = LazyLock::new(|| {
+/// The worker threads of this process: two for each core, because some wait for the disk.
+static THREADS: LazyLock<Arc<Queue>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = (2 * cores).max(4);
-    Arc::new(Turns::new(most, (most / 4).clamp(2, 5)))
+    Arc::new(Queue::new(most, (most / 4).clamp(2, 5)))
 });
 
-/// Runs work on another thread, within its budget and in the turn of the budget's owner. It stops soon after the future is
-/// dropped.
+/// Runs work on a worker thread, within its budget and in the turn of the budget's owner. The work
+/// stops soon after the future is dropped.
 ///
 /// # Errors
-/// `MaxTimeMSExpired` (50) if the time is over before its turn comes, and [`Error::TooManyWaiting`] if too many operations wait.
-/// If the budget is exhausted later, the work's own result is returned, and is of no use: callers check the budget.
+/// `MaxTimeMSExpired` (50) if the time is over before the work begins. [`Error::TooManyWaiting`]
+/// if too many operations wait. If the budget is exhausted later, the result of the work is
+/// returned but is of no use, so callers check the budget.
 pub async fn run<T: Send + 'static>(budget: &Budget, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     Ok(run_and_keep(budget, work).await?.0)
 }
 
-/// As [`run`], and returns the turn with the result, for work whose result takes memory until it is used. The next operation
-/// begins when the turn is dropped.
+/// Runs work like [`run`], and returns the turn together with the result. Callers keep the turn
+/// while the result takes memory: the next operation begins when the turn is dropped.
 ///
 /// # Errors
 /// As [`run`].
@@ -68,18 +73,20 @@ pub(crate) async fn run_and_keep<T: Send + 'static>(
     let waiting = budget.cancel_on_drop();
     let within = budget.clone();
     let task = tokio::task::spawn_blocking(move || (within.enter(work), turn));
-    // A caller that polls once on the event loop must not find the answer there: it may be large, and be worked on.
+    // A caller that polls once on the event loop must not get the result there, because processing
+    // a large result would block the loop.
     yield_once().await;
     let answer = task.await;
     waiting.disarm();
-    answer.map_err(|error| Error::Engine(format!("an operation was abandoned: {error}")))
+    answer.map_err(|error| Error::Engine(format!("an operation failed unexpectedly: {error}")))
 }
 
-/// Runs work here if it takes up to [`INLINE_STEPS`] steps, else on another thread. What a first attempt has found is
-/// discarded, so the work must have no effect but its answer.
+/// Runs work on the calling thread for up to [`INLINE_STEPS`] steps, else on a worker thread. The
+/// result of the first attempt is discarded then, so the work must have no side effects.
 ///
 /// # Errors
-/// Those of the work and of [`run`], and those of [`Budget::check`] if the budget is exhausted by it.
+/// The errors of the work and of [`run`], and of [`Budget::check`] if the work exhausts its
+/// budget.
 pub async fn run_if_large<T: Send + 'static, E: From<Error> + Send + 'static>(
     budget: &Budget,
     work: impl Fn() -> Result<T, E> + Send + 'static,
@@ -95,7 +102,7 @@ pub async fn run_if_large<T: Send + 'static, E: From<Error> + Send + 'static>(
     answer
 }
 
-/// Is pending at the first poll.
+/// Is pending at the first poll, and ready at the second.
 async fn yield_once() {
     let mut is_first = true;
     std::future::poll_fn(|context| {
@@ -111,7 +118,7 @@ async fn yield_once() {
 async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
     let mut turn = std::pin::pin!(THREADS.ask(owner, budget)?);
     loop {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + QUEUE_TIMEOUT;
         let until = budget.deadline().map_or(until, |deadline| deadline.min(until));
         if let Ok(turn) = tokio::time::timeout_at(until.into(), &mut turn).await {
             return turn;
@@ -121,29 +128,30 @@ async fn turn_of(owner: &Arc<str>, budget: &Budget) -> Result<Turn> {
     }
 }
 
-/// Permits to run, given to owners in turn: first to the owner that has used least time lately.
+/// A fair queue of permits to run: the next one goes to the owner that has used the least time
+/// lately.
 #[derive(Debug)]
-struct Turns {
-    /// The most operations that run at once.
+struct Queue {
+    /// The maximum number of operations that run at once.
     most: usize,
-    /// The most operations of one owner that run at once.
+    /// The maximum number of operations of one owner that run at once.
     share: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     running: HashMap<u64, Running>,
     waiting: usize,
     owners: HashMap<Arc<str>, Owner>,
-    /// The owners with operations that wait, in the order in which they began to wait.
+    /// The owners with waiting operations, in the order in which they began to wait.
     order: VecDeque<Arc<str>>,
     next_id: u64,
-    /// The number of owners at which idle ones are forgotten.
+    /// The number of owners at which idle ones are removed.
     forget_at: usize,
 }
 
-/// An operation that has its turn.
+/// A running operation.
 #[derive(Debug)]
 struct Running {
     owner: Arc<str>,
@@ -155,7 +163,7 @@ struct Running {
 struct Owner {
     running: usize,
     waiting: VecDeque<Waiting>,
-    /// Time that operations have used, of which half is forgotten in each [`HALF_LIFE`].
+    /// Time that operations have used; it decays by half in each [`HALF_LIFE`].
     used: Duration,
     used_at: Instant,
 }
@@ -167,10 +175,10 @@ struct Waiting {
     sender: oneshot::Sender<Turn>,
 }
 
-/// A permit to run. Gives its place to the next when it is dropped.
+/// A permit to run, which passes to the next operation when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    turns: Arc<Turns>,
+    turns: Arc<Queue>,
     id: u64,
 }
 
@@ -179,7 +187,7 @@ impl Owner {
         Self { running: 0, waiting: VecDeque::new(), used: Duration::ZERO, used_at: Instant::now() }
     }
 
-    /// Time used lately.
+    /// Returns the decayed time that the owner has used.
     fn used(&self, now: Instant) -> Duration {
         let half_lives = now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.used.mul_f64(0.5_f64.powf(half_lives))
@@ -195,16 +203,16 @@ impl Owner {
     }
 }
 
-impl Turns {
+impl Queue {
     fn new(most: usize, share: usize) -> Self {
         Self { most, share, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gets in line. The future leaves the line when it is dropped.
+    /// Enters the queue. Dropping the future leaves the queue.
     fn ask(
         self: &Arc<Self>,
         owner: &Arc<str>,
@@ -228,7 +236,7 @@ impl Turns {
             id
         };
         self.give_turns();
-        let place = Place { turns: Arc::clone(self), owner: Arc::clone(owner), id };
+        let place = Ticket { turns: Arc::clone(self), owner: Arc::clone(owner), id };
         Ok(async move {
             let turn = receiver.await.map_err(|_| Error::Closed);
             drop(place);
@@ -236,19 +244,20 @@ impl Turns {
         })
     }
 
-    /// Gives free places to those whose turn it is.
+    /// Hands free permits to the operations whose turn it is.
     fn give_turns(self: &Arc<Self>) {
         let mut given = Vec::new();
         while let Some(turn) = self.state().next_turn(self) {
             given.push(turn);
         }
-        // Outside the lock: a turn that is not taken any more comes back at once, and takes the lock.
+        // Outside the lock: a permit whose receiver is gone returns at once, and takes the lock.
         for (sender, turn) in given {
             let _ = sender.send(turn);
         }
     }
 
-    /// Stops the operation that has run longest if it has had its time and `owner` waits though it has less than its share.
+    /// Stops the longest-running operation of other owners, if it has run for [`LEAST_TIME`] and
+    /// `owner` is below its share.
     fn displace_for(&self, owner: &Arc<str>) {
         let state = self.state();
         if state.owners.get(owner).is_none_or(|owner| owner.running >= self.share) {
@@ -263,9 +272,9 @@ impl Turns {
     }
 }
 
-impl State {
-    /// Takes the operation whose turn it is out of the line, if a place is free.
-    fn next_turn(&mut self, turns: &Arc<Turns>) -> Option<(oneshot::Sender<Turn>, Turn)> {
+impl PoolState {
+    /// Takes the next operation out of the queue, if a permit is free.
+    fn next_turn(&mut self, turns: &Arc<Queue>) -> Option<(oneshot::Sender<Turn>, Turn)> {
         if self.running.len() >= turns.most {
             return None;
         }
@@ -287,7 +296,7 @@ impl State {
         Some((sender, Turn { turns: Arc::clone(turns), id }))
     }
 
-    /// Forgets owners that have not used anything lately, now and then.
+    /// Removes owners without recent use, once there are many owners.
     fn forget_idle(&mut self, now: Instant) {
         if self.owners.len() < self.forget_at.max(FORGET_AT) {
             return;
@@ -314,14 +323,14 @@ impl Drop for Turn {
     }
 }
 
-/// A place in the line, which is left when this is dropped.
-struct Place {
-    turns: Arc<Turns>,
+/// A position in the queue. Dropping it leaves the queue.
+struct Ticket {
+    turns: Arc<Queue>,
     owner: Arc<str>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         let Some(owner) = state.owners.get_mut(&self.owner) else { return };
@@ -351,17 +360,18 @@ mod tests {
 
     #[test]
     fn owners_take_turns_and_have_at_most_a_share() {
-        let turns = Arc::new(Turns::new(3, 2));
+        let turns = Arc::new(Queue::new(3, 2));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let budget = Budget::default();
         let ask = |owner: &Arc<str>| Box::pin(turns.ask(owner, &budget).unwrap());
         let mut greedy_turns: Vec<_> = (0..100).map(|_| ask(&greedy)).collect();
         let running: Vec<Turn> = greedy_turns.drain(..2).map(|turn| turn.now_or_never().unwrap().unwrap()).collect();
-        assert!(greedy_turns[0].as_mut().now_or_never().is_none(), "a third is over the share");
+        assert!(greedy_turns[0].as_mut().now_or_never().is_none(), "a third one exceeds the share");
         let mut first = ask(&other);
         let first = first.as_mut().now_or_never().unwrap().unwrap();
         let second = ask(&other);
-        // Both places of the greedy one are free: the other one has used less, and gets the first.
+        // Both permits of the greedy owner are free. The other owner has used less and gets the
+        // first.
         drop(running);
         let second = second.now_or_never().unwrap().unwrap();
         let greedy_turn = greedy_turns[0].as_mut().now_or_never().unwrap().unwrap();
@@ -373,8 +383,8 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_that_has_used_least_is_next_and_use_is_forgotten() {
-        let turns = Arc::new(Turns::new(1, 1));
+    fn the_owner_that_has_used_least_is_next_and_used_time_decays() {
+        let turns = Arc::new(Queue::new(1, 1));
         let budget = Budget::default();
         let busy = turns.ask(&owner("busy"), &budget).unwrap().now_or_never().unwrap().unwrap();
         let many: Vec<Arc<str>> = (0..20).map(|number| owner(&format!("heavy {number}"))).collect();
@@ -400,8 +410,8 @@ mod tests {
     }
 
     #[test]
-    fn operations_that_have_had_their_time_are_stopped_for_another_owner() {
-        let turns = Arc::new(Turns::new(2, 2));
+    fn long_running_operations_are_stopped_for_another_owner() {
+        let turns = Arc::new(Queue::new(2, 2));
         let (long, short) = (Budget::default(), Budget::default());
         let greedy = owner("greedy");
         let ask = |owner: &Arc<str>, budget: &Budget| turns.ask(owner, budget).unwrap();
@@ -411,7 +421,7 @@ mod tests {
             oldest.since -= LEAST_TIME;
         }
         turns.displace_for(&greedy);
-        assert!(!long.is_exhausted(), "its own operations do not stop those of an owner with its share");
+        assert!(!long.is_exhausted(), "an owner at its share stops no operation");
         let other = owner("other");
         let waiting = Box::pin(ask(&other, &Budget::default()));
         turns.displace_for(&other);
@@ -421,21 +431,21 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_too_much_to_wait() {
-        let turns = Arc::new(Turns::new(1, 1));
+    fn rejects_operations_when_too_many_wait() {
+        let turns = Arc::new(Queue::new(1, 1));
         let (greedy, budget) = (owner("greedy"), Budget::default());
         let mut waiting: Vec<_> = (0..=MOST_WAITING_OF_ONE).map(|_| turns.ask(&greedy, &budget).unwrap()).collect();
         let refused = turns.ask(&greedy, &budget).map(drop);
         assert!(matches!(refused, Err(Error::TooManyWaiting { is_of_one: true })));
         let other = turns.ask(&owner("other"), &budget).unwrap();
         waiting.truncate(10);
-        assert!(turns.ask(&greedy, &budget).is_ok(), "who leaves the line makes room");
+        assert!(turns.ask(&greedy, &budget).is_ok(), "leaving the queue makes room");
         drop(waiting);
         assert!(other.now_or_never().unwrap().is_ok());
     }
 
     #[tokio::test]
-    async fn work_that_waits_too_long_fails_and_work_of_nobody_does_not_wait() {
+    async fn work_that_waits_too_long_fails_and_work_without_an_owner_does_not_wait() {
         static POOL: MemoryPool = MemoryPool::new(0);
         let slow = Limits { time: Some(Duration::from_millis(300)), ..Limits::default() };
         let budget = || Budget::owned(slow, owner("work that waits"), &POOL);
@@ -462,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_takes_long_moves_to_another_thread() {
+    async fn only_long_work_moves_to_a_worker_thread() {
         let here = thread::current().id();
         let budget = Budget::new(Limits { steps: Some(1_000_000), ..Limits::default() });
         let count = |steps| {
@@ -473,14 +483,14 @@ mod tests {
         };
         assert_eq!(run_if_large(&budget, count(5_000)).await.unwrap(), here);
         assert_ne!(run_if_large(&budget, count(20_000)).await.unwrap(), here);
-        // What the work makes of the end of its budget does not count.
+        // The work ignores that its budget is exhausted.
         let careless = || Ok::<_, Error>(spend(2_000_000));
         assert_eq!(number(&run_if_large(&budget, careless).await.unwrap_err()), 50);
         assert_eq!(number(&run_if_large(&budget, || Ok::<_, Error>(())).await.unwrap_err()), 50);
     }
 
     #[tokio::test]
-    async fn ends_when_the_future_is_dropped_and_reports_a_panic() {
+    async fn stops_when_the_future_is_dropped_and_reports_a_panic() {
         let (ended, end) = std::sync::mpsc::channel();
         let budget = Budget::default();
         let endless = move || {
@@ -501,6 +511,6 @@ mod tests {
             panic!("broken")
         };
         let error = run_if_large::<(), Error>(&Budget::default(), broken).await.unwrap_err();
-        assert!(error.to_string().contains("was abandoned"), "{error}");
+        assert!(error.to_string().contains("failed unexpectedly"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Change events: in the order of the commits, each once, none left out, across stores on one file as across processes.
+//! Change events arrive in the order of the commits, each exactly once, also across several stores
+//! on one file, as in several processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
@@ -73,7 +74,7 @@ async fn watch_after(store: &SqliteStore, token: &ResumeToken) -> Result<Box<dyn
     store.watch(Watch { namespace: people(), after: Some(token.clone()), owner: None }).await
 }
 
-/// The next events, so many.
+/// Returns the next `count` events.
 async fn take(stream: &mut Box<dyn ChangeStream>, count: usize) -> Vec<Document> {
     let mut taken = Vec::new();
     while taken.len() < count {
@@ -91,13 +92,13 @@ async fn is_silent(stream: &mut Box<dyn ChangeStream>) -> bool {
 }
 
 #[tokio::test]
-async fn each_change_is_told_as_mongodb_tells_it() {
+async fn change_events_have_the_form_of_mongodb() {
     let directory = tempfile::tempdir().unwrap();
     for store in [open(Location::Memory, Settings::default()), in_file(&directory)] {
         let mut stream = watch(&store).await;
         store.write(insert(doc! { "_id": 1, "a": 1, "b": [1] })).await.unwrap();
         store.write(update(doc! { "_id": 1 }, doc! { "$set": { "a": 2 }, "$push": { "b": 2 } }, false)).await.unwrap();
-        // Neither changes anything, and neither is told.
+        // Neither write changes anything, so neither emits an event.
         store.write(update(doc! { "_id": 1 }, doc! { "$set": { "a": 2 } }, false)).await.unwrap();
         store.write(insert(doc! { "_id": 1 })).await.unwrap_err();
         store.write(update(doc! { "_id": 1 }, doc! { "c": true }, false)).await.unwrap();
@@ -112,7 +113,7 @@ async fn each_change_is_told_as_mongodb_tells_it() {
             let time = event.remove("clusterTime").unwrap().as_timestamp().unwrap();
             assert_eq!(time.time, 1_700_000_000);
             let place = Some((token, time));
-            assert!(before < place, "places and times grow: {before:?} {place:?}");
+            assert!(before < place, "tokens and times increase: {before:?} {place:?}");
             before = place;
             event.remove("_id");
         }
@@ -135,7 +136,7 @@ async fn each_change_is_told_as_mongodb_tells_it() {
 }
 
 #[tokio::test]
-async fn an_ordered_insert_tells_what_it_kept_and_a_batch_that_fails_nothing() {
+async fn events_report_the_inserted_part_of_an_ordered_insert_and_nothing_of_a_failed_batch() {
     let store = open(Location::Memory, Settings::default());
     let mut stream = watch(&store).await;
     let many = vec![doc! { "_id": 1 }, doc! { "_id": 2 }, doc! { "_id": 1 }, doc! { "_id": 3 }];
@@ -153,7 +154,7 @@ async fn an_ordered_insert_tells_what_it_kept_and_a_batch_that_fails_nothing() {
 }
 
 #[tokio::test]
-async fn what_expires_is_told_as_deleted_and_nothing_of_what_is_nobodys_to_watch() {
+async fn collections_excluded_from_change_streams_emit_no_events() {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings { unwatched: Some("userkeep"), ..Settings::default() };
     let store = open(Location::File(directory.path().join("store.sqlite")), settings);
@@ -166,7 +167,7 @@ async fn what_expires_is_told_as_deleted_and_nothing_of_what_is_nobodys_to_watch
 }
 
 #[tokio::test]
-async fn a_stream_is_taken_up_again_after_any_event_and_by_another_store() {
+async fn a_stream_resumes_after_any_event_and_on_a_reopened_store() {
     let directory = tempfile::tempdir().unwrap();
     let store = in_file(&directory);
     let mut stream = watch(&store).await;
@@ -189,7 +190,7 @@ async fn a_stream_is_taken_up_again_after_any_event_and_by_another_store() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_none_and_one_of_another_store_are_refused() {
+async fn invalid_resume_tokens_and_those_of_another_store_are_rejected() {
     let code = |error: Error| match error {
         Error::Query(error) => error.number(),
         other => panic!("{other}"),
@@ -209,7 +210,7 @@ async fn a_token_that_is_none_and_one_of_another_store_are_refused() {
 }
 
 #[tokio::test]
-async fn changes_are_kept_as_long_as_is_said_and_a_stream_that_is_too_late_is_ended() {
+async fn the_retention_limits_are_kept_and_a_stream_that_reads_too_late_ends() {
     let directory = tempfile::tempdir().unwrap();
     let retention = Retention { age: Duration::from_secs(3600), bytes: 20_000 };
     let settings = Settings { retention, ..Settings::default() };
@@ -233,7 +234,7 @@ async fn changes_are_kept_as_long_as_is_said_and_a_stream_that_is_too_late_is_en
     };
     let (count, bytes) = kept();
     assert!((15..=25).contains(&count) && bytes <= 21_000, "{count} {bytes}");
-    // What is larger than all that is kept goes as well, with some of what comes next.
+    // A change beyond the size limit is removed as well, with some of the next ones.
     store.write(insert(doc! { "_id": 1000, "text": "x".repeat(5_000_000) })).await.unwrap();
     take(&mut early, 1).await;
     for number in 1001..1030 {
@@ -245,7 +246,7 @@ async fn changes_are_kept_as_long_as_is_said_and_a_stream_that_is_too_late_is_en
     let lost = |error: Error| matches!(&error, Error::Query(error) if error.number() == 286);
     assert!(lost(watch_after(&store, &token).await.unwrap_err()));
     drop(early);
-    // One who was there before, and reads too late.
+    // A stream that was open before, and reads too late.
     let mut late = watch(&store).await;
     let many = (0..10_000).map(|number| doc! { "number": number, "text": &text });
     store.write(insert_into(people(), many.collect())).await.unwrap();
@@ -253,9 +254,9 @@ async fn changes_are_kept_as_long_as_is_said_and_a_stream_that_is_too_late_is_en
     assert!(lost(late.next().await.unwrap_err()));
 }
 
-/// Four writers, and watchers that stop and go on at random, on two stores of one file.
+/// Four writers, and watchers that stop and resume at random, on two stores of one file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn none_is_lost_and_none_comes_twice() {
+async fn no_event_is_lost_or_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let stores = [in_file(&directory), in_file(&directory)];
     stores[0].write(insert_into(Namespace::new("app", "first"), vec![doc! {}])).await.unwrap();
@@ -267,7 +268,7 @@ async fn none_is_lost_and_none_comes_twice() {
         while seen.len() < 4 * EACH as usize {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             if seed >> 62 == 0 {
-                // Gives up what it waits for, or begins again where it was.
+                // Cancels its wait, then resumes at its position.
                 drop(
                     tokio::time::timeout(Duration::from_micros(50), stream.next())
                         .await
@@ -311,7 +312,7 @@ async fn none_is_lost_and_none_comes_twice() {
 }
 
 #[tokio::test]
-async fn another_store_of_the_file_is_heard_of_soon() {
+async fn changes_of_another_store_on_the_file_arrive_soon() {
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = (in_file(&directory), in_file(&directory));
     one.write(insert(doc! { "_id": -1 })).await.unwrap();

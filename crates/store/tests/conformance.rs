@@ -1,4 +1,4 @@
-//! What every store must do: one list, run on each of them.
+//! The conformance tests of a store: one list that runs on each kind of store.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -16,11 +16,11 @@ use store::{
     Outcome, Result, Returning, SqliteStore, Store, SystemEnvironment, Write, WriteLimits,
 };
 
-/// Where a test gets its stores.
+/// Opens the stores of a test.
 struct World(Box<dyn Fn() -> Arc<dyn Store>>);
 
 impl World {
-    /// A store with nothing in it.
+    /// Opens an empty store.
     fn store(&self) -> Arc<dyn Store> {
         (self.0)()
     }
@@ -39,7 +39,7 @@ impl World {
         }))
     }
 
-    /// All tests share a server, so each store of each of them has a database of its own.
+    /// All tests share a server, so each store has its own database.
     fn on_mongodb() -> Self {
         Self(Box::new(|| {
             DATABASE.set(support::fresh_database());
@@ -49,11 +49,11 @@ impl World {
 }
 
 thread_local! {
-    /// Where the test of this thread has its documents.
+    /// The database of the test on this thread.
     static DATABASE: RefCell<String> = RefCell::new("app".to_owned());
 }
 
-/// Makes of each function a test for each kind of store.
+/// Turns each function into a test for each kind of store.
 macro_rules! on_every_store {
     ($($test:ident,)*) => {
         mod in_memory {
@@ -69,17 +69,17 @@ macro_rules! on_every_store {
 }
 
 on_every_store! {
-    an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_are_all_or_nothing,
-    an_index_finds_what_a_scan_finds_and_keeps_what_is_unique,
-    updates_deletes_and_returns_what_it_is_asked_for,
-    what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing,
-    two_queries_are_answered_at_one_moment_whatever_they_ask_for,
-    too_many_documents_are_an_error_and_never_cut_short,
-    the_first_of_equals_is_the_first_inserted,
-    an_index_holds_a_document_under_each_item_of_an_array,
-    an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is,
-    a_budget_ends_what_takes_too_long_and_nothing_of_it_is_written,
-    a_write_beyond_its_limits_is_refused_as_a_whole,
+    an_ordered_insert_keeps_the_documents_before_a_duplicate_and_other_writes_are_atomic,
+    an_index_finds_the_same_as_a_scan_and_enforces_unique_keys,
+    updates_deletes_and_returns_the_requested_documents,
+    hidden_documents_do_not_match_and_denied_writes_change_nothing,
+    two_queries_share_one_snapshot,
+    too_many_documents_are_an_error_and_never_truncated,
+    equal_documents_keep_the_order_of_insertion,
+    an_index_contains_a_document_under_each_element_of_an_array,
+    an_upsert_reveals_no_hidden_documents_with_and_without_an_index,
+    an_operation_beyond_its_time_budget_fails_and_writes_nothing,
+    a_write_beyond_its_limits_is_rejected_as_a_whole,
 }
 
 fn namespace() -> Namespace {
@@ -106,7 +106,7 @@ async fn all(store: &dyn Store, find: Document) -> Vec<Document> {
     found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
 }
 
-/// Lets somebody see and write what he or she owns.
+/// Lets an owner see and write only its own documents.
 struct Owner(&'static str);
 
 impl Guard for Owner {
@@ -120,7 +120,7 @@ impl Guard for Owner {
     }
 }
 
-async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_are_all_or_nothing(world: &World) {
+async fn an_ordered_insert_keeps_the_documents_before_a_duplicate_and_other_writes_are_atomic(world: &World) {
     let store = world.store();
     let error =
         store.write(vec![insert(vec![doc! { "_id": 1 }, doc! { "_id": 1.0 }, doc! { "_id": 2 }])]).await.unwrap_err();
@@ -132,7 +132,7 @@ async fn an_ordered_insert_keeps_what_came_before_a_duplicate_and_other_writes_a
     assert_eq!(all(&*store, doc! {}).await, [doc! { "_id": 1 }]);
 }
 
-async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique(world: &World) {
+async fn an_index_finds_the_same_as_a_scan_and_enforces_unique_keys(world: &World) {
     let store = world.store();
     let index = Index::on(Path::new("login.key")).unique();
     store
@@ -164,7 +164,7 @@ async fn an_index_finds_what_a_scan_finds_and_keeps_what_is_unique(world: &World
     );
 }
 
-async fn updates_deletes_and_returns_what_it_is_asked_for(world: &World) {
+async fn updates_deletes_and_returns_the_requested_documents(world: &World) {
     let store = world.store();
     store.write(vec![insert((1..=4).map(|n| doc! { "_id": n, "n": n % 2, "x": 10 - n }).collect())]).await.unwrap();
     let outcome =
@@ -200,7 +200,7 @@ async fn updates_deletes_and_returns_what_it_is_asked_for(world: &World) {
     assert_eq!(store.count(Count::new(namespace(), filter(doc! { "n": 0 }))).await.unwrap(), 2);
 }
 
-async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes_nothing(world: &World) {
+async fn hidden_documents_do_not_match_and_denied_writes_change_nothing(world: &World) {
     let store = world.store();
     store
         .write(vec![insert(vec![
@@ -217,7 +217,7 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
     };
     let denied = |answer: Result<Vec<Outcome>>| assert!(matches!(answer, Err(Error::Denied(_))), "{answer:?}");
 
-    // A filter on a hidden field tells nothing, whichever way it is asked.
+    // A filter on a hidden field reveals nothing, whatever its form.
     for probe in [
         doc! { "email": "b@x" },
         doc! { "email": { "$gt": "a" } },
@@ -228,9 +228,10 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
             &store.write(vec![as_a(update(probe.clone(), doc! { "$set": { "x": 1 } }, true, false))]).await.unwrap()[0];
         assert_eq!(outcome.matched, 0, "{probe}");
     }
-    // By its _id alone a hidden document is denied, which an insert would tell as well.
+    // A filter for the `_id` of a hidden document is denied; an insert would reveal the document
+    // as well.
     denied(store.write(vec![as_a(update(doc! { "_id": 2 }, doc! { "$set": { "owner": "a" } }, false, false))]).await);
-    // One document that may not become what it would be keeps all of them as they were.
+    // If one document may not change, all documents stay as they were.
     denied(
         store
             .write(vec![as_a(update(doc! { "n": { "$gt": 0 } }, doc! { "$set": { "owner": "b" } }, true, false))])
@@ -244,10 +245,10 @@ async fn what_may_not_be_seen_does_not_match_and_what_may_not_be_written_changes
     let delete = Modify::new(Filter::all(), true, Change::Delete);
     let outcome = &store.write(vec![as_a(Write::new(namespace(), Operation::modify(delete)))]).await.unwrap()[0];
     assert_eq!(outcome.deleted, 2);
-    assert_eq!(all(&*store, doc! {}).await.len(), 1, "the hidden document is still there");
+    assert_eq!(all(&*store, doc! {}).await.len(), 1, "the hidden document still exists");
 }
 
-async fn two_queries_are_answered_at_one_moment_whatever_they_ask_for(world: &World) {
+async fn two_queries_share_one_snapshot(world: &World) {
     let store = world.store();
     let find = |filter_document| Find::new(namespace(), filter(filter_document));
     let other =
@@ -268,7 +269,7 @@ async fn two_queries_are_answered_at_one_moment_whatever_they_ask_for(world: &Wo
     assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [1, 0]);
 }
 
-async fn too_many_documents_are_an_error_and_never_cut_short(world: &World) {
+async fn too_many_documents_are_an_error_and_never_truncated(world: &World) {
     let store = world.store();
     store.write(vec![insert((0..10).map(|n| doc! { "_id": n }).collect())]).await.unwrap();
     let find =
@@ -282,7 +283,7 @@ async fn too_many_documents_are_an_error_and_never_cut_short(world: &World) {
     assert_eq!(store.find(none).await.unwrap().len(), 0);
 }
 
-async fn the_first_of_equals_is_the_first_inserted(world: &World) {
+async fn equal_documents_keep_the_order_of_insertion(world: &World) {
     let store = world.store();
     store.ensure_indexes(namespace(), vec![Index::on(Path::new("user"))]).await.unwrap();
     for id in [3, 1, 2] {
@@ -295,7 +296,7 @@ async fn the_first_of_equals_is_the_first_inserted(world: &World) {
     assert_eq!(found[0].get_i32("_id").unwrap(), 3);
 }
 
-async fn an_index_holds_a_document_under_each_item_of_an_array(world: &World) {
+async fn an_index_contains_a_document_under_each_element_of_an_array(world: &World) {
     let store = world.store();
     store.ensure_indexes(namespace(), vec![Index::on(Path::new("a.key")).unique()]).await.unwrap();
     store.write(vec![insert(vec![doc! { "_id": 1, "a": [{ "key": "x" }, { "key": "y" }] }])]).await.unwrap();
@@ -305,7 +306,7 @@ async fn an_index_holds_a_document_under_each_item_of_an_array(world: &World) {
     assert!(twice.to_string().contains("index: a.key_1 dup key: { a.key:"), "{twice}");
 }
 
-async fn an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is(world: &World) {
+async fn an_upsert_reveals_no_hidden_documents_with_and_without_an_index(world: &World) {
     for index in [None, Some(rawdoc! { "key": { "n": 1, "rank": 1 } })] {
         let store = world.store();
         if let Some(index) = index {
@@ -317,7 +318,7 @@ async fn an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is(wor
             upsert.guard = Some(Arc::new(Owner("a")));
             vec![upsert]
         };
-        // The answer is the same whether there is a hidden document with these values or none.
+        // The result is the same whether or not a hidden document has these values.
         for n in [7, 8] {
             let probe = doc! { "n": n, "rank": { "$gt": 5 } };
             let denied = store.write(as_a(probe.clone(), "b")).await.unwrap_err();
@@ -325,7 +326,7 @@ async fn an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is(wor
             let made = &store.write(as_a(probe, "a")).await.unwrap()[0];
             assert!(made.upserted_id.is_some() && made.matched == 0);
         }
-        // What stops an insert stops an upsert, and with the same words.
+        // An error of an insert is also the error of an upsert, with the same message.
         let taken = store.write(as_a(doc! { "_id": 1 }, "a")).await.unwrap_err();
         assert!(matches!(taken, Error::DuplicateKey { .. }), "{taken:?}");
         assert_eq!(all(&*store, doc! { "owner": "b" }).await, [doc! { "_id": 1, "owner": "b", "n": 7, "rank": 1 }]);
@@ -336,7 +337,7 @@ async fn an_upsert_tells_nothing_of_hidden_documents_whatever_index_there_is(wor
     }
 }
 
-async fn a_budget_ends_what_takes_too_long_and_nothing_of_it_is_written(world: &World) {
+async fn an_operation_beyond_its_time_budget_fails_and_writes_nothing(world: &World) {
     let store = world.store();
     store
         .write(vec![insert((0..500).map(|n| doc! { "_id": n, "a": n, "s": "x".repeat(200) }).collect())])
@@ -375,7 +376,7 @@ async fn a_budget_ends_what_takes_too_long_and_nothing_of_it_is_written(world: &
     assert!(matches!(store.aggregate(most).await, Err(Error::AnswerTooLarge { .. })));
 }
 
-async fn a_write_beyond_its_limits_is_refused_as_a_whole(world: &World) {
+async fn a_write_beyond_its_limits_is_rejected_as_a_whole(world: &World) {
     let store = world.store();
     let documents = || (0..40).map(|n| doc! { "_id": n, "owner": "a", "s": "x".repeat(100) }).collect::<Vec<_>>();
     store.write(vec![insert(documents())]).await.unwrap();

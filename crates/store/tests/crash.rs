@@ -1,6 +1,7 @@
-//! Processes that write under load and are killed at random: afterwards every acknowledged write is there and whole, no half of any
-//! other, indexes agree with documents, and events with commits. `CRASH_ROUNDS=500 cargo test -p userkeep-store --test crash` runs
-//! for longer; the processes are `examples/crash-child.rs`.
+//! Kills processes at random while they write under load. Afterwards every acknowledged write is
+//! stored completely, no other write is stored in part, indexes agree with documents, and events
+//! with commits. `CRASH_ROUNDS=500 cargo test -p userkeep-store --test crash` runs for longer. The
+//! processes are `examples/crash-child.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::{
@@ -24,19 +25,15 @@ fn pairs() -> Namespace {
     Namespace::new("app", "pairs")
 }
 
-/// Beside the tests' own directory, where cargo puts examples.
+/// Returns the path of the child program: cargo puts examples beside the directory of the tests.
 fn child_program() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/crash-child");
-    assert!(
-        program.exists(),
-        "{} is not there: `cargo build --examples -p userkeep-store` makes it",
-        program.display()
-    );
+    assert!(program.exists(), "{} is missing: `cargo build --examples -p userkeep-store` builds it", program.display());
     program
 }
 
-/// A process that writes, and what it says.
+/// A writing process, and its output.
 struct Writer {
     child: Child,
     said: JoinHandle<String>,
@@ -55,18 +52,18 @@ impl Writer {
         Self { child, said }
     }
 
-    /// Kills it, and answers with the lines that it said to their end.
+    /// Kills the process and returns the complete lines of its output.
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), None, "it went on until it was killed");
+        assert_eq!(status.code(), None, "the process ran until it was killed");
         let text = self.said.join().unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(str::to_owned).collect()
     }
 }
 
-/// What a pair is in a version.
+/// Returns the stored version of a pair after a write; `None` if the write deleted it.
 fn state(version: i32) -> Option<i32> {
     (version % 5 != 0).then_some(version)
 }
@@ -90,12 +87,12 @@ async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
     }
     for (pair, version) in &acknowledged {
         let halves = ["a", "b"].map(|half| found.get(&format!("{pair}{half}")).copied());
-        assert_eq!(halves[0], halves[1], "{context}: half of {pair}");
+        assert_eq!(halves[0], halves[1], "{context}: {pair} is stored in part");
         let allowed = [state(*version), state(version + 1)];
         assert!(allowed.contains(&halves[0]), "{context}: {pair} is {:?}, acknowledged was {version}", halves[0]);
     }
 
-    // All events, from the beginning on, make what is there.
+    // All events from the beginning reproduce the stored documents.
     let now = store.watch(Watch { namespace: pairs(), after: None, owner: None }).await.unwrap().position().unwrap();
     let beginning = format!("{}{:016x}", &now.as_str()[..18], 0);
     let after = Some(ResumeToken::from(&*beginning));
@@ -112,14 +109,14 @@ async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
         }
     }
     assert_eq!(made, found, "{context}");
-    // Each watcher was told of a part without gaps, in the same order.
+    // Each watcher received a part of the events, without gaps and in the same order.
     for lines in said {
         let told: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("E ")?.split(' ').next()).collect();
         let Some(first) = told.first() else { continue };
         let from = tokens
             .iter()
             .position(|token| token == first)
-            .unwrap_or_else(|| panic!("{context}: {first} is of nothing"));
+            .unwrap_or_else(|| panic!("{context}: {first} is the token of no event"));
         assert!(
             tokens[from..].iter().map(String::as_str).take(told.len()).eq(told.iter().copied()),
             "{context}: events"
@@ -130,7 +127,7 @@ async fn verify(file: &Path, said: &[Vec<String>], context: &str) -> usize {
 }
 
 #[tokio::test]
-async fn whoever_is_killed_nothing_acknowledged_is_lost() {
+async fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     let rounds = std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
     let mut generator =
         ChaCha8Rng::seed_from_u64(std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(5));
@@ -143,7 +140,7 @@ async fn whoever_is_killed_nothing_acknowledged_is_lost() {
         let mut writers: Vec<Writer> = (0..processes).map(|number| Writer::start(&file, number)).collect();
         let mut pause =
             |longest: u64| std::thread::sleep(Duration::from_micros(generator.random_range(0..longest * 1000)));
-        // Sometimes before the file is even made.
+        // Some processes are killed before the file is created.
         pause(400);
         let mut said = Vec::new();
         while !writers.is_empty() {

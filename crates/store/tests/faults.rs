@@ -1,5 +1,7 @@
-//! What a failing disk, a full one and a power cut leave: every acknowledged write that the mode promises, whole; no half of any other;
-//! indexes that agree with documents, and changes that agree with both. For every operation on the disk that a workload makes.
+//! Tests of a failing disk, a full disk and a power cut, at every disk operation of a workload.
+//!
+//! Every acknowledged write that the durability mode promises is stored completely, and no other
+//! write is stored in part. Indexes agree with documents, and changes agree with both.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "faults/vfs.rs"]
@@ -24,26 +26,27 @@ use store::{
 };
 use vfs::{Failure, disk};
 
-/// The disk is one for the whole process.
+/// The simulated disk is shared by the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn pairs() -> Namespace {
     Namespace::new("app", "pairs")
 }
 
-/// What one write makes of a pair of documents: the version that both have then, or none of them.
+/// The version of both documents of a pair after a write; `None` if they are deleted.
 type Version = Option<i32>;
 
-/// A write of the workload: to which pair, and what becomes of it.
+/// A write of the workload: a pair, and its version after the write.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     pair: i32,
     version: Version,
-    /// How many bytes the documents have, so that some writes fill the log.
+    /// The size of the documents in bytes, so that some writes fill the log.
     size: usize,
 }
 
-/// Writes of documents of some hundred bytes, or of a hundred times as many, which fill the log now and then.
+/// Returns writes of documents of some hundred bytes times `scale`. At a scale of about a hundred
+/// they fill the log now and then.
 fn workload(scale: usize) -> Vec<Step> {
     let step = |pair, version, size| Step { pair, version, size: size * scale };
     let mut steps: Vec<Step> = (0..6).map(|pair| step(pair, Some(0), 200)).collect();
@@ -58,7 +61,8 @@ fn write_of(step: Step, exists: bool) -> Vec<Write> {
     let write = |operation| Write::new(pairs(), operation);
     let ids = [2 * step.pair, 2 * step.pair + 1];
     let text = "x".repeat(step.size);
-    // Two writes that are one: documents of their own, with a key in a unique index and several in another.
+    // Two writes in one transaction: each document has a key in a unique index and several keys in
+    // another.
     ids.into_iter()
         .map(|id| {
             let filter = Filter::equals("_id", id);
@@ -86,12 +90,13 @@ fn indexes() -> Vec<Index> {
     ]
 }
 
-/// What was done in its order: to which pair, and whether it was acknowledged.
+/// The writes in their order: the pair, its version, and true if the write was acknowledged.
 #[derive(Debug, Default, Clone)]
 struct History(Vec<(i32, Version, bool)>);
 
 impl History {
-    /// Whether what is there may be: what was acknowledged last, or any that failed after it.
+    /// True if a version is allowed: the last acknowledged one, or that of any failed write after
+    /// it.
     fn allows(&self, pair: i32, found: Version) -> bool {
         let steps: Vec<_> = self.0.iter().filter(|(other, ..)| *other == pair).collect();
         let last = steps.iter().rposition(|(_, _, acknowledged)| *acknowledged);
@@ -103,7 +108,7 @@ impl History {
         self.0.iter().filter(|(_, _, acknowledged)| *acknowledged).count()
     }
 
-    /// The same, as if no more than so many had been acknowledged.
+    /// Returns the same history as if only the first `promised` writes had been acknowledged.
     fn promising(&self, mut promised: usize) -> Self {
         let steps = self.0.iter().map(|(pair, version, acknowledged)| {
             let is_promised = *acknowledged && promised > 0;
@@ -131,7 +136,8 @@ fn open(
     SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(SystemEnvironment), settings)
 }
 
-/// Runs the workload as far as the disk lets it. `each` is called after each step with how many were acknowledged by then.
+/// Runs the workload as far as the disk permits. `each` is called after each step with the history
+/// and the number of writes that are promised by then.
 async fn run(directory: &Path, durability: Durability, scale: usize, mut each: impl FnMut(&History, usize)) -> History {
     let (acknowledged, promised) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut history = History::default();
@@ -143,10 +149,10 @@ async fn run(directory: &Path, durability: Durability, scale: usize, mut each: i
             continue;
         }
         if durability == Durability::Process && number % 8 == 7 {
-            // The log is synced by itself now.
+            // The background task syncs the log during this pause.
             tokio::time::sleep(std::time::Duration::from_millis(120)).await;
         }
-        // What the step does depends on what is there, which has to be read.
+        // The step depends on whether the pair exists, which has to be read first.
         let found = store.find(Find::new(pairs(), Filter::equals("_id", 2 * step.pair))).await;
         let Ok(found) = found else { continue };
         let answer = store.write(write_of(step, !found.is_empty())).await;
@@ -162,7 +168,7 @@ async fn run(directory: &Path, durability: Durability, scale: usize, mut each: i
     history
 }
 
-/// Opens what is left, and compares it with what may be.
+/// Opens the remaining store and compares it with the states that the history allows.
 async fn verify(directory: &Path, history: &History, context: &str) -> Vec<(i32, Version)> {
     let settings = Settings::default();
     let store =
@@ -180,12 +186,12 @@ async fn verify(directory: &Path, history: &History, context: &str) -> Vec<(i32,
         let version = match found.get(&pair).map(Vec::as_slice) {
             None => None,
             Some([one, other]) if one == other => Some(*one),
-            Some(half) => panic!("{context}: half of a write: {half:?}"),
+            Some(half) => panic!("{context}: a write is stored in part: {half:?}"),
         };
         assert!(history.allows(pair, version), "{context}: {pair} is {version:?}, which none of {history:?} allows");
         states.push((pair, version));
     }
-    // It goes on.
+    // The store accepts further writes.
     if store.ensure_indexes(pairs(), indexes()).await.is_ok() {
         let step = Step { pair: 99, version: Some(1), size: 10 };
         store.write(write_of(step, false)).await.unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -215,7 +221,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn whichever_operation_fails_nothing_acknowledged_is_lost_and_nothing_is_half_done() {
+fn after_any_failed_operation_no_acknowledged_write_is_lost_and_none_is_stored_in_part() {
     let _exclusive = exclusive();
     runtime().block_on(async {
         let count = count_operations().await;
@@ -231,7 +237,7 @@ fn whichever_operation_fails_nothing_acknowledged_is_lost_and_nothing_is_half_do
                 verify(directory.path(), &history, &format!("{failure:?} at {number} of {count}")).await;
             }
         }
-        // Of the failures most are told, and few end everything.
+        // Most failures make a write fail, and few end the whole workload.
         assert!(failed as u64 > count / 4, "{failed} of {count}");
         assert!(went_on as u64 > count, "{went_on} of {count}");
     });
@@ -252,9 +258,9 @@ fn a_full_disk_fails_writes_until_there_is_room() {
     });
 }
 
-/// At each step, what a power cut would leave: nothing of what was not synced, all of it, and parts of it at random.
+/// At each step, simulates power cuts that keep none, all, or a random part of the unsynced data.
 #[test]
-fn a_power_cut_takes_nothing_that_was_promised() {
+fn a_power_cut_loses_no_promised_write() {
     let _exclusive = exclusive();
     for durability in [Durability::Full, Durability::Process] {
         runtime().block_on(async {
@@ -267,7 +273,8 @@ fn a_power_cut_takes_nothing_that_was_promised() {
                 for part in [0.0, 0.5, 1.0] {
                     let image = images.path().join(format!("{}", cuts.len()));
                     disk().after_power_cut(&image, &mut || generator.random_bool(part));
-                    // What was acknowledged and not promised may be gone, but never in part.
+                    // An acknowledged write that is not promised yet may be lost, but never in
+                    // part.
                     cuts.push((image, history.promising(promised)));
                 }
             })

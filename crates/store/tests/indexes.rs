@@ -1,5 +1,6 @@
-//! A query gives the same answer with and without every index, and so does a write: over random documents, queries, updates and
-//! indexes. `INDEX_BATCHES=1000 cargo test -p userkeep-store --test indexes` runs for longer.
+//! Queries and writes have the same result with and without every index, over random documents,
+//! queries, updates and indexes. `INDEX_BATCHES=1000 cargo test -p userkeep-store --test indexes`
+//! runs for longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../examples/differential/generate.rs"]
@@ -12,7 +13,7 @@ use bson::{Bson, Document, doc};
 use generate::Generator;
 use support::case::{self, COLLECTION, Case, Server};
 
-/// Makes what indexes the documents allow, and says how many.
+/// Creates those indexes that the documents allow, and returns their number.
 async fn index(server: &Server, indexes: &[Document]) -> usize {
     let mut made = 0;
     for (place, index) in indexes.iter().enumerate() {
@@ -27,7 +28,8 @@ async fn index(server: &Server, indexes: &[Document]) -> usize {
 async fn compare(plain: &Server, indexed: &Server, case: &Case, indexes: &[Document]) {
     let without = case::outcome(plain.run(&case.command).await, Vec::new());
     let with = case::outcome(indexed.run(&case.command).await, Vec::new());
-    // With an index fewer documents are looked at, and so one for which an expression fails may not be.
+    // With an index a query examines fewer documents, so it may miss one for which an expression
+    // fails.
     let may_fail = without.failure.is_some() && case.command.to_string().contains("$expr");
     assert!(
         without.agrees(&with) || may_fail,
@@ -37,7 +39,7 @@ async fn compare(plain: &Server, indexed: &Server, case: &Case, indexes: &[Docum
 }
 
 #[tokio::test]
-async fn a_query_gives_the_same_answer_with_and_without_every_index() {
+async fn queries_and_writes_have_the_same_result_with_and_without_indexes() {
     let batches = std::env::var("INDEX_BATCHES").ok().and_then(|batches| batches.parse().ok()).unwrap_or(60);
     let seed = std::env::var("INDEX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
     let (mut made, mut compared) = (0, 0);
@@ -47,7 +49,8 @@ async fn a_query_gives_the_same_answer_with_and_without_every_index() {
         let indexes = generator.indexes(4);
         let (mut plain, mut indexed) = (Server::ours(), Server::ours());
         plain.fill(&cases[0].documents).await;
-        // Half of them before there are documents, so that writes keep them up, and half over what is there.
+        // Half of the indexes are created before the documents, so that writes maintain them, and
+        // half over existing documents.
         let (before, after) = indexes.split_at(2);
         let changes = generator.changes(10);
         indexed.fill(&[]).await;
@@ -55,7 +58,7 @@ async fn a_query_gives_the_same_answer_with_and_without_every_index() {
         let documents = cases[0].documents.clone();
         let filled = doc! { "insert": COLLECTION, "documents": documents };
         if !indexed.run(&filled).await.is_ok_and(|reply| !reply.contains_key("writeErrors")) {
-            // A document has several arrays that an index would lead through.
+            // An index rejects a document in which its paths lead through several arrays.
             indexed.fill(&cases[0].documents).await;
         }
         made += index(&indexed, after).await;
@@ -63,7 +66,7 @@ async fn a_query_gives_the_same_answer_with_and_without_every_index() {
             compare(&plain, &indexed, case, &indexes).await;
         }
         for case in &changes {
-            // One that an index refuses is not done on the other side either.
+            // A write that an index rejects is skipped on the other side too.
             let with = case::outcome(indexed.run(&case.command).await, Vec::new());
             if with.failure == Some(171) {
                 continue;
@@ -71,7 +74,7 @@ async fn a_query_gives_the_same_answer_with_and_without_every_index() {
             let without = case::outcome(plain.run(&case.command).await, Vec::new());
             let may_fail = without.failure.is_some() && case.command.to_string().contains("$expr");
             if may_fail && with.failure.is_none() {
-                // It did on one side what it did not on the other.
+                // The write was applied on one side only, so the sides now differ.
                 break;
             }
             if with.failure.is_none() || without.failure.is_none() {
@@ -87,5 +90,5 @@ async fn a_query_gives_the_same_answer_with_and_without_every_index() {
         }
     }
     assert!(made as u64 > batches, "{made} indexes in {batches} batches");
-    assert!(compared > batches / 2, "{compared} of {batches} batches were alike after the changes");
+    assert!(compared > batches / 2, "{compared} of {batches} batches were equal after the changes");
 }

@@ -1,4 +1,5 @@
-//! What an operator does to a store: checks and repairs it, copies it while it is written, writes dumps and reads them in.
+//! Maintenance of a store by its operator: checks, repairs, backups during writes, exports and
+//! imports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
@@ -45,7 +46,7 @@ fn index(description: Document) -> Index {
     Index::parse(&raw(&description)).unwrap()
 }
 
-/// People with two indexes, some of whom have been changed and removed.
+/// Returns a store of people with two indexes, some of whom have been changed or deleted.
 async fn filled(path: &Path) -> SqliteStore {
     let store = open(path);
     let indexes =
@@ -70,7 +71,7 @@ async fn check(store: &SqliteStore, repair: bool) -> Vec<Finding> {
 }
 
 #[tokio::test]
-async fn a_store_that_is_whole_has_nothing_wrong_with_it() {
+async fn the_check_of_an_intact_store_has_no_findings() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("none.sqlite"));
     assert_eq!(check(&store, true).await, []);
@@ -81,26 +82,26 @@ async fn a_store_that_is_whole_has_nothing_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_and_indexes_are_made_anew() {
+async fn damage_is_reported_and_damaged_indexes_are_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let damages = [
         ("DELETE FROM entries_1 WHERE seq = 5", "app.people index name_1: the document 4 is missing", true),
         (
             "INSERT INTO entries_2 VALUES (x'00', 7)",
-            "app.people index tags_1_n_-1: 1 of its entries are of no document",
+            "app.people index tags_1_n_-1: 1 of its entries point to no document",
             true,
         ),
         ("DROP TABLE multikey_2", "app.people index tags_1_n_-1: it is not marked", true),
         ("UPDATE documents_1 SET body = x'00' WHERE seq = 9", "app.people: the document at 9 is not BSON", false),
         (
             "UPDATE documents_1 SET id = x'77' WHERE seq = 9",
-            "app.people: the document 8 stands under another _id",
+            "app.people: the document 8 is stored under another _id",
             false,
         ),
         ("DELETE FROM changes WHERE id = 40", "the change 41 does not follow the one before it", false),
         ("UPDATE changes SET document = x'00' WHERE id = 40", "the change 40 is damaged", false),
-        ("UPDATE changes SET collection = 99 WHERE id = 300", "the change 300 is of no collection", false),
-        ("DELETE FROM documents_1 WHERE seq = 300", "the change 300 is not what has become of its document", false),
+        ("UPDATE changes SET collection = 99 WHERE id = 300", "the change 300 belongs to no collection", false),
+        ("DELETE FROM documents_1 WHERE seq = 300", "the change 300 disagrees with the stored document", false),
     ];
     for (number, (damage, told, is_of_index)) in damages.into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.sqlite"));
@@ -117,7 +118,7 @@ async fn what_is_wrong_is_told_and_indexes_are_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own() {
+async fn a_backup_during_writes_is_a_snapshot_with_its_own_change_history() {
     let directory = tempfile::tempdir().unwrap();
     let store = filled(&directory.path().join("store.sqlite")).await;
     let target = directory.path().join("backup.sqlite");
@@ -127,7 +128,7 @@ async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own
     let writing = async {
         let mut number: i32 = 0;
         while !done.load(Ordering::Relaxed) {
-            // Both or none, wherever the copy is cut.
+            // The backup must contain both documents or neither.
             insert(&store, &pairs, &[doc! { "n": number }, doc! { "n": number, "text": "x".repeat(5000) }])
                 .await
                 .unwrap();
@@ -148,9 +149,9 @@ async fn a_copy_is_of_one_moment_while_others_write_and_has_a_history_of_its_own
     let copied = all(&copy, &pairs).await;
     assert!(copied.len().is_multiple_of(2) && copied.len() <= 2 * written as usize, "{}", copied.len());
     let error = copy.watch(Watch { namespace: people(), after: Some(token), owner: None }).await.unwrap_err();
-    assert!(error.to_string().contains("of another store"), "{error}");
+    assert!(error.to_string().contains("belongs to another store"), "{error}");
     let error = store.backup(target.clone(), Progress::default()).await.unwrap_err();
-    assert!(error.to_string().contains("there is a file of this name"), "{error}");
+    assert!(error.to_string().contains("the file exists already"), "{error}");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -183,7 +184,7 @@ fn of_every_type() -> Document {
 }
 
 #[tokio::test]
-async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again() {
+async fn a_dump_is_restored_unchanged_for_any_names_and_an_import_can_be_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let store = filled(&directory.path().join("store.sqlite")).await;
     let odd = Namespace::new("ö:*db", "c/../../../c/ö:*");
@@ -197,7 +198,8 @@ async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again()
         .unwrap();
     let dump = directory.path().join("dump");
     assert_eq!(dump::export(&store, &dump, &Progress::default()).await.unwrap(), 251);
-    // A name leads nowhere else: what is in the dump are directories of databases, with files alone.
+    // No name leads out of the dump: it contains directories of databases, and these contain only
+    // files.
     assert!(!directory.path().join("c").exists());
     let entries = || std::fs::read_dir(&dump).unwrap().map(|entry| entry.unwrap().path());
     for database in entries().filter(|entry| entry.is_dir()) {
@@ -223,7 +225,7 @@ async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again()
         assert_eq!(store.indexes(name.clone()).await.unwrap(), other.indexes(name).await.unwrap());
     }
     assert_eq!(check(&other, false).await, []);
-    // Half of it is there.
+    // The import is repeated with part of the documents present.
     let delete = Operation::modify(Modify::new(
         Filter::parse(&raw(&doc! { "n": { "$gt": 260 } })).unwrap(),
         true,
@@ -237,12 +239,12 @@ async fn a_dump_comes_back_as_it_was_whatever_the_names_and_can_be_begun_again()
     );
 }
 
-/// A user who may name collections must not be able to keep the operator from exporting.
+/// A user who can name collections must not be able to prevent exports.
 #[tokio::test]
-async fn names_too_long_for_files_are_exported_and_come_back() {
+async fn names_too_long_for_files_are_exported_and_restored() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.sqlite"));
-    // In a file's name, a character takes nine bytes.
+    // A character takes nine bytes in a file name.
     let wide = "\u{2603}".repeat(80);
     let names = [
         Namespace::new("app", &wide),
@@ -263,7 +265,7 @@ async fn names_too_long_for_files_are_exported_and_come_back() {
     }
     assert_eq!(other.collections().await.unwrap().len(), names.len());
 
-    // Without the metadata nothing tells the name.
+    // Without the metadata the full name is unknown.
     for entry in std::fs::read_dir(dump.join("app")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
@@ -271,24 +273,24 @@ async fn names_too_long_for_files_are_exported_and_come_back() {
         }
     }
     let error = Import::open(&dump, false).unwrap_err().to_string();
-    assert!(error.contains("its name was shortened, and") && error.contains("does not tell it"), "{error}");
+    assert!(error.contains("its name was shortened, and") && error.contains("does not contain it"), "{error}");
 }
 
 #[tokio::test]
-async fn a_dump_that_cannot_be_read_in_says_where_and_a_document_is_never_overwritten() {
+async fn an_import_error_states_its_position_and_no_document_is_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let app = directory.path().join("dump/app");
     std::fs::create_dir_all(&app).unwrap();
     let dump = directory.path().join("dump");
     let store = open(&directory.path().join("store.sqlite"));
-    assert!(Import::open(&dump, false).unwrap_err().to_string().contains("there is no dump"));
+    assert!(Import::open(&dump, false).unwrap_err().to_string().contains("the directory has no dump"));
     let good = raw(&doc! { "_id": 1, "a": 1 });
     let write = |name: &str, bytes: &[u8]| std::fs::write(app.join(name), bytes).unwrap();
     let run = async || Import::open(&dump, false)?.run(&store, &Progress::default()).await;
     let bytes = good.as_bytes();
     let cases: [(&[u8], &str); 5] = [
-        (&[bytes, &bytes[..3]].concat(), "people.bson: document 2, at byte 21: the file ends in the middle of it"),
-        (&[bytes, &bytes[..9]].concat(), "document 2, at byte 21: the file ends in the middle of it"),
+        (&[bytes, &bytes[..3]].concat(), "people.bson: document 2, at byte 21: the file ends within the document"),
+        (&[bytes, &bytes[..9]].concat(), "document 2, at byte 21: the file ends within the document"),
         (&[bytes, &[1, 0, 0, 0]].concat(), "document 2, at byte 21: a document cannot have 1 bytes"),
         (&[bytes, &[255, 255, 255, 255]].concat(), "document 2, at byte 21: a document cannot have -1 bytes"),
         (&[bytes, &[6, 0, 0, 0, 2, 0]].concat(), "document 2, at byte 21: "),
@@ -298,7 +300,7 @@ async fn a_dump_that_cannot_be_read_in_says_where_and_a_document_is_never_overwr
         let error = run().await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    assert_eq!(all(&store, &people()).await.len(), 0, "the batch that is not whole is not written");
+    assert_eq!(all(&store, &people()).await.len(), 0, "the incomplete batch is not written");
     insert(&store, &people(), &[doc! { "_id": 1, "a": 2 }]).await.unwrap();
     write("people.bson", bytes);
     let error = run().await.unwrap_err().to_string();
@@ -319,16 +321,16 @@ async fn a_dump_that_cannot_be_read_in_says_where_and_a_document_is_never_overwr
     std::fs::remove_file(app.join("other.bson.gz")).unwrap();
     let reported = Import::open(&dump, true).unwrap().reported;
     assert!(
-        reported[0].contains("the option capped is not carried over") && reported[1].contains("a_text"),
+        reported[0].contains("the option capped is not imported") && reported[1].contains("a_text"),
         "{reported:?}"
     );
     write("people.metadata.json", b"[");
     assert!(Import::open(&dump, true).unwrap_err().to_string().contains("people.metadata.json: "));
 }
 
-/// Nothing is held between two pages, and each document that stays is in one of them.
+/// No lock is held between two pages, and each document that stays is in one of them.
 #[tokio::test]
-async fn a_reader_that_takes_its_time_is_in_nobodys_way() {
+async fn a_slow_reader_of_pages_blocks_neither_writes_nor_checkpoints() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.sqlite");
     let store = open(&path);
@@ -341,7 +343,7 @@ async fn a_reader_that_takes_its_time_is_in_nobodys_way() {
         seen.extend(
             page.documents.iter().map(|document: &RawDocumentBuf| RawDocument::get_i64(document, "_id").unwrap()),
         );
-        // What has been read already, and what has not, goes on being written; and the log can be put away.
+        // Writes before and after the position continue, and the log can be truncated.
         insert(&store, &people(), &[doc! { "_id": 10_000_i64 + number }]).await.unwrap();
         let connection = rusqlite::Connection::open(&path).unwrap();
         let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();

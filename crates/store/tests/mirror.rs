@@ -1,5 +1,6 @@
-//! Who does what the change events say has what the store has: over random documents and updates. `MIRROR_BATCHES=2000 cargo test -p
-//! userkeep-store --test mirror` runs for longer.
+//! A client that applies all change events has the same documents as the store, over random
+//! documents and updates. `MIRROR_BATCHES=2000 cargo test -p userkeep-store --test mirror` runs
+//! for longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../examples/differential/generate.rs"]
@@ -22,10 +23,10 @@ use support::{
     commands::Database,
 };
 
-/// What a watcher has, by the keys of the `_id`s.
+/// The documents of a client, by the keys of their `_id`s.
 type Mirror = BTreeMap<Vec<u8>, RawDocumentBuf>;
 
-/// A document as text, whatever the order of its fields.
+/// Returns a document as text that does not depend on the order of its fields.
 fn unordered(document: &RawDocument) -> String {
     fn sorted(value: Bson) -> Bson {
         match value {
@@ -43,7 +44,7 @@ fn unordered(document: &RawDocument) -> String {
     text(&document)
 }
 
-/// Assigns what was set, and removes what was removed, as MongoDB's own operators do.
+/// Applies an update description with MongoDB's own operators.
 fn follow(before: &RawDocument, description: &RawDocument) -> RawDocumentBuf {
     let set = Document::try_from(description.get_document("updatedFields").unwrap()).unwrap();
     let removed = description.get_array("removedFields").unwrap().into_iter();
@@ -61,7 +62,7 @@ fn follow(before: &RawDocument, description: &RawDocument) -> RawDocumentBuf {
     update.apply(before, &Filter::all(), &SystemEnvironment).unwrap()
 }
 
-/// Does what the events up to a place say; how many were updates.
+/// Applies the events up to a token, and returns the number of updates.
 async fn follow_events(stream: &mut Box<dyn ChangeStream>, end: &ResumeToken, mirror: &mut Mirror) -> usize {
     let mut updates = 0;
     while stream.position().as_ref() != Some(end) {
@@ -69,7 +70,7 @@ async fn follow_events(stream: &mut Box<dyn ChangeStream>, end: &ResumeToken, mi
         for event in events.unwrap() {
             let key = encode_key(event.id());
             match event.kind {
-                ChangeKind::Delete => drop(mirror.remove(&key).expect("what is deleted was there")),
+                ChangeKind::Delete => drop(mirror.remove(&key).expect("the deleted document exists")),
                 ChangeKind::Update => {
                     let before = &mirror[&key];
                     let description = event.description.as_ref().unwrap();
@@ -92,7 +93,7 @@ async fn follow_events(stream: &mut Box<dyn ChangeStream>, end: &ResumeToken, mi
 }
 
 #[tokio::test]
-async fn who_does_what_the_events_say_has_what_the_store_has() {
+async fn a_client_that_applies_all_events_has_the_documents_of_the_store() {
     let batches = std::env::var("MIRROR_BATCHES").ok().and_then(|batches| batches.parse().ok()).unwrap_or(40);
     let seed = std::env::var("MIRROR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
     let mut updates = 0;
@@ -108,7 +109,7 @@ async fn who_does_what_the_events_say_has_what_the_store_has() {
         database.run(&doc! { "insert": COLLECTION, "documents": documents }).await.unwrap();
         cases.extend(generator.changes(20));
         for case in &cases {
-            // Some are refused, and then nothing is told.
+            // Some commands are rejected, and emit no events.
             let _ = database.run(&case.command).await;
         }
         let end = database.store().watch(watch()).await.unwrap().position().unwrap();

@@ -1,5 +1,5 @@
-//! What a store on MongoDB does beyond what every store does: several nodes at once, a way to the server that is bad, and servers
-//! that cannot do everything.
+//! Tests of behaviour that only a store on MongoDB has: several nodes at once, bad network
+//! connections, and servers with fewer features.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -53,7 +53,7 @@ async fn all(store: &dyn Store, namespace: &Namespace) -> Vec<Document> {
     found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
 }
 
-/// Lets somebody see and write what he or she owns; says so in filters, or does not.
+/// Lets an owner see and write only its own documents; with or without filters.
 struct Owner {
     name: &'static str,
     filters: Option<GuardFilters>,
@@ -91,7 +91,8 @@ fn is_unavailable(error: &Error, maybe: bool) -> bool {
     matches!(error, Error::Unavailable { maybe_written, .. } if *maybe_written == maybe)
 }
 
-/// One node gives a document away and takes it back all the time; another writes to it as one of its owners.
+/// One node keeps giving a document away and taking it back, while another node writes to it as
+/// one of its owners.
 async fn race(guard: Arc<dyn Guard>, sets: Document) {
     let (one, other) = (open(&server()), open(&server()));
     let namespace = fresh();
@@ -108,7 +109,7 @@ async fn race(guard: Arc<dyn Guard>, sets: Document) {
                     ..update(doc! { "_id": 1 }, doc! { "$set": { "owner": owner, "by_a": 0 } })
                 };
                 let before = write(&*one, modify(&namespace, give, None)).await.unwrap().document.unwrap();
-                // While it was the other's, nobody has written to it as this one.
+                // While the document belonged to `b`, `a` must not have written to it.
                 if before.get_str("owner").unwrap() == "b" {
                     assert_eq!(before.get_i32("by_a").unwrap(), 0, "{before:?}");
                 }
@@ -124,7 +125,7 @@ async fn race(guard: Arc<dyn Guard>, sets: Document) {
         match write(&*other, change).await {
             Ok(outcome) if outcome.matched == 1 => written += 1,
             Ok(_) | Err(Error::Denied(_)) => refused += 1,
-            Err(error) => assert!(error.to_string().contains("again and again"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("during every attempt"), "{error}"),
         }
     }
     is_over.store(true, Ordering::SeqCst);
@@ -132,14 +133,15 @@ async fn race(guard: Arc<dyn Guard>, sets: Document) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_a_filter_can_ask_is_asked_with_the_write() {
+async fn a_guard_with_filters_is_checked_by_the_write_itself() {
     race(Owner::by_filter("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1 } }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_judged_is_written_only_while_it_is_the_same() {
+async fn a_checked_document_is_written_only_while_it_is_unchanged() {
     race(Owner::judging("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1 } }).await;
-    // An update of what the guard asks about is judged, too, whatever filters there are.
+    // An update of a field that the guard reads is checked in the process, even if the guard has
+    // filters.
     race(Owner::by_filter("a"), doc! { "$inc": { "n": 1 }, "$set": { "by_a": 1, "owner": "a" } }).await;
 }
 
@@ -154,7 +156,7 @@ async fn several_documents_under_a_guard_change_together_or_not_at_all() {
         let Modify { filter, change, .. } = update(doc! { "owner": "a" }, doc! { "$inc": { "n": 1 } });
         modify(&namespace, Modify::new(filter, true, change), Some(Owner::judging("a")))
     };
-    // Of several at once none loses what another has written.
+    // Concurrent updates must not overwrite each other.
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let (store, writes) = (Arc::clone(&store), [increment(), increment()]);
@@ -177,9 +179,9 @@ async fn several_documents_under_a_guard_change_together_or_not_at_all() {
     assert!(all(&*store, &namespace).await.iter().all(|document| document.get_str("owner").unwrap() == "a"));
 }
 
-/// What becomes of a document is told alike, whether the server was asked or the document judged.
+/// The outcome of a write is the same whether the server or this process checks the document.
 #[tokio::test]
-async fn a_guard_says_the_same_by_filters_and_without() {
+async fn a_guard_decides_alike_with_and_without_filters() {
     let store = open(&server());
     let documents = || {
         vec![
@@ -216,7 +218,7 @@ async fn a_guard_says_the_same_by_filters_and_without() {
                     let said = |error: Error| error.to_string().replace(&namespace.to_string(), "it");
                     let answer = outcome.map_err(said).map(|outcome| {
                         let document = outcome.document.map(|document| without_time(document.try_into().unwrap()));
-                        // Of who asks for the document, nobody asks for the counts.
+                        // Counts are not compared if the caller requests the document.
                         let counts = (returning == Returning::Nothing).then_some((outcome.matched, outcome.modified));
                         (counts, outcome.upserted_id.is_some() && returning == Returning::Nothing, document)
                     });
@@ -230,7 +232,7 @@ async fn a_guard_says_the_same_by_filters_and_without() {
     assert!(changed > 20, "{changed}");
 }
 
-/// A document with fields of which some may have one name.
+/// A document whose fields may share a name.
 fn with_fields(fields: &[(&str, RawBson)]) -> RawDocumentBuf {
     let mut document = RawDocumentBuf::new();
     fields.iter().for_each(|(name, value)| query::append(&mut document, name, value));
@@ -249,7 +251,7 @@ fn with_time(time: Duration) -> Budget {
 }
 
 #[tokio::test]
-async fn what_was_judged_is_what_is_written() {
+async fn the_written_document_is_the_one_that_was_checked() {
     let store = open(&server());
     let stages = rawdoc! { "all": [{ "$replaceWith": { "owner": "a", "b": 3, "a": 1 } }] };
     let reorder = || Update::parse_any(RawBsonRef::Array(stages.get_array("all").unwrap()), None).unwrap();
@@ -265,7 +267,7 @@ async fn what_was_judged_is_what_is_written() {
         write(&*store, judged(reorder(), false, doc! {})).await.unwrap();
         let expected = [raw(doc! { "_id": 1, "owner": "a", "b": 3, "a": 1 })];
         let stored = async || store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap();
-        assert_eq!(stored().await, expected, "the order of the fields is that which was judged");
+        assert_eq!(stored().await, expected, "the fields have the order that was checked");
 
         for replacement in [&twice, &within] {
             for (upsert, find) in [(false, doc! {}), (true, doc! { "_id": 2 })] {
@@ -279,7 +281,7 @@ async fn what_was_judged_is_what_is_written() {
 }
 
 #[tokio::test]
-async fn a_document_that_has_a_field_twice_loses_no_value_on_its_way_to_the_server() {
+async fn a_document_with_a_duplicate_field_is_rejected_before_it_reaches_the_server() {
     let store = open(&server());
     let namespace = fresh();
     write(&*store, insert(&namespace, vec![doc! { "_id": 1, "in": { "a": 2 } }])).await.unwrap();
@@ -304,9 +306,9 @@ async fn a_document_that_has_a_field_twice_loses_no_value_on_its_way_to_the_serv
     assert_eq!(all(&*store, &namespace).await, [doc! { "_id": 1, "in": { "a": 2 } }]);
 }
 
-/// What a guard asks about may be reached by more than one path.
+/// More than one path may lead to a value that a guard reads.
 #[tokio::test]
-async fn an_index_in_a_path_does_not_lead_around_the_guard() {
+async fn an_index_in_a_path_does_not_bypass_the_guard() {
     struct Member;
     impl Guard for Member {
         fn may_see(&self, document: &RawDocument) -> bool {
@@ -347,9 +349,10 @@ async fn an_index_in_a_path_does_not_lead_around_the_guard() {
     assert_eq!(write(&*store, modify(&namespace, allowed, Some(Arc::new(Member)))).await.unwrap().modified, 1);
 }
 
-/// Whatever an operator has said of how a collection compares, a guard compares as it always does.
+/// A guard compares strings byte by byte, whatever collation the operator has set for a
+/// collection.
 #[tokio::test]
-async fn a_collection_that_takes_texts_for_the_same_does_not_widen_what_a_guard_allows() {
+async fn the_collation_of_a_collection_does_not_widen_what_a_guard_allows() {
     let store = open(&server());
     let namespace = fresh();
     let client = mongodb::Client::with_uri_str(server()).await.unwrap();
@@ -379,7 +382,7 @@ async fn a_collection_that_takes_texts_for_the_same_does_not_widen_what_a_guard_
     }
 }
 
-/// A document without what differs from one attempt to the next.
+/// Replaces the values that differ between two runs.
 fn without_time(mut document: Document) -> Document {
     if document.contains_key("at") {
         document.insert("at", "some time");
@@ -391,7 +394,7 @@ fn without_time(mut document: Document) -> Document {
 }
 
 #[tokio::test]
-async fn of_two_who_want_a_name_one_has_it() {
+async fn of_two_inserts_with_one_unique_key_exactly_one_succeeds() {
     let (one, other) = (open(&server()), open(&server()));
     for round in 0..10 {
         let namespace = fresh();
@@ -410,7 +413,7 @@ async fn of_two_who_want_a_name_one_has_it() {
 }
 
 #[tokio::test]
-async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
+async fn a_standalone_server_rejects_what_needs_a_transaction() {
     let server = OwnServer::start(&["--standalone"]);
     let store = open(&server.uri);
     let namespace = fresh();
@@ -421,7 +424,8 @@ async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
     write(&*store, insert(&namespace, vec![doc! { "_id": 1, "owner": "a" }, doc! { "_id": 2, "owner": "a" }]))
         .await
         .unwrap();
-    // One document can be written on a condition; several that each must be judged cannot.
+    // One document can be written with a precondition; several documents that must each be checked
+    // need a transaction.
     let mark = || update(doc! { "owner": "a" }, doc! { "$set": { "marked": true } });
     assert_eq!(write(&*store, modify(&namespace, mark(), Some(Owner::judging("a")))).await.unwrap().modified, 1);
     let many = |modify: Modify| Modify { multi: true, ..modify };
@@ -433,7 +437,7 @@ async fn a_server_alone_refuses_what_it_cannot_do_as_one() {
 }
 
 #[tokio::test]
-async fn queries_go_to_the_members_that_are_asked_for_and_are_not_older_than_what_was_written() {
+async fn queries_go_to_the_preferred_members_and_see_earlier_writes() {
     let uri = server();
     let (primary, near, far) = tokio::join!(Proxy::to(&uri), Proxy::to(&uri), Proxy::to(&uri));
     let hosts = || [&primary, &near, &far].map(Proxy::host).to_vec();
@@ -449,13 +453,13 @@ async fn queries_go_to_the_members_that_are_asked_for_and_are_not_older_than_wha
     write(&reading, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
     assert_eq!(all(&reading, &namespace).await, [doc! { "_id": 1 }]);
     let finds = |proxy: &Proxy| proxy.commands("find").len();
-    assert_eq!([&primary, &near, &far].map(finds), [0, 1, 0], "it is asked who has the tags");
+    assert_eq!([&primary, &near, &far].map(finds), [0, 1, 0], "the query goes to the member with the tags");
     let find = near.commands("find").pop().unwrap();
     assert_eq!(find.get_document("$readPreference").unwrap().get_str("mode").unwrap(), "secondary");
     assert_eq!([&primary, &near, &far].map(|proxy| proxy.commands("insert").len()), [1, 0, 0]);
     let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
     assert!(after.time > 0);
-    // Users and sessions come from the primary, and what is written of them is written to the majority.
+    // The backend's own databases are read from the primary and written to the majority.
     let own = Namespace::new(&format!("userkeep_{}", fresh_database()), "users");
     write(&reading, insert(&own, vec![doc! { "_id": 1 }])).await.unwrap();
     all(&reading, &own).await;
@@ -471,7 +475,7 @@ async fn queries_go_to_the_members_that_are_asked_for_and_are_not_older_than_wha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_answer_is_asked_for_again_and_nothing_is_written_twice() {
+async fn an_operation_is_retried_after_a_lost_connection_and_nothing_is_written_twice() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=3000"));
     let namespace = fresh();
@@ -488,7 +492,7 @@ async fn a_lost_answer_is_asked_for_again_and_nothing_is_written_twice() {
         }
         proxy.cut_at("find", cut, 1);
         assert!(!all(&*store, &namespace).await.is_empty());
-        // As an insert, as an upsert, and in a transaction.
+        // For an insert, and for a transaction.
         proxy.cut_at("insert", cut, 1);
         let id = format!("{}", expected);
         write(&*store, insert(&namespace, vec![doc! { "_id": &id }])).await.unwrap();
@@ -500,7 +504,7 @@ async fn a_lost_answer_is_asked_for_again_and_nothing_is_written_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written() {
+async fn every_operation_times_out_and_its_error_says_what_may_have_been_written() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700&socketTimeoutMS=1500"));
     let namespace = fresh();
@@ -513,10 +517,7 @@ async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written(
     let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
     assert!(is_unavailable(&error, false), "{error}");
     let error = write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap_err();
-    assert!(
-        error.to_string().contains("did not answer within 1.5 s; what was to be written may have been written"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("did not answer within 1.5 s; the write may have been applied"), "{error}");
     let set = update(doc! { "_id": 0 }, doc! { "$set": { "n": 1 } });
     let error = write(&*store, modify(&namespace, set, Some(Owner::by_filter("a")))).await.unwrap_err();
     assert!(is_unavailable(&error, true), "{error}");
@@ -525,7 +526,7 @@ async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written(
     proxy.silence(false);
     proxy.close(true);
     let begun = Instant::now();
-    // Whatever the driver has tried before, it is told that nobody can be reached, and in time.
+    // Whatever state the driver is in, it reports in time that no member can be reached.
     let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
@@ -536,14 +537,14 @@ async fn nobody_waits_for_ever_and_everybody_is_told_what_may_have_been_written(
     proxy.delay(Duration::ZERO);
     let back = async { while store.find(Find::new(namespace.clone(), Filter::all())).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
-    // Nor does whoever leaves.
+    // Closing the store does not wait for the server either.
     proxy.silence(true);
     let begun = Instant::now();
     store.close().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// Has the server fail at commands, as it does where its primary changes.
+/// Makes the server fail at commands as it does while its primary changes.
 async fn fail(uri: &str, commands: &[&str], code: i32, times: i32) {
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     let point = doc! {
@@ -555,8 +556,8 @@ async fn fail(uri: &str, commands: &[&str], code: i32, times: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_changes_is_waited_for_and_else_told() {
-    // Fail points are for all who use a server.
+async fn an_operation_waits_for_a_new_primary_or_reports_its_absence() {
+    // Fail points affect all clients of a server.
     let server = OwnServer::start(&[]);
     let store = open(&with_options(&server.uri, "serverSelectionTimeoutMS=3000&heartbeatFrequencyMS=500"));
     let namespace = fresh();
@@ -574,14 +575,14 @@ async fn a_primary_that_changes_is_waited_for_and_else_told() {
         fail(&server.uri, &["update", "find"], code, 10).await;
         let increment = update(doc! { "_id": 0 }, doc! { "$inc": { "n": 1 } });
         let error = write(&*store, modify(&namespace, increment, None)).await.unwrap_err();
-        assert!(error.to_string().contains("its primary is changing; what was to be written may"), "{code}: {error}");
+        assert!(error.to_string().contains("its primary is changing; the write may"), "{code}: {error}");
         let error = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap_err();
         assert!(error.to_string().contains("its primary is changing; nothing was written"), "{code}: {error}");
         fail(&server.uri, &[], code, 0).await;
     }
 }
 
-/// Reads until a number of events have come.
+/// Reads until a number of events have arrived.
 async fn read(stream: &mut dyn ChangeStream, count: usize) -> Vec<(ChangeKind, i32)> {
     let mut events = Vec::new();
     while events.len() < count {
@@ -597,7 +598,7 @@ async fn watch(store: &MongoStore, namespace: &Namespace) -> Box<dyn ChangeStrea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once() {
+async fn watchers_of_a_collection_share_a_stream_and_receive_each_change_once() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
@@ -630,23 +631,25 @@ async fn all_who_watch_a_collection_share_a_stream_and_are_told_each_change_once
         assert_eq!(read(&mut **stream, 60).await, expected);
         tokens.push(stream.position().unwrap());
     }
-    // Somebody comes back later, is told what he or she has missed, and goes on with the others.
+    // A watcher that returns later receives the events that it has missed, and then joins the
+    // others.
     let after = Some(tokens.remove(0));
     let mut back = store.watch(Watch { namespace: namespace.clone(), after, owner: None }).await.unwrap();
     write(&*store, insert(&namespace, vec![doc! { "_id": 100 }, doc! { "_id": 101 }])).await.unwrap();
     assert_eq!(read(&mut *back, 2).await, [(ChangeKind::Insert, 100), (ChangeKind::Insert, 101)]);
     let none = store.watch(Watch { namespace: namespace.clone(), after: Some("zz".into()), owner: None }).await;
     assert!(matches!(none, Err(Error::Query(error)) if error.number() == 260));
-    // Whoever waits is not told a thing while there is nothing.
+    // No event arrives while nothing changes.
     assert!(tokio::time::timeout(Duration::from_millis(300), back.next()).await.is_err());
     store.close().await;
     let end = tokio::time::timeout(Duration::from_secs(5), back.next()).await.unwrap();
     assert!(matches!(end, Err(Error::Closed)));
 }
 
-/// Pairs that are written in transactions are there whole or not at all, and told of once, whatever becomes of the server.
+/// Pairs written in transactions are stored completely or not at all, and reported once, even if
+/// the server restarts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_restart_in_a_transaction_and_a_watch_loses_and_doubles_nothing() {
+async fn a_restart_during_transactions_and_a_change_stream_loses_and_repeats_nothing() {
     let server = OwnServer::start(&["--sync-on-commit"]);
     let options = "serverSelectionTimeoutMS=1500&connectTimeoutMS=1500&heartbeatFrequencyMS=500";
     let store = open(&with_options(&server.uri, options));
@@ -682,22 +685,22 @@ async fn a_restart_in_a_transaction_and_a_watch_loses_and_doubles_nothing() {
     tokio::time::sleep(Duration::from_millis(1000)).await;
     is_over.store(true, Ordering::SeqCst);
     let (acknowledged, failed) = writing.await.unwrap();
-    // Begun anew, most of them get through.
+    // After a retry, most of them succeed.
     assert!(acknowledged.len() > 20, "{} were written and {failed} not", acknowledged.len());
     let there: Vec<i32> =
         all(&*store, &namespace).await.iter().map(|document| document.get_i32("_id").unwrap()).collect();
     let there: std::collections::BTreeSet<i32> = there.into_iter().filter(|id| *id >= 0).collect();
     for pair in acknowledged {
-        assert!(there.contains(&(2 * pair)), "the acknowledged pair {pair} is not there");
+        assert!(there.contains(&(2 * pair)), "the acknowledged pair {pair} is missing");
     }
-    assert!(there.iter().all(|id| there.contains(&(id ^ 1))), "half of a pair is there");
+    assert!(there.iter().all(|id| there.contains(&(id ^ 1))), "only half of a pair is stored");
     let mut told: Vec<i32> = read(&mut *stream, there.len()).await.into_iter().map(|(_, id)| id).collect();
-    assert!(tokio::time::timeout(Duration::from_millis(500), stream.next()).await.is_err(), "something is told twice");
+    assert!(tokio::time::timeout(Duration::from_millis(500), stream.next()).await.is_err(), "an event is repeated");
     told.sort_unstable();
     assert_eq!(told, there.into_iter().collect::<Vec<_>>());
 }
 
-/// Whoever is slower than the events that are kept loses none.
+/// A watcher that is slower than the buffer of its stream loses no event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_watcher_catches_up() {
     let store = open(&server());
@@ -716,9 +719,9 @@ async fn a_slow_watcher_catches_up() {
     assert_eq!(read(&mut *slow, 1).await, [(ChangeKind::Insert, count)]);
 }
 
-/// The driver gives up a connection with an operation, and many new ones take their time.
+/// The driver closes the connection of an aborted operation, and many new connections take time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_that_are_given_up_make_nobody_wait() {
+async fn aborted_operations_do_not_delay_others() {
     let store = open(&server());
     let namespace = fresh();
     write(&*store, insert(&namespace, vec![doc! { "_id": 0 }])).await.unwrap();
@@ -742,9 +745,10 @@ async fn operations_that_are_given_up_make_nobody_wait() {
     }
 }
 
-/// Streams keep no connection from those who ask and write, however few there are, and those who come back do not keep one each.
+/// Change streams take no connection from queries and writes, however small the pool is, and
+/// resumed streams do not hold one connection each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_watches_keeps_nobody_waiting() {
+async fn change_streams_do_not_delay_other_operations() {
     let store = open(&with_options(&server(), "maxPoolSize=2"));
     let namespace = fresh();
     let mut streams = Vec::new();
@@ -776,9 +780,10 @@ async fn whoever_watches_keeps_nobody_waiting() {
     assert_eq!(all(&*none, &namespace).await.len(), 4);
 }
 
-/// The version that a change made, whatever has become of the document since.
+/// An event carries the document as the change left it, even if the document has changed again
+/// since.
 #[tokio::test]
-async fn an_event_carries_the_version_that_it_is_about() {
+async fn an_event_carries_the_document_as_its_change_left_it() {
     let store = open(&server());
     let namespace = fresh();
     store.keep_versions(namespace.clone()).await.unwrap();
@@ -815,7 +820,7 @@ async fn an_event_carries_the_version_that_it_is_about() {
 }
 
 #[tokio::test]
-async fn an_event_without_the_version_before_describes_its_update_to_the_operator_alone() {
+async fn without_a_pre_image_only_the_operator_sees_the_description_of_an_update() {
     let store = open(&server());
     let namespace = fresh();
     write(&*store, insert(&namespace, vec![doc! { "_id": 1 }])).await.unwrap();
@@ -841,7 +846,7 @@ async fn an_event_without_the_version_before_describes_its_update_to_the_operato
 }
 
 #[tokio::test]
-async fn a_watch_creates_and_changes_no_collection() {
+async fn a_change_stream_creates_and_changes_no_collection() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
@@ -858,11 +863,11 @@ async fn a_watch_creates_and_changes_no_collection() {
 }
 
 #[tokio::test]
-async fn versions_are_kept_of_a_collection_that_exists_and_of_one_that_does_not() {
+async fn pre_images_are_enabled_whether_or_not_the_collection_exists() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
-    // Once they are kept, the collection is only looked at.
+    // Once pre-images are enabled, the store only checks that they are.
     for expected in [&["listCollections", "collMod", "create"][..], &["listCollections"]] {
         proxy.take_names();
         store.keep_versions(namespace.clone()).await.unwrap();
@@ -871,7 +876,7 @@ async fn versions_are_kept_of_a_collection_that_exists_and_of_one_that_does_not(
     }
 }
 
-/// The change streams that have been opened through a proxy.
+/// The number of change streams that have been opened through a proxy.
 fn change_streams(proxy: &Proxy) -> usize {
     let is_change_stream = |command: &Document| {
         let stages = command.get_array("pipeline").unwrap();
@@ -881,7 +886,7 @@ fn change_streams(proxy: &Proxy) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_resume_at_one_token_share_one_of_the_server() {
+async fn watchers_that_resume_at_the_same_token_share_one_stream_of_the_server() {
     const EVENTS: i32 = 3_000;
     let proxy = Proxy::to(&server()).await;
     let writer = open(&server());
@@ -901,7 +906,7 @@ async fn streams_that_resume_at_one_token_share_one_of_the_server() {
         let watch = Watch { namespace: namespace.clone(), after: token.clone(), owner: None };
         store.watch(watch).await.unwrap()
     };
-    // Some begin while others read, and 5 do not read for now.
+    // Some watchers start while others read, and 5 do not read for now.
     let mut readers: Vec<_> = futures_util::future::join_all((0..25).map(|_| resume())).await;
     let mut slow: Vec<_> = futures_util::future::join_all((0..5).map(|_| resume())).await;
     let expected = |range: std::ops::Range<i32>| range.map(|id| (ChangeKind::Insert, id)).collect::<Vec<_>>();
@@ -913,7 +918,8 @@ async fn streams_that_resume_at_one_token_share_one_of_the_server() {
         assert_eq!(read(&mut **reader, few as usize).await, expected(0..few));
     }
     assert_eq!(change_streams(&proxy), 1);
-    // More than the stream keeps: the slow ones fall behind, and hold up nobody.
+    // More events than the stream buffers: the slow watchers fall behind, and do not delay the
+    // others.
     write(&*writer, insert(&namespace, inserted(few..EVENTS))).await.unwrap();
     let reading = readers.into_iter().map(|mut reader| {
         let count = (EVENTS - few) as usize;
@@ -928,13 +934,13 @@ async fn streams_that_resume_at_one_token_share_one_of_the_server() {
     for read in reading.collect::<Vec<_>>() {
         assert_eq!(read.await.unwrap(), expected(0..EVENTS));
     }
-    // The 5 share a stream that takes them up where they are.
+    // The 5 slow watchers share a stream that continues at their position.
     let after = change_streams(&proxy);
     assert!((before + 1..before + 5).contains(&after), "{before} change streams, then {after}");
 }
 
 #[tokio::test]
-async fn pages_hold_every_document_whatever_its_id_is() {
+async fn pages_contain_every_document_whatever_the_type_of_its_id() {
     let store = open(&server());
     let namespace = fresh();
     let mut documents: Vec<_> = (0..1500).map(|n| doc! { "_id": n }).collect();
@@ -970,7 +976,7 @@ async fn pages_hold_every_document_whatever_its_id_is() {
 }
 
 #[test]
-fn an_address_that_is_none_is_told_without_what_is_secret_in_it() {
+fn the_error_of_an_invalid_connection_string_reveals_no_credentials() {
     for address in
         ["mongodb://", "mongodb://ada:gr8@secret@host/?x=y", "mongodb://ada:secret%@host", "mongodb://h/?w=-1"]
     {
@@ -983,14 +989,14 @@ fn an_address_that_is_none_is_told_without_what_is_secret_in_it() {
 }
 
 #[tokio::test]
-async fn options_that_do_not_go_together_are_told() {
+async fn conflicting_options_of_a_connection_string_are_reported() {
     let store = open("mongodb://one,other/?directConnection=true");
     let error = store.find(Find::new(fresh(), Filter::all())).await.unwrap_err();
     assert!(matches!(error, Error::Address { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn an_unreadable_tls_file_is_reported_to_the_operator_and_its_path_to_no_user() {
+async fn the_path_of_an_unreadable_tls_file_is_reported_to_the_operator_but_to_no_user() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("authority.pem");
     for option in ["tlsCAFile", "tlsCertificateKeyFile"] {
@@ -998,7 +1004,7 @@ async fn an_unreadable_tls_file_is_reported_to_the_operator_and_its_path_to_no_u
         let open = || MongoStore::open(&address, Arc::new(SystemEnvironment), None);
         let error = open().unwrap_err().to_string();
         assert!(error.contains(option) && error.contains("authority.pem"), "{error}");
-        // It disappears, or is not of its form, after the store was opened.
+        // The file disappears, or becomes invalid, after the store has been opened.
         for is_there in [false, true] {
             std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nno certificate\n-----END CERTIFICATE-----\n").unwrap();
             let store = open().unwrap();
@@ -1015,7 +1021,7 @@ async fn an_unreadable_tls_file_is_reported_to_the_operator_and_its_path_to_no_u
 }
 
 #[tokio::test]
-async fn only_the_texts_of_errors_that_a_request_causes_are_passed_on() {
+async fn users_receive_only_messages_of_errors_that_their_request_caused() {
     let server = OwnServer::start(&[]);
     let store = open(&server.uri);
     let namespace = fresh();

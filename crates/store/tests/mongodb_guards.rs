@@ -1,4 +1,5 @@
-//! What a guard computes in the node for a store on MongoDB does not hold up the thread that serves others.
+//! The computations of a guard for a store on MongoDB do not block the thread that serves other
+//! operations.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -19,10 +20,10 @@ use store::{
 };
 use support::{filter, fresh, open, proxy::Proxy, raw, server};
 
-/// How long a slow guard computes for one document.
+/// The time that a slow guard computes for one document.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// The longest time that the thread may be held up: long enough for a slow machine.
+/// The longest time that the thread may be blocked: long enough for a slow machine.
 const HELD: Duration = Duration::from_millis(350);
 
 fn limited() -> Budget {
@@ -42,7 +43,8 @@ async fn write(store: &dyn Store, write: Write) -> Result<Outcome> {
     Ok(store.write(vec![write]).await?.remove(0))
 }
 
-/// Computes for long about documents that are slow to see, or slow to write, and only counts others.
+/// Computes for a long time about documents that are slow to see or slow to write; counts all
+/// others.
 #[derive(Default)]
 struct Slow {
     judged: AtomicU64,
@@ -73,7 +75,8 @@ impl Guard for Slow {
     }
 }
 
-/// Runs something on a runtime of one thread, and asserts that it takes long and holds up the thread never for long.
+/// Runs an operation on a runtime with one thread, and asserts that it takes long but never blocks
+/// the thread for long.
 async fn assert_apart<T>(what: &str, least: Duration, work: impl Future<Output = T>) -> T {
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let ticking = tokio::spawn(async move {
@@ -92,12 +95,12 @@ async fn assert_apart<T>(what: &str, least: Duration, work: impl Future<Output =
     stop.send(()).unwrap();
     let longest = ticking.await.unwrap();
     assert!(elapsed >= least, "{what}: took only {elapsed:?}");
-    assert!(longest < HELD, "{what}: the thread was held up for {longest:?}");
+    assert!(longest < HELD, "{what}: the thread was blocked for {longest:?}");
     answer
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_guard_that_judges_slowly_does_not_hold_up_the_thread() {
+async fn a_slow_guard_does_not_block_the_thread() {
     let store = open(&server());
     let guard = || Some(Arc::new(Slow::default()) as Arc<dyn Guard>);
     let namespace = fresh();
@@ -138,7 +141,10 @@ async fn a_guard_that_judges_slowly_does_not_hold_up_the_thread() {
         assert_eq!(assert_apart("update of many", SLOW, written(many(update(two, false)))).await.unwrap().modified, 2);
         let target = update(doc! { "n": 1 }, false);
         let target = Modify { filter: filter(doc! { "_id": 1 }), ..target };
-        assert_eq!(assert_apart("update of what is slow to see", SLOW, written(target)).await.unwrap().modified, 1);
+        assert_eq!(
+            assert_apart("update of a document that is slow to see", SLOW, written(target)).await.unwrap().modified,
+            1
+        );
         let hidden = assert_apart("hidden", SLOW, written(update(doc! { "_id": 4 }, false))).await;
         assert!(matches!(hidden, Err(Error::Denied(_))), "{hidden:?}");
         let id = if is_limited { 10 } else { 11 };
@@ -160,7 +166,7 @@ async fn a_guard_that_judges_slowly_does_not_hold_up_the_thread() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_positional_projection_does_not_hold_up_the_thread() {
+async fn a_positional_projection_does_not_block_the_thread() {
     let store = open(&server());
     let namespace = fresh();
     const ITEMS: i32 = 900_000;
@@ -175,7 +181,7 @@ async fn a_positional_projection_does_not_hold_up_the_thread() {
 }
 
 #[tokio::test]
-async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
+async fn a_limited_find_under_a_guard_fetches_few_documents_first() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
@@ -187,13 +193,13 @@ async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
         let find = Find { guard: Some(guard), limit: Some(limit), ..Find::new(namespace.clone(), Filter::all()) };
         let found = store.find(find).await.unwrap().len();
         let mut names = proxy.take_names();
-        // The driver sends it some time later.
+        // The driver sends the command some time later.
         names.retain(|name| name != "killCursors");
         (found, names)
     };
-    // A second query, since the first few documents are hidden.
+    // A second query follows, because the first few documents are hidden.
     assert_eq!(find(1).await, (1, vec!["find".to_owned(), "find".to_owned()]));
-    // One more trip, for all others.
+    // One more round trip fetches all other documents.
     assert_eq!(find(500).await, (500, vec!["find".to_owned(), "getMore".to_owned()]));
     proxy.take_commands();
     let count =
@@ -202,7 +208,8 @@ async fn a_limited_find_that_is_judged_fetches_few_documents_first() {
     assert!(!proxy.take_names().contains(&"getMore".to_owned()));
 }
 
-/// Lets one owner's documents be seen; a superset says so to the server if there is one. An owner's drafts are hidden all the same.
+/// Shows one owner's documents, except drafts. With a superset, the server returns only documents
+/// of that owner.
 struct Owned {
     owner: &'static str,
     superset: Option<Filter>,
@@ -248,7 +255,7 @@ async fn the_server_sends_few_documents_that_a_guard_hides() {
         limit: Some(1),
         ..Find::new(namespace.clone(), filter(doc! { "n": 1 }))
     };
-    // Commands and answers without documents are some kilobytes.
+    // Commands, and replies without documents, take some kilobytes.
     let sent = || proxy.take_answered() / (SIZE - SIZE / 10);
     let assert_few = |what: &str, most: u64| {
         let sent = sent();
@@ -277,7 +284,7 @@ async fn the_server_sends_few_documents_that_a_guard_hides() {
         assert_few("update", 3);
     }
 
-    // Without a filter that leaves out any: few of many that may be seen, and of few not all.
+    // Without a superset, a query for one of many visible documents still fetches few documents.
     assert_eq!(store.find(one(untold("bob"))).await.unwrap().len(), 1);
     assert_few("findOne of many", 4);
     let modify = Modify::new(filter(doc! { "owner": { "$gt": "a" } }), false, Change::Delete);
@@ -289,17 +296,18 @@ async fn the_server_sends_few_documents_that_a_guard_hides() {
     let sorted = Find { sort: Some(query::Sort::parse(&rawdoc! { "_id": 1 }).unwrap()), ..one(untold("eve")) };
     assert_eq!(store.find(sorted).await.unwrap().len(), 1);
     assert_few("sorted findOne", 4);
-    assert_eq!(store.find(one(untold("nobody"))).await.unwrap().len(), 0);
+    assert_eq!(store.find(one(untold("carol"))).await.unwrap().len(), 0);
 }
 
-/// How many bytes an operation may hold.
+/// The number of bytes that an operation may hold.
 const MOST: usize = 8 * 1024 * 1024;
 
 fn holding() -> Budget {
     Budget::new(Limits { time: Some(Duration::from_secs(20)), bytes: Some(MOST), ..Limits::default() })
 }
 
-/// Asserts that an operation is refused because it would hold too many bytes, and holds none any more.
+/// Asserts that an operation is rejected because it would hold too many bytes, and that it has
+/// released them.
 fn assert_too_large<T>(what: &str, answer: Result<T>, budget: &Budget) {
     match answer.map(drop) {
         Err(Error::Query(error)) => assert_eq!(error.number(), 292, "{what}: {error}"),
@@ -309,7 +317,7 @@ fn assert_too_large<T>(what: &str, answer: Result<T>, budget: &Budget) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operation_holds_as_many_bytes_as_its_budget_allows() {
+async fn an_operation_holds_no_more_bytes_than_its_budget_allows() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
@@ -334,7 +342,7 @@ async fn an_operation_holds_as_many_bytes_as_its_budget_allows() {
             }
         }
         for (stages, is_allowed) in [
-            // Nothing but the first documents is gathered.
+            // Only the first documents are collected.
             (rawdoc! { "all": [{ "$match": { "n": { "$lt": 3 } } }, { "$sort": { "n": -1 } }] }, true),
             (rawdoc! { "all": [{ "$limit": 3 }, { "$sort": { "n": -1 } }] }, true),
             (rawdoc! { "all": [{ "$sort": { "n": 1 } }] }, false),
@@ -364,7 +372,7 @@ async fn an_operation_holds_as_many_bytes_as_its_budget_allows() {
     let writes = [
         ("update of many", many(update(doc! {}, false)), false),
         ("delete of many", delete(true), false),
-        // The document before, and the condition that it is the same.
+        // The document before the change, and the precondition that it is unchanged.
         ("update of a large document", update(doc! { "_id": 100 }, false), false),
         ("replacement", replace(doc! { "_id": 2 }), false),
         ("update of few", many(update(doc! { "n": { "$lt": 3 } }, false)), true),

@@ -1,4 +1,4 @@
-//! Change streams of MongoDB that somebody, or the network, would stop for others.
+//! Change streams on MongoDB keep working despite oversized events, lost replies and slow readers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -20,7 +20,7 @@ async fn watch(store: &MongoStore, namespace: &Namespace, after: Option<ResumeTo
     store.watch(Watch { namespace: namespace.clone(), after, owner: None }).await.unwrap()
 }
 
-/// The `_id` of the next event.
+/// Returns the `_id` of the next event.
 async fn next_id(stream: &mut dyn ChangeStream) -> i32 {
     let events = timeout(Duration::from_secs(40), stream.next()).await.expect("an event comes").unwrap();
     assert_eq!(events.len(), 1);
@@ -33,7 +33,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_lost_stops_nobody() {
+async fn a_lost_reply_stops_no_change_stream() {
     let proxy = Proxy::to(&server()).await;
     let (store, direct) = (open(&proxy.uri("")), open(&server()));
     let namespace = fresh();
@@ -41,7 +41,7 @@ async fn an_answer_that_is_lost_stops_nobody() {
     let mut old = watch(&store, &namespace, None).await;
     insert(&direct, &namespace, vec![doc! { "_id": 1 }]).await;
     assert_eq!(next_id(&mut *old).await, 1);
-    // Connections stay open, and what is sent on them is lost.
+    // Connections stay open, but messages on them are lost.
     proxy.silence(true);
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.silence(false);
@@ -51,8 +51,8 @@ async fn an_answer_that_is_lost_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_too_large_is_passed_over_and_stops_nobody() {
-    // Fail points are for all clients of a server.
+async fn an_oversized_event_is_skipped_and_stops_no_change_stream() {
+    // Fail points affect all clients of a server.
     let server = OwnServer::start(&[]);
     let store = open(&server.uri);
     let namespace = fresh();
@@ -60,7 +60,8 @@ async fn an_event_that_is_too_large_is_passed_over_and_stops_nobody() {
     let mut old = watch(&store, &namespace, None).await;
     insert(&store, &namespace, vec![doc! { "_id": 1 }]).await;
     assert_eq!(next_id(&mut *old).await, 1);
-    // As MongoDB answers if the next event is larger than 16 MB: to the stream, and to one that fetches events one by one.
+    // MongoDB replies like this if the next event is larger than 16 MB: to the stream, and to a
+    // stream that fetches events one by one.
     let client = Client::with_uri_str(&server.uri).await.unwrap();
     let fail = doc! {
         "configureFailPoint": "failCommand",
@@ -79,7 +80,7 @@ async fn an_event_that_is_too_large_is_passed_over_and_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_nobody_reads_hold_a_bounded_amount_of_memory_and_lose_nothing() {
+async fn unread_streams_hold_a_bounded_amount_of_memory_and_lose_nothing() {
     const STREAMS: i32 = 30;
     const LARGE: i32 = 60;
     let store = open(&server());

@@ -1,5 +1,5 @@
-//! Writes on MongoDB with a time limit: every command carries the time that is left, is carried out once even if its
-//! answer is lost, and reports what the driver's own writes report.
+//! Writes on MongoDB with a time limit: every command carries the time that is left, is executed
+//! once even if its reply is lost, and reports the same results as the driver's own writes.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -32,7 +32,7 @@ use tokio::{
 /// The time limit of the writes, in milliseconds: long enough for a slow machine.
 const TIME: i64 = 20_000;
 
-/// How long the proxy holds back each answer, in milliseconds.
+/// The delay of each reply by the proxy, in milliseconds.
 const DELAY: i64 = 20;
 
 fn limited() -> Budget {
@@ -79,7 +79,7 @@ async fn all(store: &dyn Store, namespace: &Namespace) -> Vec<Document> {
     found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
 }
 
-/// Lets its owner see and write a document; says so in filters, or does not.
+/// Lets an owner see and write only its own documents; with or without filters.
 struct Owner(Option<GuardFilters>);
 
 impl Owner {
@@ -109,7 +109,8 @@ impl Guard for Owner {
     }
 }
 
-/// Asserts that each command carries no more than what is left, which is less by each answer that was waited for.
+/// Asserts that each command carries no more than the time that is left, which shrinks with each
+/// reply that the write waits for.
 fn assert_timed(commands: &[Document], what: &str) {
     let ending = |command: &&Document| {
         let name = command.keys().next().unwrap();
@@ -197,7 +198,7 @@ async fn every_command_of_a_limited_write_carries_the_time_that_is_left() {
                 }
                 let answer = answer.map_err(|error| error.to_string().replace(&namespace.to_string(), "it"));
                 let answer = answer.map(|outcome| {
-                    // The driver's own findAndModify counts what it returns.
+                    // The driver's own `findAndModify` counts the documents that it returns.
                     let counts = (outcome.matched, outcome.modified, outcome.deleted, outcome.upserted_id);
                     (is_counted.then_some(counts), outcome.document)
                 });
@@ -220,7 +221,7 @@ async fn limited_inserts_and_transactions_carry_the_time_that_is_left() {
     let outcome = write(&*store, timed(insert(&namespace, documents()))).await.unwrap();
     assert_eq!(outcome.inserted_ids.len(), 6);
     assert_timed(&proxy.take_commands(), "an insert of several");
-    // The documents before a duplicate stay.
+    // The documents before a duplicate remain.
     let error = write(&*store, timed(insert(&namespace, [6, 2, 7].map(|n| doc! { "_id": n }).into()))).await;
     assert_timed(&proxy.take_commands(), "an insert of a duplicate");
     let Err(Error::DuplicateKey { namespace: of, index, key }) = error else { panic!("{error:?}") };
@@ -247,7 +248,7 @@ async fn limited_inserts_and_transactions_carry_the_time_that_is_left() {
     let names: Vec<_> = commands.iter().map(|command| command.keys().next().unwrap().as_str()).collect();
     assert_eq!(names, ["insert", "update", "find", "update", "find", "delete", "findAndModify", "commitTransaction"],);
     assert_timed(&commands, "a transaction");
-    // A duplicate ends all of it.
+    // A duplicate aborts the whole transaction.
     let duplicate = [22, 1].map(|id| timed(insert(&namespace, vec![doc! { "_id": id }])));
     let error = store.write(duplicate.into()).await.unwrap_err();
     assert!(matches!(error, Error::DuplicateKey { .. }), "{error}");
@@ -255,13 +256,13 @@ async fn limited_inserts_and_transactions_carry_the_time_that_is_left() {
     assert!(all(&*store, &namespace).await.iter().all(|document| document.get_i32("_id").unwrap() != 22));
 }
 
-/// The session and the number of a command.
+/// The session and the transaction number of a command.
 fn number(command: &Document) -> Option<(Bson, i64)> {
     Some((command.get("lsid")?.clone(), command.get_i64("txnNumber").ok()?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_write_whose_answer_is_lost_is_carried_out_once() {
+async fn a_limited_write_whose_reply_is_lost_is_executed_once() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=3000"));
     let namespace = fresh();
@@ -307,7 +308,7 @@ async fn a_limited_write_whose_answer_is_lost_is_carried_out_once() {
         );
         write_limited(&*store, &namespace, many(delete(doc! { "n": -1 }))).await.unwrap();
 
-        // What changes several documents is sent once.
+        // A change of several documents is sent only once.
         proxy.take_commands();
         proxy.cut_at("update", cut, 1);
         let error = write_limited(&*store, &namespace, many(increment())).await.unwrap_err();
@@ -315,17 +316,18 @@ async fn a_limited_write_whose_answer_is_lost_is_carried_out_once() {
         let commands = proxy.commands("update");
         assert!(commands.len() == 1 && number(&commands[0]).is_none(), "{commands:?}");
         expected += i32::from(cut == Cut::BeforeAnswer);
-        // The server may still be at it.
+        // The server may still be running the command.
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected);
     }
-    // The second attempt fails, too: what became of the first is not known.
+    // If the second attempt fails too, the result of the first is unknown.
     proxy.cut_at("update", Cut::BeforeCommand, 2);
     let error = write_limited(&*store, &namespace, increment()).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { maybe_written: true, .. }), "{error}");
 }
 
-/// The driver counts the writes of a session itself: it must not write in one after a higher number.
+/// The driver counts the writes of a session itself, so it must not write in a session after a
+/// higher number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_driver_does_not_write_in_a_session_after_a_numbered_write() {
     let proxy = Proxy::to(&server()).await;
@@ -340,7 +342,7 @@ async fn the_driver_does_not_write_in_a_session_after_a_numbered_write() {
             let (store, namespace) = (Arc::clone(&store), namespace.clone());
             tokio::spawn(async move {
                 let increment = update(doc! { "_id": id }, doc! { "$inc": { "n": 1 } });
-                // Those that return the document are the driver's.
+                // Writes that return the document use the driver's actions.
                 let is_ours = (id + round) % 2 == 0;
                 let increment = if is_ours { increment } else { Modify { returning: Returning::After, ..increment } };
                 write(&*store, write_of(&namespace, increment, None)).await.unwrap();
@@ -361,12 +363,12 @@ async fn the_driver_does_not_write_in_a_session_after_a_numbered_write() {
         }
     }
     assert!(numbers.values().all(|numbers| numbers.is_sorted()), "{numbers:?}");
-    // A session is used again, unless an answer in it was lost.
+    // A session is used again, unless a reply in it was lost.
     assert!((1..=4 + 3).contains(&ours.len()), "{ours:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_write_that_is_given_up_leaves_no_session_to_the_driver() {
+async fn a_timed_out_write_leaves_no_session_to_the_driver() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700&socketTimeoutMS=1000"));
     let namespace = fresh();
@@ -391,7 +393,7 @@ async fn a_limited_write_that_is_given_up_leaves_no_session_to_the_driver() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_write_that_cannot_be_repeated_may_have_been_written() {
+async fn a_limited_write_that_cannot_be_retried_may_have_been_applied() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=700&connectTimeoutMS=700"));
     let namespace = fresh();
@@ -413,7 +415,7 @@ async fn a_limited_write_that_cannot_be_repeated_may_have_been_written() {
     assert_eq!(all(&*open(&server()), &namespace).await[0].get_i32("n").unwrap(), 2);
 }
 
-/// Has the server fail at commands.
+/// Makes the server fail at commands.
 async fn fail(uri: &str, commands: &[&str], times: i32, mut data: Document) {
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     data.insert("failCommands", commands.to_vec());
@@ -423,7 +425,7 @@ async fn fail(uri: &str, commands: &[&str], times: i32, mut data: Document) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
-    // Fail points are for all clients of a server.
+    // Fail points affect all clients of a server.
     let server = OwnServer::start(&[]);
     let proxy = Proxy::to(&server.uri).await;
     let store = open(&proxy.uri("serverSelectionTimeoutMS=3000&heartbeatFrequencyMS=500"));
@@ -437,7 +439,7 @@ async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
         doc! { "closeConnection": true },
         doc! { "errorCode": 10107, "errorLabels": ["RetryableWriteError"] },
         doc! { "errorCode": 91, "errorLabels": ["RetryableWriteError"] },
-        // The command has been carried out.
+        // The command has been executed.
         doc! { "writeConcernError": not_confirmed, "errorLabels": ["RetryableWriteError"] },
     ] {
         for (name, modify) in [("update", increment()), ("findAndModify", returning())] {
@@ -452,7 +454,7 @@ async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
             assert_eq!(all(&*store, &namespace).await[0].get_i32("n").unwrap(), expected, "{data}");
         }
     }
-    // Errors that are no reason to try again are those of the driver's own writes.
+    // Errors without a retry are the same as those of the driver's own writes.
     for data in [50, 112, 121, 13, 11601].map(|code| doc! { "errorCode": code }) {
         for name in ["update", "findAndModify"] {
             let modify = || if name == "update" { increment() } else { returning() };
@@ -464,7 +466,7 @@ async fn a_limited_write_survives_a_retryable_error_and_reports_others() {
             fail(&server.uri, &[name], 1, data.clone()).await;
             let unlimited = write(&*store, write_of(&namespace, modify(), None)).await.unwrap_err();
             match data.get_i32("errorCode") {
-                // Whoever has set no time limit has not exceeded it.
+                // A write without a time limit cannot exceed it.
                 Ok(50) => assert!(matches!(unlimited, Error::Unavailable { maybe_written: true, .. }), "{unlimited:?}"),
                 _ => assert_eq!(format!("{limited:?}"), format!("{unlimited:?}")),
             }
@@ -506,7 +508,7 @@ async fn an_interrupted_write_outside_a_transaction_may_have_been_applied_in_par
                 assert_eq!((number, message.ends_with(IN_PART)), (code, true), "{command}: {message}");
             }
         }
-        // This one is a reason to try all of it again.
+        // This error causes a retry of the whole transaction.
         if code == 262 {
             continue;
         }
@@ -547,8 +549,8 @@ async fn an_insert_that_ends_between_two_commands_may_have_been_applied_in_part(
     assert_eq!(count, 2);
 }
 
-/// The address of the way to a server whose answers to `findAndModify` have another document. The server of the tests
-/// decodes documents itself, which MongoDB does not.
+/// Returns the address of a proxy that replaces the document in replies to `findAndModify`. The
+/// test server decodes documents, which MongoDB does not.
 async fn with_found(uri: &str, found: RawDocumentBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let way = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
@@ -563,7 +565,7 @@ async fn with_found(uri: &str, found: RawDocumentBuf) -> String {
                 while let Ok(length) = answers.read_i32_le().await {
                     let mut message = vec![0; length as usize - 4];
                     answers.read_exact(&mut message).await.unwrap();
-                    // The rest of the header, and the flags and the kind of an OP_MSG.
+                    // The rest of the header, and the flags and the kind of an OP_MSG message.
                     let (head, answer) = message.split_at(17);
                     let answer = RawDocument::from_bytes(answer);
                     let changed =
@@ -610,17 +612,17 @@ async fn a_limited_find_and_modify_returns_the_document_as_it_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_judged_write_of_one_document_asks_for_one_if_no_judge_is_needed() {
+async fn a_guarded_write_of_one_document_fetches_one_if_the_guard_has_filters() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
     write(&*store, insert(&namespace, documents())).await.unwrap();
-    // What the rules ask about is changed, so that the document is read first.
+    // The update changes a field that the guard reads, so the document is read first.
     let give = || update(doc! {}, doc! { "$set": { "owner": "a" } });
     for (guard, modify, limit) in [
         (Owner::by_filter(), give(), Some(1)),
         (Owner::by_filter(), many(give()), None),
-        // A few, one of which the guard lets be seen.
+        // A few documents, in case the guard shows one of them.
         (Owner::judging(), give(), Some(4)),
     ] {
         proxy.take_commands();
@@ -654,7 +656,7 @@ async fn limited_writes_keep_the_write_concern_and_the_options_of_the_connection
     let store = open(&proxy.uri("w=1&journal=true&wTimeoutMS=5000&retryWrites=false"));
     write(&*store, new(&fresh())).await.unwrap();
     assert_eq!(concern("insert"), (Some(doc! { "w": 1, "wtimeout": 5000, "j": true }), false));
-    // In a transaction it is that of the transaction.
+    // A transaction has its own write concern.
     store.write([fresh(), fresh()].iter().map(new).collect()).await.unwrap();
     assert_eq!(concern("insert").0, None);
     let store = open(&proxy.uri("w=0"));
@@ -674,7 +676,7 @@ async fn queries_are_not_older_than_a_limited_write() {
     let reading = store.reading_from(&ReadPreference { mode: "secondary".to_owned(), tag_sets: vec![] }).unwrap();
     let namespace = fresh();
     let mut before = None;
-    // The time that the latest query must not be before.
+    // The time that the latest query must observe at least (`afterClusterTime`).
     let latest = || {
         let find = other.commands("find").pop().unwrap();
         let after = find.get_document("readConcern").unwrap().get_timestamp("afterClusterTime").unwrap();
@@ -698,7 +700,7 @@ async fn queries_are_not_older_than_a_limited_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limited_writes_are_not_numbered_at_a_server_alone() {
+async fn limited_writes_to_a_standalone_server_have_no_transaction_numbers() {
     let server = OwnServer::start(&["--standalone"]);
     let proxy = Proxy::to(&server.uri).await;
     let store = open(&proxy.uri(""));
@@ -715,13 +717,13 @@ async fn limited_writes_are_not_numbered_at_a_server_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_insert_is_as_many_commands_as_the_server_takes() {
+async fn a_limited_insert_is_split_into_commands_that_the_server_accepts() {
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
     let namespace = fresh();
     let large = |n: i32, bytes: usize| doc! { "_id": n, "text": "x".repeat(bytes) };
     let mut documents: Vec<_> = (0..40).map(|n| large(n, 1024 * 1024)).collect();
-    // As large as a document may be.
+    // The largest document possible.
     documents.push(large(40, 16 * 1024 * 1024 - 64));
     documents.push(large(41, 1));
     let outcome = write(&*store, Write { budget: limited(), ..insert(&namespace, documents) }).await.unwrap();
@@ -731,7 +733,7 @@ async fn a_limited_insert_is_as_many_commands_as_the_server_takes() {
     assert_eq!(sizes, [15, 15, 10, 1, 1]);
     let count = store.count(store::Count::new(namespace.clone(), Filter::all())).await.unwrap();
     assert_eq!(count, 42);
-    // Those before one that fails stay, in whichever command it is.
+    // The documents before a duplicate remain, whichever command contains it.
     let documents = (50..70).map(|n| large(if n == 68 { 1 } else { n }, 1024 * 1024)).collect();
     let error = write(&*store, Write { budget: limited(), ..insert(&namespace, documents) }).await.unwrap_err();
     assert!(matches!(error, Error::DuplicateKey { .. }), "{error}");
@@ -739,7 +741,7 @@ async fn a_limited_insert_is_as_many_commands_as_the_server_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_judged_change_of_a_large_document_is_no_command_above_the_limit() {
+async fn a_guarded_change_of_a_large_document_sends_no_command_above_the_limit() {
     const MOST: usize = 16 * 1024 * 1024 + 16 * 1024;
     let proxy = Proxy::to(&server()).await;
     let store = open(&proxy.uri(""));
@@ -765,11 +767,11 @@ async fn a_judged_change_of_a_large_document_is_no_command_above_the_limit() {
     assert_eq!((outcome.matched, outcome.modified, is_transaction), (1, 1, true));
     assert!(outcome.document.unwrap().get_str("text").unwrap().starts_with('x'));
     assert_eq!(all(&*store, &namespace).await[0], document(1, "y", 10));
-    // The change alone is small, so that one command holds it and the condition.
+    // The change alone is small, so one command holds it and the precondition.
     let increment = |id: i32| update(doc! { "_id": id }, doc! { "$inc": { "n": 1 } });
     let (outcome, is_transaction) = judged(increment(1)).await;
     assert_eq!((outcome.modified, is_transaction), (1, false));
-    // The condition alone is as large as a command may be.
+    // The precondition alone is as large as a command may be.
     let (outcome, is_transaction) = judged(increment(2)).await;
     assert_eq!((outcome.modified, is_transaction), (1, true));
     let (outcome, is_transaction) = judged(delete(doc! { "_id": 2 })).await;
@@ -779,7 +781,7 @@ async fn a_judged_change_of_a_large_document_is_no_command_above_the_limit() {
     assert!(all(&*store, &namespace).await.is_empty());
 }
 
-/// A document of exactly so many bytes.
+/// A document of exactly `bytes` bytes.
 fn raw_of_size(id: i32, bytes: usize) -> Document {
     let mut document = doc! { "_id": id, "owner": "a", "n": 0, "text": "" };
     let rest = bytes - raw(document.clone()).as_bytes().len();
@@ -788,7 +790,7 @@ fn raw_of_size(id: i32, bytes: usize) -> Document {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_alone_refuses_a_judged_change_that_is_too_large_for_a_command() {
+async fn a_standalone_server_rejects_a_guarded_change_that_is_too_large_for_a_command() {
     let server = OwnServer::start(&["--standalone"]);
     let store = open(&server.uri);
     let namespace = fresh();

@@ -1,5 +1,5 @@
-//! What comparing with another server (`npm run differential`) has shown to be wrong once, each as the smallest case: documents,
-//! a command, and what it is answered with and leaves.
+//! Regressions found by comparison with another server (`npm run differential`). Each is reduced
+//! to the smallest case: documents, a command, its reply, and the documents that remain.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../examples/support/mod.rs"]
@@ -17,13 +17,13 @@ fn read(line: &str) -> Document {
 }
 
 #[tokio::test]
-async fn what_was_wrong_once_stays_right() {
+async fn fixed_differences_stay_fixed() {
     let mut server = Server::ours();
     let mut wrong = Vec::new();
     for line in include_str!("regressions.jsonl").lines() {
         let line = read(line);
         let case = Case::of(&line);
-        let expected = Outcome::of(line.get_document("expected").expect("what is expected"));
+        let expected = Outcome::of(line.get_document("expected").expect("the expected outcome"));
         let outcome = server.outcome(&case).await;
         if !outcome.agrees(&expected) {
             wrong.push(format!("{case}\n    expected {expected}\n         got {outcome}"));

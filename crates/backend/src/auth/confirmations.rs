@@ -1,4 +1,4 @@
-//! Sessions that were confirmed a moment ago, and the reads under way that confirm one.
+//! The cache of recently confirmed sessions, and the reads under way that confirm one.
 
 use std::{
     collections::HashMap,
@@ -19,27 +19,29 @@ use quick_cache::sync::Cache;
 use super::sessions::Caller;
 use crate::Result;
 
-/// Time in milliseconds for which a read confirms a session or a user, counted from when it was sent. A request that
-/// is made 5 s after the answer of a log-out never relies on a read from before the log-out.
+/// Time in milliseconds for which a read confirms a session or a user, counted from when the read
+/// was sent. A request made 5 s after the response of a log-out never relies on a read from before
+/// the log-out.
 pub(super) const SESSION_CACHE_TTL: i64 = 4_000;
 
-/// Time in milliseconds for which a session counts as known.
+/// Time in milliseconds for which a session counts as known to be open.
 const KNOWN_FOR: i64 = 60_000;
 
-/// True if a read that was sent at `at` confirms a request that is made at `now`, in milliseconds since the Unix epoch.
+/// True if a read sent at `at` confirms a request made at `now`, both in milliseconds since the
+/// Unix epoch.
 pub(super) fn is_recent(at: i64, now: i64) -> bool {
     (0..SESSION_CACHE_TTL).contains(&now.saturating_sub(at))
 }
 
-/// A caller whose session was open and whose user was enabled.
+/// A caller whose session was open and whose user was enabled at the time `at`.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedSession {
     pub(crate) caller: Caller,
-    /// The time at which the read that says so was sent, in milliseconds since the Unix epoch.
+    /// The time at which the confirming read was sent, in milliseconds since the Unix epoch.
     pub(crate) at: i64,
 }
 
-/// The session that a token names, and the user that it names.
+/// The session and the user that a token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) session_id: ObjectId,
@@ -48,17 +50,19 @@ pub(super) struct Key {
 
 type Answer = BoxFuture<'static, Result<CachedSession>>;
 
-/// A read under way. It is registered until it ends, is dropped by all that wait for it, is replaced or is void.
+/// A read under way. It is registered until it ends, is dropped by all requests that wait for it,
+/// is replaced or is invalidated.
 struct Read {
     number: u64,
     at: i64,
     answer: WeakShared<Answer>,
 }
 
-/// CachedSession sessions. Concurrent requests of one session share a read.
+/// Confirmed sessions. Concurrent requests of one session share a read.
 pub(super) struct Confirmations {
     confirmed: Cache<ObjectId, CachedSession>,
-    /// The times at which sessions were open, in milliseconds since the Unix epoch. They authorize no request.
+    /// The last times at which sessions were open, in milliseconds since the Unix epoch. They
+    /// authorize no request.
     known: Cache<ObjectId, i64>,
     reads: Mutex<HashMap<Key, Read>>,
     count: AtomicU64,
@@ -74,13 +78,14 @@ impl Confirmations {
         }
     }
 
-    /// Returns the session as it was confirmed a moment ago, or as `read` confirms it.
+    /// Returns the session from the cache, or as `read` confirms it.
     ///
-    /// A request joins a read under way if that was sent less than [`SESSION_CACHE_TTL`] ago: the age of an answer counts from
-    /// then, since a slow database may have looked at the session at once.
+    /// A request joins a read under way if that was sent less than [`SESSION_CACHE_TTL`] ago. The
+    /// age of an answer counts from then, because a slow database may have read the session long
+    /// before it answers.
     ///
     /// # Errors
-    /// As `read`.
+    /// The errors of `read`.
     pub(super) async fn confirm<F>(
         self: &Arc<Self>,
         key: Key,
@@ -129,25 +134,25 @@ impl Confirmations {
         answer
     }
 
-    /// True if a session was open within the last minute, and has not been found ended since.
+    /// True if a session was open within the last minute, and has not been found closed since.
     pub(super) fn is_known(&self, session_id: ObjectId, now: i64) -> bool {
         self.known.get(&session_id).is_some_and(|at| (0..KNOWN_FOR).contains(&now.saturating_sub(at)))
     }
 
-    /// Notes that a session was open.
+    /// Records that a session was open.
     pub(super) fn note_known(&self, session_id: ObjectId, now: i64) {
         self.known.insert(session_id, now);
     }
 
-    /// Forgets a session that ends on this node. A read of it that is under way is void: its answer is not remembered, and
-    /// later requests begin another.
+    /// Removes a session that ends on this node. A read of it under way is invalidated: its answer
+    /// is not cached, and later requests start another read.
     pub(super) fn forget(&self, key: Key) {
         self.lock().remove(&key);
         self.confirmed.remove(&key.session_id);
         self.known.remove(&key.session_id);
     }
 
-    /// Forgets all sessions of a user, as [`Self::forget`].
+    /// Removes all sessions of a user, as [`Self::forget`] does.
     pub(super) fn forget_user(&self, user_id: ObjectId) {
         self.lock().retain(|key, _| key.user_id != user_id);
         self.confirmed.retain(|session_id, confirmed| {
@@ -164,7 +169,7 @@ impl Confirmations {
     }
 }
 
-/// The entry of a read under way, which ends with it.
+/// The registration of a read under way, which ends with it.
 struct Registered {
     confirmations: Arc<Confirmations>,
     key: Key,
@@ -172,9 +177,10 @@ struct Registered {
 }
 
 impl Registered {
-    /// Remembers the answer, unless the read is void or was replaced by a newer one.
+    /// Caches the answer, unless the read was invalidated or replaced by a newer one.
     fn note(&self, confirmed: &CachedSession) {
-        // Under the lock, so that whatever makes the read void finds the answer in the cache or keeps it out.
+        // Under the lock, so that an invalidation either finds the answer in the cache or keeps it
+        // out.
         let reads = self.confirmations.lock();
         if reads.get(&self.key).is_some_and(|read| read.number == self.number) {
             self.confirmations.confirmed.insert(self.key.session_id, confirmed.clone());
@@ -215,7 +221,7 @@ mod tests {
             Self { confirmations: Arc::new(Confirmations::new(100)), key, reads: AtomicUsize::new(0) }
         }
 
-        /// A request at a time; the read that it may begin is answered by `answer`.
+        /// A request at the time `now`. If it starts a read, `answer` is the result.
         fn request(&self, now: i64, answer: oneshot::Receiver<bool>) -> impl Future<Output = Result<CachedSession>> {
             let Key { session_id, user_id } = self.key;
             self.confirmations.confirm(self.key, now, move || {
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn concurrent_requests_share_a_read_that_counts_from_when_it_was_sent() {
+    async fn concurrent_requests_share_a_read_whose_age_counts_from_when_it_was_sent() {
         let world = World::new();
         let (send, answer) = oneshot::channel();
         let mut first = Box::pin(world.request(1_000, answer));
@@ -258,7 +264,7 @@ mod tests {
         assert!(others.into_iter().all(|other| other == Ok(1_000)));
         assert_eq!((world.reads(), world.under_way()), (1, 0));
 
-        assert_eq!(world.answered(4_999, false).await, Ok(1_000), "remembered");
+        assert_eq!(world.answered(4_999, false).await, Ok(1_000), "from the cache");
         assert!(world.answered(5_000, false).await.is_err(), "4 s after it was sent, not after the answer");
         assert_eq!(world.reads(), 2);
     }
@@ -271,13 +277,13 @@ mod tests {
         assert!(slow.as_mut().now_or_never().is_none());
         assert_eq!(world.answered(4_000, true).await, Ok(4_000));
         send.send(true).unwrap();
-        assert_eq!(slow.await.unwrap().at, 0, "who waits is answered");
+        assert_eq!(slow.await.unwrap().at, 0, "a waiting request is answered");
         assert_eq!(world.answered(7_999, false).await, Ok(4_000), "the older answer does not replace the newer");
         assert!(world.answered(8_000, false).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_session_that_ends_makes_reads_under_way_void() {
+    async fn ending_a_session_invalidates_reads_under_way() {
         let forgets: [fn(&World); 2] =
             [|world| world.confirmations.forget(world.key), |world| world.confirmations.forget_user(world.key.user_id)];
         for forget in forgets {
@@ -290,7 +296,7 @@ mod tests {
             assert!(world.answered(4_001, false).await.is_err(), "a later request does not join it");
             send.send(true).unwrap();
             assert!(before.await.is_ok());
-            assert!(world.answered(4_002, false).await.is_err(), "its answer is not remembered");
+            assert!(world.answered(4_002, false).await.is_err(), "its answer is not cached");
 
             assert_eq!(world.answered(4_003, true).await, Ok(4_003));
             forget(&world);
@@ -299,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_and_abandoned_reads_leave_nothing() {
+    async fn failed_and_abandoned_reads_leave_nothing_behind() {
         let world = World::new();
         assert!(world.answered(0, false).await.is_err());
         let (_send, answer) = oneshot::channel();

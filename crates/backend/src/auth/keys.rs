@@ -1,7 +1,7 @@
-//! The keys that tokens are signed with: Ed25519, made by the first log-in and kept in the store,
-//! so that every node signs and verifies with the same ones. A rotation adds a key that signs from
-//! then on; of the one before, only the public half stays, as long as there may be a token that it
-//! verifies. The key of resume tokens is kept beside them.
+//! The Ed25519 keys that sign tokens. The first log-in creates one, and it is kept in the store so
+//! that all nodes sign and verify with the same keys. A rotation adds a key that signs from then
+//! on. Of the previous key only the public half is kept, as long as it may verify a valid token.
+//! The key of resume tokens is in the same collection.
 
 use std::{
     collections::HashMap,
@@ -14,60 +14,68 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bson::{Binary, DateTime, RawBson, raw::RawDocument, rawdoc, spec::BinarySubtype};
+use bson::{
+    Binary, DateTime,
+    raw::{RawBsonRef, RawDocument},
+    rawdoc,
+    spec::BinarySubtype,
+};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
-use store::{Change, Find, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Store, Write};
 use tokio::sync::OnceCell;
 
-use super::resume_tokens::{KEY_LENGTH, ResumeKey};
+use super::{
+    OwnCollection,
+    own_collection::by_id,
+    resume_tokens::{KEY_LENGTH, ResumeKey},
+};
 use crate::{DeclaredQuery, Environment, Error, Result};
 
-/// How old what a node knows of the keys may be, in milliseconds, before it signs with one.
+/// Maximum age in milliseconds of the cached keys for signing; older ones are read again.
 pub(super) const MAX_AGE: i64 = 60_000;
 
-/// How long ago the keys must have been read, in milliseconds, before they are read again for a token of a key that is not known:
-/// anybody can make such a token.
+/// Minimum time in milliseconds between two reads of the keys for tokens with an unknown key id.
+/// Any client can send such tokens, so they must not cause more reads.
 const MIN_AGE: i64 = 1_000;
 
 /// The `_id` of the key of resume tokens. Signing keys have numbers.
 const RESUME_KEY: &str = "resume_tokens";
 
 pub(crate) struct KeyRing {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     environment: Environment,
     loaded: RwLock<Arc<Keys>>,
     reloading: tokio::sync::Mutex<()>,
     resume_key: OnceCell<Arc<ResumeKey>>,
 }
 
-/// A key that verifies tokens, as a JWKS has it (RFC 8037).
+/// A public key that verifies tokens, for a JWKS (RFC 8037).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    /// The `kid` of the tokens that it verifies.
+    /// The key id (`kid`) of the tokens that it verifies.
     pub id: String,
-    /// The Ed25519 public key, in base64url.
+    /// The Ed25519 public key in base64url, without padding.
     pub x: String,
 }
 
-/// All keys whose tokens are still accepted; the newest signs.
+/// All keys whose tokens are still accepted; the newest one signs.
 #[derive(Default)]
 pub(super) struct Keys {
     pub(super) signing: Option<SigningKey>,
     pub(super) verifying: HashMap<String, DecodingKey>,
     public: Vec<PublicKey>,
-    /// All of them as they are stored, in the order of their numbers.
+    /// All stored keys in the order of their numbers.
     held: Vec<Held>,
-    /// When they were read, in milliseconds since the Unix epoch.
+    /// The time of the read, in milliseconds since the Unix epoch.
     read_at: i64,
 }
 
-/// A key as it is stored.
+/// The stored metadata of a key.
 struct Held {
     number: i64,
     id: String,
-    /// Since when it no longer signs.
+    /// The time at which the key was retired from signing.
     retired_at: Option<DateTime>,
 }
 
@@ -79,8 +87,7 @@ pub(super) struct SigningKey {
 impl KeyRing {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
         Self {
-            store,
-            namespace: Namespace::new(database, "keys"),
+            collection: OwnCollection::new(store, database, "keys"),
             environment,
             loaded: RwLock::default(),
             reloading: tokio::sync::Mutex::default(),
@@ -97,18 +104,19 @@ impl KeyRing {
     }
 
     fn age(&self, keys: &Keys) -> i64 {
-        // A clock that was set back makes them old.
+        // If the clock was set back, the keys count as old.
         let age = self.now().timestamp_millis() - keys.read_at;
         if age < 0 { i64::MAX } else { age }
     }
 
-    /// The keys, as they were at most a minute ago.
+    /// Returns the keys, read at most one minute ago.
     pub(super) async fn for_signing(&self) -> Result<Arc<Keys>> {
         let keys = self.loaded();
         if keys.signing.is_some() && self.age(&keys) < MAX_AGE { Ok(keys) } else { self.reload().await }
     }
 
-    /// The keys, read again if the one with this id is not known: another node may have made it a moment ago.
+    /// Returns the keys, and reads them again if the key id is unknown: another node may have
+    /// created it.
     pub(super) async fn for_verifying(&self, id: &str) -> Result<Arc<Keys>> {
         let keys = self.loaded();
         if keys.verifying.contains_key(id) {
@@ -117,7 +125,7 @@ impl KeyRing {
         let asked_at = self.now().timestamp_millis();
         let _alone = self.reloading.lock().await;
         let keys = self.loaded();
-        // Read since then for somebody else: all who wait are answered by one read.
+        // Another request has read them in the meantime: one read serves all that wait.
         if keys.verifying.contains_key(id) || keys.read_at >= asked_at {
             return Ok(keys);
         }
@@ -127,7 +135,7 @@ impl KeyRing {
         self.reload().await
     }
 
-    /// What is asked of the keys.
+    /// Returns the queries for keys, for the index test.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
         Ok(vec![
             DeclaredQuery::new("all signing keys", self.find_all()?, "_id_"),
@@ -137,20 +145,18 @@ impl KeyRing {
     }
 
     fn find_all(&self) -> Result<Find> {
-        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$gte": 1 } })?))
+        Ok(self.collection.query(Filter::parse(&rawdoc! { "_id": { "$gte": 1 } })?))
     }
 
     fn find_one(&self, number: i64) -> Find {
-        let filter = Filter::equals("_id", RawBson::Int64(number));
-        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+        self.collection.query_one(by_id(RawBsonRef::Int64(number)))
     }
 
     fn find_resume_key(&self) -> Find {
-        let filter = Filter::equals("_id", RawBson::String(RESUME_KEY.to_owned()));
-        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+        self.collection.query_one(by_id(RESUME_KEY))
     }
 
-    /// Returns the key of resume tokens, which the first node that needs it makes.
+    /// Returns the key of resume tokens. The first node that needs it creates it.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -164,27 +170,25 @@ impl KeyRing {
                 "secret": Binary { subtype: BinarySubtype::Generic, bytes: self.environment.random::<KEY_LENGTH>()?.to_vec() },
                 "created_at": self.now(),
             };
-            let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
-            match self.store.write(vec![insert]).await {
+            match self.collection.write(self.collection.insertion(document)).await {
                 // Another node was faster.
                 Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.read_resume_key().await?.ok_or_else(|| Error::internal("the key of resume tokens was not kept"))
+            self.read_resume_key().await?.ok_or_else(|| Error::internal("the key of resume tokens was not stored"))
         };
         self.resume_key.get_or_try_init(load).await.cloned()
     }
 
     async fn read_resume_key(&self) -> Result<Option<Arc<ResumeKey>>> {
-        let found = self.store.find(self.find_resume_key()).await?;
-        let Some(document) = found.first() else { return Ok(None) };
+        let Some(document) = self.collection.find_one(self.find_resume_key()).await? else { return Ok(None) };
         let secret = document.get_binary("secret").map_err(Error::internal)?;
         Ok(Some(Arc::new(ResumeKey::new(secret.bytes)?)))
     }
 
     /// Reads the keys from the store.
     async fn reload(&self) -> Result<Arc<Keys>> {
-        let mut documents = self.store.find(self.find_all()?).await?;
+        let mut documents = self.collection.store().find(self.find_all()?).await?;
         documents.sort_by_key(|document| number(document).unwrap_or_default());
         let mut keys = Keys { read_at: self.now().timestamp_millis(), ..Keys::default() };
         for document in &documents {
@@ -205,33 +209,33 @@ impl KeyRing {
         self.loaded().read_at
     }
 
-    /// Reads one key, to see whether the store can be read.
+    /// Reads one key to check that the store can be read.
     pub(crate) async fn check_readable(&self) -> store::Result<()> {
-        self.store.find(self.find_one(1)).await.map(|_| ())
+        self.collection.find_one(self.find_one(1)).await.map(|_| ())
     }
 
-    /// Makes the first key if there is none yet.
+    /// Creates the first signing key if there is none yet.
     pub(crate) async fn prepare(&self) -> Result<()> {
         if self.loaded().signing.is_some() || self.reload().await?.signing.is_some() {
             return Ok(());
         }
-        // Of two nodes that start at once, one makes the first key and the other finds it.
+        // If two nodes start at once, one creates the first key and the other finds it.
         let (_, insert) = self.make(1)?;
-        match self.store.write(vec![insert]).await {
+        match self.collection.write(insert).await {
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         match self.reload().await?.signing {
             Some(_) => Ok(()),
-            None => Err(Error::internal("the signing key was not kept")),
+            None => Err(Error::internal("the signing key was not stored")),
         }
     }
 
-    /// A new key, and the write that keeps it.
+    /// Creates a key; returns its id and the write that stores it.
     fn make(&self, number: i64) -> Result<(String, Write)> {
         let id = super::hex(&self.environment.random::<8>()?);
         let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| Error::internal("cannot make a signing key"))?;
+            .map_err(|_| Error::internal("cannot create a signing key"))?;
         let document = rawdoc! {
             "_id": number,
             "kid": id.as_str(),
@@ -239,17 +243,17 @@ impl KeyRing {
             "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
             "created_at": self.now(),
         };
-        let operation = Operation::Insert(vec![document]);
-        Ok((id, Write::new(self.namespace.clone(), operation)))
+        Ok((id, self.collection.insertion(document)))
     }
 
-    /// The keys that no longer sign, by their numbers, with the time since when.
+    /// Returns the numbers of the retired keys and the times of their retirement.
     pub(crate) async fn retired(&self) -> Result<Vec<(i64, DateTime)>> {
         let keys = self.reload().await?;
         Ok(keys.held.iter().filter_map(|key| Some((key.number, key.retired_at?))).collect())
     }
 
-    /// Makes a key that signs from now on; its id. Forgets the keys with the numbers `unused`.
+    /// Creates a key that signs from now on, and returns its id. Deletes the keys with the numbers
+    /// `unused`.
     pub(crate) async fn rotate(&self, unused: &[i64]) -> Result<String> {
         self.prepare().await?;
         let keys = self.reload().await?;
@@ -260,15 +264,15 @@ impl KeyRing {
             writes.push(self.retire(key, &keys)?);
         }
         writes.extend(unused.iter().map(|&number| self.modify(number, Change::Delete)));
-        // The new one is there before an older one loses its private half.
-        match self.store.write_in_order(writes).await {
-            Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are being rotated already")),
+        // The new key is inserted before an older one loses its private half.
+        match self.collection.store().write_in_order(writes).await {
+            Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are already being rotated")),
             Err(error) => Err(error.into()),
             Ok(_) => self.reload().await.map(|_| id),
         }
     }
 
-    /// Keeps the public half of a key alone.
+    /// Returns the write that reduces a key to its public half.
     fn retire(&self, key: &Held, keys: &Keys) -> Result<Write> {
         let public = keys.public.iter().find(|public| public.id == key.id).map(|public| public.x.as_str());
         let update = rawdoc! {
@@ -280,8 +284,7 @@ impl KeyRing {
     }
 
     fn modify(&self, number: i64, change: Change) -> Write {
-        let modify = Modify::new(Filter::equals("_id", RawBson::Int64(number)), false, change);
-        Write::new(self.namespace.clone(), Operation::modify(modify))
+        self.collection.change(by_id(RawBsonRef::Int64(number)), change)
     }
 }
 
@@ -295,7 +298,7 @@ impl Keys {
         let retired_at = document.get_datetime("retired_at").ok();
         self.held.push(Held { number: number(document)?, id: id.clone(), retired_at });
         let unreadable = |id: &str| {
-            tracing::error!(kid = %id, "a signing key in the store cannot be read; tokens signed with it are refused");
+            tracing::error!(kid = %id, "a signing key in the store cannot be read; tokens signed with it are rejected");
         };
         let public = match document.get_binary("private") {
             Ok(private) => {

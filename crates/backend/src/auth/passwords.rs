@@ -1,5 +1,5 @@
-//! Passwords: argon2id in threads of their own, few and with a bounded queue, so that a flood of log-ins waits for
-//! itself and for nothing else.
+//! Password hashing with argon2id, on a few threads of its own with a bounded queue, so that a
+//! flood of log-ins delays only log-ins.
 
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 
 use crate::{Error, Result, Secret};
 
-/// How many passwords may wait to be hashed.
+/// The maximum number of passwords that wait to be hashed; more are rejected.
 const QUEUE: usize = 128;
 
-/// When it is worth asking again, in seconds, where the queue is full.
+/// Seconds after which the client should try again when the queue is full.
 const RETRY_AFTER: u64 = 2;
 
 /// OWASP's recommendation: 19 MiB, two passes, one lane
@@ -26,17 +26,17 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// How far the threads stand back for others, in the system's units.
+/// The niceness of the threads: the amount by which their priority is below the default.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
 type Work = Box<dyn FnOnce(&Argon2<'static>) + Send>;
 
-/// The pool, shared by every backend of the process.
+/// The thread pool, shared by all backends of the process.
 #[derive(Clone)]
 pub(crate) struct Passwords {
     queue: SyncSender<Work>,
-    /// The hash of a password that nobody has, for users that do not exist.
+    /// A hash to verify against if the user does not exist, so that the response takes as long.
     decoy: Arc<OnceLock<String>>,
 }
 
@@ -55,7 +55,7 @@ impl Passwords {
             let spawned =
                 std::thread::Builder::new().name(format!("userkeep-password-{number}")).spawn(move || run(&work));
             if let Err(error) = spawned {
-                tracing::error!(%error, "cannot start a thread for passwords");
+                tracing::error!(%error, "cannot start a password hashing thread");
             }
         }
         Self { queue, decoy: Arc::default() }
@@ -68,7 +68,7 @@ impl Passwords {
             .map_err(Error::internal)
     }
 
-    /// Whether a password is the one that was hashed. Without a hash it takes as long and is always wrong.
+    /// True if the password matches the hash. Without a hash it takes as long and returns false.
     pub(crate) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool> {
         let decoy = Arc::clone(&self.decoy);
         self.run(move |argon2| {
@@ -83,7 +83,8 @@ impl Passwords {
         .await
     }
 
-    /// Makes what the first unknown user would otherwise wait for.
+    /// Creates the decoy hash, so that the first log-in of an unknown user takes no longer than
+    /// others.
     pub(crate) fn warm_up(&self) {
         let decoy = Arc::clone(&self.decoy);
         let _ = self.queue.try_send(Box::new(move |argon2| {
@@ -94,7 +95,7 @@ impl Passwords {
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job: Work = Box::new(move |argon2| {
-            // Nobody waits for the answer to a client that has gone away.
+            // A client that has disconnected needs no result.
             if !reply.is_closed() {
                 let _ = reply.send(work(argon2));
             }
@@ -104,14 +105,14 @@ impl Passwords {
             Err(TrySendError::Full(_)) => {
                 Err(Error::retry_later("too many log-ins at once; try again later", RETRY_AFTER))
             }
-            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the threads for passwords have ended")),
+            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the password hashing threads have ended")),
         }
     }
 }
 
 fn run(work: &Mutex<Receiver<Work>>) {
-    // Where there are more log-ins than cores, requests of who is logged in come first. Elsewhere threads have no
-    // priority that they may lower themselves without asking for privileges.
+    // With more log-ins than cores, requests of users who are logged in come first. On other
+    // systems, a thread cannot lower its own priority without privileges.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
@@ -119,7 +120,7 @@ fn run(work: &Mutex<Receiver<Work>>) {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        // The caller of a job that panics gets an error, and the thread goes on.
+        // The caller of a job that panics gets an error, and the thread continues.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&argon2)));
     }
 }
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_right_password_is_right() {
+    async fn only_the_right_password_is_accepted() {
         let passwords = Passwords::shared();
         let hash = passwords.hash("passw0rd".to_owned().into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_is_refused_beyond_the_queue() {
+    async fn passwords_beyond_the_queue_are_rejected() {
         let (queue, _kept) = sync_channel::<Work>(1);
         let passwords = Passwords { queue, decoy: Arc::default() };
         passwords.warm_up();

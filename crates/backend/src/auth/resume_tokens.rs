@@ -1,6 +1,6 @@
-//! Resume tokens of users' streams: tokens of the store, encrypted, and bound to the app, the data
-//! source, the collection and the user. A token of a store names a place among all changes of the
-//! store, and on MongoDB it contains keys of documents.
+//! Resume tokens of users' change streams: the store's tokens, encrypted and bound to the app, the
+//! data source, the collection and the user. They are encrypted because a store's token names a
+//! position in all changes of the store, and on MongoDB it contains document keys.
 
 use std::{fmt, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::{Error, Result};
 /// Length of a key in bytes.
 pub(super) const KEY_LENGTH: usize = 32;
 
-/// Text that the context of every token begins with. A change of the format changes it.
+/// The first part of each token's context. It changes with the format of the tokens.
 const PURPOSE: &str = "userkeep resume token 1";
 
-/// The key of an app's resume tokens.
+/// The encryption key of an app's resume tokens.
 pub(crate) struct ResumeKey(LessSafeKey);
 
 impl fmt::Debug for ResumeKey {
@@ -31,7 +31,7 @@ impl fmt::Debug for ResumeKey {
 
 impl ResumeKey {
     /// # Errors
-    /// If there are not [`KEY_LENGTH`] bytes.
+    /// If `bytes` does not have [`KEY_LENGTH`] bytes.
     pub(super) fn new(bytes: &[u8]) -> Result<Self> {
         let key = UnboundKey::new(&AES_256_GCM_SIV, bytes);
         let key = key.map_err(|_| Error::internal("the key of resume tokens in the store cannot be read"))?;
@@ -43,21 +43,22 @@ impl ResumeKey {
 #[derive(Debug)]
 pub(crate) struct TokenSeal {
     key: Arc<ResumeKey>,
-    /// The associated data.
+    /// The associated data, which names the app, the data source, the collection and the user.
     context: Vec<u8>,
     nonce: [u8; NONCE_LEN],
 }
 
 impl TokenSeal {
-    /// Tokens are accepted only with the context that they were made with.
+    /// Creates the encryption for a context. A token is accepted only with the context that it was
+    /// sealed with.
     pub(crate) fn new(key: Arc<ResumeKey>, context: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in [PURPOSE].iter().chain(context) {
             bytes.extend((part.len() as u64).to_be_bytes());
             bytes.extend(part.as_bytes());
         }
-        // The same event has the same token each time. AES-GCM-SIV then reveals only that two
-        // tokens are equal (RFC 8452).
+        // An event always has the same token. With a fixed nonce, AES-GCM-SIV reveals only that
+        // two tokens are equal (RFC 8452).
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..NONCE_LEN]);
         Self { key, context: bytes, nonce }
@@ -68,20 +69,21 @@ impl TokenSeal {
         let mut bytes = token.as_str().as_bytes().to_vec();
         let sealed = self.key.0.seal_in_place_append_tag(self.nonce(), Aad::from(&self.context), &mut bytes);
         if sealed.is_err() {
-            // Only a token of gigabytes gets here. A stream cannot be resumed at an empty one.
+            // Only a token of several gigabytes fails. A stream cannot resume after the empty
+            // token.
             bytes.clear();
         }
         ResumeToken::from(&*URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Returns the token of the store that was encrypted.
+    /// Decrypts a token of the store.
     ///
     /// # Errors
     /// `InvalidResumeToken` (260) for any text that [`seal`](Self::seal) has not returned with
     /// this context.
     pub(crate) fn open(&self, sealed: &ResumeToken) -> Result<ResumeToken> {
         self.try_open(sealed).ok_or_else(|| {
-            let message = "the resume token is not one of this user, collection and app".to_owned();
+            let message = "the resume token does not belong to this user, collection and app".to_owned();
             query::Error { code: ErrorCode::InvalidResumeToken, message }.into()
         })
     }
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_in_its_context_alone() {
+    fn a_token_is_accepted_only_in_its_context() {
         let seal = TokenSeal::new(key(1), &["app", "db", "people", "ada"]);
         let token = ResumeToken::from("82ab");
         let sealed = seal.seal(&token);
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_token_is_refused() {
+    fn text_that_is_not_a_token_is_rejected() {
         let seal = TokenSeal::new(key(1), &["app"]);
         let sealed = seal.seal(&"82ab".into());
         let changed = format!("A{}", &sealed.as_str()[1..]);

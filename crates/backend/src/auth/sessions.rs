@@ -1,5 +1,5 @@
-//! Sessions: what a refresh token stands for. A request is only answered while its session is open and its user is
-//! enabled.
+//! Sessions, which refresh tokens stand for. A request is answered only while its session is open
+//! and its user is enabled.
 
 use std::sync::Arc;
 
@@ -7,83 +7,90 @@ use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc
 use query::{Filter, Path, Update};
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
-use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Index, Store, Write};
 
 use super::{
+    OwnCollection,
     confirmations::{CachedSession, Confirmations, Key, is_recent},
     keys::MAX_AGE,
+    own_collection::by_id,
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users, check_enabled, not_found},
 };
-use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret};
+use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, provider};
 
-/// How long an access token lives, in seconds.
+/// Lifetime of an access token, in seconds.
 const ACCESS_LIFETIME: i64 = 30 * 60;
 
-/// How long a refresh token lives, in seconds, unless it is an anonymous user's.
+/// Lifetime of a refresh token in seconds, except an anonymous user's.
 const REFRESH_LIFETIME: i64 = 60 * 24 * 60 * 60;
 
-/// Anonymous users cannot log in again, so their refresh tokens say a time that does not come (50 years); the session ends with the user.
+/// Lifetime of an anonymous user's refresh token, in seconds. Anonymous users cannot log in again,
+/// so the token practically never expires (50 years); its session ends with the user.
 const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
 
-/// How long a user without any other identity is kept unused, in seconds
-/// (<https://www.mongodb.com/docs/atlas/app-services/users/sessions/>), and how exactly that is noted.
+/// Seconds after which an unused user without any other identity is deleted
+/// (<https://www.mongodb.com/docs/atlas/app-services/users/sessions/>).
 const ANONYMOUS_UNUSED: i64 = 90 * 24 * 60 * 60;
+/// Minimum time in seconds between two updates of that expiry.
 const NOTED_EVERY: i64 = 24 * 60 * 60;
 
 /// Capacity of the caches of confirmed sessions and of enabled users.
 const REMEMBERED: usize = 50_000;
 
 pub(crate) struct Sessions {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     environment: Environment,
     tokens: Tokens,
-    /// Sessions that were open a moment ago, if the store is remote. An embedded store is read at each request.
+    /// Recently confirmed sessions, if the store is remote. An embedded store is read for each
+    /// request.
     confirmations: Arc<Confirmations>,
-    /// Users of an embedded store who were enabled a moment ago, and when they were read, in milliseconds since the Unix epoch.
+    /// Recently enabled users of an embedded store, and the time of the read in milliseconds since
+    /// the Unix epoch.
     enabled: Cache<ObjectId, i64>,
 }
 
-/// Who makes a request.
+/// The user and the session of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) user_id: ObjectId,
     pub(crate) session_id: ObjectId,
     pub(crate) device_id: String,
-    /// Whether it is time to note that an anonymous user is still there.
+    /// True if the expiry of an anonymous user must be extended.
     pub(crate) needs_touch: bool,
 }
 
-/// Who a genuine token says that its bearer is.
+/// The user and the session that a verified token claims. [`Claim::confirm`] checks them.
 #[derive(Debug)]
 pub(crate) struct Claim(Verified);
 
 impl Claim {
-    /// The user's id.
+    /// Returns the user's id.
     pub(crate) fn user_id(&self) -> ObjectId {
         self.0.user_id
     }
 
-    /// The caller, if what [`Sessions::find`] found is an open session.
+    /// Returns the caller if `session`, the result of [`Sessions::find`], is an open session of
+    /// the claimed user.
     pub(crate) fn confirm(&self, session: Vec<RawDocumentBuf>) -> Result<Caller> {
         let Verified { user_id, session_id, kind, .. } = self.0;
         let Some(session) = session.first() else {
             return Err(match kind {
                 Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::AccessGrant => not_found(user_id),
+                Kind::Access => not_found(user_id),
             });
         };
-        // A genuine token of a session names its user.
+        // A valid token names the user of its session.
         if session.get_object_id("user_id").map_err(Error::internal)? != user_id {
-            return Err(Error::invalid_session("the token is not of the session's user"));
+            return Err(Error::invalid_session("the token does not belong to the session's user"));
         }
         let device_id = session.get_str("device_id").map_err(Error::internal)?.to_owned();
         Ok(Caller { user_id, session_id, device_id, needs_touch: false })
     }
 }
 
-/// When an anonymous user who was there at a time, in seconds, is gone if he or she does not come back.
+/// Returns when an anonymous user who was active at `now`, in seconds since the Unix epoch, is
+/// deleted if unused.
 pub(super) fn anonymous_end(now: i64) -> DateTime {
     DateTime::from_millis((now + ANONYMOUS_UNUSED) * 1000)
 }
@@ -92,8 +99,7 @@ impl Sessions {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, tokens: Tokens, environment: Environment) -> Self {
         let (confirmed, enabled) = if store.is_remote() { (REMEMBERED, 0) } else { (0, REMEMBERED) };
         Self {
-            store,
-            namespace: Namespace::new(database, "sessions"),
+            collection: OwnCollection::new(store, database, "sessions"),
             environment,
             tokens,
             confirmations: Arc::new(Confirmations::new(confirmed)),
@@ -101,20 +107,24 @@ impl Sessions {
         }
     }
 
-    pub(crate) async fn prepare(&self) -> Result<()> {
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![user_index(), expiry_index()]).await?)
+    fn store(&self) -> &Arc<dyn Store> {
+        self.collection.store()
     }
 
-    /// What is asked of the sessions.
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        Ok(self.collection.ensure_indexes(vec![user_index(), expiry_index()]).await?)
+    }
+
+    /// Returns the queries for sessions, for the index test.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
         let claim = Verified {
-            kind: Kind::AccessGrant,
+            kind: Kind::Access,
             user_id: ObjectId::new(),
             session_id: ObjectId::new(),
             expires: 0,
             begins: 0,
         };
-        let of_user = Find::new(self.namespace.clone(), of_user(claim.user_id));
+        let of_user = self.collection.query(of_user(claim.user_id));
         let signed = self.find_signed_until(self.now())?;
         Ok(vec![
             DeclaredQuery::new("a session by id", self.find(&Claim(claim)), "_id_"),
@@ -123,12 +133,12 @@ impl Sessions {
         ])
     }
 
-    /// Opens a session for a user who has shown who he or she is.
+    /// Opens a session for a user who has authenticated.
     pub(crate) async fn open(&self, user: &User, users: &Users, device_id: String) -> Result<(Caller, Secret)> {
         let session_id = ObjectId::new();
         let caller = Caller { user_id: user.id, session_id, device_id, needs_touch: false };
         let now = self.environment.unix_seconds();
-        let anonymous = user.identity.provider_type == "anon-user";
+        let anonymous = user.identity.provider_type == provider::ANONYMOUS;
         let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
         let identity = (user.identity.id.as_str(), user.identity.provider_type.as_str());
         let refresh_token =
@@ -142,15 +152,16 @@ impl Sessions {
             "created_at": DateTime::from_millis(now * 1000),
             "expires_at": if anonymous { anonymous_end(now) } else { DateTime::from_millis(expires * 1000) },
         };
-        let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
-        let outcomes = self.store.write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
-        // Deleted or disabled since the password was checked: the session must not outlive the user.
+        let insert = self.collection.insertion(document);
+        let outcomes = self.store().write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
+        // The user was deleted or disabled after the password was checked; the session must not
+        // outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
-            let end = self.end(user.id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
-            self.store.write(vec![end]).await?;
+            let end = self.end(user.id, by_id(caller.session_id));
+            self.store().write(vec![end]).await?;
             return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
         }
-        if self.store.is_remote() {
+        if self.store().is_remote() {
             self.confirmations.note_known(caller.session_id, self.now());
         }
         Ok((caller, refresh_token))
@@ -161,7 +172,8 @@ impl Sessions {
         self.tokens.sign_access(&caller.subject(), now, now + ACCESS_LIFETIME, user_data).await
     }
 
-    /// Makes a new signing key; its id. The ones before verify until their last token has expired.
+    /// Creates a new signing key and returns its id. Older keys still verify tokens until the last
+    /// token that they signed has expired.
     pub(crate) async fn rotate_keys(&self) -> Result<String> {
         let mut unused = Vec::new();
         for (number, retired_at) in self.tokens.keys().retired().await? {
@@ -172,46 +184,47 @@ impl Sessions {
         self.tokens.keys().rotate(&unused).await
     }
 
-    /// Whether there may be a token that has not expired of a key that signed until `retired_at`.
+    /// True if a token may be valid that was signed by a key that was retired at `retired_at`.
     async fn may_have_signed(&self, retired_at: DateTime) -> Result<bool> {
         let now = query::Environment::now(&self.environment);
-        // Other nodes hear of a rotation a little later.
+        // Other nodes may use the old key for a while after a rotation.
         let last_signed = retired_at.timestamp_millis() + 2 * MAX_AGE;
         if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
             return Ok(true);
         }
-        Ok(!self.store.find(self.find_signed_until(last_signed)?).await?.is_empty())
+        Ok(!self.store().find(self.find_signed_until(last_signed)?).await?.is_empty())
     }
 
-    /// The query for a session that was opened by a time, in milliseconds, and may still be there.
+    /// Returns the query for a session that was opened before a time, in milliseconds, and may
+    /// still be open.
     fn find_signed_until(&self, last_signed: i64) -> Result<Find> {
         let filter = Filter::parse(&rawdoc! {
             "created_at": { "$lte": DateTime::from_millis(last_signed) },
             "expires_at": { "$gt": query::Environment::now(&self.environment) },
         })?;
-        Ok(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) })
+        Ok(self.collection.query_one(filter))
     }
 
-    /// Who an access token stands for, if its session is open.
+    /// Returns the caller of an access token if its session is open.
     pub(crate) async fn by_access_token(&self, token: &Secret, users: &Users) -> Result<Caller> {
         let claim = self.claim_of_access_token(token).await?;
         self.confirm(&claim, users).await.map(|confirmed| confirmed.caller)
     }
 
-    /// Confirms that the session that an access token claims is open and that its user is enabled, or that both were so less
-    /// than 4 s ago. A remote store is asked for both at once.
+    /// Confirms that the session that an access token claims is open and that its user is enabled,
+    /// or that both were so less than 4 s ago. Both are read from a remote store at once.
     ///
     /// # Errors
-    /// `InvalidSession` if the session has ended, or the user is disabled or gone.
+    /// `InvalidSession` if the session has ended, or the user is disabled or deleted.
     pub(crate) async fn confirm(&self, claim: &Claim, users: &Users) -> Result<CachedSession> {
         let now = self.now();
-        if !self.store.is_remote() {
-            let session = self.store.find(self.find(claim)).await?;
+        if !self.store().is_remote() {
+            let session = self.store().find(self.find(claim)).await?;
             return self.confirm_read(claim, session, now, users).await;
         }
         let key = Key { session_id: claim.0.session_id, user_id: claim.user_id() };
         let read = || {
-            let (store, claim) = (Arc::clone(&self.store), Claim(claim.0));
+            let (store, claim) = (Arc::clone(self.store()), Claim(claim.0));
             let finds = [self.find(&claim), users.find_by_id(claim.user_id())];
             async move {
                 let [session, user] = store.find_both(finds).await?;
@@ -223,8 +236,9 @@ impl Sessions {
         self.confirmations.confirm(key, now, read).await
     }
 
-    /// As [`Self::confirm`], with a session that was read from an embedded store after `at`, in milliseconds since the Unix
-    /// epoch. The user is read only if the last read is not recent.
+    /// Does the same as [`Self::confirm`] with a session that was read from an embedded store
+    /// after `at`, in milliseconds since the Unix epoch. The user is read only if the last read is
+    /// not recent.
     pub(crate) async fn confirm_read(
         &self,
         claim: &Claim,
@@ -236,49 +250,53 @@ impl Sessions {
         let now = self.now();
         let enabled_at = self.enabled.get(&caller.user_id).filter(|at| is_recent(*at, now));
         if enabled_at.is_none() {
-            let user = self.store.find(users.find_by_id(caller.user_id)).await?;
+            let user = self.store().find(users.find_by_id(caller.user_id)).await?;
             check_enabled(&user, caller.user_id)?;
             self.enabled.insert(caller.user_id, now);
         }
         Ok(CachedSession { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
     }
 
-    /// True if this node has confirmed the session within the last minute, and has not heard since that it has ended.
+    /// True if this node has confirmed the session within the last minute, and has not learned
+    /// since that it has ended.
     pub(crate) fn is_known(&self, claim: &Claim) -> bool {
         self.confirmations.is_known(claim.0.session_id, self.now())
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the current time in milliseconds since the Unix epoch.
     pub(crate) fn now(&self) -> i64 {
         query::Environment::now(&self.environment).timestamp_millis()
     }
 
-    /// Returns the claim of a refresh token, which [`Self::by_refresh_token`] has to confirm.
+    /// Returns the claim of a refresh token, which [`Self::by_refresh_token`] must confirm.
     pub(crate) async fn claim_of_refresh_token(&self, token: &Secret) -> Result<Claim> {
         self.claim(token, Kind::Refresh, "refresh token expired", "incorrect token type").await
     }
 
-    /// Returns the caller of a refresh token if its session is open and its user is enabled. Always reads both.
+    /// Returns the caller of a refresh token if its session is open and its user is enabled. It
+    /// always reads both from the store.
     ///
     /// # Errors
-    /// `InvalidSession` otherwise.
+    /// `InvalidSession` if the token or its session is not valid, or the user is disabled or
+    /// deleted.
     pub(crate) async fn by_refresh_token(&self, token: &Secret, claim: &Claim, users: &Users) -> Result<Caller> {
-        let [session, user] = self.store.find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
+        let [session, user] = self.store().find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
         let caller = self.check_refresh_token(token, claim, session)?;
         check_enabled(&user, caller.user_id)?;
-        if self.store.is_remote() {
+        if self.store().is_remote() {
             self.confirmations.note_known(caller.session_id, self.now());
         }
         Ok(caller)
     }
 
-    /// Returns the caller of a refresh token if its session is open. A disabled user may still log out.
+    /// Returns the caller of a refresh token if its session is open. A disabled user may still log
+    /// out.
     ///
     /// # Errors
-    /// `InvalidSession` otherwise.
+    /// `InvalidSession` if the token or its session is not valid.
     pub(crate) async fn to_end(&self, token: &Secret) -> Result<Caller> {
         let claim = self.claim_of_refresh_token(token).await?;
-        self.check_refresh_token(token, &claim, self.store.find(self.find(&claim)).await?)
+        self.check_refresh_token(token, &claim, self.store().find(self.find(&claim)).await?)
     }
 
     fn check_refresh_token(&self, token: &Secret, claim: &Claim, session: Vec<RawDocumentBuf>) -> Result<Caller> {
@@ -286,11 +304,11 @@ impl Sessions {
         if let Some(session) = session.first() {
             let now = self.environment.unix_seconds();
             let left = session.get_datetime("expires_at").map_err(Error::internal)?.timestamp_millis() / 1000 - now;
-            // It may not have been swept away yet.
+            // The session may have expired without having been deleted yet.
             if left <= 0 {
                 return Err(Error::invalid_session("failed to find refresh token"));
             }
-            let is_anonymous = session.get_str("provider_type").is_ok_and(|provider| provider == "anon-user");
+            let is_anonymous = session.get_str("provider_type").is_ok_and(|kind| kind == provider::ANONYMOUS);
             needs_touch = is_anonymous && left < ANONYMOUS_UNUSED - NOTED_EVERY;
             let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
             if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
@@ -300,19 +318,18 @@ impl Sessions {
         Ok(Caller { needs_touch, ..claim.confirm(session)? })
     }
 
-    /// The write that keeps an anonymous user's session for as long again as it may be unused.
+    /// Returns the write that extends the expiry of an anonymous user's session.
     pub(crate) fn touch(&self, caller: &Caller) -> Result<Write> {
-        let filter = Filter::equals("_id", RawBson::ObjectId(caller.session_id));
+        let filter = by_id(caller.session_id);
         let end = anonymous_end(self.environment.unix_seconds());
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
-        let modify = Modify::new(filter, false, Change::Update { update, upsert: false });
-        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
-        Ok(super::written_in_turn_of(caller.user_id, write, &*self.store))
+        let write = self.collection.change(filter, Change::Update { update, upsert: false });
+        Ok(Write { budget: self.collection.budget_of(caller.user_id), ..write })
     }
 
-    /// Who an access token says that its bearer is. To be believed only with [`Claim::confirm`].
+    /// Returns the claim of an access token. It is not trusted until [`Claim::confirm`] succeeds.
     pub(crate) async fn claim_of_access_token(&self, token: &Secret) -> Result<Claim> {
-        self.claim(token, Kind::AccessGrant, "access token expired", "access token required").await
+        self.claim(token, Kind::Access, "access token expired", "access token required").await
     }
 
     async fn claim(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<Claim> {
@@ -330,43 +347,43 @@ impl Sessions {
         Ok(Claim(verified))
     }
 
-    /// The query for the session that a token claims.
+    /// Returns the query for the session that a token claims.
     pub(crate) fn find(&self, claim: &Claim) -> Find {
-        let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(claim.0.session_id)));
-        super::in_turn_of(claim.user_id(), find, &*self.store)
+        let find = self.collection.query(by_id(claim.0.session_id));
+        Find { budget: self.collection.budget_of(claim.user_id()), ..find }
     }
 
     /// Ends one session.
     pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
         let key = Key { session_id: caller.session_id, user_id: caller.user_id };
         self.confirmations.forget(key);
-        let end = self.end(caller.user_id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
-        let ended = self.store.write(vec![end]).await;
-        // A read that was sent meanwhile may have found it open.
+        let end = self.end(caller.user_id, by_id(caller.session_id));
+        let ended = self.store().write(vec![end]).await;
+        // A read that was sent in the meantime may have found the session open.
         self.confirmations.forget(key);
         Ok(ended.map(|_| ())?)
     }
 
-    /// Ends all sessions of a user who goes by a write.
+    /// Ends all sessions of a user and applies `user_goes`, the write that deletes the user.
     pub(crate) async fn end_with(&self, caller: &Caller, user_goes: Write) -> Result<()> {
         self.forget_user(caller.user_id);
         let end_all = || self.end(caller.user_id, of_user(caller.user_id));
-        // Also afterwards: a log-in that found the user still there has noted it between.
-        let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
+        // Sessions are ended again afterwards: a concurrent log-in may have found the user and
+        // opened one.
+        let ended = self.store().write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.forget_user(caller.user_id);
         Ok(ended.map(|_| ())?)
     }
 
-    /// Forgets that a user was enabled and the sessions open: the next request reads both.
+    /// Removes a user and the user's sessions from the caches, so that the next request reads
+    /// them.
     fn forget_user(&self, user_id: ObjectId) {
         self.enabled.remove(&user_id);
         self.confirmations.forget_user(user_id);
     }
 
     fn end(&self, user_id: ObjectId, filter: Filter) -> Write {
-        let modify = Modify::new(filter, true, Change::Delete);
-        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
-        super::written_in_turn_of(user_id, write, &*self.store)
+        Write { budget: self.collection.budget_of(user_id), ..self.collection.deletion_of_all(filter) }
     }
 }
 

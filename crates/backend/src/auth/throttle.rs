@@ -1,9 +1,12 @@
-//! The back-off for whoever asks over a network: who fails has to wait before asking again, longer each time, but never
-//! longer than a bound; what was counted is forgotten with time. Counted are an account from one place, an account from
-//! anywhere, and a place. A place from which an account has logged in before is not held up by what others do to that
-//! account, or from that place, so that an attack locks nobody out.
+//! The rate limit of failed attempts over a network. A client that fails must wait before it tries
+//! again. The wait doubles with each failure up to a maximum, and counted failures decay over
+//! time.
 //!
-//! On MongoDB it is counted by all nodes together.
+//! Failures are counted per account and network, per account, and per network. A network from
+//! which an account has logged in before is exempt from the last two limits for that account, so
+//! that an attack locks no user out.
+//!
+//! On MongoDB, all nodes share the counts.
 
 mod buckets;
 
@@ -23,56 +26,60 @@ use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    DeclaredQuery, Environment, Error, ErrorCode, Result,
-    request::{Credentials, EmailPasswordRequest, LogIn, Request, Response},
+    DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result, SecretDocument,
+    auth::providers::Providers,
+    request::{Action, LogIn, ProviderAction},
 };
 use buckets::{Bucket, Buckets, REMEMBERED};
 
-/// How many passwords of one account are checked at the same time for one place; further ones wait for what those come to.
+/// The number of passwords of one account that are checked at the same time for one network.
+/// Further attempts wait for their results.
 const AT_ONCE: usize = 4;
 
-/// When who asks has to wait.
+/// A rate limit with exponential backoff.
 struct Limit {
-    /// How much is free.
+    /// The number of failures that cause no wait.
     free: f64,
-    /// The wait after the first beyond that, doubled with each further one, in seconds.
+    /// The wait after the first failure beyond `free`, in seconds; it doubles with each further
+    /// failure.
     first_wait: f64,
-    /// The longest wait, in seconds.
+    /// The maximum wait, in seconds.
     longest_wait: f64,
-    /// One is forgotten each so many seconds.
+    /// Seconds after which the count decreases by one.
     forgotten_each: f64,
 }
 
-/// Failures with one account from one place.
+/// Failures with one account from one network.
 const ACCOUNT_HERE: Limit = Limit { free: 5.0, first_wait: 1.0, longest_wait: 300.0, forgotten_each: 300.0 };
 
-/// Failures with one account from anywhere.
+/// Failures with one account from any network.
 const ACCOUNT: Limit = Limit { free: 20.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 60.0 };
 
-/// Failures from one place, which may be a whole company's.
+/// Failures from one network, which may be a whole company's.
 const PLACE: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 10.0 };
 
-/// Users made from one place.
+/// Users created from one network.
 const NEW_USERS: Limit = Limit { free: 200.0, first_wait: 1.0, longest_wait: 5.0, forgotten_each: 5.0 };
 
-/// Where a request comes from over a network.
+/// The network origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The client's address.
+    /// The client's IP address.
     pub address: IpAddr,
-    /// Whether many people make their requests from there, as from the application's own servers: it is then only an
-    /// account that has to wait.
+    /// True if many people share this address, as with the application's own servers. Then only
+    /// accounts are limited, not the address.
     pub is_shared: bool,
 }
 
 impl Origin {
-    /// The address as far as one client cannot have many of it: of IPv6 the /64.
+    /// Returns the network that the rate limit counts: the IPv4 address, or the /64 prefix of an
+    /// IPv6 address, because one client has all addresses of a /64.
     pub fn place(&self) -> IpAddr {
         Network::from(self.address).0
     }
 }
 
-/// An address as far as one client cannot have many of it: of IPv6 the /64.
+/// The IPv4 address or the /64 prefix of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Network(IpAddr);
 
@@ -85,7 +92,7 @@ impl From<IpAddr> for Network {
     }
 }
 
-/// An account, by a digest of its name.
+/// An account: the SHA-256 digest of its name.
 type Account = [u8; 32];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,7 +101,7 @@ enum Key {
     Account(Account),
     Network(Network),
     NewUsers(Network),
-    /// That an account has logged in from a place.
+    /// A successful log-in of an account from a network.
     Known(Account, Network),
 }
 
@@ -119,36 +126,38 @@ impl Key {
     }
 }
 
-/// What is counted, and who has to wait.
+/// Counts failures, and rejects requests whose wait is not over.
 pub(crate) struct Throttle {
     buckets: Arc<Buckets>,
     gates: Cache<Key, Arc<Semaphore>>,
     environment: Environment,
-    /// How many requests were refused.
+    /// The number of rejected requests.
     refused: AtomicU64,
 }
 
-/// What a request may use up.
+/// The limits that apply to a request.
 struct Counted {
     account: Option<Account>,
     makes_user: bool,
-    /// Whether to refuse before it is looked at. A token that is genuine is never refused for the sake of others.
+    /// True to check the limits before the request runs. A refresh is checked only after it has
+    /// failed, so that a valid token is never rejected because of other clients.
     refuse_first: bool,
 }
 
-/// A request that is under way. If it is dropped, as when its client goes away, it has failed.
+/// A request under way. If it is dropped before [`settle`](Self::settle), as when the client
+/// disconnects, it counts as failed.
 pub(crate) struct Attempt<'a> {
     throttle: &'a Throttle,
     origin: Origin,
     counted: Counted,
-    /// What there was when it began, if that was asked.
+    /// The buckets when the request began; empty if they have not been read.
     recalled: HashMap<Key, Bucket>,
     settled: bool,
     _gate: Option<OwnedSemaphorePermit>,
 }
 
 impl Throttle {
-    /// Counts in memory or, where nodes share a store, in a database there.
+    /// Counts in memory, or in the store's database `database` if nodes share the store.
     pub(crate) fn new(environment: Environment, store: &Arc<dyn Store>, database: &str) -> Self {
         let buckets = Arc::new(Buckets::new(store, database));
         Self { buckets, gates: Cache::new(REMEMBERED), environment, refused: AtomicU64::new(0) }
@@ -158,13 +167,13 @@ impl Throttle {
         self.buckets.prepare().await
     }
 
-    /// What is asked of what has been counted.
+    /// Returns the queries for buckets, for the index test.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
-        let (account, place) = (digest("nobody"), Network(Ipv6Addr::LOCALHOST.into()));
+        let (account, place) = (digest("placeholder"), Network(Ipv6Addr::LOCALHOST.into()));
         self.buckets.declared(&[Key::AccountHere(account, place), Key::Account(account), Key::Network(place)])
     }
 
-    /// How many requests were refused since the start.
+    /// Returns the number of requests rejected since the start.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -178,9 +187,15 @@ impl Throttle {
         self.gates.get_or_insert_with(&key, make).unwrap_or_else(|never: std::convert::Infallible| match never {})
     }
 
-    /// Lets a request begin, or says how long to wait. `None` for a request that is not limited.
-    pub(crate) async fn begin(&self, request: &Request, origin: Origin) -> Result<Option<Attempt<'_>>> {
-        let Some(counted) = self.counted(request) else { return Ok(None) };
+    /// Begins a request, or rejects it with the time to wait. Returns `None` for a request that is
+    /// not limited.
+    pub(crate) async fn begin(
+        &self,
+        request: &Request,
+        origin: Origin,
+        providers: &Providers,
+    ) -> Result<Option<Attempt<'_>>> {
+        let Some(counted) = Self::counted(request, providers) else { return Ok(None) };
         let recalled = HashMap::new();
         let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, _gate: None };
         if attempt.counted.refuse_first {
@@ -195,23 +210,17 @@ impl Throttle {
         Ok(Some(attempt))
     }
 
-    fn counted(&self, request: &Request) -> Option<Counted> {
-        let account = |name: &str| Some(digest(name));
+    fn counted(request: &Request, providers: &Providers) -> Option<Counted> {
+        let account = |provider: &str, payload: &SecretDocument| providers.get(provider)?.account(payload).map(digest);
         let (account, makes_user, refuse_first) = match request {
-            Request::LogIn(LogIn { credentials: Credentials::Anonymous, .. }) => (None, true, true),
-            Request::LogIn(LogIn { credentials: Credentials::EmailPassword { email, .. }, .. }) => {
-                (account(email), false, true)
+            Request::LogIn(LogIn { credentials, .. }) => {
+                let creates = providers.get(&credentials.provider).is_some_and(|provider| provider.creates_users());
+                (account(&credentials.provider, &credentials.payload), creates, true)
             }
-            Request::LogIn(LogIn { credentials: Credentials::Other(_), .. }) => (None, false, true),
-            Request::EmailPassword(request) => match request {
-                EmailPasswordRequest::Register { email, .. } => (account(email), true, true),
-                EmailPasswordRequest::ResendConfirmation { email }
-                | EmailPasswordRequest::RetryCustomConfirmation { email }
-                | EmailPasswordRequest::SendReset { email }
-                | EmailPasswordRequest::CallResetFunction { email } => (account(email), false, true),
-                EmailPasswordRequest::Confirm | EmailPasswordRequest::Reset => (None, false, true),
-            },
-            Request::RefreshSession { .. } => (None, false, false),
+            Request::ProviderAction(ProviderAction { provider, action, payload }) => {
+                (account(provider, payload), *action == Action::Register, true)
+            }
+            Request::RefreshSession(_) => (None, false, false),
             _ => return None,
         };
         Some(Counted { account, makes_user, refuse_first })
@@ -240,7 +249,7 @@ impl Attempt<'_> {
         self.counted.account.map(|account| Key::Known(account, self.place()))
     }
 
-    /// Asks for all that may matter, at once.
+    /// Reads all buckets that may matter, in one query.
     async fn recall(&mut self) -> Result<()> {
         let account = self.counted.account;
         let here = account.map(|account| Key::AccountHere(account, self.place()));
@@ -251,7 +260,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// What has to be free for the request, and what a failure is counted for.
+    /// Returns the buckets that must allow the request, and that count its failure.
     fn failures(&self) -> Vec<Key> {
         let is_known = self.known().is_some_and(|known| self.recalled.contains_key(&known));
         let here = self.counted.account.map(|account| Key::AccountHere(account, self.place()));
@@ -277,7 +286,8 @@ impl Attempt<'_> {
         self.throttle.buckets.count(keys, self.throttle.now()).await
     }
 
-    /// Counts what the request came to. A failed refresh of who has failed too often is told to wait.
+    /// Counts the result of the request. If a refresh fails and the limit is reached, the error is
+    /// the one of the rate limit.
     pub(crate) async fn settle(mut self, answer: Result<Response>) -> Result<Response> {
         let buckets = &self.throttle.buckets;
         let noted = match &answer {
@@ -285,7 +295,7 @@ impl Attempt<'_> {
                 self.settled = true;
                 self.succeeded(response).await
             }
-            // Not the client's doing.
+            // Failures of the server are not the client's.
             Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
                 self.settled = true;
                 Ok(())
@@ -297,16 +307,16 @@ impl Attempt<'_> {
                     self.recall().await?;
                     self.check()
                 };
-                // It is counted, or, if this is given up in the middle, being dropped counts it.
+                // A dropped future leaves `settled` false, and `drop` counts the failure.
                 let counted = buckets.count(&self.failures(), self.throttle.now()).await;
                 self.settled = true;
                 refused?;
                 counted
             }
         };
-        // What the client is told does not depend on whether it could be counted.
+        // The client's result does not depend on whether it could be counted.
         if let Err(error) = noted {
-            tracing::warn!(%error, "what a request came to cannot be noted");
+            tracing::warn!(%error, "cannot record the result of a rate-limited request");
         }
         answer
     }
@@ -319,7 +329,8 @@ impl Attempt<'_> {
         let buckets = &self.throttle.buckets;
         buckets.note_known(Key::Known(account, self.place()), self.throttle.now()).await?;
         let here = Key::AccountHere(account, self.place());
-        // Whatever was counted while this was under way, too; most of the time there is nothing.
+        // This also removes failures that were counted while the request ran. Usually there are
+        // none.
         if self.recalled.contains_key(&here) { buckets.forget(here).await } else { Ok(()) }
     }
 }
@@ -332,11 +343,11 @@ impl Drop for Attempt<'_> {
         let (buckets, keys, now) = (Arc::clone(&self.throttle.buckets), self.failures(), self.throttle.now());
         let count = async move {
             if let Err(error) = buckets.count(&keys, now).await {
-                tracing::warn!(%error, "a request that was given up cannot be noted");
+                tracing::warn!(%error, "cannot record a canceled request for the rate limit");
             }
         };
         if !self.throttle.buckets.is_shared() {
-            // In memory it is done at once.
+            // In memory, counting completes at the first poll.
             let _ = count.now_or_never();
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(count);

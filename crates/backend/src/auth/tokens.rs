@@ -1,4 +1,5 @@
-//! Tokens as JWTs that the clients can read (App Services' claims, <https://www.mongodb.com/docs/atlas/app-services/users/sessions/>).
+//! Access and refresh tokens: JWTs with App Services' claims, which clients read
+//! (<https://www.mongodb.com/docs/atlas/app-services/users/sessions/>).
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{Error, Result, Secret};
 
-/// How many verified tokens are remembered, so that a signature is checked once and not with every request.
+/// Capacity of the cache of verified tokens, so that a signature is not verified for each request.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +25,15 @@ pub(super) enum Kind {
     Refresh,
 }
 
-/// What a genuine token says.
+/// The claims of a verified token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verified {
     pub(super) kind: Kind,
     pub(super) user_id: ObjectId,
     pub(super) session_id: ObjectId,
-    /// When it ends to be valid, in seconds since the Unix epoch.
+    /// The time at which the token expires, in seconds since the Unix epoch.
     pub(super) expires: i64,
-    /// When it begins to be valid, in the same way.
+    /// The time from which the token is valid, in seconds since the Unix epoch.
     pub(super) begins: i64,
 }
 
@@ -66,7 +67,7 @@ struct RefreshClaims<'a> {
     baas_identity: ClaimedIdentity<'a>,
     exp: i64,
     iat: i64,
-    /// Makes the tokens of two sessions differ in more than their ids.
+    /// Random, so that the tokens of two sessions differ in more than their ids.
     jti: String,
     sub: String,
     typ: Kind,
@@ -83,13 +84,13 @@ struct Claims {
     typ: Kind,
     sub: String,
     exp: i64,
-    /// The session, in an access token.
+    /// The session id in an access token.
     iss: Option<String>,
-    /// The session, in a refresh token.
+    /// The session id in a refresh token.
     baas_id: Option<String>,
     baas_domain_id: String,
     nbf: Option<i64>,
-    /// Absent from the tokens of other versions; `null` is not.
+    /// Missing in tokens of older versions; `null` is not valid.
     #[serde(default, deserialize_with = "Audience::read")]
     aud: Option<Audience>,
 }
@@ -115,7 +116,7 @@ impl Audience {
     }
 }
 
-/// Whom a token is for.
+/// The user, the session and the device that a token is issued to.
 pub(super) struct Subject<'a> {
     pub(super) user_id: ObjectId,
     pub(super) session_id: ObjectId,
@@ -128,14 +129,14 @@ pub(crate) struct Tokens {
     app_id: String,
     /// True if tokens name the app as their audience.
     names_audience: bool,
-    /// Stands for the app in a token.
+    /// A digest of the app id, which identifies the app in its tokens.
     domain_id: String,
     verified: Cache<String, Verified>,
 }
 
 impl Tokens {
-    /// The tokens of the app `app_id`. Processes of versions before `aud` refuse tokens that have one: `names_audience` is for when there
-    /// are none of those left.
+    /// Creates the signer of the app `app_id`. Versions before `aud` reject tokens with an
+    /// audience, so set `names_audience` only when no node runs such a version.
     pub(crate) fn new(keys: Arc<KeyRing>, app_id: &str, names_audience: bool) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, app_id.as_bytes());
         let domain_id = hex(&digest.as_ref()[..12]);
@@ -213,14 +214,15 @@ impl Tokens {
         self.verified.insert(token.to_owned(), verified);
     }
 
-    /// What a token says, if one of our keys signed it for this app. Says nothing about its time.
+    /// Returns the claims of a token if one of the app's keys signed it for this app. It does not
+    /// check the time.
     pub(super) async fn verify(&self, token: &Secret) -> Result<Verified> {
         if let Some(verified) = self.verified.get(token.expose()) {
             return Ok(verified);
         }
         let unauthorized = || Error::new(crate::ErrorCode::InvalidSession, "unauthorized");
         let header = jsonwebtoken::decode_header(token.expose()).map_err(|_| unauthorized())?;
-        // An extension that must be understood: there is none here.
+        // `crit` lists extensions that must be understood; none are supported.
         if header.crit.is_some() {
             return Err(unauthorized());
         }
@@ -235,7 +237,7 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::EdDSA);
         // The backend's own clock decides about time.
         validation.validate_exp = false;
-        // One that has none is accepted too.
+        // Tokens without an audience are accepted; `includes` checks the others below.
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         let claims =
@@ -289,7 +291,7 @@ mod tests {
             Self { tokens: new("app", false), keys: Arc::clone(&keys), subject, sessions }
         }
 
-        /// An access token with other claims and another header, signed with our key.
+        /// Signs an access token with these claims and headers with the app's key.
         async fn forge(&self, claims: Value, header: Value) -> Secret {
             let mut all = json!({
                 "baas_domain_id": self.tokens.domain_id, "exp": NOW + 60, "iat": NOW, "typ": "access",
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_with_a_critical_extension_is_refused() {
+    async fn a_token_with_a_critical_extension_is_rejected() {
         let world = World::new().await;
         assert!(world.accepts(json!({}), json!({})).await);
         for crit in [json!(["exp"]), json!([])] {
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_for_another_app_is_refused_and_one_for_this_app_accepted() {
+    async fn a_token_is_accepted_only_if_its_audience_includes_the_app() {
         let world = World::new().await;
         for (audience, is_accepted) in [
             (json!("app"), true),
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_audience_is_written_only_if_asked_for() {
+    async fn the_audience_is_written_only_if_enabled() {
         let world = World::new().await;
         let payload = |token: &Secret| {
             use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_names_another_user_than_its_session_is_refused() {
+    async fn a_token_that_names_another_user_than_its_session_is_rejected() {
         let world = World::new().await;
         let session = |user: ObjectId| vec![bson::rawdoc! { "user_id": user, "device_id": "d" }];
         let token = world.forge(json!({}), json!({})).await;

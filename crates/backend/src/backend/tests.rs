@@ -5,11 +5,18 @@ use std::{
     time::Instant,
 };
 
-use bson::{DateTime, Document, doc, raw::RawDocumentBuf};
+use bson::{DateTime, Document, doc, oid::ObjectId, raw::RawDocumentBuf};
 use query::Filter;
-use store::{Find, Location, Operation, SqliteStore, Write};
+use store::{Find, Location, Namespace, Operation, SqliteStore, Write};
 
 use super::*;
+use crate::{
+    context::first_decides,
+    request::{
+        Action, Arguments, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, ReadProfile, RefreshSession,
+    },
+    response::{AccessGrant, Session},
+};
 
 struct World {
     backend: Arc<Backend>,
@@ -35,23 +42,28 @@ impl World {
     }
 
     async fn register(&self, email: &str, password: &str) -> Result<()> {
-        let request = EmailPasswordRequest::Register { email: email.into(), password: password.to_owned().into() };
-        self.backend.handle(Request::EmailPassword(request)).await.map(|_| ())
+        let request =
+            ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": password });
+        self.backend.handle_in_process(Request::ProviderAction(request)).await.map(|_| ())
     }
 
     async fn log_in(&self, credentials: Credentials) -> Result<Session> {
-        match self.backend.handle(Request::LogIn(LogIn { credentials, device_id: None })).await? {
+        match self.backend.handle_in_process(Request::LogIn(LogIn { credentials, device_id: None })).await? {
             Response::Session(session) => Ok(session),
             other => panic!("{other:?}"),
         }
     }
 
     async fn log_in_as(&self, email: &str, password: &str) -> Result<Session> {
-        self.log_in(Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() }).await
+        self.log_in(Credentials::email_password(email, password)).await
     }
 
     async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
-        match self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+        match self
+            .backend
+            .handle_in_process(Request::RefreshSession(RefreshSession { refresh_token: session.refresh_token.clone() }))
+            .await?
+        {
             Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
@@ -62,11 +74,13 @@ impl World {
         all.extend(arguments);
         let call = CallFunction {
             access_token: access_token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: RawDocumentBuf::try_from(all).unwrap(),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: RawDocumentBuf::try_from(all).unwrap(),
+            },
         };
-        match self.backend.handle(Request::CallFunction(call)).await? {
+        match self.backend.handle_in_process(Request::CallFunction(call)).await? {
             Response::Value(value) => Ok(bson::Bson::try_from(value).unwrap()),
             other => panic!("{other:?}"),
         }
@@ -89,7 +103,7 @@ fn claims(token: &Secret) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn custom_data_is_what_it_was_when_the_token_was_made() {
+async fn custom_data_is_as_of_the_time_of_the_token() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
     let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
@@ -119,14 +133,15 @@ async fn custom_data_is_what_it_was_when_the_token_was_made() {
 }
 
 #[tokio::test]
-async fn the_string_wins_over_the_object_id_and_the_first_inserted_over_later_ones() {
+async fn the_string_id_wins_over_the_object_id_and_the_first_document_over_later_ones() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let id = ObjectId::parse_str(&session.user_id).unwrap();
     let number = |access: AccessGrant| access.custom_data.map(|data| data.get_i32("n").unwrap());
 
-    // What lists the id among others belongs to nobody, or one user could plant another's data.
-    world.seed(doc! { "n": 0, "userId": [&session.user_id, "somebody"] }).await;
+    // A document that lists the id in an array is no user's data; otherwise one user could plant
+    // another's data.
+    world.seed(doc! { "n": 0, "userId": [&session.user_id, "another"] }).await;
     assert_eq!(number(world.refresh(&session).await.unwrap()), None);
     world.seed(doc! { "n": 1, "userId": id }).await;
     world.seed(doc! { "n": 2, "userId": id }).await;
@@ -137,9 +152,9 @@ async fn the_string_wins_over_the_object_id_and_the_first_inserted_over_later_on
 }
 
 #[tokio::test]
-async fn data_that_does_not_fit_the_token_comes_beside_it() {
+async fn custom_data_that_is_too_large_for_the_token_is_returned_beside_it() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     world.seed(doc! { "userId": &session.user_id, "text": "x".repeat(1_000_000) }).await;
     let access = world.refresh(&session).await.unwrap();
     assert!(claims(&access.access_token).get("user_data").is_none());
@@ -147,10 +162,10 @@ async fn data_that_does_not_fit_the_token_comes_beside_it() {
 }
 
 #[tokio::test]
-async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time() {
+async fn an_unknown_user_and_a_wrong_password_get_the_same_error_in_the_same_time() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
-    // The shortest of several tries: what the machine does besides only ever makes one longer.
+    // The minimum of several tries, because other load only makes them longer.
     let mut times = [std::time::Duration::MAX; 2];
     for _ in 0..12 {
         for (time, email) in times.iter_mut().zip(["a@example.com", "b@example.com"]) {
@@ -161,7 +176,7 @@ async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time
         }
     }
     let ratio = times[0].as_secs_f64() / times[1].as_secs_f64();
-    // Without a hash to check, an unknown user would take a hundredth.
+    // Without a hash to verify, an unknown user would take a hundredth of the time.
     assert!((0.33..3.0).contains(&ratio), "a wrong password takes {ratio} times an unknown user");
     assert_eq!(
         world.log_in_as("A@example.com", "passw0rd").await.unwrap_err().message,
@@ -171,7 +186,7 @@ async fn an_unknown_user_and_a_wrong_password_are_told_the_same_in_the_same_time
 }
 
 #[tokio::test]
-async fn registration_is_checked_and_only_one_of_two_at_once_wins() {
+async fn registration_is_checked_and_only_one_of_two_concurrent_ones_succeeds() {
     let world = World::new();
     for (email, password, message) in [
         ("a@example.com", "12345", "password must be between 6 and 128 characters"),
@@ -183,8 +198,8 @@ async fn registration_is_checked_and_only_one_of_two_at_once_wins() {
     ] {
         assert_eq!(world.register(email, password).await.unwrap_err().message, message);
     }
-    // Without confirmation by mail a name need not be an address.
-    for name in ["nobody", "a b@example.com", &"é".repeat(128)] {
+    // Without confirmation by e-mail, a name need not be an address.
+    for name in ["ada", "a b@example.com", &"é".repeat(128)] {
         world.register(name, "passw0rd").await.unwrap();
         world.log_in_as(name, "passw0rd").await.unwrap();
     }
@@ -196,12 +211,14 @@ async fn registration_is_checked_and_only_one_of_two_at_once_wins() {
 }
 
 #[tokio::test]
-async fn tokens_end_with_their_time_their_session_and_their_user() {
+async fn tokens_expire_and_end_with_their_session_and_their_user() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
     let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
     let second = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
-    let profile = |token: &Secret| world.backend.handle(Request::Profile { access_token: token.clone() });
+    let profile = |token: &Secret| {
+        world.backend.handle_in_process(Request::ReadProfile(ReadProfile { access_token: token.clone() }))
+    };
     let message = |error: Error| (error.code, error.message.into_owned());
 
     world.pass(1799);
@@ -214,24 +231,35 @@ async fn tokens_end_with_their_time_their_session_and_their_user() {
     let access = world.refresh(&session).await.unwrap();
     profile(&access.access_token).await.unwrap();
 
-    // One kind of token is not the other, and a token of our making is not one of somebody else's.
+    // The two kinds of token are not interchangeable, and another app's tokens are rejected.
     assert!(profile(&session.refresh_token).await.is_err());
-    let swapped = Request::RefreshSession { refresh_token: access.access_token.clone() };
-    assert_eq!(world.backend.handle(swapped).await.unwrap_err().message, "invalid refresh token: incorrect token type");
+    let swapped = Request::RefreshSession(RefreshSession { refresh_token: access.access_token.clone() });
+    assert_eq!(
+        world.backend.handle_in_process(swapped).await.unwrap_err().message,
+        "invalid refresh token: incorrect token type"
+    );
     let other = World::new();
-    let foreign = other.log_in(Credentials::Anonymous).await.unwrap();
+    let foreign = other.log_in(Credentials::anonymous()).await.unwrap();
     assert_eq!(profile(&foreign.access.access_token).await.unwrap_err().message, "unauthorized");
     for garbage in ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."] {
         assert_eq!(profile(&garbage.to_owned().into()).await.unwrap_err().code, ErrorCode::InvalidSession);
     }
 
-    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+        .await
+        .unwrap();
     assert!(profile(&access.access_token).await.is_err(), "an access token ends with its session");
     assert_eq!(world.refresh(&session).await.unwrap_err().message, "invalid session: failed to find refresh token");
     let still = world.refresh(&second).await.unwrap();
     profile(&still.access_token).await.unwrap();
 
-    world.backend.handle(Request::DeleteUser { access_token: still.access_token.clone() }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::DeleteUser(DeleteUser { access_token: still.access_token.clone() }))
+        .await
+        .unwrap();
     assert!(profile(&still.access_token).await.unwrap_err().message.contains("No user found for session for user id"));
     world.register("a@example.com", "passw0rd").await.unwrap();
     assert_ne!(world.log_in_as("a@example.com", "passw0rd").await.unwrap().user_id, session.user_id);
@@ -242,16 +270,16 @@ async fn tokens_end_with_their_time_their_session_and_their_user() {
 }
 
 #[tokio::test]
-async fn rules_hold_for_users_and_the_backends_own_databases_are_out_of_reach() {
+async fn rules_apply_to_users_and_the_backends_own_databases_are_inaccessible() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let token = &session.access.access_token;
-    world.seed(doc! { "_id": 1, "userId": "somebody" }).await;
+    world.seed(doc! { "_id": 1, "userId": "another" }).await;
 
     assert_eq!(world.call(token, "find", doc! {}).await.unwrap(), bson::Bson::Array(vec![]));
     assert_eq!(world.call(token, "count", doc! {}).await.unwrap(), bson::Bson::Int64(0));
     assert_eq!(world.call(token, "aggregate", doc! { "pipeline": [] }).await.unwrap(), bson::Bson::Array(vec![]));
-    let error = world.call(token, "insertOne", doc! { "document": { "userId": "somebody" } }).await.unwrap_err();
+    let error = world.call(token, "insertOne", doc! { "document": { "userId": "another" } }).await.unwrap_err();
     assert_eq!((error.message.as_ref(), error.code.status()), ("insert not permitted", 403));
     let error = world
         .call(token, "updateOne", doc! { "query": { "_id": 1 }, "update": { "$set": { "userId": &session.user_id } } })
@@ -274,9 +302,9 @@ async fn rules_hold_for_users_and_the_backends_own_databases_are_out_of_reach() 
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_understood_is_refused_and_says_why() {
+async fn an_invalid_call_is_rejected_with_the_reason() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let token = &session.access.access_token;
     for (name, arguments, message) in [
         ("find", doc! { "query": 1 }, "'query' of find must be a document, got int"),
@@ -301,12 +329,11 @@ async fn a_call_that_is_not_understood_is_refused_and_says_why() {
     }
     let call = CallFunction {
         access_token: token.clone(),
-        service: Some("other".into()),
         name: "find".into(),
-        arguments: RawDocumentBuf::new(),
+        arguments: Arguments::Service { service: "other".into(), argument: RawDocumentBuf::new() },
     };
     assert_eq!(
-        world.backend.handle(Request::CallFunction(call)).await.unwrap_err().message,
+        world.backend.handle_in_process(Request::CallFunction(call)).await.unwrap_err().message,
         "Cannot access member 'find' of undefined"
     );
 }
@@ -330,18 +357,20 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let before = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
     let first = key_id(&before.refresh_token);
     let profile = async |backend: &Backend, session: &Session| {
-        backend.handle(Request::Profile { access_token: session.access.access_token.clone() }).await
+        backend
+            .handle_in_process(Request::ReadProfile(ReadProfile { access_token: session.access.access_token.clone() }))
+            .await
     };
     profile(&other, &before).await.unwrap();
 
-    let second = world.backend.rotate_keys().await.unwrap();
+    let second = world.backend.0.sessions.rotate_keys().await.unwrap();
     assert_ne!(first, second);
     let store = world.backend.store();
     // The key of resume tokens has no number.
     let signing = Filter::parse(&bson::rawdoc! { "_id": { "$gte": 1 } }).unwrap();
     let keys = store.find(Find::new(Namespace::new("userkeep_test-app", "keys"), signing)).await;
     let kept: Vec<bool> = keys.unwrap().iter().map(|key| key.get_binary("private").is_ok()).collect();
-    assert_eq!(kept, [false, true], "of a key that no longer signs the private half is gone");
+    assert_eq!(kept, [false, true], "a retired key has no private half");
     let access = world.refresh(&before).await.unwrap();
     assert_eq!(key_id(&access.access_token), second);
     profile(&world.backend, &before).await.unwrap();
@@ -353,33 +382,35 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let ids = async || world.backend.public_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>();
     assert_eq!(ids().await, [first.clone(), second.clone()]);
     world.pass(59 * 86_400);
-    let third = world.backend.rotate_keys().await.unwrap();
+    let third = world.backend.0.sessions.rotate_keys().await.unwrap();
     assert_eq!(ids().await, [first, second.clone(), third.clone()]);
     world.refresh(&before).await.unwrap();
     world.pass(2 * 86_400);
-    let fourth = world.backend.rotate_keys().await.unwrap();
-    assert_eq!(ids().await, [third, fourth], "no token of the first two is left");
+    let fourth = world.backend.0.sessions.rotate_keys().await.unwrap();
+    assert_eq!(ids().await, [third, fourth], "all tokens of the first two have expired");
     assert!(world.refresh(&before).await.unwrap_err().is_invalid_session());
 }
 
 #[tokio::test]
-async fn tokens_of_keys_that_nobody_made_do_not_have_the_keys_read_each_time() {
+async fn tokens_with_an_unknown_key_id_rarely_cause_a_read_of_the_keys() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let (_, rest) = session.access.access_token.expose().split_once('.').unwrap();
-    let header = r#"{"alg":"EdDSA","typ":"JWT","kid":"nobodys"}"#;
+    let header = r#"{"alg":"EdDSA","typ":"JWT","kid":"unknown"}"#;
     let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
     let forged = Secret::from(format!("{header}.{rest}"));
-    let read_at = || world.backend.keys.last_read();
+    let read_at = || world.backend.0.keys.last_read();
     let ask = async || {
-        let refused = world.backend.handle(Request::Profile { access_token: forged.clone() }).await;
+        let refused =
+            world.backend.handle_in_process(Request::ReadProfile(ReadProfile { access_token: forged.clone() })).await;
         assert!(refused.unwrap_err().is_invalid_session());
     };
     let before = read_at();
     world.clock.fetch_add(5000, Ordering::SeqCst);
     ask().await;
     assert_eq!(read_at(), before + 5000);
-    // All that come at once wait for one read, which is not made before it is time for it.
+    // All concurrent requests wait for one read, which does not happen before the minimum time has
+    // passed.
     world.clock.fetch_add(400, Ordering::SeqCst);
     let begun = Instant::now();
     futures_util::future::join_all((0..50).map(|_| ask())).await;
@@ -389,10 +420,10 @@ async fn tokens_of_keys_that_nobody_made_do_not_have_the_keys_read_each_time() {
 }
 
 #[tokio::test]
-async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety_days() {
+async fn an_anonymous_user_is_kept_if_used_within_ninety_days() {
     const DAY: i64 = 24 * 60 * 60;
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let ends = async |collection: &str| {
         let find = Find::new(Namespace::new("userkeep_test-app", collection), query::Filter::all());
         let found = world.backend.store().find(find).await.unwrap();
@@ -400,7 +431,7 @@ async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety
         (end - world.clock.load(Ordering::SeqCst) / 1000) / DAY
     };
     assert_eq!((ends("users").await, ends("sessions").await), (90, 90));
-    // Not noted more than once a day.
+    // The expiry is updated at most once a day.
     world.pass(DAY / 2);
     world.refresh(&session).await.unwrap();
     assert_eq!((ends("users").await, ends("sessions").await), (89, 89));
@@ -414,7 +445,7 @@ async fn an_anonymous_user_is_kept_as_long_as_he_or_she_comes_back_within_ninety
     assert_eq!(error.message, "invalid session: failed to find refresh token");
 }
 
-/// Follows a collection as a user, with more arguments.
+/// Opens a change stream as a user, with more arguments.
 async fn watch(
     backend: &Arc<Backend>,
     access_token: &Secret,
@@ -425,9 +456,11 @@ async fn watch(
     arguments.extend(more);
     let call = CallFunction {
         access_token: access_token.clone(),
-        service: Some("mongodb-atlas".into()),
         name: "watch".into(),
-        arguments: RawDocumentBuf::try_from(arguments).unwrap(),
+        arguments: Arguments::Service {
+            service: "mongodb-atlas".into(),
+            argument: RawDocumentBuf::try_from(arguments).unwrap(),
+        },
     };
     backend.watch(call).await
 }
@@ -437,7 +470,7 @@ fn after(id: &RawDocumentBuf) -> Document {
 }
 
 #[tokio::test]
-async fn a_resume_token_is_of_one_user_collection_and_app() {
+async fn a_resume_token_is_valid_for_one_user_collection_and_app() {
     let rules = |definition: &mut Definition| {
         let service = definition.services.get_mut("mongodb-atlas").unwrap();
         let rules = service.collections.values().next().cloned().unwrap();
@@ -466,7 +499,7 @@ async fn a_resume_token_is_of_one_user_collection_and_app() {
     let document = watcher.document(&events[0]);
     assert_eq!(document.get_document("_id").unwrap(), &*id);
     assert_eq!(watcher.audience(), store::Audience::User);
-    assert_eq!(watcher.position().unwrap(), watcher.id(&events[1]), "it is the same text each time");
+    assert_eq!(watcher.position().unwrap(), watcher.id(&events[1]), "a token is always the same text");
     let raw = events[0].token.to_document();
     assert_ne!(id, raw);
 
@@ -484,7 +517,7 @@ async fn a_resume_token_is_of_one_user_collection_and_app() {
     }
     refused(token, "custom-user-data", &raw).await;
 
-    // The operator's streams have the store's own tokens, and take no others.
+    // The operator's streams use the store's own tokens, and accept no others.
     let operator = async |place: &RawDocumentBuf| {
         let mut arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
         arguments.extend(after(place));
@@ -501,7 +534,7 @@ async fn a_resume_token_is_of_one_user_collection_and_app() {
     let open = |app: &str| {
         let mut definition = Definition::development().unwrap();
         rules(&mut definition);
-        let environment = world.backend.environment.clone();
+        let environment = world.backend.0.environment.clone();
         Arc::new(Backend::new(app, definition, Arc::clone(&store), environment, &Options::default()))
     };
     let again = open("test-app");
@@ -514,9 +547,8 @@ async fn a_resume_token_is_of_one_user_collection_and_app() {
         let insert = Operation::Insert(documents.await.unwrap());
         store.write(vec![Write::new(Namespace::new("userkeep_other-app", collection), insert)]).await.unwrap();
     }
-    let credentials =
-        Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
-    let there = match other.handle(Request::LogIn(LogIn { credentials, device_id: None })).await.unwrap() {
+    let credentials = Credentials::email_password("a@example.com", "passw0rd");
+    let there = match other.handle_in_process(Request::LogIn(LogIn { credentials, device_id: None })).await.unwrap() {
         Response::Session(session) => session,
         other => panic!("{other:?}"),
     };
@@ -548,9 +580,10 @@ async fn a_filter_matches_the_token_that_the_user_gets() {
     }
 }
 
-/// What is given up before it is done loses nothing, whatever it was waiting for: the store, the session, the custom data.
+/// Cancel safety: dropping `next` loses no event, whether it waits for the store, the session or
+/// the custom data.
 #[tokio::test]
-async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
+async fn a_stream_whose_reads_are_canceled_returns_each_event_once() {
     let world = World::new();
     world.register("a@example.com", "passw0rd").await.unwrap();
     let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
@@ -563,7 +596,7 @@ async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
             let patience = std::time::Duration::from_micros(seen.len() as u64 % 7 * 40);
             if let Ok(events) = tokio::time::timeout(patience, watcher.next()).await {
                 seen.extend(events.unwrap().iter().map(|event| event.known().get_i32("n").unwrap()));
-                assert_ne!(watcher.position(), position, "it has moved on");
+                assert_ne!(watcher.position(), position, "the position has advanced");
                 position = watcher.position();
             }
         }
@@ -575,13 +608,18 @@ async fn a_watcher_that_is_asked_again_and_again_is_told_of_each_change_once() {
     };
     tokio::join!(telling, writing);
     assert_eq!(seen, (0..200).collect::<Vec<_>>());
-    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token }))
+        .await
+        .unwrap();
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidSession);
 }
 
 impl World {
-    /// Changes or, without an update, removes a user as the operator of the database would.
+    /// Updates a user, or deletes the user if there is no update, as the operator of the database
+    /// could.
     async fn change_user(&self, session: &Session, update: Option<bson::RawDocumentBuf>) {
         let filter = query::Filter::equals("_id", ObjectId::parse_str(&session.user_id).unwrap());
         let change = update.map_or(store::Change::Delete, |update| store::Change::Update {
@@ -604,7 +642,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T>) -> String {
 }
 
 #[tokio::test]
-async fn requests_of_a_user_who_is_disabled_or_removed_are_refused_within_five_seconds() {
+async fn requests_of_a_disabled_or_removed_user_are_rejected_within_five_seconds() {
     let disable = || Some(bson::rawdoc! { "$set": { "disabled": true } });
     let gone = |session: &Session| format!("No user found for session for user id {}", session.user_id);
     for change in [disable(), None] {
@@ -616,16 +654,18 @@ async fn requests_of_a_user_who_is_disabled_or_removed_are_refused_within_five_s
         let token = &session.access.access_token;
         let watch = CallFunction {
             access_token: token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: "watch".into(),
-            arguments: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+            },
         };
         let mut watcher = world.backend.watch(watch.clone()).await.unwrap();
         for name in ["find", "count"] {
             world.call(token, name, doc! {}).await.unwrap();
         }
         world.change_user(&session, change.clone()).await;
-        // That the user was enabled is remembered, so that not each request reads the user.
+        // The cache still has the user as enabled, so that not every request reads the user.
         world.pass(3);
         world.call(token, "count", doc! {}).await.unwrap();
         world.call(token, "find", doc! {}).await.unwrap();
@@ -633,7 +673,15 @@ async fn requests_of_a_user_who_is_disabled_or_removed_are_refused_within_five_s
         world.pass(2);
         assert_eq!(refused(world.call(token, "count", doc! {}).await), message);
         assert_eq!(refused(world.call(token, "find", doc! {}).await), message);
-        assert_eq!(refused(world.backend.handle(Request::Profile { access_token: token.clone() }).await), message);
+        assert_eq!(
+            refused(
+                world
+                    .backend
+                    .handle_in_process(Request::ReadProfile(ReadProfile { access_token: token.clone() }))
+                    .await
+            ),
+            message
+        );
         assert_eq!(refused(world.backend.watch(watch).await), message);
         world.seed(doc! { "userId": &session.user_id }).await;
         assert_eq!(refused(watcher.next().await), message);
@@ -649,15 +697,19 @@ async fn requests_of_a_user_who_is_disabled_or_removed_are_refused_within_five_s
         world.refresh(&session).await.unwrap();
         // A disabled user may log out.
         world.change_user(&session, disable()).await;
-        world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+        world
+            .backend
+            .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+            .await
+            .unwrap();
         world.change_user(&session, Some(bson::rawdoc! { "$set": { "disabled": false } })).await;
         assert_eq!(refused(world.refresh(&session).await), "invalid session: failed to find refresh token");
     }
 }
 
-/// What is wrong with the session is what is told.
+/// The error of the session is the one returned.
 #[tokio::test]
-async fn the_first_of_two_decides() {
+async fn the_error_of_the_first_future_is_returned() {
     let wrong = |message: &'static str| Error::new(ErrorCode::BadRequest, message);
     let late = async |answer: Result<i32>| {
         tokio::task::yield_now().await;

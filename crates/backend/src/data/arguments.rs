@@ -1,5 +1,5 @@
-//! The arguments of a data source's functions, as the wire protocol has them: one document, with the database, the
-//! collection and what the function takes. A key that the function does not take is refused, never ignored.
+//! The arguments of a data source's functions in the wire format: one document with the database,
+//! the collection and the function's parameters. Unknown keys are rejected.
 
 use bson::raw::{RawArray, RawBsonRef, RawDocument};
 use query::{elements, type_name};
@@ -21,7 +21,7 @@ impl<'a> Arguments<'a> {
         Ok(Self { function, document })
     }
 
-    /// A value, unless it is missing, null or undefined.
+    /// Returns a value unless it is missing, null or undefined.
     pub(super) fn get(&self, key: &str) -> Option<RawBsonRef<'a>> {
         query::get(self.document, key).filter(|value| !matches!(value, RawBsonRef::Null | RawBsonRef::Undefined))
     }
@@ -64,7 +64,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A limit; zero is none, as in MongoDB.
+    /// Returns the limit; zero means no limit, as in MongoDB.
     pub(super) fn limit(&self) -> Result<Option<usize>> {
         let Some(value) = self.get("limit") else { return Ok(None) };
         match query::integer(value).map(usize::try_from) {

@@ -1,4 +1,4 @@
-//! A data source's functions: what `mongoClient` calls, under the rules of the collection.
+//! The functions of a data source, which `mongoClient` calls, under the rules of the collection.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -16,10 +16,11 @@ use store::{
 use super::arguments::{Arguments, invalid};
 use crate::{Error, ErrorCode, OperationLimits, Result, definition::Definition, ejson};
 
-/// Arguments of more bytes than this are parsed on another thread than the event loop's, or than one that answers HTTP.
+/// Arguments larger than this number of bytes are parsed on a worker thread instead of the event
+/// loop or the HTTP thread.
 const LARGE: usize = 4 * 1024;
 
-/// What users may not use, at any depth
+/// Operators that users may not use, at any depth
 /// (<https://www.mongodb.com/docs/atlas/app-services/mongodb/crud-and-aggregation-apis/>).
 const FORBIDDEN_TO_USERS: &[&str] = &[
     "$bitsAllClear",
@@ -33,24 +34,24 @@ const FORBIDDEN_TO_USERS: &[&str] = &[
     "$setIsSubset",
 ];
 
-/// What the names of the backend's own databases begin with.
+/// The prefix of the backend's own databases.
 pub(crate) const OWN_DATABASES: &str = "userkeep";
 
-/// Databases that hold what is not the application's.
+/// Databases of the server, which are not the application's.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
-/// The functions of data sources, with what one call may cost.
+/// The functions of data sources, with the limits of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Collections {
     limits: OperationLimits,
 }
 
-/// Under which rules a call is carried out.
+/// The permissions of a call.
 #[derive(Clone)]
 pub(crate) enum Authorization {
-    /// Under none: the operator, or a system function.
+    /// No rules: the operator, or a system function.
     System,
-    /// Under a collection's rules, for the user with this id.
+    /// The rules of a collection, for the user with this id.
     Guarded(Arc<dyn Guard>, Arc<str>),
 }
 
@@ -62,7 +63,8 @@ impl Authorization {
         }
     }
 
-    /// The arguments of a call, checked. What a user sends is Extended JSON, as over HTTP; what the operator does is BSON.
+    /// Checks the arguments of a call. A user may send Extended JSON, as over HTTP; the operator
+    /// sends BSON.
     pub(super) fn checked<'a>(&self, arguments: &'a RawDocument) -> Result<Cow<'a, RawDocument>> {
         match (query::validate(arguments), self) {
             (Ok(()), _) => Ok(Cow::Borrowed(arguments)),
@@ -76,7 +78,8 @@ impl Authorization {
         }
     }
 
-    /// Refuses what users may not use. `operators` names what a query or an update uses.
+    /// Rejects operators that users may not use. `operators` visits the operators of a query or an
+    /// update.
     fn check(&self, operators: impl FnOnce(&mut dyn FnMut(&'static str))) -> Result<()> {
         let mut forbidden = None;
         operators(&mut |name| {
@@ -92,14 +95,14 @@ impl Authorization {
         }
     }
 
-    /// A filter that the caller may use.
+    /// Parses a filter and rejects operators that the caller may not use.
     pub(super) fn filter(&self, arguments: &Arguments<'_>, key: &str) -> Result<Filter> {
         let filter = arguments.document(key)?.map_or(Ok(Filter::all()), Filter::parse)?;
         self.check(|visit| filter.operators(visit))?;
         Ok(filter)
     }
 
-    /// A projection that the caller may use.
+    /// Parses a projection and rejects operators that the caller may not use.
     fn projection(&self, arguments: &Arguments<'_>, key: &str) -> Result<Option<Projection>> {
         let projection = arguments.document(key)?.map(Projection::parse).transpose()?;
         if let Some(projection) = &projection {
@@ -108,12 +111,13 @@ impl Authorization {
         Ok(projection)
     }
 
-    /// An update that the caller may use.
+    /// Parses an update and rejects operators that the caller may not use.
     fn update(&self, arguments: &Arguments<'_>) -> Result<Update> {
         let update = arguments
             .get("update")
             .ok_or_else(|| Error::new(ErrorCode::MissingParameter, "the update is missing".to_owned()))?;
-        // Without any operator nothing changes. To MongoDB's command it is a replacement, by a document without fields.
+        // An empty update changes nothing. MongoDB's command would take it as a replacement by an
+        // empty document.
         let nothing = rawdoc! { "$set": {} };
         let is_empty = update.as_document().is_some_and(|update| query::elements(update).next().is_none());
         let update = if is_empty { RawBsonRef::Document(&nothing) } else { update };
@@ -123,7 +127,7 @@ impl Authorization {
     }
 }
 
-/// A call that has been read, waiting for the rules of its collection.
+/// A call whose collection is known, before its arguments are parsed.
 pub(crate) struct Call {
     pub(crate) namespace: Namespace,
     pub(super) name: String,
@@ -136,12 +140,12 @@ pub(crate) enum Parsed {
     Count(Box<Count>),
     Aggregate(Box<Aggregate>),
     Write(Box<Write>),
-    /// One of the operator's, which are read when they are carried out.
+    /// An operation of the operator, whose arguments are parsed when it runs.
     Administer,
 }
 
 impl Call {
-    /// The bytes of what it takes.
+    /// Returns the size of the arguments in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.arguments.as_bytes().len()
     }
@@ -152,12 +156,13 @@ impl Collections {
         Self { limits }
     }
 
-    /// The end of the time of a user's operation that begins now.
+    /// Returns the deadline of a user's operation that begins now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.time
     }
 
-    /// A budget for what an access allows, for a request of so many bytes. Its time ends at `until`, or else begins now.
+    /// Returns the budget for an operation with these permissions, whose request has `bytes`
+    /// bytes. It ends at `until`, or after the usual time from now.
     pub(crate) fn budget(&self, access: &Authorization, bytes: usize, until: Option<Instant>) -> Budget {
         let budget = match access {
             Authorization::System => Budget::default(),
@@ -166,7 +171,7 @@ impl Collections {
         budget.of_request(bytes)
     }
 
-    /// Reads which collection a call is for.
+    /// Reads the collection of a call.
     pub(crate) fn read(
         &self,
         definition: &Definition,
@@ -199,7 +204,7 @@ impl Collections {
         self.apart(call, budget.clone(), move |call| collections.parse_here(call, &access, &within)).await
     }
 
-    /// Reads something of a call within a budget, on another thread if it is large.
+    /// Runs `read` on a call within a budget, on another thread if the call is large.
     pub(super) async fn apart<T: Send + 'static>(
         &self,
         call: Call,
@@ -234,7 +239,7 @@ impl Collections {
                 Authorization::System => Parsed::Administer,
                 Authorization::Guarded(..) => return Err(no_function(name)),
             },
-            "watch" => return Err(Error::bad_request("watch is answered by a stream of events: ask for one")),
+            "watch" => return Err(Error::bad_request("watch returns a stream of events: call it as a stream")),
             "count" => {
                 let (filter, limit) = (access.filter(arguments, "query")?, arguments.limit()?);
                 Parsed::Count(Box::new(Count { limit, guard, budget, ..Count::new(namespace, filter) }))
@@ -257,7 +262,8 @@ impl Collections {
         })
     }
 
-    /// How many documents, and how many bytes, an answer may have. The number of documents is limited for the operator too.
+    /// Returns the maximum number of documents and of bytes of an answer. The number of documents
+    /// is limited for the operator too.
     fn answer_limits(&self, limits: Option<&OperationLimits>) -> (Option<usize>, Option<usize>) {
         (Some(self.limits.documents), limits.map(|limits| limits.answer_bytes))
     }
@@ -282,7 +288,7 @@ impl Collections {
         })
     }
 
-    /// Carries out what is for the operator alone.
+    /// Runs a function that only the operator may call.
     async fn administer(
         &self,
         store: &dyn Store,
@@ -318,12 +324,12 @@ impl Collections {
         }
     }
 
-    /// The answer to a call that is a query, from what it found.
+    /// Returns the result of a query from the documents that it found.
     pub(crate) fn found(call: &Call, mut documents: Vec<RawDocumentBuf>) -> RawBson {
         if call.name == "findOne" { document_or_null(documents.pop()) } else { array(documents) }
     }
 
-    /// Carries a parsed call out.
+    /// Runs a parsed call.
     pub(crate) async fn run(&self, store: &dyn Store, call: Call, parsed: Parsed) -> Result<RawBson> {
         match parsed {
             Parsed::Find(find) => Ok(Self::found(&call, store.find(*find).await?)),
@@ -345,7 +351,7 @@ impl Collections {
     }
 }
 
-/// The keys that each function takes beside the database and the collection.
+/// Returns the parameters of each function, besides the database and the collection.
 pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
     Ok(match name {
         "find" => &["query", "project", "sort", "limit"],
@@ -403,7 +409,8 @@ fn write(name: &str, arguments: &Arguments<'_>, access: &Authorization) -> Resul
         "updateOne" | "updateMany" => Operation::modify(Modify::new(
             access.filter(arguments, "query")?,
             name == "updateMany",
-            // A document without operators replaces, in updateMany too, as App Services did.
+            // A document without operators is a replacement, in `updateMany` too, as in App
+            // Services.
             Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
         )),
         _ => find_one_and(name, arguments, access)?,
@@ -414,7 +421,7 @@ fn find_one_and(name: &str, arguments: &Arguments<'_>, access: &Authorization) -
     let change = match name {
         "findOneAndDelete" => Change::Delete,
         "findOneAndReplace" => match arguments.document("update")? {
-            // realm-web's findOneAndDelete arrives as a replacement without one.
+            // realm-web sends findOneAndDelete as a findOneAndReplace without a replacement.
             None => Change::Delete,
             Some(replacement) => {
                 Change::Update { update: Update::replacement(replacement)?, upsert: arguments.flag("upsert")? }
@@ -484,7 +491,7 @@ mod tests {
     use super::FORBIDDEN_TO_USERS;
 
     #[test]
-    fn the_page_lists_what_users_may_not_use() {
+    fn the_documentation_lists_the_operators_that_users_may_not_use() {
         let page = include_str!("../../../../docs/query-language.md");
         let list = page.split_once("Only the operator may use: ").unwrap().1.split_once(". ").unwrap().0;
         let listed: Vec<_> = list.split('`').skip(1).step_by(2).collect();

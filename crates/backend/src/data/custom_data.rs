@@ -21,35 +21,36 @@ use store::{Find, Index, Store};
 
 use crate::{DeclaredQuery, Error, Result, definition, ejson::Canonical, stores::Stores};
 
-/// The largest custom data that goes into an access token, in bytes of its JSON: tokens travel in HTTP headers.
+/// The maximum size of custom data in an access token, in bytes of its JSON. Tokens travel in HTTP
+/// headers; larger data is left out.
 const TOKEN_LIMIT: usize = 16 * 1024;
 
 pub(crate) struct CustomData {
     store: Arc<dyn Store>,
     configuration: Option<definition::CustomUserData>,
-    /// How many tokens went without the data, which did not fit.
+    /// The number of tokens without the data because it was too large.
     left_out: AtomicU64,
     in_use: InUse,
 }
 
-/// Large documents that requests hold. Many requests of one user at once share one copy.
+/// Large documents that requests hold. Concurrent requests of one user share one copy.
 #[derive(Default)]
 struct InUse(Mutex<HashMap<ObjectId, Weak<RawDocumentBuf>>>);
 
 impl InUse {
-    /// The document as it was read, or the same one that another request holds already.
+    /// Returns the document as it was read, or an equal copy that another request holds.
     fn share(&self, user_id: ObjectId, read: RawDocumentBuf) -> Arc<RawDocumentBuf> {
         if read.as_bytes().len() <= TOKEN_LIMIT {
             return Arc::new(read);
         }
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = lock().get(&user_id).and_then(Weak::upgrade);
-        // Outside the lock, since it may take some milliseconds.
+        // Outside the lock, because the comparison may take some milliseconds.
         if let Some(held) = held.filter(|held| **held == read) {
             return held;
         }
         let mut in_use = lock();
-        // As seldom as the map grows by as many as it has.
+        // Only when the map is full, so that the cost is amortized.
         if in_use.len() == in_use.capacity() {
             in_use.retain(|_, held| held.strong_count() > 0);
         }
@@ -67,24 +68,25 @@ impl CustomData {
         Self { store, configuration, left_out: AtomicU64::new(0), in_use: InUse::default() }
     }
 
-    /// Makes an index on the field with the user's id, where there is none that is of use.
-    /// `is_insertable` says whether a role lets users insert such documents.
+    /// Creates an index on the user id field unless one exists. `is_insertable` returns true if a
+    /// role lets users insert such documents.
     pub(crate) async fn prepare(&self, is_insertable: impl Fn(&definition::CustomUserData) -> bool) -> Result<()> {
         let Some(configuration) = &self.configuration else { return Ok(()) };
         self.warn_of_doubles(configuration, is_insertable(configuration)).await?;
         let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
         match self.make_index(configuration).await {
-            // What stands in the way is the operator's to clear, and no reason to turn users away; not to reach it at all is.
+            // The operator must resolve a conflict, and users can still log in. If the store
+            // cannot be reached, they cannot.
             Err(error @ (store::Error::Query(_) | store::Error::DuplicateKey { .. } | store::Error::Engine(_))) => {
-                tracing::warn!(%namespace, field, %error, "there is no index on the user id field of the custom user data, and none can be made: each log-in reads the whole collection");
+                tracing::warn!(%namespace, field, %error, "the user id field of the custom user data has no index, and none can be created: each log-in reads the whole collection");
                 Ok(())
             }
             done => Ok(done?),
         }
     }
 
-    /// Warns if a user may take the custom data of another for his or her own: by inserting a document with the other's id,
-    /// which no unique index stops. An upsert may do the same.
+    /// Warns if a user may take over another user's custom data by inserting a document with the
+    /// other's id. Only a unique index prevents it. An upsert can do the same.
     async fn warn_of_doubles(&self, configuration: &definition::CustomUserData, is_insertable: bool) -> Result<()> {
         let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
         let is_unique = |index: &Index| {
@@ -93,13 +95,13 @@ impl CustomData {
         };
         if is_insertable && !held.iter().any(is_unique) {
             let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
-            tracing::warn!(%namespace, field, "a role lets users insert custom user data and no unique index is on the user id field: one user id may have several documents, of which the first inserted counts. Make it unique in indexes.json");
+            tracing::warn!(%namespace, field, "a role lets users insert custom user data, and the user id field has no unique index: one user id may have several documents, of which only the first inserted is used. Add a unique index in indexes.json");
         }
         Ok(())
     }
 
     async fn make_index(&self, configuration: &definition::CustomUserData) -> store::Result<()> {
-        // Any index of the operator's that begins with the field does as well.
+        // Any complete index of the operator that begins with the field is sufficient.
         let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
         let is_of_field = |index: &Index| {
             index.partial.is_none()
@@ -112,8 +114,9 @@ impl CustomData {
         self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await
     }
 
-    /// The document of a user as it is now: the one that has the id as a string, else as an ObjectId; of several the
-    /// first inserted. A document that only lists the id among others in an array is nobody's.
+    /// Returns a user's current document: the one with the id as a string, or else as an ObjectId;
+    /// of several, the first inserted. A document that lists the id in an array belongs to no
+    /// user.
     pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
         match self.by_id(RawBson::String(user_id.to_hex()), user_id).await? {
             None => self.by_id(RawBson::ObjectId(user_id), user_id).await,
@@ -121,17 +124,17 @@ impl CustomData {
         }
     }
 
-    /// The same as [`Self::of`] in the time of one trip to a remote store, for two queries in each case.
+    /// Does the same as [`Self::of`] in one round trip to a remote store, always with two queries.
     pub(crate) async fn of_at_once(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
         let by_text = self.by_id(RawBson::String(user_id.to_hex()), user_id);
         let (by_text, by_object_id) = try_join(by_text, self.by_id(RawBson::ObjectId(user_id), user_id)).await?;
         Ok(by_text.or(by_object_id))
     }
 
-    /// The first document that has a user's id in one of its forms.
+    /// Returns the first document that has the user's id in the given form.
     async fn by_id(&self, id: RawBson, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
         let Some(configuration) = &self.configuration else { return Ok(None) };
-        // A large document is read in the user's turn.
+        // A large document counts towards the user's share of the connections.
         let budget = Budget::unlimited(Some(user_id.to_hex().into()));
         let found = self.store.find(Find { budget, ..find_of(configuration, id.clone()) }).await?;
         let is_own = |document: &RawDocumentBuf| {
@@ -141,22 +144,25 @@ impl CustomData {
         Ok(found.into_iter().find(is_own).map(|document| self.in_use.share(user_id, document)))
     }
 
-    /// What is asked of the custom data, and of which index if it is ours; its store.
+    /// Returns the query for custom data with its index, and its store.
     pub(crate) fn declared(&self) -> Option<(DeclaredQuery, Arc<dyn Store>)> {
         let configuration = self.configuration.as_ref()?;
-        let find = find_of(configuration, RawBson::String("nobody".to_owned()));
+        let find = find_of(configuration, RawBson::String("placeholder".to_owned()));
         let index = Index::on(configuration.user_id_field.clone()).name;
         Some((DeclaredQuery::new("the custom data of a user", find, index), Arc::clone(&self.store)))
     }
 
-    /// How many tokens went without the data since the start, because it did not fit.
+    /// Returns the number of tokens that were issued without the data since the start, because it
+    /// was too large.
     pub(crate) fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// The `user_data` claim: canonical Extended JSON, which all clients can read. Missing where it does not fit.
+    /// Returns the `user_data` claim: canonical Extended JSON, which all clients can read; `None`
+    /// if it is too large.
     pub(crate) fn claim(&self, user_id: ObjectId, document: &RawDocument) -> Result<Option<Box<RawValue>>> {
-        // BSON is rarely longer than its JSON, so most of what does not fit is not converted at all.
+        // BSON is rarely longer than its JSON, so most documents that are too large are not
+        // converted.
         let mut size = document.as_bytes().len();
         if size <= TOKEN_LIMIT {
             let claim = Canonical(RawBsonRef::Document(document));
@@ -167,13 +173,14 @@ impl CustomData {
             }
         }
         self.left_out.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token, which goes without it");
+        tracing::warn!(user = %user_id, size, limit = TOKEN_LIMIT, "the custom data does not fit into the access token and is left out");
         Ok(None)
     }
 }
 
-/// The query for the first document that has a user's id in the field itself. Documents that only list it in an array are
-/// left out by the store, so that nobody can make another user's log-in read many of them into memory.
+/// Returns the query for the first document that has the user's id in the field itself. The store
+/// excludes documents that list the id in an array, so that no user can make another user's log-in
+/// read many documents.
 fn find_of(configuration: &definition::CustomUserData, id: RawBson) -> Find {
     let field = configuration.user_id_field.as_str();
     let listed = Filter::Path(PathFilter { path: Path::new(field), predicate: Predicate::Type(TypeSet::of_arrays()) });

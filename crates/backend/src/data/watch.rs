@@ -1,5 +1,5 @@
-//! Following a collection: its changes as change events, each of which passes the check that a read of the version that it carries
-//! would have to pass, at the time when it is told.
+//! Change streams of a collection. Each event is checked against the rules for reading the
+//! document version that it contains, at the time when it is sent.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -9,45 +9,50 @@ use store::{Audience, ChangeEvent, ChangeStream, Namespace, ResumeToken, Store, 
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    access::{self, Authorized},
     arguments::{Arguments, invalid},
     collection::{Authorization, Call, Collections},
 };
 use crate::{
-    Backend, Result,
+    Error, Result,
     auth::{Claim, TokenSeal},
-    backend::first_decides,
+    context::{Context, first_decides},
+    request::CallFunction,
     rules::RuleSet,
 };
 
-/// How long after its session has ended a watcher may be left waiting. No event is told then in any case.
+/// Maximum time that a stream waits before it checks its session again. No event is sent after the
+/// session has ended in any case.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
 
-/// Time in milliseconds after which a confirmation of the session, counted from when its read was sent, is too old to send
-/// events.
+/// Time in milliseconds after which a confirmation of the session, counted from when its read was
+/// sent, is too old to send events.
 const TOLD_FOR: i64 = 5_000;
 
-/// Somebody who follows a collection.
+/// A change stream of a collection for one viewer, opened by [`Backend::watch`](crate::Backend::watch) or
+/// [`Backend::watch_as_system`](crate::Backend::watch_as_system).
 #[derive(Debug)]
 pub struct Subscription {
     stream: Box<dyn ChangeStream>,
-    /// What has come and has not been looked at.
+    /// Received events that have not been selected yet.
     changes: Arc<[Arc<ChangeEvent>]>,
-    /// The place after all that has been looked at.
+    /// The position after all selected events.
     position: Option<ResumeToken>,
     selection: Arc<Selection>,
-    /// What looking at the changes that come together may cost.
+    /// The limits of selecting the events that arrive together.
     limits: Collections,
     viewer: Viewer,
     view: View,
     check_at: Instant,
-    /// When the session was read that the last events were told on, in milliseconds since the Unix epoch.
+    /// When the read was sent that confirmed the session for the last events, in milliseconds
+    /// since the Unix epoch.
     confirmed_at: Option<i64>,
 }
 
-/// The form in which a viewer gets events.
+/// The form of the events for a viewer.
 #[derive(Debug, Clone)]
 struct View {
-    /// The encryption of a user's resume tokens. The operator gets the store's own.
+    /// The encryption of a user's resume tokens. The operator gets the store's own tokens.
     seal: Option<Arc<TokenSeal>>,
 }
 
@@ -64,47 +69,80 @@ impl View {
         event.to_document(&self.token(&event.token), self.audience())
     }
 
-    /// Returns the store's token for one of the viewer's.
+    /// Returns the store's token for a token of the viewer.
     fn open(&self, token: ResumeToken) -> Result<ResumeToken> {
         self.seal.as_ref().map_or(Ok(token.clone()), |seal| seal.open(&token))
     }
 }
 
-/// Which events are asked for.
+/// The parameters of a stream.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// Those of documents with one of these `_id`s, as keys.
+    /// The keys of the `_id`s of the documents to watch; all documents if `None`.
     ids: Option<HashSet<Vec<u8>>>,
-    /// Those that match, as events.
+    /// The filter that events must match.
     filter: Filter,
-    /// True if the filter is for events that are not all.
+    /// True if the filter may exclude events.
     is_filtered: bool,
     after: Option<ResumeToken>,
 }
 
-/// For whom.
+/// The viewer of a stream.
 #[derive(Debug)]
 pub(crate) enum Viewer {
-    /// The operator.
+    /// The operator, without rules.
     System,
     /// A user, as long as the session is open.
     User {
-        /// Where the session and the custom data are.
-        backend: Arc<Backend>,
-        /// The data source.
+        /// For the session and the custom data.
+        context: Arc<Context>,
+        /// The name of the data source.
         service: String,
-        /// Who it is.
+        /// The claim of the user's access token.
         claim: Claim,
-        /// What may be seen.
+        /// The rules of the collection.
         rules: Arc<RuleSet>,
     },
 }
 
+/// Opens a change stream of a collection for a user, as long as the session is open.
+///
+/// # Errors
+/// As for a query, and if `resumeAfter` is not a token at which the stream can resume.
+pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Result<Subscription> {
+    let CallFunction { access_token, name, arguments } = request;
+    let claim = context.sessions.claim_of_access_token(&access_token).await?;
+    context.confirm(&claim).await?;
+    if name != "watch" {
+        return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
+    }
+    let service = arguments.service().unwrap_or_default().to_owned();
+    let Authorized { call, authorization, rules, store } = access::authorize(context, &claim, name, arguments).await?;
+    let (call, selection) = Selection::read(call, &authorization, context.variables(), &context.collections).await?;
+    let viewer = Viewer::User { context: Arc::clone(context), service, claim, rules: Arc::clone(rules) };
+    Subscription::begin(&**store, call, selection, viewer, context.collections).await
+}
+
+/// Opens a change stream of a collection as the system user, without rules.
+///
+/// # Errors
+/// As for a user, except the errors of rules.
+pub(crate) async fn watch_as_system(
+    context: &Arc<Context>,
+    service: &str,
+    argument: RawDocumentBuf,
+) -> Result<Subscription> {
+    let call = context.collections.read(&context.definition, service, "watch".to_owned(), argument)?;
+    let (call, selection) =
+        Selection::read(call, &Authorization::System, context.variables(), &context.collections).await?;
+    Subscription::begin(&**context.stores.of(service), call, selection, Viewer::System, context.collections).await
+}
+
 impl Viewer {
     async fn view(&self, namespace: &Namespace) -> Result<View> {
-        let Self::User { backend, service, claim, .. } = self else { return Ok(View { seal: None }) };
+        let Self::User { context, service, claim, .. } = self else { return Ok(View { seal: None }) };
         let Namespace { database, collection } = namespace;
-        let seal = backend.token_seal(&[service, database, collection, &claim.user_id().to_hex()]).await?;
+        let seal = context.token_seal(&[service, database, collection, &claim.user_id().to_hex()]).await?;
         Ok(View { seal: Some(Arc::new(seal)) })
     }
 }
@@ -131,7 +169,8 @@ impl Selection {
         let is_filtered = arguments.document("filter")?.is_some_and(|filter| filter.iter().next().is_some());
         let mut filter = access.filter(&arguments, "filter")?;
         filter.bind(variables)?;
-        // What is not a token is refused by the store, as one is that it cannot use.
+        // The store rejects text that is not a token, in the same way as a token that it cannot
+        // use.
         let token = |id: &RawDocument| ResumeToken::read(id).unwrap_or_else(|| "".into());
         let after = arguments.document("resumeAfter")?.map(token);
         Ok(Self { ids: ids.transpose()?, filter, is_filtered, after })
@@ -141,7 +180,8 @@ impl Selection {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&encode_key(event.id())))
     }
 
-    /// The events that are asked for and may be seen. They are not copied: many streams may have the same ones.
+    /// Returns the events that match and that the viewer may read. They are not copied, because
+    /// many streams may share them.
     fn select(
         &self,
         changes: &[Arc<ChangeEvent>],
@@ -167,7 +207,7 @@ impl Selection {
 }
 
 impl Subscription {
-    /// Begins to follow the collection of a call.
+    /// Opens a stream on the collection of a call.
     pub(crate) async fn begin(
         store: &dyn Store,
         call: Call,
@@ -187,7 +227,7 @@ impl Subscription {
                 let token = view.open(token)?;
                 (store.watch(watch(Some(token))).await?, view)
             }
-            // An embedded store follows from the first poll on, and the key may have to be made.
+            // The embedded store's position is fixed before the key of tokens is read or created.
             None => (store.watch(watch(None)).await?, viewer.view(&namespace).await?),
         };
         let (changes, position) = (Arc::from([]), stream.position());
@@ -204,11 +244,13 @@ impl Subscription {
         })
     }
 
-    /// Waits for the next events that the viewer may see, at least one. What is given up before it is done loses nothing.
+    /// Waits for the next events that the viewer may read, and returns at least one.
+    ///
+    /// Cancel safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// `InvalidSession` once the session has ended; MongoDB's `ChangeStreamHistoryLost` where the watcher is so far behind that what
-    /// comes next is not kept any more.
+    /// `InvalidSession` once the session has ended; MongoDB's `ChangeStreamHistoryLost` if the
+    /// stream is so far behind that its next events are not retained any more.
     pub async fn next(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
             if self.changes.is_empty() {
@@ -221,10 +263,11 @@ impl Subscription {
                     }
                 }
             }
-            // As both are now: a viewer who may not see any more, or whose session has ended, is sent nothing more.
+            // Checked for each batch: a viewer whose session has ended, or who may not read any
+            // more, gets no more events.
             let (access, confirmed_at) = match self.access().await {
                 Ok(access) => access,
-                // Too much is asked of the database at this moment: the events are held, and it is asked again.
+                // The database is overloaded: the stream keeps the events and tries again.
                 Err(error) if error.retry_after.is_some() => {
                     tokio::time::sleep(SESSION_CHECK).await;
                     continue;
@@ -232,7 +275,8 @@ impl Subscription {
                 Err(error) => return Err(error),
             };
             let events = select(self.limits, &self.selection, &self.changes, access, &self.view).await?;
-            // The database may take longer than a confirmation is good for: the events are held until one is in time.
+            // If the database took too long, the confirmation is outdated: the stream keeps the
+            // events until one is recent.
             if !events.is_empty() && self.is_outdated(confirmed_at) {
                 continue;
             }
@@ -245,11 +289,11 @@ impl Subscription {
         }
     }
 
-    /// Checks events anew that [`next`](Self::next) has answered with and that were not sent for a while: the session may have
-    /// ended meanwhile, and the rules may hide them now.
+    /// Checks events again that [`next`](Self::next) returned and that were not sent for a while:
+    /// the session may have ended since then, or the rules may hide them now.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// The errors of [`next`](Self::next).
     pub async fn still_visible(&mut self, events: Vec<Arc<ChangeEvent>>) -> Result<Vec<Arc<ChangeEvent>>> {
         if !self.is_outdated(self.confirmed_at) {
             return Ok(events);
@@ -264,25 +308,27 @@ impl Subscription {
         self.view.document(event)
     }
 
-    /// Returns the `_id` of an event, which the viewer of this stream can resume at.
+    /// Returns the `_id` of an event, which the viewer of this stream can resume after.
     pub fn id(&self, event: &ChangeEvent) -> RawDocumentBuf {
         self.view.token(&event.token).to_document()
     }
 
-    /// The kind of viewer of this stream, for [`ChangeEvent::body`].
+    /// Returns the kind of viewer of this stream, for [`ChangeEvent::body`].
     pub fn audience(&self) -> Audience {
         self.view.audience()
     }
 
-    /// The place after all that has been told or passed over, as an event's `_id`.
+    /// Returns the position after all events that were returned or skipped, in the form of an
+    /// event's `_id`.
     pub fn position(&self) -> Option<RawDocumentBuf> {
         self.position.as_ref().map(|token| self.view.token(token).to_document())
     }
 
-    /// What the viewer may see, and the time at which the read that confirms the session was sent.
+    /// Returns the viewer's permissions, and the time at which the read that confirms the session
+    /// was sent.
     async fn access(&mut self) -> Result<(Authorization, Option<i64>)> {
         let access = self.access_now().await;
-        // However long that took, there is time for events before the next check.
+        // Even if that took long, events have time to arrive before the next check.
         self.check_at = Instant::now() + SESSION_CHECK;
         access
     }
@@ -290,9 +336,9 @@ impl Subscription {
     async fn access_now(&mut self) -> Result<(Authorization, Option<i64>)> {
         match &self.viewer {
             Viewer::System => Ok((Authorization::System, None)),
-            Viewer::User { backend, claim, rules, .. } => {
-                let guarded = backend.guarded(claim, rules, self.stream.namespace());
-                let (confirmed, access) = first_decides(backend.confirm(claim), guarded).await?;
+            Viewer::User { context, claim, rules, .. } => {
+                let guarded = context.authorize(claim, rules, self.stream.namespace());
+                let (confirmed, access) = first_decides(context.confirm(claim), guarded).await?;
                 Ok((access, Some(confirmed.at)))
             }
         }
@@ -301,13 +347,15 @@ impl Subscription {
     /// True if the session was confirmed too long ago to send events.
     fn is_outdated(&self, confirmed_at: Option<i64>) -> bool {
         match (&self.viewer, confirmed_at) {
-            (Viewer::User { backend, .. }, Some(at)) => !(0..TOLD_FOR).contains(&backend.now().saturating_sub(at)),
+            (Viewer::User { context, .. }, Some(at)) => {
+                !(0..TOLD_FOR).contains(&context.sessions.now().saturating_sub(at))
+            }
             _ => false,
         }
     }
 }
 
-/// The events of what has come: selected here if that is a small matter, else on another thread.
+/// Selects events: on this thread if there are few, or else on a worker thread.
 async fn select(
     limits: Collections,
     selection: &Arc<Selection>,

@@ -1,4 +1,4 @@
-//! A definition's files: found, parsed, and with the environment's values in their places.
+//! The files of a definition, read, parsed, and with the values of the environment inserted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::{Problem, Severity, is_read, json, report::Report};
 
-/// The text of each JSON file by its path from the definition's directory, with `/` between the parts; none of those whose contents are
-/// not read.
+/// The texts of the JSON files by their path in the definition's directory, with `/` between the
+/// parts; `None` for files whose contents are not used.
 pub(super) struct Files(BTreeMap<String, Option<String>>);
 
-/// How deep an export's directories go, with room for nested functions.
+/// The maximum depth of an export's directories, with room for nested functions.
 const MAX_DEPTH: usize = 12;
 
 impl Files {
@@ -48,14 +48,14 @@ impl Files {
         Self(files.into_iter().map(|(path, text)| (path.to_owned(), Some(text.to_owned()))).collect())
     }
 
-    /// The names of the data sources, by their directories.
+    /// Returns the names of the data sources, which are the names of their directories.
     pub(super) fn data_sources(&self) -> BTreeSet<String> {
         let names = self.0.keys().filter_map(|path| path.strip_prefix("data_sources/")?.split_once('/'));
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Parses the files that are read, and gives null for the others. Puts the environment's values where
-    /// `%(%%environment.values.name)` stands for them.
+    /// Parses the files that are used, with null for the others, and replaces
+    /// `%(%%environment.values.name)` by the values of the environment.
     pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
         let mut parsed = BTreeMap::new();
         for (path, text) in &self.0 {
@@ -69,7 +69,7 @@ impl Files {
                         report.refuse(
                             path,
                             &place,
-                            "the name is there twice, and only one of the two values would count",
+                            "the name is there twice, and only one of the two values would be used",
                         );
                     }
                     parsed.insert(path.clone(), value);
@@ -126,7 +126,7 @@ fn collect(
         } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
             let file = format!("{prefix}{name}");
             if !is_read(&file) {
-                // An empty file configures nothing, whatever its name.
+                // An empty file configures nothing, whatever its name is.
                 if entry.metadata().is_ok_and(|metadata| metadata.len() > 0) {
                     files.insert(file, None);
                 }
@@ -164,7 +164,8 @@ fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, rep
     }
 }
 
-/// The text with its templates replaced; a text that is one template becomes the value itself.
+/// Returns the text with its templates replaced. A text that consists of one template becomes the
+/// value itself.
 fn expand_text(text: &str, values: Option<&Value>) -> Result<Value, String> {
     let mut expanded = String::new();
     let mut rest = text;

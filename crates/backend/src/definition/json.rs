@@ -1,14 +1,15 @@
-//! JSON in which no object has two members of one name: readers would not agree on which of them counts.
+//! A JSON parser that reports duplicate names in an object, because parsers differ in which of the
+//! values they use.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Parses JSON. Beside the value come the JSON paths of the members whose name was there before.
+/// Parses JSON, and returns the value and the JSON paths of all members with a duplicate name.
 ///
 /// # Errors
-/// If it is not JSON.
+/// If the text is not JSON.
 pub(super) fn parse(text: &str) -> Result<(Value, Vec<String>), serde_json::Error> {
     let mut found = Found { path: "$".into(), twice: Vec::new() };
     let mut parser = serde_json::Deserializer::from_str(text);
@@ -18,16 +19,16 @@ pub(super) fn parse(text: &str) -> Result<(Value, Vec<String>), serde_json::Erro
 }
 
 struct Found {
-    /// The path of the value that is read.
+    /// The path of the value that is being read.
     path: String,
     twice: Vec<String>,
 }
 
 impl Found {
-    /// Reads what is one step further on the path.
+    /// Reads a value one step deeper in the path.
     fn inside<T>(&mut self, step: fmt::Arguments<'_>, read: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
-        // Writing to text does not fail.
+        // Writing to a string does not fail.
         let _ = fmt::Write::write_fmt(&mut self.path, step);
         let value = read(self);
         self.path.truncate(length);

@@ -1,4 +1,4 @@
-//! Reading one JSON object, remembering which keys were asked for.
+//! Reads one JSON object and records the keys that are used, so that unknown keys can be reported.
 
 use std::collections::HashSet;
 
@@ -9,14 +9,14 @@ use super::{
     suggest,
 };
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: &'a str,
     path: String,
     object: &'a Map<String, Value>,
     seen: HashSet<String>,
-    /// Keys that should be there, with the severity and the message for each: `finish` reports them.
+    /// Missing keys with the severity and the message of each, which `finish` reports.
     missing: Vec<(&'static str, Severity, String)>,
-    /// True if the value is no object, which is the one mistake to report.
+    /// True if the value is not an object, which is then the only problem reported.
     is_other: bool,
     report: &'a mut Report,
 }
@@ -37,28 +37,28 @@ impl<'a> Reader<'a> {
         Self { file, path, object, seen: HashSet::new(), missing: Vec::new(), is_other, report }
     }
 
-    /// A reader of a value inside this one.
-    pub(super) fn inside<'b>(&'b mut self, path: &str, value: &'b Value) -> Reader<'b>
+    /// Returns a reader of a value inside this one.
+    pub(crate) fn inside<'b>(&'b mut self, path: &str, value: &'b Value) -> Reader<'b>
     where
         'a: 'b,
     {
         Reader::at(self.file, format!("{}{path}", self.path), value, self.report)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.object.iter()
     }
 
-    pub(super) fn get(&mut self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&mut self, key: &str) -> Option<&'a Value> {
         self.seen.insert(key.to_owned());
         self.object.get(key)
     }
 
-    pub(super) fn known(&mut self, keys: &[&str]) {
+    pub(crate) fn known(&mut self, keys: &[&str]) {
         self.seen.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
         match self.get(key)? {
             Value::String(text) => Some(text.clone()),
             other => {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+    pub(crate) fn flag(&mut self, key: &str) -> Option<bool> {
         match self.get(key)? {
             Value::Bool(flag) => Some(*flag),
             other => {
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn array(&mut self, key: &str) -> &'a [Value] {
+    pub(crate) fn array(&mut self, key: &str) -> &'a [Value] {
         match self.get(key) {
             None => &[],
             Some(Value::Array(items)) => items,
@@ -90,16 +90,16 @@ impl<'a> Reader<'a> {
     }
 
     /// True if the value is an object.
-    pub(super) fn is_object(&self) -> bool {
+    pub(crate) fn is_object(&self) -> bool {
         !self.is_other
     }
 
-    /// Remembers a required key that is not there. A value of the wrong type has been refused already.
+    /// Records a missing key as an error. Values of a wrong type are reported elsewhere.
     pub(super) fn refuse_missing(&mut self, key: &'static str, message: &str) {
         self.add_missing(key, Severity::Refused, message);
     }
 
-    /// Remembers a key that is not there, which means something.
+    /// Records a missing key as a warning.
     pub(super) fn note_missing(&mut self, key: &'static str, message: &str) {
         self.add_missing(key, Severity::Reported, message);
     }
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn refuse(&mut self, key: &str, message: &str) {
+    pub(crate) fn refuse(&mut self, key: &str, message: &str) {
         let path = self.path_of(key);
         self.report.refuse(self.file, &path, message);
     }
 
-    pub(super) fn note(&mut self, key: &str, message: &str) {
+    pub(crate) fn note(&mut self, key: &str, message: &str) {
         let path = self.path_of(key);
         self.report.note(self.file, &path, message);
     }
@@ -128,11 +128,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports the keys that are missing, and those that are not known. A missing key and its misspelling are one mistake.
-    pub(super) fn finish(&mut self) {
+    /// Reports missing keys and unknown keys. A missing key and its misspelling are one problem.
+    pub(crate) fn finish(&mut self) {
         let mut unknown: Vec<_> = self.object.keys().filter(|key| !self.seen.contains(*key)).collect();
         let missing = std::mem::take(&mut self.missing);
-        // Without any other that is missing, the one unknown key stands for the missing one, however it is spelled.
+        // If one key is missing and one is unknown, they are taken as one mistake, however
+        // different they are.
         let is_only = missing.len() == 1 && unknown.len() == 1;
         for (key, severity, message) in &missing {
             let similar = unknown.iter().position(|name| suggest::closest(name, [*key]).is_some());
@@ -155,10 +156,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The most characters of a text that a message shows.
+/// The maximum length of a string in a message, in characters.
 const MOST_SHOWN: usize = 40;
 
-/// A value as a message shows it: whole if it is a short scalar.
+/// Returns a value as a message shows it: complete only if it is a short scalar.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -1,24 +1,24 @@
 use std::{collections::HashSet, fmt};
 
-/// How much a problem matters.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// The definition does not load.
+    /// An error: the definition does not load.
     Refused,
-    /// It loads without this.
+    /// A warning: the definition loads, and this part of it is not used.
     Reported,
 }
 
-/// Something in a definition that is not used as it stands.
+/// A problem of a definition. It displays as `FILE at PATH: MESSAGE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
-    /// The file, from the definition's directory.
+    /// The path of the file in the definition's directory.
     pub file: String,
-    /// Where in the file, as a JSON path; empty for the whole of it.
+    /// The JSON path in the file; empty for the whole file.
     pub path: String,
-    /// What is wrong.
+    /// The message, without the place.
     pub message: String,
 }
 
@@ -31,12 +31,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a definition does not load: all of the reasons.
+/// The error of a definition that does not load, with all reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionError {
-    /// Where the definition was read from.
+    /// The directory that the definition was read from.
     pub origin: String,
-    /// What is wrong with it.
+    /// The problems that keep it from loading.
     pub problems: Vec<Problem>,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for DefinitionError {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
-    /// The files and paths that were refused.
+    /// The files and JSON paths with an error.
     refused: HashSet<(String, String)>,
 }
 
@@ -65,7 +65,7 @@ impl Report {
         self.add(Severity::Reported, file, path, message);
     }
 
-    /// What follows from a mistake at the same place is no problem of its own.
+    /// Adds a problem, unless the same place has an error already: that is its consequence.
     fn add(&mut self, severity: Severity, file: &str, path: &str, message: &str) {
         let place = (file.to_owned(), path.to_owned());
         if self.refused.contains(&place) {

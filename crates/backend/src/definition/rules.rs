@@ -1,15 +1,15 @@
-//! Reading `rules.json` and `default_rule.json`.
+//! Reads `rules.json` and `default_rule.json`.
 
 use serde_json::Value;
 
 use super::reader::Reader;
 use crate::rules::{DocumentFilters, Expression, Role, RuleSet};
 
-/// The rules of a collection; `None` without a role, which leaves the collection to the default rules.
+/// Reads the rules of a collection. Without a role it returns `None`, and the default rules apply.
 pub(super) fn read_of_collection(database: &str, collection: &str, file: &mut Reader<'_>) -> Option<RuleSet> {
     for (key, directory) in [("database", database), ("collection", collection)] {
         if file.text(key).is_some_and(|name| name != directory) {
-            file.note(key, &format!("differs from its directory '{directory}', which is the one that counts"));
+            file.note(key, &format!("differs from its directory '{directory}', which is used"));
         }
     }
     if file.get("schema").is_some_and(|schema| schema.as_object().is_none_or(|schema| !schema.is_empty())) {
@@ -54,7 +54,7 @@ fn read_role(role: &mut Reader<'_>) -> Role {
         ["read", "write", "insert", "delete", "search"].map(|key| expression(role, key));
     for (key, value) in [("insert", &insert), ("delete", &delete), ("search", &search)] {
         if value.is_none() {
-            role.note_missing(key, "is missing, which means true wherever writing is allowed");
+            role.note_missing(key, "is missing, which means true if writing is allowed");
         }
     }
     for key in ["fields", "additional_fields"] {

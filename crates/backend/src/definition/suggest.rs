@@ -1,9 +1,11 @@
 //! Suggestions for misspelled names.
 
-/// Longer names are not compared: a comparison takes time in the product of both lengths.
+/// The maximum length of a name in bytes; longer names get no suggestion, because a comparison
+/// takes time in the product of both lengths.
 const MAX_LENGTH: usize = 64;
 
-/// The candidate that `name` is most likely a misspelling of: at most one mistake in three letters, and at least one allowed.
+/// Returns the candidate that `name` is most likely a misspelling of: with at most one mistake per
+/// three letters, and at least one allowed.
 pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = letters(name)?;
     let limit = (letters.len() / 3).max(1);
@@ -15,17 +17,19 @@ pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
         .map(|(_, candidate)| candidate)
 }
 
-/// `; did you mean 'x'?` for the candidate that `name` is most likely a misspelling of, or nothing.
-pub(super) fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+/// Returns `; did you mean 'x'?` for the candidate that `name` is most likely a misspelling of, or
+/// an empty text.
+pub(crate) fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     closest(name, candidates).map_or_else(String::new, |candidate| format!("; did you mean '{candidate}'?"))
 }
 
-/// The letters to compare, without their case; none of a name that is too long.
+/// Returns the letters to compare, in lower case; `None` if the name is too long.
 fn letters(name: &str) -> Option<Vec<char>> {
     (name.len() <= MAX_LENGTH).then(|| name.chars().flat_map(char::to_lowercase).collect())
 }
 
-/// The number of letters to insert, remove, replace or swap with their neighbour to turn one name into the other.
+/// Returns the number of letters to insert, remove, replace or swap with a neighbour to turn one
+/// name into the other.
 fn distance(from: &[char], to: &[char]) -> usize {
     let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
     for row in 0..=from.len() {
@@ -50,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suggests_names_with_few_mistakes_alone() {
+    fn suggests_only_names_with_few_mistakes() {
         let keys = ["read", "write", "apply_when", "autoConfirm"];
         for (name, expected) in [
             ("raed", Some("read")),

@@ -4,6 +4,12 @@ use std::fs;
 
 use super::*;
 
+/// True if users of `local-userpass` are confirmed on registration.
+fn confirms_automatically(definition: &Definition) -> bool {
+    let provider = definition.providers.get("local-userpass").unwrap();
+    format!("{provider:?}") == "EmailPassword { auto_confirm: true }"
+}
+
 fn write(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -62,16 +68,19 @@ fn both_layouts_load() {
         .unwrap();
         assert_eq!(definition.reported, [], "{root:?}");
         assert_eq!(definition.app_id.as_deref(), Some("myapp-abcde"));
-        assert!(definition.providers.anonymous && definition.providers.email_password.unwrap().auto_confirm);
+        assert!(definition.providers.is_enabled("anon-user") && confirms_automatically(&definition));
         assert_eq!(definition.custom_user_data.unwrap().namespace, Namespace::new("app", "people"));
         let service = &definition.services["mongodb-atlas"];
         assert!(service.rules(&Namespace::new("app", "people")).is_some());
-        assert!(service.rules(&Namespace::new("app", "other")).is_none(), "a default rule without roles is no rule");
+        assert!(
+            service.rules(&Namespace::new("app", "other")).is_none(),
+            "a default rule without roles does not apply"
+        );
     }
 }
 
 #[test]
-fn what_would_widen_access_is_refused_with_its_file_and_path() {
+fn features_whose_loss_would_widen_access_are_errors_with_file_and_path() {
     let role = |more: &str| format!(r#"{{ "roles": [{{ "name": "r", "apply_when": {{}}, "read": true{more} }}] }}"#);
     let rules = "data_sources/m/d/c/rules.json";
     let cases = [
@@ -130,7 +139,7 @@ fn what_would_widen_access_is_refused_with_its_file_and_path() {
 }
 
 #[test]
-fn every_name_that_is_there_twice_is_named() {
+fn every_duplicate_name_is_reported() {
     let error = load(&[
         PROVIDERS,
         (
@@ -146,7 +155,7 @@ fn every_name_that_is_there_twice_is_named() {
 }
 
 #[test]
-fn what_is_not_available_is_reported_and_everything_else_works() {
+fn unsupported_features_are_reported_and_the_rest_loads() {
     let definition = load(&[
         ("auth/providers.json", r#"{ "custom-token": { "disabled": false }, "local-userpass": { "disabled": false, "config": { "emailConfirmationUrl": "x", "other": 1 } } }"#),
         ("triggers/t.json", "{}"),
@@ -174,12 +183,12 @@ fn what_is_not_available_is_reported_and_everything_else_works() {
         ]
     );
     assert!(
-        !definition.providers.email_password.unwrap().auto_confirm,
-        "a user who should be confirmed by mail is never confirmed without"
+        !confirms_automatically(&definition),
+        "users that need confirmation by e-mail are never confirmed automatically"
     );
 }
 
-/// Every problem of a definition, as `check` prints it.
+/// Returns the problems of a definition as `check` prints them.
 fn check(files: &[(&str, &str)]) -> Vec<String> {
     let problems = Definition::check(write(files).path()).problems;
     let kind = |problem: &Problem| if problem.severity == Severity::Refused { "error" } else { "warning" };
@@ -209,7 +218,7 @@ fn a_misspelled_key_is_one_problem_with_its_suggestion() {
     let role = |role: &str| check(&[PROVIDERS, (rules, &format!(r#"{{ "roles": [{role}] }}"#))]);
     let permissions = r#""read": true, "write": true, "insert": true, "delete": true, "search": true"#;
     for (key, suffix) in [
-        // Like the one that is missing, and beside the one that is missing.
+        // Similar to the missing key, different from it, and similar with another unknown key.
         ("applyWhen", ""),
         ("when", ""),
         ("apply_wen", r#", "colour": "red""#),
@@ -227,7 +236,7 @@ fn a_misspelled_key_is_one_problem_with_its_suggestion() {
     assert_eq!(
         problems,
         [format!(
-            "warning: {rules} at $.roles[0].insert: is missing, which means true wherever writing is allowed; \
+            "warning: {rules} at $.roles[0].insert: is missing, which means true if writing is allowed; \
              the key 'inserts' beside it is not known and not used"
         )]
     );
@@ -286,7 +295,7 @@ fn one_mistake_is_one_problem_and_shows_the_value() {
 }
 
 #[test]
-fn custom_data_is_in_a_data_source_that_is_defined() {
+fn custom_data_needs_a_defined_data_source() {
     let custom = |enabled: bool, name: &str| {
         format!(
             r#"{{ "enabled": {enabled}, {name} "database_name": "d", "collection_name": "c", "user_id_field": "u" }}"#
@@ -319,14 +328,15 @@ fn custom_data_is_in_a_data_source_that_is_defined() {
     let error = source(&[], &custom(true, named)).unwrap_err().to_string();
     assert!(error.contains("the definition has no data source"), "{error}");
     assert!(with(&[], &custom(false, named)).unwrap().custom_user_data.is_none());
-    // A data source may have a rule and no config.json, and a rule that is not JSON is the one mistake.
+    // A data source may have rules without a `config.json`. If the rules are not JSON, that is the
+    // only problem.
     let rules = "data_sources/mongodb-atls/d/c/rules.json";
     let problems = check(&[PROVIDERS, ("auth/custom_user_data.json", &custom(true, named)), (rules, "{")]);
     assert!(problems.len() == 1 && problems[0].contains(rules), "{problems:?}");
 }
 
 #[test]
-fn files_that_are_no_part_of_an_export_are_ignored() {
+fn files_outside_of_an_export_are_ignored() {
     let comments = "// comments\n{ \"a\": 1, \"a\": 2, }";
     for path in ["tsconfig.json", "src/app.json", "functions/tsconfig.json", "graphql/x/y.json", "empty/x.json"] {
         assert_eq!(check(&[PROVIDERS, (path, comments)]), [""; 0], "{path}");
@@ -334,7 +344,7 @@ fn files_that_are_no_part_of_an_export_are_ignored() {
     for path in ["notes.json", "data_sources/m/d/config.json", "auth/x.json"] {
         assert_eq!(check(&[PROVIDERS, (path, "")]), [""; 0], "{path}");
     }
-    // A file that is read is an error, and one that was meant to be read a warning.
+    // Known files are errors, and misspelled ones are warnings.
     assert_eq!(
         check(&[PROVIDERS, ("realm_config.json", "")]),
         ["error: realm_config.json: is not JSON: EOF while parsing a value at line 1 column 0"]
@@ -355,7 +365,7 @@ fn files_that_are_no_part_of_an_export_are_ignored() {
 }
 
 #[test]
-fn values_of_the_environment_take_the_place_of_their_templates() {
+fn values_of_the_environment_replace_their_templates() {
     let definition = load(&[
         PROVIDERS,
         SOURCE,
@@ -389,19 +399,19 @@ fn a_collection_has_pre_images_if_its_file_enables_them() {
 }
 
 #[test]
-fn the_development_definition_loads_without_a_remark() {
+fn the_development_definition_loads_without_warnings() {
     assert_eq!(Definition::development().unwrap().reported, []);
 }
 
 #[test]
-fn a_data_source_says_which_members_answer_its_queries() {
+fn a_data_source_may_have_a_read_preference() {
     let preference = |config: &str| {
         let config = format!(r#"{{ "name": "mongodb-atlas", "type": "mongodb-atlas", "config": {config} }}"#);
         let definition = load(&[PROVIDERS, ("data_sources/mongodb-atlas/config.json", &config)])?;
         Ok::<_, DefinitionError>(definition.services["mongodb-atlas"].read_preference.clone())
     };
     assert_eq!(preference(r#"{ "clusterName": "Cluster0", "wireProtocolEnabled": false }"#).unwrap(), None);
-    // What an export says where nobody has said anything.
+    // An export without a read preference contains this.
     let usual = preference(r#"{ "readPreference": "primary", "readPreferenceTagSets": [{}] }"#).unwrap().unwrap();
     assert_eq!((usual.mode.as_str(), usual.tag_sets.len()), ("primary", 0));
     let near = r#"{ "readPreference": "nearest", "readPreferenceTagSets": [{ "region": "eu" }, [{ "name": "disk", "value": "ssd" }], {}] }"#;

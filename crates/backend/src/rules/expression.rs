@@ -1,6 +1,6 @@
 //! Rule expressions, compiled when the definition is loaded.
 //!
-//! A value stays a value: what an expansion stands for is compared and never read as an operator or a path.
+//! The value of an expansion is only compared: it is never interpreted as an operator or a path.
 
 use std::collections::HashSet;
 
@@ -11,67 +11,76 @@ use bson::{
 use query::{Filter, Path, PathFilter, Predicate, budget, elements};
 use serde_json::Value;
 
-/// What an expression comes to. An expansion or a field that is not there, or values that cannot be compared, leave
-/// it unresolved, and only true allows.
+/// The result of an expression in three-valued logic. It is unresolved if an expansion or a field
+/// is missing, or if values cannot be compared. Only `True` allows an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
-    /// It holds.
+    /// The expression is true.
     True,
-    /// It does not.
+    /// The expression is false.
     False,
-    /// It cannot be told.
+    /// The expression has no truth value.
     Unresolved,
 }
 
 /// A compiled rule expression.
+///
+/// ```
+/// use backend::rules::{Context, Expression, Truth};
+///
+/// let own = Expression::parse(&serde_json::json!({ "owner": "%%user.id" })).unwrap();
+/// let document = bson::rawdoc! { "owner": "u1" };
+/// let context = Context { user_id: "u1", custom_data: None, document: &document };
+/// assert_eq!(own.evaluate(&context), Truth::True);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
-    /// `true`, `false`, and `{}` for true.
+    /// `true` or `false`; `{}` is true.
     Constant(bool),
-    /// `%and`, and the fields of one object.
+    /// `%and`, or the fields of one object: true if all parts are true.
     All(Vec<Expression>),
-    /// `%or`.
+    /// `%or`: true if any part is true.
     Any(Vec<Expression>),
-    /// An expression that must come to a certain truth, as `{ "%%true": … }` asserts.
+    /// `{ "%%true": … }` or `{ "%%false": … }`: true if the inner expression has this truth value.
     Asserts(bool, Box<Expression>),
-    /// Two operands that must be equal.
+    /// True if the two operands are equal.
     Equal(Operand, Operand),
 }
 
-/// Something that has a value for a user and a document.
+/// An operand, which has a value for a user and a document.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
-    /// A value from the definition.
+    /// A constant of the definition.
     Literal(RawBson),
     /// A field of the document.
     Field(Path),
-    /// `%%user.id`
+    /// `%%user.id`: the user's id.
     UserId,
-    /// `%%user.custom_data`, or something in it.
+    /// `%%user.custom_data`, or a field of it.
     CustomData(Option<Path>),
 }
 
-/// What an expression is asked about.
+/// The user and the document that an expression is evaluated for.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The user's id.
     pub user_id: &'a str,
-    /// The user's custom data as it is now; missing if there is none.
+    /// The user's current custom data; `None` if there is none.
     pub custom_data: Option<&'a RawDocument>,
     /// The document.
     pub document: &'a RawDocument,
 }
 
-/// Why an expression cannot be compiled, and where in it.
+/// The error of an expression that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpressionError {
     /// The JSON path within the expression.
     pub path: String,
-    /// What is wrong.
+    /// The reason.
     pub message: String,
 }
 
-/// Operators that the language has and this version does not.
+/// Operators of App Services' expressions that this version does not support.
 const UNSUPPORTED: &[&str] = &[
     "eq",
     "ne",
@@ -99,17 +108,19 @@ impl Expression {
     /// Compiles an expression.
     ///
     /// # Errors
-    /// Where it is not one, or uses what this version does not have: a rule that is not understood never loads.
+    /// If the value is not an expression, or uses an operator or expansion that this version does
+    /// not support. Such rules never load, so that no check is dropped.
     pub fn parse(value: &Value) -> Result<Self, ExpressionError> {
         parse(value, "")
     }
 
-    /// True if it holds. Only true allows, and nothing does once the operation's budget is exhausted.
+    /// True if the expression is true and the operation's budget is not exhausted.
     pub fn allows(&self, context: &Context<'_>) -> bool {
         self.evaluate(context) == Truth::True && budget::spend(1)
     }
 
-    /// Evaluates it in three-valued logic. Without a budget that is left it is unresolved.
+    /// Evaluates the expression in three-valued logic. It is unresolved once the operation's
+    /// budget is exhausted.
     pub fn evaluate(&self, context: &Context<'_>) -> Truth {
         if !budget::spend(1) {
             return Truth::Unresolved;
@@ -126,11 +137,12 @@ impl Expression {
         }
     }
 
-    /// The filter for the documents for which it has a certain truth, whatever `context` has for a document; none if no
-    /// filter says exactly that, and none once the operation's budget is exhausted.
+    /// Returns the filter for the documents for which the expression has the truth value `truth`.
+    /// It ignores the document of `context`. Returns `None` if no filter expresses it exactly, or
+    /// if the operation's budget is exhausted.
     pub fn filter(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
         let filter = self.to_filter(context, truth)?;
-        // What was compared without a budget was not compared.
+        // Comparisons without a budget have no result.
         budget::spend(1).then_some(filter)
     }
 
@@ -138,7 +150,7 @@ impl Expression {
         let each = |parts: &[Self]| parts.iter().map(|part| part.to_filter(context, truth)).collect::<Option<Vec<_>>>();
         match self {
             Self::Constant(value) => Some(Filter::Always(*value == truth)),
-            // One that is decisive decides, whatever the others are.
+            // One decisive part decides, whatever the others are.
             Self::All(parts) if truth => each(parts).map(Filter::all_of),
             Self::All(parts) => each(parts).map(Filter::any_of),
             Self::Any(parts) if truth => each(parts).map(Filter::any_of),
@@ -156,8 +168,9 @@ impl Expression {
         }
     }
 
-    /// A filter that matches at least the documents for which it has a certain truth, and is [`filter`](Self::filter) if there
-    /// is one; none once the operation's budget is exhausted.
+    /// Returns a filter that matches at least the documents for which the expression has the truth
+    /// value `truth`: the same as [`filter`](Self::filter) if that exists. Returns `None` if the
+    /// operation's budget is exhausted.
     pub fn superset(&self, context: &Context<'_>, truth: bool) -> Option<Filter> {
         let superset = self.to_superset(context, truth);
         budget::spend(1).then_some(superset)
@@ -181,7 +194,7 @@ impl Expression {
         }
     }
 
-    /// The fields of the document that it asks about.
+    /// Returns the paths of the document's fields that the expression uses.
     pub fn fields<'e>(&'e self) -> Vec<&'e Path> {
         match self {
             Self::Constant(_) => Vec::new(),
@@ -194,7 +207,7 @@ impl Expression {
         }
     }
 
-    /// Whether it asks for the user's custom data.
+    /// True if the expression uses the user's custom data.
     pub fn needs_custom_data(&self) -> bool {
         match self {
             Self::Constant(_) => false,
@@ -213,7 +226,8 @@ impl From<bool> for Truth {
     }
 }
 
-/// Or and and: one `decisive` decides whatever the others are, and otherwise one unresolved leaves all unresolved.
+/// Evaluates `%and` or `%or`: one `decisive` part decides; otherwise an unresolved part makes the
+/// result unresolved.
 fn fold(parts: &[Expression], context: &Context<'_>, decisive: Truth, otherwise: Truth) -> Truth {
     let mut truth = otherwise;
     for part in parts {
@@ -226,20 +240,21 @@ fn fold(parts: &[Expression], context: &Context<'_>, decisive: Truth, otherwise:
     truth
 }
 
-/// The values of an operand that another operand may be equal to.
+/// The values of an operand that another operand may equal.
 struct Values<'a> {
-    /// False if the operand is missing, which is not the same as having nothing that could be equal.
+    /// False if the operand is missing. An operand that is present may still have no comparable
+    /// values.
     is_there: bool,
     all: Vec<RawBsonRef<'a>>,
 }
 
 impl<'a> Values<'a> {
-    /// No value: the operand is missing.
+    /// A missing operand.
     fn missing() -> Self {
         Self { is_there: false, all: Vec::new() }
     }
 
-    /// A value, and the items that it has as an array. A boolean among them is none of its values.
+    /// The value itself, and its items if it is an array, except booleans.
     fn of(value: RawBsonRef<'a>) -> Self {
         let mut all = vec![value];
         if let RawBsonRef::Array(array) = value
@@ -250,9 +265,9 @@ impl<'a> Values<'a> {
         Self { is_there: true, all }
     }
 
-    /// What a path reaches: through documents, through the documents in arrays, and the items of an array at its end.
-    /// A boolean is only reached through documents: a flag that is an array, or that lies in one, is no flag, since one
-    /// that is true and one that is false could be in it side by side.
+    /// The values at a path: through documents, through documents in arrays, and the items of an
+    /// array at the end. A boolean is reached only through documents. A flag in an array is no
+    /// flag, because the array could contain both true and false.
     fn at(path: &Path, document: &'a RawDocument) -> Self {
         let mut all = path.values_in(document);
         let is_there = !all.is_empty();
@@ -283,9 +298,10 @@ impl Operand {
     }
 }
 
-/// The filter for the documents in which a field is equal to one of the values, or is there and is not.
+/// Returns the filter for the documents in which a field equals one of the values (`truth`), or
+/// exists and equals none of them.
 fn field_filter(path: &Path, values: &Values<'_>, truth: bool) -> Option<Filter> {
-    // To a filter, null is what is not there, too, and a regular expression is a pattern.
+    // In a filter, null also matches a missing field, and a regular expression is a pattern.
     let is_plain = |value: &RawBsonRef<'_>| {
         !matches!(value, RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::RegularExpression(_))
     };
@@ -298,7 +314,7 @@ fn field_filter(path: &Path, values: &Values<'_>, truth: bool) -> Option<Filter>
     let on_path = |predicate| Filter::Path(PathFilter { path: path.clone(), predicate });
     let equal = match values.all[..] {
         [] => Filter::Always(false),
-        // An operand with a boolean has no other value.
+        // An operand with a boolean has no other values.
         [value @ RawBsonRef::Boolean(_)] => {
             Filter::all_of([on_path(Predicate::Eq(value.into())), without_arrays(path)?])
         }
@@ -311,7 +327,8 @@ fn field_filter(path: &Path, values: &Values<'_>, truth: bool) -> Option<Filter>
     })
 }
 
-/// A filter for at least the documents of [`field_filter`], if no filter says exactly which those are.
+/// Returns a filter that matches at least the documents of [`field_filter`], which has no exact
+/// filter.
 fn field_superset(path: &Path, values: &Values<'_>, truth: bool) -> Filter {
     use RawBsonRef::{Boolean, Null, RegularExpression, Undefined};
     let is_in = |values: Vec<RawBson>| {
@@ -323,9 +340,9 @@ fn field_superset(path: &Path, values: &Values<'_>, truth: bool) -> Filter {
     let there = is_there(path);
     match truth {
         _ if there == Filter::Always(true) => there,
-        // Servers differ in what undefined equals, and match by a regular expression.
+        // Servers differ in their comparison of undefined, and match by regular expressions.
         true if values.all.iter().any(is_pattern) => there,
-        // Null matches a missing field, too.
+        // Null also matches a missing field.
         true => Filter::all_of([there, is_in(values.all.iter().map(owned).collect())]),
         false => {
             let plain: Vec<_> = values.all.iter().filter(|value| is_plain(value)).map(owned).collect();
@@ -335,7 +352,8 @@ fn field_superset(path: &Path, values: &Values<'_>, truth: bool) -> Filter {
     }
 }
 
-/// The filter for the documents that have a field; all documents if the server may read its name in another way.
+/// Returns the filter for the documents that have a field; all documents if a server may interpret
+/// its name differently.
 fn is_there(path: &Path) -> Filter {
     if path.parts().iter().any(|part| part.is_empty() || part.starts_with('$')) {
         return Filter::Always(true);
@@ -343,7 +361,7 @@ fn is_there(path: &Path) -> Filter {
     Filter::Path(PathFilter { path: path.clone(), predicate: Predicate::Exists })
 }
 
-/// The filter for the documents in which neither a field is an array nor anything on the way to it.
+/// Returns the filter for the documents in which neither the field nor a parent of it is an array.
 fn without_arrays(path: &Path) -> Option<Filter> {
     let is_array = |length: usize| {
         let mut is_array = RawDocumentBuf::new();
@@ -355,11 +373,12 @@ fn without_arrays(path: &Path) -> Option<Filter> {
     (1..=path.parts().len()).map(is_array).collect::<Option<Vec<_>>>().map(Filter::none_of)
 }
 
-/// Operands whose values make up to this many pairs are compared pair by pair; for more, the values' keys are looked up.
+/// The maximum number of pairs of values that are compared directly; for more, the values' keys
+/// are looked up in a set.
 const FEW_PAIRS: usize = 64;
 
-/// Equality of two operands, with arrays on either side: an array equals what one of its items equals, and itself. A
-/// boolean equals a boolean only.
+/// Compares two operands. An array equals itself and each value that one of its items equals. A
+/// boolean equals only a boolean.
 fn compare(left: &Values<'_>, right: &Values<'_>) -> Truth {
     if !left.is_there || !right.is_there || !budget::spend((left.all.len() + right.all.len()) as u64) {
         return Truth::Unresolved;
@@ -422,7 +441,8 @@ fn parse_value(value: &Value, at: &str) -> Result<Operand, ExpressionError> {
                 return Err(unknown_operator(operator, at));
             }
             match Bson::try_from(value.clone()) {
-                // Extended JSON for a value of another type, as { "$oid": … }, becomes that value.
+                // Extended JSON such as `{ "$oid": … }` is converted to the value that it
+                // represents.
                 Ok(Bson::Document(document)) => match document.keys().find(|key| key.starts_with('$')) {
                     Some(operator) => Err(unknown_operator(operator, at)),
                     None => literal(Bson::Document(document), at),
@@ -447,7 +467,7 @@ fn literal(value: Bson, at: &str) -> Result<Operand, ExpressionError> {
 }
 
 fn expansion(text: &str, at: &str) -> Result<Operand, ExpressionError> {
-    // The documentation's own sample has the closing signs, and exports copied from it have them too.
+    // The sample in App Services' documentation ends with `%%`, and so do exports that copied it.
     let name = text.trim_start_matches("%%").trim_end_matches("%%");
     match name {
         "user.id" => return Ok(Operand::UserId),

@@ -1,4 +1,4 @@
-//! Rules as the guard that a store asks.
+//! The guard that evaluates rules for a store.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,12 +8,12 @@ use store::{Denied, Guard, GuardFilters, Namespace};
 
 use super::{RuleSet, context};
 
-/// Who is asking.
+/// The user of a request.
 #[derive(Debug, Clone)]
 pub struct RuleUser {
     /// The user's id.
     pub id: Arc<str>,
-    /// The user's custom data as it is now, where a rule asks for it.
+    /// The user's current custom data; `None` if there is none or if no rule uses it.
     pub custom_data: Option<Arc<RawDocumentBuf>>,
 }
 
@@ -23,20 +23,21 @@ pub struct RuleGuard {
     rules: Arc<RuleSet>,
     user: RuleUser,
     namespace: Namespace,
-    /// A write is checked on another thread than the one that its request came by.
+    /// The request's span. Writes are checked on the writer thread, and the log needs the request.
     span: tracing::Span,
     filters: OnceLock<Option<GuardFilters>>,
     superset: OnceLock<Option<Filter>>,
 }
 
 impl RuleGuard {
-    /// The rules of a collection for a user. The collection and the request that is under way are for the operator's log.
+    /// Creates the guard of a user's request. The namespace and the current span are only for the
+    /// log.
     pub fn new(rules: Arc<RuleSet>, user: RuleUser, namespace: Namespace) -> Self {
         let span = tracing::Span::current();
         Self { rules, user, namespace, span, filters: OnceLock::new(), superset: OnceLock::new() }
     }
 
-    /// The refusal that the caller reads, and the reason that only the operator does.
+    /// Logs the reason for the operator, and returns the error for the client.
     fn deny(&self, action: &'static str, role: Option<&str>, reason: &str) -> Denied {
         let _in_request = self.span.enter();
         tracing::debug!(user = %self.user.id, namespace = %self.namespace, action, role, reason, "denied by the rules");

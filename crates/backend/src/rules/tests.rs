@@ -15,7 +15,7 @@ fn evaluate(expression: Value, document: &RawDocumentBuf, custom_data: Option<&R
 }
 
 #[test]
-fn expressions_come_to_true_false_or_unresolved() {
+fn expressions_are_true_false_or_unresolved() {
     let document = rawdoc! { "owner": "u1", "team": ["u2", "u1"], "nested": [["u1"]], "n": 1_i64, "deep": { "x": true }, "nothing": null };
     let admin = rawdoc! { "role": "admin", "manages": ["a@x", "b@x"], "owner": "u1" };
     let cases = [
@@ -49,7 +49,7 @@ fn expressions_come_to_true_false_or_unresolved() {
     ];
     for (expression, truth) in cases {
         assert_eq!(evaluate(expression.clone(), &document, Some(&admin)), truth, "{expression}");
-        // A store that is asked by a filter is told neither more nor less.
+        // The filter gives the same result as the evaluation.
         let parsed = Expression::parse(&expression).unwrap();
         let context = Context { user_id: "u1", custom_data: Some(&admin), document: &RawDocumentBuf::new() };
         for wanted in [true, false] {
@@ -74,7 +74,7 @@ fn a_value_never_becomes_an_operator_or_a_path() {
 }
 
 #[test]
-fn what_is_not_understood_does_not_compile() {
+fn unsupported_expressions_do_not_compile() {
     let refusals = [
         (json!({ "a": { "$gt": 1 } }), ".a", "the operator $gt is not supported yet"),
         (json!({ "a": { "%stringToOid": "%%user.id" } }), ".a", "the operator %stringToOid is not supported yet"),
@@ -158,7 +158,7 @@ fn writing_must_be_allowed_before_and_after() {
     assert_eq!(denied(&filtered, Some(&given_away), None).unwrap(), "delete not permitted");
     assert_eq!(denied(&filtered, Some(&mine), None), None);
 
-    // apply_when picks the role by the stored document alone.
+    // `apply_when` is evaluated on the stored document only.
     let by_role = guard(vec![json!({ "apply_when": own, "write": true })]);
     assert_eq!(denied(&by_role, Some(&mine), Some(&given_away)), None);
     assert_eq!(denied(&by_role, None, Some(&given_away)).unwrap(), "insert not permitted");
@@ -174,9 +174,9 @@ fn writing_must_be_allowed_before_and_after() {
     assert_eq!(denied(&guard(vec![]), Some(&mine), Some(&mine)).unwrap(), "update not permitted");
 }
 
-/// Whatever the roles are, the filters match what the rules allow of a document as it is.
+/// For any roles, the filters match exactly the documents that the rules allow.
 #[test]
-fn filters_say_what_the_rules_say() {
+fn filters_match_what_the_rules_allow() {
     let admin = rawdoc! { "role": "admin", "teams": ["red", "blue"] };
     let expressions = [
         json!(true),
@@ -232,7 +232,7 @@ fn filters_say_what_the_rules_say() {
 }
 
 #[test]
-fn what_no_filter_says_is_left_to_the_guard() {
+fn expressions_without_an_exact_filter_are_left_to_the_guard() {
     for expression in [json!({ "a": null }), json!({ "owner": "%%user.custom_data.pattern" })] {
         let pattern = bson::Regex { pattern: "u".try_into().unwrap(), options: "".try_into().unwrap() };
         let custom_data = rawdoc! { "pattern": pattern };
@@ -241,7 +241,7 @@ fn what_no_filter_says_is_left_to_the_guard() {
 }
 
 #[test]
-fn what_no_filter_says_is_narrowed_by_one_that_matches_more() {
+fn expressions_without_an_exact_filter_are_narrowed_by_a_superset() {
     let custom_data = doc! { "pattern": pattern_of("u"), "none": [null, "red"] };
     let custom_data = RawDocumentBuf::try_from(custom_data).unwrap();
     let fields = |one: &str, other: &str| {
@@ -249,7 +249,8 @@ fn what_no_filter_says_is_narrowed_by_one_that_matches_more() {
     };
     let parse = |expression: Value| Expression::parse(&expression).unwrap();
     let (ours, is_null) = (json!({ "owner": "%%user.id" }), json!({ "a": null }));
-    // What may be seen, and what may not and is left out.
+    // A document that may be read, and documents that may not be read and that the filter
+    // excludes.
     for (expression, seen, left_out) in [
         (parse(is_null.clone()), rawdoc! { "a": null }, vec![rawdoc! {}, rawdoc! { "a": 1 }]),
         (
@@ -285,14 +286,16 @@ fn what_no_filter_says_is_narrowed_by_one_that_matches_more() {
             assert!(!guard.may_see(&document) && !superset.matches(&document), "{expression:?} {document:?}");
         }
     }
-    // A name that a server may read in another way, and a part of which nothing is known, leave out nothing.
+    // Field names that a server may interpret differently, alone or as a part, exclude no
+    // document.
     for expression in [fields("a..b", "$c"), Expression::Any(vec![parse(ours), fields("", "$")])] {
         let superset = expression.superset(&Context { user_id: "u1", custom_data: None, document: &rawdoc! {} }, true);
         assert_eq!(superset, Some(query::Filter::Always(true)), "{expression:?}");
     }
 }
 
-/// A flag that could be true and false at once passes a check for the one and then opens what needs the other.
+/// A flag that is both true and false would pass a check for one value and then grant what needs
+/// the other.
 #[test]
 fn a_boolean_equals_a_boolean_only() {
     let document = rawdoc! {
@@ -347,7 +350,7 @@ fn a_boolean_equals_a_boolean_only() {
 }
 
 #[test]
-fn a_flag_of_a_field_is_still_told_to_the_store_as_a_filter() {
+fn a_flag_in_a_field_becomes_a_filter() {
     let filters = guard(vec![json!({ "apply_when": { "public": true }, "read": true })]).filters().cloned().unwrap();
     let (conditions, _) = filters.seen.conditions();
     assert!(conditions.iter().any(|condition| condition.path.as_str() == "public"), "{:?}", filters.seen);
@@ -413,7 +416,7 @@ fn some_document() -> impl Strategy<Value = RawDocumentBuf> {
     })
 }
 
-/// A document with regular expressions and undefined values in the place of some numbers and texts.
+/// Replaces some numbers by regular expressions and undefined values.
 fn with_odd_values(document: &RawDocumentBuf) -> RawDocumentBuf {
     fn odd(value: Bson) -> Bson {
         match value {
@@ -462,9 +465,10 @@ fn some_expression() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(10_000) })]
 
-    /// What a store is told by a filter is what the rules say, also after the filter went to a server as a document.
+    /// A filter matches exactly the documents for which the expression has the truth value, also
+    /// after it was serialized and parsed by a server.
     #[test]
-    fn a_filter_matches_where_the_expression_has_its_truth(
+    fn a_filter_matches_if_the_expression_has_the_truth_value(
         expression in some_expression(), document in some_document(), custom_data in prop::option::of(some_document()),
     ) {
         let parsed = Expression::parse(&expression).unwrap();
@@ -479,9 +483,9 @@ proptest! {
         }
     }
 
-    /// What a rule allows is never left out by the filter that may match more.
+    /// A superset filter never excludes a document that a rule allows.
     #[test]
-    fn a_superset_matches_wherever_the_expression_has_its_truth(
+    fn a_superset_matches_if_the_expression_has_the_truth_value(
         expression in some_expression(), pair in prop::option::of((some_path(), some_path())), document in some_document(),
         custom_data in prop::option::of(some_document()), patterns in any::<bool>(),
     ) {
@@ -508,7 +512,7 @@ proptest! {
     }
 
     #[test]
-    fn a_guards_superset_matches_whatever_may_be_seen(
+    fn a_guards_superset_matches_every_readable_document(
         parts in prop::collection::vec((some_expression(), prop::option::of(some_expression()), prop::option::of(some_expression()), any::<bool>()), 1..4),
         document in some_document(), custom_data in prop::option::of(some_document()), patterns in any::<bool>(),
     ) {
@@ -534,9 +538,9 @@ proptest! {
         }
     }
 
-    /// Pairs and keys find the same.
+    /// Comparing pairs and looking up keys give the same result.
     #[test]
-    fn large_operands_are_compared_as_small_ones(left in prop::collection::vec(some_value(), 0..30), right in prop::collection::vec(some_value(), 0..30)) {
+    fn large_and_small_operands_are_compared_in_the_same_way(left in prop::collection::vec(some_value(), 0..30), right in prop::collection::vec(some_value(), 0..30)) {
         let equal = |a: &Bson, b: &Bson| {
             let pair = RawDocumentBuf::try_from(doc! { "a": a, "b": b }).unwrap();
             query::equal(pair.get("a").unwrap().unwrap(), pair.get("b").unwrap().unwrap())
@@ -545,7 +549,7 @@ proptest! {
         let (document, custom) = (doc! { "v": &left }, doc! { "v": &right });
         let raw = |document: &Document| RawDocumentBuf::try_from(document).unwrap();
         let truth = evaluate(json!({ "v": "%%user.custom_data.v" }), &raw(&document), Some(&raw(&custom)));
-        // The arrays themselves are values, too, and so are items that are arrays.
+        // The arrays themselves are values too, and so are items that are arrays.
         let whole = |array: &[Bson], items: &[Bson]| items.iter().any(|item| equal(item, &Bson::Array(array.to_vec())));
         if !whole(&left, &right) && !whole(&right, &left) && !equal(&Bson::Array(left.clone()), &Bson::Array(right.clone())) {
             prop_assert_eq!(truth, Truth::from(holds));

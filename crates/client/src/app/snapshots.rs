@@ -1,5 +1,8 @@
-//! Writes the access tokens and custom data that refreshes bring into the session file: some time later, the users of
-//! that time together. A refresh itself writes nothing: all that must be kept is in the file since the log-in.
+//! Writes refreshed access tokens and custom data into the session file: after a delay, all users
+//! in one write.
+//!
+//! A refresh itself writes nothing, because everything that must survive is in the file since the
+//! log-in.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,19 +14,19 @@ use super::lock;
 use crate::{
     Handle, Result, UserState,
     session_file::{Kept, SessionFile},
-    state::{State, User},
+    state::{ClientState, User},
 };
 
 /// Time between a refresh and the write of its snapshot.
 const WRITE_DELAY: Duration = Duration::from_secs(1);
 
-/// The snapshots of an app's users that its session file does not have yet.
+/// The snapshots of an app's users that the session file does not have yet.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     file: Arc<SessionFile>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ClientState>>,
     unwritten: Mutex<Unwritten>,
-    /// Held during a write, so that a caller of [`write`](Self::write) waits for one that is under way.
+    /// Held during a write, so that a caller of [`write`](Self::write) waits for a pending one.
     writing: Mutex<()>,
 }
 
@@ -34,11 +37,11 @@ struct Unwritten {
 }
 
 impl Snapshots {
-    pub(super) fn new(file: Arc<SessionFile>, state: Arc<Mutex<State>>) -> Arc<Self> {
+    pub(super) fn new(file: Arc<SessionFile>, state: Arc<Mutex<ClientState>>) -> Arc<Self> {
         Arc::new(Self { file, state, unwritten: Mutex::default(), writing: Mutex::default() })
     }
 
-    /// Schedules the write of a user's snapshot. Only within a runtime.
+    /// Schedules the write of a user's snapshot. Must be called within a Tokio runtime.
     pub(super) fn write_later(self: &Arc<Self>, handle: Handle) {
         {
             let mut unwritten = lock(&self.unwritten);
@@ -50,7 +53,7 @@ impl Snapshots {
         let snapshots = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(WRITE_DELAY).await;
-            // An app that is dropped has written them.
+            // A dropped app has already written its snapshots.
             if let Some(snapshots) = snapshots.upgrade() {
                 // A failed write is repeated after the next refresh, and when the app closes.
                 tokio::task::spawn_blocking(move || snapshots.write());
@@ -58,7 +61,7 @@ impl Snapshots {
         });
     }
 
-    /// Writes the snapshots that the file does not have.
+    /// Writes the snapshots that the file does not have yet.
     ///
     /// # Errors
     /// If the file cannot be read or written; the snapshots then remain unwritten.
@@ -80,8 +83,9 @@ impl Snapshots {
     }
 }
 
-/// Puts the snapshots of users into what the file holds. True if that changes anything.
-fn merge(state: &State, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
+/// Puts the snapshots of users into the contents of the file. Returns true if that changes
+/// anything.
+fn merge(state: &ClientState, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
     let fresh: HashMap<&str, &User> = users
         .iter()
         .filter_map(|handle| state.get(*handle).ok())
@@ -91,7 +95,7 @@ fn merge(state: &State, users: &HashSet<Handle>, kept: &mut Kept) -> bool {
     let mut is_changed = false;
     for old in &mut kept.users {
         let Some(user) = fresh.get(old.id.as_str()) else { continue };
-        // Another process may have logged the user out since, or in again.
+        // Another process may have logged the user out, or in again.
         let is_same_session =
             old.state == UserState::LoggedIn && old.refresh_token.expose() == user.refresh_token.expose();
         let is_written = old.access_token.expose() == user.access_token.expose() && old.custom_data == user.custom_data;

@@ -10,22 +10,23 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::*;
 use crate::{
-    Watching,
+    UserSubscription,
     connection::{Embedded, EventStream, StoreAddress},
 };
+use backend::{Request, request::Action};
 
-/// A backend in memory that can be told to be unreachable, or not to accept an access token.
+/// A backend in memory with simulated failures: unreachable, or rejecting the access token.
 #[derive(Debug)]
 struct Moody {
     inner: Embedded,
     unreachable: AtomicBool,
     rejects_access: AtomicBool,
     refreshes: AtomicUsize,
-    /// How many refreshes come to nothing on their way.
+    /// The number of refreshes that fail as interrupted.
     loses_refreshes: AtomicUsize,
     requests: AtomicUsize,
     loses_profiles: AtomicBool,
-    /// Interrupts the streams that there are.
+    /// Interrupts all open streams.
     cut: tokio::sync::watch::Sender<()>,
 }
 
@@ -61,19 +62,19 @@ impl Connection for Moody {
                 return Err(Error::custom("unreachable"));
             }
             match &request {
-                Request::RefreshSession { .. } if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
+                Request::RefreshSession(_) if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
                     self.loses_refreshes.fetch_sub(1, Ordering::SeqCst);
                     return Err(Error::interrupted("unreachable"));
                 }
-                Request::RefreshSession { .. } => {
+                Request::RefreshSession(_) => {
                     self.refreshes.fetch_add(1, Ordering::SeqCst);
                     self.rejects_access.store(false, Ordering::SeqCst);
                 }
-                Request::Profile { .. } if self.loses_profiles.load(Ordering::SeqCst) => {
+                Request::ReadProfile(_) if self.loses_profiles.load(Ordering::SeqCst) => {
                     return Err(Error::custom("unreachable"));
                 }
                 Request::CallFunction(_) if self.rejects_access.load(Ordering::SeqCst) => {
-                    // Others get here before any of them has refreshed.
+                    // Other calls get here before the first one refreshes.
                     tokio::task::yield_now().await;
                     return Err(Error { unauthorized: true, ..Error::custom("expired") });
                 }
@@ -121,18 +122,19 @@ fn open(connection: &Arc<Moody>, path: Option<PathBuf>, metadata: &Metadata) -> 
 }
 
 async fn email_user(app: &App, email: &str) -> Handle {
-    let password = || Secret::from("passw0rd".to_owned());
-    app.email_password(EmailPasswordRequest::Register { email: email.into(), password: password() }).await.unwrap();
-    app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
+    app.act(ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": "passw0rd" }))
+        .await
+        .unwrap();
+    app.log_in(Credentials::email_password(email, "passw0rd"), true).await.unwrap()
 }
 
-fn follow(app: &App, user: Handle) -> Watching {
+fn follow(app: &App, user: Handle) -> UserSubscription {
     let arguments = doc! { "database": "custom-user-data-database", "collection": "custom-user-data" };
     app.watching(user, "mongodb-atlas".into(), RawDocumentBuf::try_from(arguments).unwrap())
 }
 
-/// The numbers of the documents that the next events are about, so many; none once the stream has ended.
-async fn numbers(app: &App, watching: &mut Watching, count: usize) -> Option<Vec<i32>> {
+/// Returns the `n` of the documents of the next `count` events; `None` if the stream has ended.
+async fn numbers(app: &App, watching: &mut UserSubscription, count: usize) -> Option<Vec<i32>> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), app.next_events(watching)).await;
@@ -148,15 +150,14 @@ async fn insert(app: &App, user: Handle, document: Document) -> Result<RawBson> 
         doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
     app.call_function(
         user,
-        Some("mongodb-atlas".into()),
         "insertOne".into(),
-        RawDocumentBuf::try_from(arguments).unwrap(),
+        Arguments::Service { service: "mongodb-atlas".into(), argument: RawDocumentBuf::try_from(arguments).unwrap() },
     )
     .await
 }
 
 #[tokio::test]
-async fn logging_out_is_done_here_before_the_backend_hears_of_it() {
+async fn logs_out_locally_before_the_backend_responds() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
@@ -168,19 +169,19 @@ async fn logging_out_is_done_here_before_the_backend_hears_of_it() {
     assert_eq!((app.current_user(), app.user(user).unwrap().access_token), (None, String::new()));
     assert_eq!(app.take_events(), [Event::User(user)]);
     assert!(log_out.await.is_err());
-    assert_eq!(app.take_events(), [], "the app hears only of a session that has ended");
-    assert_eq!(app.log_out(user).await, Ok(()), "again does nothing");
+    assert_eq!(app.take_events(), [], "the app gets an event only when the session has ended");
+    assert_eq!(app.log_out(user).await, Ok(()), "a second log-out does nothing");
 }
 
 #[tokio::test]
-async fn events_come_as_often_as_the_sdk_sent_them() {
+async fn emits_as_many_events_as_the_sdk() {
     let app = open(&moody(), None, &Metadata::InMemory).unwrap();
     let events = || app.take_events();
     let one = email_user(&app, "a@example.com").await;
     assert_eq!(events().iter().filter(|event| **event == Event::App).count(), 1);
-    let two = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let two = app.log_in(Credentials::anonymous(), true).await.unwrap();
     events();
-    assert_eq!(app.log_in(Credentials::Anonymous, true).await.unwrap(), two);
+    assert_eq!(app.log_in(Credentials::anonymous(), true).await.unwrap(), two);
     assert_eq!(events(), [Event::App]);
     app.switch_user(one).unwrap();
     assert_eq!(events(), [Event::App]);
@@ -197,24 +198,24 @@ async fn events_come_as_often_as_the_sdk_sent_them() {
 }
 
 #[tokio::test]
-async fn users_come_and_go_as_the_sdk_had_it() {
+async fn users_log_in_and_out_as_in_the_sdk() {
     let app = open(&moody(), None, &Metadata::InMemory).unwrap();
-    let anonymous = app.log_in(Credentials::Anonymous, true).await.unwrap();
-    let other = app.log_in(Credentials::Anonymous, false).await.unwrap();
+    let anonymous = app.log_in(Credentials::anonymous(), true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), false).await.unwrap();
     assert_ne!(anonymous, other);
     let named = email_user(&app, "a@example.com").await;
     let id = app.user(named).unwrap().id;
 
     app.log_out(other).await.unwrap();
-    assert_eq!(app.user_state(other).unwrap(), UserState::Removed, "an anonymous user does not come back");
+    assert_eq!(app.user_state(other).unwrap(), UserState::Removed, "an anonymous user is removed");
     app.log_out(named).await.unwrap();
     assert_eq!(app.all_users().len(), 2);
     assert_eq!(app.switch_user(named).unwrap_err().message, "User is no longer valid or is logged out");
     assert_eq!(app.delete_user(named).await.unwrap_err().code, 4101);
     assert_eq!(app.refresh_custom_data(named).await.unwrap_err().message, "The user is not logged in");
 
-    let again = Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
-    assert_eq!(app.log_in(again.clone(), true).await.unwrap(), named, "a known user is the same object");
+    let again = Credentials::email_password("a@example.com", "passw0rd");
+    assert_eq!(app.log_in(again.clone(), true).await.unwrap(), named, "a known user keeps the handle");
     app.remove_user(named).await.unwrap();
     assert_eq!(app.remove_user(named).await.unwrap_err().message, "User has already been removed");
     let back = app.log_in(again, true).await.unwrap();
@@ -223,10 +224,10 @@ async fn users_come_and_go_as_the_sdk_had_it() {
 }
 
 #[tokio::test]
-async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
+async fn calls_that_fail_together_refresh_once_and_are_retried() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let id = app.user(user).unwrap().id;
     connection.rejects_access.store(true, Ordering::SeqCst);
     let (one, two) = tokio::join!(
@@ -235,16 +236,16 @@ async fn calls_that_fail_together_refresh_once_and_are_sent_again() {
     );
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
     assert_eq!(connection.refreshes.load(Ordering::SeqCst), 1);
-    assert_eq!(app.custom_data(user).unwrap(), None, "the refresh came before the inserts");
+    assert_eq!(app.custom_data(user).unwrap(), None, "the refresh precedes the inserts");
     app.refresh_custom_data(user).await.unwrap();
     assert!(app.custom_data(user).unwrap().is_some());
 }
 
 #[tokio::test]
-async fn a_silent_refresh_is_not_done_before_the_call_returns() {
+async fn a_silent_refresh_takes_another_turn() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     app.take_events();
     let asked = AtomicUsize::new(0);
     let ask = |_| {
@@ -254,25 +255,25 @@ async fn a_silent_refresh_is_not_done_before_the_call_returns() {
     };
     let mut call = Box::pin(app.with_access_token(user, ask));
     assert!(futures_util::poll!(&mut call).is_pending());
-    assert_eq!(app.take_events(), [], "listeners hear of it later");
+    assert_eq!(app.take_events(), [], "listeners get the event later");
     call.await.unwrap();
     assert_eq!(app.take_events(), [Event::User(user)]);
 }
 
 #[tokio::test]
-async fn a_call_fails_with_its_own_error_where_the_session_has_ended() {
+async fn a_call_fails_with_its_own_error_if_the_session_has_ended() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let refresh_token = app.user(user).unwrap().refresh_token;
-    connection.inner.send(Request::EndSession { refresh_token: refresh_token.into() }).await.unwrap();
+    connection.inner.send(Request::EndSession(EndSession { refresh_token: refresh_token.into() })).await.unwrap();
     let error = insert(&app, user, doc! {}).await.unwrap_err();
     assert!(error.message.contains("No user found for session"), "{error}");
     assert_eq!(app.user_state(user).unwrap(), UserState::LoggedIn, "only the user decides to log out");
 }
 
 #[tokio::test]
-async fn users_are_found_again_and_processes_that_share_the_file_keep_each_others() {
+async fn restores_users_and_shares_the_file_between_processes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keep/test-app.session");
     let connection = moody();
@@ -281,7 +282,7 @@ async fn users_are_found_again_and_processes_that_share_the_file_keep_each_other
     assert!(!path.exists());
     let one = email_user(&app, "a@example.com").await;
     let two = email_user(&also, "b@example.com").await;
-    let three = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let three = app.log_in(Credentials::anonymous(), true).await.unwrap();
     insert(&app, one, doc! { "userId": app.user(one).unwrap().id, "color": "blue" }).await.unwrap();
     app.switch_user(one).unwrap();
     app.refresh_custom_data(one).await.unwrap();
@@ -303,15 +304,15 @@ async fn users_are_found_again_and_processes_that_share_the_file_keep_each_other
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_refresh_that_is_under_way_does_not_log_a_user_in_again() {
+async fn a_pending_refresh_does_not_undo_a_log_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test-app.session");
     let connection = moody();
     for round in 0..30 {
         let app = Arc::new(open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap());
-        let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+        let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
         app.take_events();
-        // Both changes are made while neither can be written, so that either may be written last.
+        // Neither change can be written yet, so either may be written last.
         let held = files::Lock::acquire(&path).unwrap();
         let refreshing = Arc::clone(&app);
         let refresh = tokio::spawn(async move { refreshing.refresh_custom_data(user).await });
@@ -335,19 +336,20 @@ async fn a_refresh_that_is_under_way_does_not_log_a_user_in_again() {
     }
 }
 
-/// How often an app has written its session file.
+/// Returns the number of times that an app has written its session file.
 fn writes(app: &App) -> usize {
     app.session_file.as_ref().unwrap().writes.load(Ordering::SeqCst)
 }
 
-/// The `n` of the current user's custom data, as an app shows it that is opened now.
+/// Returns the `n` of the current user's custom data, as an app opened now shows it.
 fn kept_number(connection: &Arc<Moody>, path: &std::path::Path) -> Option<i32> {
     let reopened = open(connection, Some(path.to_owned()), &Metadata::NoEncryption).unwrap();
     let data = reopened.custom_data(reopened.current_user().unwrap()).unwrap();
     data.map(|data| data.get_i32("n").unwrap())
 }
 
-/// An app with a session file, whose user has `n: 1` in the custom data that the next refresh brings.
+/// Opens an app with a session file. The next refresh of its user returns `n: 1` in the custom
+/// data.
 async fn with_custom_data(connection: &Arc<Moody>, path: &std::path::Path) -> (App, Handle) {
     let app = open(connection, Some(path.to_owned()), &Metadata::NoEncryption).unwrap();
     let user = email_user(&app, "a@example.com").await;
@@ -356,7 +358,7 @@ async fn with_custom_data(connection: &Arc<Moody>, path: &std::path::Path) -> (A
 }
 
 #[tokio::test]
-async fn a_log_in_writes_the_file_once_also_without_a_profile() {
+async fn a_log_in_writes_the_file_once_even_without_a_profile() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test-app.session");
     let connection = moody();
@@ -364,7 +366,7 @@ async fn a_log_in_writes_the_file_once_also_without_a_profile() {
     email_user(&app, "a@example.com").await;
     assert_eq!(writes(&app), 1);
     connection.loses_profiles.store(true, Ordering::SeqCst);
-    assert_eq!(app.log_in(Credentials::Anonymous, false).await.unwrap_err().message, "unreachable");
+    assert_eq!(app.log_in(Credentials::anonymous(), false).await.unwrap_err().message, "unreachable");
     assert_eq!(writes(&app), 2);
     let reopened = open(&connection, Some(path), &Metadata::NoEncryption).unwrap();
     let states: Vec<_> = reopened.all_users().iter().map(|(handle, _)| reopened.user_state(*handle).unwrap()).collect();
@@ -372,12 +374,12 @@ async fn a_log_in_writes_the_file_once_also_without_a_profile() {
 }
 
 #[tokio::test]
-async fn refreshes_are_written_together_and_later() {
+async fn refreshes_are_written_later_in_one_write() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test-app.session");
     let connection = moody();
     let (app, user) = with_custom_data(&connection, &path).await;
-    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), true).await.unwrap();
     app.switch_user(user).unwrap();
     let before = writes(&app);
     for _ in 0..20 {
@@ -413,7 +415,7 @@ async fn refreshes_are_written_when_the_app_closes_or_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_refresh_does_not_bring_back_what_another_process_has_ended_or_removed() {
+async fn a_refresh_does_not_restore_sessions_or_directories_removed_by_others() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keep/test-app.session");
     let connection = moody();
@@ -429,17 +431,16 @@ async fn a_refresh_does_not_bring_back_what_another_process_has_ended_or_removed
         (UserState::LoggedOut, None)
     );
 
-    let password = Secret::from("passw0rd".to_owned());
-    let credentials = Credentials::EmailPassword { email: "a@example.com".into(), password };
+    let credentials = Credentials::email_password("a@example.com", "passw0rd");
     let user = app.log_in(credentials, true).await.unwrap();
     app.refresh_custom_data(user).await.unwrap();
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     app.close().await;
-    assert!(!path.parent().unwrap().exists(), "a directory that was removed stays away");
+    assert!(!path.parent().unwrap().exists(), "a removed directory is not created again");
 }
 
 #[tokio::test]
-async fn a_snapshot_that_could_not_be_written_is_written_later() {
+async fn a_failed_write_of_a_snapshot_is_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test-app.session");
     let connection = moody();
@@ -448,14 +449,14 @@ async fn a_snapshot_that_could_not_be_written_is_written_later() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, b"damaged").unwrap();
     app.write_snapshots();
-    assert_eq!(std::fs::read(&path).unwrap(), b"damaged", "it is left as it is");
+    assert_eq!(std::fs::read(&path).unwrap(), b"damaged", "a damaged file stays unchanged");
     std::fs::write(&path, bytes).unwrap();
     app.write_snapshots();
     assert_eq!(kept_number(&connection, &path), Some(1));
 }
 
 #[tokio::test]
-async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
+async fn an_encrypted_file_reveals_no_token_and_opens_only_with_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test-app.session");
     let connection = moody();
@@ -474,13 +475,13 @@ async fn an_encrypted_file_shows_nothing_and_opens_with_its_key_alone() {
     ] {
         let error = open(&connection, Some(path.clone()), &metadata).unwrap_err();
         assert!(error.message.contains(says), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), bytes, "the file is left alone");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "the file stays unchanged");
     }
     assert_eq!(open(&connection, Some(path), &Metadata::InMemory).unwrap().all_users().len(), 0);
 }
 
 #[tokio::test]
-async fn a_stream_that_is_interrupted_is_taken_up_again_where_it_was() {
+async fn an_interrupted_stream_resumes_where_it_was() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
@@ -489,18 +490,18 @@ async fn a_stream_that_is_interrupted_is_taken_up_again_where_it_was() {
     assert!(futures_util::poll!(Box::pin(app.next_events(&mut watching))).is_pending());
     add(1).await;
     assert_eq!(numbers(&app, &mut watching, 1).await, Some(vec![1]));
-    // Nothing was told since, and the backend is away for a while.
+    // There was no event since, and the backend is unreachable for a while.
     connection.cut.send_replace(());
     connection.unreachable.store(true, Ordering::SeqCst);
     let waiting = tokio::time::timeout(std::time::Duration::from_millis(50), app.next_events(&mut watching)).await;
-    assert!(waiting.is_err(), "it goes on trying");
+    assert!(waiting.is_err(), "the stream keeps trying");
     connection.unreachable.store(false, Ordering::SeqCst);
     add(2).await;
     add(3).await;
     connection.rejects_access.store(true, Ordering::SeqCst);
     connection.loses_refreshes.store(1, Ordering::SeqCst);
     assert_eq!(numbers(&app, &mut watching, 2).await, Some(vec![2, 3]));
-    assert!(connection.refreshes.load(Ordering::SeqCst) > 0, "a new access token was asked for");
+    assert!(connection.refreshes.load(Ordering::SeqCst) > 0, "a new access token was requested");
 }
 
 #[tokio::test]
@@ -508,18 +509,13 @@ async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
-    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let (mut of_user, mut of_other) = (follow(&app, user), follow(&app, other));
     let (ended, ()) = futures_util::future::join(app.next_events(&mut of_user), async {
         assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
         app.log_out(user).await.unwrap();
-        // Whoever comes back begins anew.
-        app.log_in(
-            Credentials::EmailPassword { email: "a@example.com".into(), password: Secret::from("passw0rd".to_owned()) },
-            true,
-        )
-        .await
-        .unwrap();
+        // The stream stays ended after the user logs in again.
+        app.log_in(Credentials::email_password("a@example.com", "passw0rd"), true).await.unwrap();
     })
     .await;
     assert_eq!(ended, Ok(None));

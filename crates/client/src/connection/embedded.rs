@@ -1,4 +1,5 @@
-//! A backend in this process. Apps with one id, definition and store share one, whichever thread opens them.
+//! Connections to a backend in this process. Apps with the same id, definition and store share one
+//! backend, whichever thread opens them.
 
 use std::{
     collections::HashMap,
@@ -8,8 +9,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Watcher, definition::Problem,
-    request::CallFunction,
+    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
+    definition::Problem, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -17,7 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::{Connection, EventStream};
 use crate::{Error, Result};
 
-/// What makes two connections share a backend.
+/// The properties that two connections must have in common to share a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     app_id: String,
@@ -26,8 +27,9 @@ struct Key {
     options: Options,
 }
 
-/// What makes two backends share a store in memory, whatever their options are: as they would share a file. What is opened
-/// in different threads is apart: test runners run suites in threads, each with apps of the same ids.
+/// The properties that two backends must have in common to share a store in memory, as they would
+/// share a file. Options do not matter. Threads do: test runners run suites in threads, each with
+/// apps of the same ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct MemoryKey {
     thread: ThreadId,
@@ -35,9 +37,9 @@ struct MemoryKey {
     definition: Option<PathBuf>,
 }
 
-/// Something that connections share, until the last of them leaves.
+/// A value that connections share, and the number of its users.
 #[derive(Debug)]
-struct Shared<T> {
+struct RefCounted<T> {
     value: T,
     users: usize,
 }
@@ -46,24 +48,24 @@ struct Shared<T> {
 #[derive(Debug)]
 pub struct Embedded {
     backend: Arc<Backend>,
-    /// How others find what it shares; nothing once it has left.
-    place: Mutex<Option<Place>>,
+    /// The registry key of the shared value; `None` after the connection has left.
+    place: Mutex<Option<RegistryKey>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum RegistryKey {
     Backend(Key),
     Memory(MemoryKey),
 }
 
 #[derive(Default)]
 struct Registry {
-    backends: HashMap<Key, Shared<Arc<Backend>>>,
-    memories: HashMap<MemoryKey, Shared<Arc<dyn Store>>>,
+    backends: HashMap<Key, RefCounted<Arc<Backend>>>,
+    memories: HashMap<MemoryKey, RefCounted<Arc<dyn Store>>>,
 }
 
-/// Takes one user of something away; true if it was the last.
-fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, Shared<T>>, key: &K) -> bool {
+/// Removes one user of a value. Returns true if it was the last one.
+fn leave<K: std::hash::Hash + Eq, T>(all: &mut HashMap<K, RefCounted<T>>, key: &K) -> bool {
     let Some(shared) = all.get_mut(key) else { return false };
     shared.users -= 1;
     let is_last = shared.users == 0;
@@ -79,11 +81,13 @@ fn registry() -> std::sync::MutexGuard<'static, Registry> {
 }
 
 impl Embedded {
-    /// Opens the backend of an app, or joins the one that is open. Without a directory it runs the development
-    /// definition. Backends of one app, definition and thread share a store in memory.
+    /// Opens the backend of an app, or joins the one that is open already.
+    ///
+    /// Without a directory, the app runs the development definition. Backends of the same app,
+    /// definition and thread share a store in memory.
     ///
     /// # Errors
-    /// Where the definition cannot be used or the store cannot be opened, with everything that is wrong.
+    /// If the definition is not valid or the store cannot be opened. The error lists all problems.
     pub fn open(app_id: &str, definition: Option<&Path>, address: &StoreAddress, options: &Options) -> Result<Self> {
         let (app, directory) = (app_id.to_owned(), definition.map(absolute));
         let store = match address {
@@ -103,11 +107,11 @@ impl Embedded {
             }
             None => {
                 let backend = Arc::new(open_backend(app_id, definition, address, None, options)?);
-                registry.backends.insert(key.clone(), Shared { value: Arc::clone(&backend), users: 1 });
+                registry.backends.insert(key.clone(), RefCounted { value: Arc::clone(&backend), users: 1 });
                 backend
             }
         };
-        Ok(Self { backend, place: Mutex::new(Some(Place::Backend(key))) })
+        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(key))) })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -119,60 +123,61 @@ impl Embedded {
         };
         let address = StoreAddress::Memory;
         let backend = open_backend(&key.app_id, definition, &address, Some(Arc::clone(&store)), options)?;
-        registry.memories.entry(key.clone()).or_insert(Shared { value: store, users: 0 }).users += 1;
-        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(Place::Memory(key))) })
+        registry.memories.entry(key.clone()).or_insert(RefCounted { value: store, users: 0 }).users += 1;
+        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(RegistryKey::Memory(key))) })
     }
 
-    /// The backend itself, for a server.
+    /// Returns the backend, for a server.
     pub fn backend(&self) -> Arc<Backend> {
         Arc::clone(&self.backend)
     }
 
-    /// Whether there are requests that are answered without waiting for another process.
+    /// True if some requests complete without waiting for another process.
     pub fn may_answer_at_once(&self) -> bool {
         !self.backend.store().is_remote()
     }
 
-    /// What was found in the definition and is not used.
+    /// Returns the problems of the definition that do not prevent its use: parts that are ignored.
     pub fn reported(&self) -> &[Problem] {
         &self.backend.definition().reported
     }
 
-    /// Where the definition came from, and the app id in it.
+    /// Returns the origin of the definition, and the app id in it.
     pub fn definition(&self) -> (&str, Option<&str>) {
         let definition = self.backend.definition();
         (&definition.origin, definition.app_id.as_deref())
     }
 
-    /// Calls a data source's function under no rules, for the operator.
+    /// Calls a function of a data source as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As the backend says.
+    /// The error of the backend.
     pub async fn call_as_system(&self, service: &str, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
         Ok(self.backend.call_as_system(service, name, arguments).await?)
     }
 
-    /// Begins to follow a collection under no rules, for the operator.
+    /// Opens a change stream as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As the backend says.
+    /// The error of the backend.
     pub async fn watch_as_system(&self, service: &str, arguments: RawDocumentBuf) -> Result<Box<dyn EventStream>> {
         Ok(Box::new(self.backend.watch_as_system(service, arguments).await?))
     }
 
-    /// Leaves what this connection shares; true if nobody else has it.
+    /// Leaves the shared value. Returns true if this was its last user.
     fn leave(&self) -> bool {
         match self.place.lock().unwrap_or_else(PoisonError::into_inner).take() {
             None => false,
-            Some(Place::Backend(key)) => leave(&mut registry().backends, &key),
-            Some(Place::Memory(key)) => leave(&mut registry().memories, &key),
+            Some(RegistryKey::Backend(key)) => leave(&mut registry().backends, &key),
+            Some(RegistryKey::Memory(key)) => leave(&mut registry().memories, &key),
         }
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // A connection that was never closed, as when its thread ends, must not keep the backend for ever.
+        // A connection that was never closed, for example because its thread ended, must not keep
+        // the backend open.
         self.leave();
     }
 }
@@ -200,7 +205,7 @@ fn open_backend(
 
 impl Connection for Embedded {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        async move { Ok(self.backend.handle(request).await?) }.boxed()
+        async move { Ok(self.backend.handle_in_process(request).await?) }.boxed()
     }
 
     fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
@@ -217,7 +222,7 @@ impl Connection for Embedded {
     }
 }
 
-impl EventStream for Watcher {
+impl EventStream for Subscription {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
         async move {
             let events = Self::next(self).await?;

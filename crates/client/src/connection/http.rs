@@ -1,50 +1,51 @@
-//! A backend elsewhere, over HTTP: the App Services client API, as `crates/server` speaks it.
+//! Connections to a remote backend over HTTP: the App Services client API, which `crates/server`
+//! implements.
 
 mod events;
-mod wire;
 
 use std::{pin::pin, time::Duration};
 
 use backend::{Request, Response, request::CallFunction};
 use futures_util::future::{self, BoxFuture, Either, FutureExt};
+use protocol::{
+    API, CUSTOM_DATA_BESIDE, CUSTOM_DATA_HEADER, EVENTS, Endpoint, HttpRequest, JSON,
+    reply::{Failure, Reply, Unreadable},
+};
 use reqwest::{Client, Url, header};
 use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, EventStream};
 use crate::{Error, Result};
-use wire::{Answer, Call};
 
-/// How long a request may take, unless said otherwise: the SDK's own limit.
+/// Default time limit of a request, as in the SDK.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every path begins with.
-const API: [&str; 3] = ["api", "client", "v2.0"];
-
-/// A connection to a backend elsewhere. Keeps its sockets open between requests.
+/// A connection to a remote backend. It keeps its sockets open between requests.
 #[derive(Debug)]
 pub struct Http {
     client: Client,
     app_id: String,
     base_url: Url,
-    /// Where the backend wants requests to go: asked once.
+    /// The URL for requests, which the backend names in its response to the first one.
     host: OnceCell<Url>,
     timeout: Duration,
     closed: watch::Sender<bool>,
 }
 
 impl Http {
-    /// A connection for an app; nothing is sent yet. `certificates` are trusted beside the system's, in PEM.
+    /// Returns a connection for an app. Nothing is sent yet. `certificates`, in PEM, are trusted
+    /// in addition to those of the system.
     ///
     /// # Errors
-    /// Where the URL is not one of HTTP, or a certificate cannot be read.
+    /// If the URL is not an HTTP URL, or a certificate cannot be read.
     pub fn new(app_id: &str, base_url: &str, timeout: Option<Duration>, certificates: &[u8]) -> Result<Self> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
         let unusable =
-            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be made: {}", cause(&error)));
+            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be created: {}", cause(&error)));
         let mut client = Client::builder()
             .timeout(timeout)
             .user_agent(concat!("userkeep/", env!("CARGO_PKG_VERSION")))
-            // As `fetch` in Node, which the SDK used.
+            // Like `fetch` in Node, which the SDK used.
             .no_proxy();
         if !certificates.is_empty() {
             client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(certificates).map_err(unusable)?);
@@ -53,7 +54,7 @@ impl Http {
             client: client.build().map_err(unusable)?,
             app_id: app_id.to_owned(),
             base_url: parse_url(base_url).ok_or_else(|| {
-                // Not shown: it may have a password in it.
+                // The URL is not shown, because it may contain a password.
                 Error::custom("Expected 'baseUrl' to begin with http:// or https:// and to name a host, and no user")
             })?,
             host: OnceCell::new(),
@@ -62,20 +63,26 @@ impl Http {
         })
     }
 
-    /// Where requests go: asked of the base URL by the first of them, once it has been answered.
+    /// Returns the URL for requests. The first request fetches it from the base URL; a failed
+    /// fetch is repeated by the next request.
     async fn host(&self) -> Result<&Url> {
         self.host
             .get_or_try_init(|| async {
-                let url = self.url(&self.base_url, &wire::location(&self.app_id));
-                let answer = self.exchange(self.client.get(url.clone()), &url).await?;
-                wire::read_location(&answer)
+                let path = format!("{API}{}", Endpoint::Location.path());
+                let segments = path.split('/').filter(|segment| !segment.is_empty());
+                let segments = segments.map(|segment| if segment == "{app}" { &self.app_id } else { segment });
+                let url = self.url(&self.base_url, segments);
+                let received = self.exchange(self.client.get(url.clone()), &url).await?;
+                let hostname = received.reply().location().map_err(|error| received.error(error))?;
+                let unusable = || Error::malformed_json(format!("the backend's hostname is not a URL: {hostname}"));
+                parse_url(&hostname).ok_or_else(unusable)
             })
             .await
     }
 
-    fn url(&self, host: &Url, segments: &[&str]) -> Url {
+    fn url<S: AsRef<str>>(&self, host: &Url, segments: impl IntoIterator<Item = S>) -> Url {
         let mut url = host.clone();
-        // Never fails: a URL of HTTP has a path.
+        // Never fails, because an HTTP URL has a path.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
@@ -83,32 +90,39 @@ impl Http {
     }
 
     async fn answer(&self, request: Request) -> Result<Response> {
-        let call = Call::new(&self.app_id, request)?;
-        let mut url = self.url(self.host().await?, &call.segments());
+        let call = request.encode(&self.app_id).map_err(unwritten)?;
+        let mut url = self.url(self.host().await?, &call.segments);
         url.set_query(call.query);
-        let mut sent = self.request(&call, &url, wire::JSON);
-        if call.expects.carries_custom_data() {
-            sent = sent.header(wire::CUSTOM_DATA_HEADER, wire::CUSTOM_DATA_BESIDE);
+        let mut sent = self.request(&call, &url, JSON);
+        if request.returns_custom_data() {
+            sent = sent.header(CUSTOM_DATA_HEADER, CUSTOM_DATA_BESIDE);
         }
-        call.expects.read(&self.exchange(sent, &url).await?)
+        let received = self.exchange(sent, &url).await?;
+        request.read_reply(&received.reply()).map_err(|error| received.error(error))
     }
 
-    fn request(&self, call: &Call, url: &Url, accept: &str) -> reqwest::RequestBuilder {
-        let mut sent = self.client.request(call.method.clone(), url.clone()).header(header::ACCEPT, accept);
+    fn request(&self, call: &HttpRequest, url: &Url, accept: &str) -> reqwest::RequestBuilder {
+        let method = match call.endpoint.method() {
+            protocol::Method::Get => reqwest::Method::GET,
+            protocol::Method::Post => reqwest::Method::POST,
+            protocol::Method::Put => reqwest::Method::PUT,
+            protocol::Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut sent = self.client.request(method, url.clone()).header(header::ACCEPT, accept);
         if let Some(token) = &call.token {
             sent = sent.bearer_auth(token.expose());
         }
         if let Some(body) = &call.body {
-            sent = sent.header(header::CONTENT_TYPE, wire::JSON).body(body.clone());
+            sent = sent.header(header::CONTENT_TYPE, JSON).body(body.clone());
         }
         sent
     }
 
     async fn begin_to_watch(&self, call: CallFunction) -> Result<Box<dyn EventStream>> {
-        let call = Call::new(&self.app_id, Request::CallFunction(call))?;
-        let url = self.url(self.host().await?, &call.segments());
-        let sent = self.request(&call, &url, wire::EVENTS);
-        // An answer that goes on has no end to wait for; only its beginning has.
+        let call = Request::from(call).encode(&self.app_id).map_err(unwritten)?;
+        let url = self.url(self.host().await?, &call.segments);
+        let sent = self.request(&call, &url, EVENTS);
+        // A stream has no end to wait for, so the time limit applies to its head only.
         let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
             Ok(answer) => answer.map_err(|error| interrupted(&url, &cause(&error)))?,
@@ -117,23 +131,24 @@ impl Http {
         if answer.status().is_success() {
             return Ok(Box::new(events::Events::new(answer)));
         }
-        Err(self.receive(answer, &url).await?.to_error())
+        let received = self.receive(answer, &url).await?;
+        Err(received.error(Unreadable::Failure(received.reply().failure())))
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Answer> {
+    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<ReceivedReply> {
         let answer = request.send().await.map_err(|error| interrupted(url, &cause(&error)))?;
         self.receive(answer, url).await
     }
 
-    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<Answer> {
+    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<ReceivedReply> {
         let status = answer.status().as_u16();
         let is_json = answer
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
-            .is_some_and(|kind| kind.starts_with(wire::JSON));
+            .is_some_and(|kind| kind.starts_with(JSON));
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-        Ok(Answer {
+        Ok(ReceivedReply {
             status,
             is_json,
             retry_after,
@@ -142,14 +157,56 @@ impl Http {
     }
 }
 
+/// A response that has arrived.
+struct ReceivedReply {
+    status: u16,
+    is_json: bool,
+    retry_after: Option<u64>,
+    body: bytes::Bytes,
+}
+
+impl ReceivedReply {
+    fn reply(&self) -> Reply<'_> {
+        Reply { status: self.status, is_json: self.is_json, body: &self.body }
+    }
+
+    /// Returns the error for the caller.
+    fn error(&self, error: Unreadable) -> Error {
+        match error {
+            Unreadable::Failure(failure) => Error {
+                retry_after: self.retry_after,
+                status: Some(self.status),
+                unauthorized: self.status == 401,
+                interrupted: matches!(self.status, 429 | 502..=504),
+                ..failed(failure)
+            },
+            Unreadable::Malformed(message) => Error { status: Some(self.status), ..Error::malformed_json(message) },
+            Unreadable::MissingKey(key) => Error::missing_json_key(key),
+            Unreadable::BadToken(message) => Error::bad_token(message),
+        }
+    }
+}
+
+/// Returns the error that a backend has sent.
+fn failed(failure: Failure) -> Error {
+    let Failure { code, message, server_code, link } = failure;
+    Error { server_code, link, ..backend::Error::new(code, message).into() }
+}
+
+/// Returns the error of a request that has no HTTP form.
+fn unwritten(error: protocol::Error) -> Error {
+    Error::custom(error.message)
+}
+
 const TOO_LONG: &str = "the request took too long";
 
-/// A failure on the way, in the SDK's words.
+/// Returns a connection error, with the SDK's message.
 fn interrupted(url: &Url, cause: &str) -> Error {
     Error::interrupted(format!("request to {url} failed, reason: {cause}"))
 }
 
-/// A URL of HTTP, without what comes after its path.
+/// Parses an HTTP URL without query and fragment. Returns `None` for other URLs, and for those
+/// that name a user.
 fn parse_url(text: &str) -> Option<Url> {
     let mut url = Url::parse(text).ok()?;
     url.set_query(None);
@@ -158,7 +215,7 @@ fn parse_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && !names_user).then_some(url)
 }
 
-/// What is at the bottom of a failure, as the system says it.
+/// Returns the root cause of an error, as the system reports it.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return TOO_LONG.to_owned();
@@ -171,7 +228,7 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 impl Http {
-    /// Does something as long as the connection is not closed.
+    /// Runs a future until the connection is closed.
     async fn unless_closed<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut closed = self.closed.subscribe();
         let closing = pin!(closed.wait_for(|closed| *closed));
@@ -191,7 +248,7 @@ impl Connection for Http {
         self.unless_closed(self.begin_to_watch(call)).boxed()
     }
 
-    /// What is under way fails at once.
+    /// Pending requests fail immediately.
     fn close(&self) -> BoxFuture<'_, ()> {
         self.closed.send_replace(true);
         future::ready(()).boxed()

@@ -1,4 +1,4 @@
-//! Stages that collect their input, whose bytes the budget holds.
+//! Blocking stages: they collect their input and reserve its bytes in the budget.
 
 use bson::raw::RawDocumentBuf;
 
@@ -10,13 +10,13 @@ use crate::{
     sorting,
 };
 
-/// Memory of a document beside its bytes and those of its key.
+/// Memory of a collected document in bytes, in addition to the document and its sort key.
 const OVERHEAD: usize = 96;
 
-/// Documents and what they sort by.
+/// Documents with their sort keys.
 type Keyed = Vec<(SortKey, RawDocumentBuf)>;
 
-/// Answers of a stage with the bytes that they hold.
+/// The output of a blocking stage, with the memory reservation for it.
 pub(super) struct Collected<I> {
     answers: I,
     _held: Held,
@@ -36,7 +36,7 @@ impl<I: Iterator> Iterator for Collected<I> {
     }
 }
 
-/// Sorts documents, or as many of the first as are wanted.
+/// Sorts documents. Returns only the first `most` if that is given.
 pub(super) fn sorted<'a>(
     sort: &Sort,
     documents: Documents<'a>,
@@ -46,7 +46,7 @@ pub(super) fn sorted<'a>(
     let mut held = budget.hold(0)?;
     let mut keyed: Keyed = Vec::new();
     let mut pending = Vec::new();
-    // Twice as many as are wanted are sorted at once, so that each is sorted a few times at most.
+    // Sorts batches of twice the wanted number, so that each document is sorted only a few times.
     let full = most.and_then(|most| most.checked_mul(2)).map(|full| full.max(64));
     for document in documents {
         let document = document?;
@@ -62,7 +62,7 @@ pub(super) fn sorted<'a>(
     Ok(Collected::new(keyed.into_iter().map(|(_, document)| Ok(document)), held))
 }
 
-/// Adds documents with their keys, which lie side by side in memory when they are made together.
+/// Adds documents with their keys. Keys that are made together lie side by side in memory.
 fn add(keyed: &mut Keyed, pending: &mut Vec<RawDocumentBuf>, sort: &Sort, held: &mut Held) -> Result<()> {
     keyed.reserve(pending.len());
     for document in pending.drain(..) {
@@ -78,7 +78,7 @@ fn size(key: &SortKey, document: &RawDocumentBuf) -> usize {
     key.len() + document.as_bytes().len() + OVERHEAD
 }
 
-/// The first documents in their order, and what they hold.
+/// Sorts and keeps the first `most` documents; returns them with their memory reservation.
 fn first(keyed: Keyed, most: Option<usize>, held: Held, budget: &Budget) -> Result<(Keyed, Held)> {
     let mut keyed = sorting::sorted(keyed, |(one, _), (other, _)| one.cmp(other))?;
     let Some(most) = most.filter(|most| *most < keyed.len()) else { return Ok((keyed, held)) };

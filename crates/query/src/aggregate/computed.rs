@@ -1,4 +1,4 @@
-//! Computed fields: values of expressions that are set in a document, all in one pass over it.
+//! Computed fields: sets the values of expressions in a document, in one pass over it.
 
 use bson::{
     RawBson,
@@ -13,33 +13,33 @@ use crate::{
     path_tree::PathTree,
 };
 
-/// The largest document between two stages, in bytes: the server's own limit for a buffer.
+/// The maximum size of a document between two stages, in bytes: the server's buffer limit.
 const MAX_BETWEEN_STAGES: usize = 64 * 1024 * 1024;
 
-/// Expressions by the paths at which their values are set.
+/// Expressions by the paths at which to set their values.
 #[derive(Debug, Clone)]
 pub(crate) struct Computed {
     fields: Vec<(Path, Expression)>,
-    /// The paths as a tree; `None` if one leads through another, so that they are set one after the other.
+    /// The paths as a tree. `None` if one path leads through another: then they are set in order.
     places: Option<Places>,
 }
 
-/// What is set in a document, by the names of its fields.
+/// The computed fields of one document level, by field name.
 #[derive(Debug, Clone, Default)]
 struct Places(Names<Place>);
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// The value of the expression with this number.
+    /// The value of the expression with this index.
     Value(usize),
     Below(Places),
 }
 
 impl Computed {
-    /// Computed fields in their order.
+    /// Creates computed fields that are set in the given order.
     ///
     /// # Errors
-    /// Where the budget is exhausted.
+    /// Fails if the budget is exhausted.
     pub(crate) fn new(fields: Vec<(Path, Expression)>) -> Result<Self> {
         let mut seen = PathTree::default();
         let mut places = Some(Places::default());
@@ -64,10 +64,11 @@ impl Computed {
         self.fields.iter_mut().try_for_each(|(_, expression)| expression.bind(variables))
     }
 
-    /// Sets the fields in a document. Every expression sees `root`.
+    /// Sets the fields in a document. Every expression is evaluated on `root`.
     ///
     /// # Errors
-    /// Where an expression cannot be computed, or the document would be larger than one between two stages may be.
+    /// Fails if an expression cannot be evaluated, or if the document grows beyond the limit for
+    /// documents between two stages.
     pub(crate) fn set(&self, document: &RawDocument, root: &RawDocument) -> Result<RawDocumentBuf> {
         let Some(places) = &self.places else {
             let mut current = document.to_owned();
@@ -116,7 +117,7 @@ impl Places {
         for ((name, place), _) in self.0.iter().zip(seen).filter(|(_, seen)| !seen) {
             match place {
                 Place::Value(number) => set_value(&mut result, name, &values[*number])?,
-                // Where there is no value, what would lead to it is made all the same, as the server does.
+                // The server creates the parent documents even if the expression has no value.
                 Place::Below(below) => crate::append(&mut result, name, &below.set(empty(), values)?),
             }
         }
@@ -141,7 +142,7 @@ impl Places {
     }
 }
 
-/// No value takes the field out.
+/// Appends a value; a missing value removes the field.
 fn set_value(result: &mut RawDocumentBuf, name: &str, value: &Value) -> Result<()> {
     if let Some(value) = value {
         crate::append(result, name, value);
@@ -150,7 +151,7 @@ fn set_value(result: &mut RawDocumentBuf, name: &str, value: &Value) -> Result<(
     Ok(())
 }
 
-/// Sets one field, in every document of an array on the way; no value takes the field out.
+/// Sets one field, in every document of an array on its path. A missing value removes it.
 pub(super) fn set_in(document: &RawDocument, parts: &[String], value: Option<&RawBson>) -> Result<RawDocumentBuf> {
     let Some((first, rest)) = parts.split_first() else { return Ok(document.to_owned()) };
     let mut result = RawDocumentBuf::new();
@@ -169,7 +170,7 @@ pub(super) fn set_in(document: &RawDocument, parts: &[String], value: Option<&Ra
     }
     match value {
         Some(value) if !found && rest.is_empty() => crate::append(&mut result, first, value),
-        // As in `Places::set`.
+        // Creates parent documents as `Places::set` does.
         _ if !found && !rest.is_empty() => crate::append(&mut result, first, &set_in(empty(), rest, value)?),
         _ => {}
     }
@@ -196,7 +197,8 @@ fn set_below(old: RawBsonRef<'_>, rest: &[String], value: Option<&RawBson>) -> R
 
 fn check_size(size: usize) -> Result<()> {
     if size > MAX_BETWEEN_STAGES {
-        let message = format!("a document of {size} bytes is larger than one between two stages may be");
+        let message =
+            format!("a document of {size} bytes exceeds the limit of {MAX_BETWEEN_STAGES} bytes between two stages");
         return Err(Error::new(ErrorCode::BsonObjectTooLarge, message));
     }
     Ok(())

@@ -36,7 +36,7 @@ enum Operator {
     AddToSet,
 }
 
-/// What the server has and this version does not.
+/// Accumulators that the server has and Userkeep does not support.
 const UNSUPPORTED: &[&str] = &[
     "$accumulator",
     "$bottom",
@@ -57,19 +57,19 @@ const UNSUPPORTED: &[&str] = &[
     "$topN",
 ];
 
-/// One accumulator's state.
-enum State {
+/// The state of one accumulator.
+enum AccumulatorState {
     Number {
         sum: Total,
         count: i64,
     },
     Value(Option<RawBson>),
     Items(Vec<RawBson>),
-    /// Values that are in it once, and their keys.
+    /// Distinct values and their index keys.
     Set(Vec<RawBson>, HashSet<Vec<u8>>),
 }
 
-/// Memory of a value, of a group or of an accumulator beside what they say.
+/// Memory of a value, a group or an accumulator in bytes, in addition to its content.
 const OVERHEAD: usize = 64;
 
 impl Group {
@@ -147,7 +147,7 @@ impl Group {
         budget: &Budget,
     ) -> Result<impl Iterator<Item = Result<RawDocumentBuf>> + use<'a>> {
         let mut held = budget.hold(0)?;
-        let mut groups: Vec<(RawBson, Vec<State>)> = Vec::new();
+        let mut groups: Vec<(RawBson, Vec<AccumulatorState>)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
         for document in documents {
             let document = document?;
@@ -172,7 +172,7 @@ impl Group {
         Ok(Collected::new(groups.into_iter().map(|(id, states)| self.finish(&id, states)), held))
     }
 
-    fn finish(&self, id: &RawBson, states: Vec<State>) -> Result<RawDocumentBuf> {
+    fn finish(&self, id: &RawBson, states: Vec<AccumulatorState>) -> Result<RawDocumentBuf> {
         let mut group = RawDocumentBuf::new();
         crate::append(&mut group, "_id", id);
         for ((name, operator, _), state) in self.fields.iter().zip(states) {
@@ -185,32 +185,32 @@ impl Group {
 }
 
 impl Operator {
-    fn start(self) -> State {
+    fn start(self) -> AccumulatorState {
         match self {
-            Self::Sum | Self::Avg => State::Number { sum: Total::default(), count: 0 },
-            Self::Min | Self::Max | Self::First | Self::Last => State::Value(None),
-            Self::Push => State::Items(Vec::new()),
-            Self::AddToSet => State::Set(Vec::new(), HashSet::new()),
+            Self::Sum | Self::Avg => AccumulatorState::Number { sum: Total::default(), count: 0 },
+            Self::Min | Self::Max | Self::First | Self::Last => AccumulatorState::Value(None),
+            Self::Push => AccumulatorState::Items(Vec::new()),
+            Self::AddToSet => AccumulatorState::Set(Vec::new(), HashSet::new()),
         }
     }
 
-    /// Adds a value; what it makes the state larger by is held.
-    fn add(self, state: &mut State, value: Option<RawBson>, bytes: &mut Held) -> Result<()> {
+    /// Adds a value, and reserves the bytes by which the state grows.
+    fn add(self, state: &mut AccumulatorState, value: Option<RawBson>, bytes: &mut Held) -> Result<()> {
         match (self, state) {
-            (_, State::Number { sum, count }) => {
+            (_, AccumulatorState::Number { sum, count }) => {
                 if let Some(number) = value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())) {
                     sum.add(number);
                     *count += 1;
                 }
             }
-            (Self::First, State::Value(held)) => {
+            (Self::First, AccumulatorState::Value(held)) => {
                 if held.is_none() {
                     replace(held, value.unwrap_or(RawBson::Null), bytes)?;
                 }
             }
-            (Self::Last, State::Value(held)) => replace(held, value.unwrap_or(RawBson::Null), bytes)?,
-            (_, State::Value(held)) => {
-                // Null and missing take no part in $min and $max.
+            (Self::Last, AccumulatorState::Value(held)) => replace(held, value.unwrap_or(RawBson::Null), bytes)?,
+            (_, AccumulatorState::Value(held)) => {
+                // `$min` and `$max` ignore null and missing values.
                 let Some(value) = value.filter(|value| !matches!(value, RawBson::Null | RawBson::Undefined)) else {
                     return Ok(());
                 };
@@ -222,12 +222,12 @@ impl Operator {
                     replace(held, value, bytes)?;
                 }
             }
-            (_, State::Items(items)) => {
+            (_, AccumulatorState::Items(items)) => {
                 let Some(value) = value else { return Ok(()) };
                 bytes.grow(size_of(&value) + OVERHEAD)?;
                 items.push(value);
             }
-            (_, State::Set(items, keys)) => {
+            (_, AccumulatorState::Set(items, keys)) => {
                 let Some(value) = value else { return Ok(()) };
                 let key = encode_key(value.as_raw_bson_ref());
                 if !keys.contains(&key) {
@@ -240,13 +240,13 @@ impl Operator {
         Ok(())
     }
 
-    fn finish(self, state: State) -> RawBson {
+    fn finish(self, state: AccumulatorState) -> RawBson {
         match (self, state) {
-            (Self::Avg, State::Number { count: 0, .. }) => RawBson::Null,
-            (Self::Avg, State::Number { sum, count }) => sum.divided_by(count).to_bson(),
-            (_, State::Number { sum, .. }) => sum.sum().to_bson(),
-            (_, State::Value(value)) => value.unwrap_or(RawBson::Null),
-            (_, State::Items(items) | State::Set(items, _)) => {
+            (Self::Avg, AccumulatorState::Number { count: 0, .. }) => RawBson::Null,
+            (Self::Avg, AccumulatorState::Number { sum, count }) => sum.divided_by(count).to_bson(),
+            (_, AccumulatorState::Number { sum, .. }) => sum.sum().to_bson(),
+            (_, AccumulatorState::Value(value)) => value.unwrap_or(RawBson::Null),
+            (_, AccumulatorState::Items(items) | AccumulatorState::Set(items, _)) => {
                 let mut array = RawArrayBuf::new();
                 items.iter().for_each(|item| array.push(RawBsonRef::from(item)));
                 RawBson::Array(array)
@@ -255,7 +255,7 @@ impl Operator {
     }
 }
 
-/// Keeps a value instead of another one. Only what it is larger by is held beside that.
+/// Replaces the kept value, and reserves the bytes by which the new value is larger.
 fn replace(kept: &mut Option<RawBson>, value: RawBson, bytes: &mut Held) -> Result<()> {
     bytes.grow(size_of(&value).saturating_sub(kept.as_ref().map_or(0, size_of)))?;
     *kept = Some(value);

@@ -1,4 +1,4 @@
-//! `$project`, `$addFields` and `$unset`: fields kept, computed and dropped.
+//! `$project`, `$addFields` and `$unset`: they keep, compute and drop fields.
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
@@ -10,21 +10,23 @@ use crate::{
     expression::Expression,
 };
 
-/// `$addFields`: computed fields beside what is there.
+/// `$addFields`: adds computed fields to the document.
 #[derive(Debug, Clone)]
 pub(super) struct AddFields(Computed);
 
-/// `$project`: what stays of the document, and what is computed from it.
+/// `$project`: keeps some fields of the document and computes others.
 #[derive(Debug, Clone)]
 pub(super) struct Project {
     keep: Projection,
-    /// Computed within a field that is there: set before the rest is dropped, so that every item of an array has it.
+    /// Fields computed within an existing field. They are set before the other fields are dropped,
+    /// so that every item of an array gets them.
     nested: Computed,
-    /// Computed anew, behind what is kept.
+    /// Newly computed top-level fields, which follow the kept fields.
     computed: Computed,
 }
 
-/// The values of a specification by path; a nested document without an operator is the same as dotted paths.
+/// Flattens a specification to values by path. A nested document without an operator means the
+/// same as dotted paths.
 fn leaves(specification: &RawDocument) -> Result<Vec<(Path, RawBsonRef<'_>)>> {
     let mut found = Vec::new();
     collect_leaves(specification, "", &mut found, &mut budget::hold(0)?)?;
@@ -38,7 +40,7 @@ fn collect_leaves<'a>(
     held: &mut Held,
 ) -> Result<()> {
     for (name, value) in elements(specification) {
-        // Every path has the names that lead to it.
+        // Every path repeats the names that lead to it.
         budget::charge_bytes(prefix.len())?;
         held.grow(prefix.len())?;
         let path = field_path(&format!("{prefix}{name}"))?;
@@ -82,7 +84,7 @@ impl AddFields {
     }
 }
 
-/// `$unset` as the projection that drops its fields.
+/// Parses `$unset` as the projection that excludes its fields.
 pub(super) fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
     let mut excluded = RawDocumentBuf::new();
     let invalid =
@@ -100,7 +102,7 @@ pub(super) fn unset(value: RawBsonRef<'_>) -> Result<Projection> {
     Projection::parse(&excluded)
 }
 
-/// An expression of a projection, where one that does not exist has a number of its own.
+/// Parses an expression of a projection, in which an unknown operator has its own error code.
 fn projected(value: RawBsonRef<'_>) -> Result<Expression> {
     Expression::parse(value).map_err(|error| match error.code {
         ErrorCode::InvalidPipelineOperator => Error::location(31325, error.message),
@@ -119,7 +121,8 @@ impl Project {
         let mut flags = RawDocumentBuf::new();
         let (mut nested, mut computed) = (Vec::new(), Vec::new());
         for (path, value) in leaves(specification)? {
-            // A number or a boolean keeps or drops the field; a literal is written as { $literal: 1 }.
+            // A number or a boolean keeps or drops the field; a literal is written `{ $literal: 1
+            // }`.
             if matches!(value, RawBsonRef::Boolean(_)) || Number::of(value).is_some() {
                 crate::append(&mut flags, path.as_str(), value);
             } else if path.parts().len() > 1 {
@@ -132,7 +135,8 @@ impl Project {
             let keep = Projection::parse(&flags)?;
             return Ok(Self { keep, nested: Computed::new(nested)?, computed: Computed::new(computed)? });
         }
-        // Computed fields make it an inclusion even where nothing else is kept; _id stays unless excluded.
+        // Computed fields make it an inclusion even if it keeps nothing else; `_id` stays unless
+        // it is excluded.
         if let Some((name, _)) = elements(&flags).find(|(name, value)| *name != "_id" && !truthy(*value)) {
             return Err(Error::new(
                 ErrorCode::MixedProjection,

@@ -1,4 +1,4 @@
-//! The stages but `$group`.
+//! All stages except `$group`.
 
 use bson::{
     RawBson,
@@ -18,7 +18,7 @@ use crate::{
     expression::Expression,
 };
 
-/// What the server has and this version does not.
+/// Stages that the server has and Userkeep does not support.
 const UNSUPPORTED: &[&str] = &[
     "$bucket",
     "$bucketAuto",
@@ -62,11 +62,11 @@ pub(super) enum Stage {
     Unwind(Unwind),
     Group(Group),
     ReplaceRoot(Expression),
-    /// `$documents`: what an expression makes goes on, and nothing that came in.
+    /// `$documents`: replaces the input by the documents of an expression.
     Documents(Expression),
 }
 
-/// Whether the server has such a stage, whether or not it is of its form or of this version.
+/// True if the server has a stage of this name, even if it is malformed or unsupported here.
 pub(crate) fn is_stage(stage: &RawDocument) -> bool {
     !matches!(Stage::parse(stage), Err(error) if error.code == ErrorCode::UnrecognizedStage)
 }
@@ -135,7 +135,7 @@ impl Stage {
         })
     }
 
-    /// Names each operator of a filter or an expression in it.
+    /// Calls `visit` with the name of each operator in the stage's filters and expressions.
     pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         match self {
             Self::Match(filter) => filter.operators(visit),
@@ -147,7 +147,7 @@ impl Stage {
         }
     }
 
-    /// Puts in what the variables of its expressions stand for.
+    /// Replaces the variables in the stage's expressions by their values.
     pub(super) fn bind(&mut self, variables: &Variables) -> Result<()> {
         match self {
             Self::Match(filter) => filter.bind(variables),
@@ -161,7 +161,8 @@ impl Stage {
         }
     }
 
-    /// Runs documents through the stage, as they are asked for. What is collected is held by the budget of the run.
+    /// Runs documents through the stage lazily. The budget of the run accounts for collected
+    /// bytes.
     pub(super) fn run<'a>(&'a self, documents: Documents<'a>, run: &Run) -> Documents<'a> {
         let budget = run.budget.clone();
         match self {
@@ -190,14 +191,14 @@ impl Stage {
         }
     }
 
-    /// Runs documents through a sort of which only the first are wanted.
+    /// Sorts documents and returns only the first `most`.
     pub(super) fn run_first<'a>(sort: &'a Sort, most: u64, documents: Documents<'a>, run: &Run) -> Documents<'a> {
         let budget = run.budget.clone();
         lazily(move || collect::sorted(sort, documents, usize::try_from(most).ok(), &budget))
     }
 }
 
-/// A stage that needs all of its input before its first answer: it begins when that is asked for.
+/// Runs a blocking stage when its first result is requested.
 fn lazily<'a, I>(run: impl FnOnce() -> Result<I> + 'a) -> Documents<'a>
 where
     I: Iterator<Item = Result<RawDocumentBuf>> + 'a,
@@ -211,7 +212,7 @@ where
     Box::new(answers)
 }
 
-/// Without the first documents; an error is not one of them.
+/// Skips the first documents. Errors pass through and do not count.
 fn skipped(documents: Documents<'_>, skip: u64) -> impl Iterator<Item = Result<RawDocumentBuf>> {
     let mut left = skip;
     documents.filter_map(move |document| {
@@ -223,7 +224,7 @@ fn skipped(documents: Documents<'_>, skip: u64) -> impl Iterator<Item = Result<R
     })
 }
 
-/// One document with the number of those that came in, or nothing.
+/// Returns one document with the number of input documents, or nothing if there are none.
 fn counted(field: &str, documents: Documents<'_>) -> Result<impl Iterator<Item = Result<RawDocumentBuf>>> {
     let mut count = 0;
     for document in documents {
@@ -251,7 +252,7 @@ fn replaced(root: &Expression, document: &RawDocument) -> Result<RawDocumentBuf>
     }
 }
 
-/// The documents that an expression makes of nothing.
+/// Evaluates the expression of `$documents`, which sees no document.
 fn made(expression: &Expression) -> Result<Vec<RawDocumentBuf>> {
     let wrong = || Error::location(5_858_203, "$documents must evaluate to an array of objects");
     match expression.evaluate(crate::document::empty())? {
@@ -262,7 +263,7 @@ fn made(expression: &Expression) -> Result<Vec<RawDocumentBuf>> {
     }
 }
 
-/// A count in the smallest integer type that holds it, as the server answers.
+/// Returns a count as int32 if it fits and as int64 otherwise, as the server does.
 pub(super) fn count_value(count: usize) -> RawBsonRef<'static> {
     i32::try_from(count).map_or(RawBsonRef::Int64(count as i64), RawBsonRef::Int32)
 }

@@ -67,7 +67,7 @@ fn shapes_documents() {
 }
 
 #[test]
-fn refuses_by_name() {
+fn rejects_invalid_and_unsupported_parts_by_name() {
     let refusals = [
         (bson!([{ "$who": {} }]), "Unrecognized pipeline stage name: '$who'."),
         (bson!([{ "$lookup": {} }]), "the pipeline stage $lookup is not supported by Userkeep"),

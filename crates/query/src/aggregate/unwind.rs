@@ -1,4 +1,4 @@
-//! `$unwind`: a document for each item of an array.
+//! `$unwind`: outputs a document for each item of an array.
 
 use bson::{
     RawBson,
@@ -18,7 +18,7 @@ pub(super) struct Unwind {
     keep_empty: bool,
 }
 
-/// The documents that one document becomes, made as they are asked for.
+/// The documents that one document becomes, created lazily.
 pub(super) enum Unwound<'a> {
     Items { unwind: &'a Unwind, document: RawDocumentBuf, items: std::iter::Enumerate<OwnedItems> },
     One(std::option::IntoIter<Result<RawDocumentBuf>>),
@@ -59,7 +59,7 @@ impl Unwind {
         }
     }
 
-    /// The documents that a document becomes; an error stays one.
+    /// Returns the documents that a document becomes; passes an error through.
     pub(super) fn apply(&self, document: Result<RawDocumentBuf>) -> Unwound<'_> {
         let document = match document {
             Ok(document) => document,

@@ -1,4 +1,5 @@
-//! Arithmetic: the widest type of the operands, integers that overflow as doubles, null where an operand is.
+//! Arithmetic functions. The result has the widest type of the operands; integers that overflow
+//! become doubles; the result is null if an operand is.
 
 use std::cmp::Ordering;
 
@@ -28,7 +29,8 @@ fn any_null(operands: Operands<'_>) -> bool {
     operands.iter().flatten().any(is_nullish)
 }
 
-/// Hands over the values that an accumulator outside of `$group` takes: its operands, or the items of its only one.
+/// Passes the values of an accumulator outside of `$group` to `take`: its operands, or the items
+/// of its only one.
 fn each_value(operands: Operands<'_>, take: &mut dyn FnMut(RawBsonRef<'_>)) -> Result<()> {
     if let [Some(Some(RawBson::Array(array)))] = operands {
         for item in items(array) {
@@ -41,7 +43,7 @@ fn each_value(operands: Operands<'_>, take: &mut dyn FnMut(RawBsonRef<'_>)) -> R
     Ok(())
 }
 
-/// The sum of all numbers, and how many there are.
+/// Returns the sum and the count of all numbers.
 fn total(operands: Operands<'_>) -> Result<(Total, i64)> {
     let (mut sum, mut count) = (Total::default(), 0);
     each_value(operands, &mut |value| {
@@ -64,7 +66,7 @@ pub(super) fn avg(operands: Operands<'_>) -> Result<Value> {
     }
 }
 
-/// The value that compares to all others as `wanted` says; null and missing ones take no part.
+/// Returns the value that compares to all others as `wanted`. Null and missing values are ignored.
 pub(super) fn extreme(operands: Operands<'_>, wanted: Ordering) -> Result<Value> {
     let mut found: Option<RawBson> = None;
     each_value(operands, &mut |value| {
@@ -183,7 +185,7 @@ pub(super) fn modulo(operands: Operands<'_>) -> Result<Value> {
     }
 }
 
-/// A function of one number; null of null.
+/// Applies a function of one number; the result of null is null.
 fn of_number(name: &str, operands: Operands<'_>, compute: impl Fn(Number) -> Result<Number>) -> Result<Value> {
     let value = operand(operands, 0);
     if is_nullish(value) {
@@ -195,7 +197,7 @@ fn of_number(name: &str, operands: Operands<'_>, compute: impl Fn(Number) -> Res
     }
 }
 
-/// The bit of a decimal's last byte that says that it is negative.
+/// The sign bit in a decimal's last byte.
 const SIGN: u8 = 0x80;
 
 pub(super) fn abs(operands: Operands<'_>) -> Result<Value> {
@@ -236,7 +238,7 @@ pub(super) fn floor(operands: Operands<'_>) -> Result<Value> {
     whole("$floor", operands, f64::floor, Rounding::Floor)
 }
 
-/// A function that gives a double, or a decimal of a decimal.
+/// Applies a function whose result is a double, or a decimal for a decimal.
 fn transcendental(number: Number, doubles: fn(f64) -> f64, decimals: Transcendental) -> Number {
     match number {
         Number::Decimal(value) => Number::Decimal(decimal::transcend(decimals, Parts::of(value), Parts::NaN)),
@@ -326,7 +328,7 @@ pub(super) fn pow(operands: Operands<'_>) -> Result<Value> {
     let double = Number::Double(base.to_f64().powf(exponent.to_f64()));
     let is_wide = matches!(base, Number::Int64(_)) || matches!(exponent, Number::Int64(_));
     let (Some(whole), Some(power)) = (integer(base), integer(exponent)) else { return answer(double) };
-    // A power that is no whole number, or beyond an int64, is a double.
+    // A power with a fraction, or beyond an int64, is a double.
     let exact = match u32::try_from(power) {
         Ok(power) => whole.checked_pow(power),
         Err(_) if power < 0 && whole.unsigned_abs() == 1 => Some(if power % 2 == 0 { 1 } else { whole }),

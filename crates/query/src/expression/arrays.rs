@@ -1,4 +1,4 @@
-//! Arrays.
+//! Array functions.
 
 use bson::{
     RawBson,
@@ -22,7 +22,7 @@ fn owned(array: &RawArrayBuf) -> Vec<RawBson> {
     items(array).map(Into::into).collect()
 }
 
-/// A whole number of 32 bits.
+/// Returns a 32-bit integer operand, given as any numeric type.
 fn whole(value: &Value, codes: [i32; 2], what: &str) -> Result<i32> {
     if value.as_ref().and_then(|value| Number::of(value.as_raw_bson_ref())).is_none() {
         return Err(Error::location(codes[0], format!("{what} must be a numeric value, but is {}", type_of(value))));
@@ -164,7 +164,7 @@ pub(super) fn slice(operands: Operands<'_>) -> Result<Value> {
     array(input.into_iter().skip(start as usize).take(count as usize))
 }
 
-/// The longest range, so that no input makes one without end: 64 MiB, the server's own.
+/// Maximum number of items in a range: as in the server, those of 64 MiB.
 const LONGEST_RANGE: i64 = 64 * 1024 * 1024 / 16;
 
 pub(super) fn range(operands: Operands<'_>) -> Result<Value> {

@@ -1,25 +1,27 @@
-//! Functions: operators that compute their value from those of their operands.
+//! Functions: operators that compute their result from the values of their operands.
 
 use super::{Value, arithmetic, arrays, convert, objects, order, sets, strings};
 use crate::Result;
 use bson::RawBson;
 
-/// What a function is given: a value for each operand, `None` for one that was left out.
+/// The values of a function's operands. The outer `None` stands for an omitted operand, the inner
+/// one for an operand without a value.
 pub(crate) type Operands<'a> = &'a [Option<Value>];
 
-/// A function.
+/// A function of the expression language, such as `$add`: its name, the form of its operands, and
+/// its implementation. [`Expression::Call`](crate::Expression::Call) refers to it.
 pub struct Function {
     pub(crate) name: &'static str,
     pub(crate) form: Form,
     pub(crate) compute: fn(Operands<'_>) -> Result<Value>,
 }
 
-/// How a function's operands are written.
+/// The syntax of a function's operands.
 pub(crate) enum Form {
-    /// In an array, of this many to that many; one may stand without the array.
+    /// An array of operands, with their minimum and maximum number. One operand needs no array.
     List(usize, usize),
-    /// By their names: those that must be there, those that may, and the numbers of the errors for what is not an object,
-    /// for a name that is not known, and for one that is missing.
+    /// An object with required and optional names. The error codes are for an operand that is not
+    /// an object, for an unknown name, and for a missing name.
     Named(&'static [&'static str], &'static [&'static str], [i32; 3]),
 }
 
@@ -55,7 +57,7 @@ fn boolean(value: bool) -> Result<Value> {
     Ok(Some(RawBson::Boolean(value)))
 }
 
-/// The value of an operand; nothing for one that was left out.
+/// Returns the value of an operand; `None` if it was omitted.
 pub(crate) fn operand(operands: Operands<'_>, place: usize) -> &Value {
     operands.get(place).and_then(Option::as_ref).unwrap_or(&None)
 }
@@ -64,7 +66,7 @@ fn ordered(operands: Operands<'_>) -> std::cmp::Ordering {
     order(operand(operands, 0), operand(operands, 1))
 }
 
-/// All functions, by their names.
+/// All functions, in no particular order.
 pub(crate) static FUNCTIONS: &[Function] = &[
     list("$eq", 2, 2, |operands| boolean(ordered(operands).is_eq())),
     list("$ne", 2, 2, |operands| boolean(ordered(operands).is_ne())),

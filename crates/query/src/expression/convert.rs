@@ -1,4 +1,5 @@
-//! Conversions between types (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/convert/>).
+//! Conversions between types. See
+//! <https://www.mongodb.com/docs/manual/reference/operator/aggregation/convert/>.
 
 use bson::{DateTime, RawBson, oid::ObjectId};
 
@@ -16,7 +17,7 @@ fn failed(value: &Value, to: &str, why: &str) -> Error {
     )
 }
 
-/// Text for an error message, short enough to read.
+/// Shortens text for an error message.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(120) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -24,7 +25,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The value as one of a type; null of null.
+/// Converts a value to a type; the result of null is null.
 pub(super) fn to(name: &str, value: &Value) -> Result<Value> {
     if is_nullish(value) {
         return Ok(Some(RawBson::Null));
@@ -118,7 +119,7 @@ fn date_text(time: DateTime) -> Option<String> {
     Some(format!("{head}.{tail:0<3}Z"))
 }
 
-/// A number as the server writes it.
+/// Formats a number as the server does.
 fn number_text(number: Number) -> String {
     match number {
         Number::Int32(value) => value.to_string(),

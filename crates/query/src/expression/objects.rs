@@ -1,4 +1,4 @@
-//! Objects.
+//! Object functions.
 
 use bson::{
     RawBson,
@@ -16,7 +16,7 @@ use crate::{
     names::Names,
 };
 
-/// Fields in the order in which they first came, each with its last value.
+/// Creates a document. Fields keep the order of their first occurrence and get their last value.
 fn document(fields: Vec<(String, RawBson)>) -> Result<Value> {
     let mut merged: Names<RawBson> = Names::default();
     for (name, value) in fields {
@@ -42,7 +42,7 @@ pub(super) fn merge(operands: Operands<'_>) -> Result<Value> {
         }
     };
     match operands {
-        // One array stands for its items.
+        // A single array stands for its items.
         [Some(Some(RawBson::Array(array)))] => items(array).try_for_each(|item| add(&item.into()))?,
         _ => operands.iter().flatten().flatten().try_for_each(add)?,
     }

@@ -1,4 +1,4 @@
-//! From a value to an [`Expression`].
+//! Parses a value into an [`Expression`].
 
 use std::collections::HashMap;
 
@@ -13,21 +13,21 @@ use crate::{
     document::{elements, get, items, with_stack},
 };
 
-/// The names of variables that are bound, the innermost last.
+/// The names of the variables in scope, the innermost last.
 #[derive(Default)]
 pub(super) struct Names {
     bound: Vec<String>,
-    /// The places of each name.
+    /// The indexes of the variables with each name.
     places: HashMap<String, Vec<usize>>,
 }
 
 impl Names {
-    /// The place of the innermost variable of a name.
+    /// Returns the index of the innermost variable with a name.
     fn place(&self, name: &str) -> Option<usize> {
         self.places.get(name)?.last().copied()
     }
 
-    /// Parses something in which further variables are bound.
+    /// Parses something with further variables in scope.
     fn with<T>(&mut self, bound: Vec<String>, parse: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.bound.len();
         for name in bound {
@@ -42,7 +42,7 @@ impl Names {
     }
 }
 
-/// What the server has and this version does not.
+/// Operators that the server has and Userkeep does not support.
 const UNSUPPORTED: &[&str] = &[
     "$accumulator",
     "$acos",
@@ -254,7 +254,7 @@ fn operator(name: &str, value: RawBsonRef<'_>, names: &mut Names) -> Result<Expr
     }
 }
 
-/// Operands in an array, or one without.
+/// Parses operands in an array, or a single one without.
 fn list(value: RawBsonRef<'_>, names: &mut Names) -> Result<Vec<Expression>> {
     match value {
         RawBsonRef::Array(array) => items(array).map(|item| expression(item, names)).collect(),
@@ -298,8 +298,10 @@ fn call(function: &'static Function, value: RawBsonRef<'_>, names: &mut Names) -
     Ok(Expression::Call(function, operands))
 }
 
-/// The members of an operator's object, those that must be there first. `codes` are the errors for what is no object, for
-/// a name that is not known, and for one that is missing, unless `missing` has another for it.
+/// Returns the members of an operator's object, the required ones first.
+///
+/// `codes` are the errors for an operand that is not an object, for an unknown name, and for a
+/// missing one. `missing` lists names whose absence has its own code.
 fn members<'a>(
     operator: &str,
     value: RawBsonRef<'a>,

@@ -1,4 +1,4 @@
-//! Arrays as sets, in which equal values are one.
+//! Set functions: arrays as sets, in which equal values count once.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use crate::{
     sorting::sorted,
 };
 
-/// Values and their keys, in their order, each once.
+/// Distinct values with their keys, in key order.
 type Members = Vec<(Vec<u8>, RawBson)>;
 
 fn array(all: impl IntoIterator<Item = RawBson>) -> Result<Value> {
@@ -46,7 +46,7 @@ fn keyed(array: &RawArray) -> Result<Members> {
     items(array).map(with_key).collect()
 }
 
-/// The members of an operand; nothing where it is null and may be.
+/// Returns the members of an operand; `None` if it is null or missing and `nullable` allows that.
 fn members(name: &str, value: &Value, code: i32, nullable: bool) -> Result<Option<Members>> {
     match value {
         Some(RawBson::Array(array)) => Ok(Some(in_order(keyed(array)?)?)),

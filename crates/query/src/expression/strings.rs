@@ -1,4 +1,4 @@
-//! Strings and regular expressions.
+//! String functions and regular expressions.
 
 use std::{cmp::Ordering, collections::HashSet, ops::Range};
 
@@ -18,7 +18,8 @@ fn text(text: impl Into<String>) -> Result<Value> {
     Ok(Some(RawBson::String(text.into())))
 }
 
-/// Text as the server makes it of other values where it wants text: dates and numbers too, and of nothing the empty one.
+/// Converts a value to text if the server coerces it: dates and numbers too. Missing and null
+/// become the empty string.
 fn coerced(value: &Value) -> Result<String> {
     match value {
         value if is_nullish(value) => Ok(String::new()),
@@ -34,7 +35,7 @@ fn coerced(value: &Value) -> Result<String> {
     }
 }
 
-/// A timestamp as the server writes it: month, day and time of day in UTC, and the increment.
+/// Formats a timestamp as the server does: month, day and time of day in UTC, and the increment.
 fn written(timestamp: bson::Timestamp) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let time =
@@ -146,7 +147,7 @@ pub(super) fn substring_of_bytes(operands: Operands<'_>) -> Result<Value> {
     text(&whole[start..end])
 }
 
-/// A whole number as an operand of what counts code points.
+/// Returns a non-negative 32-bit integer operand of a function that counts code points.
 fn whole_at(operands: Operands<'_>, place: usize, codes: [i32; 3], what: &str) -> Result<usize> {
     let [not_number, not_whole, negative] = codes;
     let value = operand(operands, place);
@@ -174,7 +175,7 @@ pub(super) fn index_of_bytes(operands: Operands<'_>) -> Result<Value> {
         if start > end || part.is_empty() {
             return (start <= end).then_some(start);
         }
-        // Text is found at the boundaries of characters alone.
+        // A match can only begin and end at character boundaries.
         let from = (start..end).find(|place| whole.is_char_boundary(*place))?;
         let to = (from..=end).rev().find(|place| whole.is_char_boundary(*place))?;
         whole[from..to].find(part).map(|place| from + place)
@@ -220,7 +221,7 @@ fn index_of(
     Ok(Some(RawBson::Int32(find(whole, part, start, end).map_or(-1, |place| place as i32))))
 }
 
-/// A place to begin or to end looking.
+/// Returns the start or the end index of a search.
 pub(super) fn index_bound(name: &str, what: &str, value: &Value, codes: [i32; 2]) -> Result<usize> {
     let whole = value.as_ref().and_then(|value| crate::integer(value.as_raw_bson_ref()));
     let whole = whole.and_then(|whole| i32::try_from(whole).ok());
@@ -234,7 +235,7 @@ pub(super) fn index_bound(name: &str, what: &str, value: &Value, codes: [i32; 2]
         .map_err(|_| Error::location(codes[1], format!("{name} requires a nonnegative {what} index, found: {whole}")))
 }
 
-/// What counts as white space for the server.
+/// True if the server treats the character as white space.
 fn is_blank(character: char) -> bool {
     matches!(character, '\0' | '\t'..='\r' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}')
 }
@@ -294,7 +295,8 @@ pub(super) fn replace(name: &str, operands: Operands<'_>, all: bool) -> Result<V
     text(if all { input.replace(find, replacement) } else { input.replacen(find, replacement, 1) })
 }
 
-/// The text and the regular expression of one of their functions; nothing where either is null.
+/// Returns the input and the regular expression of a function; `None` if either is null or
+/// missing.
 fn regex_operands<'a>(name: &str, operands: Operands<'a>) -> Result<Option<(&'a str, Regex)>> {
     let (input, regex, options) = (operand(operands, 0), operand(operands, 1), operand(operands, 2));
     let input = match input {
@@ -348,7 +350,7 @@ pub(super) fn regex_match(operands: Operands<'_>) -> Result<Value> {
     Ok(Some(RawBson::Boolean(matches)))
 }
 
-/// Where code points of text are, counted on from the last place that was asked for.
+/// Converts byte offsets to code point offsets, continuing from the last conversion.
 #[derive(Default)]
 struct Counter {
     byte: usize,
@@ -363,7 +365,7 @@ impl Counter {
     }
 }
 
-/// A match as a document: the text, its place in code points, and what the groups caught.
+/// Returns a match as a document: the text, its offset in code points, and the groups.
 fn found(input: &str, places: &[Option<Range<usize>>], counter: &mut Counter) -> RawDocumentBuf {
     let mut document = RawDocumentBuf::new();
     let of = |place: &Range<usize>| input.get(place.clone()).unwrap_or_default();

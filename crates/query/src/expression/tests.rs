@@ -14,7 +14,7 @@ fn evaluate(expression: Bson, document: Document) -> Result<Option<Bson>> {
 }
 
 #[test]
-fn variables_are_bound_where_they_are_named_and_nowhere_else() {
+fn variables_are_visible_only_in_their_scope() {
     let document = doc! { "list": [1, 2, 3], "by": 10, "nested": [{ "n": 1 }, {}, { "n": 3 }] };
     let cases = [
         (
@@ -54,12 +54,12 @@ fn variables_are_bound_where_they_are_named_and_nowhere_else() {
 }
 
 #[test]
-fn accumulators_outside_of_groups_take_their_operands_or_the_items_of_the_only_one() {
+fn accumulators_outside_of_groups_accept_operands_or_one_array() {
     let document = doc! { "a": [1, 5.5, "x", null, [9]], "b": 4, "c": [] };
     for (expression, expected) in [
         (bson!({ "$sum": "$a" }), bson!(6.5)),
         (bson!({ "$sum": ["$a"] }), bson!(6.5)),
-        // Beside others an array is a value, and no number.
+        // Among several operands, an array is one value and not a number.
         (bson!({ "$sum": ["$a", "$b", 3] }), bson!(7)),
         (bson!({ "$sum": "$b" }), bson!(4)),
         (bson!({ "$sum": "$none" }), bson!(0)),
@@ -78,7 +78,7 @@ fn accumulators_outside_of_groups_take_their_operands_or_the_items_of_the_only_o
 }
 
 #[test]
-fn no_expression_runs_without_end_or_takes_all_memory() {
+fn expressions_are_limited_in_steps_and_memory() {
     let begun = Instant::now();
     let range = bson!({ "$range": [0, 100_000] });
     let twice = |operator: &str| bson!({ "$reduce": { "input": { "$range": [0, 60] }, "initialValue": "$start", "in": { operator: ["$$value", "$$value"] } } });

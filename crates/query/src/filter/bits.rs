@@ -1,4 +1,5 @@
-//! `$bitsAllSet` and its kin: numbers and binary data as bits, the lowest first.
+//! The bitwise operators (`$bitsAllSet` and its kin), on numbers and binary data. Bit 0 is the
+//! lowest. See <https://www.mongodb.com/docs/manual/reference/operator/query-bitwise/>.
 
 use bson::{
     raw::{RawArrayBuf, RawBsonRef},
@@ -7,23 +8,23 @@ use bson::{
 
 use crate::{Error, Number, Result, budget, document::items, type_name};
 
-/// Which bits are asked for.
+/// The bit positions to test, and the test on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bits {
     positions: Vec<u64>,
     test: BitTest,
 }
 
-/// What is asked of them.
+/// A test on the selected bits of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BitTest {
-    /// `$bitsAllSet`
+    /// `$bitsAllSet`: all of them are set.
     AllSet,
-    /// `$bitsAllClear`
+    /// `$bitsAllClear`: none of them is set.
     AllClear,
-    /// `$bitsAnySet`
+    /// `$bitsAnySet`: at least one of them is set.
     AnySet,
-    /// `$bitsAnyClear`
+    /// `$bitsAnyClear`: at least one of them is clear.
     AnyClear,
 }
 
@@ -39,7 +40,7 @@ impl BitTest {
 }
 
 impl Bits {
-    /// A mask as a number, as binary data, or as an array of positions.
+    /// Parses a mask: a number, binary data, or an array of positions.
     pub(super) fn parse(test: BitTest, value: RawBsonRef<'_>) -> Result<Self> {
         let name = test.name();
         let positions = match value {
@@ -77,7 +78,7 @@ impl Bits {
             }
             Some(RawBsonRef::Binary(binary)) => self.holds(|bit| bit_of(binary.bytes, bit)),
             Some(value) if Number::of(value).is_some() => match crate::integer(value) {
-                // A negative number goes on with ones for ever.
+                // A negative number is sign extended without end.
                 Some(number) => self.holds(|bit| number >> bit.min(63) & 1 == 1),
                 None => false,
             },
@@ -85,7 +86,7 @@ impl Bits {
         }
     }
 
-    /// The positions, as an operand of the operator.
+    /// Returns the positions as an operand of the operator.
     pub(super) fn to_array(&self) -> RawArrayBuf {
         let mut positions = RawArrayBuf::new();
         for bit in &self.positions {

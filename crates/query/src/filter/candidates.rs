@@ -1,4 +1,5 @@
-//! The values of `$in`, and the equalities that many conditions ask of one path: looked up by key instead of one by one.
+//! The values of `$in`, and long lists of equality conditions on one path. Both are looked up by
+//! key instead of one by one.
 
 use std::{collections::HashMap, ops::Deref, sync::Arc};
 
@@ -10,19 +11,22 @@ use bson::{
 use super::{Filter, PathFilter, Predicate};
 use crate::{Path, budget, encode_key, equal, sorting::sorted};
 
-/// So few values are compared one by one, which is faster than to make a key.
+/// Up to this number, values are compared one by one, which is faster than encoding a key.
 const FEW: usize = 8;
 
-/// The values of `$in`, in the order in which they were given.
+/// The values of `$in`, in their given order. Dereferences to a slice of the values.
+///
+/// More than a few values are also kept as sorted index keys, so that a test takes logarithmic
+/// time.
 #[derive(Debug, Clone, Default)]
 pub struct Candidates {
     values: Vec<RawBson>,
-    /// Their keys in order, if they are many.
+    /// The sorted keys of the values, if there are more than `FEW`.
     keys: Option<Arc<[Vec<u8>]>>,
 }
 
 impl Candidates {
-    /// True if one of them is equal to a value. Null is equal to a missing one, too.
+    /// True if one of the values is equal to `value`. Null is equal to a missing value, too.
     #[inline]
     pub(crate) fn contain(&self, value: Option<RawBsonRef<'_>>) -> bool {
         let value = value.unwrap_or(RawBsonRef::Null);
@@ -35,7 +39,7 @@ impl Candidates {
         }
     }
 
-    /// The keys of the values, sorted.
+    /// Returns the sorted keys of the values.
     pub(crate) fn sorted_keys(&self) -> Vec<Vec<u8>> {
         match &self.keys {
             Some(keys) => keys.to_vec(),
@@ -44,7 +48,7 @@ impl Candidates {
     }
 }
 
-/// Nothing if the budget is exhausted; then nothing that the filter says is of use.
+/// Encodes and sorts the keys. Empty if the budget is exhausted, which the caller checks.
 fn keys_of(values: &[RawBson]) -> Vec<Vec<u8>> {
     let values = values.iter().take_while(|_| budget::spend(1));
     let keys = values.map(|value| encode_key(value.as_raw_bson_ref())).collect();
@@ -78,7 +82,7 @@ impl PartialEq for Candidates {
     }
 }
 
-/// Answers many equalities of one path for one document: what the path reaches is read once.
+/// Evaluates many equalities on one path of a document: the values at the path are read once.
 #[derive(Default)]
 pub(super) struct Equalities<'f> {
     path: Option<&'f Path>,
@@ -87,13 +91,13 @@ pub(super) struct Equalities<'f> {
 }
 
 impl<'f> Equalities<'f> {
-    /// True if a list of conditions is long enough for this.
+    /// True if a list of conditions is long enough to benefit from this.
     pub(super) fn help(filters: &[Filter]) -> bool {
         filters.len() > FEW
     }
 
-    /// Whether the document matches an equality, or the opposite of one; `None` if the filter is neither, or is on
-    /// another path, or is among the first few.
+    /// Evaluates an equality or its negation. `None` if the filter is neither, is on another path,
+    /// or is among the first few.
     pub(super) fn matches(&mut self, filter: &'f Filter, document: &RawDocument) -> Option<bool> {
         match filter {
             Filter::Path(filter) => self.find(filter, document).map(|found| found.is_some()),
@@ -105,7 +109,8 @@ impl<'f> Equalities<'f> {
         }
     }
 
-    /// Whether the document matches an equality, and by which item of an array; `None` as for [`matches`](Self::matches).
+    /// Evaluates an equality, with the index of the matching array item. `None` as for
+    /// [`matches`](Self::matches).
     pub(super) fn find(&mut self, filter: &'f PathFilter, document: &RawDocument) -> Option<Option<Option<usize>>> {
         let PathFilter { path, predicate: Predicate::Eq(value) } = filter else { return None };
         if *self.path.get_or_insert(path) != path {
@@ -120,7 +125,7 @@ impl<'f> Equalities<'f> {
     }
 }
 
-/// What a path reaches, by key, each with the index in the first array on the way to it.
+/// The values at a path, by key, each with its index in the first array on the path.
 fn reached(path: &Path, document: &RawDocument) -> HashMap<Vec<u8>, Option<usize>> {
     let mut reached = HashMap::new();
     path.visit_at(document, true, &mut |value, outermost| {

@@ -1,4 +1,4 @@
-//! From a filter document to a [`Filter`].
+//! Parses a filter document into a [`Filter`].
 
 use bson::raw::{RawBsonRef, RawDocument};
 
@@ -11,10 +11,10 @@ use crate::{
     types::TypeSet,
 };
 
-/// What the server has at the top of a filter and this version does not.
+/// Top-level operators that the server has and Userkeep does not support.
 const UNSUPPORTED_TOP_LEVEL: &[&str] = &["$sampleRate", "$text", "$where"];
 
-/// What the server has on a field and this version does not.
+/// Field operators that the server has and Userkeep does not support.
 const UNSUPPORTED_ON_FIELD: &[&str] =
     &["$geoIntersects", "$geoNear", "$geoWithin", "$maxDistance", "$minDistance", "$near", "$nearSphere", "$within"];
 
@@ -72,7 +72,7 @@ fn branches(operator: &str, value: RawBsonRef<'_>) -> Result<Vec<Filter>> {
     Ok(branches)
 }
 
-/// A field's value is a document of operators, or else the value that the field must equal.
+/// Parses a field's value: a document of operators, or a value that the field must equal.
 fn field(path: Path, value: RawBsonRef<'_>, all: &mut Vec<Filter>) -> Result<()> {
     match value {
         RawBsonRef::Document(document) if is_operators(document) => operators(&path, document, all),
@@ -87,14 +87,15 @@ fn field(path: Path, value: RawBsonRef<'_>, all: &mut Vec<Filter>) -> Result<()>
     }
 }
 
-/// Conditions on a value itself.
+/// Parses conditions on a value itself.
 fn conditions(document: &RawDocument) -> Result<Filter> {
     let mut all = Vec::new();
     operators(&Path::new(""), document, &mut all)?;
     Ok(Filter::And(all))
 }
 
-/// Whether the first field names an operator. `$ref`, `$id` and `$db` are the fields of a reference, a value.
+/// True if the first field names an operator. `$ref`, `$id` and `$db` are the fields of a DBRef,
+/// which is a value.
 fn is_operators(document: &RawDocument) -> bool {
     elements(document).next().is_some_and(|(name, _)| name.starts_with('$') && !matches!(name, "$ref" | "$id" | "$db"))
 }
@@ -297,6 +298,6 @@ fn every(path: &Path, value: RawBsonRef<'_>) -> Result<Filter> {
         };
         all.push(on_path(path, predicate));
     }
-    // None at all is not every one.
+    // An empty `$all` matches no document.
     Ok(if all.is_empty() { Filter::Always(false) } else { Filter::And(all) })
 }

@@ -1,5 +1,5 @@
-//! `$jsonSchema` (<https://www.mongodb.com/docs/manual/reference/operator/query/jsonSchema/>): JSON Schema of draft 4, with
-//! `bsonType`, on BSON.
+//! `$jsonSchema` (<https://www.mongodb.com/docs/manual/reference/operator/query/jsonSchema/>):
+//! JSON Schema, draft 4, on BSON, with the keyword `bsonType`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,21 @@ use crate::{
     types::TypeSet,
 };
 
-/// A parsed schema.
+/// A parsed JSON schema: a list of rules that a value must satisfy.
+///
+/// As in JSON Schema, a rule about one type allows all values of other types: `maxLength` alone
+/// allows any number. The keywords `title` and `description` have no effect.
+///
+/// ```
+/// use bson::rawdoc;
+/// use query::Schema;
+///
+/// let schema = rawdoc! { "required": ["name"], "properties": { "name": { "bsonType": "string" } } };
+/// let schema = Schema::parse(&schema).unwrap();
+/// assert!(schema.matches(&rawdoc! { "name": "fern" }));
+/// assert!(!schema.matches(&rawdoc! { "name": 1 }));
+/// assert!(!schema.matches(&rawdoc! {}));
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
     rules: Vec<Rule>,
@@ -48,7 +62,7 @@ enum Rule {
     MinItems(u64),
     UniqueItems,
     Items(Schema),
-    /// Schemas by place, and what comes after them.
+    /// Schemas by array index, and the rule for the items after them.
     ItemsByPlace(Vec<Schema>, Additional),
     MaxProperties(u64),
     MinProperties(u64),
@@ -58,13 +72,13 @@ enum Rule {
         by_pattern: Vec<(Regex, Schema)>,
         additional: Additional,
     },
-    /// With a property there must be others.
+    /// An object with this property must have the other ones.
     DependsOnProperties(String, Vec<String>),
-    /// With a property the object must be of another form.
+    /// An object with this property must match the schema.
     DependsOnSchema(String, Schema),
 }
 
-/// What is not spoken of.
+/// The rule for properties or items that the schema does not list.
 #[derive(Debug, Clone, PartialEq)]
 enum Additional {
     Allowed,
@@ -72,10 +86,10 @@ enum Additional {
     Of(Box<Schema>),
 }
 
-/// The keywords of draft 4 that the server refuses.
+/// Keywords of draft 4 that the server rejects.
 const REFUSED: [&str; 5] = ["$ref", "$schema", "default", "definitions", "format"];
 
-/// JSON's names for types.
+/// The type names of JSON Schema, with the BSON aliases that they stand for.
 const JSON_TYPES: [(&str, &str); 6] = [
     ("array", "array"),
     ("boolean", "bool"),
@@ -86,11 +100,12 @@ const JSON_TYPES: [(&str, &str); 6] = [
 ];
 
 impl Schema {
-    /// Parses a schema.
+    /// Parses a schema document.
     ///
     /// # Errors
-    /// The server's own: `FailedToParse` for keywords that do not exist or make no sense, `TypeMismatch` for operands of
-    /// the wrong type.
+    /// The server's own: `FailedToParse` (9) for unknown keywords, unsupported ones, and invalid
+    /// combinations; `TypeMismatch` (14) for operands of the wrong type; `BadValue` (2) for
+    /// unknown type names and empty lists of schemas.
     pub fn parse(schema: &RawDocument) -> Result<Self> {
         let schema = with_stack(|| Self::parse_document(schema))?;
         budget::charge(1)?;
@@ -183,7 +198,8 @@ impl Schema {
                     }
                     Rule::Required(names)
                 }
-                // One rule for the three, which know of each other.
+                // One rule covers the three keywords, because `additionalProperties` depends on
+                // the other two.
                 "properties" | "patternProperties" | "additionalProperties" => {
                     let first = ["properties", "patternProperties", "additionalProperties"]
                         .into_iter()
@@ -228,7 +244,8 @@ impl Schema {
         Ok(Self { rules })
     }
 
-    /// Whether a document is of the form. As for [`Filter::matches`](crate::Filter::matches), the caller checks the budget.
+    /// True if a document satisfies the schema. The caller checks the budget, as for
+    /// [`Filter::matches`](crate::Filter::matches).
     pub fn matches(&self, document: &RawDocument) -> bool {
         self.allows(RawBsonRef::Document(document))
     }
@@ -239,7 +256,7 @@ impl Schema {
 }
 
 impl Rule {
-    /// A rule about one type says nothing of values of another.
+    /// Evaluates a rule. A rule about one type allows all values of other types.
     fn allows(&self, value: RawBsonRef<'_>) -> bool {
         let number = || Number::of(value);
         let text = |rule: &dyn Fn(&str) -> bool| match value {
@@ -344,13 +361,13 @@ fn bounded(number: Option<Number>, bound: &RawBson, holds: impl Fn(std::cmp::Ord
     }
 }
 
-/// The length of text in code points.
+/// Returns the length of a string in code points.
 fn length(text: &str) -> usize {
     budget::spend_bytes(text.len());
     text.chars().count()
 }
 
-/// Names from which on a document's fields are read once for all of them.
+/// From this number of names on, the fields of a document are read once into a set.
 const MANY_NAMES: usize = 8;
 
 fn has_all(document: &RawDocument, names: &[String]) -> bool {

@@ -11,18 +11,18 @@ fn raw(document: Document) -> RawDocumentBuf {
 fn matches(filter: Document, document: Document) -> bool {
     let (parsed, document) = (Filter::parse(&raw(filter)).unwrap(), raw(document));
     let matches = parsed.matches(&document);
-    // What is written for another server asks the same.
+    // A filter that is written for another server must match the same documents.
     let written = parsed.to_document();
     assert_eq!(Filter::parse(&written).unwrap().matches(&document), matches, "{parsed:?} was written as {written:?}");
     matches
 }
 
 #[test]
-fn what_matches_and_what_does_not() {
+fn matches_as_the_server_does() {
     let yes = true;
     let no = false;
     let cases = [
-        // Equality: across numeric types, any item, the whole array, through documents in arrays, by index.
+        // Equality: across numeric types, any item, the whole array, through arrays, by index.
         (doc! { "a": 1 }, doc! { "a": 1.0 }, yes),
         (doc! { "a": 1 }, doc! { "a": "1" }, no),
         (doc! { "a": 1 }, doc! { "a": [2, 1_i64] }, yes),
@@ -35,7 +35,7 @@ fn what_matches_and_what_does_not() {
         (doc! { "a.0": 1 }, doc! { "a": [1, 2] }, yes),
         (doc! { "a.0.b": 1 }, doc! { "a": [{ "b": 1 }] }, yes),
         (doc! { "a.b": 1 }, doc! { "a": [[{ "b": 1 }]] }, no),
-        // Null is equal to null and to a missing field, not to what an array lacks.
+        // Null is equal to null and to a missing field, but not to a field that array items lack.
         (doc! { "a": null }, doc! { "a": null }, yes),
         (doc! { "a": null }, doc! { "b": 1 }, yes),
         (doc! { "a": null }, doc! { "a": 0 }, no),
@@ -56,7 +56,7 @@ fn what_matches_and_what_does_not() {
         (doc! { "a": { "$lt": 1 } }, doc! { "a": f64::NAN }, no),
         (doc! { "a": { "$gte": f64::NAN } }, doc! { "a": f64::NAN }, yes),
         (doc! { "a": { "$gt": bson::Bson::MinKey } }, doc! { "a": "x" }, yes),
-        // Negations are of the whole question.
+        // A negation applies to the whole condition.
         (doc! { "a": { "$ne": 1 } }, doc! { "a": [1, 2] }, no),
         (doc! { "a": { "$ne": 1 } }, doc! {}, yes),
         (doc! { "a": { "$nin": [1, null] } }, doc! {}, no),
@@ -76,7 +76,7 @@ fn what_matches_and_what_does_not() {
 }
 
 #[test]
-fn what_is_not_a_filter_is_refused() {
+fn rejects_invalid_filters() {
     let refusals = [
         (
             doc! { "$who": 1 },
@@ -108,7 +108,7 @@ fn what_is_not_a_filter_is_refused() {
 }
 
 #[test]
-fn operators_on_arrays_types_text_and_bits() {
+fn matches_arrays_types_strings_and_bits() {
     let (yes, no) = (true, false);
     let cases = [
         (doc! { "a": { "$all": [1, 2] } }, doc! { "a": [2, 3, 1] }, yes),
@@ -158,7 +158,7 @@ fn operators_on_arrays_types_text_and_bits() {
 }
 
 #[test]
-fn the_item_by_which_a_document_matched_is_known() {
+fn reports_the_position_of_the_matching_item() {
     let position = |filter: Document, document: Document| Filter::parse(&raw(filter)).unwrap().position(&raw(document));
     assert_eq!(position(doc! { "a": 5 }, doc! { "a": [4, 5] }), Some(Some(1)));
     assert_eq!(position(doc! { "a.b": 5 }, doc! { "a": [{ "b": [1] }, { "b": [4, 5] }] }), Some(Some(1)));
@@ -171,14 +171,14 @@ fn the_item_by_which_a_document_matched_is_known() {
 }
 
 #[test]
-fn a_pattern_that_backtracks_without_end_does_not_match() {
+fn a_pattern_that_exceeds_the_match_limit_does_not_match() {
     let begun = std::time::Instant::now();
     assert!(!matches(doc! { "a": { "$regex": "^(a+)+$" } }, doc! { "a": format!("{}b", "a".repeat(64)) }));
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn what_not_everybody_may_use_is_named_at_any_depth() {
+fn lists_operators_at_any_depth() {
     let operators = |filter: Document| {
         let mut names = Vec::new();
         Filter::parse(&raw(filter)).unwrap().operators(&mut |name| names.push(name));
@@ -194,7 +194,7 @@ fn what_not_everybody_may_use_is_named_at_any_depth() {
 }
 
 #[test]
-fn equalities_are_what_and_demands() {
+fn collects_the_equalities_of_and_conditions() {
     let filter = Filter::parse(&raw(
         doc! { "a": 1, "b": { "$eq": 2, "$gt": 0 }, "$and": [{ "c": 3 }], "$or": [{ "d": 4 }, { "e": 5 }] },
     ))

@@ -1,4 +1,4 @@
-//! From a [`Filter`] back to a filter document, for a server that is to answer it.
+//! Converts a [`Filter`] back to a filter document, for a MongoDB server that evaluates it.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,10 @@ use crate::{
 };
 
 impl Filter {
-    /// A document that [`parse`](Self::parse) makes a filter of that matches what this one matches.
+    /// Returns a filter document that [`parse`](Self::parse) turns into an equivalent filter.
+    ///
+    /// The document uses only operators that all server versions have. Its form may differ from
+    /// that of the document that was parsed: `$all` becomes `$and`, for example.
     pub fn to_document(&self) -> RawDocumentBuf {
         with_stack(|| self.write())
     }
@@ -43,7 +46,7 @@ impl Filter {
     }
 }
 
-/// What matches nothing, in words that every version of every server understands.
+/// A filter that matches nothing, in terms that every version of every server understands.
 fn never() -> RawDocumentBuf {
     let mut nothing = RawArrayBuf::new();
     nothing.push(RawDocumentBuf::new());
@@ -58,9 +61,10 @@ fn branches(filters: &[Filter]) -> RawArrayBuf {
     branches
 }
 
-/// Side by side where the paths differ, as a person would write it.
+/// Merges the conditions into one document if their names differ, and uses `$and` otherwise.
 fn all(filters: &[Filter]) -> RawDocumentBuf {
-    // Each is written once: to write it again where names repeat would double the work with every level.
+    // Each filter is written once: writing it again for repeated names would double the work with
+    // every level.
     let branches: Vec<RawDocumentBuf> = filters.iter().map(Filter::to_document).collect();
     let fields = || branches.iter().flat_map(|branch| elements(branch));
     let mut document = RawDocumentBuf::new();
@@ -115,7 +119,7 @@ impl Predicate {
         }
     }
 
-    /// Its opposite, where that has an operator of its own.
+    /// Returns the operator for the opposite of the predicate, if there is one.
     fn negated(&self) -> Option<RawBson> {
         match self {
             Self::Eq(value) => Some(operator("$ne", value)).filter(|_| !matches!(value, RawBson::RegularExpression(_))),

@@ -1,4 +1,4 @@
-//! The parts of arrays that a projection keeps: `$slice`, `$elemMatch` and `$`.
+//! The operators that select items of arrays: `$slice`, `$elemMatch` and `$`.
 
 use bson::{
     RawBson,
@@ -11,26 +11,27 @@ use crate::{
     names::Names,
 };
 
-/// Which items stay of an array.
+/// The selected items of an array.
 #[derive(Debug, Clone)]
 pub(super) enum Part {
-    /// So many from a place (`$slice`), counted from the end where it is negative.
+    /// A number of items from a position (`$slice`); a negative number counts from the end.
     Slice { skip: Option<i64>, limit: i64 },
-    /// The first that matches (`$elemMatch`).
+    /// The first item that matches (`$elemMatch`).
     ElemMatch(Predicate),
-    /// The one by which the document matched (`$`).
+    /// The item by which the document matched (`$`).
     Positional,
 }
 
-/// The parts that a projection keeps, by the paths of their arrays, none of which leads through another.
+/// The parts that a projection selects, by the paths of their arrays. No path leads through
+/// another.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parts {
     root: Level,
-    /// The array of the part that depends on the match. There is at most one.
+    /// The array of the positional part, of which there is at most one.
     positional: Option<Path>,
 }
 
-/// What is kept of the arrays in a document, by the names of its fields.
+/// The parts within one document level, by field name.
 #[derive(Debug, Clone, Default)]
 struct Level(Names<Below>);
 
@@ -56,7 +57,8 @@ impl Parts {
         self.positional.is_some()
     }
 
-    /// Names each operator of a filter in them. `$elemMatch` is of fields at the top alone.
+    /// Calls `visit` with the name of each operator in their filters. `$elemMatch` occurs only at
+    /// the top level.
     pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         for (_, below) in self.root.0.iter() {
             if let Below::Part(Part::ElemMatch(Predicate::ElemMatch(filter) | Predicate::ElemMatchValue(filter, _))) =
@@ -67,7 +69,7 @@ impl Parts {
         }
     }
 
-    /// The document with only these parts of its arrays.
+    /// Returns the document with only these parts of its arrays.
     pub(super) fn take(&self, document: &RawDocument, filter: &Filter) -> Result<RawDocumentBuf> {
         let taken = self.root.take(document)?;
         let Some(path) = &self.positional else { return Ok(taken) };
@@ -112,7 +114,7 @@ impl Below {
     fn take_from(&self, value: RawBsonRef<'_>) -> Result<Option<RawBson>> {
         Ok(match (self, value) {
             (Self::Part(part), RawBsonRef::Array(array)) => part.of_array(array, None)?.map(RawBson::Array),
-            // Only an array has an item that matches.
+            // `$elemMatch` drops a value that is not an array.
             (Self::Part(Part::ElemMatch(_)), _) => None,
             (Self::Level(level), RawBsonRef::Document(inner)) => Some(RawBson::Document(level.take(inner)?)),
             (Self::Level(_), RawBsonRef::Array(array)) => {
@@ -130,7 +132,7 @@ impl Below {
     }
 }
 
-/// The document with only the item at a position of the first array on the way along a path.
+/// Keeps only the item at `position` of the first array on a path.
 fn take_positional(document: &RawDocument, parts: &[String], position: Option<usize>) -> Result<RawDocumentBuf> {
     let Some((first, rest)) = parts.split_first() else { return Ok(document.to_owned()) };
     let mut taken = RawDocumentBuf::new();

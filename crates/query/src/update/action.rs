@@ -1,4 +1,4 @@
-//! What each update operator does to the value at its path.
+//! The update operators: each changes the value at its path.
 
 use std::collections::HashSet;
 
@@ -16,10 +16,10 @@ use crate::{
     filter::Candidates, sorting::sorted,
 };
 
-/// Values that `$addToSet` compares one by one; more are looked up by key.
+/// Up to this number of values, `$addToSet` compares one by one; more are looked up by key.
 const FEW: usize = 8;
 
-/// One operator with its parsed operand.
+/// An update operator with its parsed operand.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// `$set`
@@ -36,7 +36,7 @@ pub enum Action {
     Min(RawBson),
     /// `$max`
     Max(RawBson),
-    /// `$rename`, with where the value goes.
+    /// `$rename`, with the target path.
     Rename(Path),
     /// `$currentDate` as a date.
     CurrentDate,
@@ -52,14 +52,14 @@ pub enum Action {
     PullAll(Candidates),
     /// `$pop`
     Pop {
-        /// The first item instead of the last.
+        /// True to remove the first item instead of the last one.
         first: bool,
     },
     /// `$bit`
     Bit(Vec<(BitOperation, Number)>),
 }
 
-/// What `$bit` does to a number.
+/// A bitwise operation of `$bit`.
 #[derive(Debug, Clone, Copy)]
 pub enum BitOperation {
     /// `and`
@@ -73,13 +73,13 @@ pub enum BitOperation {
 /// `$push` with its modifiers.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// What to add (`$each`).
+    /// The values to add (`$each`).
     pub values: Vec<RawBson>,
-    /// Where to add it (`$position`); negative counts from the end.
+    /// The index at which to add them (`$position`); a negative one counts from the end.
     pub position: Option<i64>,
-    /// How to sort the array afterwards (`$sort`).
+    /// The order of the array afterwards (`$sort`).
     pub sort: Option<PushSort>,
-    /// How many items to keep (`$slice`); negative keeps the last ones.
+    /// The number of items to keep (`$slice`); a negative one keeps the last items.
     pub slice: Option<i64>,
 }
 
@@ -88,14 +88,14 @@ pub struct Push {
 pub enum PushSort {
     /// By the items themselves.
     Whole {
-        /// Largest first.
+        /// True to sort the largest item first.
         descending: bool,
     },
     /// By fields of the items.
     Fields(Sort),
 }
 
-/// What `$pull` takes out.
+/// The condition for the items that `$pull` removes.
 #[derive(Debug, Clone)]
 pub enum Pull {
     /// Items equal to a value.
@@ -107,7 +107,7 @@ pub enum Pull {
 }
 
 impl Action {
-    /// Names each operator of a filter in it.
+    /// Calls `visit` with the name of each operator in the action's filter.
     pub(super) fn operators(&self, visit: &mut dyn FnMut(&'static str)) {
         if let Self::Pull(Pull::Documents(filter) | Pull::Condition(filter)) = self {
             filter.operators(visit);
@@ -211,7 +211,7 @@ fn arithmetic(
             text(&value)
         ))
     })?;
-    // An equal number of the same type stays as it is: a decimal keeps its exponent.
+    // An equal number of the same type is not replaced: a decimal keeps its exponent.
     let is_same_type = std::mem::discriminant(&number) == std::mem::discriminant(&result);
     if !is_same_type || number.is_nan() || number.compare(result).is_ne() {
         *node = Node::Value(result.to_bson());
@@ -292,7 +292,7 @@ fn check_no_array(path: &Path, end: &str, tree: &mut Tree<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks that nothing stands in a path's way that has no fields, or not such ones.
+/// Checks that a path leads only through documents, or through arrays by index.
 fn check_way(path: &Path, tree: &mut Tree<'_>) -> Result<()> {
     for length in 1..path.parts().len() {
         let part = &path.parts()[length];
@@ -310,7 +310,7 @@ fn check_way(path: &Path, tree: &mut Tree<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The items of the array at a path, `None` where there is none.
+/// Returns the items of the array at a path, or `None` if the field is missing.
 fn array(path: &Path, tree: &mut Tree<'_>, operator: &str) -> Result<Option<Vec<RawBson>>> {
     let Some(node) = tree.open(path) else { return Ok(None) };
     match node.to_value() {
@@ -344,7 +344,7 @@ fn to_array(items: Vec<RawBson>) -> RawBson {
     RawBson::Array(array)
 }
 
-/// Adds each value that is not there.
+/// Adds the values that the array does not contain.
 fn add_to_set(items: &mut Vec<RawBson>, values: &[RawBson]) -> Result<()> {
     if values.len() <= FEW {
         for value in values {
@@ -384,7 +384,7 @@ impl Push {
                 let key = |item: &RawBson| encode_key(item.as_raw_bson_ref());
                 sort_by_key(items, key, *descending)?;
             }
-            // An item that is not a document has none of the fields.
+            // An item that is not a document sorts as one without fields.
             Some(PushSort::Fields(sort)) => {
                 let key = |item: &RawBson| sort.key_of_whole(item.as_document().unwrap_or(crate::document::empty()));
                 sort_by_key(items, key, false)?;

@@ -1,4 +1,4 @@
-//! From a document of update operators to actions by path.
+//! Parses a document of update operators into actions by path.
 
 use std::cmp::Ordering;
 
@@ -49,7 +49,7 @@ pub(super) fn operators(update: &RawDocument, array_filters: &ArrayFilters) -> R
         };
         for (name, value) in elements(fields) {
             budget::charge(1)?;
-            // What is not there cannot be renamed, so that a name that no field may have does no harm.
+            // A missing field cannot be renamed, so an invalid source name does no harm.
             let of = if operator == "$rename" { Path::strict(name)? } else { path(name)? };
             positional::check(&of)?;
             actions.push((of, action(operator, name, value)?));
@@ -57,8 +57,8 @@ pub(super) fn operators(update: &RawDocument, array_filters: &ArrayFilters) -> R
     }
     check_conflicts(&actions)?;
     positional::check_filters(actions.iter().map(|(path, _)| path), array_filters)?;
-    // The server updates fields in the order of their names, so that new ones are appended in it. What is renamed is
-    // written where it goes to.
+    // The server updates fields in the order of their names, and so appends new ones in this
+    // order. `$rename` counts with its target.
     sorted(actions, |one, other| in_server_order(written(one), written(other)))
 }
 
@@ -72,7 +72,8 @@ fn written((path, action): &(Path, Action)) -> &Path {
     if let Action::Rename(to) = action { to } else { path }
 }
 
-/// The paths within which an action changes a document: up to where it leads through the items of an array.
+/// Returns paths that cover the changes of an action. A path through array items ends at the
+/// array.
 pub(super) fn touched((path, action): &(Path, Action)) -> Vec<Path> {
     let target = if let Action::Rename(to) = action { Some(to) } else { None };
     let up_to_items = |path: &Path| {
@@ -82,12 +83,14 @@ pub(super) fn touched((path, action): &(Path, Action)) -> Vec<Path> {
     std::iter::once(path).chain(target).map(up_to_items).collect()
 }
 
-/// By the parts: indexes by their number, other names by their bytes. Indexes stand where their digits do, before letters.
+/// Compares paths by their parts: indexes as numbers, other names by their bytes. Indexes sort
+/// where their digits would, before letters.
 fn in_server_order(a: &Path, b: &Path) -> Ordering {
     let part = |a: &String, b: &String| match (array_index(a), array_index(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
         (None, None) => a.cmp(b),
-        // By the first byte alone: with names such as `1a` between `10` and `9` there would be no order.
+        // Only the first byte counts: names such as `1a` between `10` and `9` would break the
+        // order.
         (Some(_), None) => {
             if b.as_bytes() < b"0" {
                 Ordering::Greater
@@ -270,7 +273,7 @@ fn current_date(value: RawBsonRef<'_>) -> Result<Action> {
     }
 }
 
-/// The operand of `$push` or `$addToSet` if it is a document of modifiers.
+/// Returns the operand of `$push` or `$addToSet` if it is a document of modifiers.
 fn modifiers(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     value.as_document().filter(|document| elements(document).next().is_some_and(|(name, _)| name == "$each"))
 }
@@ -333,7 +336,7 @@ fn push(value: RawBsonRef<'_>) -> Result<Push> {
     Ok(push)
 }
 
-/// `$pull` takes a value, a condition on the items, or a filter on the documents among them.
+/// Parses `$pull`: a value, a condition on the items, or a filter for the documents among them.
 fn pull(value: RawBsonRef<'_>) -> Result<Pull> {
     let is_condition = match value {
         RawBsonRef::Document(condition) => elements(condition)

@@ -1,5 +1,6 @@
-//! Paths through arrays: `$` for the item that the filter found, `$[]` for every item, and `$[name]` for those that an array
-//! filter takes (<https://www.mongodb.com/docs/manual/reference/operator/update/positional-filtered/>).
+//! Update paths through arrays: `$` for the item that the filter matched, `$[]` for every item,
+//! and `$[name]` for the items that match an array filter. See
+//! <https://www.mongodb.com/docs/manual/reference/operator/update/positional-filtered/>.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,14 +12,14 @@ use bson::{
 use super::tree::{Node, Tree, text};
 use crate::{Error, ErrorCode, Filter, Path, Result, budget, document::items, path_tree::PathTree};
 
-/// The array filters of an update, in their order and by their names.
+/// The array filters of an update, in order and by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArrayFilters {
     all: Vec<ArrayFilter>,
     by_name: HashMap<String, usize>,
 }
 
-/// Which items of an array a name in a path stands for.
+/// An array filter: selects the items for `$[name]`.
 #[derive(Debug, Clone)]
 struct ArrayFilter {
     name: String,
@@ -94,7 +95,7 @@ impl ArrayFilter {
     }
 }
 
-/// The name in `$[name]`, empty for `$[]`.
+/// Returns the name in `$[name]`, empty for `$[]`.
 fn identifier(part: &str) -> Option<&str> {
     part.strip_prefix("$[")?.strip_suffix(']')
 }
@@ -103,17 +104,17 @@ fn is_positional_part(part: &str) -> bool {
     part == "$" || part.starts_with("$[")
 }
 
-/// Whether a path leads through an array by other means than an index.
+/// True if a path leads through an array other than by an index.
 pub(super) fn is_positional(path: &Path) -> bool {
     path.parts().iter().any(|part| is_positional_part(part))
 }
 
-/// Whether a path needs the item that the filter found.
+/// True if a path needs the item that the filter matched.
 pub(super) fn needs_match(path: &Path) -> bool {
     path.parts().iter().any(|part| part == "$")
 }
 
-/// Checks a path when it is parsed.
+/// Checks the positional parts of a path.
 pub(super) fn check(path: &Path) -> Result<()> {
     for (place, part) in path.parts().iter().enumerate() {
         if is_positional_part(part) && place == 0 {
@@ -129,13 +130,16 @@ pub(super) fn check(path: &Path) -> Result<()> {
             )));
         }
         if part.starts_with("$[") && !part.ends_with(']') {
-            return Err(Error::bad_value(format!("The path '{}' has a part that is not closed", path.as_str())));
+            return Err(Error::bad_value(format!(
+                "The path '{}' has a positional part without a closing bracket",
+                path.as_str()
+            )));
         }
     }
     Ok(())
 }
 
-/// Checks that each name has its filter, and each filter is used.
+/// Checks that each name in a path has a filter, and that each filter is used.
 pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: &ArrayFilters) -> Result<()> {
     let mut used: HashSet<&str> = HashSet::new();
     for path in paths {
@@ -162,10 +166,11 @@ pub(super) fn check_filters<'p>(paths: impl Iterator<Item = &'p Path>, filters: 
 pub(super) struct Touched(PathTree);
 
 impl Touched {
-    /// Notes that a path is changed.
+    /// Adds a changed path.
     ///
     /// # Errors
-    /// `ConflictingUpdateOperators` where it was before, or leads through one that was, or such a one through it.
+    /// `ConflictingUpdateOperators` (40) if the path was changed before, or if it leads through a
+    /// changed path or a changed path leads through it.
     pub(super) fn note(&mut self, path: &Path) -> Result<()> {
         match self.0.insert(path.parts())? {
             None => Ok(()),
@@ -177,7 +182,7 @@ impl Touched {
     }
 }
 
-/// The paths that a path stands for in a document.
+/// Returns the paths without positional parts that a path stands for in a document.
 pub(super) fn resolve(
     path: &Path,
     tree: &mut Tree<'_>,
@@ -223,7 +228,7 @@ pub(super) fn resolve(
     Ok(resolved.into_iter().map(|parts| Path::new(&parts.join("."))).collect())
 }
 
-/// The memory of a part of a path beside its text.
+/// Memory of a part of a path in bytes, in addition to its text.
 const PART: usize = 48;
 
 fn array_at(parts: &[String], whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<RawBson>> {
@@ -242,7 +247,7 @@ fn array_at(parts: &[String], whole: &Path, tree: &mut Tree<'_>) -> Result<Vec<R
     }
 }
 
-/// Refuses field names that only an operator may have.
+/// Rejects a first field name that starts with a dollar sign, unless it is positional.
 pub(super) fn check_dollars(path: &Path) -> Result<()> {
     match path.parts().first().filter(|part| part.starts_with('$') && !is_positional_part(part)) {
         Some(part) => Err(Error::new(

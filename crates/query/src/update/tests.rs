@@ -31,7 +31,7 @@ fn upsert(filter: Document, update: Document) -> Result<Document> {
 }
 
 #[test]
-fn operators_change_what_they_name_and_nothing_else() {
+fn operators_change_only_their_fields() {
     let before = doc! { "_id": 1, "n": 5, "tags": ["a", "b"], "deep": { "x": 1, "y": [ { "z": 1 } ] }, "last": true };
     let cases = [
         (
@@ -83,7 +83,7 @@ fn operators_change_what_they_name_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_with_the_servers_code() {
+fn rejects_invalid_updates_with_the_servers_code() {
     let cases = [
         (doc! { "$set": { "n.x": 1 } }, ErrorCode::PathNotViable),
         (doc! { "$set": { "tags.x": 1 } }, ErrorCode::PathNotViable),
@@ -117,7 +117,7 @@ fn what_cannot_be_done_is_refused_with_the_servers_code() {
 }
 
 #[test]
-fn an_integer_widens_when_it_must() {
+fn an_integer_widens_on_overflow() {
     assert_eq!(apply(doc! { "n": i32::MAX }, doc! { "$inc": { "n": 1 } }).unwrap(), doc! { "n": 2_147_483_648_i64 });
     let decimal: bson::Decimal128 = "0.1".parse().unwrap();
     let sum: bson::Decimal128 = "0.300000000000000".parse().unwrap();
@@ -125,7 +125,7 @@ fn an_integer_widens_when_it_must() {
 }
 
 #[test]
-fn an_update_that_changes_nothing_leaves_the_bytes() {
+fn an_update_without_changes_keeps_the_bytes() {
     let before = rawdoc! { "_id": 1, "a": { "b": [1, { "c": 2 }] }, "d": 1_i64 };
     for update in [
         doc! { "$set": { "a.b.1.c": 2 } },
@@ -139,7 +139,7 @@ fn an_update_that_changes_nothing_leaves_the_bytes() {
 }
 
 #[test]
-fn an_upsert_begins_with_the_filters_equalities() {
+fn an_upsert_starts_with_the_filters_equalities() {
     assert_eq!(
         upsert(
             doc! { "userId": "u", "a.b": { "$eq": 1 }, "c": { "$gt": 1 }, "$and": [ { "d": 2 } ] },

@@ -1,4 +1,4 @@
-//! A document under change. Only what a path leads through is taken apart; everything else stays the bytes it was.
+//! A document during an update. Only the parts on a path are decoded; the rest stays raw bytes.
 
 mod fields;
 
@@ -16,13 +16,13 @@ use crate::{
 };
 use fields::Fields;
 
-/// How far beyond its end an array may be written to, as in the server.
+/// Maximum number of nulls that fill up an array before a new item, as in the server.
 const MAX_PADDING: usize = 1_500_000;
 
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     root: Fields<'a>,
-    /// Bytes of the values that were set: the document is at least as large.
+    /// Total bytes of the values that were set: a lower bound of the document's size.
     set: usize,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Field<'a> {
     node: Node<'a>,
 }
 
-/// What a path can lead on through.
+/// The kind of a value, by how a path continues in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Document,
@@ -42,16 +42,16 @@ pub(crate) enum Kind {
 
 #[derive(Debug)]
 pub(crate) enum Node<'a> {
-    /// As it was.
+    /// An unchanged element.
     Kept(Element<'a>),
     Value(RawBson),
     Document(Fields<'a>),
     Array(Vec<Node<'a>>),
-    /// Taken out.
+    /// A removed field.
     Removed,
 }
 
-/// An element of a document, and its bytes: its type, its name and its value.
+/// An element of a document with its bytes: the type, the name and the value.
 #[derive(Clone)]
 pub(crate) struct Element<'a> {
     element: RawElement<'a>,
@@ -69,21 +69,21 @@ impl<'a> Element<'a> {
         self.element.value().unwrap_or(RawBsonRef::Null)
     }
 
-    /// The bytes of its value alone.
+    /// Returns the bytes of the value.
     fn value_bytes(&self) -> &'a [u8] {
         self.bytes.get(name_end(&self.element)..).unwrap_or_default()
     }
 }
 
-/// Where the value of an element begins.
+/// Returns the offset of the value within an element.
 fn name_end(element: &RawElement<'_>) -> usize {
-    // The type, and the zero behind the name.
+    // The type byte, and the NUL byte after the name.
     element.key().as_str().len() + 2
 }
 
-/// The elements of a document with their bytes.
+/// Iterates over the elements of a document with their bytes.
 fn parts(document: &RawDocument) -> impl Iterator<Item = Element<'_>> {
-    // Behind the document's length.
+    // The elements follow the length of the document.
     let mut place = 4;
     document.iter_elements().map_while(move |element| {
         let element = element.ok()?;
@@ -99,12 +99,12 @@ impl<'a> Tree<'a> {
         Self { root: open_document(document), set: 0 }
     }
 
-    /// The node at a path after taking apart what leads to it, or `None` where nothing is there.
+    /// Returns the node at a path, or `None` if there is none. Decodes the nodes on the path.
     pub(crate) fn open(&mut self, path: &Path) -> Option<&mut Node<'a>> {
         self.open_parts(path.parts())
     }
 
-    /// As [`open`](Self::open), for a path by its parts.
+    /// As [`open`](Self::open), for the parts of a path.
     pub(crate) fn open_parts(&mut self, parts: &[String]) -> Option<&mut Node<'a>> {
         let (first, rest) = parts.split_first()?;
         let mut node = self.root.get(first)?;
@@ -119,19 +119,19 @@ impl<'a> Tree<'a> {
         Some(node)
     }
 
-    /// Puts a value at a path, making the documents that lead to it.
+    /// Sets the value at a path and creates missing parent documents.
     pub(crate) fn set(&mut self, path: &Path, value: RawBson) -> Result<()> {
         let Some((first, rest)) = path.parts().split_first() else { return Ok(()) };
         let size = size_of(&value);
         self.set += size;
-        // No update sets a value twice, so that the document will be larger than it may be.
+        // No update sets a value twice, so the document would exceed the limit, too.
         super::check_length(self.set)?;
         budget::charge_bytes(size)?;
         let mut node = self.root.get_or_make(first);
         let mut name = first.as_str();
         for part in rest {
             node.take_apart();
-            // What was just made by `field` is null in an empty slot: it becomes a document on the way.
+            // A new node is an empty document: it stays one if the path goes on.
             node = match node {
                 Node::Document(fields) => fields.get_or_make(part),
                 Node::Array(items) => {
@@ -157,7 +157,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Takes the value at a path out; an item of an array becomes null.
+    /// Removes the value at a path. An item of an array becomes null.
     pub(crate) fn remove(&mut self, path: &Path) {
         let Some((last, parents)) = path.parts().split_last() else { return };
         if parents.is_empty() {
@@ -184,7 +184,7 @@ impl<'a> Tree<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// A place for a value that does not exist yet: an empty document until it is set.
+    /// Creates the node of a new field: an empty document until it is set.
     fn made() -> Self {
         Node::Document(Fields::default())
     }
@@ -255,7 +255,7 @@ impl<'a> Node<'a> {
 }
 
 fn open_document(document: &RawDocument) -> Fields<'_> {
-    // Few fields are smaller than that.
+    // Most fields are larger than 24 bytes.
     let mut fields = Vec::with_capacity((document.as_bytes().len() / 24).clamp(2, 64));
     fields.extend(parts(document).map(|element| {
         let name = Cow::Borrowed(element.element.key().as_str());
@@ -271,7 +271,7 @@ fn open_array(array: &RawArray) -> Vec<Node<'_>> {
     items
 }
 
-/// The type and the name of an element.
+/// Writes the type and the name of an element.
 fn begin(kind: u8, name: &str, out: &mut Vec<u8>) {
     out.push(kind);
     out.extend_from_slice(name.as_bytes());
@@ -303,13 +303,13 @@ fn write_value(value: &RawBson, name: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes what stands in a document between its length and its end.
+/// Writes the length, the content and the terminator of a document.
 fn framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([0; 4]);
     write(out);
     out.push(0);
-    // What is larger than a document may be is told later, by its true size.
+    // A document that exceeds the limit is rejected later, by its true size.
     let length = i32::try_from(out.len() - start).unwrap_or(i32::MAX);
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
@@ -327,7 +327,7 @@ fn document_of(fields: &Fields<'_>) -> RawDocumentBuf {
     let mut bytes = Vec::with_capacity(512);
     write_document(fields, &mut bytes);
     budget::spend_bytes(bytes.len());
-    // Its frame is what was just written.
+    // The length and the terminator were just written.
     RawDocumentBuf::from_bytes(bytes).unwrap_or_else(|_| empty().to_owned())
 }
 
@@ -348,13 +348,13 @@ fn array_text(items: &[Node<'_>]) -> String {
     text(&RawBson::Array(array_of(items)))
 }
 
-/// The most characters of a value that an error message has.
+/// Maximum number of characters of a value in an error message.
 const LONGEST_TEXT: usize = 120;
 
-/// Values larger than this, in bytes, are cut before they are written, since no more is read of them.
+/// Values larger than this, in bytes, are cut before they are formatted.
 const LONG_VALUE: usize = 4096;
 
-/// A value for an error message, short enough to read.
+/// Formats a value for an error message, and shortens it.
 pub(crate) fn text(value: &RawBson) -> String {
     let text = match bson::Bson::try_from(beginning(value.as_raw_bson_ref())) {
         Ok(value) => value.to_string(),
@@ -366,7 +366,7 @@ pub(crate) fn text(value: &RawBson) -> String {
     }
 }
 
-/// As much of a value as an error message can show.
+/// Returns as much of a value as an error message can show.
 fn beginning(value: RawBsonRef<'_>) -> RawBson {
     match value {
         RawBsonRef::String(text) if text.len() > LONG_VALUE => {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{append, budget, budget::Budget, budget::Limits, document::as_document};
 
-/// A document of fields in their order, whatever their names are.
+/// Creates a document with fields of any names, in order.
 fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, RawBson)>) -> RawDocumentBuf {
     let mut document = RawDocumentBuf::new();
     for (name, value) in fields {
@@ -37,7 +37,7 @@ fn message(document: &RawDocument) -> String {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_refused_at_any_depth() {
+fn rejects_a_duplicate_name_at_any_depth() {
     let scope = bson::raw::RawJavaScriptCodeWithScope { code: "f".into(), scope: twice("s") };
     for (document, path) in [
         (twice("isAdmin"), "isAdmin"),
@@ -51,12 +51,12 @@ fn a_name_that_is_there_twice_is_refused_at_any_depth() {
         assert_eq!(error.message, format!("the field '{path}' is there twice"));
         validate_form(&document).unwrap();
     }
-    // One name in different documents is no name twice, and neither are names that begin alike.
+    // Equal names in different documents are no duplicates, nor are names with a common prefix.
     validate(&rawdoc! { "a": { "a": { "a": 1 } }, "b": { "a": 1 }, "ab": 1, "": 1, "A": 1 }).unwrap();
 }
 
 #[test]
-fn names_are_found_among_few_and_among_many() {
+fn finds_duplicates_among_few_and_many_names() {
     let names: Vec<String> = (0..3000).map(|number| format!("field{number}")).collect();
     for count in [2, 3, FEW_NAMES - 1, FEW_NAMES, FEW_NAMES + 1, FEW_NAMES * 2, 100, 3000] {
         let all = || names[..count].iter().map(|name| (name.as_str(), RawBson::Null));
@@ -69,7 +69,7 @@ fn names_are_found_among_few_and_among_many() {
 }
 
 #[test]
-fn many_fields_cost_about_as_many_times_more() {
+fn the_cost_is_linear_in_the_number_of_fields() {
     let time = |count: usize| {
         let names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
         let document = fields(names.iter().map(|name| (name.as_str(), RawBson::Null)));
@@ -83,7 +83,7 @@ fn many_fields_cost_about_as_many_times_more() {
 }
 
 #[test]
-fn options_that_a_regular_expression_cannot_have_are_refused() {
+fn rejects_unknown_options_of_a_regular_expression() {
     for options in ["", "i", "imsux", "xi"] {
         validate(&fields([("a", regex(options))])).unwrap();
     }
@@ -101,7 +101,7 @@ fn options_that_a_regular_expression_cannot_have_are_refused() {
 }
 
 #[test]
-fn what_extended_json_would_read_as_a_type_is_refused() {
+fn rejects_the_type_names_of_extended_json() {
     for name in EXTENDED_JSON_NAMES {
         let document = rawdoc! { "a": [fields([("b", RawBson::Null), (name, RawBson::String("x".into()))])] };
         let error = validate(&document).unwrap_err();
@@ -132,8 +132,8 @@ fn a_long_path_is_cut() {
 }
 
 #[test]
-fn bytes_that_are_not_bson_are_refused_with_their_place() {
-    // A field `a` of a document `d`, with a type and bytes of its own.
+fn rejects_malformed_bson_with_the_path() {
+    // A field `a` of a document `d`, with the given type and bytes.
     let with = |type_byte: u8, value: &[u8]| {
         let mut inner = vec![0; 4];
         inner.push(type_byte);
@@ -227,7 +227,7 @@ fn charges_the_budget_for_every_element() {
     assert!(budget::spend(1));
 }
 
-/// What the `bson` crate can read of a document, at any depth.
+/// Reads a document with the `bson` crate, at any depth. True if all of it can be read.
 fn can_be_read(document: &RawDocument) -> bool {
     document.iter_elements().all(|element| match element.and_then(|element| element.value()) {
         Ok(RawBsonRef::Document(inner)) => can_be_read(inner),
@@ -252,9 +252,10 @@ fn some_of_all() -> RawDocumentBuf {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
 
-    /// Bytes that were changed at a few places: what passes can be read by everything that reads with the `bson` crate.
+    /// Changes bytes at a few places: the `bson` crate can read every document that is still
+    /// valid.
     #[test]
-    fn what_passes_can_be_read(changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), 0_u8..20]), 0..4)) {
+    fn a_valid_document_can_be_read(changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), 0_u8..20]), 0..4)) {
         let mut bytes = some_of_all().into_bytes();
         let length = bytes.len();
         for (place, byte) in changes {
@@ -267,9 +268,9 @@ proptest! {
         }
     }
 
-    /// Names among few: twice or not, as a set says.
+    /// Compares the detection of duplicate names with a set.
     #[test]
-    fn names_are_compared_as_a_set_would(names in prop::collection::vec("[ab]{0,4}|[a-c]é", 0..40)) {
+    fn finds_duplicates_as_a_set_does(names in prop::collection::vec("[ab]{0,4}|[a-c]é", 0..40)) {
         let document = fields(names.iter().map(|name| (name.as_str(), RawBson::Null)));
         let set: std::collections::HashSet<_> = names.iter().collect();
         prop_assert_eq!(validate(&document).is_ok(), set.len() == names.len());

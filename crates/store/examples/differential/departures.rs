@@ -1,21 +1,21 @@
-//! Where the server that is compared with is known to depart from MongoDB, and the page of its manual that says how it should be
-//! (below <https://www.mongodb.com/docs/manual/>).
+//! The known departures of the compared server from MongoDB, each with the page of the manual that
+//! states the correct behaviour (below <https://www.mongodb.com/docs/manual/>).
 
 use bson::{Bson, Document, bson};
 
 use super::support::case::{Case, Outcome};
 
-/// What a difference comes from.
+/// A known cause of differences.
 pub struct Departure {
-    /// The page, and what the server does instead.
+    /// The page of the manual, and the behaviour of the server.
     pub page: &'static str,
-    /// Whether it shows in what the two answered.
+    /// True if the departure may explain the outcomes of the two servers.
     shows: fn(&Case, &Outcome, &Outcome) -> bool,
-    /// The case without it: with that, the two must agree.
+    /// Returns the case without the departure, for which the servers must agree.
     without: Option<fn(&Case) -> Case>,
 }
 
-/// All that are known.
+/// All known departures.
 pub const KNOWN: &[Departure] = &[
     Departure {
         page: "reference/operator/aggregation: an expression's failure has code 2 instead of a number of its own",
@@ -31,7 +31,7 @@ pub const KNOWN: &[Departure] = &[
         without: Some(|case| Case { documents: case.documents.clone(), command: with_short_references(&case.command) }),
     },
     Departure {
-        page: "reference/operator: which of several failures is told depends on the order of computing",
+        page: "reference/operator: which of several failures is reported depends on the order of evaluation",
         shows: |case, ours, theirs| {
             let of_expression =
                 |outcome: &Outcome| outcome.failure.is_some_and(|code| matches!(code, 14 | 241) || code > 10_000);
@@ -49,7 +49,7 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/query/expr: which condition of several is asked first is the server's choice",
+        page: "reference/operator/query/expr: the server chooses the order in which it evaluates conditions",
         shows: |case, ours, theirs| {
             (ours.failure.is_none() || theirs.failure.is_none())
                 && ours.failure.or(theirs.failure).is_some_and(|code| matches!(code, 2 | 14 | 241) || code > 10_000)
@@ -58,26 +58,26 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation/add: one operand without an array is an error",
+        page: "reference/operator/aggregation/add: a single operand outside an array is an error",
         shows: |case, ours, theirs| {
             ours.failure.is_none() && theirs.failure == Some(2) && case.command.to_string().contains("$add")
         },
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation/subtract: no number can be taken from a date",
+        page: "reference/operator/aggregation/subtract: a number cannot be subtracted from a date",
         shows: |case, ours, theirs| {
             ours.failure.is_none() && theirs.failure == Some(2) && case.command.to_string().contains("$subtract")
         },
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation/abs: that of the least int64 is a double",
+        page: "reference/operator/aggregation/abs: the result for the least int64 is a double",
         shows: |_, ours, theirs| ours.failure == Some(28680) && theirs.failure.is_none(),
         without: None,
     },
     Departure {
-        page: "reference/bson-type-comparison-order: the subtype of binary data, and the least and the greatest key, do not count",
+        page: "reference/bson-type-comparison-order: the subtype of binary data, and MinKey and MaxKey, are ignored",
         shows: |case, _, _| {
             let all = case.to_string();
             ["$minKey", "$maxKey", "$binary"].iter().any(|rare| all.contains(rare))
@@ -106,7 +106,7 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/update/mul: a product that is equal but of another type, or no number, is counted otherwise",
+        page: "reference/operator/update/mul: an equal product of another type, or NaN, is counted differently",
         shows: |case, ours, theirs| {
             let command = case.command.to_string();
             ours.failure.is_none() && theirs.failure.is_none() && (command.contains("$mul") || command.contains("$inc"))
@@ -130,7 +130,7 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/aggregation/multiply: what is beyond an int64, or a decimal, is rounded otherwise, as in add",
+        page: "reference/operator/aggregation/multiply: results beyond an int64, and decimals, are rounded differently, as in add",
         shows: |case, _, _| {
             let command = case.command.to_string();
             command.contains("$multiply") || command.contains("$add")
@@ -141,7 +141,7 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/aggregation/subtract: infinite decimals, and integers at the ends of an int64, are computed otherwise",
+        page: "reference/operator/aggregation/subtract: infinite decimals, and integers near the limits of an int64, are computed differently",
         shows: |case, _, _| {
             let command = case.command.to_string();
             ["$subtract", "$add", "$log", "$ln"].iter().any(|operator| command.contains(operator))
@@ -178,7 +178,7 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/projection/slice: not in the documents of an array, and of no array but a field",
+        page: "reference/operator/projection/slice: not applied in the documents of an array, and to no array but a field",
         shows: |case, _, theirs| {
             let projection = case.command.get_document("projection").ok();
             let is_slice = |value: &Bson| value.as_document().is_some_and(|value| value.contains_key("$slice"));
@@ -188,14 +188,14 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/update/positional-all: two paths may change one item",
+        page: "reference/operator/update/positional-all: two paths may change one element",
         shows: |case, ours, theirs| {
             ours.failure == Some(40) && theirs.failure.is_none() && case.command.to_string().contains(".$[")
         },
         without: None,
     },
     Departure {
-        page: "reference/operator/query/jsonSchema: minimum is compared otherwise",
+        page: "reference/operator/query/jsonSchema: minimum is compared differently",
         shows: |case, _, _| without_field(&case.command, "minimum") != case.command,
         without: Some(|case| Case {
             documents: case.documents.clone(),
@@ -203,12 +203,12 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/aggregation: what has no value stays undefined in an array, and leaves no empty document",
+        page: "reference/operator/aggregation: a missing value stays undefined in an array, and leaves no empty document",
         shows: |case, _, _| case.command.to_string().contains('$'),
         without: Some(|case| Case { documents: case.documents.clone(), command: with_values(&case.command) }),
     },
     Departure {
-        page: "reference/operator/update/pop: a path through what has no fields is no error",
+        page: "reference/operator/update/pop: a path through a value without fields is no error",
         shows: |case, ours, theirs| {
             ours.failure != theirs.failure
                 && [ours.failure, theirs.failure].contains(&Some(28))
@@ -217,7 +217,7 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/command/findAndModify: an update that is wrong is only an error if a document matches",
+        page: "reference/command/findAndModify: an invalid update is only an error if a document matches",
         shows: |case, ours, theirs| {
             case.command.contains_key("findAndModify")
                 && matches!(ours.failure, Some(2 | 9 | 40 | 53))
@@ -227,12 +227,12 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation: an expression that is not of its form is only an error for a document",
+        page: "reference/operator/aggregation: an invalid expression is only an error if there is a document",
         shows: |_, ours, theirs| ours.failure == Some(16020) && theirs.failure.is_none(),
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation/pow: the power of integers is another type, or rounded otherwise",
+        page: "reference/operator/aggregation/pow: the power of integers has another type, or is rounded differently",
         shows: |case, _, _| case.command.to_string().contains("$pow"),
         without: Some(|case| Case {
             documents: case.documents.clone(),
@@ -240,7 +240,7 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/query/bitsAllSet: a double or a decimal that is whole has no bits",
+        page: "reference/operator/query/bitsAllSet: an integral double or decimal has no bits",
         shows: |case, _, _| case.command.to_string().contains("$bits"),
         without: Some(|case| Case {
             documents: case.documents.iter().map(with_integers).collect(),
@@ -248,7 +248,7 @@ pub const KNOWN: &[Departure] = &[
         }),
     },
     Departure {
-        page: "reference/operator/query/elemMatch: an array in an array is no document",
+        page: "reference/operator/query/elemMatch: an array in an array is not treated as a document",
         shows: |case, _, _| case.command.to_string().contains("$elemMatch"),
         without: Some(|case| Case {
             documents: case.documents.iter().map(without_nested_arrays).collect(),
@@ -278,12 +278,12 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/aggregation/mergeObjects: an operand that is no object is no error",
+        page: "reference/operator/aggregation/mergeObjects: an operand that is not an object is no error",
         shows: |_, ours, theirs| ours.failure == Some(40400) && theirs.failure.is_none(),
         without: None,
     },
     Departure {
-        page: "reference/operator/query/all: in an upsert its conditions are taken for equalities, and in a replacement all are",
+        page: "reference/operator/query/all: in an upsert its conditions count as equalities, and in a replacement all conditions do",
         shows: |case, ours, theirs| {
             [ours.failure, theirs.failure].contains(&Some(54))
                 && ours.failure != theirs.failure
@@ -292,26 +292,26 @@ pub const KNOWN: &[Departure] = &[
         without: None,
     },
     Departure {
-        page: "reference/operator/update/mul: a value that is no number has code 2 in an array that $[] leads through",
+        page: "reference/operator/update/mul: a value that is not a number causes code 2 in an array under $[]",
         shows: |case, ours, theirs| {
             ours.failure == Some(14) && theirs.failure == Some(2) && case.command.to_string().contains(".$[")
         },
         without: None,
     },
     Departure {
-        page: "tutorial/query-for-null-fields: an item that an array does not have is null",
+        page: "tutorial/query-for-null-fields: an element beyond the end of an array is null",
         shows: |case, _, _| has_index(&case.command),
         without: Some(|case| Case { documents: case.documents.clone(), command: without_indexes(&case.command) }),
     },
 ];
 
 impl Departure {
-    /// Whether the case can be told without it.
+    /// True if the departure can be removed from the case alone, whatever the outcomes are.
     pub fn is_of_the_case(&self) -> bool {
         self.without.is_some()
     }
 
-    /// The case that must show no difference if this is all that there is to it.
+    /// Returns the case without this departure. If nothing else differs, the servers agree on it.
     pub fn without(&self, case: &Case) -> Case {
         self.without.map_or_else(|| case.clone(), |without| without(case))
     }
@@ -321,7 +321,7 @@ impl Departure {
     }
 }
 
-/// Whether a string anywhere in a value is of a kind.
+/// True if a string anywhere in a value satisfies a predicate.
 fn mentions(value: &Bson, is: &dyn Fn(&str) -> bool) -> bool {
     match value {
         Bson::String(text) => is(text),
@@ -331,7 +331,7 @@ fn mentions(value: &Bson, is: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// How many paths the operators of a command's update change.
+/// The number of paths that the update operators of a command change.
 fn paths_of_update(command: &Document) -> usize {
     let statement = command.get_array("updates").ok().and_then(|updates| updates.first()?.as_document());
     let operators = match statement {
@@ -342,13 +342,13 @@ fn paths_of_update(command: &Document) -> usize {
     operators.filter_map(Bson::as_document).map(Document::len).sum()
 }
 
-/// Whether a path anywhere in a command names an item by its place.
+/// True if a path anywhere in a command contains an array index.
 fn has_index(command: &Document) -> bool {
     without_indexes(command) != *command
 }
 
-/// A document with fields renamed or left out, and values made others, wherever they are. What `change` makes of a value is not
-/// looked into again.
+/// Rewrites a document at every depth: `name` renames or removes fields, and `change` replaces
+/// values. A replaced value is not rewritten again.
 fn rewritten(
     document: &Document,
     name: &dyn Fn(&str) -> Option<String>,
@@ -365,22 +365,22 @@ fn rewritten(
     fields.collect()
 }
 
-/// A document with values made others, wherever they are.
+/// Replaces values of a document at every depth.
 fn with_values_changed(document: &Document, change: &dyn Fn(&Bson) -> Option<Bson>) -> Document {
     rewritten(document, &|name| Some(name.to_owned()), change)
 }
 
-/// A command whose paths name no items by their places.
+/// Returns a command without array indexes in its paths.
 fn without_indexes(command: &Document) -> Document {
     rewritten(command, &|name| Some(name.replace(".0", ".zero").replace(".1", ".one")), &|_| None)
 }
 
-/// A command with another name for a field, wherever it is.
+/// Renames a field of a command at every depth.
 fn with_name(command: &Document, old: &str, new: &str) -> Document {
     rewritten(command, &|name| Some(if name == old { new } else { name }.to_owned()), &|_| None)
 }
 
-/// A command without a field, wherever it is.
+/// Removes a field of a command at every depth.
 fn without_field(command: &Document, field: &str) -> Document {
     rewritten(command, &|name| (name != field).then(|| name.to_owned()), &|_| None)
 }
@@ -389,7 +389,7 @@ fn is_dotted_reference(text: &str) -> bool {
     text.starts_with('$') && text.contains('.')
 }
 
-/// A command whose references are to fields and variables alone.
+/// Cuts the references of a command to their first part.
 fn with_short_references(command: &Document) -> Document {
     with_values_changed(command, &|value| {
         let text = value.as_str().filter(|text| is_dotted_reference(text))?;
@@ -397,7 +397,7 @@ fn with_short_references(command: &Document) -> Document {
     })
 }
 
-/// A command whose references, and whose operators that may give no value, all have values.
+/// Returns a command in which no reference or operator lacks a value.
 fn with_values(command: &Document) -> Document {
     const MAYBE: [&str; 7] = ["$arrayElemAt", "$cond", "$first", "$ifNull", "$let", "$reduce", "$switch"];
     with_values_changed(command, &|value| match value {
@@ -409,7 +409,7 @@ fn with_values(command: &Document) -> Document {
     })
 }
 
-/// A document whose numbers are integers, where they are whole.
+/// Converts integral numbers of a document to integers.
 fn with_integers(document: &Document) -> Document {
     with_values_changed(document, &|value| {
         let number = match value {
@@ -421,7 +421,7 @@ fn with_integers(document: &Document) -> Document {
     })
 }
 
-/// A document whose arrays hold no arrays.
+/// Replaces arrays in arrays.
 fn without_nested_arrays(document: &Document) -> Document {
     with_values_changed(document, &|value| {
         let without = |item: &Bson| match item {
@@ -433,7 +433,7 @@ fn without_nested_arrays(document: &Document) -> Document {
     })
 }
 
-/// A document without values that are compared or computed otherwise.
+/// Replaces values that the server compares or computes differently.
 fn without_rare_values(document: &Document) -> Document {
     with_values_changed(document, &|value| {
         let is_rare = match value {
@@ -447,7 +447,7 @@ fn without_rare_values(document: &Document) -> Document {
     })
 }
 
-/// A document whose arrays all hold something, and either documents or other values.
+/// Makes every array of a document non-empty, and either all documents or no documents.
 fn with_full_arrays(document: &Document) -> Document {
     with_values_changed(document, &|value| {
         let items = value.as_array()?;
@@ -460,7 +460,7 @@ fn with_full_arrays(document: &Document) -> Document {
     })
 }
 
-/// The same, and where a sort leads through an array and further, with only those of its items that it leads into.
+/// Returns the same, and removes the array elements that no sort path leads into.
 fn with_sorted_items(document: &Document, command: &Document) -> Document {
     let mut document = with_full_arrays(document);
     for path in command.get_document("sort").into_iter().flat_map(Document::keys) {
@@ -476,7 +476,7 @@ fn with_sorted_items(document: &Document, command: &Document) -> Document {
     document
 }
 
-/// Whether a path has a value there, or may have several.
+/// True if a path has a value, or may have several.
 fn leads_into(value: &Bson, path: &[&str]) -> bool {
     match (path, value) {
         ([], _) | (_, Bson::Array(_)) => true,
@@ -487,17 +487,22 @@ fn leads_into(value: &Bson, path: &[&str]) -> bool {
     }
 }
 
-/// A find whose projection has no `$slice`.
+/// Returns a `find` without `$slice` in its projection.
 fn without_slices(command: &Document) -> Document {
     let mut command = command.clone();
     if let Ok(projection) = command.get_document_mut("projection") {
         let is_slice = |value: &Bson| value.as_document().is_some_and(|value| value.contains_key("$slice"));
-        *projection = projection.clone().into_iter().filter(|(_, value)| !is_slice(value)).collect();
+        *projection = projection
+            .clone()
+            .into_iter()
+            // A projection of `$slice` alone becomes empty, which also keeps all fields.
+            .filter(|(_, value)| !is_slice(value))
+            .collect();
     }
     command
 }
 
-/// A document's fields in the order of their names.
+/// Returns the fields of a document as text, sorted by name.
 fn sorted(document: &Document) -> String {
     let mut fields: Vec<String> = document.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     fields.sort();

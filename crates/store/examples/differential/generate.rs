@@ -1,4 +1,5 @@
-//! Documents and operations at random, from few names and few values, so that what is asked for is often there.
+//! Generates random documents and operations, from few names and few values, so that operations
+//! often match.
 
 use bson::{Binary, Bson, DateTime, Document, Timestamp, bson, doc, oid::ObjectId, spec::BinarySubtype};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
@@ -6,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::support::case::Case;
 
-/// How many documents the reads of one batch share.
+/// The number of documents that the reads of a batch share.
 const SHARED: usize = 24;
 
 const PATHS: &[&str] = &["a", "b", "c", "a.b", "a.c", "b.a", "a.0", "a.1", "a.b.c", "a.0.b", "b.a.0", "a.b.0.c"];
@@ -31,7 +32,7 @@ const TYPES: &[&str] = &[
     "number",
 ];
 
-/// A source of cases: the same seed gives the same ones.
+/// A deterministic source of cases: the same seed and batch give the same cases.
 pub struct Generator(ChaCha8Rng);
 
 impl Generator {
@@ -193,7 +194,8 @@ impl Generator {
         ]);
         let operand = match operator {
             "$in" | "$nin" => {
-                // A regular expression by itself would be an equality of an upsert, which servers disagree on.
+                // A bare regular expression would be an equality of an upsert, on which servers
+                // disagree.
                 let mut candidates = self.several(3, |this| this.value(1));
                 if self.one_in(6) {
                     candidates.push(self.regex());
@@ -309,7 +311,7 @@ impl Generator {
         }
     }
 
-    /// A field that is of a type, or something else that is.
+    /// Returns a field if it has a type, and otherwise a value of that type.
     fn guarded(&mut self, depth: usize, test: impl FnOnce(Bson) -> Bson, instead: Bson) -> Bson {
         if self.one_in(10) {
             return self.expression(depth);
@@ -475,9 +477,10 @@ impl Generator {
         }
     }
 
-    // What is made of what was found.
+    // Results of queries.
 
-    /// An expression for a projection, where a number by itself would mean that the field is kept.
+    /// Returns an expression for a projection, in which a plain number would keep the field
+    /// instead.
     fn computed(&mut self, depth: usize) -> Bson {
         match self.expression(depth) {
             value @ (Bson::Document(_) | Bson::String(_)) => value,
@@ -512,7 +515,7 @@ impl Generator {
         for _ in 0..1 + self.below(2) {
             sort.insert(self.path(), self.pick(&[1, -1]));
         }
-        // Among equals the order is the server's own.
+        // The order of equal documents differs between servers.
         sort.insert("_id", 1);
         sort
     }
@@ -649,7 +652,7 @@ impl Generator {
         (Bson::Document(update), filters)
     }
 
-    /// An update of the one document `id`, if the filter matches it too.
+    /// Returns an update of the document `id`, if the filter matches it too.
     fn statement(&mut self, id: i32) -> Document {
         let mut query = doc! { "_id": id };
         if self.one_in(2) {
@@ -672,7 +675,7 @@ impl Generator {
         statement
     }
 
-    /// A command that changes one of several documents, or removes some.
+    /// Returns a command that changes one of several documents, or deletes some.
     fn change(&mut self) -> Document {
         if self.one_in(4) {
             return doc! { "delete": "c", "deletes": [{ "q": self.filter(1), "limit": self.below(2) as i32 }] };
@@ -699,8 +702,8 @@ impl Generator {
 
     // Indexes.
 
-    /// Indexes of all kinds that no document breaks by its values alone.
-    #[allow(dead_code, reason = "the other server is asked without")]
+    /// Returns indexes of all kinds. No document violates them by its values alone.
+    #[allow(dead_code, reason = "the comparison with the other server uses no indexes")]
     pub fn indexes(&mut self, count: usize) -> Vec<Document> {
         (0..count).map(|_| self.index()).collect()
     }
@@ -728,17 +731,17 @@ impl Generator {
 
     // Batches.
 
-    /// Reads over the same documents.
+    /// Returns reads of the same documents.
     pub fn reads(&mut self, count: usize) -> Vec<Case> {
         let documents: Vec<Document> = (0..SHARED as i32).map(|id| self.document(id)).collect();
         (0..count).map(|_| Case { documents: documents.clone(), command: self.read() }).collect()
     }
 
-    /// Updates, each of a document of its own.
+    /// Returns updates of one document each.
     pub fn updates(&mut self, count: usize) -> Vec<Case> {
         (0..count as i32)
             .map(|id| {
-                // Now and then it is not there.
+                // Now and then the document does not exist.
                 let documents = if self.one_in(8) { Vec::new() } else { vec![self.document(id)] };
                 let statement = self.statement(id);
                 Case { documents, command: doc! { "update": "c", "updates": [statement] } }
@@ -746,7 +749,7 @@ impl Generator {
             .collect()
     }
 
-    /// Changes to a few documents, each case by itself.
+    /// Returns changes of a few documents; each case runs alone.
     pub fn changes(&mut self, count: usize) -> Vec<Case> {
         (0..count)
             .map(|_| Case { documents: (0..3).map(|id| self.document(id)).collect(), command: self.change() })

@@ -1,7 +1,10 @@
-//! Asks the embedded store and a MongoDB-compatible server the same, of random documents, and shows where they differ:
-//! `npm run differential -- --seed S --cases N --against mongodb://…`; `--replay FILE` instead runs the cases of a file, such as
-//! that of the regression tests, to which each difference that was a fault of ours goes. A difference is shrunk to a small case. Where the
-//! server is known to depart from MongoDB's documentation (`departures.rs`), a difference counts apart.
+//! Compares the embedded store with a MongoDB-compatible server, on random documents, and prints
+//! the differences: `npm run differential -- --seed S --cases N --against mongodb://…`.
+//!
+//! `--replay FILE` runs the cases of a file instead, such as those of the regression tests. Each
+//! difference that was a fault of this store becomes a regression test. The program shrinks a
+//! difference to a small case. Differences by which the server is known to depart from MongoDB's
+//! documentation (`departures.rs`) are counted separately.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod departures;
@@ -26,19 +29,21 @@ use mongodb::Client;
 use generate::Generator;
 use support::case::{self, COLLECTION, Case, Outcome, Server};
 
-/// How many of a batch's cases are reads of the same documents, updates of documents of their own, and other changes.
+/// The number of cases of each kind in a batch: reads of the same documents, updates of one
+/// document each, and other changes.
 const READS: usize = 40;
 const UPDATES: usize = 60;
 const CHANGES: usize = 4;
 const BATCH: u64 = (READS + UPDATES + CHANGES) as u64;
 
-/// How many batches are under way at once.
+/// The number of batches that run at the same time.
 const WORKERS: usize = 4;
 
-/// How often a case may be tried while it is shrunk, and how many cases are.
+/// The maximum number of attempts to shrink a case, and of cases to shrink.
 const TRIES: usize = 600;
 const SHRUNK: usize = 60;
 
+/// A case for which the two servers have different outcomes.
 #[derive(Clone)]
 struct Difference {
     case: Case,
@@ -46,7 +51,7 @@ struct Difference {
     theirs: Outcome,
 }
 
-/// What all workers have found.
+/// The results of all workers.
 #[derive(Default)]
 struct Found {
     differences: Vec<Difference>,
@@ -54,7 +59,8 @@ struct Found {
     more: u64,
 }
 
-/// How many departures, each of what is left of a case without the others, may explain one difference.
+/// The maximum number of departures that together explain one difference, each applied to the case
+/// without the earlier ones.
 const DEPARTURES: usize = 3;
 
 struct Options {
@@ -140,7 +146,7 @@ async fn main() -> ExitCode {
     report(&options, batches * BATCH, begun, &found.lock().unwrap())
 }
 
-/// Runs the cases of a file, such as that of the regression tests, and shows what both answer.
+/// Runs the cases of a file, such as that of the regression tests, and prints both outcomes.
 async fn replay(file: &str, client: &Client) -> ExitCode {
     let mut ours = Server::ours();
     let mut theirs = Server::theirs(client, &format!("differential_{}", std::process::id()));
@@ -175,7 +181,7 @@ fn report(options: &Options, cases: u64, begun: Instant, found: &Found) -> ExitC
     if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The two that are compared, and where a difference goes.
+/// The two servers to compare, and the collected differences.
 struct Sides {
     ours: Server,
     theirs: Server,
@@ -183,7 +189,7 @@ struct Sides {
 }
 
 impl Sides {
-    /// Reads of the same documents.
+    /// Compares reads of the same documents.
     async fn reads(&mut self, cases: Vec<Case>) {
         let Some(first) = cases.first() else { return };
         self.ours.fill(&first.documents).await;
@@ -201,7 +207,7 @@ impl Sides {
         }
     }
 
-    /// Updates of documents of their own, all in one command.
+    /// Compares updates of one document each, in one command.
     async fn updates(&mut self, cases: Vec<Case>) {
         let documents: Vec<Document> = cases.iter().flat_map(|case| case.documents.clone()).collect();
         let statements: Vec<Bson> =
@@ -210,7 +216,7 @@ impl Sides {
         let mut sides = Vec::new();
         for server in [&mut self.ours, &mut self.theirs] {
             server.fill(&documents).await;
-            // A command that fails as a whole says nothing of its parts.
+            // The failure of a whole command says nothing about its parts.
             let Ok(reply) = server.run(&command).await else { break };
             let left: BTreeMap<String, String> = server
                 .left()
@@ -240,7 +246,7 @@ impl Sides {
         }
     }
 
-    /// A case by itself.
+    /// Compares a single case.
     async fn alone(&mut self, case: Case) {
         let Some(difference) = self.difference(&case).await else { return };
         if let Some(page) = self.known(&difference).await {
@@ -255,7 +261,8 @@ impl Sides {
         self.found.lock().unwrap().differences.push(smallest);
     }
 
-    /// The departure of the server that a difference comes from, or the last of several that it takes to explain it.
+    /// Returns the departure that explains a difference, or the last of several that together
+    /// explain it.
     async fn known(&mut self, difference: &Difference) -> Option<&'static str> {
         let mut left = difference.clone();
         for _ in 0..DEPARTURES {
@@ -264,7 +271,8 @@ impl Sides {
             if let Some(departure) = shown().find(|departure| !departure.is_of_the_case()) {
                 return Some(departure.page);
             }
-            // Without one of them there is no difference, or without all there is another.
+            // Either one departure alone explains the difference, or the case without all of them
+            // shows another one.
             let mut without_all = case.clone();
             for departure in shown() {
                 if self.difference(&departure.without(&case)).await.is_none() {
@@ -286,6 +294,7 @@ impl Sides {
         (!ours.agrees(&theirs)).then(|| Difference { case: case.clone(), ours, theirs })
     }
 
+    /// Shrinks the case of a difference while the difference stays the same.
     async fn shrunk(&mut self, mut smallest: Difference) -> Difference {
         let mut tries = 0;
         'again: loop {

@@ -1,10 +1,10 @@
-//! From a case in which two servers differ to the smallest like it.
+//! Shrinks a case in which two servers differ to the smallest similar case.
 
 use bson::{Bson, Document};
 
 use super::support::case::Case;
 
-/// Everything that is one step simpler than a case, the largest steps first.
+/// Returns all cases that are one step simpler, the largest steps first.
 pub fn simpler(case: &Case) -> Vec<Case> {
     let mut found = Vec::new();
     for place in 0..case.documents.len() {
@@ -25,7 +25,8 @@ pub fn simpler(case: &Case) -> Vec<Case> {
     found
 }
 
-/// A document with one field fewer or one that is simpler; the first `kept` stay as they are.
+/// Returns the documents with one field less or one simpler field. The first `kept` fields stay as
+/// they are.
 fn simpler_fields(document: &Document, kept: usize) -> Vec<Document> {
     let fields: Vec<(&String, &Bson)> = document.iter().collect();
     let with = |place: usize, value: Option<Bson>| -> Document {
@@ -45,7 +46,7 @@ fn simpler_fields(document: &Document, kept: usize) -> Vec<Document> {
 fn simpler_values(value: &Bson) -> Vec<Bson> {
     match value {
         Bson::Document(fields) => {
-            // What stands in it may do in its place.
+            // An inner value may suffice in place of the document.
             let mut found: Vec<Bson> = fields.values().cloned().collect();
             found.extend(simpler_fields(fields, 0).into_iter().map(Bson::Document));
             found

@@ -1,11 +1,11 @@
-//! One case: documents, a command, and what two servers make of them.
+//! A case of a comparison: documents, a command, and the outcomes on two servers.
 
 use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::{Client, error::ErrorKind};
 
 use super::commands::Database;
 
-/// The collection's name on both sides.
+/// The name of the collection on both servers.
 pub const COLLECTION: &str = "c";
 
 /// Documents, and a command on the collection that holds them.
@@ -22,19 +22,19 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// What a command was answered with.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The code of its failure, or those of each of its writes.
+    /// The error code of the command, or that of its first failed write.
     pub failure: Option<i32>,
-    /// What it said, as far as it does not depend on the server.
+    /// The reply, without the parts that depend on the server.
     pub reply: Document,
-    /// What stands in the collection afterwards.
+    /// The documents in the collection afterwards.
     pub left: Vec<Document>,
 }
 
 impl Case {
-    /// Reads what [`Display`](std::fmt::Display) writes.
+    /// Parses the form that [`Display`](std::fmt::Display) writes.
     pub fn of(line: &Document) -> Self {
         Self { documents: documents_at(line, "documents"), command: line.get_document("command").unwrap().clone() }
     }
@@ -46,7 +46,7 @@ fn documents_at(document: &Document, key: &str) -> Vec<Document> {
 }
 
 impl Outcome {
-    /// Reads what [`Display`](std::fmt::Display) writes.
+    /// Parses the form that [`Display`](std::fmt::Display) writes.
     pub fn of(line: &Document) -> Self {
         Self {
             failure: line.get_i32("code").ok(),
@@ -55,14 +55,15 @@ impl Outcome {
         }
     }
 
-    /// Equal to the last bit and in the order of fields, but for what is not a number.
+    /// True if the outcomes have the same error code, or equal replies, and leave equal documents.
+    /// Values are compared to the last bit and fields in their order; all NaNs are equal.
     pub fn agrees(&self, other: &Self) -> bool {
         self.failure == other.failure
             && (self.failure.is_some() || text(&self.reply) == text(&other.reply))
             && self.leaves_as(other)
     }
 
-    /// Whether both left the same documents.
+    /// True if both left the same documents.
     pub fn leaves_as(&self, other: &Self) -> bool {
         self.left.len() == other.left.len()
             && self.left.iter().zip(&other.left).all(|(one, other)| text(one) == text(other))
@@ -82,12 +83,12 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// A document with all of its types.
+/// Returns a document as text with all its types.
 pub fn text(document: &Document) -> String {
     Bson::Document(document.clone()).into_canonical_extjson().to_string()
 }
 
-/// One of the two.
+/// One of the two servers.
 pub enum Server {
     Ours(Database),
     Theirs(mongodb::Database),
@@ -102,18 +103,18 @@ impl Server {
         Self::Theirs(client.database(database))
     }
 
-    /// A command's reply, or the code of its failure.
+    /// Returns the reply of a command, or its error code.
     pub async fn run(&self, command: &Document) -> Result<Document, i32> {
         match self {
             Self::Ours(database) => database.run(command).await.map_err(|error| error.code),
             Self::Theirs(database) => database.run_command(command.clone()).await.map_err(|error| match &*error.kind {
                 ErrorKind::Command(error) => error.code,
-                _ => panic!("the server cannot be asked: {error}"),
+                _ => panic!("the server is not available: {error}"),
             }),
         }
     }
 
-    /// Makes the collection hold these documents and no others.
+    /// Replaces the content of the collection.
     pub async fn fill(&mut self, documents: &[Document]) {
         if let Self::Ours(database) = self {
             *database = Database::new();
@@ -127,7 +128,7 @@ impl Server {
         }
     }
 
-    /// What stands in the collection.
+    /// Returns the documents in the collection.
     pub async fn left(&self) -> Vec<Document> {
         let find = doc! { "find": COLLECTION, "filter": {}, "sort": { "_id": 1 }, "batchSize": 10_000 };
         let reply = self.run(&find).await.expect("a find");
@@ -167,7 +168,7 @@ pub fn outcome(answer: Result<Document, i32>, left: Vec<Document>) -> Outcome {
     }
 }
 
-/// The places of the writes that failed, and how.
+/// Returns the indexes and codes of the writes that failed.
 pub fn write_errors(reply: &Document) -> Vec<(usize, i32)> {
     let Ok(errors) = reply.get_array("writeErrors") else { return Vec::new() };
     errors
@@ -182,7 +183,7 @@ fn documents(reply: &Document) -> Vec<Document> {
     batch.map(|batch| batch.iter().filter_map(Bson::as_document).cloned().collect()).unwrap_or_default()
 }
 
-/// Puts one id for those that a server made up.
+/// Replaces the ids that a server has generated by one and the same id.
 fn without_new_ids(value: &mut Bson) {
     match value {
         Bson::ObjectId(id) if id.bytes().iter().any(|byte| *byte != id.bytes()[0]) => {

@@ -1,4 +1,4 @@
-//! Database commands on the embedded store, as far as the vectors use them.
+//! Runs database commands on the embedded store, as far as the vectors use them.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use store::{
 
 use super::{expect::integer, options};
 
-/// The code of what Userkeep does not have.
+/// The error code of features that Userkeep does not have.
 pub const REFUSED: i32 = 115;
 
-/// The code of a key that is there already.
+/// The error code of a duplicate key.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// A command's failure.
+/// The error of a command.
 #[derive(Debug)]
 pub struct Failure {
     pub code: i32,
@@ -53,7 +53,7 @@ pub fn refused(what: impl std::fmt::Display) -> Failure {
     failure(REFUSED, format!("{what} is not supported by Userkeep"))
 }
 
-/// A store of a vector's own.
+/// A store for one vector.
 pub struct Database {
     store: SqliteStore,
 }
@@ -63,7 +63,7 @@ impl Database {
         Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
     }
 
-    /// The store itself, for what there is no command for.
+    /// Returns the store, for operations without a command.
     pub fn store(&self) -> &SqliteStore {
         &self.store
     }
@@ -363,7 +363,7 @@ impl Database {
         Ok(doc! { "nIndexesWas": before, "ok": 1.0 })
     }
 
-    /// The indexes of a collection that must exist.
+    /// Returns the indexes of a collection that must exist.
     async fn indexes(&self, namespace: &Namespace) -> Result<Vec<Index>, Failure> {
         let indexes = self.store.indexes(namespace.clone()).await?;
         indexes.ok_or_else(|| failure(26, format!("ns does not exist: {namespace}")))
@@ -389,7 +389,8 @@ impl Database {
     }
 }
 
-/// How a write that failed stands in the reply. What is refused fails the whole command.
+/// Converts the error of a write to an entry of the reply. A refusal fails the whole command
+/// instead.
 fn write_error(index: usize, error: Failure) -> Result<Bson, Failure> {
     match error.code {
         REFUSED => Err(error),
@@ -397,7 +398,7 @@ fn write_error(index: usize, error: Failure) -> Result<Bson, Failure> {
     }
 }
 
-/// How many indexes a collection has, with that on `_id`.
+/// The number of indexes of a collection, including the one on `_id`.
 fn number(indexes: Option<&[Index]>) -> i32 {
     indexes.map_or(0, <[Index]>::len) as i32 + 1
 }
@@ -419,7 +420,7 @@ fn check_time(command: &Document) -> Result<(), Failure> {
     }
 }
 
-/// Refuses options that are not honoured, by their names.
+/// Refuses unsupported options, by name.
 fn allow_in(name: &str, document: &Document, known: &[&str]) -> Result<(), Failure> {
     match document.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(refused(format_args!("the option {key} of {name}"))),
@@ -439,7 +440,7 @@ fn part(value: &Bson) -> Result<RawDocumentBuf, Failure> {
     raw(&part_of(value)?)
 }
 
-/// The variables that a command brings with it.
+/// Returns the variables that a command defines.
 fn variables(command: &Document) -> Result<Variables, Failure> {
     let variables = Variables::at(SystemEnvironment.now());
     match command.get("let") {
@@ -510,7 +511,7 @@ fn update(value: Option<&Bson>, array_filters: Option<&Bson>, variables: &Variab
     Ok(update)
 }
 
-/// A number of documents: a double is cut to a whole one, a decimal is rounded.
+/// Reads a number of documents: a double is truncated to an integer, a decimal is rounded.
 fn whole(command: &Document, name: &str) -> Result<Option<i64>, Failure> {
     let Some(value) = command.get(name) else { return Ok(None) };
     let holder = raw(&doc! { "n": value.clone() })?;

@@ -1,15 +1,15 @@
-//! What a command must be answered with.
+//! Compares replies with the expectations of vectors.
 
 use bson::{Bson, Document};
 
 use super::commands::Answer;
 
-/// Compares an answer with what a vector expects of it.
+/// Compares a reply with the expectation of a vector.
 pub fn check(check: &Document, answer: &Answer, portable: bool) -> Result<(), String> {
     let kind = check.get_str("kind").unwrap_or_default();
     let code = integer(check.get("expected_code")).or_else(|| integer(check.get("error_code")));
     if kind == "assertExceptionType" {
-        // The driver that recorded it refused to send the command.
+        // The driver that recorded the vector did not send the command.
         return Ok(());
     }
     let write_error =
@@ -71,7 +71,7 @@ fn same_list(expected: &[Bson], got: &[Bson], in_any_order: bool) -> Result<(), 
     Ok(())
 }
 
-/// Whether an answer has what is expected of it, and perhaps more.
+/// True if a reply contains the expected value, and perhaps more.
 fn is_part(expected: &Bson, got: &Bson) -> bool {
     match (expected, got) {
         (Bson::Document(expected), Bson::Document(got)) => {
@@ -84,8 +84,8 @@ fn is_part(expected: &Bson, got: &Bson) -> bool {
     }
 }
 
-/// Equal as those who recorded the vectors compared: the order of fields does not matter, nor which of the binary number
-/// types it is.
+/// True if two values are equal by the rules of those who recorded the vectors: neither the order
+/// of fields nor the binary number type matters.
 pub fn same(one: &Bson, other: &Bson) -> bool {
     match (one, other) {
         (Bson::Document(one), Bson::Document(other)) => {
@@ -107,7 +107,7 @@ pub fn same(one: &Bson, other: &Bson) -> bool {
     }
 }
 
-/// A number that is whole.
+/// Returns a number if it is integral.
 pub fn integer(value: Option<&Bson>) -> Option<i64> {
     match value? {
         Bson::Int32(number) => Some(i64::from(*number)),

@@ -1,5 +1,5 @@
-//! Database commands on the embedded store, for the runners that compare it with MongoDB: `vectors`, `differential` and the
-//! regression tests.
+//! Database commands on the embedded store, for the programs that compare it with MongoDB:
+//! `vectors`, `differential` and the regression tests.
 #![allow(dead_code, reason = "each of them uses a part")]
 
 pub mod case;

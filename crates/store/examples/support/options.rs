@@ -1,26 +1,26 @@
-//! The fields that a command may have, and their types: a part of MongoDB's wire protocol that the SDK has no share in, and
-//! that commands are checked against before they reach the store.
+//! The fields of commands and their types. Commands are checked against them before they reach the
+//! store. This part of MongoDB's wire protocol does not concern the SDK.
 
 use bson::{Bson, Document};
 
 use super::commands::{Failure, failure, refused};
 
-/// What a field may hold. Null is as good as no field, but where it says that it is strict.
+/// The type of a field. Null counts as a missing field, except for strict types.
 #[derive(Clone, Copy)]
 enum Kind {
     Any,
     Array,
     Flag,
-    /// A flag that no number may stand for, nor null.
+    /// A boolean; neither a number nor null.
     StrictFlag,
-    /// An index by its name or its keys.
+    /// An index, by its name or its keys.
     Hint,
     Number,
     Object,
     StrictObject,
     ReadConcern,
     Text,
-    /// An update, of which the update itself says what is wrong.
+    /// An update, which is checked when it is parsed.
     Update,
 }
 
@@ -41,7 +41,7 @@ const EVERYWHERE: Fields = &[
     ("writeConcern", Object),
 ];
 
-/// What a command has of its own; those that must be there are named again.
+/// The fields of each command, followed by the names of its required fields.
 const COMMANDS: &[(&str, Fields, &[&str])] = &[
     (
         "aggregate",
@@ -119,7 +119,8 @@ const COMMANDS: &[(&str, Fields, &[&str])] = &[
     ),
 ];
 
-/// The command without what is null, if each of its fields is one that it has and of a type that the field may have.
+/// Returns the command without null fields, if every field belongs to the command and has an
+/// allowed type.
 pub fn checked(command: &Document) -> Result<Document, Failure> {
     let mut all = command.iter();
     let (name, target) = all.next().ok_or_else(|| failure(59, "no command"))?;
@@ -132,7 +133,7 @@ pub fn checked(command: &Document) -> Result<Document, Failure> {
     for (field, value) in all {
         let Some((_, kind)) = EVERYWHERE.iter().chain(*fields).find(|(known, _)| known == field) else {
             return Err(match field.as_str() {
-                // A field of the wire protocol that is not of this command.
+                // A field of the wire protocol that belongs to another command.
                 "capped" | "timeseries" | "viewOn" | "validator" => refused(format_args!("the option {field}")),
                 _ => failure(40415, format!("BSON field '{name}.{field}' is an unknown field.")),
             });
@@ -179,7 +180,7 @@ fn is_of(kind: Kind, value: &Bson) -> Result<bool, Failure> {
     })
 }
 
-/// Checks what every index needs, and the types of its options.
+/// Checks the required fields of an index and the types of its options.
 pub fn check_index(specification: &Document) -> Result<(), Failure> {
     const FIELDS: &[(&str, Kind)] = &[
         ("2dsphereIndexVersion", Number),
@@ -225,7 +226,7 @@ fn check_read_concern(concern: &Document) -> Result<bool, Failure> {
             _ => return Err(failure(40415, format!("BSON field 'readConcern.{field}' is an unknown field."))),
         };
         if !known {
-            return Err(failure(2, format!("the value of readConcern.{field} is none that it may have")));
+            return Err(failure(2, format!("the value of readConcern.{field} is not allowed")));
         }
     }
     Ok(true)

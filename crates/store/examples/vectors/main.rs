@@ -1,7 +1,9 @@
-//! Runs test vectors against the embedded store and says what passed, what failed and what was refused:
-//! `npm run vectors -- DIR [--only TEXT] [--show]`. A vector is a list of database commands and what one of them must be
-//! answered with; which may be refused, and why, stands in `refused.txt` beside this file. Not all pass yet: fewer than stand
-//! in `passing.txt` are a failure, and when more do, the numbers there are to be raised.
+//! Runs test vectors against the embedded store and reports which passed, failed or were refused:
+//! `npm run vectors -- DIR [--only TEXT] [--show]`.
+//!
+//! A vector is a list of database commands with the expected reply of one of them. `refused.txt`
+//! beside this file lists the vectors that may be refused, with reasons. Not all vectors pass yet.
+//! If fewer pass than `passing.txt` states, the run fails; if more pass, raise the numbers there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../support/mod.rs"]
@@ -17,14 +19,15 @@ use support::{
     expect,
 };
 
-/// What became of a vector.
+/// The result of a vector.
 enum Verdict {
     Passed,
     Refused(String),
     Failed(String),
 }
 
-/// Why a vector may be refused: the beginning of its id, or a part of a refusal's message, with a reason, and how often it was.
+/// The vectors that may be refused: the beginning of an id, or a part of a refusal's message; the
+/// reason; and the number of uses.
 struct Allowed(Vec<(String, String, Cell<usize>)>);
 
 impl Allowed {
@@ -48,7 +51,8 @@ impl Allowed {
         })
     }
 
-    /// What nothing was refused for: it passes by now, and the line that allows it is to go.
+    /// Returns the entries that no vector used. These vectors pass now, so their entries should be
+    /// removed.
     fn unused(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(.., used)| used.get() == 0).map(|(what, ..)| what.as_str())
     }
@@ -103,7 +107,7 @@ fn main() -> ExitCode {
     if total.passed > 0 && fell.is_empty() && unused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// How many vectors of a file have passed before.
+/// The number of vectors of a file that have passed before.
 fn least(name: &str) -> usize {
     let lines = include_str!("passing.txt").lines().filter_map(|line| line.split_once(' '));
     lines.filter(|(file, _)| *file == name).find_map(|(_, count)| count.parse().ok()).unwrap_or(0)
@@ -153,7 +157,8 @@ fn run_file(
     counts
 }
 
-/// A line as a document. Deeper than the usual parser's limit, as some vectors are.
+/// Parses a line as a document. Some vectors are nested more deeply than the parser's default
+/// limit.
 fn read(line: &str) -> Result<Document, String> {
     let mut parser = serde_json::Deserializer::from_str(line);
     parser.disable_recursion_limit();
@@ -173,7 +178,7 @@ async fn run(vector: &Document) -> Verdict {
         let command = command.as_document().unwrap();
         answers.push(database.run(command).await);
     }
-    // A command that only prepares must not have been refused.
+    // A command that prepares the vector must not have been refused.
     for answer in answers.iter().take(place) {
         if let Err(error) = answer
             && error.code == commands::REFUSED

@@ -1,21 +1,24 @@
-//! Names of databases and collections as names of files: bytes that a file system, or a shell, could take for something else
-//! are written as in URLs, which is how mongodump writes them.
+//! File names for databases and collections. Bytes that have a meaning to a file system or a shell
+//! are percent-encoded, as mongodump does.
 
 use std::fmt::Write;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// The longest escaped name, in bytes: with mongodump's longest ending, `.metadata.json.gz`, a file system's 255.
-const MOST: usize = 238;
+/// The maximum length of an escaped name, in bytes. With mongodump's longest extension,
+/// `.metadata.json.gz`, it makes 255, the limit of file systems.
+const MAX_NAME_BYTES: usize = 238;
 
-/// The bytes that stay of a longer one, before the mark and the 27 characters of its hash.
+/// The number of bytes that a shortened name keeps, before the mark and the 27 characters of its
+/// hash.
 const KEPT: usize = 208;
 
-/// Stands between the two; no name that is escaped here holds it by itself.
+/// The mark between the two. No name that is escaped here contains it otherwise.
 const MARK: &str = "%24";
 
-/// A name that is a file's on every system, and never leads out of its directory.
+/// Escapes a name so that it is a valid file name on every system, and never leads out of its
+/// directory.
 pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
@@ -23,7 +26,7 @@ pub(super) fn escape(name: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'$' | b'&' | b'+' | b'=' | b'@' => {
                 escaped.push(char::from(byte));
             }
-            // One at the beginning would hide the file, or stand for a directory.
+            // A leading dot would hide the file, or name a directory.
             b'.' if !escaped.is_empty() => escaped.push('.'),
             byte => {
                 let _ = write!(escaped, "%{byte:02X}");
@@ -33,11 +36,12 @@ pub(super) fn escape(name: &str) -> String {
     escaped
 }
 
-/// The name of the files of a collection or the directory of a database: escaped, and one that is too long for a file shortened as mongodump
-/// does it. A hash of the name tells two apart that begin alike; the name itself is in the metadata.
+/// Returns the file name of a collection or the directory name of a database, escaped. A name that
+/// is too long is shortened as mongodump does: a hash distinguishes names with the same beginning,
+/// and the metadata holds the full name.
 pub(super) fn shorten(name: &str) -> String {
     let mut escaped = escape(name);
-    if escaped.len() > MOST {
+    if escaped.len() > MAX_NAME_BYTES {
         escaped.truncate(KEPT);
         escaped.push_str(MARK);
         escaped.push_str(&URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes())));
@@ -45,12 +49,12 @@ pub(super) fn shorten(name: &str) -> String {
     escaped
 }
 
-/// True if the name of a file was shortened, so that it does not tell the collection's.
+/// True if a file name was shortened, so that it does not give the collection's name.
 pub(super) fn is_shortened(escaped: &str) -> bool {
-    escaped.len() == MOST && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
+    escaped.len() == MAX_NAME_BYTES && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
 }
 
-/// The name that was escaped; none where it is not one.
+/// Returns the original of an escaped name; `None` if it is not valid.
 pub(super) fn unescape(escaped: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = escaped.bytes();
@@ -72,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_leads_out_of_its_directory_and_each_comes_back() {
+    fn names_stay_in_their_directory_and_unescape_to_the_original() {
         for name in ["people", "a.b", "..", ".", "../../etc/passwd", "a/b\\c", "ä%2F", "con:", "", "x\u{0}y", "$cmd"] {
             let escaped = escape(name);
             assert!(!escaped.contains(['/', '\\', ':', '\0']) && !escaped.starts_with('.'), "{escaped}");
@@ -83,7 +87,8 @@ mod tests {
         assert_eq!((unescape("%"), unescape("%2"), unescape("%zz"), unescape("%ff")), (None, None, None, None));
     }
 
-    /// The lengths are those of mongodump's `outputPath`; the hash is that of `printf %s "$name" | sha1sum | xxd -r -p | base64`.
+    /// The lengths are those of mongodump's `outputPath`. The hash is that of `printf %s "$name" |
+    /// sha1sum | xxd -r -p | base64`.
     #[test]
     fn long_names_are_shortened_as_mongodump_does() {
         let longest = "a".repeat(238);
@@ -91,7 +96,8 @@ mod tests {
         assert!(!is_shortened(&longest));
         let longer = "a".repeat(239);
         assert_eq!(shorten(&longer), format!("{}%24_cMIV897lX9H69gojV5ddCb0Q5Q", "a".repeat(208)));
-        // 80 characters of three bytes, each of which becomes nine; the cut may be within one.
+        // 80 characters of three bytes, each of which becomes nine. The cut may be inside one of
+        // them.
         let wide = "\u{2603}".repeat(80);
         let shortened = shorten(&wide);
         assert_eq!(shortened, format!("{}%24_Rx45q_rDVyU8uDPwV5F8-vLhmE", &"%E2%98%83".repeat(80)[..208]));

@@ -13,18 +13,18 @@ use super::{
 };
 use crate::{
     Index, Namespace, Progress, Result, Store,
-    copy::{self, Imported},
+    insert_missing::{Imported, insert_missing},
 };
 
-/// How much is written in one commit: so many documents, or so many bytes of them.
+/// Limits of one commit, in documents and in bytes.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A dump that has been looked through and can be read in.
+/// A dump that has been checked and can be imported.
 #[derive(Debug)]
 pub struct Import {
     collections: Vec<Collection>,
-    /// What it has that is not carried over, and why.
+    /// The parts of the dump that are not imported, each with the reason.
     pub reported: Vec<String>,
 }
 
@@ -36,20 +36,20 @@ struct Collection {
 }
 
 impl Import {
-    /// Looks through the dump in a directory, all but the documents. With `ignore_indexes`, indexes of kinds that there are not here are
-    /// reported, and else are errors.
+    /// Checks the dump in a directory, except its documents. With `ignore_indexes`, indexes of
+    /// unsupported kinds are reported; without it, they are errors.
     ///
     /// # Errors
-    /// Everything that keeps it from being read in, each with its file; nothing has been written then.
+    /// All reasons that prevent the import, each with its file. Nothing is written.
     pub fn open(directory: &Path, ignore_indexes: bool) -> Result<Self> {
         let mut import = Self { collections: Vec::new(), reported: Vec::new() };
         let mut wrong = Vec::new();
         for database in sorted(directory)?.into_iter().filter(|path| path.is_dir()) {
             let escaped = file_name(&database).unwrap_or_default();
-            // The name of a shortened directory is in the metadata of its collections.
+            // The metadata of a collection holds the database name of a shortened directory.
             let name = if is_shortened(escaped) { None } else { unescape(escaped) };
             if name.is_none() && !is_shortened(escaped) {
-                wrong.push(at(&database, "the name is not one of a database").to_string());
+                wrong.push(at(&database, "the name of the directory is not a database name").to_string());
                 continue;
             }
             for path in sorted(&database)? {
@@ -68,11 +68,11 @@ impl Import {
             }
         }
         if !wrong.is_empty() {
-            let reason = format!("the dump cannot be read in, and nothing was written:\n  {}", wrong.join("\n  "));
+            let reason = format!("the dump cannot be imported, and nothing was written:\n  {}", wrong.join("\n  "));
             return Err(at(directory, reason));
         }
         if import.collections.is_empty() {
-            return Err(at(directory, "there is no dump: no DATABASE/COLLECTION.bson"));
+            return Err(at(directory, "the directory has no dump: no file DATABASE/COLLECTION.bson"));
         }
         Ok(import)
     }
@@ -81,22 +81,22 @@ impl Import {
         let stem = file_name(path).and_then(|name| name.strip_suffix(DOCUMENTS)).unwrap_or_default();
         let described = path.with_file_name(format!("{stem}{METADATA}"));
         let metadata = read_metadata(&described)?;
-        // A name that is too long for a file stands here alone.
+        // Only the metadata holds a name that is too long for a file.
         let described_as = |key| metadata.as_ref().and_then(|metadata| metadata.get_str(key).ok());
-        let shortened = || at(path, format!("its name was shortened, and {} does not tell it", described.display()));
+        let shortened = || at(path, format!("its name was shortened, and {} does not contain it", described.display()));
         let named = described_as("collectionName").map(str::to_owned);
         let name = match named {
             None if is_shortened(stem) => return Err(shortened()),
             named => named.or_else(|| unescape(stem)),
         };
-        let name = name.ok_or_else(|| at(path, "the name is not one of a collection"))?;
+        let name = name.ok_or_else(|| at(path, "the name of the file is not a collection name"))?;
         let database = database.or_else(|| described_as(DATABASE_NAME)).ok_or_else(shortened)?;
         let mut collection =
             Collection { namespace: Namespace::new(database, &name), path: path.to_owned(), indexes: Vec::new() };
         let Some(metadata) = metadata else { return Ok(collection) };
         if let Ok(options) = metadata.get_document("options") {
             for (option, _) in query::elements(options) {
-                self.reported.push(at(&described, format!("the option {option} is not carried over")).to_string());
+                self.reported.push(at(&described, format!("the option {option} is not imported")).to_string());
             }
         }
         for index in metadata.get_array("indexes").ok().into_iter().flatten() {
@@ -117,11 +117,12 @@ impl Import {
         Ok(collection)
     }
 
-    /// Writes the documents, and then makes the indexes. A document that is there already, the same to the byte, is left as it is, so
-    /// that what was interrupted can be begun again.
+    /// Writes the documents, and then creates the indexes. Documents that exist already, byte for
+    /// byte the same, are left as they are, so an interrupted import can be repeated.
     ///
     /// # Errors
-    /// With file, number and place of the document that is none, or whose key is another one's already. What was written before stays.
+    /// If a document is not valid or its key belongs to a different document; the error has the
+    /// file, and the number and position of the document. The documents written before stay.
     pub async fn run(&self, store: &dyn Store, progress: &Progress) -> Result<Imported> {
         let mut imported = Imported::default();
         for collection in &self.collections {
@@ -148,19 +149,19 @@ impl Collection {
             if batch.is_empty() {
                 break;
             }
-            copy::insert_missing(store, &self.namespace, batch, imported).await.map_err(|error| {
+            insert_missing(store, &self.namespace, batch, imported).await.map_err(|error| {
                 let last = documents.number;
                 at(&self.path, format!("documents {} to {last}, from byte {begun} on: {error}", first + 1))
             })?;
             progress.reach(documents.offset);
         }
-        // Also where there are no documents, so that the collection is there.
+        // Also without documents, so that the collection exists.
         progress.begin(format!("{} indexes", self.namespace), 0);
         store.ensure_indexes(self.namespace.clone(), self.indexes.clone()).await.map_err(|error| at(&self.path, error))
     }
 }
 
-/// The documents of a file, one after the other.
+/// The documents of a file, in their order.
 struct Documents<'a> {
     path: &'a Path,
     reader: BufReader<File>,
@@ -179,7 +180,7 @@ impl Documents<'_> {
             Err(error) => return Err(wrong(&error)),
         }
         let cut = |error: std::io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof => wrong(&"the file ends in the middle of it"),
+            ErrorKind::UnexpectedEof => wrong(&"the file ends within the document"),
             _ => wrong(&error),
         };
         self.reader.read_exact(&mut length[1..]).map_err(cut)?;
@@ -197,7 +198,7 @@ impl Documents<'_> {
     }
 }
 
-/// What is known of a collection beside its documents; nothing where there is no such file.
+/// Reads the metadata of a collection. Returns `None` if the file does not exist.
 fn read_metadata(path: &Path) -> Result<Option<RawDocumentBuf>> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -12,12 +12,14 @@ use super::{
 };
 use crate::{Index, Namespace, Progress, Result, Store};
 
-/// Writes all collections into a directory that is empty or made; how many documents they had. The files are their owner's alone.
+/// Exports all collections into a directory, which must be empty or is created. Returns the number
+/// of documents. Only the owner of the files may read them.
 ///
-/// Each collection is read page by page, so what is written meanwhile may be in it or not; a backup is of one moment.
+/// Each collection is read page by page, so documents that are written meanwhile may be included
+/// or not. A backup, in contrast, is a snapshot.
 ///
 /// # Errors
-/// Where the directory is not empty or cannot be written, or the store not be read.
+/// If the directory is not empty or cannot be written, or if the store cannot be read.
 pub async fn export(store: &dyn Store, directory: &Path, progress: &Progress) -> Result<u64> {
     files::create_directory(directory).map_err(|error| at(directory, error))?;
     let others = std::fs::read_dir(directory).map_err(|error| at(directory, error))?;

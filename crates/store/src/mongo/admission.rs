@@ -1,9 +1,11 @@
-//! Which operations use the connections of a client, and how many wait for them.
+//! Limits how many operations use the connections of a client, and how many wait for one.
 //!
-//! The driver's own queue for connections has no bound and knows no users. So an operation is admitted here before the
-//! driver gets it: as many at once as there are connections, and of each owner at most a share. One that is over its
-//! owner's share waits for a second, if it is a user's; one that is not waits as long as it may take. How many wait, and
-//! with how many bytes, is bounded in both cases: a database that does not answer costs no more memory than that.
+//! The driver's own queue for connections is unbounded and does not distinguish users. So each
+//! operation is admitted here before the driver receives it: as many at once as there are
+//! connections, and at most a share of them for each owner. A user's operation beyond the owner's
+//! share waits for up to a second. Any other operation waits until its deadline. The number and
+//! the bytes of waiting operations are bounded in both cases, so that an unresponsive database
+//! costs a bounded amount of memory.
 
 use std::{
     collections::HashMap,
@@ -22,59 +24,63 @@ use tokio::{
 use super::connect::lock;
 use crate::{Error, Result};
 
-/// The most operations of one owner that use connections at once.
+/// The maximum number of operations of one owner that use connections at once.
 const SHARE: usize = 10;
 
-/// How long an operation of a user that is over the share waits.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// The maximum time that a user's operation waits for its owner's share.
+pub(super) const SHARE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most operations that wait: of one owner for its share, or of all for a connection.
+/// The maximum number of waiting operations: of one owner for its share, or of all owners for a
+/// connection.
 const WAITING: usize = 1_000;
 
-/// The most bytes of requests that wait, in the same places.
+/// The maximum number of request bytes in the same queues.
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many times as much may wait for the shares of all owners together.
+/// The factor by which the queue of all owners for their shares exceeds that of one owner.
 const OWNERS: usize = 4;
 
-/// Requests of up to so many bytes are not counted while they use a connection: there are few.
+/// Requests up to this size in bytes are not counted while they use a connection, because few of
+/// them can.
 const SMALL: usize = 64 * 1024;
 
-/// The unit in which the bytes of requests that use connections are counted.
+/// The unit, in bytes, in which larger requests that use connections are counted.
 const UNIT: usize = 1024;
 
-/// The most bytes of larger requests that use connections at once, in [`UNIT`]s. A query keeps them while the server works.
+/// The maximum size of all larger requests that use connections at once, in [`UNIT`]s. A query
+/// counts while the server works on it.
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
-/// The same of one owner. A larger request is alone.
+/// The same limit for one owner. A larger request runs without other large requests of its owner.
 const BYTES_OF_ONE: usize = BYTES_AT_ONCE / 8;
 
-/// The places of operations that use the connections of one client.
+/// The permits of operations that use the connections of one client.
 pub(super) struct Admission {
     places: Places,
-    /// How long an operation that is over its owner's share waits; as long as it may take if not said.
-    patience: Option<Duration>,
-    /// Operations that wait for a place although their owner has less than its share.
+    /// The maximum time that an operation waits for its owner's share; `None` if only its deadline
+    /// counts.
+    share_timeout: Option<Duration>,
+    /// The queue of operations within their owner's share.
     waiting: Arc<Line>,
-    /// All operations that wait for their owner's share.
+    /// The queue of all operations beyond their owner's share.
     waiting_for_shares: Arc<Line>,
     owners: Mutex<HashMap<Arc<str>, Weak<Owner>>>,
 }
 
-/// What an owner has of the places, as long as one of its operations is there.
+/// The permits of one owner, while one of its operations runs or waits.
 struct Owner {
     places: Places,
     waiting: Arc<Line>,
 }
 
-/// So many operations at once, and so many bytes of their requests.
+/// A limited number of operations, and a limited size of their requests.
 struct Places {
     operations: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     most_bytes: usize,
 }
 
-/// Those who wait, up to a bound.
+/// A bounded queue: counts the waiting operations and their bytes.
 struct Line {
     most: usize,
     most_bytes: usize,
@@ -82,22 +88,23 @@ struct Line {
     bytes: AtomicUsize,
 }
 
-/// Somebody who waits, until this is dropped.
+/// A place in the queue; leaves it when dropped.
 struct Waiting {
     line: Arc<Line>,
     bytes: usize,
 }
 
-/// An operation's place among those that use connections, until this is dropped.
+/// The permit of an operation that uses a connection; returned when dropped.
 pub(super) struct Place {
     _all: Taken,
     _of_owner: Option<(Taken, Arc<Owner>)>,
 }
 
-/// A place, and bytes for a large request.
+/// The permit of an operation, and the permits of a large request.
 type Taken = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Line {
+    /// Returns a queue with `times` the bounds of one owner's queue.
     fn new(times: usize) -> Arc<Self> {
         Arc::new(Self {
             most: WAITING * times,
@@ -107,7 +114,8 @@ impl Line {
         })
     }
 
-    /// Joins the line; none if it is full. A request that is larger than the bound waits if no other does.
+    /// Joins the queue; returns `None` if it is full. A request beyond the bound in bytes may wait
+    /// if the queue is empty.
     fn join(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
         let operations = self.operations.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -130,13 +138,14 @@ impl Places {
         Self { operations, bytes: Arc::new(Semaphore::new(most_bytes)), most_bytes }
     }
 
-    /// How many units a request counts while it uses a connection; none for a small one.
+    /// Returns the number of units that a request counts while it uses a connection; `None` for a
+    /// small request.
     fn units(&self, bytes: usize) -> Option<u32> {
         let units = bytes.div_ceil(UNIT).min(self.most_bytes);
         (bytes > SMALL).then(|| u32::try_from(units).unwrap_or(u32::MAX))
     }
 
-    /// Takes a place if one is free, and nobody waits for it.
+    /// Takes a permit if one is free and no operation waits for it.
     fn try_take(&self, bytes: usize) -> Option<Taken> {
         let units = match self.units(bytes) {
             Some(units) => Some(Arc::clone(&self.bytes).try_acquire_many_owned(units).ok()?),
@@ -145,10 +154,11 @@ impl Places {
         Some((Arc::clone(&self.operations).try_acquire_owned().ok()?, units))
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     async fn take(&self, bytes: usize) -> Result<Taken> {
         let closed = |_| Error::Closed;
-        // The bytes first: whoever waits for them keeps no place from others.
+        // The bytes first: an operation that waits for them must not hold a permit that others
+        // need.
         let units = match self.units(bytes) {
             Some(units) => Some(Arc::clone(&self.bytes).acquire_many_owned(units).await.map_err(closed)?),
             None => None,
@@ -158,23 +168,25 @@ impl Places {
 }
 
 impl Admission {
-    /// Places for as many operations as there are connections.
-    pub(super) fn new(connections: usize, patience: Option<Duration>) -> Self {
+    /// Returns permits for as many operations as there are connections.
+    pub(super) fn new(connections: usize, share_timeout: Option<Duration>) -> Self {
         Self {
             places: Places::new(connections, BYTES_AT_ONCE),
-            patience,
+            share_timeout,
             waiting: Line::new(1),
             waiting_for_shares: Line::new(OWNERS),
             owners: Mutex::default(),
         }
     }
 
-    /// Waits for a place for an operation whose request has so many bytes, up to a time. An operation without an owner is
-    /// the operator's or the backend's own, and has no share.
+    /// Waits for a permit for an operation whose request has `bytes` bytes, until `until`. An
+    /// operation without an owner belongs to the operator or the backend, and has no share.
     ///
     /// # Errors
-    /// [`Error::TooManyWaiting`] if the owner has used its share for too long, or has too many that wait for it;
-    /// [`Error::Overloaded`] if too many wait for a connection; [`Error::Unavailable`] when the time is over.
+    /// [`Error::TooManyWaiting`] if the owner's share stays used up for too long, or if the
+    /// owner's queue is full;
+    /// [`Error::Overloaded`] if the queue for connections is full; [`Error::Unavailable`] if the
+    /// time is over.
     pub(super) async fn enter(&self, owner: Option<&Arc<str>>, bytes: usize, until: Instant) -> Result<Place> {
         let of_owner = match owner {
             Some(owner) => Some(self.enter_share(owner, bytes, until).await?),
@@ -191,6 +203,7 @@ impl Admission {
         Ok(Place { _all: taken?, _of_owner: of_owner })
     }
 
+    /// Waits for a permit of the owner's share.
     async fn enter_share(&self, owner: &Arc<str>, bytes: usize, until: Instant) -> Result<(Taken, Arc<Owner>)> {
         let owner = self.owner(owner);
         if let Some(taken) = owner.places.try_take(bytes) {
@@ -200,18 +213,19 @@ impl Admission {
         let taken = {
             let _waiting = owner.waiting.join(bytes).ok_or_else(too_many)?;
             let _among_all = self.waiting_for_shares.join(bytes).ok_or(Error::Overloaded)?;
-            let until = self.patience.map_or(until, |patience| until.min(Instant::now() + patience));
+            let until = self.share_timeout.map_or(until, |share_timeout| until.min(Instant::now() + share_timeout));
             tokio::time::timeout_at(until, owner.places.take(bytes)).await.map_err(|_| too_many())??
         };
         Ok((taken, owner))
     }
 
+    /// Returns the permits of an owner, which its operations share.
     fn owner(&self, name: &Arc<str>) -> Arc<Owner> {
         let mut owners = lock(&self.owners);
         if let Some(owner) = owners.get(name).and_then(Weak::upgrade) {
             return owner;
         }
-        // As seldom as the map grows by as many as it has.
+        // Removes unused entries only when the map would grow, so that the cost is amortized.
         if owners.len() == owners.capacity() {
             owners.retain(|_, owner| owner.strong_count() > 0);
         }
@@ -239,7 +253,7 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    /// Begins to enter, and returns the future if it has to wait.
+    /// Begins to enter; returns the future if it has to wait.
     fn begin<'a>(
         admission: &'a Admission,
         owner: Option<&'a Arc<str>>,
@@ -254,8 +268,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_owner_has_a_share_and_waits_for_more_of_it_for_a_second() {
-        let admission = Admission::new(100, Some(PATIENCE));
+    async fn an_operation_beyond_the_share_of_its_owner_waits_for_a_second() {
+        let admission = Admission::new(100, Some(SHARE_TIMEOUT));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let mut held: Vec<_> = (0..SHARE).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), 100).is_none());
@@ -264,7 +278,7 @@ mod tests {
         let began = Instant::now();
         let refused = admission.enter(Some(&greedy), 100, later()).await;
         assert!(matches!(refused, Err(Error::TooManyWaiting { is_of_one: true })));
-        assert!(began.elapsed() >= PATIENCE);
+        assert!(began.elapsed() >= SHARE_TIMEOUT);
         let waiting = begin(&admission, Some(&greedy), 100).err().unwrap();
         held.pop();
         waiting.await.unwrap();
@@ -273,8 +287,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bounded_number_waits_for_a_connection_and_the_next_is_refused_at_once() {
-        let admission = Admission::new(1, Some(PATIENCE));
+    async fn the_queue_for_connections_is_bounded_and_rejects_the_next_operation_at_once() {
+        let admission = Admission::new(1, Some(SHARE_TIMEOUT));
         let held = enter(&admission, None, 100).unwrap();
         let owners: Vec<_> = (0..WAITING).map(|number| owner(&number.to_string())).collect();
         let waiting: Vec<_> = owners.iter().map(|owner| begin(&admission, Some(owner), 100).err().unwrap()).collect();
@@ -292,10 +306,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bounded_number_of_bytes_waits() {
-        let admission = Admission::new(1, Some(PATIENCE));
+    async fn the_bytes_in_the_queue_are_bounded() {
+        let admission = Admission::new(1, Some(SHARE_TIMEOUT));
         let held = enter(&admission, None, 100).unwrap();
-        // Larger than the bound, but alone.
+        // Larger than the bound, but the only one in the queue.
         let huge = begin(&admission, None, 2 * WAITING_BYTES).err().unwrap();
         assert!(matches!(begin(&admission, None, 100), Ok(Err(Error::Overloaded))));
         drop(huge);
@@ -307,25 +321,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_owner_has_a_share_of_the_bytes_that_are_under_way_and_small_requests_need_none() {
-        let admission = Admission::new(100, Some(PATIENCE));
+    async fn large_requests_count_against_the_byte_share_of_their_owner() {
+        let admission = Admission::new(100, Some(SHARE_TIMEOUT));
         let (greedy, other) = (owner("greedy"), owner("other"));
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 4 * MEGABYTE).unwrap()).collect();
         assert!(enter(&admission, Some(&greedy), MEGABYTE).is_none());
         assert!(enter(&admission, Some(&greedy), SMALL).is_some());
-        // More than a share, but alone.
+        // More than a share, but the owner's only large request.
         let of_other = enter(&admission, Some(&other), 32 * MEGABYTE).unwrap();
         assert!(enter(&admission, Some(&other), MEGABYTE).is_none());
         let of_operator = enter(&admission, None, 24 * MEGABYTE).unwrap();
         assert!(enter(&admission, None, MEGABYTE).is_none());
         assert!(enter(&admission, None, SMALL).is_some());
         drop((held, of_other, of_operator));
-        assert!(enter(&admission, None, 500 * MEGABYTE).is_some(), "more than the whole is the whole");
+        assert!(
+            enter(&admission, None, 500 * MEGABYTE).is_some(),
+            "a request beyond the total limit takes the total limit"
+        );
     }
 
     #[tokio::test]
-    async fn one_owner_cannot_fill_the_line_of_all() {
-        let admission = Admission::new(2, Some(PATIENCE));
+    async fn one_owner_cannot_fill_the_queue_for_connections() {
+        let admission = Admission::new(2, Some(SHARE_TIMEOUT));
         let greedy = owner("greedy");
         let held: Vec<_> = (0..2).map(|_| enter(&admission, Some(&greedy), 100).unwrap()).collect();
         let waiting: Vec<_> =

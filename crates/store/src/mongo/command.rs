@@ -1,8 +1,10 @@
-//! Inserts, updates and deletes, sent as commands: the driver's own actions for them cannot send `maxTimeMS`. Those that
-//! return the document can (`findAndModify`), and are the driver's.
+//! Inserts, updates and deletes, sent as commands, because the driver's own actions for them
+//! cannot send `maxTimeMS`. Writes that return the document (`findAndModify`) use the driver's
+//! actions, which can.
 //!
-//! `run_command` adds a session to a command and nothing else that a write needs. So its write concern is added here, and
-//! a write of single documents is sent for the second time after a lost connection or a change of the primary
+//! `run_command` adds a session to a command and nothing else that a write needs. So this module
+//! adds the write concern, and retries a write of single documents once after a lost connection or
+//! a change of the primary
 //! (<https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md>).
 
 use bson::{
@@ -28,20 +30,20 @@ use super::{
 };
 use crate::{Change, Error, Namespace, Outcome, Result};
 
-/// The most bytes of statements in one command, which is one document: the server's limit for a document. It takes a
-/// command of 16 KiB more, which is enough for the rest.
+/// The maximum size in bytes of the statements in one command: the server's limit for a document.
+/// A command may be 16 KiB larger, which is enough for its other fields.
 pub(super) const BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// The most statements in one command (`maxWriteBatchSize`).
+/// The maximum number of statements in one command (`maxWriteBatchSize`).
 const STATEMENTS: usize = 100_000;
 
-/// Bytes that an item of an array takes beside its value: its type, and its index as a name.
+/// Bytes of an array element besides its value: its type, and its index as a name.
 const ITEM_BYTES: usize = 8;
 
 /// The label of an error after which nothing has been written.
 const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
 
-/// Splits statements into as many as one command may hold.
+/// Splits statements into batches, each as large as one command can hold.
 pub(super) fn batches<T>(statements: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut rest = statements;
     std::iter::from_fn(move || {
@@ -51,7 +53,7 @@ pub(super) fn batches<T>(statements: &[T], size: impl Fn(&T) -> usize) -> impl I
             bytes <= BODY_BYTES
         };
         let count = rest.iter().take(STATEMENTS).take_while(fits).count();
-        // What does not fit alone is sent alone: the server says why it is refused.
+        // A statement that is too large even alone is sent alone: the server reports the reason.
         let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
         rest = others;
         (!batch.is_empty()).then_some(batch)
@@ -61,13 +63,13 @@ pub(super) fn batches<T>(statements: &[T], size: impl Fn(&T) -> usize) -> impl I
 /// A command that has failed.
 struct Rejected {
     error: driver::Error,
-    /// True if the same command may succeed when it is sent again.
+    /// True if the same command may succeed when it is retried.
     is_transient: bool,
 }
 
 impl From<driver::Error> for Rejected {
     fn from(error: driver::Error) -> Self {
-        // The driver labels the errors of a connection only in its own retryable writes.
+        // The driver labels connection errors only in its own retryable writes.
         let is_transient = is_of_connection(&error) || error.contains_label(driver::RETRYABLE_WRITE_ERROR);
         Self { error, is_transient }
     }
@@ -77,13 +79,13 @@ fn is_of_connection(error: &driver::Error) -> bool {
     matches!(&*error.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
 }
 
-/// True if a second attempt has failed in a way that says nothing about the first.
+/// True if the failure of a second attempt says nothing about the result of the first.
 fn is_silent(error: &driver::Error) -> bool {
     matches!(&*error.kind, ErrorKind::ServerSelection { .. } | ErrorKind::Shutdown)
         || error.contains_label(NO_WRITES_PERFORMED)
 }
 
-/// Reads the errors that a reply may report although the command has run.
+/// Extracts the errors that a reply may report although the command has run.
 fn read_reply(reply: driver::Result<Document>) -> Result<Document, Rejected> {
     let reply = reply?;
     let failure = if let Some(error) = first(&reply, "writeErrors") {
@@ -98,16 +100,18 @@ fn read_reply(reply: driver::Result<Document>) -> Result<Document, Rejected> {
     Err(Rejected { error: ErrorKind::Write(failure).into(), is_transient })
 }
 
+/// Returns the first document of an array in a reply.
 fn first<'d>(reply: &'d Document, name: &str) -> Option<&'d Document> {
     reply.get_array(name).ok()?.first()?.as_document()
 }
 
+/// Returns a counter in a reply.
 fn count(reply: &Document, name: &str) -> Result<u64> {
     let count = reply.get(name).and_then(number);
     count.ok_or_else(|| Error::Engine(format!("the reply of the database to a write has no `{name}`")))
 }
 
-/// The write concern of a command; none if it is the server's default.
+/// Returns the write concern of a command; `None` if it is the server's default.
 fn concern(write_concern: Option<&WriteConcern>) -> Result<Option<RawDocumentBuf>> {
     let Some(write_concern) = write_concern else { return Ok(None) };
     if write_concern.w == Some(Acknowledgment::Nodes(0)) && write_concern.journal != Some(true) {
@@ -122,10 +126,11 @@ fn array(documents: impl IntoIterator<Item = RawDocumentBuf>) -> RawArrayBuf {
     documents.into_iter().collect()
 }
 
-/// Appends the update of a statement, and what belongs to it.
+/// Appends the update of a statement and its options.
 ///
 /// # Errors
-/// As [`document`](super::read::document), so that limited writes are refused as others are.
+/// As [`document`](super::read::document), so that writes with and without a budget are rejected
+/// alike.
 fn append_update(statement: &mut RawDocumentBuf, command: &Command<'_>) -> Result<()> {
     let Change::Update { update, .. } = &command.modify.change else { return Ok(()) };
     match form(update, command.modify.multi) {
@@ -153,14 +158,14 @@ fn append_collation(statement: &mut RawDocumentBuf, command: &Command<'_>) {
 }
 
 impl MongoStore {
-    /// The command with the time that is left of its budget.
+    /// Returns the command with `maxTimeMS`, the time that is left of the budget.
     fn timed(&self, command: &RawDocument, budget: &Budget) -> Result<RawDocumentBuf> {
         let mut command = command.to_owned();
         append(&mut command, "maxTimeMS", millis(self.max_time(budget)?));
         Ok(command)
     }
 
-    /// Inserts documents in their order, with commands.
+    /// Inserts documents in their order, with as few commands as possible.
     pub(super) async fn insert_by_command(
         &self,
         namespace: &Namespace,
@@ -173,7 +178,7 @@ impl MongoStore {
             let mut command = rawdoc! { "insert": &*namespace.collection, "ordered": true };
             append(&mut command, "documents", &*array(batch.iter().cloned()));
             let inserted = self.run(namespace, command, true, budget, session.as_deref_mut()).await;
-            // The documents of earlier commands stay, unless a transaction ends.
+            // The documents of earlier commands remain, unless they belong to a transaction.
             let of_later =
                 |failure| if is_alone && number > 0 { errors::of_later_command(failure).into() } else { failure };
             inserted.map_err(of_later)?;
@@ -181,7 +186,7 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Updates or deletes what a filter matches, with a command.
+    /// Updates or deletes the documents that a filter matches, with one command.
     pub(super) async fn modify_by_command(
         &self,
         namespace: &Namespace,
@@ -189,7 +194,8 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let Command { modify, filter, budget, .. } = command;
-        // Of a name that is there twice, the server may read another value than was judged.
+        // If a field name occurs twice, the server may read another value than the one that was
+        // checked.
         query::validate_names(filter)?;
         let mut statement = rawdoc! { "q": filter.clone() };
         append_collation(&mut statement, command);
@@ -222,9 +228,9 @@ impl MongoStore {
         })
     }
 
-    /// Runs a write command with the time that is left, in a transaction if a session is given. Outside of one, a command
-    /// whose statements are for single documents is sent for the second time if the connection or the primary was lost
-    /// in the first attempt; the server carries it out once.
+    /// Runs a write command with the time that is left of the budget, in a transaction if a
+    /// session is given. Outside a transaction, a command whose statements change single documents
+    /// is retried once if the connection or the primary is lost; the server executes it only once.
     pub(super) async fn run(
         &self,
         namespace: &Namespace,
@@ -236,7 +242,7 @@ impl MongoStore {
         let collection = self.collection(namespace).await?;
         let database = self.client().await?.database(&namespace.database);
         if let Some(session) = session {
-            // The write concern is that of the transaction.
+            // The transaction has its own write concern.
             let reply = database.run_raw_command(self.timed(&command, budget)?).session(session).await;
             return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
         }
@@ -263,7 +269,7 @@ impl MongoStore {
             Err(rejected) if rejected.is_transient => rejected,
             answer => return Ok(answer.map_err(|rejected| rejected.error)?),
         };
-        // Without time left, what became of the first attempt remains unknown.
+        // Without time left for a retry, the result of the first attempt remains unknown.
         let Ok(command) = self.timed(&command, budget) else { return Err(earlier.error.into()) };
         match self.attempt(&database, command, &mut lease).await {
             Err(rejected) if is_silent(&rejected.error) => Err(earlier.error.into()),

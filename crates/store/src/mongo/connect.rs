@@ -1,5 +1,5 @@
-//! The way to the server: its address, a client for users' operations and one for the backend's own, how long to wait for
-//! the server, and what kind it is.
+//! The connections of a store: the connection string, one client per lane, time limits, and the
+//! kind of the server.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     MongoStore,
-    admission::{Admission, PATIENCE},
+    admission::{Admission, SHARE_TIMEOUT},
     errors,
     read::number,
     sessions::NumberedSessions,
@@ -32,41 +32,43 @@ use super::{
 };
 use crate::{Error, Namespace, Result};
 
-/// How long an operation may take, its retries included, unless the connection string says another `socketTimeoutMS`.
+/// The default of `socketTimeoutMS`: the time limit of an operation, retries included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to look for a server that can be asked, unless the connection string says another `serverSelectionTimeoutMS`: longer than
-/// the driver waits between two looks at a server.
+/// The default of `serverSelectionTimeoutMS`: the time limit of the search for a server. It is
+/// longer than the interval between two checks of a server by the driver.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How many connections there may be, unless the connection string says another `maxPoolSize`: as many as Node's driver has.
+/// The default of `maxPoolSize`, as in MongoDB's driver for Node.
 const CONNECTIONS: u32 = 100;
 
-/// How long to wait for the driver to end.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time limit of the shutdown of a client.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What servers can do beyond single documents.
+/// The features of a server beyond single documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Members of a replica set and routers of a cluster have transactions and change streams.
+    /// A member of a replica set or a router of a sharded cluster: transactions and change
+    /// streams.
     Replicated {
-        /// Time after which the server forgets an idle session; none if it has no sessions.
+        /// Time after which the server forgets an idle session; `None` if it has no sessions.
         session_timeout: Option<Duration>,
     },
-    /// A server alone has neither.
+    /// A standalone server: neither transactions nor change streams.
     Standalone,
 }
 
-/// Whose operations they are.
+/// The class of an operation, which selects its connection pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Those of users, and of the operator on the application's collections.
+    /// Operations of users, and of the operator on the application's collections.
     Users,
-    /// Those that the backend needs for a log-in and for every request.
+    /// Operations that the backend needs for logins and for every request.
     Backend,
 }
 
-/// A client with connections of its own, so that the operations of one [`Lane`] do not wait for those of the other.
+/// A client with its own connections, so that the operations of one [`Lane`] do not wait for those
+/// of the other.
 pub(super) struct Pool {
     client: OnceCell<Client>,
     pub(super) numbered: NumberedSessions,
@@ -74,37 +76,43 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn new(connections: u32, patience: Option<Duration>) -> Self {
-        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX), patience);
+    fn new(connections: u32, share_timeout: Option<Duration>) -> Self {
+        let admission = Admission::new(usize::try_from(connections).unwrap_or(usize::MAX), share_timeout);
         Self { client: OnceCell::new(), numbered: NumberedSessions::new(), admission }
     }
 }
 
-/// The time of a write, and the clock of the cluster then: a client that has not heard of it must send it along, or a member
-/// that is behind takes the time for one of the future.
+/// The time of a write, with the cluster time at that moment. A client that does not know this
+/// cluster time has to send it along; otherwise a member that lags behind rejects the time as one
+/// in the future.
 #[derive(Clone)]
 struct Written {
     at: Timestamp,
     clock: Option<ClusterTime>,
 }
 
-/// What all handles of a store share.
+/// The state that all handles of a store share.
 pub(super) struct Shared {
-    /// Has the password in it.
+    /// Contains the password.
     address: ConnectionString,
     pub(super) environment: Arc<dyn Environment + Send + Sync>,
+    /// The name prefix of the backend's own databases.
     own: Option<&'static str>,
+    /// The time limit of an operation, retries included.
     pub(super) timeout: Duration,
     users: Pool,
     backend: Pool,
-    /// For change streams, each of which has a connection for itself most of the time: not one of those that others wait for.
+    /// The client of change streams. Each stream holds a connection most of the time, so they do
+    /// not use those of the lanes.
     streaming: OnceCell<Client>,
     kind: OnceCell<Kind>,
     is_closed: AtomicBool,
-    /// The time of the latest write, which reads from other members than the primary must not be before.
+    /// The time of the latest write. Reads from members other than the primary must not return
+    /// older data.
     written: Mutex<Option<Written>>,
+    /// True if reads may go to members other than the primary.
     reads_elsewhere: AtomicBool,
-    /// True if a write may be sent for the second time (`retryWrites`).
+    /// True if a write may be sent a second time (`retryWrites`).
     pub(super) retries_writes: bool,
     pub(super) hubs: Mutex<Hubs>,
 }
@@ -115,10 +123,11 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// The message of the parser about an address, unless it repeats a part of the address that is, or could be, what somebody logs in with.
+/// Returns the parser's message about a connection string, unless it repeats a part that is, or
+/// could be, a credential.
 fn told(address: &str, message: &str) -> String {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    // Without an `@`, what stands for a port may be a password whose host was forgotten.
+    // Without an `@`, the apparent port may be a password whose host is missing.
     let credentials = match rest.rsplit_once('@') {
         Some((credentials, _)) => credentials,
         None => rest.split(['/', '?']).next().unwrap_or_default().split_once(':').map_or("", |(_, port)| port),
@@ -132,7 +141,8 @@ fn told(address: &str, message: &str) -> String {
     if is_told { "it cannot be read".to_owned() } else { message.to_owned() }
 }
 
-/// Checks that the files of the TLS options can be read: while the operator opens the store, and not with a user's query.
+/// Checks that the files of the TLS options can be read, so that an error appears when the store
+/// is opened and not in a user's query.
 ///
 /// # Errors
 /// [`Error::Address`] with the option and the path.
@@ -159,11 +169,12 @@ impl Shared {
             None => Error::Address { reason: "it cannot be read".to_owned() },
         })?;
         check_files(&parsed)?;
-        // To other drivers it is no limit; this one refuses it.
+        // Other drivers take 0 as "no limit"; this driver rejects it.
         if parsed.max_pool_size == Some(0) {
             parsed.max_pool_size = Some(u32::MAX);
         }
-        // The driver has no time limit for an operation, and refuses the one that others have.
+        // The driver has no time limit for operations, and rejects the option that other drivers
+        // have for it.
         #[allow(deprecated, reason = "it is deprecated because the driver does nothing about it")]
         let timeout = parsed.socket_timeout.take().filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
         let elsewhere =
@@ -171,8 +182,9 @@ impl Shared {
         let connections = parsed.max_pool_size.unwrap_or(CONNECTIONS);
         Ok(Self {
             retries_writes: parsed.retry_writes != Some(false),
-            users: Pool::new(connections, Some(PATIENCE)),
-            // Those are short, and a user without them is logged out.
+            users: Pool::new(connections, Some(SHARE_TIMEOUT)),
+            // The backend's operations are short, and a user whose operation is rejected is logged
+            // out.
             backend: Pool::new(connections, None),
             address: parsed,
             environment,
@@ -194,16 +206,16 @@ impl Shared {
         }
     }
 
-    /// The client of a lane, made by whoever needs it first.
+    /// Returns the client of a lane; the first caller connects it.
     async fn client(&self, lane: Lane) -> Result<&Client> {
         self.check_open()?;
         self.pool(lane).client.get_or_try_init(|| self.connect(None)).await
     }
 
-    /// A collection to follow.
+    /// Returns a collection for a change stream.
     pub(super) async fn to_follow(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
         self.check_open()?;
-        // As many connections as there are streams.
+        // Each stream needs its own connection.
         let client = self.streaming.get_or_try_init(|| self.connect(Some(u32::MAX))).await?;
         Ok(client.database(&namespace.database).collection(&namespace.collection))
     }
@@ -234,7 +246,7 @@ impl Shared {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Lets go of the connections; what is under way fails.
+    /// Closes the connections and all change streams; operations that are running fail.
     pub(super) async fn close(&self) {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return;
@@ -244,12 +256,14 @@ impl Shared {
         [&self.users, &self.backend].iter().for_each(|pool| pool.numbered.clear());
         let clients = [&self.users.client, &self.backend.client, &self.streaming];
         for client in clients.into_iter().filter_map(OnceCell::get) {
-            // The driver takes leave of the server, which may not be listening.
-            let _ = tokio::time::timeout(FAREWELL, async { client.clone().shutdown().immediate(true).await }).await;
+            // The driver ends its sessions on the server, which may not answer.
+            let _ =
+                tokio::time::timeout(SHUTDOWN_TIMEOUT, async { client.clone().shutdown().immediate(true).await }).await;
         }
     }
 
-    /// Waits for the server, but not for ever. `writes` says whether it may have done something that cannot be taken back.
+    /// Waits for an operation up to the time limit of the store. `writes` is true if the operation
+    /// may have changed data when it fails.
     pub(super) async fn within<T>(
         &self,
         writes: bool,
@@ -265,7 +279,7 @@ impl Shared {
         }
     }
 
-    /// The same for something whole, which does not end with one command.
+    /// Waits for an operation of several commands, up to twice the time limit of the store.
     pub(super) async fn within_all<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
         let all = self.timeout * 2;
         tokio::time::timeout(all, operation).await.unwrap_or_else(|_| {
@@ -274,17 +288,17 @@ impl Shared {
         })
     }
 
-    /// Whether a database is the backend's own.
+    /// True if a database belongs to the backend.
     pub(super) fn is_own(&self, database: &str) -> bool {
         self.own.is_some_and(|prefix| database.to_ascii_lowercase().starts_with(prefix))
     }
 
-    /// From now on there may be reads from other members than the primary.
+    /// Notes that later reads may go to members other than the primary.
     pub(super) fn will_read_elsewhere(&self) {
         self.reads_elsewhere.store(true, Ordering::Relaxed);
     }
 
-    /// Notes when a session has written.
+    /// Remembers the time of the latest write of a session.
     pub(super) fn note_written(&self, session: Option<&ClientSession>) {
         if let Some((session, at)) = session.and_then(|session| Some((session, session.operation_time()?))) {
             let mut written = lock(&self.written);
@@ -297,12 +311,12 @@ impl Shared {
 }
 
 impl MongoStore {
-    /// The client that carries out this operation.
+    /// Returns the client of this handle's lane.
     pub(super) async fn client(&self) -> Result<&Client> {
         self.shared.client(self.lane).await
     }
 
-    /// What the server is.
+    /// Returns the kind of the server; asks the server once.
     pub(super) async fn kind(&self) -> Result<Kind> {
         let ask = || async {
             let database = self.client().await?.database("admin");
@@ -318,7 +332,8 @@ impl MongoStore {
         self.shared.kind.get_or_try_init(ask).await.copied()
     }
 
-    /// A collection to write to, or to read what a write depends on.
+    /// Returns a collection for writes, and for reads that a write depends on: always from the
+    /// primary.
     pub(super) async fn collection(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
         let mut options = CollectionOptions::builder()
             .selection_criteria(Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
@@ -329,7 +344,7 @@ impl MongoStore {
         Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
     }
 
-    /// A collection for somebody's queries.
+    /// Returns a collection for queries, with the read preference of this handle.
     pub(super) async fn to_read(&self, namespace: &Namespace) -> Result<Collection<RawDocumentBuf>> {
         if self.shared.is_own(&namespace.database) {
             return self.collection(namespace).await;
@@ -338,8 +353,8 @@ impl MongoStore {
         Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
     }
 
-    /// A session that reads nothing older than what was written here; none where all is read from the primary, where nothing is
-    /// older.
+    /// Returns a session whose reads see every earlier write of this store. Returns `None` if all
+    /// reads go to the primary, which always sees them.
     pub(super) async fn causal_session(&self) -> Result<Option<ClientSession>> {
         if !self.shared.reads_elsewhere.load(Ordering::Relaxed) || self.kind().await? == Kind::Standalone {
             return Ok(None);
@@ -357,23 +372,24 @@ impl MongoStore {
         self.shared.within(false, async { start.await }).await
     }
 
-    /// The time that the server has for a command: what is left of the budget, or the store's own limit.
+    /// Returns the `maxTimeMS` of a command: the time that is left of the budget, or else the time
+    /// limit of the store.
     ///
     /// # Errors
-    /// If there is none left.
+    /// If no time is left.
     pub(super) fn max_time(&self, budget: &Budget) -> Result<Duration> {
         budget.check()?;
-        // Zero would be no limit.
+        // The server takes zero as "no limit".
         Ok(budget.time_left().unwrap_or(self.shared.timeout).max(Duration::from_millis(1)))
     }
 }
 
-/// What survives the loss of any minority of the members.
+/// The write concern of writes that survive the loss of any minority of the members.
 pub(super) fn majority() -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).build()
 }
 
-/// What a transaction reads.
+/// The read concern of transactions.
 pub(super) fn snapshot() -> ReadConcern {
     ReadConcern::snapshot()
 }
@@ -387,7 +403,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_message_about_an_address_repeats_what_somebody_logs_in_with() {
+    fn no_message_about_a_connection_string_repeats_credentials() {
         for (address, message) in [
             ("mongodb://user:hunter2@host:x", "invalid userinfo hunter2"),
             ("mongodb://user:hun/ter2@host", "illegal port ter2"),

@@ -1,4 +1,5 @@
-//! Errors of the driver and the server as errors of a store: without hosts, paths and credentials, since users get them.
+//! Converts errors of the driver and the server into errors of a store. Users receive these
+//! errors, so they contain no hosts, paths or credentials.
 
 use std::{fmt::Display, ops::RangeInclusive};
 
@@ -6,38 +7,45 @@ use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
 use crate::{Error, Namespace};
 
-/// That the member is not, or not any more, one that takes this; the driver has tried again by then
+/// Server errors: the member is not, or no longer, one that runs this operation. The driver has
+/// already retried by then
 /// (<https://github.com/mongodb/specifications/blob/master/source/server-discovery-and-monitoring/server-discovery-and-monitoring.md>).
 const NOT_PRIMARY: [i32; 9] = [10107, 189, 91, 13435, 13436, 10058, 11600, 11602, 13388];
 
+/// Server errors: a unique index holds the key already.
 const DUPLICATE_KEY: [i32; 2] = [11000, 11001];
 
-/// Two writes met at one document.
+/// Server error: another write has changed the same document.
 pub(super) const WRITE_CONFLICT: i32 = 112;
 
-/// The codes of errors that queries, writes, and the definitions of an operator cause, beside the [`OF_EXPRESSIONS`].
-/// Their texts repeat parts of what was asked. The texts of others may have hosts and paths.
+/// The codes of errors that are caused by queries, writes and an operator's definitions, in
+/// addition to [`OF_EXPRESSIONS`]. Their messages quote parts of the request. The messages of
+/// other errors may contain hosts and paths.
 const OF_REQUESTS: [i32; 41] = [
     2, 9, 14, 15, 22, 27, 28, 40, 50, 52, 53, 54, 56, 66, 67, 72, 73, 85, 86, 112, 115, 121, 146, 168, 171, 197, 224,
     241, 260, 262, 286, 292, 10334, 11601, 4940400, 4940401, 5107200, 5107201, 5733415, 5858203, 7749501,
 ];
 
-/// The codes of errors in expressions, stages and projections, which the server names by their places in its source.
+/// The codes of errors in expressions, stages and projections. The server derives these codes from
+/// places in its source.
 const OF_EXPRESSIONS: [RangeInclusive<i32>; 6] =
     [15_900..=18_999, 28_600..=28_999, 31_000..=31_999, 34_400..=34_999, 40_000..=40_999, 50_000..=51_999];
 
-/// Marks of texts about the servers themselves: a router puts the name of a shard before its error.
+/// Substrings of messages about the servers themselves: a router puts the name of a shard before
+/// the error.
 const OF_SERVERS: [&str; 3] = ["mongodb://", "mongodb+srv://", "remote shard"];
 
-/// The server has stopped a command: its time is over (50, 262), or an operator has ended it (11601).
+/// Server errors: the command was stopped because its time is over (50, 262) or because an
+/// operator has ended it (11601).
 const INTERRUPTED: [i32; 3] = [50, 262, 11601];
 
-/// The end of the message of a write that was stopped outside a transaction.
+/// The suffix of the message of a write that was stopped outside a transaction.
 const IN_PART: &str = "; the write may have been applied in part";
 
-/// Returns the error to report. `writes` is true if the operation writes outside a transaction.
+/// Converts an error of the driver. `writes` is true if the operation writes outside a
+/// transaction.
 pub(super) fn read(error: DriverError, writes: bool) -> Error {
-    // Never to a client: hosts are in it.
+    // At debug level only: the text contains hosts.
     tracing::debug!(error = %error.kind, "an operation on MongoDB failed");
     let unavailable = |reason: &str| Error::Unavailable { reason: reason.to_owned(), maybe_written: writes };
     match &*error.kind {
@@ -52,7 +60,8 @@ pub(super) fn read(error: DriverError, writes: bool) -> Error {
         }
         ErrorKind::ServerSelection { .. } => Error::Unavailable {
             reason: "none of its members can be reached".to_owned(),
-            // Then nothing has been sent; where a first attempt was, the driver tells what became of that.
+            // Nothing has been sent. After a failed first attempt, the driver returns the error of
+            // that attempt instead.
             maybe_written: false,
         },
         ErrorKind::Io(_) => unavailable("the connection was lost"),
@@ -67,7 +76,7 @@ pub(super) fn read(error: DriverError, writes: bool) -> Error {
         ErrorKind::InvalidArgument { .. } => Error::Engine(error.kind.to_string()),
         ErrorKind::IncompatibleServer { .. } => {
             withhold(&error.kind);
-            Error::Engine("the database does not support what was asked, or has another version".to_owned())
+            Error::Engine("the database does not support the operation, or has an incompatible version".to_owned())
         }
         other => {
             withhold(other);
@@ -76,6 +85,7 @@ pub(super) fn read(error: DriverError, writes: bool) -> Error {
     }
 }
 
+/// Converts an error that the server has reported.
 fn of_server(code: i32, message: &str, writes: bool) -> Error {
     if NOT_PRIMARY.contains(&code) {
         let reason = "its primary is changing".to_owned();
@@ -85,7 +95,7 @@ fn of_server(code: i32, message: &str, writes: bool) -> Error {
         return duplicate_key(message);
     }
     match code {
-        // Unauthorized, AuthenticationFailed: for the operator to solve.
+        // Unauthorized, AuthenticationFailed: the operator has to fix these.
         13 | 18 => {
             withhold(message);
             Error::Engine(format!("the database does not allow the operation (error {code})"))
@@ -103,13 +113,13 @@ fn of_server(code: i32, message: &str, writes: bool) -> Error {
     }
 }
 
-/// True if the text of an error is about what was asked, and has nothing of the servers.
+/// True if the message of an error is about the request and reveals nothing about the servers.
 fn is_of_request(code: i32, message: &str) -> bool {
     let is_known = OF_REQUESTS.contains(&code) || OF_EXPRESSIONS.iter().any(|codes| codes.contains(&code));
     is_known && !OF_SERVERS.iter().any(|mark| message.contains(mark)) && !has_address(message)
 }
 
-/// True if a text may have the host and the port of a server.
+/// True if a text may contain the host and the port of a server.
 fn has_address(text: &str) -> bool {
     let is_port = |rest: &str| {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -119,13 +129,13 @@ fn has_address(text: &str) -> bool {
     text.match_indices(':').any(|(at, _)| is_host(&text[..at]) && is_port(&text[at + 1..]))
 }
 
-/// Logs a text that users do not get.
+/// Logs a message that users must not receive.
 fn withhold(text: impl Display) {
-    tracing::warn!(error = %text, "MongoDB reported an error whose text is not passed on");
+    tracing::warn!(error = %text, "MongoDB reported an error whose text is withheld from users");
 }
 
-/// Returns the error of an operation without a time limit of its own: that the server has ended it means that it took
-/// longer than the store waits.
+/// Converts the error of an operation without its own time limit. A timeout of the server then
+/// means that the operation took longer than the store waits.
 pub(super) fn of_unlimited(error: Error, writes: bool) -> Error {
     match error {
         Error::Query(error) if error.code == query::ErrorCode::MaxTimeMsExpired => {
@@ -135,7 +145,8 @@ pub(super) fn of_unlimited(error: Error, writes: bool) -> Error {
     }
 }
 
-/// Returns the error of a write outside a transaction of which earlier commands have been carried out.
+/// Converts the error of a write outside a transaction after earlier commands of the same write
+/// have succeeded.
 pub(super) fn of_later_command(failure: Failure) -> Error {
     let error = match failure {
         Failure::Driver(error) => read(error, true),
@@ -147,7 +158,7 @@ pub(super) fn of_later_command(failure: Failure) -> Error {
     }
 }
 
-/// Adds to the error of a stopped write that a part of it may have been applied.
+/// Adds to the error of a stopped write that the write may have been applied in part.
 fn applied_in_part(error: Error) -> Error {
     match error {
         Error::Query(mut error) if INTERRUPTED.contains(&error.number()) => {
@@ -158,7 +169,7 @@ fn applied_in_part(error: Error) -> Error {
     }
 }
 
-/// Returns the error of a commit, which applies all of a transaction or nothing.
+/// Converts the error of a commit, which applies a whole transaction or nothing.
 pub(super) fn read_commit(error: DriverError) -> Error {
     if code(&error).is_some_and(|code| INTERRUPTED.contains(&code)) {
         tracing::debug!(error = %error.kind, "a commit on MongoDB was interrupted");
@@ -167,7 +178,8 @@ pub(super) fn read_commit(error: DriverError) -> Error {
     read(error, true)
 }
 
-/// From `E11000 duplicate key error collection: db.coll index: a_1 dup key: { a: 1 }`.
+/// Parses the message `E11000 duplicate key error collection: db.coll index: a_1 dup key: { a: 1
+/// }`.
 fn duplicate_key(message: &str) -> Error {
     let after = |name: &str| message.split_once(name).map(|(_, rest)| rest);
     let place = after("collection: ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
@@ -179,11 +191,12 @@ fn duplicate_key(message: &str) -> Error {
     }
 }
 
-/// The reason why options of a connection string cannot be used; none if the error is another one.
+/// Returns the reason why the options of a connection string are invalid; `None` for any other
+/// error.
 pub(super) fn invalid(error: &DriverError) -> Option<&str> {
     match &*error.kind {
         ErrorKind::InvalidArgument { message, .. } => Some(message),
-        // The driver's text has the path of the file.
+        // The driver's message contains the path of the file.
         ErrorKind::InvalidTlsConfig { message, .. } => {
             withhold(message);
             Some("a file of its TLS options cannot be used; the log has the reason")
@@ -192,7 +205,7 @@ pub(super) fn invalid(error: &DriverError) -> Option<&str> {
     }
 }
 
-/// The server's number for what went wrong.
+/// Returns the error code of the server, if the error has one.
 pub(super) fn code(error: &DriverError) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
@@ -201,7 +214,8 @@ pub(super) fn code(error: &DriverError) -> Option<i32> {
     }
 }
 
-/// Why something in a transaction did not go on: the driver's failures may be of those after which all is tried again.
+/// The error of an operation in a transaction. Errors of the driver are kept, because some of them
+/// mean that the whole transaction can be retried.
 pub(super) enum Failure {
     Driver(DriverError),
     Store(Error),
@@ -220,7 +234,7 @@ impl<E: Into<Error>> From<E> for Failure {
 }
 
 impl Failure {
-    /// What is to be told of it.
+    /// Converts this into the error to report.
     pub(super) fn into_error(self, writes: bool) -> Error {
         match self {
             Self::Driver(error) => read(error, writes),
@@ -234,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_tell_of_servers_are_not_passed_on() {
+    fn messages_that_reveal_servers_are_withheld() {
         let told = |code, message: &str| of_server(code, message, false).to_string();
         for code in [2, 9, 14, 28, 40, 66, 121, 241, 292, 16_020, 17_276, 28_765, 31_249, 40_323, 51_108, 5_107_201] {
             assert_eq!(told(code, "the field 'a' is wrong"), "the field 'a' is wrong");

@@ -1,10 +1,11 @@
-//! Writes under a guard. Check and write are one, in one of three ways:
+//! Writes under a guard. The check and the write are atomic, in one of three ways:
 //!
-//! - What the guard asks can be asked of the server: it becomes part of the filter, and the write is one command.
-//! - One document: it is read, judged here as it is and as it would become, and written on the condition that it is
-//!   still the same to the last field; if it is not, all begins anew.
-//! - Several documents, or one that is too large for such a condition: the same in a transaction, which the server ends
-//!   if another writer changes one of them.
+//! - The guard has filters: they become part of the filter, and the write is one command.
+//! - One document: it is read, and the guard checks it before and after the change in this
+//!   process. The write has the precondition that the document is unchanged in every field. If the
+//!   precondition fails, the whole operation is repeated.
+//! - Several documents, or a document that is too large for such a precondition: the same in a
+//!   transaction, which the server aborts if another writer changes one of the documents.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{
     command::{BODY_BYTES, batches},
     connect::{Kind, majority, snapshot},
     errors::{self, Failure},
-    read::{Question, Selected, Selection, both, document, has_odd_names},
+    read::{Pushdown, Selected, Selection, both, document, has_odd_names},
     write::{Command, by_id},
 };
 use crate::{
@@ -30,15 +31,15 @@ use crate::{
     workers,
 };
 
-/// How many updates go into one command.
+/// The maximum number of changes in one command.
 const BATCH: usize = 1000;
 
-/// The time that the server has for a commit, before it is asked again what became of it; a quarter of what is left, if that
-/// is less.
+/// The `maxTimeMS` of a commit, after which the store asks for its result again. It is a quarter
+/// of the time left, if that is less.
 const COMMIT_TIME: Duration = Duration::from_secs(1);
 
-/// The most bytes of a condition that a document is still the same, and of its change: what a command may have, less
-/// room for the rest of it.
+/// The maximum size in bytes of a precondition and its change together: the size of a command,
+/// less room for its other fields.
 const PINNED_BYTES: usize = BODY_BYTES - 16 * 1024;
 
 /// A change under a guard.
@@ -57,7 +58,7 @@ impl<'a> Job<'a> {
         Self { write, namespace: &write.namespace, modify, guard, limits: write.limits, budget: &write.budget }
     }
 
-    /// Computes something of the change and its guard, within the budget.
+    /// Runs a computation with the change and its guard, within the budget.
     async fn compute<T: Send + 'static>(
         &self,
         work: impl Fn(&Modify, &dyn Guard) -> Result<T> + Send + 'static,
@@ -65,24 +66,24 @@ impl<'a> Job<'a> {
         let write = Arc::clone(self.write);
         let work = move || match (&write.operation, &write.guard) {
             (Operation::Modify(modify), Some(guard)) => work(modify, &**guard),
-            _ => Err(Error::Engine("only a change under a guard is planned".to_owned())),
+            _ => Err(Error::Engine("a write without a guard has no plan".to_owned())),
         };
         workers::run_if_large(self.budget, work).await
     }
 }
 
-/// A planned change of one document, under the condition that it is still the same.
+/// A planned change of one document, with the precondition that the document is unchanged.
 struct Pinned {
     filter: RawDocumentBuf,
-    /// None if the write changes nothing about it.
+    /// `None` if the write leaves the document as it is.
     change: Option<Change>,
-    /// The document that the caller asked for.
+    /// The document that the caller receives.
     document: Option<RawDocumentBuf>,
-    /// Holds all of these.
+    /// Accounts for all of these.
     _held: Held,
 }
 
-/// The documents that a write changes, held in the budget of the operation.
+/// The documents that a write changes, which count against the budget of the operation.
 struct Targets {
     documents: Vec<RawDocumentBuf>,
     held: Held,
@@ -90,18 +91,19 @@ struct Targets {
 
 /// Planned changes of several documents.
 struct Plans {
-    /// The `_id`s of those that are deleted, each in a document of its own.
+    /// The `_id`s of the deleted documents, each in a document of its own.
     deleted: Vec<RawDocumentBuf>,
-    /// The update statements of those that are changed.
+    /// The update statements of the changed documents.
     updates: Vec<RawDocumentBuf>,
-    /// The document that the caller asked for.
+    /// The document that the caller receives.
     document: Option<RawDocumentBuf>,
-    /// Holds all of these.
+    /// Accounts for all of these.
     held: Held,
 }
 
-/// The guard's filter for a change, where one command with it does what asking about each document would: it then sees and lets
-/// change the same documents, and none of what it asks about is changed.
+/// Returns the guard's filter for a change if one command with that filter has the same effect as
+/// a check of each document. This requires that the guard shows and lets change the same
+/// documents, and that the change touches none of the paths that the guard reads.
 fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
     let rule = match &modify.change {
         Change::Delete => &filters.deletable,
@@ -114,14 +116,14 @@ fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
     };
     let is_apart = match &modify.change {
         Change::Delete => true,
-        // What `$` stands for depends on the whole filter, which would be more than the caller's.
+        // `$` in an update refers to the whole filter, which would be more than the caller's.
         Change::Update { update, .. } => !update.is_positional() && leaves_alone(update),
     };
     (filters.seen == *rule && is_apart).then_some(rule)
 }
 
-/// Whether what one path leads to may hold, or be in, what another leads to. An index in a path is one of several items to a path
-/// without it.
+/// True if the value at one path may contain, or be part of, the value at the other. Array indexes
+/// are ignored: a path without an index reaches every element.
 fn overlap(one: &Path, other: &Path) -> bool {
     let names = |path: &Path| {
         let is_name = |part: &&String| !part.bytes().all(|byte| byte.is_ascii_digit());
@@ -132,7 +134,7 @@ fn overlap(one: &Path, other: &Path) -> bool {
 }
 
 impl MongoStore {
-    /// One write, as one.
+    /// Runs one write atomically.
     pub(super) async fn write_one(&self, write: &Arc<Write>) -> Result<Outcome> {
         let Write { namespace, operation, guard, limits, budget } = &**write;
         budget.check()?;
@@ -141,18 +143,18 @@ impl MongoStore {
                 if let Some(limits) = limits {
                     limits.check(documents.len(), documents.iter().map(|document| document.as_bytes().len()).sum())?;
                 }
-                // What the guard says of them does not depend on what is stored.
+                // The guard's check of an insert does not depend on stored documents.
                 let documents = self.prepared(write).await?;
-                self.alone(self.insert(namespace, &documents, budget, None)).await
+                self.run_single(self.insert(namespace, &documents, budget, None)).await
             }
-            (Operation::Modify(modify), None) => self.alone(self.unguarded(namespace, modify, budget, None)).await,
+            (Operation::Modify(modify), None) => self.run_single(self.unguarded(namespace, modify, budget, None)).await,
             (Operation::Modify(modify), Some(guard)) => {
                 self.shared.within_all(self.guarded(write, Job::new(write, modify, guard))).await
             }
         }
     }
 
-    /// The documents of an insert as they are stored, after the guard has allowed it.
+    /// Returns the documents of an insert as they are stored, after the guard has allowed them.
     async fn prepared(&self, write: &Arc<Write>) -> Result<Vec<RawDocumentBuf>> {
         let (inserted, environment) = (Arc::clone(write), Arc::clone(&self.shared.environment));
         let prepare = move || match &inserted.operation {
@@ -165,8 +167,8 @@ impl MongoStore {
         workers::run_if_large(&write.budget, prepare).await
     }
 
-    /// Sends one command outside a transaction; it is sent again where it may, and only then.
-    async fn alone(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
+    /// Runs one command outside a transaction; the command retries itself if that is safe.
+    async fn run_single(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
         let mut stopped = None;
         let sent = async {
             match send.await {
@@ -182,6 +184,7 @@ impl MongoStore {
         stopped.map_or(answer, Err)
     }
 
+    /// Runs a change without a guard as one command.
     async fn unguarded(
         &self,
         namespace: &Namespace,
@@ -195,16 +198,17 @@ impl MongoStore {
         self.modify(namespace, command, session).await
     }
 
+    /// Runs a change under a guard, and repeats it if another write has interfered.
     async fn guarded(&self, write: &Arc<Write>, job: Job<'_>) -> Result<Outcome> {
         for _ in 0..ATTEMPTS {
             job.budget.check()?;
             let attempt = match job.guard.filters().and_then(|filters| rule(job.modify, filters)) {
                 Some(rule) => self.by_rule(job, rule).await?,
                 None if job.modify.multi => {
-                    let outcomes = self.together(std::slice::from_ref(write)).await?;
+                    let outcomes = self.run_in_transaction(std::slice::from_ref(write)).await?;
                     return Ok(outcomes.into_iter().next().unwrap_or_default());
                 }
-                None => self.pinned(job).await?,
+                None => self.optimistic(job).await?,
             };
             if let Some(outcome) = attempt {
                 return Ok(outcome);
@@ -213,25 +217,27 @@ impl MongoStore {
         Err(guarded::conflict())
     }
 
-    /// With what the guard asks as part of the filter. Without an answer something came between.
+    /// Runs a change with the guard's filter as part of the command's filter. Returns `None` if
+    /// another write has interfered.
     async fn by_rule(&self, job: Job<'_>, rule: &Filter) -> Result<Option<Outcome>> {
         let Job { namespace, modify, budget, .. } = job;
         let filter = both(&modify.filter, rule);
         self.check_size(job, &filter).await?;
         let command = Command { modify, filter, upsert: false, is_simple: true, budget };
-        let outcome = self.alone(self.modify(namespace, command, None)).await?;
+        let outcome = self.run_single(self.modify(namespace, command, None)).await?;
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
-    /// Checks that a command changes no more than it may, where it changes several documents: the server counts them first.
+    /// Checks the limits of a change of several documents; the server counts the documents first.
     async fn check_size(&self, job: Job<'_>, filter: &RawDocument) -> Result<()> {
         let (Some(limits), true) = (job.limits, job.modify.multi) else { return Ok(()) };
         let (documents, bytes) = self.size_of(job.namespace, filter, limits.documents, job.budget).await?;
         limits.check(documents, bytes)
     }
 
-    /// Judges one document here, and writes on the condition that it is still the same.
-    async fn pinned(&self, job: Job<'_>) -> Result<Option<Outcome>> {
+    /// Checks one document in this process, and writes it with the precondition that it is
+    /// unchanged. Returns `None` if another write has interfered.
+    async fn optimistic(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Targets { documents, held: targets_held } = targets;
         let Some(before) = documents.into_iter().next() else {
@@ -251,7 +257,7 @@ impl MongoStore {
                     Some(Change::Update { update, upsert: false })
                 }
             };
-            let filter = pin(&before);
+            let filter = precondition(&before);
             let bytes = filter.as_bytes().len() + change.as_ref().map_or(0, size_of_change);
             if change.is_some() && bytes > PINNED_BYTES {
                 return Ok(None);
@@ -261,9 +267,9 @@ impl MongoStore {
         };
         let Some(Pinned { filter, change, document, _held }) = job.compute(plan).await? else {
             drop(targets_held);
-            return self.pinned_by_transaction(job).await.map(Some);
+            return self.optimistic_by_transaction(job).await.map(Some);
         };
-        let mut outcome = self.alone(self.carry_out(job, change, filter, None)).await?;
+        let mut outcome = self.run_single(self.carry_out(job, change, filter, None)).await?;
         if outcome.matched == 0 {
             return Ok(None);
         }
@@ -271,26 +277,26 @@ impl MongoStore {
         Ok(Some(outcome))
     }
 
-    /// Judges one document here, and writes in a transaction: for a document before and after a change that are together
-    /// too large for one command.
-    async fn pinned_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
+    /// Checks one document in this process, and writes it in a transaction: its versions before
+    /// and after the change are together too large for one command.
+    async fn optimistic_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
         if self.kind().await? == Kind::Standalone {
             let message = format!(
-                "the document before and after the change has together more than {PINNED_BYTES} bytes, which needs a \
+                "the versions of the document before and after the change exceed {PINNED_BYTES} bytes, which needs a \
                  transaction; a standalone server has none, and nothing was written"
             );
             return Err(Error::Query(query::Error { code: ErrorCode::BsonObjectTooLarge, message }));
         }
-        let outcomes = self.together(std::slice::from_ref(job.write)).await?;
+        let outcomes = self.run_in_transaction(std::slice::from_ref(job.write)).await?;
         Ok(outcomes.into_iter().next().unwrap_or_default())
     }
 
-    /// The documents to change: what the caller may not see does not match.
+    /// Reads the documents to change. Documents that the caller may not see do not match.
     async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Targets, Failure> {
         let Job { namespace, modify, guard, limits, budget, .. } = job;
-        let Question { filter, judge } = Question::new(&modify.filter, Some(guard))?;
+        let Pushdown { filter, residual_guard } = Pushdown::new(&modify.filter, Some(guard))?;
         let (mut documents, mut bytes, mut held) = (Vec::new(), 0, budget.hold(0)?);
-        let selection = Selection::seen(judge).up_to(if modify.multi { usize::MAX } else { 1 });
+        let selection = Selection::seen(residual_guard).up_to(if modify.multi { usize::MAX } else { 1 });
         let take = &mut |document: RawDocumentBuf| {
             bytes += document.as_bytes().len();
             held.grow(document.bytes())?;
@@ -301,7 +307,7 @@ impl MongoStore {
         Ok(Targets { documents, held })
     }
 
-    /// Plans what becomes of each of several documents.
+    /// Plans the changes of several documents.
     async fn plans(&self, job: Job<'_>, targets: Vec<RawDocumentBuf>) -> Result<Plans> {
         let (limits, environment) = (job.limits, Arc::clone(&self.shared.environment));
         let plan = move |modify: &Modify, guard: &dyn Guard| {
@@ -338,7 +344,8 @@ impl MongoStore {
         job.compute(plan).await
     }
 
-    /// The document that an upsert inserts, and its outcome; none if the write is no upsert.
+    /// Returns the document that an upsert inserts, and its outcome; `None` if the write is no
+    /// upsert.
     async fn upserted(&self, job: Job<'_>) -> Result<Option<(RawDocumentBuf, Outcome)>> {
         let environment = Arc::clone(&self.shared.environment);
         let make = move |modify: &Modify, guard: &dyn Guard| {
@@ -352,7 +359,7 @@ impl MongoStore {
         job.compute(make).await
     }
 
-    /// Makes of a document what was judged, where the filter still matches it.
+    /// Writes a planned change if the filter still matches the document.
     async fn carry_out(
         &self,
         job: Job<'_>,
@@ -367,28 +374,30 @@ impl MongoStore {
         self.modify(namespace, command, session).await
     }
 
-    /// Where nothing that the caller may see matches: what hidden documents there are, and an upsert. Without an answer something
-    /// came between.
+    /// Handles a change that matches no visible document: denies it if it targets a hidden
+    /// document, and otherwise runs its upsert. Returns `None` if another write has interfered.
     async fn nothing_matched(&self, job: Job<'_>, outcome: Outcome) -> Result<Option<Outcome>> {
         let Job { namespace, budget, .. } = job;
         let hidden = self.check_hidden(job, None).await;
         hidden.map_err(|failure| failure.into_error(false))?;
         let Some((made, upserted)) = self.upserted(job).await? else { return Ok(Some(outcome)) };
-        match self.alone(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
+        match self.run_single(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
             Ok(_) => Ok(Some(upserted)),
-            // Somebody has inserted it meanwhile, or it is another document's key for good.
+            // Another writer has inserted the document meanwhile, or the key belongs to another
+            // document.
             Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// True if the change now matches a visible document.
     async fn is_there_now(&self, job: Job<'_>) -> Result<bool> {
         let targets = self.targets(job, None).await;
         Ok(!targets.map_err(|failure| failure.into_error(false))?.documents.is_empty())
     }
 
-    /// A document that the caller may not see does not match, so that a filter tells nothing about it; a filter for its `_id`
-    /// alone is denied.
+    /// Denies a change whose filter selects a hidden document by its `_id` alone. With any other
+    /// filter a hidden document does not match, so that the filter reveals nothing about it.
     async fn check_hidden(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<(), Failure> {
         let Job { namespace, modify, guard, budget, .. } = job;
         if !guarded::denies_hidden(modify) {
@@ -401,9 +410,10 @@ impl MongoStore {
         };
         let filter = document(&filter)?;
         let mut hidden = None;
-        let judge = Arc::clone(guard);
+        let residual_guard = Arc::clone(guard);
         let selection =
-            Selection::computed(move |document| Ok((!judge.may_see(document)).then(|| document.to_owned()))).up_to(1);
+            Selection::computed(move |document| Ok((!residual_guard.may_see(document)).then(|| document.to_owned())))
+                .up_to(1);
         let take = &mut |document: RawDocumentBuf| {
             hidden = Some(document);
             Ok(())
@@ -414,14 +424,15 @@ impl MongoStore {
         Err(job.compute(deny).await?.into())
     }
 
-    /// Several writes as one.
-    pub(super) async fn together(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
+    /// Runs several writes in a transaction.
+    pub(super) async fn run_in_transaction(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         if self.kind().await? == Kind::Standalone {
             return Err(Error::NeedsTransaction);
         }
         self.shared.within_all(self.in_transactions(writes)).await
     }
 
+    /// Runs the writes in one transaction after another, until one is committed.
     async fn in_transactions(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         let budget = &writes.first().map(|write| write.budget.clone()).unwrap_or_default();
         let mut session = self.session().await?;
@@ -429,14 +440,14 @@ impl MongoStore {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(1 << attempt.min(7))).await;
             }
-            // The driver takes it when a transaction begins.
+            // The driver reads this option when a transaction begins.
             let commit_time = (self.max_time(budget)? / 4).min(COMMIT_TIME);
             let start = session.start_transaction().read_concern(snapshot()).write_concern(majority());
             let start = start.max_commit_time(commit_time);
             self.shared.within(false, async { start.await }).await?;
             match self.in_transaction(writes, &mut session).await {
                 Ok(_) if is_over(budget, commit_time) => {
-                    // The caller is told that it took too long: nothing of it may be committed.
+                    // The caller receives a timeout error, so nothing may be committed.
                     let _ = session.abort_transaction().await;
                     budget.check()?;
                     let message = "operation exceeded time limit: too little is left for the commit".to_owned();
@@ -455,7 +466,7 @@ impl MongoStore {
                 }
                 Err(failure) => {
                     let _ = session.abort_transaction().await;
-                    // Nothing of it has been committed.
+                    // Nothing has been committed.
                     return Err(failure.into_error(false));
                 }
             }
@@ -463,10 +474,11 @@ impl MongoStore {
         Err(guarded::conflict())
     }
 
+    /// Commits a transaction, and asks again while the result is unknown.
     async fn commit(&self, session: &mut ClientSession, budget: &Budget, time: Duration) -> driver::Result<()> {
         for _ in 1..ATTEMPTS {
             match session.commit_transaction().await {
-                // To commit again is to ask what became of it.
+                // A repeated commit returns the result of the first.
                 Err(error)
                     if error.contains_label(driver::UNKNOWN_TRANSACTION_COMMIT_RESULT) && !is_over(budget, time) => {}
                 done => return done,
@@ -490,15 +502,16 @@ impl MongoStore {
                 }
                 (Operation::Modify(modify), None) => self.unguarded(namespace, modify, budget, Some(session)).await?,
                 (Operation::Modify(modify), Some(guard)) => {
-                    self.judged(Job::new(write, modify, guard), session).await?
+                    self.guarded_in_transaction(Job::new(write, modify, guard), session).await?
                 }
             });
         }
         Ok(outcomes)
     }
 
-    /// Judges all documents, and then writes: the transaction ends if anybody else has written to one of them.
-    async fn judged(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
+    /// Checks all documents before it writes. The transaction aborts if another writer has changed
+    /// one of them.
+    async fn guarded_in_transaction(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
         let Targets { documents, held: _held } = self.targets(job, Some(&mut *session)).await?;
         let mut outcome = Outcome { matched: documents.len() as u64, ..Outcome::default() };
@@ -518,7 +531,7 @@ impl MongoStore {
             outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
         }
         for updates in updates.chunks(BATCH) {
-            // Many updates in as few commands as hold them.
+            // Packs the updates into as few commands as possible.
             for updates in batches(updates, |update| update.as_bytes().len()) {
                 let updates: RawArrayBuf = updates.iter().cloned().collect();
                 let command = rawdoc! { "update": &*namespace.collection, "updates": updates, "ordered": true };
@@ -531,7 +544,7 @@ impl MongoStore {
     }
 }
 
-/// True if less time is left than a commit may take.
+/// True if the time left is less than a commit may take.
 fn is_over(budget: &Budget, commit_time: Duration) -> bool {
     budget.is_exhausted() || budget.time_left().is_some_and(|left| left < commit_time)
 }
@@ -540,11 +553,11 @@ fn is_transient(error: &driver::Error) -> bool {
     error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) || errors::code(error) == Some(errors::WRITE_CONFLICT)
 }
 
-/// Plans what becomes of one target.
+/// Plans the change of one document.
 ///
 /// # Errors
-/// As [`guarded::plan`], and `BadValue` (2) if a field would be there twice: the guard judges one of its values, and
-/// other programs read the other.
+/// As [`guarded::plan`], and `BadValue` (2) if a field name would occur twice: the guard would
+/// check one of the values, and other programs might read the other.
 fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
     let plan = guarded::plan(modify, Some(guard), before, environment)?;
     if let Planned::Become(after) = &plan {
@@ -553,15 +566,15 @@ fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment
     Ok(plan)
 }
 
-/// The filter for a document only as it is.
-fn pin(stored: &RawDocument) -> RawDocumentBuf {
+/// Returns a filter that matches a document only while it is unchanged.
+fn precondition(stored: &RawDocument) -> RawDocumentBuf {
     let mut filter = by_id(stored).to_document();
     let is_same = rawdoc! { "$eq": ["$$ROOT", { "$literal": stored.to_owned() }] };
     query::append(&mut filter, "$expr", &*is_same);
     filter
 }
 
-/// The bytes of a planned change.
+/// The size of a planned change in bytes.
 fn size_of_change(change: &Change) -> usize {
     match change {
         Change::Update { update: Update::Operators(operators), .. } => operators.to_document().as_bytes().len(),
@@ -570,7 +583,7 @@ fn size_of_change(change: &Change) -> usize {
     }
 }
 
-/// The statement of an update that makes of a document the one that was judged.
+/// Returns the update statement that turns a document into the version that the guard has checked.
 fn statement(
     modify: &Modify,
     before: &RawDocument,
@@ -580,13 +593,14 @@ fn statement(
     let update = match assignment(modify, before, after, environment)? {
         Update::Operators(operators) => operators.to_document().to_owned(),
         Update::Replacement(replacement) => replacement,
-        Update::Pipeline(_) => return Err(Error::Engine("a planned update is no pipeline".to_owned())),
+        Update::Pipeline(_) => return Err(Error::Engine("a planned update cannot be a pipeline".to_owned())),
     };
     Ok(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } })
 }
 
-/// The update that makes of a document the one that was judged: the difference between both, so that change streams
-/// report what they would of the caller's update, or else a replacement.
+/// Returns the update that turns a document into the version that the guard has checked: the
+/// difference between the two, so that change streams report the same fields as for the caller's
+/// update, or else a replacement.
 fn assignment(
     modify: &Modify,
     before: &RawDocument,
@@ -596,7 +610,8 @@ fn assignment(
     let is_replaced = matches!(&modify.change, Change::Update { update: Update::Replacement(_), .. });
     if !is_replaced
         && let Some(update) = difference(before, after)
-        // It may be the order of fields that is another: what is sent must make what was judged.
+        // The order of fields may differ: the update must produce exactly the version that was
+        // checked.
         && update.apply(before, &Filter::all(), environment).is_ok_and(|made| made.as_bytes() == after.as_bytes())
     {
         return Ok(update);
@@ -604,9 +619,11 @@ fn assignment(
     Ok(Update::replacement(after)?)
 }
 
-/// The difference between two versions of a document as an update; none if it cannot be one.
+/// Returns the difference between two versions of a document as an update; `None` if no update
+/// expresses it.
 fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
-    // Of a field that is there twice, the server changes another one than this store.
+    // If a field name occurs twice, the server changes the other one of the two fields than this
+    // store.
     if has_odd_names(before) || has_odd_names(after) || query::validate_names(before).is_err() {
         return None;
     }
@@ -630,6 +647,6 @@ fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
         }
         query::append(&mut update, "$unset", &unset);
     }
-    // A name may mean something else in a path.
+    // A name that begins with `$` has another meaning in a path.
     if is_plain && !update.is_empty() { Update::parse(&update).ok() } else { None }
 }

@@ -11,23 +11,24 @@ use futures_util::StreamExt;
 use super::{MongoStore, errors};
 use crate::{Error, Index, Namespace, Result};
 
-/// That a collection, or its database, does not exist.
+/// Server error: the collection, or its database, does not exist.
 pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
 
-/// That it does.
+/// Server error: the collection exists already.
 pub(super) const NAMESPACE_EXISTS: i32 = 48;
 
-/// The server's numbers for an index that is being made, or of which the making was given up, for somebody else.
+/// Server errors: another client is building the index, or has aborted the build.
 const IN_PROGRESS: [i32; 3] = [errors::WRITE_CONFLICT, 117, 276];
 
-/// How often something is asked for again that does no harm when it is done twice.
+/// The maximum number of attempts of an idempotent command.
 const ATTEMPTS: usize = 5;
 
-/// Databases that are the server's.
+/// The server's own databases.
 const OF_THE_SERVER: [&str; 3] = ["admin", "config", "local"];
 
 impl MongoStore {
-    /// Has the server make indexes, all or none; those that are there do no harm, and several nodes may ask at once.
+    /// Creates indexes, all or none. Indexes that exist are left as they are, and several nodes
+    /// may call this at once.
     pub(super) async fn create_indexes(&self, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
         if indexes.is_empty() {
             return self.create_collection(namespace).await;
@@ -36,7 +37,8 @@ impl MongoStore {
         for index in indexes {
             let mut specification = index.to_document();
             if self.is_simple(None) {
-                // Without it, an index of a collection with a collation is of no use to the backend's queries.
+                // Without a simple collation, an index of a collection with a collation does not
+                // support the backend's queries.
                 query::append(&mut specification, "collation", &*rawdoc! { "locale": "simple" });
             }
             specifications.push(specification);
@@ -52,7 +54,7 @@ impl MongoStore {
             let create = database.run_raw_command(command.clone());
             match self.shared.within(false, async { create.await }).await {
                 Err(Error::Unavailable { .. }) if attempt < ATTEMPTS => attempt += 1,
-                // Another node is about the same.
+                // Another node is creating the same indexes.
                 Err(Error::Query(error)) if attempt < ATTEMPTS && IN_PROGRESS.contains(&error.number()) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     attempt += 1;
@@ -62,7 +64,7 @@ impl MongoStore {
         }
     }
 
-    /// Makes a collection where there is none.
+    /// Creates a collection if it does not exist.
     async fn create_collection(&self, namespace: &Namespace) -> Result<()> {
         let database = self.client().await?.database(&namespace.database);
         let create = rawdoc! { "create": &*namespace.collection };
@@ -72,7 +74,9 @@ impl MongoStore {
         }
     }
 
-    /// The indexes but for that on `_id`, as far as Userkeep has their kinds; each other one is handed to `odd`.
+    /// Returns the indexes of a collection, except the one on `_id`. Passes each index of a kind
+    /// that Userkeep does not support to `odd`, with the reason. Returns `None` if the collection
+    /// does not exist.
     pub(super) async fn list_indexes(
         &self,
         namespace: &Namespace,
@@ -103,12 +107,13 @@ impl MongoStore {
         self.shared.within(false, list).await
     }
 
+    /// Drops an index by its name.
     pub(super) async fn remove_index(&self, namespace: &Namespace, name: &str) -> Result<()> {
         let collection = self.collection(namespace).await?;
         self.shared.within(true, async { collection.drop_index(name).await }).await
     }
 
-    /// All collections but the server's own.
+    /// Returns all collections except those of the server, sorted by database and name.
     pub(super) async fn list_collections(&self) -> Result<Vec<Namespace>> {
         let client = self.client().await?;
         let databases = self.shared.within(false, async { client.list_database_names().await }).await?;

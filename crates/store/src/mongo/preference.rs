@@ -2,21 +2,22 @@ use std::{collections::HashMap, time::Duration};
 
 use mongodb::options::{ReadPreference as DriverPreference, ReadPreferenceOptions, SelectionCriteria};
 
-/// From which members of a replica set queries are answered
+/// The members of a replica set that answer queries
 /// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadPreference {
     /// `primary`, `primaryPreferred`, `secondary`, `secondaryPreferred` or `nearest`.
     pub mode: String,
-    /// Tags that a member must have: the first set that any member has; without any, all do.
+    /// The tags that a member must have. The first set that matches any member applies; without
+    /// sets, all members qualify.
     pub tag_sets: Vec<HashMap<String, String>>,
 }
 
 impl ReadPreference {
-    /// Whether it is one.
+    /// Checks that the mode exists and can be combined with the tag sets.
     ///
     /// # Errors
-    /// Where the mode does not exist, or does not go with tags.
+    /// The reason, if the mode is unknown or if `primary` is combined with tags.
     pub fn check(&self) -> Result<(), String> {
         self.criteria().map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! Queries: what can be asked of the server is, and what only the guard can say is asked of it here.
+//! Queries. The server evaluates filters; a guard without filters is evaluated in this process.
 
 use std::{
     sync::{
@@ -23,54 +23,61 @@ use super::{
     errors::{self, Failure},
     write::simple,
 };
-use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, answer::Answer, workers};
+use crate::{Aggregate, Count, Error, Explanation, Find, Guard, Namespace, Page, Result, results::Results, workers};
 
-/// How many documents a batch may have: as many as fit, so that most answers are one trip.
+/// The batch size of queries that need all documents: as large as the server allows, so that most
+/// answers take one round trip.
 const BATCH: u32 = 100_000;
 
-/// Documents in the first batch of a query without a batch size.
+/// The number of documents in the server's first batch of a query without a batch size.
 const FIRST_BATCH: usize = 101;
 
-/// Documents that are asked for first, for each one that is wanted of those that a guard selects here.
+/// The number of documents that a first query fetches for each document wanted, if a guard is
+/// evaluated in this process.
 const FIRST_TRY: usize = 4;
 
-/// How many documents are read at once for who reads a whole collection.
+/// The number of documents in a page of a whole collection.
 const PAGE: usize = 1000;
 
-/// The most bytes of a filter with which a superset of the visible documents is asked for.
+/// The maximum size in bytes of a filter that is extended by a guard's superset of the visible
+/// documents.
 const SUPERSET_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a filter and a guard come to: what the server is asked, and who judges what it answers.
-pub(super) struct Question {
+/// A filter and a guard, split into the filter for the server and the residual guard for the
+/// documents that it returns.
+pub(super) struct Pushdown {
     pub(super) filter: Document,
-    pub(super) judge: Option<Arc<dyn Guard>>,
+    pub(super) residual_guard: Option<Arc<dyn Guard>>,
 }
 
-impl Question {
+impl Pushdown {
     pub(super) fn new(filter: &Filter, guard: Option<&Arc<dyn Guard>>) -> Result<Self> {
         match guard.map(|guard| (guard, guard.filters())) {
-            None => Ok(Self { filter: document(&filter.to_document())?, judge: None }),
+            None => Ok(Self { filter: document(&filter.to_document())?, residual_guard: None }),
             Some((guard, None)) => {
-                // Beside a filter that is large itself, one with long lists of values could be more than a command holds.
+                // A filter that is large itself, with a superset of long value lists, could exceed
+                // the size of a command.
                 let superset = guard.superset().map(|superset| both(filter, superset));
                 let superset = superset.filter(|asked| asked.as_bytes().len() <= SUPERSET_BYTES);
                 let asked = superset.unwrap_or_else(|| filter.to_document());
-                Ok(Self { filter: document(&asked)?, judge: Some(Arc::clone(guard)) })
+                Ok(Self { filter: document(&asked)?, residual_guard: Some(Arc::clone(guard)) })
             }
-            Some((_, Some(filters))) => Ok(Self { filter: document(&both(filter, &filters.seen))?, judge: None }),
+            Some((_, Some(filters))) => {
+                Ok(Self { filter: document(&both(filter, &filters.seen))?, residual_guard: None })
+            }
         }
     }
 }
 
-/// What both filters match.
+/// Returns the filter that matches what both filters match.
 pub(super) fn both(one: &Filter, other: &Filter) -> RawDocumentBuf {
     Filter::And(vec![one.clone(), other.clone()]).to_document()
 }
 
-/// A document as the driver takes it.
+/// Converts a document to the type that the driver takes.
 ///
 /// # Errors
-/// `BadValue` (2) if a field is there twice, since one of its values would be lost.
+/// `BadValue` (2) if a field name occurs twice: the conversion would lose one of the values.
 pub(super) fn document(raw: &RawDocument) -> Result<Document> {
     query::validate_names(raw)?;
     Document::try_from(raw).map_err(unreadable)
@@ -80,24 +87,24 @@ pub(super) fn unreadable(error: bson::error::Error) -> Error {
     Error::Engine(format!("a document cannot be read: {error}"))
 }
 
-/// A query, as the server is asked it.
+/// The parameters of a `find` command.
 #[derive(Clone)]
-struct Ask {
+struct FindRequest {
     filter: Document,
     sort: Option<Document>,
     projection: Option<Document>,
     limit: Option<usize>,
-    /// True if the server decides how many documents are in a batch: few in the first, which may be enough.
+    /// True if the server chooses the batch sizes: a small first batch, which may be enough.
     is_gradual: bool,
-    /// Whether texts are equal only if they are the same.
+    /// True if strings are compared with the simple collation.
     is_simple: bool,
-    /// What the query may cost, at the server and here.
+    /// The limits of the query, on the server and in this process.
     budget: Budget,
 }
 
-/// A value that a query gathers for each document that it selects.
+/// A value that a query collects for each selected document.
 pub(super) trait Selected: Send + 'static {
-    /// The bytes that it takes in a list.
+    /// The bytes that the value occupies in a list.
     fn bytes(&self) -> usize;
 }
 
@@ -113,25 +120,25 @@ impl Selected for () {
     }
 }
 
-/// Selects documents of the server, and makes the values that a query gathers.
+/// Selects documents that the server returns, and maps each to the value that the query collects.
 pub(super) struct Selection<T> {
-    /// Makes the value of one document; none if it is not selected.
+    /// Maps a document to its value; `None` if it is not selected.
     select: Arc<Select<T>>,
-    /// True if that has to be computed, and so must not be done on the polling thread.
+    /// True if `select` is a computation, which must not run on the polling thread.
     is_computed: bool,
-    /// The most values that are wanted.
+    /// The maximum number of values.
     most: usize,
 }
 
 type Select<T> = dyn Fn(&RawDocument) -> Result<Option<T>> + Send + Sync;
 
 impl Selection<RawDocumentBuf> {
-    /// All documents, as they are.
+    /// Selects all documents unchanged.
     fn all() -> Self {
         Self { select: Arc::new(|document| Ok(Some(document.to_owned()))), is_computed: false, most: usize::MAX }
     }
 
-    /// The documents that a guard lets be seen, as they are.
+    /// Selects the documents that a guard lets the caller see, unchanged.
     pub(super) fn seen(guard: Option<Arc<dyn Guard>>) -> Self {
         match guard {
             None => Self::all(),
@@ -141,30 +148,31 @@ impl Selection<RawDocumentBuf> {
 }
 
 impl<T> Selection<T> {
-    /// Selects by a computation for each document.
+    /// Selects with a computation for each document.
     pub(super) fn computed(select: impl Fn(&RawDocument) -> Result<Option<T>> + Send + Sync + 'static) -> Self {
         Self { select: Arc::new(select), is_computed: true, most: usize::MAX }
     }
 
-    /// Only the first of them.
+    /// Limits the number of values.
     pub(super) fn up_to(self, most: usize) -> Self {
         Self { most, ..self }
     }
 
-    /// The most documents that the server has to send; none if more may be needed than are selected.
+    /// The maximum number of documents that the server has to send; `None` if more documents may
+    /// be needed than are selected.
     fn limit(&self) -> Option<usize> {
         let is_limited = !self.is_computed && self.most < usize::MAX;
         is_limited.then_some(self.most)
     }
 }
 
-/// A first query for few documents, since a guard may let them be seen: a query for one document does not fetch a batch of large
-/// ones.
+/// A first query for few documents, in case the guard lets the caller see enough of them. A query
+/// for one document then does not fetch a batch of large documents.
 ///
-/// A small batch size would do the same, but hold for all batches: a query whose documents are mostly hidden would be thousands
-/// of trips. The batches of the server's own grow.
+/// A small batch size would also apply to all later batches: a query with mostly hidden documents
+/// would take thousands of round trips. The server's own batches grow instead.
 struct FirstTry<T> {
-    /// The documents that it asks for.
+    /// The limit of the first query.
     limit: usize,
     selection: Selection<T>,
     looked_at: Arc<AtomicUsize>,
@@ -173,7 +181,8 @@ struct FirstTry<T> {
 }
 
 impl<T: Selected> FirstTry<T> {
-    /// The first query of a selection; none if the server's first batch is about as small.
+    /// Returns the first query of a selection; `None` if the server's first batch is about as
+    /// small.
     fn of(selection: &Selection<T>, budget: &Budget) -> Result<Option<Self>> {
         let limit = selection.most.saturating_mul(FIRST_TRY);
         if !selection.is_computed || limit >= FIRST_BATCH {
@@ -189,7 +198,7 @@ impl<T: Selected> FirstTry<T> {
         Ok(Some(Self { limit, selection, looked_at, selected: Vec::new(), held: budget.hold(0)? }))
     }
 
-    /// What to select, and what gathers it.
+    /// Returns the selection and the function that collects its values.
     fn parts(&mut self) -> (&Selection<T>, impl FnMut(T) -> Result<()> + Send) {
         let Self { selection, selected, held, .. } = self;
         let gather = |value: T| {
@@ -200,7 +209,8 @@ impl<T: Selected> FirstTry<T> {
         (selection, gather)
     }
 
-    /// What it has selected; none if that may not be all, and a query without a limit has to be made.
+    /// Returns the selected values; `None` if they may be incomplete and the query has to run
+    /// without a limit.
     fn into_all(self) -> Option<Vec<T>> {
         let is_all = self.selected.len() >= self.selection.most || self.looked_at.load(Ordering::Relaxed) < self.limit;
         is_all.then_some(self.selected)
@@ -209,7 +219,7 @@ impl<T: Selected> FirstTry<T> {
 
 type Take<'t, T> = &'t mut (dyn FnMut(T) -> Result<()> + Send);
 
-/// Hands over what is selected of the documents as they arrive, until it is enough.
+/// Passes on the values of the selected documents as they arrive, until the maximum is reached.
 async fn each<T: Selected>(
     batches: impl Stream<Item = mongodb::error::Result<RawBatch>>,
     selection: &Selection<T>,
@@ -234,7 +244,7 @@ async fn each<T: Selected>(
             };
             let selected = workers::run_if_large(budget, work).await;
             selected.and_then(|(selected, held)| {
-                // The taker holds what it keeps.
+                // The receiver accounts for what it keeps.
                 drop(held);
                 taken = selected.len();
                 selected.into_iter().try_for_each(&mut *take)
@@ -254,7 +264,7 @@ async fn each<T: Selected>(
     Ok(Ok(()))
 }
 
-/// Hands over what is selected of the documents of a batch, until it is enough.
+/// Passes on the values of the selected documents of one batch, until the maximum is reached.
 fn select_each<T>(
     batch: &RawBatch,
     select: &Select<T>,
@@ -277,21 +287,22 @@ fn select_each<T>(
     Ok(())
 }
 
-/// An answer whose documents are held in the budget of the operation until it is complete.
+/// A result whose documents count against the budget of the operation until it is complete.
 struct HeldAnswer {
-    answer: Answer,
+    answer: Results,
     held: Held,
 }
 
 impl HeldAnswer {
     fn new(most: Option<usize>, most_bytes: Option<usize>, budget: &Budget) -> Result<Self> {
-        Ok(Self { answer: Answer::new(most, most_bytes), held: budget.hold(0)? })
+        Ok(Self { answer: Results::new(most, most_bytes), held: budget.hold(0)? })
     }
 
     /// Adds a document.
     ///
     /// # Errors
-    /// As [`Answer::push`], and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the budget does not allow to hold it.
+    /// As [`Results::push`], and `QueryExceededMemoryLimitNoDiskUseAllowed` (292) if the budget
+    /// has too little memory for it.
     fn push(&mut self, document: RawDocumentBuf) -> Result<()> {
         self.held.grow(document.bytes())?;
         self.answer.push(document)
@@ -303,23 +314,24 @@ impl HeldAnswer {
 }
 
 impl MongoStore {
-    /// Whether texts are equal only if they are the same, whatever the operator has said of a collection: to a guard, and to
-    /// the backend.
+    /// True if the simple collation replaces the collection's own. Guards and the backend compare
+    /// strings byte by byte, whatever collation the operator has set.
     pub(super) fn is_simple(&self, guard: Option<&Arc<dyn Guard>>) -> bool {
         guard.is_some() || self.lane == Lane::Backend
     }
 
+    /// Runs a query, with a [`FirstTry`] before it if the batches are gradual.
     async fn ask<T: Selected>(
         &self,
         namespace: &Namespace,
-        ask: Ask,
+        ask: FindRequest,
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<()> {
         if ask.is_gradual
             && let Some(mut first) = FirstTry::of(selection, &ask.budget)?
         {
-            let ask = Ask { limit: Some(first.limit), ..ask.clone() };
+            let ask = FindRequest { limit: Some(first.limit), ..ask.clone() };
             let (selection, mut gather) = first.parts();
             self.ask_once(namespace, ask, selection, &mut gather).await?;
             drop(gather);
@@ -330,10 +342,11 @@ impl MongoStore {
         self.ask_once(namespace, ask, selection, take).await
     }
 
+    /// Runs a query once.
     async fn ask_once<T: Selected>(
         &self,
         namespace: &Namespace,
-        ask: Ask,
+        ask: FindRequest,
         selection: &Selection<T>,
         take: Take<'_, T>,
     ) -> Result<()> {
@@ -373,52 +386,55 @@ impl MongoStore {
         answer
     }
 
+    /// Returns the documents of a query.
     pub(super) async fn find_documents(&self, find: Find) -> Result<Vec<RawDocumentBuf>> {
         let mut answer = HeldAnswer::new(find.at_most, find.most_bytes, &find.budget)?;
         self.find_each(find, &mut |document| answer.push(document)).await?;
         Ok(answer.finish())
     }
 
-    /// Hands over the documents of a query as they arrive.
+    /// Passes on the documents of a query as they arrive.
     async fn find_each(&self, find: Find, take: Take<'_, RawDocumentBuf>) -> Result<()> {
         let Find { namespace, filter, sort, projection, limit, at_most, guard, budget, .. } = find;
         if limit == Some(0) {
             return Ok(());
         }
-        let Question { filter: asked, judge } = Question::new(&filter, guard.as_ref())?;
-        // What `$` stands for depends on all that the server is asked, and it may be asked more than the caller has.
-        let is_here = |projection: &Projection| judge.is_some() || projection.is_positional();
+        let Pushdown { filter: asked, residual_guard } = Pushdown::new(&filter, guard.as_ref())?;
+        // `$` in a projection refers to the whole filter, and the server's filter may be larger
+        // than the caller's.
+        let is_here = |projection: &Projection| residual_guard.is_some() || projection.is_positional();
         let (here, there) = match projection {
             Some(projection) if is_here(&projection) => (Some(projection), None),
             projection => (None, projection),
         };
         let most = at_most.map_or(usize::MAX, |most| most.saturating_add(1)).min(limit.unwrap_or(usize::MAX));
-        let ask = Ask {
+        let ask = FindRequest {
             filter: asked,
             sort: sort_document(sort.as_ref())?,
             projection: there.map(|projection| document(projection.to_document())).transpose()?,
-            limit: Some(most).filter(|most| *most < usize::MAX && judge.is_none()),
-            is_gradual: limit.is_some() && judge.is_some(),
+            limit: Some(most).filter(|most| *most < usize::MAX && residual_guard.is_none()),
+            is_gradual: limit.is_some() && residual_guard.is_some(),
             is_simple: self.is_simple(guard.as_ref()),
             budget,
         };
-        let selection = match (judge, here) {
-            (judge, None) => Selection::seen(judge),
-            (judge, Some(projection)) => Selection::computed(move |document| {
-                let is_seen = judge.as_ref().is_none_or(|guard| guard.may_see(document));
+        let selection = match (residual_guard, here) {
+            (residual_guard, None) => Selection::seen(residual_guard),
+            (residual_guard, Some(projection)) => Selection::computed(move |document| {
+                let is_seen = residual_guard.as_ref().is_none_or(|guard| guard.may_see(document));
                 Ok(if is_seen { Some(projection.apply(document, &filter)?) } else { None })
             }),
         };
         self.ask(&namespace, ask, &selection.up_to(most), take).await
     }
 
+    /// Counts the documents of a query.
     pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
         let Count { namespace, filter, limit, guard, budget } = count;
-        let question = Question::new(&filter, guard.as_ref())?;
+        let pushdown = Pushdown::new(&filter, guard.as_ref())?;
         let is_simple = self.is_simple(guard.as_ref());
-        let Some(guard) = question.judge else {
+        let Some(guard) = pushdown.residual_guard else {
             let collection = self.to_read(&namespace).await?;
-            let mut count = collection.count_documents(question.filter).max_time(self.max_time(&budget)?);
+            let mut count = collection.count_documents(pushdown.filter).max_time(self.max_time(&budget)?);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
             }
@@ -433,8 +449,8 @@ impl MongoStore {
         };
         let limit = limit.filter(|limit| *limit > 0);
         let is_gradual = limit.is_some();
-        let filter = question.filter;
-        let ask = Ask { filter, sort: None, projection: None, limit: None, is_gradual, is_simple, budget };
+        let filter = pushdown.filter;
+        let ask = FindRequest { filter, sort: None, projection: None, limit: None, is_gradual, is_simple, budget };
         let selection = Selection::computed(move |document| Ok(guard.may_see(document).then_some(())));
         let mut counted = 0;
         let count = &mut |()| {
@@ -445,12 +461,14 @@ impl MongoStore {
         Ok(counted)
     }
 
+    /// Runs an aggregation: on the server, or in this process behind a guard that has no filters.
     pub(super) async fn run_pipeline(&self, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
         let Aggregate { namespace, pipeline, at_most, most_bytes, guard, budget } = aggregate;
         let filters = guard.as_ref().map(|guard| guard.filters());
         let mut answer = HeldAnswer::new(at_most, most_bytes, &budget)?;
         if let Some(None) = filters {
-            // Only the guard can say which documents go in, so all that is done with them is done here.
+            // Only the guard can select the input documents, so the whole pipeline runs in this
+            // process.
             let (filter, pipeline) = pipeline.split_match();
             let limit = pipeline.stages().first().and_then(|stage| get(stage, "$limit")).and_then(query::integer);
             let limit = limit.and_then(|limit| usize::try_from(limit).ok());
@@ -463,7 +481,7 @@ impl MongoStore {
             };
             self.find_each(find, gather).await?;
             let run = move || -> Result<_> {
-                // The pipeline holds what it keeps.
+                // The pipeline accounts for what it keeps.
                 for document in pipeline.run(documents.into_iter().map(|(document, _)| document)) {
                     answer.push(document?)?;
                 }
@@ -506,7 +524,8 @@ impl MongoStore {
         Ok(answer.finish())
     }
 
-    /// How many documents a filter matches, up to one more than `most`, and how many bytes they have.
+    /// Returns the number of documents that a filter matches, counted up to `most` + 1, and their
+    /// size in bytes.
     pub(super) async fn size_of(
         &self,
         namespace: &Namespace,
@@ -530,7 +549,7 @@ impl MongoStore {
         Ok((documents, bytes))
     }
 
-    /// What a write depends on: as it is on the primary, or in a transaction.
+    /// Reads the documents that a write depends on: from the primary, or in a transaction.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the query")]
     pub(super) async fn find_to_change<T: Selected>(
         &self,
@@ -587,7 +606,7 @@ impl MongoStore {
         }
     }
 
-    /// The documents of a collection by their `_id`s, which is the one order that can be taken up again.
+    /// Returns a page of a collection in the order of `_id`, the only order that can be resumed.
     pub(super) async fn page_after(&self, namespace: &Namespace, after: Option<RawBson>) -> Result<Page> {
         let (mut read, id) = match after {
             Some(RawBson::Document(place)) => {
@@ -599,7 +618,7 @@ impl MongoStore {
         let filter = id.map_or_else(RawDocumentBuf::new, |id| after_id(id.as_raw_bson_ref()));
         let (filter, sort) = (document(&filter)?, Some(doc! { "_id": 1 }));
         let mut documents: Vec<RawDocumentBuf> = Vec::new();
-        let ask = Ask {
+        let ask = FindRequest {
             filter,
             sort,
             projection: None,
@@ -627,10 +646,11 @@ impl MongoStore {
         Ok(Page { documents, next, reached: (read, total.max(read)) })
     }
 
+    /// Runs `explain` for a query and reads its plan.
     pub(super) async fn explain_find(&self, find: Find) -> Result<Explanation> {
         let Find { namespace, filter, sort, projection, limit, guard, budget, .. } = find;
-        let question = Question::new(&filter, guard.as_ref())?;
-        let mut command = doc! { "find": &*namespace.collection, "filter": question.filter };
+        let pushdown = Pushdown::new(&filter, guard.as_ref())?;
+        let mut command = doc! { "find": &*namespace.collection, "filter": pushdown.filter };
         let sort = sort_document(sort.as_ref())?;
         let is_sorted = sort.is_some();
         if let Some(sort) = sort {
@@ -659,7 +679,7 @@ impl MongoStore {
     }
 }
 
-/// A time as the server takes it.
+/// Returns a duration in milliseconds, as `maxTimeMS` takes it.
 pub(super) fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
@@ -668,13 +688,13 @@ pub(super) fn sort_document(sort: Option<&Sort>) -> Result<Option<Document>> {
     sort.filter(|sort| !sort.is_empty()).map(|sort| document(&sort.to_document())).transpose()
 }
 
-/// Reads what matters of the server's answer.
+/// Reads the plan and the counters of an `explain` reply.
 fn explanation(told: &Document) -> Explanation {
     let mut explanation = Explanation { stage: "COLLSCAN", sorted_by_index: true, ..Explanation::default() };
     let plan = told.get_document("queryPlanner").and_then(|planner| planner.get_document("winningPlan"));
     let mut indexes = Vec::new();
     if let Ok(plan) = plan {
-        // Of the engine that compiles queries, the plan is one level deeper.
+        // The slot-based engine nests the plan one level deeper.
         visit_plan(plan.get_document("queryPlan").unwrap_or(plan), &mut explanation, &mut indexes);
     }
     explanation.index = (!indexes.is_empty()).then(|| indexes.join(", "));
@@ -686,6 +706,7 @@ fn explanation(told: &Document) -> Explanation {
     explanation
 }
 
+/// Reads a number that is not negative; a fraction is cut off.
 pub(super) fn number(value: &bson::Bson) -> Option<u64> {
     let number = value.as_i64().or_else(|| value.as_i32().map(i64::from)).or_else(|| value.as_f64().map(|n| n as i64));
     number.and_then(|number| u64::try_from(number).ok())
@@ -695,7 +716,7 @@ fn visit_plan(stage: &Document, explanation: &mut Explanation, indexes: &mut Vec
     match stage.get_str("stage") {
         Ok("SORT") => explanation.sorted_by_index = false,
         Ok("IDHACK" | "CLUSTERED_IXSCAN" | "EXPRESS_CLUSTERED_IXSCAN") => explanation.stage = "IDHACK",
-        // One key of one index, which most of the time is that of `_id`.
+        // One key of one index, usually the index on `_id`.
         Ok("EXPRESS_IXSCAN") if stage.get_str("indexName").is_ok_and(|name| name == "_id_") => {
             explanation.stage = "IDHACK"
         }
@@ -712,7 +733,7 @@ fn visit_plan(stage: &Document, explanation: &mut Explanation, indexes: &mut Vec
     inner.chain(several).for_each(|stage| visit_plan(stage, explanation, indexes));
 }
 
-/// The types of `_id`s in their order; a comparison is within one of them alone.
+/// The BSON types in their sort order. A comparison operator matches only within one entry.
 const TYPES: [&[&str]; 11] = [
     &["null"],
     &["int", "long", "double", "decimal"],
@@ -727,7 +748,7 @@ const TYPES: [&[&str]; 11] = [
     &["maxKey"],
 ];
 
-/// What comes after an `_id`.
+/// Returns the filter for the documents after an `_id`.
 fn after_id(id: RawBsonRef<'_>) -> RawDocumentBuf {
     if matches!(id, RawBsonRef::MinKey) {
         return rawdoc! { "_id": { "$ne": RawBson::MinKey } };
@@ -737,7 +758,7 @@ fn after_id(id: RawBsonRef<'_>) -> RawDocumentBuf {
     let mut types = bson::raw::RawArrayBuf::new();
     later.for_each(|name| types.push(*name));
     let mut within = RawDocumentBuf::new();
-    // Nothing is greater than what is no number, which is before all numbers.
+    // No number compares as greater than NaN, which sorts before all numbers.
     let is_nan = query::Number::of(id).is_some_and(query::Number::is_nan);
     let least = RawBson::Double(f64::NEG_INFINITY);
     let bound = if is_nan {
@@ -754,7 +775,7 @@ fn after_id(id: RawBsonRef<'_>) -> RawDocumentBuf {
     rawdoc! { "$or": branches }
 }
 
-/// Whether there is a field of a name in a document that is not a value of ours to put in an update.
+/// True if a field name of a document would have another meaning as a path in an update.
 pub(super) fn has_odd_names(document: &RawDocument) -> bool {
     elements(document).any(|(name, _)| name.is_empty() || name.starts_with('$') || name.contains('.'))
 }

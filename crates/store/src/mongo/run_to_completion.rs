@@ -1,4 +1,4 @@
-//! Operations that are carried out to their end.
+//! Operations that run to completion even if their caller stops waiting.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -11,22 +11,24 @@ use tokio::runtime::Handle;
 
 use crate::{Error, Result};
 
-/// An operation that has begun and goes on by itself when nobody waits for it any more. One that the driver is stopped in the middle of
-/// costs its connection, and many of them make everybody wait for new ones.
-pub(super) struct Whole<T: Send + 'static> {
-    /// Nothing as soon as it has ended.
+/// A future that continues in a task of its own if it is dropped after the first poll.
+///
+/// If an operation is stopped in the middle, the driver closes its connection. Many stopped
+/// operations would make all others wait for new connections.
+pub(super) struct RunToCompletion<T: Send + 'static> {
+    /// The operation; `None` as soon as it has ended.
     operation: Option<BoxFuture<'static, Result<T>>>,
-    /// Where it goes on; nothing until it has begun.
+    /// The runtime on which the operation continues; `None` before the first poll.
     runtime: Option<Handle>,
 }
 
-impl<T: Send + 'static> Whole<T> {
+impl<T: Send + 'static> RunToCompletion<T> {
     pub(super) fn new(operation: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Self { operation: Some(operation.boxed()), runtime: None }
     }
 }
 
-impl<T: Send + 'static> Future for Whole<T> {
+impl<T: Send + 'static> Future for RunToCompletion<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -35,7 +37,7 @@ impl<T: Send + 'static> Future for Whole<T> {
         }
         let Some(operation) = &mut self.operation else { return Poll::Pending };
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| operation.poll_unpin(context)));
-        let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(Error::Engine("an operation was given up".to_owned()))));
+        let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(Error::Engine("an operation panicked".to_owned()))));
         if polled.is_ready() {
             self.operation = None;
         }
@@ -43,7 +45,7 @@ impl<T: Send + 'static> Future for Whole<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Whole<T> {
+impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
         if let (Some(operation), Some(runtime)) = (self.operation.take(), self.runtime.take()) {
             runtime.spawn(operation);

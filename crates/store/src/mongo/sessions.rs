@@ -1,9 +1,10 @@
 //! Sessions for retryable write commands.
 //!
-//! The server carries out a write once for each session and transaction number. The driver counts the numbers of its own
-//! writes in each of its sessions, and cannot be told of numbers that were used beside it. A session that was numbered
-//! here must therefore not return to the driver's pool while the server still knows it: the server would reject the
-//! driver's next write in it, whose number is lower.
+//! The server executes a write once for each session and transaction number. The driver counts the
+//! numbers of its own writes in each of its sessions, and does not learn of numbers that other
+//! code has used. A session with numbers from this module must therefore not return to the
+//! driver's pool while the server still knows it. Otherwise the server would reject the driver's
+//! next write in that session, because its number is lower.
 
 use std::{
     sync::{
@@ -18,25 +19,28 @@ use mongodb::ClientSession;
 use super::connect::lock;
 use crate::Result;
 
-/// The first transaction number, above all that the driver counts to. A new session may be one in which the driver has
-/// written before.
+/// The first transaction number, above all numbers that the driver reaches. A new session may be
+/// one in which the driver has written before.
 const FIRST_NUMBER: i64 = 1 << 40;
 
-/// The sessions of a client in which write commands are numbered: as many as operations have been admitted at once.
+/// The sessions of a client for numbered write commands. There are as many as operations have been
+/// admitted at once.
 pub(super) struct NumberedSessions {
     next: AtomicI64,
     pool: Mutex<Pool>,
 }
 
+/// The sessions that no command uses at the moment.
 #[derive(Default)]
 struct Pool {
-    /// Sessions for the next commands; the one that was used last is the last.
+    /// Sessions for the next commands; the most recently used one is last.
     usable: Vec<Parked>,
-    /// Sessions that are kept until the server has forgotten them: idle for too long, or with a command whose end is
-    /// unknown. The driver discards a session that is dropped after that.
+    /// Sessions that are kept until the server has forgotten them: idle for too long, or with a
+    /// command whose result is unknown. The driver discards a session that is dropped after that.
     retired: Vec<Parked>,
 }
 
+/// A session that no command uses, and the time since then.
 struct Parked {
     session: ClientSession,
     since: Instant,
@@ -47,8 +51,9 @@ impl NumberedSessions {
         Self { next: AtomicI64::new(FIRST_NUMBER), pool: Mutex::default() }
     }
 
-    /// A session for one write, and the number of the write. `timeout` is the time after which the server forgets an
-    /// idle session; `start` makes a new session if there is none.
+    /// Returns a session for one write, and the transaction number of the write. `timeout` is the
+    /// time after which the server forgets an idle session; `start` opens a new session if the
+    /// pool is empty.
     pub(super) async fn lease(
         &self,
         timeout: Duration,
@@ -62,34 +67,36 @@ impl NumberedSessions {
         Ok(NumberedSession { sessions: self, session: Some(session), number, is_busy: false, is_lost: false })
     }
 
+    /// Takes the most recently used session, and retires the sessions that have been idle for too
+    /// long.
     fn take(&self, timeout: Duration) -> Option<ClientSession> {
         let mut pool = lock(&self.pool);
         let Pool { usable, retired } = &mut *pool;
-        // Well before the timeout: the server must still know the session when a write is sent for the second time.
+        // Well before the timeout: the server must still know the session when a write is retried.
         let is_old = |parked: &&Parked| parked.since.elapsed() >= timeout / 3 * 2;
         let old = usable.iter().take_while(is_old).count();
         retired.extend(usable.drain(..old));
-        // The server takes some time to forget what has expired.
+        // The server takes some time to remove expired sessions.
         retired.retain(|parked| parked.since.elapsed() < timeout * 2);
         usable.pop().map(|parked| parked.session)
     }
 
-    /// Drops all sessions, when their client is shut down.
+    /// Drops all sessions. Called when their client shuts down.
     pub(super) fn clear(&self) {
         *lock(&self.pool) = Pool::default();
     }
 }
 
-/// A session for one write command.
+/// A session that is leased for one write command.
 pub(super) struct NumberedSession<'s> {
     sessions: &'s NumberedSessions,
-    /// Nothing only while it is dropped.
+    /// `None` only while the lease is being dropped.
     pub(super) session: Option<ClientSession>,
     /// The transaction number of the command.
     pub(super) number: i64,
-    /// True while a command is under way; it stays true if the caller gives up.
+    /// True while a command is running; stays true if the caller is dropped meanwhile.
     is_busy: bool,
-    /// True if an answer was lost.
+    /// True if a reply was lost.
     is_lost: bool,
 }
 
@@ -99,7 +106,7 @@ impl NumberedSession<'_> {
         self.is_busy = true;
     }
 
-    /// Notes that a command has ended, with an answer or with the loss of its connection.
+    /// Notes that a command has ended: with a reply, or with the loss of its connection.
     pub(super) fn end(&mut self, is_lost: bool) {
         self.is_busy = false;
         self.is_lost |= is_lost;

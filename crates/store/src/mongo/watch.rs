@@ -1,11 +1,13 @@
-//! Change streams. The watchers of a collection share one of the server's streams: a task reads
-//! it, reopens it where it was when the connection or the primary is lost, and keeps the last
-//! events for slower watchers. Watchers that resume at a token, or that fall behind what is kept,
-//! share a stream with the others at that token until they have caught up.
+//! Change streams.
 //!
-//! An event carries the version that the change made if the server has kept the one before it.
-//! Without it, an update carries the version that the server finds when it reports the event, and
-//! a deletion carries the key alone
+//! All watchers of a collection share one change stream of the server. A task reads it, reopens it
+//! at the last resume token when the connection or the primary is lost, and buffers the latest
+//! events for slower watchers. A watcher that resumes at a token, or that falls behind the buffer,
+//! shares a second stream with the other watchers at that token until it has caught up.
+//!
+//! An event carries the document as the change left it if the server has stored the pre-image.
+//! Without the pre-image, an update carries the document as the server finds it when it reports
+//! the event, and a deletion carries the key alone
 //! (<https://www.mongodb.com/docs/manual/changeStreams/#change-streams-with-document-pre--and-post-images>).
 
 use std::{
@@ -39,54 +41,60 @@ use super::{
 };
 use crate::{ChangeEvent, ChangeKind, ChangeStream, Error, Namespace, Result, ResumeToken, SystemEnvironment, Watch};
 
-/// How many events are kept for who is slower, and how many bytes of them.
+/// The maximum number of events, and of their bytes, that a live stream buffers for slower
+/// watchers.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Limits of the events kept by a stream that began at a token: there may be thousands of them
-/// whose watchers do not read. One event that is larger is kept alone.
+/// Buffer limits of a stream that began at a token. There may be thousands of such streams with
+/// watchers that do not read. A single event above the limit is still buffered.
 const KEPT_RESUMED: usize = 64;
 const KEPT_RESUMED_BYTES: usize = 256 * 1024;
 
-/// Time during which a stream that began at a token keeps, within its limits, events that all its
-/// watchers have taken: clients that lost their streams together resume at one token within
-/// seconds.
+/// Time during which a stream that began at a token buffers, within its limits, events that all
+/// its watchers have taken. Clients that lost their streams together resume at the same token
+/// within seconds.
 const SHARING: Duration = Duration::from_secs(5);
 
-/// How long to wait before a stream is begun anew, at first and at most.
+/// The shortest and the longest pause before a stream is reopened; the pause doubles after each
+/// failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Time that the server waits for an event of a stream that began at a token, and time until it is
-/// asked again.
+/// Time that the server waits for an event of a stream that began at a token, and the shortest
+/// pause before the next request.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(150);
 
-/// The longest time until then, as long as nothing comes.
+/// The longest pause before the next request while no event arrives.
 const LONGEST_IDLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time without an answer after which a stream is begun anew. The server answers about each second, with events or without.
+/// Time without a reply after which a stream is reopened. The server replies about once a second,
+/// with or without events.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Time for which a stream waits for its watchers before the events that the driver has fetched are given up.
+/// Time that a stream waits for its watchers before it drops the events that the driver has
+/// fetched.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// The most events that the driver fetches at once for a stream that began at a token.
+/// The maximum number of events that the driver fetches at once for a stream that began at a
+/// token.
 const BATCH_RESUMED: u32 = 16;
 
-/// That an event is larger than the server can send.
+/// Server error: the event is larger than the server can send.
 const TOO_LARGE: i32 = 10334;
 
-/// That a server alone has no change streams.
+/// Server error: change streams need a replica set.
 const NOT_ON_STANDALONE: i32 = 40573;
 
-/// The server's numbers for what a new attempt would not mend: no history, a token that is none, no rights, no change streams.
+/// Server errors that reopening cannot fix: lost history, an invalid token, missing rights, no
+/// change streams.
 const FATAL: [i32; 10] = [286, 260, 280, 222, 13, 18, 20, 73, TOO_LARGE, NOT_ON_STANDALONE];
 
-/// The server's numbers for the many ways in which a token is none.
+/// The server errors that mean an invalid resume token.
 const NO_TOKEN: [i32; 8] = [260, 9, 14, 40647, 40648, 40649, 50811, 50795];
 
-/// Why a stream has ended.
+/// The reason why a stream has ended.
 #[derive(Debug, Clone)]
 enum End {
     Closed,
@@ -110,22 +118,25 @@ impl End {
     }
 }
 
+/// The buffer of a hub, and the positions of its watchers in it.
 #[derive(Default)]
-struct State {
+struct HubState {
     events: VecDeque<Arc<ChangeEvent>>,
     bytes: usize,
-    /// The number of the first of them.
+    /// The sequence number of the first buffered event.
     first: u64,
-    /// The place after all that has been read.
+    /// The resume token after everything that has been read.
     position: Option<ResumeToken>,
+    /// Set when the stream has ended.
     end: Option<End>,
-    /// The numbers of the events that the watchers take next, with the number of watchers at each.
+    /// The sequence numbers of the next events to take, with the number of watchers at each.
     places: BTreeMap<u64, usize>,
-    /// End of the time during which events that all have taken are kept.
+    /// End of the time during which events that all watchers have taken stay in the buffer.
     sharing_until: Option<Instant>,
 }
 
-impl State {
+impl HubState {
+    /// The sequence number of the next event to be added.
     fn next(&self) -> u64 {
         self.first + self.events.len() as u64
     }
@@ -148,10 +159,12 @@ impl State {
         }
     }
 
+    /// Registers a watcher whose next event is `place`.
     fn enter(&mut self, place: u64) {
         *self.places.entry(place).or_default() += 1;
     }
 
+    /// Removes a watcher whose next event is `place`.
     fn leave(&mut self, place: u64) {
         if let Some(watchers) = self.places.get_mut(&place) {
             *watchers -= 1;
@@ -161,8 +174,8 @@ impl State {
         }
     }
 
-    /// Drops events to make room for one more. A live stream goes at its own pace; one that began
-    /// at a token goes at the pace of its fastest watcher, and has no room as long as no watcher
+    /// Drops events to make room for one more. A live stream never waits for its watchers. A
+    /// stream that began at a token waits for its fastest watcher: it has no room until a watcher
     /// has taken its first event.
     fn make_room(&mut self, is_live: bool) {
         let fastest = self.places.last_key_value().map_or(0, |(place, _)| *place);
@@ -171,10 +184,10 @@ impl State {
         }
     }
 
-    /// Drops events that all watchers have taken, of a stream that began at a token.
+    /// Drops the events that all watchers of a stream that began at a token have taken.
     fn drop_taken(&mut self) {
         let is_shared = self.sharing_until.is_some_and(|until| Instant::now() < until);
-        // Watchers that have fallen behind go on elsewhere.
+        // Watchers that have fallen behind continue in another stream.
         let slowest = self.places.range(self.first..).next().map_or(self.first, |(place, _)| *place);
         while self.first < slowest && !self.events.is_empty() && (!is_shared || self.is_full(false)) {
             self.drop_first();
@@ -182,7 +195,7 @@ impl State {
     }
 }
 
-/// The hubs of a store, as long as they have watchers.
+/// The hubs of a store that have watchers.
 #[derive(Default)]
 pub(super) struct Hubs {
     live: HashMap<Namespace, Weak<Hub>>,
@@ -214,15 +227,15 @@ impl Hubs {
     }
 }
 
-/// A stream of the server's, with the events that are kept of it.
+/// One change stream of the server, with its buffered events.
 struct Hub {
     namespace: Namespace,
-    /// The token at which it began; none for the live stream of the collection.
+    /// The token at which the stream began; `None` for the live stream of the collection.
     after: Option<ResumeToken>,
-    state: Mutex<State>,
-    /// There is more, or an end.
+    state: Mutex<HubState>,
+    /// Notifies watchers of new events or of the end.
     changed: Notify,
-    /// Events have been taken, or a watcher has left.
+    /// Notifies the reader that events have been taken or that a watcher has left.
     drained: Notify,
     started: OnceCell<()>,
 }
@@ -233,11 +246,12 @@ impl std::fmt::Debug for Hub {
     }
 }
 
-/// Where to begin.
+/// The position at which a stream begins.
 #[derive(Clone)]
 enum Start {
-    /// Now, which is this time on the server's clock.
+    /// Now, with the current time of the server's clock if it is known.
     Now(Option<Timestamp>),
+    /// After this resume token.
     After(ResumeToken),
 }
 
@@ -262,10 +276,10 @@ impl Hub {
         self.changed.notify_waiters();
     }
 
-    /// Opens the stream, and begins to read it.
+    /// Opens the stream and starts the task that reads it. Later calls wait for the first one.
     async fn start(self: &Arc<Self>, shared: &Arc<Shared>, start: Start) -> Result<()> {
         let (shared_by, namespace, is_live) = (Arc::clone(shared), self.namespace.clone(), self.is_live());
-        let (with_before, care, pause) = (true, Care::None, IDLE_PAUSE);
+        let (with_before, care, pause) = (true, EventFilter::None, IDLE_PAUSE);
         let reader = Reader { shared: shared_by, namespace, start, is_live, with_before, care, pause };
         let begin = async {
             let mut reader = reader;
@@ -281,14 +295,15 @@ impl Hub {
         self.started.get_or_try_init(|| begin).await.copied()
     }
 
-    /// Adds an event as soon as there is room. Returns it if there is none in time, and gives it up if nobody watches.
-    async fn add(&self, event: ChangeEvent, patience: Duration) -> Option<ChangeEvent> {
-        let until = tokio::time::Instant::now() + patience;
+    /// Adds an event as soon as there is room. Returns the event if there is no room before the
+    /// timeout, and drops it if the hub has no watchers.
+    async fn add(&self, event: ChangeEvent, timeout: Duration) -> Option<ChangeEvent> {
+        let until = tokio::time::Instant::now() + timeout;
         loop {
             let drained = self.drained.notified();
             {
                 let mut state = lock(&self.state);
-                // A hub without watchers is found by no other.
+                // A hub without watchers is never joined again.
                 if state.places.is_empty() {
                     return None;
                 }
@@ -307,7 +322,7 @@ impl Hub {
         None
     }
 
-    /// Adds an event, however long that takes.
+    /// Adds an event and waits for room without a time limit.
     async fn add_at_last(&self, mut event: ChangeEvent) {
         while let Some(again) = self.add(event, LONGEST_PAUSE).await {
             event = again;
@@ -317,39 +332,39 @@ impl Hub {
 
 type RawStream = DriverStream<RawDocumentBuf>;
 
-/// What reads a stream of the server's.
+/// The task that reads a stream of the server.
 struct Reader {
     shared: Arc<Shared>,
     namespace: Namespace,
     start: Start,
-    /// A stream that began at a token keeps no connection between two questions.
+    /// False for a stream that began at a token: it holds no connection between two requests.
     is_live: bool,
-    /// Whether the server is asked for the version before a change, which older ones do not know of.
+    /// True if the reader requests pre-images, which old servers do not support.
     with_before: bool,
-    care: Care,
-    /// Time until the server is asked again if nothing comes.
+    care: EventFilter,
+    /// Time until the next request if no event arrives.
     pause: Duration,
 }
 
-/// How a stream gets over an event that is larger than the server can send: whoever can write a document could otherwise end
-/// all streams of its collection.
+/// Steps by which a stream gets past an event that is larger than the server can send. Otherwise
+/// any client that can write a document could end all streams of its collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
+enum EventFilter {
     None,
-    /// Events are fetched one by one, until it is the next.
+    /// Fetches events one by one, until the oversized event is the next.
     OneByOne,
-    /// The next event is fetched without its contents, and passed over.
+    /// Fetches the next event without its contents and skips it.
     PassOver,
 }
 
-/// What came of a question.
+/// The result of one read.
 enum Read {
     Event(Box<ChangeEvent>),
-    /// No event, or one that is passed over.
+    /// No event, or one that is skipped.
     Nothing,
-    /// Nobody is interested any more.
+    /// The stream has no watchers left.
     Over,
-    /// Nothing, and the stream has to be begun anew.
+    /// No event, and the stream has to be reopened.
     Again(mongodb::error::Error),
 }
 
@@ -370,10 +385,10 @@ impl Reader {
         let collection = self.shared.to_follow(&self.namespace).await.map_err(mongodb::error::Error::custom)?;
         let mut watch = collection.watch();
         watch = match self.care {
-            Care::PassOver => watch.pipeline([doc! { "$project": { "_id": 1 } }]),
-            Care::None | Care::OneByOne => watch.full_document(FullDocumentType::UpdateLookup),
+            EventFilter::PassOver => watch.pipeline([doc! { "$project": { "_id": 1 } }]),
+            EventFilter::None | EventFilter::OneByOne => watch.full_document(FullDocumentType::UpdateLookup),
         };
-        if self.care != Care::None {
+        if self.care != EventFilter::None {
             watch = watch.batch_size(1);
         } else if !self.is_live {
             watch = watch.batch_size(BATCH_RESUMED);
@@ -381,8 +396,8 @@ impl Reader {
         if !self.is_live {
             watch = watch.max_await_time(SHORT_WAIT);
         }
-        if self.with_before && self.care != Care::PassOver {
-            // Expanded events tell paths from names with dots in them.
+        if self.with_before && self.care != EventFilter::PassOver {
+            // Only expanded events distinguish a path from a name that contains a dot.
             watch = watch
                 .full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable)
                 .show_expanded_events(true);
@@ -396,7 +411,7 @@ impl Reader {
         Ok(opened.await.map_err(|_| mongodb::error::Error::custom("no answer"))??.with_type())
     }
 
-    /// Reads for as long as somebody is interested.
+    /// Reads until the stream has no watchers.
     async fn run(mut self, mut stream: RawStream, hub: Weak<Hub>) {
         loop {
             let read = self.read(&mut stream, &hub).await;
@@ -407,7 +422,7 @@ impl Reader {
                 Read::Again(error) => Some(error),
                 Read::Event(event) => {
                     let Some(event) = hub.add(*event, STALLED).await else { continue };
-                    // Nobody reads: what the driver has fetched is not kept meanwhile.
+                    // No watcher reads, so the events that the driver has fetched are released.
                     drop(stream);
                     hub.add_at_last(event).await;
                     None
@@ -444,7 +459,8 @@ impl Reader {
                 tokio::time::sleep(self.pause).await;
                 self.pause = (self.pause * 2).min(LONGEST_IDLE_PAUSE);
             }
-            // The collection was dropped or renamed: the stream goes on with the next one of its name.
+            // The collection was dropped or renamed: the stream continues with the next collection
+            // of that name.
             return match stream.is_alive() {
                 true => Read::Nothing,
                 false => Read::Again(mongodb::error::Error::custom("the stream has ended")),
@@ -455,11 +471,11 @@ impl Reader {
         if let Some(token) = &token {
             self.start = Start::After(token.clone());
         }
-        if self.care == Care::PassOver {
-            self.care = Care::None;
+        if self.care == EventFilter::PassOver {
+            self.care = EventFilter::None;
             lock(&hub.state).position = token;
             let namespace = &self.namespace;
-            tracing::warn!(%namespace, "a change event is larger than the database can send, and is told to nobody");
+            tracing::warn!(%namespace, "skipped a change event that is larger than the database can send");
             return Read::Again(mongodb::error::Error::custom("an event was passed over"));
         }
         match event(&self.namespace, &raw) {
@@ -468,14 +484,15 @@ impl Reader {
         }
     }
 
-    /// Begins the stream anew after what was read last; nothing where that is of no use.
+    /// Reopens the stream after the last event that was read. Returns `None` if reopening cannot
+    /// help.
     async fn reopen(&mut self, mut error: Option<mongodb::error::Error>, hub: &Arc<Hub>) -> Option<RawStream> {
         let mut pause = FIRST_PAUSE;
         loop {
             let code = error.as_ref().and_then(errors::code);
             match (code, self.care) {
-                (Some(TOO_LARGE), Care::None) => self.care = Care::OneByOne,
-                (Some(TOO_LARGE), Care::OneByOne) => self.care = Care::PassOver,
+                (Some(TOO_LARGE), EventFilter::None) => self.care = EventFilter::OneByOne,
+                (Some(TOO_LARGE), EventFilter::OneByOne) => self.care = EventFilter::PassOver,
                 _ => {
                     let is_fatal = code.is_some_and(|code| FATAL.contains(&code));
                     if is_fatal || self.shared.check_open().is_err() {
@@ -485,7 +502,7 @@ impl Reader {
                     }
                 }
             }
-            tracing::debug!(namespace = %self.namespace, "a change stream is begun anew");
+            tracing::debug!(namespace = %self.namespace, "reopening a change stream");
             if error.is_some() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -501,23 +518,23 @@ impl Reader {
     }
 }
 
-/// A watcher's place in a hub.
-struct Place {
+/// A watcher's position in a hub.
+struct HubCursor {
     shared: Arc<Shared>,
     hub: Arc<Hub>,
-    /// The number of the event to take next.
+    /// The sequence number of the event to take next.
     next: u64,
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for HubCursor {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Place").field("hub", &self.hub).field("next", &self.next).finish_non_exhaustive()
+        formatter.debug_struct("HubCursor").field("hub", &self.hub).field("next", &self.next).finish_non_exhaustive()
     }
 }
 
-impl Place {
-    /// A place at the end of what a hub has read. The caller holds the lock of the hubs, so that
-    /// the hub is not removed meanwhile.
+impl HubCursor {
+    /// Returns the position after the last event that the hub has read. The caller holds the lock
+    /// of the hubs, so that the hub is not removed meanwhile.
     fn at_end(shared: &Arc<Shared>, hub: Arc<Hub>) -> Self {
         let next = {
             let mut state = lock(&hub.state);
@@ -537,7 +554,7 @@ impl Drop for Watcher {
     }
 }
 
-impl Drop for Place {
+impl Drop for HubCursor {
     fn drop(&mut self) {
         let mut hubs = lock(&self.shared.hubs);
         {
@@ -559,16 +576,17 @@ impl Drop for Place {
 pub(super) struct Watcher {
     store: MongoStore,
     namespace: Namespace,
-    place: Place,
+    place: HubCursor,
     position: Option<ResumeToken>,
-    /// Events up to this time are passed over.
+    /// Events up to and including this time are skipped.
     since: Option<Timestamp>,
     owner: Option<Arc<str>>,
-    /// The way to another stream, which goes on while nobody waits for the next events.
-    moving: Option<JoinHandle<Result<Place>>>,
+    /// The move to another stream. It continues while no caller waits for the next events.
+    moving: Option<JoinHandle<Result<HubCursor>>>,
 }
 
 impl MongoStore {
+    /// Opens a change stream for one watcher: after the given resume token, or from now on.
     pub(super) async fn follow(&self, watch: Watch) -> Result<Watcher> {
         let Watch { namespace, after, owner } = watch;
         if self.kind().await? == Kind::Standalone {
@@ -586,7 +604,8 @@ impl MongoStore {
         Ok(Watcher { store: self.clone(), namespace, place, position, since: now, owner, moving: None })
     }
 
-    fn live_place(&self, namespace: &Namespace) -> Place {
+    /// Joins the live stream of a collection at its end, or creates the hub for it.
+    fn live_place(&self, namespace: &Namespace) -> HubCursor {
         let mut hubs = lock(&self.shared.hubs);
         let there = hubs.live.get(namespace).and_then(Weak::upgrade).filter(|hub| lock(&hub.state).end.is_none());
         let hub = there.unwrap_or_else(|| {
@@ -594,11 +613,12 @@ impl MongoStore {
             hubs.live.insert(namespace.clone(), Arc::downgrade(&hub));
             hub
         });
-        Place::at_end(&self.shared, hub)
+        HubCursor::at_end(&self.shared, hub)
     }
 
-    /// Opens a stream after a token, or joins one that began there and still has its first event.
-    async fn resume(&self, namespace: &Namespace, after: ResumeToken) -> Result<Place> {
+    /// Opens a stream after a token, or joins one that began there and still buffers its first
+    /// event.
+    async fn resume(&self, namespace: &Namespace, after: ResumeToken) -> Result<HubCursor> {
         let place = self.resumed_place(namespace, &after);
         match place.hub.start(&self.shared, Start::After(after)).await {
             Err(Error::Query(error)) if NO_TOKEN.contains(&error.number()) => {
@@ -608,18 +628,19 @@ impl MongoStore {
         }
     }
 
-    /// The same for a watcher that has fallen behind, in the turn of its owner.
+    /// Resumes a watcher that has fallen behind. The operation is admitted in its owner's share.
     fn resume_in_turn(
         &self,
         namespace: Namespace,
         after: ResumeToken,
         owner: Option<Arc<str>>,
-    ) -> BoxFuture<'static, Result<Place>> {
+    ) -> BoxFuture<'static, Result<HubCursor>> {
         let request = self.request(&namespace, &Budget::unlimited(owner));
         self.admitted(request, |store| async move { store.resume(&namespace, after).await })
     }
 
-    fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> Place {
+    /// Joins the stream that began at a token, or creates the hub for it.
+    fn resumed_place(&self, namespace: &Namespace, after: &ResumeToken) -> HubCursor {
         let key = (namespace.clone(), after.clone());
         let mut hubs = lock(&self.shared.hubs);
         if let Some(hub) = hubs.resumed.get(&key).and_then(Weak::upgrade) {
@@ -632,16 +653,16 @@ impl MongoStore {
                 is_usable
             };
             if is_usable {
-                return Place { shared: Arc::clone(&self.shared), hub, next: 0 };
+                return HubCursor { shared: Arc::clone(&self.shared), hub, next: 0 };
             }
         }
         let hub = Arc::new(Hub::new(namespace.clone(), Some(after.clone())));
         hubs.resumed.insert(key, Arc::downgrade(&hub));
-        Place::at_end(&self.shared, hub)
+        HubCursor::at_end(&self.shared, hub)
     }
 
-    /// Has the server keep the versions before changes, if it can and the connection has the right
-    /// to.
+    /// Enables pre-images for a collection, if the server supports them and the connection has the
+    /// right to. Otherwise logs a warning.
     pub(super) async fn ask_for_versions(&self, namespace: &Namespace) -> Result<()> {
         let database = self.client().await?.database(&namespace.database);
         let images = || doc! { "enabled": true };
@@ -649,7 +670,7 @@ impl MongoStore {
         let create = doc! { "create": &*namespace.collection, "changeStreamPreAndPostImages": images() };
         let run =
             async |command: Document| self.shared.within(false, async { database.run_command(command).await }).await;
-        // To change a collection takes a lock on it, so that is done once and not at each start.
+        // `collMod` locks the collection, so it runs once and not at each start.
         let list = doc! {
             "listCollections": 1,
             "filter": { "name": &*namespace.collection, "options.changeStreamPreAndPostImages.enabled": true },
@@ -664,7 +685,7 @@ impl MongoStore {
         }
         let kept = match run(modify.clone()).await {
             Err(Error::Query(error)) if error.number() == NAMESPACE_NOT_FOUND => match run(create).await {
-                // Somebody has made it meanwhile.
+                // Another client has created it meanwhile.
                 Err(Error::Query(error)) if error.number() == NAMESPACE_EXISTS => run(modify).await,
                 created => created,
             },
@@ -673,14 +694,14 @@ impl MongoStore {
         match kept {
             Ok(_) => Ok(()),
             Err(error @ (Error::Query(_) | Error::Engine(_))) => {
-                tracing::warn!(%namespace, %error, "cannot enable changeStreamPreAndPostImages: users get no event of a deletion that a rule must see the document of, and no updatedFields");
+                tracing::warn!(%namespace, %error, "cannot enable changeStreamPreAndPostImages: users receive no updatedFields, and no deletions if a rule needs the deleted document");
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// What time it is on the server's clock.
+    /// Returns the current time of the server's clock.
     async fn cluster_time(&self) -> Result<Option<Timestamp>> {
         let mut session = self.session().await?;
         let database = self.client().await?.database("admin");
@@ -694,13 +715,13 @@ impl MongoStore {
 fn no_change_streams() -> Error {
     Error::Query(query::Error {
         code: query::ErrorCode::by_number(NOT_ON_STANDALONE),
-        message:
-            "a collection can be watched only on a replica set or a sharded cluster, and the database is a server alone"
-                .to_owned(),
+        message: "change streams need a replica set or a sharded cluster, and the database is a standalone server"
+            .to_owned(),
     })
 }
 
 impl Watcher {
+    /// Waits for the next events; returns at least one.
     async fn wait(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
             let hub = Arc::clone(&self.place.hub);
@@ -708,12 +729,13 @@ impl Watcher {
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             match self.take() {
-                Taken::Events(events) => return Ok(events),
-                // If it has moved to another stream, it looks there first.
-                Taken::Nothing if !Arc::ptr_eq(&hub, &self.place.hub) => {}
-                Taken::Nothing => changed.await,
-                Taken::End(end) => return Err(end.error()),
-                Taken::Behind => {
+                TakenEvent::Events(events) => return Ok(events),
+                // If the watcher has moved to another stream, it checks that stream before it
+                // waits.
+                TakenEvent::Nothing if !Arc::ptr_eq(&hub, &self.place.hub) => {}
+                TakenEvent::Nothing => changed.await,
+                TakenEvent::End(end) => return Err(end.error()),
+                TakenEvent::Behind => {
                     let moving = match &mut self.moving {
                         Some(moving) => moving,
                         None => {
@@ -730,18 +752,18 @@ impl Watcher {
         }
     }
 
-    /// What there is now.
-    fn take(&mut self) -> Taken {
+    /// Takes all buffered events after the watcher's position.
+    fn take(&mut self) -> TakenEvent {
         let hub = Arc::clone(&self.place.hub);
         let mut state = lock(&hub.state);
         if self.place.next < state.first {
-            return Taken::Behind;
+            return TakenEvent::Behind;
         }
         let skip = usize::try_from(self.place.next - state.first).unwrap_or(usize::MAX).min(state.events.len());
         let new: Vec<_> = state.events.range(skip..).cloned().collect();
         let Some(last) = new.last().map(Arc::clone) else {
             self.position = state.position.clone().or(self.position.take());
-            return state.end.clone().map_or(Taken::Nothing, Taken::End);
+            return state.end.clone().map_or(TakenEvent::Nothing, TakenEvent::End);
         };
         let next = state.next();
         state.leave(self.place.next);
@@ -756,17 +778,17 @@ impl Watcher {
         }
         let is_new = |event: &Arc<ChangeEvent>| self.since.is_none_or(|since| is_after(event.cluster_time, since));
         let new: Vec<_> = new.into_iter().filter(is_new).collect();
-        if new.is_empty() { Taken::Nothing } else { Taken::Events(new) }
+        if new.is_empty() { TakenEvent::Nothing } else { TakenEvent::Events(new) }
     }
 
-    /// Goes on in the live stream if it still has the last event.
+    /// Moves to the live stream if that stream still buffers the last event.
     fn join(&mut self, last: &ChangeEvent) {
         let shared = Arc::clone(&self.place.shared);
         let hubs = lock(&shared.hubs);
         let Some(hub) = hubs.live.get(&self.namespace).and_then(Weak::upgrade) else { return };
         let next = {
             let mut state = lock(&hub.state);
-            // Times do not go back within a stream.
+            // Times never decrease within a stream.
             let earlier = state.events.partition_point(|event| is_after(last.cluster_time, event.cluster_time));
             let mut same = state.events.range(earlier..).take_while(|event| event.cluster_time == last.cluster_time);
             let Some(place) = same.position(|event| event.token == last.token) else { return };
@@ -778,14 +800,15 @@ impl Watcher {
             next
         };
         drop(hubs);
-        self.place = Place { shared, hub, next };
+        self.place = HubCursor { shared, hub, next };
     }
 }
 
-enum Taken {
+/// The result of taking events from a hub.
+enum TakenEvent {
     Events(Vec<Arc<ChangeEvent>>),
     Nothing,
-    /// What comes next is not kept any more.
+    /// The next event is no longer buffered.
     Behind,
     End(End),
 }
@@ -797,7 +820,7 @@ fn is_after(time: Timestamp, other: Timestamp) -> bool {
 fn history_lost() -> Error {
     Error::Query(query::Error {
         code: query::ErrorCode::ChangeStreamHistoryLost,
-        message: "the watcher is too far behind, and has no place to go on from".to_owned(),
+        message: "the change stream has fallen behind, and has no resume token to continue from".to_owned(),
     })
 }
 
@@ -825,7 +848,7 @@ fn token_of(token: &DriverToken) -> Option<ResumeToken> {
     ResumeToken::read(&document)
 }
 
-/// What the server tells, as an event; nothing for what happens to a collection as a whole.
+/// Converts an event of the server. Returns `None` for events about the collection as a whole.
 fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
     let kind = match raw.get_str("operationType").ok()? {
         "insert" => ChangeKind::Insert,
@@ -857,7 +880,8 @@ fn event(namespace: &Namespace, raw: &RawDocument) -> Option<ChangeEvent> {
     })
 }
 
-/// The version that an update has made of the one before it; none where a name in it could mean another path.
+/// Returns the document after an update, computed from its pre-image. Returns `None` if a name in
+/// it could be mistaken for a path.
 fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentBuf> {
     let mut set = RawDocumentBuf::new();
     let mut unset = RawDocumentBuf::new();
@@ -869,7 +893,7 @@ fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentB
         items.into_iter().flatten().take(size).for_each(|item| shorter.push(item));
         append(&mut set, field, &shorter);
     }
-    // What goes on within an array that became shorter cannot be told in one step.
+    // A change within an array that was also truncated cannot be expressed as one update.
     if set.is_empty() {
         elements(description.get_document("updatedFields").ok()?)
             .for_each(|(path, value)| append(&mut set, path, value));
@@ -898,7 +922,7 @@ fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentB
     Update::parse(&update).ok()?.apply(before, &Filter::all(), &SystemEnvironment).ok()
 }
 
-/// True if a name in a value, at any depth, is not a part of a path.
+/// True if a name in a value, at any depth, cannot be part of a path.
 fn has_odd_names_within(value: RawBsonRef<'_>) -> bool {
     match value {
         RawBsonRef::Document(document) => {
@@ -913,7 +937,8 @@ fn array<'a>(document: &'a RawDocument, name: &str) -> Option<&'a RawArray> {
     document.get_array(name).ok()
 }
 
-/// `updateDescription` with its two members alone; an array that has become shorter is told whole, as far as it is known.
+/// Returns `updateDescription` reduced to `updatedFields` and `removedFields`. A truncated array
+/// is reported whole, if the document is known.
 fn describe(told: &RawDocument, document: Option<&RawDocument>) -> RawDocumentBuf {
     let shortened: Vec<&str> = match get(told, "truncatedArrays") {
         Some(RawBsonRef::Array(arrays)) => {
@@ -961,8 +986,8 @@ mod tests {
         }
     }
 
-    /// Adds as many events as there is room for, up to a limit; returns their number.
-    fn fill(state: &mut State, size: usize, limit: usize) -> usize {
+    /// Adds events until there is no room or the limit is reached; returns their number.
+    fn fill(state: &mut HubState, size: usize, limit: usize) -> usize {
         for added in 0..limit {
             state.make_room(false);
             if state.is_full(false) {
@@ -974,12 +999,12 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_stream_goes_at_the_pace_of_its_fastest_watcher_and_keeps_few_events() {
-        let mut state = State::default();
-        // One does not read, one is half as fast as the fastest.
+    fn a_resumed_stream_follows_its_fastest_watcher_and_buffers_few_events() {
+        let mut state = HubState::default();
+        // The first watcher does not read; the second is half as fast as the third.
         let mut places = [0, 0, 0];
         places.iter().for_each(|place| state.enter(*place));
-        assert_eq!(fill(&mut state, 10, 1000), KEPT_RESUMED, "it stalls until an event has been taken");
+        assert_eq!(fill(&mut state, 10, 1000), KEPT_RESUMED, "the stream waits until an event has been taken");
         for round in 0..1000 {
             for (watcher, place) in places.iter_mut().enumerate().skip(1) {
                 if watcher == 2 || round % 2 == 0 {
@@ -992,32 +1017,32 @@ mod tests {
             assert!(state.events.len() <= KEPT_RESUMED);
         }
         assert!(state.next() > 10_000);
-        assert!(state.first > places[0], "the one that does not read has fallen behind");
-        // The bytes are limited too, to one event at least.
-        let mut state = State::default();
+        assert!(state.first > places[0], "the watcher that does not read has fallen behind");
+        // The bytes are limited too, but one event always fits.
+        let mut state = HubState::default();
         state.enter(0);
         assert_eq!(fill(&mut state, 2 * KEPT_RESUMED_BYTES, 10), 1);
         assert_eq!(state.bytes, state.events[0].size());
     }
 
     #[test]
-    fn events_that_all_have_taken_are_dropped_when_nobody_resumes_at_their_token_any_more() {
-        let mut state = State::default();
+    fn events_taken_by_all_watchers_are_dropped_after_the_sharing_time() {
+        let mut state = HubState::default();
         (0..2).for_each(|_| state.enter(0));
         fill(&mut state, 10, 10);
         state.leave(0);
         state.enter(10);
         state.drop_taken();
-        assert_eq!(state.events.len(), 10, "one has not taken them");
+        assert_eq!(state.events.len(), 10, "one watcher has not taken them");
         state.leave(0);
         state.enter(10);
         state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
         state.drop_taken();
-        assert_eq!((state.first, state.events.len()), (0, 10), "another may resume");
+        assert_eq!((state.first, state.events.len()), (0, 10), "another watcher may still resume");
         state.sharing_until = Some(Instant::now());
         state.drop_taken();
         assert_eq!((state.first, state.events.len(), state.bytes), (10, 0, 0));
-        // A large event is not kept for those that may come.
+        // A large event is not buffered for watchers that may resume later.
         state.sharing_until = Instant::now().checked_add(Duration::from_secs(3600));
         state.push(event(2 * KEPT_RESUMED_BYTES));
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Writes that nobody has to be asked about: each is one command of the server's.
+//! Writes that need no check in this process: each is one command of the server.
 
 use bson::{
     Document, RawBson,
@@ -20,14 +20,14 @@ use super::{
 };
 use crate::{Change, Error, Modify, Namespace, Outcome, Result, Returning, workers};
 
-/// An update, as the server takes it.
+/// An update in the form that the server takes.
 pub(super) enum Form {
     Operators(RawDocumentBuf),
     Pipeline(Vec<RawDocumentBuf>),
     Replacement(RawDocumentBuf),
 }
 
-/// An update, as the driver takes it.
+/// An update in the type that the driver takes.
 enum Modification {
     Update(UpdateModifications),
     Replace(RawDocumentBuf),
@@ -43,11 +43,13 @@ impl Form {
     }
 }
 
+/// Returns the form of an update for the server.
 pub(super) fn form(update: &Update, multi: bool) -> Form {
     match update {
         Update::Operators(operators) => Form::Operators(operators.to_document().to_owned()),
         Update::Pipeline(pipeline) => Form::Pipeline(pipeline.stages().to_vec()),
-        // The server replaces one document at a time; App Services replaced all that matched.
+        // The server replaces a single document only; App Services replaced all documents that
+        // matched.
         Update::Replacement(replacement) if multi => {
             let is_missing = rawdoc! { "$eq": [{ "$type": "$_id" }, "missing"] };
             let kept = rawdoc! { "$cond": [is_missing, {}, { "_id": "$_id" }] };
@@ -58,7 +60,7 @@ pub(super) fn form(update: &Update, multi: bool) -> Form {
     }
 }
 
-/// The array filters of an update, if it has any.
+/// Returns the array filters of an update, if it has any.
 pub(super) fn array_filters(update: &Update) -> Option<&[RawDocumentBuf]> {
     match update {
         Update::Operators(operators) => Some(operators.array_filters()).filter(|filters| !filters.is_empty()),
@@ -70,19 +72,19 @@ fn all(documents: &[RawDocumentBuf]) -> Result<Vec<Document>> {
     documents.iter().map(|raw| document(raw)).collect()
 }
 
-/// What one command needs to know.
+/// The parameters of one update or delete command.
 pub(super) struct Command<'a> {
     pub(super) modify: &'a Modify,
-    /// Instead of the filter of the caller, where more is asked.
+    /// The caller's filter, or a stricter one that includes the rule.
     pub(super) filter: RawDocumentBuf,
     pub(super) upsert: bool,
-    /// Whether texts are equal only if they are the same.
+    /// True if strings are compared with the simple collation.
     pub(super) is_simple: bool,
     pub(super) budget: &'a Budget,
 }
 
 impl MongoStore {
-    /// Inserts documents as they are.
+    /// Inserts documents unchanged.
     pub(super) async fn insert(
         &self,
         namespace: &Namespace,
@@ -96,20 +98,22 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// Changes or deletes what a filter matches.
+    /// Updates or deletes the documents that a filter matches.
     pub(super) async fn modify(
         &self,
         namespace: &Namespace,
         command: Command<'_>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
-        // Only one of these sorts, and answers with the document.
+        // Only `findAndModify` sorts and returns the document.
         if command.modify.returning != Returning::Nothing || (command.modify.sort.is_some() && !command.modify.multi) {
             return self.find_one_and(namespace, command, session).await;
         }
         self.modify_by_command(namespace, &command, session).await
     }
 
+    /// Runs a change of one document by `findAndModify`, and applies a positional projection in
+    /// this process.
     async fn find_one_and(
         &self,
         namespace: &Namespace,
@@ -117,7 +121,8 @@ impl MongoStore {
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
         let modify = command.modify;
-        // What `$` stands for depends on all that the server is asked: it is told here, of what the caller asks.
+        // `$` in a projection refers to the whole filter, and the server's filter may be larger
+        // than the caller's. So this projection is applied here, with the caller's filter.
         let is_here = |projection: &&query::Projection| projection.is_positional();
         let there = modify.projection.as_ref().filter(|projection| !is_here(projection));
         let projection = there.map(|projection| document(projection.to_document())).transpose()?;
@@ -125,7 +130,7 @@ impl MongoStore {
         outcome.document = match (outcome.document.take(), modify.projection.as_ref().filter(is_here)) {
             (Some(document), Some(projection)) => {
                 let (projection, filter) = (projection.clone(), modify.filter.clone());
-                // The write is done, whatever is left of its budget.
+                // The write is done, so its projection does not depend on the rest of the budget.
                 let project = move || Ok::<_, Error>(projection.apply(&document, &filter)?);
                 Some(workers::run_if_large(&Budget::default(), project).await?)
             }
@@ -134,7 +139,7 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// Sends one `findAndModify`, which the driver repeats if its connection is lost.
+    /// Sends one `findAndModify`, which the driver retries if the connection is lost.
     async fn find_one_and_modify(
         &self,
         namespace: &Namespace,
@@ -201,12 +206,13 @@ impl MongoStore {
     }
 }
 
-/// Compares as the guard does, whatever the operator has said of a collection: texts are equal only if they are the same.
+/// The simple collation, which compares strings byte by byte like the guard, whatever collation
+/// the operator has set.
 pub(super) fn simple() -> Collation {
     Collation::builder().locale("simple").build()
 }
 
-/// The filter for one document by its `_id`.
+/// Returns the filter for one document by its `_id`.
 pub(super) fn by_id(stored: &RawDocument) -> Filter {
     Filter::equals("_id", query::get(stored, "_id").map_or(RawBson::Null, RawBson::from))
 }

@@ -1,4 +1,5 @@
-//! Aggregation: documents go into the pipeline as it asks for them, so that a collection is never held as a whole.
+//! Aggregation. The pipeline pulls documents from the collection, so that the collection is never
+//! in memory as a whole.
 
 use std::{cell::RefCell, collections::VecDeque};
 
@@ -8,21 +9,21 @@ use rusqlite::Connection;
 
 use super::{
     catalog::Collection,
-    connection::Session,
-    plan::{Plan, Question},
+    connection::StoreConnection,
+    plan::{Plan, QueryShape},
     read::{self, sees},
 };
-use crate::{Aggregate, Error, Guard, Result, answer::Answer};
+use crate::{Aggregate, Error, Guard, Result, results::Results};
 
-/// How much is read ahead: so many documents, or so many bytes of them.
+/// Limits of the documents that are read ahead, in documents and in bytes.
 const AHEAD: usize = 256;
 const AHEAD_BYTES: usize = 1024 * 1024;
 
-/// Runs a pipeline over the documents of its collection that the caller may see.
+/// Runs a pipeline over the documents of a collection that the guard allows to see.
 ///
 /// # Errors
-/// What a document or a stage causes, and limits of the answer that are exceeded.
-pub(super) fn aggregate(session: Option<&mut Session>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
+/// The error of a document or a stage, or of an exceeded limit of the result.
+pub(super) fn aggregate(session: Option<&mut StoreConnection>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
     let Some(session) = session else { return run(None, aggregate) };
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
@@ -41,7 +42,7 @@ fn run(from: Option<(&Connection, &Collection)>, aggregate: Aggregate) -> Result
         }
         None => None,
     };
-    let mut answer = Answer::new(at_most, most_bytes);
+    let mut answer = Results::new(at_most, most_bytes);
     for document in pipeline.run(input.into_iter().flatten()) {
         if failure.borrow().is_some() {
             break;
@@ -54,7 +55,7 @@ fn run(from: Option<(&Connection, &Collection)>, aggregate: Aggregate) -> Result
     }
 }
 
-/// The documents of a collection that match and may be seen.
+/// The documents of a collection that match and are visible.
 struct Input<'s> {
     connection: &'s Connection,
     collection: &'s Collection,
@@ -62,17 +63,17 @@ struct Input<'s> {
     guard: Option<&'s dyn Guard>,
     places: Places,
     ahead: VecDeque<RawDocumentBuf>,
-    /// Why the input ended early.
+    /// The error that ended the input early.
     failure: &'s RefCell<Option<Error>>,
 }
 
-/// Where the next documents are.
+/// The row ids of the next documents.
 enum Places {
-    /// All after this place.
+    /// All row ids after this one.
     After(i64),
-    /// At these places.
+    /// These row ids.
     Listed(std::vec::IntoIter<i64>),
-    /// There are no more.
+    /// No more documents.
     End,
 }
 
@@ -84,8 +85,8 @@ impl<'s> Input<'s> {
         guard: Option<&'s dyn Guard>,
         failure: &'s RefCell<Option<Error>>,
     ) -> Result<Self> {
-        let question = Question { filter, guard, sort: None, limit: None, all_multikey: false };
-        let plan = Plan::choose(question, collection);
+        let shape = QueryShape { filter, guard, sort: None, limit: None, all_multikey: false };
+        let plan = Plan::choose(shape, collection);
         let places = match read::places(connection, collection, &plan)? {
             Some(places) => Places::Listed(places.into_iter()),
             None => Places::After(i64::MIN),

@@ -1,4 +1,5 @@
-//! A copy of the file as it is at one moment, while it goes on being written (<https://sqlite.org/backup.html>).
+//! Backups: a consistent copy of the file while writes continue
+//! (<https://sqlite.org/backup.html>).
 
 use std::{
     path::{Path, PathBuf},
@@ -7,20 +8,20 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, backup::Backup, backup::StepResult};
 
-use super::connection::Session;
+use super::connection::StoreConnection;
 use crate::{Error, Progress, Result};
 
-/// How many pages are copied in one go: a few milliseconds' work.
+/// The number of pages copied in one step: a few milliseconds of work.
 const PAGES: i32 = 500;
 
-/// How long others have the disk between two goes.
+/// Pause between two steps, for other users of the disk.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Copies the file. The copy appears under its name when it is whole and on the disk.
-pub(super) fn backup(session: &mut Session, target: &Path, progress: &Progress) -> Result<()> {
+/// Copies the file. The copy gets its final name when it is complete and synced.
+pub(super) fn backup(session: &mut StoreConnection, target: &Path, progress: &Progress) -> Result<()> {
     let failed = |reason: String| Error::Backup { path: target.to_owned(), reason };
     if target.exists() {
-        return Err(failed("there is a file of this name".into()));
+        return Err(failed("the file exists already".into()));
     }
     if let Some(parent) = target.parent() {
         files::create_directory(parent).map_err(|error| failed(error.to_string()))?;
@@ -40,10 +41,10 @@ pub(super) fn backup(session: &mut Session, target: &Path, progress: &Progress) 
     })
 }
 
-fn copy(session: &mut Session, partial: &Path, progress: &Progress) -> Result<()> {
+fn copy(session: &mut StoreConnection, partial: &Path, progress: &Progress) -> Result<()> {
     files::create_private(partial).map_err(|error| Error::Engine(error.to_string()))?;
     let mut copy = Connection::open_with_flags(partial, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // What is written meanwhile is not in the snapshot, so nothing has to be copied again.
+    // Writes during the copy are not in the snapshot, so no page has to be copied again.
     session.at_one_moment(|session| {
         session.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         let backup = Backup::new(&session.connection, &mut copy)?;
@@ -58,7 +59,7 @@ fn copy(session: &mut Session, partial: &Path, progress: &Progress) -> Result<()
             }
         }
     })?;
-    // The copy goes on with a history of its own: what a token of the original stands for is another thing here.
+    // The copy gets a new history: resume tokens of the original have no meaning in it.
     copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; UPDATE history SET id = random();")?;
     copy.close().map_err(|(_, error)| error.into())
 }

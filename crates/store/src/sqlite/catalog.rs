@@ -1,5 +1,6 @@
-//! Which collections and indexes there are, and in which tables. Every new one is a new table, so SQLite's own schema
-//! version tells whether what is known is still all there is, whichever process made it.
+//! The catalog of collections and indexes, and their tables. Each has its own table, so SQLite's
+//! `schema_version` shows whether the cached catalog is still complete, whichever process changed
+//! it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +21,7 @@ pub(super) struct Collection {
     pub(super) namespace: Namespace,
     pub(super) id: i64,
     pub(super) indexes: Vec<HeldIndex>,
-    /// Whether somebody may follow its changes.
+    /// True if the changes of the collection are recorded.
     pub(super) is_watched: bool,
 }
 
@@ -28,7 +29,8 @@ pub(super) struct Collection {
 pub(super) struct HeldIndex {
     pub(super) id: i64,
     pub(super) index: Index,
-    /// Whether it holds, or has ever held, a document under keys of an array's items.
+    /// True if the index holds, or has ever held, several keys of one document because of an
+    /// array.
     pub(super) is_multikey: bool,
 }
 
@@ -75,14 +77,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Forgets everything, after a transaction that made tables was rolled back.
+    /// Clears the cache, after the rollback of a transaction that created tables.
     pub(super) fn forget(&mut self) {
         self.version = None;
         self.collections.clear();
     }
 
-    /// A collection for a read of few documents, which need not know of the newest indexes: a collection's table is never
-    /// dropped, and a read by an index that was fails and is done again.
+    /// Returns a collection for a read of few documents, perhaps with outdated indexes. The table
+    /// of a collection is never dropped, and a read by a dropped index fails and is repeated.
     pub(super) fn known(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Option<Arc<Collection>>> {
         if !self.collections.contains_key(namespace) {
             self.refresh(connection)?;
@@ -102,7 +104,7 @@ impl Catalog {
         self.collections.get(namespace).cloned()
     }
 
-    /// The collection, made if it does not exist. Only within a write transaction.
+    /// Returns a collection, and creates it if it does not exist. Only within a write transaction.
     pub(super) fn make_collection(
         &mut self,
         connection: &Connection,
@@ -123,11 +125,13 @@ impl Catalog {
         self.refresh_after_change(connection, namespace)
     }
 
-    /// Checks that MongoDB takes the name of a collection beside those that are there. The backend's own databases are named
-    /// after their apps, whose ids may be any text.
+    /// Checks that MongoDB accepts the name of a collection beside the existing ones. The
+    /// backend's own databases are exempt: they are named after their apps, whose ids may be any
+    /// text.
     ///
     /// # Errors
-    /// `InvalidNamespace` (73), and `DatabaseDifferCase` (13297) if another database differs from it in case only.
+    /// `InvalidNamespace` (73), or `DatabaseDifferCase` (13297) if the name of another database
+    /// differs in case only.
     pub(super) fn check_name(&self, namespace: &Namespace) -> Result<()> {
         if !self.settings.keeps_changes_of(namespace) {
             return Ok(());
@@ -146,7 +150,7 @@ impl Catalog {
         }
     }
 
-    /// An index that does not exist yet, without its entries. Only within a write transaction.
+    /// Creates an index without entries. Only within a write transaction.
     pub(super) fn make_index(
         &mut self,
         connection: &Connection,
@@ -163,8 +167,8 @@ impl Catalog {
         Ok((collection, HeldIndex { id, index: index.clone(), is_multikey: false }))
     }
 
-    /// Notes that an index holds a document under keys of an array's items: by a table, so that every process hears of it as
-    /// it does of a new index. Only within a write transaction.
+    /// Marks an index as multikey. The mark is a table, so that every process notices it as it
+    /// notices a new index. Only within a write transaction.
     pub(super) fn mark_multikey(connection: &Connection, held: &HeldIndex) -> Result<()> {
         connection.execute_batch(&format!("CREATE TABLE IF NOT EXISTS multikey_{} (flag ANY) STRICT", held.id))?;
         Ok(())
@@ -186,6 +190,6 @@ impl Catalog {
     fn refresh_after_change(&mut self, connection: &Connection, namespace: &Namespace) -> Result<Arc<Collection>> {
         self.refresh(connection)?;
         self.collection(namespace)
-            .ok_or_else(|| crate::Error::Engine(format!("the collection {namespace} was not made")))
+            .ok_or_else(|| crate::Error::Engine(format!("the collection {namespace} was not created")))
     }
 }

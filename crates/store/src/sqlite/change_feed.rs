@@ -1,6 +1,9 @@
-//! Following the table of changes. One thread of the store looks for new ones, those of other processes too, while somebody
-//! watches, and keeps the latest in memory; a watcher takes them from there, or from the table if it is further behind. So a slow
-//! watcher costs nothing but its place, and is ended when what comes next for it is not kept any more.
+//! The change feed: follows the table of changes for all watchers of a store.
+//!
+//! While there are watchers, one thread polls for new changes, including those of other processes,
+//! and keeps the latest in memory. A watcher reads from memory or, if it is further behind, from
+//! the table. So a slow watcher costs nothing but its position, and ends when its next change is
+//! no longer kept.
 
 use std::{
     collections::VecDeque,
@@ -15,60 +18,60 @@ use tokio::sync::watch;
 use super::{
     Shared, SqliteStore,
     changes::{self, Page},
-    connection::Session,
+    connection::StoreConnection,
     lock,
 };
 use crate::{ChangeEvent, ChangeStream, Error, Namespace, Result, ResumeToken};
 
-/// How often is looked for what other processes have written.
+/// Interval between two polls for changes of other processes.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What is kept in memory for watchers: so many changes, and so many bytes of them.
+/// Limits of the changes in memory: number and bytes.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most changes that a stream is answered with at once, and about the most bytes of them: streams hold them until their
-/// clients have read.
+/// Limits of the changes that a stream returns at once, in changes and (approximately) in bytes:
+/// streams hold them until their clients have read.
 const BATCH: usize = 500;
 pub(super) const BATCH_BYTES: usize = 128 * 1024;
 
-/// How long the thread waits before it tries again what has failed.
+/// Time that the thread waits before it retries after an error.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What the store's watchers share.
-pub(super) struct Tail {
-    state: Mutex<State>,
+/// The state that the watchers of a store share.
+pub(super) struct ChangeFeed {
+    state: Mutex<FeedState>,
     wake: Condvar,
-    /// Counts on whenever there may be something new, and when the store is closed.
+    /// A counter that increases when there may be new changes, and when the store is closed.
     moved: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct State {
+struct FeedState {
     watchers: usize,
     is_running: bool,
-    /// Whether this process has written since the thread looked.
+    /// True if this process has written since the last poll.
     is_stale: bool,
     recent: Option<Recent>,
 }
 
-/// The latest changes.
+/// The latest changes, in memory.
 struct Recent {
-    /// Those after this one are all here, up to the newest.
+    /// The changes after this id are complete, up to `newest`.
     after: i64,
     newest: i64,
     changes: VecDeque<(i64, Arc<ChangeEvent>)>,
     bytes: usize,
 }
 
-impl Default for Tail {
+impl Default for ChangeFeed {
     fn default() -> Self {
         Self { state: Mutex::default(), wake: Condvar::new(), moved: watch::Sender::new(0) }
     }
 }
 
-impl Tail {
-    /// Says that this process has committed something.
+impl ChangeFeed {
+    /// Reports that this process has committed a write.
     pub(super) fn committed(&self) {
         let mut state = lock(&self.state);
         if state.is_running {
@@ -77,7 +80,7 @@ impl Tail {
         }
     }
 
-    /// Says that the store is closed.
+    /// Reports that the store is closed.
     pub(super) fn closed(&self) {
         lock(&self.state).is_stale = true;
         self.wake.notify_all();
@@ -95,12 +98,13 @@ impl Tail {
         self.wake.notify_all();
     }
 
-    /// Waits until this process has written, or it is time to see whether others have; none where nobody watches any more.
-    fn wait(&self, patience: Option<Duration>) -> Option<bool> {
+    /// Waits until this process has written, or until the timeout. Returns true after a write, and
+    /// `None` if there are no watchers any more.
+    fn wait(&self, timeout: Option<Duration>) -> Option<bool> {
         let mut state = lock(&self.state);
         if !state.is_stale && state.watchers > 0 {
-            state = match patience {
-                Some(patience) => self.wake.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0,
+            state = match timeout {
+                Some(timeout) => self.wake.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
@@ -134,12 +138,13 @@ impl Tail {
         self.move_on();
     }
 
-    /// The number up to which the thread knows all changes; none before it has looked.
+    /// Returns the id up to which all changes are known; `None` before the first poll.
     fn newest(&self) -> Option<i64> {
         lock(&self.state).recent.as_ref().map(|recent| recent.newest)
     }
 
-    /// What is in memory of a collection after a change; none where that is not all there is.
+    /// Returns the changes of a collection after an id from memory; `None` if memory does not have
+    /// all of them.
     fn after(&self, id: i64, namespace: &Namespace) -> Option<Page> {
         let state = lock(&self.state);
         let recent = state.recent.as_ref().filter(|recent| id >= recent.after)?;
@@ -161,18 +166,18 @@ impl Tail {
     }
 }
 
-/// The thread: ends with the store, or with the last watcher.
-fn follow(tail: &Tail, store: &Weak<Shared>) {
-    let mut eye = Eye::default();
-    // Whatever is there at the beginning is looked at first.
+/// The loop of the thread. It ends with the store, or with the last watcher.
+fn follow(feed: &ChangeFeed, store: &Weak<Shared>) {
+    let mut poller = ChangePoller::default();
+    // The first poll reads the changes that exist already.
     let mut must_look = true;
     loop {
         let Some(shared) = store.upgrade() else { return };
         let is_shared = shared.memory.is_none();
-        let patience = match eye.look(tail, &shared, must_look) {
+        let timeout = match poller.look(feed, &shared, must_look) {
             Ok(Some(page)) => {
                 must_look = page.is_full;
-                tail.add(page);
+                feed.add(page);
                 if must_look {
                     continue;
                 }
@@ -183,43 +188,44 @@ fn follow(tail: &Tail, store: &Weak<Shared>) {
                 POLL
             }
             Err(Error::Closed) => {
-                lock(&tail.state).is_running = false;
+                lock(&feed.state).is_running = false;
                 return;
             }
             Err(_) => {
-                // Watchers look for themselves, and are told what is wrong; in memory there may be a gap.
-                lock(&tail.state).recent = None;
-                tail.move_on();
-                (eye, must_look) = (Eye::default(), true);
+                // The watchers read the table and get the error themselves. Memory may have a gap.
+                lock(&feed.state).recent = None;
+                feed.move_on();
+                (poller, must_look) = (ChangePoller::default(), true);
                 RETRY
             }
         };
         drop(shared);
-        // Nobody else writes to what is in memory.
-        match tail.wait((is_shared || must_look).then_some(patience)) {
+        // A store in memory has no other writers, so it needs no timeout.
+        match feed.wait((is_shared || must_look).then_some(timeout)) {
             Some(is_stale) => must_look |= is_stale,
             None => return,
         }
     }
 }
 
-/// What the thread sees the file with.
+/// The connection of the thread, which polls for changes.
 #[derive(Default)]
-struct Eye {
-    session: Option<Session>,
-    /// Changes with each commit by another connection than the session's, of which there are none.
+struct ChangePoller {
+    session: Option<StoreConnection>,
+    /// SQLite's `data_version`, which changes with each commit of another connection. This
+    /// connection never writes.
     version: Option<i64>,
 }
 
-impl Eye {
-    /// The changes since it looked last; none where nothing was committed.
-    fn look(&mut self, tail: &Tail, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
+impl ChangePoller {
+    /// Returns the changes since the last poll; `None` if there was no commit.
+    fn look(&mut self, feed: &ChangeFeed, shared: &Shared, must_look: bool) -> Result<Option<Page>> {
         if shared.memory.is_some() {
-            return shared.read(|session| session.map(|session| newer(tail, session)).transpose());
+            return shared.read(|session| session.map(|session| newer(feed, session)).transpose());
         }
         shared.check_open()?;
         if self.session.is_none() {
-            self.session = Session::open_existing(&shared.location, &shared.settings)?;
+            self.session = StoreConnection::open_existing(&shared.location, &shared.settings)?;
         }
         let Some(session) = &mut self.session else { return Ok(None) };
         let version =
@@ -227,24 +233,25 @@ impl Eye {
         if !must_look && self.version == version {
             return Ok(None);
         }
-        let page = newer(tail, session)?;
+        let page = newer(feed, session)?;
         self.version = version;
         Ok(Some(page))
     }
 }
 
-fn newer(tail: &Tail, session: &mut Session) -> Result<Page> {
-    match tail.newest() {
+fn newer(feed: &ChangeFeed, session: &mut StoreConnection) -> Result<Page> {
+    match feed.newest() {
         Some(newest) => changes::after(session, newest, None),
         None => Ok(Page { upto: changes::newest(&session.connection)?, ..Page::default() }),
     }
 }
 
-/// The place where a watcher begins, and the history that it is in, if there is one yet.
+/// Returns the position at which a watcher begins, and the id of the history; `None` if the store
+/// is still empty.
 ///
 /// # Errors
-/// If the token is not one, or what came after it is not kept.
-pub(super) fn place(session: Option<&mut Session>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
+/// If the token is not valid, or the changes after it are no longer kept.
+pub(super) fn place(session: Option<&mut StoreConnection>, after: Option<&ResumeToken>) -> Result<(i64, Option<i64>)> {
     let Some(session) = session else { return Ok((0, None)) };
     session.at_one_moment(|session| {
         let place = match after {
@@ -255,7 +262,7 @@ pub(super) fn place(session: Option<&mut Session>, after: Option<&ResumeToken>) 
     })
 }
 
-/// Begins to watch after a place.
+/// Starts to watch after a position.
 pub(super) fn watch(
     store: &SqliteStore,
     namespace: Namespace,
@@ -263,31 +270,31 @@ pub(super) fn watch(
     (place, history): (i64, Option<i64>),
 ) -> Result<Stream> {
     let shared = &store.shared;
-    let tail = &shared.tail;
-    let mut state = lock(&tail.state);
+    let feed = &shared.feed;
+    let mut state = lock(&feed.state);
     state.watchers += 1;
     let stream =
-        Stream { store: store.clone(), namespace, owner, reading: None, place, history, moved: tail.moved.subscribe() };
+        Stream { store: store.clone(), namespace, owner, reading: None, place, history, moved: feed.moved.subscribe() };
     if !state.is_running {
-        let (tail, store) = (Arc::clone(tail), Arc::downgrade(shared));
+        let (feed, store) = (Arc::clone(feed), Arc::downgrade(shared));
         let thread = std::thread::Builder::new().name("userkeep-changes".into());
-        let started = thread.spawn(move || follow(&tail, &store));
+        let started = thread.spawn(move || follow(&feed, &store));
         state.is_running = started.is_ok();
-        // The stream takes the same lock when it is dropped.
+        // Dropping the stream takes the same lock.
         drop(state);
         started.map_err(|error| Error::Engine(format!("cannot start the thread that follows changes: {error}")))?;
     }
     Ok(stream)
 }
 
-/// One watcher.
+/// The stream of one watcher.
 pub(super) struct Stream {
     store: SqliteStore,
     namespace: Namespace,
     owner: Option<Arc<str>>,
-    /// A read of the table that is under way.
+    /// A pending read of the table.
     reading: Option<BoxFuture<'static, Result<Page>>>,
-    /// The number of the last change that it need not be told of any more.
+    /// The id of the last change that the watcher has seen.
     place: i64,
     history: Option<i64>,
     moved: watch::Receiver<u64>,
@@ -305,11 +312,11 @@ impl std::fmt::Debug for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.store.shared.tail.leave();
+        self.store.shared.feed.leave();
     }
 }
 
-/// Reads changes from the table, in the turn of the owner of a stream.
+/// Reads changes from the table, in the turn of the stream's owner.
 fn read_after(
     store: &SqliteStore,
     owner: &Option<Arc<str>>,
@@ -326,16 +333,18 @@ fn read_after(
 impl Stream {
     async fn advance(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
-            // Before it looks, so that what comes while it looks is not missed.
+            // Mark the counter as seen before reading, so that a change during the read is not
+            // missed.
             self.moved.borrow_and_update();
             self.store.shared.check_open()?;
-            let page = match self.store.shared.tail.after(self.place, &self.namespace) {
+            let page = match self.store.shared.feed.after(self.place, &self.namespace) {
                 Some(page) => {
                     self.reading = None;
                     page
                 }
                 None => {
-                    // Kept if this future is dropped, so that its place in the line of its owner is not lost.
+                    // The read is kept if this future is dropped, so that it keeps its position in
+                    // the queue.
                     let reading = self
                         .reading
                         .get_or_insert_with(|| read_after(&self.store, &self.owner, self.place, &self.namespace));
@@ -366,7 +375,7 @@ impl ChangeStream for Stream {
 
     fn position(&self) -> Option<ResumeToken> {
         let known = self.history.or_else(|| {
-            let read = |session: Option<&mut Session>| {
+            let read = |session: Option<&mut StoreConnection>| {
                 session.map(|session| changes::history(&session.connection)).transpose()
             };
             self.store.shared.read(read).ok().flatten()

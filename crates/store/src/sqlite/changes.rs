@@ -1,5 +1,5 @@
-//! The table of changes: written in the transaction that makes them, read in the order of their numbers, which is that of
-//! the commits, and kept for a while.
+//! The table of changes. Changes are recorded in the transaction that makes them, have ids in the
+//! order of the commits, and are kept for the retention.
 
 use std::{cell::Cell, collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,18 +10,19 @@ use bson::{
 use query::ErrorCode;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{catalog::Collection, connection::Session, tail::BATCH_BYTES};
+use super::{catalog::Collection, change_feed::BATCH_BYTES, connection::StoreConnection};
 use crate::{ChangeEvent, ChangeKind, Error, Namespace, Result, ResumeToken};
 
-/// How much is read at once: so many changes, or so many bytes of them.
+/// Limits of one page of changes, in changes and in bytes.
 const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The first byte of a token.
+/// The first byte of a resume token.
 const TOKEN_VERSION: u8 = 1;
 
-/// `time` is in seconds and never less than before it; `total` is how many bytes all changes have had up to it; `document` is the
-/// new version, or of a deletion the last one.
+/// The tables of changes. `time` is in seconds and never decreases. `total` is the size of all
+/// changes up to this one, in bytes. `document` is the new version or, for a deletion, the last
+/// one.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS changes (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, kind INTEGER NOT NULL, time INTEGER NOT NULL,
         total INTEGER NOT NULL, document BLOB NOT NULL, description BLOB) STRICT;
@@ -29,30 +30,30 @@ pub(super) const SCHEMA: &str = "
     INSERT INTO history SELECT random() WHERE NOT EXISTS (SELECT 1 FROM history);
 ";
 
-/// How long changes are kept: until they are too old, or too many.
+/// The limits of the change history: changes are removed when they are too old or too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Retention {
-    /// The age, to a second.
+    /// The maximum age, with a resolution of one second.
     pub age: Duration,
-    /// The bytes of all that are kept.
+    /// The maximum size of all changes, in bytes.
     pub bytes: u64,
 }
 
 impl Default for Retention {
-    /// A day, and 256 MB.
+    /// Returns one day and 256 MB.
     fn default() -> Self {
         Self { age: Duration::from_secs(24 * 60 * 60), bytes: 256 * 1024 * 1024 }
     }
 }
 
-/// Writes changes down. Knows the newest one while a transaction goes on.
+/// Records changes. It caches the newest change during a transaction.
 #[derive(Default)]
 pub(super) struct Recorder {
     newest: Cell<Option<Newest>>,
     recorded: Cell<Amount>,
 }
 
-/// So many changes, of so many bytes.
+/// A number of changes, and their size in bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) changes: i64,
@@ -67,12 +68,12 @@ struct Newest {
 }
 
 impl Recorder {
-    /// Forgets what it knows, where others may have written or a job was undone.
+    /// Clears the cache, after a rollback or when other connections may have written.
     pub(super) fn forget(&self) {
         self.newest.set(None);
     }
 
-    /// How much was written since this was asked.
+    /// Returns the amount recorded since the last call.
     pub(super) fn take_recorded(&self) -> Amount {
         self.recorded.take()
     }
@@ -109,7 +110,7 @@ impl Recorder {
     }
 }
 
-/// The number of a kind of change in the table.
+/// Returns the number that stands for a kind of change in the table.
 pub(super) fn number(kind: ChangeKind) -> i64 {
     match kind {
         ChangeKind::Insert => 1,
@@ -131,19 +132,19 @@ fn newest_in(connection: &Connection) -> Result<Option<Newest>> {
     Ok(statement.query_row([], read).optional()?)
 }
 
-/// What letting go of old changes has come to.
+/// The result of removing old changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trimmed {
-    /// There are none that are too old.
+    /// No change was too old.
     Nothing,
-    /// As much as was allowed, and more waits.
+    /// The allowed amount was removed, and more old changes are left.
     Some,
-    /// All that were too old.
+    /// All old changes were removed.
     All,
 }
 
-/// Removes the oldest changes that are not to be kept, no more than an amount or the one that is larger. The newest one always
-/// stays, so that numbers and times go on from it.
+/// Removes the oldest changes beyond the retention, up to an amount; one larger change is removed
+/// alone. The newest change always stays, so that ids and times continue from it.
 pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime, most: Amount) -> Result<Trimmed> {
     let Some(newest) = newest_in(connection)? else { return Ok(Trimmed::Nothing) };
     let seconds = i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX);
@@ -163,7 +164,8 @@ pub(super) fn trim(connection: &Connection, retention: Retention, now: DateTime,
         .prepare_cached("SELECT total FROM changes WHERE id = ?1")?
         .query_row([oldest], |row| row.get::<_, i64>(0))?;
     let upto = first.saturating_add(most.bytes);
-    // Numbers have no gaps, and times and totals grow with them: the first that stays is found by halving.
+    // Ids have no gaps, and times and totals increase with them: a binary search finds the first
+    // change that stays.
     let (mut from, mut to) = (oldest + 1, newest.id.min(oldest.saturating_add(most.changes)));
     while from < to {
         let middle = from + (to - from) / 2;
@@ -177,74 +179,75 @@ fn oldest_in(connection: &Connection) -> Result<Option<i64>> {
     Ok(connection.prepare_cached("SELECT min(id) FROM changes")?.query_row([], |row| row.get(0))?)
 }
 
-/// Which history of changes the numbers belong to. A copy of a file goes on with another one.
+/// Returns the id of the history that the change ids belong to. A copy of a file gets a new
+/// history.
 pub(super) fn history(connection: &Connection) -> Result<i64> {
     Ok(connection.prepare_cached("SELECT id FROM history")?.query_row([], |row| row.get(0))?)
 }
 
-/// The number of the newest change; 0 before the first.
+/// Returns the id of the newest change; 0 before the first.
 pub(super) fn newest(connection: &Connection) -> Result<i64> {
     Ok(newest_in(connection)?.map_or(0, |newest| newest.id))
 }
 
-/// The token of a change.
+/// Returns the resume token of a change.
 pub(super) fn token(history: i64, id: i64) -> ResumeToken {
     ResumeToken::from(&*format!("{TOKEN_VERSION:02x}{history:016x}{id:016x}"))
 }
 
-/// The number that a token stands for.
+/// Returns the change id of a resume token.
 ///
 /// # Errors
-/// Where it is not a token, or of another history.
+/// If the token is not valid, or belongs to another history.
 pub(super) fn place(connection: &Connection, token: &ResumeToken) -> Result<i64> {
     let wrong = |code, message: &str| Error::from(query::Error { code, message: message.into() });
     let text = token.as_str();
     let part = |range: std::ops::Range<usize>| u64::from_str_radix(text.get(range)?, 16).ok();
     let parts = if text.len() == 34 { (part(0..2), part(2..18), part(18..34)) } else { (None, None, None) };
     let (Some(version), Some(history), Some(id)) = parts else {
-        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token is not one"));
+        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token is not valid"));
     };
     if version != u64::from(TOKEN_VERSION) {
-        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token is of another version of Userkeep"));
+        return Err(wrong(ErrorCode::InvalidResumeToken, "the resume token was made by another version of Userkeep"));
     }
     let id = i64::try_from(id).unwrap_or(i64::MAX);
     if history.cast_signed() != self::history(connection)? || id > newest(connection)? {
-        return Err(wrong(ErrorCode::ChangeStreamHistoryLost, "the resume token is of another store"));
+        return Err(wrong(ErrorCode::ChangeStreamHistoryLost, "the resume token belongs to another store"));
     }
     check_kept(connection, id)?;
     Ok(id)
 }
 
-/// True if all changes after one are still there.
+/// True if all changes after a change are still kept.
 pub(super) fn are_kept_after(connection: &Connection, after: i64) -> Result<bool> {
     Ok(oldest_in(connection)?.is_none_or(|oldest| oldest <= after + 1))
 }
 
-/// Whether all that came after a change is still there.
+/// Checks that all changes after a change are still kept.
 fn check_kept(connection: &Connection, after: i64) -> Result<()> {
     if !are_kept_after(connection, after)? {
-        let message = "the events that come next are not kept any more: the stream was resumed, or read, too late";
+        let message = "the next events are no longer kept: the stream was resumed or read too late";
         return Err(query::Error { code: ErrorCode::ChangeStreamHistoryLost, message: message.into() }.into());
     }
     Ok(())
 }
 
-/// Some changes in their order.
+/// A batch of changes in their order.
 #[derive(Default)]
 pub(super) struct Page {
-    /// With their numbers.
+    /// The changes with their ids.
     pub(super) changes: Vec<(i64, Arc<ChangeEvent>)>,
-    /// The number up to which all is in it, or was not asked for.
+    /// The id up to which the page is complete.
     pub(super) upto: i64,
-    /// Whether there may be more.
+    /// True if there may be more changes.
     pub(super) is_full: bool,
 }
 
-/// The changes after one, of one collection, for a stream, or of all.
+/// Returns the changes after an id, of one collection for a stream, or of all.
 ///
 /// # Errors
-/// Where those that come next are not kept any more.
-pub(super) fn after(session: &mut Session, id: i64, namespace: Option<&Namespace>) -> Result<Page> {
+/// If the next changes are no longer kept.
+pub(super) fn after(session: &mut StoreConnection, id: i64, namespace: Option<&Namespace>) -> Result<Page> {
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
         check_kept(&session.connection, id)?;
@@ -288,7 +291,7 @@ pub(super) fn read_event(row: &rusqlite::Row<'_>, history: i64, id: i64, namespa
     Ok(ChangeEvent {
         token: token(history, id),
         kind: kind(row.get(2)?).ok_or_else(damaged)?,
-        // The low half of the number is enough to order what one second holds.
+        // The low half of the id is enough to order the changes of one second.
         cluster_time: Timestamp { time, increment: id as u32 },
         namespace: namespace.clone(),
         key,

@@ -1,5 +1,5 @@
-//! What is wrong with a file: damage to it, documents that are none, indexes that do not agree with the documents, and changes
-//! that do not agree with what has become of them.
+//! Checks a file: for damage, documents that are not valid BSON, indexes that disagree with the
+//! documents, and changes that disagree with the documents.
 
 use std::collections::HashMap;
 
@@ -10,21 +10,21 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes,
-    connection::Session,
+    connection::StoreConnection,
     read::text,
     write,
 };
 use crate::{ChangeKind, Error, Finding, Progress, Result};
 
-/// How many findings of one kind are told; the rest is counted.
+/// The maximum number of reported findings of one kind.
 const TOLD: usize = 20;
 
-/// How many documents lie between two notes of how far it is.
+/// The number of documents between two updates of the progress.
 const STEP: u64 = 256;
 
 struct Findings {
     all: Vec<Finding>,
-    /// How many there were of the kind that is looked for now.
+    /// The number of findings of the current kind.
     here: usize,
 }
 
@@ -38,19 +38,19 @@ impl Findings {
         if self.here <= TOLD {
             self.all.push(Finding { what: what(), is_of_index });
         } else if self.here == TOLD + 1 {
-            self.all.push(Finding { what: "and more of this kind".into(), is_of_index });
+            self.all.push(Finding { what: "further findings of this kind are not listed".into(), is_of_index });
         }
     }
 }
 
-/// Looks through everything, at one moment.
-pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Finding>> {
+/// Checks everything, on one snapshot.
+pub(super) fn check(session: &mut StoreConnection, progress: &Progress) -> Result<Vec<Finding>> {
     session.at_one_moment(|session| {
         let mut findings = Findings { all: Vec::new(), here: 0 };
         progress.begin("file", 0);
         check_file(&session.connection, &mut findings)?;
         if !findings.all.is_empty() {
-            // What is built on it says nothing more.
+            // Further checks of a damaged file reveal nothing more.
             return Ok(findings.all);
         }
         session.catalog.refresh(&session.connection)?;
@@ -71,12 +71,13 @@ pub(super) fn check(session: &mut Session, progress: &Progress) -> Result<Vec<Fi
     })
 }
 
-/// Names that an earlier version took and MongoDB does not: such a collection cannot be moved there.
+/// Reports names that an earlier version accepted and MongoDB does not: such a collection cannot
+/// be migrated there.
 fn check_names(catalog: &Catalog, collections: &[&Collection], findings: &mut Findings) {
     findings.begin();
     for Collection { namespace, .. } in collections {
         if let Err(error) = catalog.check_name(namespace) {
-            findings.add(false, || format!("{namespace}: MongoDB does not take this name: {error}"));
+            findings.add(false, || format!("{namespace}: MongoDB does not accept this name: {error}"));
         }
     }
 }
@@ -99,7 +100,7 @@ fn last_seq(connection: &Connection, collection: &Collection) -> Result<u64> {
     Ok(last.unwrap_or(0).unsigned_abs())
 }
 
-/// Visits the documents of a collection that are BSON.
+/// Visits the documents of a collection; those that are not valid BSON as `None`.
 fn each_document(
     connection: &Connection,
     collection: &Collection,
@@ -136,7 +137,9 @@ fn check_documents(
         };
         match get(document, "_id") {
             Some(value) if encode_key(value) == id => {}
-            other => findings.add(false, || format!("{name}: the document {} stands under another _id", text(other))),
+            other => {
+                findings.add(false, || format!("{name}: the document {} is stored under another _id", text(other)))
+            }
         }
         Ok(())
     })
@@ -177,10 +180,10 @@ fn check_index(
     let entries: i64 =
         connection.query_row(&format!("SELECT count(*) FROM entries_{}", held.id), [], |row| row.get(0))?;
     if entries != expected {
-        findings.add(true, || format!("{at}: {} of its entries are of no document", entries - expected));
+        findings.add(true, || format!("{at}: {} of its entries point to no document", entries - expected));
     }
     if is_multikey && !held.is_multikey {
-        findings.add(true, || format!("{at}: it is not marked as one that holds documents under items of arrays"));
+        findings.add(true, || format!("{at}: it is multikey, but not marked as such"));
     }
     if held.index.unique {
         let sql = format!(
@@ -195,7 +198,8 @@ fn check_index(
     Ok(())
 }
 
-/// The changes must be in order and whole; and of each document the newest must be what has become of it.
+/// Checks that the changes are complete and in order, and that the newest change of each document
+/// agrees with the stored document.
 fn check_changes(
     connection: &Connection,
     collections: &[&Collection],
@@ -221,7 +225,7 @@ fn check_changes(
         }
         before = Some((id, time, total));
         let Some(collection) = by_id.get(&row.get(1)?) else {
-            findings.add(false, || format!("the change {id} is of no collection"));
+            findings.add(false, || format!("the change {id} belongs to no collection"));
             continue;
         };
         match changes::read_event(row, 0, id, &collection.namespace) {
@@ -242,14 +246,14 @@ fn check_changes(
             _ => stored.as_ref() == Some(&told),
         };
         if !agrees {
-            findings.add(false, || format!("the change {id} is not what has become of its document"));
+            findings.add(false, || format!("the change {id} disagrees with the stored document"));
         }
     }
     Ok(())
 }
 
-/// Makes the entries of every index anew, from the documents that can be read.
-pub(super) fn repair(session: &mut Session) -> Result<()> {
+/// Rebuilds the entries of every index from the readable documents.
+pub(super) fn repair(session: &mut StoreConnection) -> Result<()> {
     session.catalog.refresh(&session.connection)?;
     let connection = &session.connection;
     for collection in session.catalog.all() {

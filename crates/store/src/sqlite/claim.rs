@@ -1,10 +1,12 @@
-//! One SQLite library for each file of a process. POSIX locks belong to the process, so two libraries that open one
-//! file do not see each other's locks, and closing a descriptor in one releases the locks of the other
+//! Rejects a file that two SQLite libraries of one process would use.
+//!
+//! POSIX locks belong to the process. Two libraries that open one file do not see each other's
+//! locks, and closing a descriptor in one releases the locks of the other
 //! (<https://sqlite.org/howtocorrupt.html#multiple_copies_of_sqlite_linked_into_the_same_application>).
 //!
-//! Two installed copies of the package are two libraries. The table of descriptors is what they have in common: if this
-//! copy has no connection to a file that is open in the process, another library has it open. On Windows, locks belong to
-//! the handle, so nothing is checked.
+//! Two installed copies of the package are two libraries. They share the process's table of
+//! descriptors: if this copy has no connection to a file that is open in the process, another
+//! library has it open. On Windows, locks belong to the handle, so nothing is checked.
 
 use std::{collections::HashMap, path::Path, sync::Mutex};
 
@@ -14,16 +16,16 @@ use rusqlite::{Connection, OpenFlags};
 use super::{directory_of, lock};
 use crate::{Error, Result};
 
-/// The number of this copy's connections to each file.
+/// The number of connections of this copy to each file.
 static CONNECTIONS: Mutex<Option<HashMap<FileId, usize>>> = Mutex::new(None);
 
-/// Counts a connection until it is dropped. Drop it after the connection.
+/// Counts a connection until it is dropped. It must be dropped after the connection.
 #[derive(Debug)]
 pub(super) struct Claim(Option<FileId>);
 
 impl Claim {
     fn take(path: &Path) -> Result<Self> {
-        // SQLite reports a file that is not there.
+        // SQLite reports the error of a missing file.
         let Some(file) = FileId::of(path).ok().flatten() else { return Ok(Self(None)) };
         let mut connections = lock(&CONNECTIONS);
         let connections = connections.get_or_insert_default();
@@ -47,10 +49,11 @@ impl Drop for Claim {
     }
 }
 
-/// Opens a connection for reading and writing, after `prepare`.
+/// Opens a connection for reading and writing, after calling `prepare`.
 ///
 /// # Errors
-/// If another SQLite library of this process has the file open, `prepare` fails, or SQLite cannot open the file.
+/// If another SQLite library of this process has the file open, if `prepare` fails, or if SQLite
+/// cannot open the file.
 pub(super) fn open(path: &Path, prepare: impl FnOnce() -> Result<()>) -> Result<(Claim, Connection)> {
     // Two copies that open one file at the same time must not both find it closed.
     let _alone = DirectoryLock::acquire(directory_of(path));

@@ -1,7 +1,8 @@
-//! Writes that are computed before the writer's turn, and written on the condition that nothing has changed meanwhile.
+//! Conditional writes: planned on a reader's snapshot, and applied if nothing has changed since.
 //!
-//! The writer thread has time for small work only. A write that takes more is planned on a reader's snapshot; the writer
-//! then compares each document with the one that the plan was made from, byte by byte, and writes.
+//! The writer thread has time for small work only. A larger write is planned on another thread.
+//! The writer thread then compares each document with the one that the plan was made from, byte by
+//! byte, and applies the plan.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use query::{Environment, budget::Held};
@@ -9,7 +10,7 @@ use query::{Environment, budget::Held};
 use super::{
     catalog::Collection,
     changes,
-    connection::Session,
+    connection::StoreConnection,
     effects::Effects,
     read::{document, sees},
     write::{self, Failure, Place},
@@ -19,43 +20,44 @@ use crate::{
     guarded::{self, ChangedSize, Planned},
 };
 
-/// The most entries of indexes that a limited write may add and remove, beside [`ENTRIES_A_DOCUMENT`] for each document. Beyond it the
-/// writer would be held too long, and the write is refused.
+/// The maximum number of index entries that a limited write may add and remove, in addition to
+/// [`ENTRIES_A_DOCUMENT`] for each document. A larger write would block the writer for too long,
+/// and is rejected.
 const MOST_ENTRIES: usize = 10_000;
 
 /// See [`MOST_ENTRIES`].
 const ENTRIES_A_DOCUMENT: usize = 10;
 
-/// A write that is planned and not carried out yet.
+/// A write that is planned but not applied yet.
 pub(super) struct Conditional {
     namespace: Namespace,
     work: Work,
-    /// The answer, but for what the writer counts.
+    /// The result, except the counts of the writer.
     outcome: Outcome,
-    /// The memory that the plan takes.
+    /// The memory of the plan, charged to the budget.
     _held: Held,
 }
 
 enum Work {
-    /// Documents to be inserted.
+    /// Documents to insert, with their effects.
     Insert(Vec<RawDocumentBuf>, Vec<Effects>),
-    /// Documents to be changed.
+    /// Documents to change.
     Change(ChangeKind, Vec<PlannedChange>),
-    /// A document to be inserted if nothing that matches has come since the newest change.
+    /// A document to insert if no match has been added since the newest change of the snapshot.
     Upsert(RawDocumentBuf, Effects, i64),
 }
 
-/// A document to be changed.
+/// The planned change of one document.
 struct PlannedChange {
     seq: i64,
-    /// The document that must still be there.
+    /// The version that must still be stored.
     before: RawDocumentBuf,
     planned: Planned,
     effects: Effects,
 }
 
 impl Conditional {
-    /// The answer, if there is nothing to write.
+    /// Returns the result, if there is nothing to write.
     pub(super) fn answer(&self) -> Option<&Outcome> {
         let is_unchanged = |change: &PlannedChange| matches!(change.planned, Planned::Unchanged(_));
         match &self.work {
@@ -68,8 +70,12 @@ impl Conditional {
 /// Plans a write on the reader's snapshot.
 ///
 /// # Errors
-/// The guard's refusal, what the update does not allow, and limits that are exceeded.
-pub(super) fn plan(session: Option<&mut Session>, environment: &dyn Environment, write: &Write) -> Result<Conditional> {
+/// The guard's refusal, the error of the update, or the error of an exceeded limit.
+pub(super) fn plan(
+    session: Option<&mut StoreConnection>,
+    environment: &dyn Environment,
+    write: &Write,
+) -> Result<Conditional> {
     match session {
         Some(session) => session.at_one_moment(|session| plan_at_once(Some(session), environment, write)),
         None => plan_at_once(None, environment, write),
@@ -77,7 +83,7 @@ pub(super) fn plan(session: Option<&mut Session>, environment: &dyn Environment,
 }
 
 fn plan_at_once(
-    mut session: Option<&mut Session>,
+    mut session: Option<&mut StoreConnection>,
     environment: &dyn Environment,
     write: &Write,
 ) -> Result<Conditional> {
@@ -125,14 +131,15 @@ impl EffectsOf<'_> {
     fn of(&mut self, kind: ChangeKind, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<Effects> {
         let effects = Effects::new(self.collection, kind, before, after)?;
         self.documents += 1;
-        // A document that the operator has written can be deleted, whatever it has in indexes.
+        // The entries that a single document loses do not count: a user can delete a document of
+        // the operator, however many entries it has.
         self.entries += if self.documents == 1 { effects.added() } else { effects.added() + effects.removed() };
         let documents = [before, after].into_iter().flatten().map(|document| document.as_bytes().len());
         self.held.grow(documents.sum::<usize>() + effects.size())?;
         Ok(effects)
     }
 
-    /// The planned write, if it is within the limits.
+    /// Returns the planned write, if it is within the limits.
     fn into_conditional(self, work: Work, outcome: Outcome) -> Result<Conditional> {
         let limit = MOST_ENTRIES + ENTRIES_A_DOCUMENT * self.documents;
         if self.write.limits.is_some() && self.entries > limit {
@@ -142,9 +149,10 @@ impl EffectsOf<'_> {
     }
 }
 
-/// Plans a change; without a session if the collection does not exist. `newest` is the newest change of the snapshot.
+/// Plans a change; `session` is `None` if the collection does not exist. `newest` is the newest
+/// change of the snapshot.
 fn plan_change(
-    session: Option<&Session>,
+    session: Option<&StoreConnection>,
     environment: &dyn Environment,
     modify: &Modify,
     mut effects: EffectsOf<'_>,
@@ -176,19 +184,20 @@ fn plan_change(
         };
         planned_changes.push(PlannedChange { seq, before, planned, effects });
     }
-    // One document at most is returned: of several, none is.
+    // Only a change of a single document returns one.
     if let Some(PlannedChange { before, planned, .. }) = planned_changes.last() {
         guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
     }
     effects.into_conditional(Work::Change(kind, planned_changes), outcome)
 }
 
-/// Carries a planned write out, inside the writer's transaction.
+/// Applies a planned write, inside the writer's transaction.
 ///
 /// # Errors
-/// `WriteConflict` (112) if something has changed since it was planned; then nothing is written.
+/// `WriteConflict` (112) if something has changed since the plan was made; nothing is written
+/// then.
 pub(super) fn carry_out(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     conditional: &Conditional,
     write: &Write,
@@ -220,15 +229,15 @@ pub(super) fn carry_out(
     Ok(vec![outcome])
 }
 
-/// True if something that an upsert would have changed instead has come into a collection since a change: a document that
-/// matches and that the caller may see. Also true if the changes are not kept that would tell.
-fn has_match_since(session: &Session, namespace: &Namespace, newest: i64, write: &Write) -> Result<bool> {
+/// True if a change since `newest` has added a document that an upsert would have updated instead:
+/// a visible match. Also true if those changes are no longer kept.
+fn has_match_since(session: &StoreConnection, namespace: &Namespace, newest: i64, write: &Write) -> Result<bool> {
     let Some(collection) = session.catalog.collection(namespace) else { return Ok(false) };
     if !collection.is_watched || !changes::are_kept_after(&session.connection, newest)? {
         return Ok(true);
     }
     let Operation::Modify(modify) = &write.operation else { return Ok(false) };
-    // Of a deletion there is nothing left to match.
+    // A deleted document cannot match.
     let sql = "SELECT document FROM changes WHERE id > ?1 AND collection = ?2 AND kind <> ?3";
     let mut statement = session.connection.prepare_cached(sql)?;
     let mut rows = statement.query([newest, collection.id, changes::number(ChangeKind::Delete)])?;

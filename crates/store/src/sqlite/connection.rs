@@ -1,4 +1,4 @@
-//! One connection to the file, with what it knows of the catalog.
+//! A connection to the file, with its cached catalog.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -19,27 +19,28 @@ use super::{
 };
 use crate::{Error, Index, Namespace, Result};
 
-/// Marks our files, in SQLite's `application_id` ("USKP").
+/// SQLite's `application_id` of our files ("USKP").
 const APPLICATION_ID: i64 = 0x5553_4b50;
 
-/// The newest format that is read, and the one that is written, in SQLite's `user_version`.
+/// SQLite's `user_version` of our files: the format that is written, and the newest that is read.
 const FORMAT: i64 = 3;
 
-/// Steps of SQLite's virtual machine between two looks at the budget of a read: a few documents.
+/// The number of steps of SQLite's virtual machine between two checks of a read's budget: a few
+/// documents.
 const STEPS: i32 = 100;
 
-/// Held while a connection is opened.
+/// Serializes the opening of connections.
 static OPENING: Mutex<()> = Mutex::new(());
 
-pub(crate) struct Session {
+pub(crate) struct StoreConnection {
     pub(super) connection: Connection,
     pub(super) catalog: Catalog,
     pub(super) recorder: Recorder,
-    /// Dropped after the connection. A store in memory has none.
+    /// The claim must be dropped after the connection. A store in memory has none.
     _claim: Option<Claim>,
 }
 
-impl Session {
+impl StoreConnection {
     pub(super) fn memory(settings: &Settings) -> Result<Self> {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;
@@ -51,10 +52,11 @@ impl Session {
         Self { connection, catalog: Catalog::new(settings.clone()), recorder: Recorder::default(), _claim: claim }
     }
 
-    /// A reading connection to a file that exists and that a write has made a store of.
+    /// Opens a reader connection. Returns `None` if the file does not exist or is not initialized
+    /// yet.
     pub(super) fn open_existing(location: &Location, settings: &Settings) -> Result<Option<Self>> {
         let Location::File(path) = location else { return Ok(None) };
-        // A file that is still empty is one that another process is just about to write.
+        // Another process is about to initialize an empty file.
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.len() > 0 => {}
             Ok(_) => return Ok(None),
@@ -63,7 +65,7 @@ impl Session {
         }
         refuse_read_only(path)?;
         let _opening = lock(&OPENING);
-        // Not read-only: a reader may be the one that recovers the log after a crash.
+        // Not read-only: the first reader after a crash recovers the log.
         let (claim, connection) = claim::open(path, || Ok(()))?;
         let Some(format) = check_format(&connection, location)? else { return Ok(None) };
         configure(&connection)?;
@@ -73,14 +75,15 @@ impl Session {
         Ok(Some(Self::new(connection, settings, Some(claim))))
     }
 
-    /// The writing connection; makes the file and its directory.
+    /// Opens the writer connection, and creates the file and its directory if necessary.
     pub(super) fn open_for_writing(location: &Location, settings: &Settings) -> Result<Self> {
         let Location::File(path) = location else { return Err(Error::Closed) };
         let failed = |reason: String| Error::Open { path: path.clone(), reason };
         refuse_read_only(path)?;
         files::create_directory(directory_of(path)).map_err(|error| failed(error.to_string()))?;
-        // SQLite gives its log files the permissions of the file that it finds. Nobody else of this process may open the
-        // file while it is made: the locks of POSIX end when any descriptor of the file is closed.
+        // SQLite gives its log files the permissions of the existing file. Only one thread of this
+        // process may open the file while it is created: POSIX locks end when any descriptor of
+        // the file is closed.
         let _opening = lock(&OPENING);
         let create = || files::create_private(path).map_err(|error| failed(error.to_string()));
         let (claim, connection) = claim::open(path, create)?;
@@ -97,17 +100,17 @@ impl Session {
         Ok(Self::new(connection, settings, Some(claim)))
     }
 
-    /// Runs a statement that has no answer, prepared once.
+    /// Runs a prepared statement that returns no rows.
     pub(super) fn run(&self, sql: &str) -> Result<()> {
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
 
-    /// Runs several reads on one snapshot. A write that goes on in the same connection, as in memory, is never in the
-    /// middle of this: its transaction is over when the connection is free.
+    /// Runs several reads on one snapshot. The shared connection of a store in memory is free only
+    /// after the transaction of a write has ended, so the snapshot never includes half a write.
     pub(super) fn at_one_moment<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if !self.connection.is_autocommit() {
-            // Within another such read.
+            // Nested in another such read.
             return read(self);
         }
         self.run("BEGIN")?;
@@ -118,15 +121,16 @@ impl Session {
         Ok(answer)
     }
 
-    /// Runs a read under a budget, which also ends what SQLite does alone.
+    /// Runs a read under a budget, which also interrupts SQLite itself.
     ///
     /// # Errors
-    /// Those of the budget, whatever the read itself returned.
+    /// The error of the budget if it is exhausted, whatever the read returned; else that of the
+    /// read.
     pub(super) fn within<T>(&mut self, budget: &Budget, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let watched = budget.clone();
         self.connection.progress_handler(STEPS, Some(move || watched.is_exhausted()))?;
         let answer = catch_unwind(AssertUnwindSafe(|| budget.enter(|| read(self))));
-        // Also after a panic: the one connection of a store in memory is used again.
+        // Also after a panic, because the only connection of a store in memory is used again.
         self.connection.progress_handler(0, None::<fn() -> bool>)?;
         let answer = answer.unwrap_or_else(|panic| resume_unwind(panic));
         if !self.connection.is_autocommit() {
@@ -159,13 +163,15 @@ impl Session {
     }
 }
 
-/// Refuses a store in a directory that nothing can be written to: the log and what readers share stand beside the file.
+/// Rejects a store in a read-only directory: SQLite writes the log and the shared memory of the
+/// readers beside the file.
 fn refuse_read_only(path: &Path) -> Result<()> {
     files::refuse_read_only(directory_of(path))
         .map_err(|error| Error::Open { path: path.to_owned(), reason: error.to_string() })
 }
 
-/// What makes a file of an older format one of this: the first had indexes of another kind, which whoever wants them makes again.
+/// Returns the statements that upgrade a file of an older format. The first format had another
+/// kind of indexes; they are dropped, and the callers that need them create them again.
 fn renewal(connection: &Connection) -> Result<String> {
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if format != 1 {
@@ -177,7 +183,10 @@ fn renewal(connection: &Connection) -> Result<String> {
     Ok(format!("{drops} DROP TABLE indexes;"))
 }
 
-/// The format of the file, if it is a store of one that we read; nothing where it is still empty.
+/// Returns the format of the file; `None` if the file is still empty.
+///
+/// # Errors
+/// If the file is not a store, or has a newer format.
 fn check_format(connection: &Connection, location: &Location) -> Result<Option<i64>> {
     let Location::File(path) = location else { return Ok(None) };
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -185,7 +194,7 @@ fn check_format(connection: &Connection, location: &Location) -> Result<Option<i
         Some(ErrorCode::NotADatabase) => Error::NotAStore { path: path.clone() },
         _ => Error::Open { path: path.clone(), reason: error.to_string() },
     };
-    // All at one moment: another process may be making the file a store right now.
+    // Reads on one snapshot, because another process may be initializing the file.
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     let read = |sql: &str| snapshot.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
     let application = read("PRAGMA application_id")?;
@@ -203,7 +212,8 @@ fn check_format(connection: &Connection, location: &Location) -> Result<Option<i
     Ok(Some(format))
 }
 
-/// Switches the file to a write-ahead log. Only one process can, and SQLite does not wait for it as it does for a commit.
+/// Switches the file to write-ahead logging. Only one process can, and SQLite does not wait for it
+/// as it waits for a commit.
 fn use_log(connection: &Connection) -> rusqlite::Result<String> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -217,7 +227,7 @@ fn use_log(connection: &Connection) -> rusqlite::Result<String> {
 }
 
 fn initialize(connection: &Connection) -> Result<()> {
-    // Several processes may make the file at once: the first does, in one transaction.
+    // Several processes may initialize the file at once: the first one does, in one transaction.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let (renewal, changes) = (renewal(connection)?, changes::SCHEMA);
     connection.execute_batch(&format!(

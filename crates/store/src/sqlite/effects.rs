@@ -1,5 +1,8 @@
-//! The effects of a change beside the document itself: the entries of indexes, and the description in the change event.
-//! They are computed from the documents alone, so that a large change can compute them before the writer's turn.
+//! The effects of a change in addition to the document itself: its index entries, and the
+//! description in the change event.
+//!
+//! Effects are computed from the documents alone, so that a large write can compute them before
+//! the writer's turn.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use query::IndexKeys;
@@ -8,15 +11,15 @@ use rusqlite::Connection;
 use super::catalog::{Catalog, Collection, HeldIndex};
 use crate::{ChangeKind, Result};
 
-/// Steps that an entry of an index is charged.
+/// The number of steps charged for an index entry.
 pub(super) const ENTRY_STEPS: u64 = 16;
 
 /// The effects of the change of one document.
 #[derive(Debug, Clone)]
 pub(super) struct Effects {
-    /// Those on each index of the collection, in the order of its indexes.
+    /// The entries of each index of the collection, in the order of its indexes.
     pub(super) entries: Vec<Entries>,
-    /// `{ updatedFields, removedFields }` of an update.
+    /// The `{ updatedFields, removedFields }` of an update.
     pub(super) description: Option<RawDocumentBuf>,
 }
 
@@ -50,23 +53,23 @@ impl Effects {
         Ok(Self { entries, description })
     }
 
-    /// True if they were computed for the indexes that a collection has.
+    /// True if the effects were computed for the current indexes of a collection.
     pub(super) fn are_of(&self, collection: &Collection) -> bool {
         let ids = collection.indexes.iter().map(|held| held.id);
         self.entries.iter().map(|entries| entries.index).eq(ids)
     }
 
-    /// The number of entries that are added.
+    /// Returns the number of added entries.
     pub(super) fn added(&self) -> usize {
         self.entries.iter().map(|entries| entries.added.len()).sum()
     }
 
-    /// The number of entries that are removed.
+    /// Returns the number of removed entries.
     pub(super) fn removed(&self) -> usize {
         self.entries.iter().map(|entries| entries.removed.len()).sum()
     }
 
-    /// The memory that they take, in bytes.
+    /// Returns the size of the effects in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         let keys = self.entries.iter().flat_map(|entries| entries.removed.iter().chain(&entries.added));
         let keys: usize = keys.map(|key| key.len() + size_of::<Vec<u8>>()).sum();
@@ -82,7 +85,7 @@ impl Entries {
         let (removed, added) = match (old, new) {
             (Some(old), Some(new)) if old == new => (Vec::new(), Vec::new()),
             (Some(old), Some(new)) => {
-                // Keys are in their order, each once.
+                // Keys are sorted, without duplicates.
                 let has = |keys: &[Vec<u8>], key: &Vec<u8>| keys.binary_search(key).is_ok();
                 let bytes = |keys: IndexKeys| keys.keys.into_iter().map(|key| key.bytes).collect::<Vec<_>>();
                 let (mut old, mut new) = (bytes(old), bytes(new));
@@ -102,18 +105,18 @@ impl Entries {
         Ok(Self { index: held.id, removed, added, is_multikey })
     }
 
-    /// The keys that are added.
+    /// Returns the added keys.
     pub(super) fn added(&self) -> impl Iterator<Item = &[u8]> {
         self.added.iter().map(Vec::as_slice)
     }
 
-    /// Removes the entries that go.
+    /// Deletes the removed entries from the index.
     pub(super) fn remove(&self, connection: &Connection, held: &HeldIndex, seq: i64) -> Result<()> {
         let sql = || format!("DELETE FROM entries_{} WHERE key = ?1 AND seq = ?2", held.id);
         execute_each(connection, sql, &self.removed, seq)
     }
 
-    /// Adds the entries that come.
+    /// Inserts the added entries into the index.
     pub(super) fn add(&self, connection: &Connection, held: &HeldIndex, seq: i64) -> Result<()> {
         if self.is_multikey && !held.is_multikey {
             Catalog::mark_multikey(connection, held)?;

@@ -1,9 +1,13 @@
-//! Jobs that wait for the writer, in one line for each owner. The next job is that of the owner whose jobs have taken least of
-//! the writer's time lately, so that many or expensive writes of some users delay the write of another by one of them, and not by
-//! all. Jobs without an owner, those of the operator and of the backend itself, have every second turn: log-ins are among them.
+//! The queue of the writer thread: jobs in one line for each owner.
 //!
-//! This is start-time fair queuing (<https://doi.org/10.1145/248156.248171>): times are counted by a clock that stands while an
-//! owner waits, and an owner that comes back begins at the time of the clock.
+//! The next job is that of the owner whose jobs have used the least writer time lately. Thus, many
+//! or expensive writes of some users delay the write of another by one of them, not by all. Jobs
+//! without an owner, which are those of the operator and of the backend itself, get every second
+//! turn: log-ins are among them.
+//!
+//! This is start-time fair queuing (<https://doi.org/10.1145/248156.248171>). A virtual clock
+//! counts the time of the jobs. An owner that becomes active again begins at the current virtual
+//! time.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -11,19 +15,20 @@ use std::{
     time::Duration,
 };
 
-/// The number of owners at which idle ones are forgotten.
+/// The number of owners at which idle ones are removed.
 const FORGET_AT: usize = 1_000;
 
-/// Lines of jobs.
+/// Jobs in one line for each owner.
 pub(super) struct Lines<J> {
     unowned: VecDeque<J>,
     owners: HashMap<Arc<str>, Line<J>>,
-    /// The owners whose turn comes, by the times at which their next jobs begin. Equal ones are in the order in which they came.
+    /// The owners with jobs, by the start times of their next jobs, and then in the order of
+    /// arrival.
     order: BTreeMap<(Duration, u64), Arc<str>>,
-    /// The beginning of the last job; the latest end of all while no job waits.
+    /// The start time of the last job or, while no job waits, the latest end time.
     clock: Duration,
     latest_end: Duration,
-    /// The number of the last entry of the order.
+    /// The sequence number of the last entry in `order`.
     entries: u64,
     /// True if the last job had no owner.
     is_owners_turn: bool,
@@ -31,7 +36,7 @@ pub(super) struct Lines<J> {
 
 struct Line<J> {
     jobs: VecDeque<J>,
-    /// The end of the last job.
+    /// The end time of the owner's last job.
     end: Duration,
 }
 
@@ -50,7 +55,7 @@ impl<J> Default for Lines<J> {
 }
 
 impl<J> Lines<J> {
-    /// Puts a job at the end of its owner's line.
+    /// Appends a job to its owner's line.
     pub(super) fn push(&mut self, owner: Option<Arc<str>>, job: J) {
         let Some(owner) = owner else { return self.unowned.push_back(job) };
         let line = self
@@ -69,7 +74,7 @@ impl<J> Lines<J> {
         self.order.insert((begin, self.entries), owner);
     }
 
-    /// Carries out the job whose turn it is, and counts the time that it takes. None waits if there is no answer.
+    /// Runs the next job, and counts its time. Returns `None` if no job waits.
     pub(super) fn run_next<T>(&mut self, run: impl FnOnce(J) -> (T, Duration)) -> Option<T> {
         if !self.is_owners_turn || self.order.is_empty() {
             self.is_owners_turn = true;
@@ -97,7 +102,7 @@ impl<J> Lines<J> {
         Some(answer)
     }
 
-    /// Takes all jobs.
+    /// Removes and returns all jobs.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = J> {
         let Self { unowned, owners, .. } = std::mem::take(self);
         unowned.into_iter().chain(owners.into_values().flat_map(|line| line.jobs))
@@ -117,7 +122,7 @@ mod tests {
         Some(Arc::from(name))
     }
 
-    /// Runs all jobs, each of which takes as many milliseconds as it has tens.
+    /// Runs all jobs; a job takes a tenth of its number in milliseconds.
     fn order(lines: &mut Lines<u64>) -> Vec<u64> {
         std::iter::from_fn(|| lines.run_next(|job| (job, Duration::from_millis(job / 10)))).collect()
     }
@@ -131,9 +136,9 @@ mod tests {
         for job in 30..39 {
             lines.push(owner("cheap"), job);
         }
-        // While one expensive job is carried out, several cheap ones are.
+        // Several cheap jobs run for each expensive one.
         assert_eq!(order(&mut lines), [100, 30, 31, 32, 33, 101, 34, 35, 36, 102, 37, 38]);
-        // Of those that come while another waits, the newcomer has used less.
+        // Of the owners that arrive while another job waits, the newcomer has used the least time.
         lines.push(owner("cheap"), 30);
         lines.push(owner("cheap"), 31);
         lines.run_next(|job| (job, Duration::from_millis(100)));

@@ -1,4 +1,4 @@
-//! Reading: by `_id`, by an index, or through the whole collection.
+//! Reads: by `_id`, by an index, or by a scan of the collection.
 
 use std::ops::ControlFlow;
 
@@ -11,24 +11,27 @@ use rusqlite::{Connection, types::ValueRef};
 
 use super::{
     catalog::{Collection, HeldIndex},
-    connection::Session,
-    plan::{Access, Plan, Question, Source},
+    connection::StoreConnection,
+    plan::{AccessPath, Plan, QueryShape, Source},
 };
 use crate::{
     Count, Error, Explanation, Find, Guard, Namespace, Page, Result,
-    answer::{Answer, Sorter, check_count},
+    results::{Results, Sorter, check_count},
 };
 
-/// How much may be read where the event loop waits: so many documents, or so many bytes if it is more than one. Another thread would
-/// take longer to wake.
+/// Limits of a read on the event loop, in documents and in bytes. One larger document is allowed.
+/// For a read within them, waking another thread would take longer than the read.
 const FEW: usize = 128;
 const FEW_BYTES: usize = 64 * 1024;
 
-/// Steps that the reading of a document is charged, beside what its bytes are.
+/// The number of steps charged for reading a document, in addition to those for its bytes.
 const DOCUMENT_STEPS: u64 = 8;
 
-/// Visits what a plan finds, by its place in the collection: in the order of insertion, unless the plan has another. If it is found
-/// in ranges and more than `most`, nothing is visited; whether all was.
+/// Visits the documents that a plan finds, with their row ids (`seq`): in the order of insertion,
+/// unless the plan has another order.
+///
+/// Returns false if not everything was visited. If the plan has ranges with more than `most`
+/// documents, nothing is visited.
 fn visit_plan(
     connection: &Connection,
     collection: &Collection,
@@ -39,11 +42,11 @@ fn visit_plan(
     let table = collection.id;
     let body = if most <= FEW { SMALL_BODY } else { "document.body" };
     let (sql, key) = match &plan.access {
-        Access::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
-        Access::Point(Source::Id, key) => {
+        AccessPath::Scan => (format!("SELECT seq, body FROM documents_{table} ORDER BY seq"), None),
+        AccessPath::Point(Source::Id, key) => {
             (format!("SELECT seq, {body} FROM documents_{table} AS document WHERE id = ?1"), Some(key))
         }
-        Access::Point(Source::Index(held), key) => (
+        AccessPath::Point(Source::Index(held), key) => (
             format!(
                 "SELECT entry.seq, {body} FROM entries_{} AS entry CROSS JOIN documents_{table} AS document ON document.seq = entry.seq
                  WHERE entry.key = ?1 ORDER BY entry.seq",
@@ -51,8 +54,8 @@ fn visit_plan(
             ),
             Some(key),
         ),
-        Access::Ranges(ranges) if most <= FEW => {
-            // Few documents are read with their keys, and put in order here.
+        AccessPath::Ranges(ranges) if most <= FEW => {
+            // A few documents are read together with their keys, and sorted here.
             let mut found: Vec<(i64, RawDocumentBuf)> = Vec::new();
             let mut bytes = 0;
             for (source, (from, to)) in each(ranges) {
@@ -84,12 +87,12 @@ fn visit_plan(
             }
             return Ok(true);
         }
-        Access::Ranges(ranges) => {
+        AccessPath::Ranges(ranges) => {
             let places = places_in(connection, ranges, table)?;
             visit_places(connection, collection, places.into_iter().map(Ok), &mut visit)?;
             return Ok(true);
         }
-        Access::Ordered { source, range, backwards } => {
+        AccessPath::Ordered { source, range, backwards } => {
             let direction = if *backwards { "DESC" } else { "ASC" };
             let bounds = if range.is_some() { "WHERE key >= ?1 AND key < ?2" } else { "" };
             let sql = format!(
@@ -117,16 +120,17 @@ fn visit_plan(
     Ok(true)
 }
 
-/// The places of all documents that a plan finds, in the order of insertion; none for a scan, which finds all.
+/// Returns the row ids of all documents that a plan finds, in the order of insertion. Returns
+/// `None` for a scan, which finds all documents.
 pub(super) fn places(connection: &Connection, collection: &Collection, plan: &Plan<'_>) -> Result<Option<Vec<i64>>> {
     let table = collection.id;
     let (source, range) = match &plan.access {
-        Access::Scan | Access::Ordered { range: None, .. } => return Ok(None),
-        Access::Ranges(ranges) => return places_in(connection, ranges, table).map(Some),
-        Access::Ordered { source, range: Some(range), .. } => {
+        AccessPath::Scan | AccessPath::Ordered { range: None, .. } => return Ok(None),
+        AccessPath::Ranges(ranges) => return places_in(connection, ranges, table).map(Some),
+        AccessPath::Ordered { source, range: Some(range), .. } => {
             return places_in(connection, &[(*source, vec![range.clone()])], table).map(Some);
         }
-        Access::Point(source, key) => (source, key),
+        AccessPath::Point(source, key) => (source, key),
     };
     let sql = format!("SELECT seq FROM {} WHERE key = ?1 ORDER BY seq", keys_of(*source, table));
     let mut statement = connection.prepare_cached(&sql)?;
@@ -134,7 +138,7 @@ pub(super) fn places(connection: &Connection, collection: &Collection, plan: &Pl
     Ok(Some(places))
 }
 
-/// The places of what stands under keys in ranges, each once, in the order of insertion.
+/// Returns the row ids of the keys in some ranges, each once, in the order of insertion.
 fn places_in(connection: &Connection, ranges: &[(Source<'_>, Vec<KeyRange>)], table: i64) -> Result<Vec<i64>> {
     let mut places = Vec::new();
     for (source, (from, to)) in each(ranges) {
@@ -151,12 +155,12 @@ fn places_in(connection: &Connection, ranges: &[(Source<'_>, Vec<KeyRange>)], ta
     Ok(places)
 }
 
-/// Each range, with where its keys stand.
+/// Iterates over the ranges, each with its source.
 fn each<'a, 'c>(ranges: &'a [(Source<'c>, Vec<KeyRange>)]) -> impl Iterator<Item = (&'a Source<'c>, &'a KeyRange)> {
     ranges.iter().flat_map(|(source, all)| all.iter().map(move |one| (source, one)))
 }
 
-/// The table of a source's keys, as `key` and `seq`.
+/// Returns a table expression for the keys of a source, with the columns `key` and `seq`.
 fn keys_of(source: Source<'_>, table: i64) -> String {
     match source {
         Source::Id => format!("(SELECT id AS key, seq FROM documents_{table})"),
@@ -184,11 +188,11 @@ fn visit_places(
     Ok(())
 }
 
-/// The body of a document if it is small enough to be read on the event loop: SQLite copies a large one as a whole before
-/// it can be charged.
+/// The body of a document if it is small enough to be read on the event loop. SQLite copies a
+/// large body as a whole before the budget can be charged.
 const SMALL_BODY: &str = "CASE WHEN length(document.body) <= 65536 THEN document.body END";
 
-/// The document of a row, none if it was asked for by [`SMALL_BODY`] and is larger.
+/// Returns the document of a row; `None` if the row has [`SMALL_BODY`] and the body is larger.
 fn small_document<'r>(collection: &Collection, body: ValueRef<'r>) -> Result<Option<&'r RawDocument>> {
     if matches!(body, ValueRef::Null) { Ok(None) } else { document(collection, body).map(Some) }
 }
@@ -201,8 +205,8 @@ pub(super) fn document<'r>(collection: &Collection, body: ValueRef<'r>) -> Resul
         .map_err(|error| Error::Engine(format!("a document of {} is damaged: {error}", collection.namespace)))
 }
 
-/// Documents that an index holds under a time that is not after another, no more than so many, and none more once they have so many
-/// bytes.
+/// Returns documents that an index holds under a time up to `time`, with their row ids. The number
+/// of documents is limited; so are the bytes, beyond which no further document is added.
 pub(super) fn expired(
     connection: &Connection,
     collection: &Collection,
@@ -215,7 +219,7 @@ pub(super) fn expired(
     let filter = Filter::Path(PathFilter { path: path.clone(), predicate });
     let (mut found, mut bytes) = (Vec::new(), 0);
     for range in held.index.keys.bounds(&filter, true).map(|bounds| bounds.ranges).unwrap_or_default() {
-        let access = Access::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
+        let access = AccessPath::Ordered { source: Source::Index(held), range: Some(range), backwards: false };
         let plan = Plan { access, is_sorted: true };
         visit_plan(connection, collection, &plan, usize::MAX, |seq, document| {
             let is_enough = |count: usize, bytes: usize| count >= most || bytes >= most_bytes;
@@ -229,8 +233,8 @@ pub(super) fn expired(
     Ok(found)
 }
 
-/// Visits, in the order of insertion, the documents that the filter may match, by their place in the collection; with a guard, of
-/// those that it does not let be seen only some, or none.
+/// Visits the documents that the filter may match, with their row ids, in the order of insertion.
+/// With a guard, some or all hidden documents are skipped.
 pub(super) fn visit(
     connection: &Connection,
     collection: &Collection,
@@ -238,12 +242,12 @@ pub(super) fn visit(
     guard: Option<&dyn Guard>,
     visit: impl FnMut(i64, &RawDocument) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let question = Question { filter, guard, sort: None, limit: None, all_multikey: false };
-    visit_plan(connection, collection, &Plan::choose(question, collection), usize::MAX, visit).map(|_| ())
+    let shape = QueryShape { filter, guard, sort: None, limit: None, all_multikey: false };
+    visit_plan(connection, collection, &Plan::choose(shape, collection), usize::MAX, visit).map(|_| ())
 }
 
-/// Whether a document matches and may be seen. The guard is asked first where the filter can fail: an error must not tell
-/// of a document that may not be seen.
+/// True if a document matches and is visible. The guard is asked first if the filter can fail,
+/// because an error must not reveal anything about a hidden document.
 pub(super) fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDocument) -> Result<bool> {
     let may_see = || guard.is_none_or(|guard| guard.may_see(document));
     Ok(if filter.is_fallible() {
@@ -253,18 +257,19 @@ pub(super) fn sees(guard: Option<&dyn Guard>, filter: &Filter, document: &RawDoc
     })
 }
 
-/// Whether a query may ask for a few documents that an index leads to, without a sort that would need all of them.
+/// True if a query may find few documents by an index, without a sort that needs all of them.
 pub(super) fn may_be_few(find: &Find) -> bool {
     find.sort.is_none() && demands(find, |filter| !filter.conditions().0.is_empty()) && is_cheap(find)
 }
 
-/// Whether something is true of the filter of a query, or of the one that its guard's answers are.
+/// True if a condition holds for the filter of a query, or for the filter of its guard.
 fn demands(find: &Find, is_true: impl Fn(&Filter) -> bool) -> bool {
     let seen = || find.guard.as_ref().and_then(|guard| guard.filters()).map(|filters| &filters.seen);
     is_true(&find.filter) || seen().is_some_and(is_true)
 }
 
-/// Whether looking at a document takes no longer than reading it: what computes may take a thousand times as long.
+/// True if evaluating a document takes no longer than reading it. Operators that compute may take
+/// a thousand times as long.
 fn is_cheap(find: &Find) -> bool {
     let mut is_cheap = true;
     find.filter.operators(&mut |name| is_cheap &= !matches!(name, "$expr" | "$jsonSchema" | "$regex"));
@@ -274,16 +279,17 @@ fn is_cheap(find: &Find) -> bool {
     is_cheap
 }
 
-/// Whether a query asks for what one key holds.
+/// True if a query, or its guard, has an equality with a value other than null or an array.
 pub(super) fn has_one_key(find: &Find) -> bool {
     let is_one = |value: &RawBson| !matches!(value, RawBson::Null | RawBson::Array(_));
     demands(find, |filter| filter.equalities().iter().any(|(_, value)| is_one(value)))
 }
 
-/// The answer to a query for a few documents, `None` where it turns out to be more, or a scan.
-pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
+/// Returns the result of a query for a few documents; `None` if there are more, or it needs a
+/// scan.
+pub(super) fn find_few(session: &mut StoreConnection, find: &Find) -> Result<Option<Vec<RawDocumentBuf>>> {
     if !has_one_key(find) {
-        // Both ends of a range count only where an index is known to hold no items of arrays.
+        // Both ends of a range apply only if the index is known not to be multikey.
         return session.at_one_moment(|session| {
             session.catalog.refresh(&session.connection)?;
             match session.catalog.collection(&find.namespace) {
@@ -299,8 +305,8 @@ pub(super) fn find_few(session: &mut Session, find: &Find) -> Result<Option<Vec<
     or_anew(session, answer)
 }
 
-/// An answer, or none where an index that was known is gone: then what is known is forgotten.
-fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option<T>> {
+/// Returns a result, or `None` if a cached index no longer exists. The catalog is forgotten then.
+fn or_anew<T>(session: &mut StoreConnection, answer: Result<Option<T>>) -> Result<Option<T>> {
     match answer {
         Err(Error::Engine(why)) if why.contains("no such table") => {
             session.catalog.forget();
@@ -310,9 +316,14 @@ fn or_anew<T>(session: &mut Session, answer: Result<Option<T>>) -> Result<Option
     }
 }
 
-/// The answers to two such queries at one moment. The second is asked while the first one's row is open, which keeps
-/// SQLite on its snapshot without the price of a transaction; without a row there is nothing to be at one moment with.
-pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+/// Returns the results of two such queries on one snapshot.
+///
+/// The second query runs while a row of the first is open, which keeps SQLite on one snapshot
+/// without the cost of a transaction. If the first query has no row, any snapshot is right.
+pub(super) fn find_few_both(
+    session: &mut StoreConnection,
+    finds: &[Find; 2],
+) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
     if !finds.iter().all(has_one_key) {
         return session.at_one_moment(|session| {
             let [first, second] = finds;
@@ -323,7 +334,7 @@ pub(super) fn find_few_both(session: &mut Session, finds: &[Find; 2]) -> Result<
     or_anew(session, answer)
 }
 
-fn few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
+fn few_both(session: &mut StoreConnection, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
     let [first, second] = finds;
     let Some(collection) = session.catalog.known(&session.connection, &first.namespace)? else {
         return Ok(find_few(session, second)?.map(|second| [Vec::new(), second]));
@@ -335,7 +346,7 @@ fn few_both(session: &mut Session, finds: &[Find; 2]) -> Result<Option<[Vec<RawD
         None => Ok(Some(Vec::new())),
     };
     let mut answer = None;
-    // What is known of the indexes may be old.
+    // The cached catalog may be old.
     let found = few(connection, &collection, first, true, || {
         if answer.is_none() {
             answer = Some(ask()?);
@@ -357,9 +368,9 @@ fn few(
     mut at_each: impl FnMut() -> Result<()>,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
     let guard = find.guard.as_deref();
-    let question = Question { filter: &find.filter, guard, sort: None, limit: find.limit, all_multikey };
-    let plan = Plan::choose(question, collection);
-    if matches!(plan.access, Access::Scan) {
+    let shape = QueryShape { filter: &find.filter, guard, sort: None, limit: find.limit, all_multikey };
+    let plan = Plan::choose(shape, collection);
+    if matches!(plan.access, AccessPath::Scan) {
         return Ok(None);
     }
     let limit = find.limit.unwrap_or(usize::MAX);
@@ -367,7 +378,7 @@ fn few(
         return Ok(Some(Vec::new()));
     }
     let (mut visited, mut bytes) = (0, 0);
-    let mut answer = Answer::new(find.at_most, find.most_bytes);
+    let mut answer = Results::new(find.at_most, find.most_bytes);
     let all = visit_plan(connection, collection, &plan, FEW, |_, document| {
         visited += 1;
         bytes += document.as_bytes().len();
@@ -384,35 +395,35 @@ fn few(
     Ok((all && visited <= FEW).then_some(answer.documents))
 }
 
-pub(super) fn find_in(session: Option<&mut Session>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+pub(super) fn find_in(session: Option<&mut StoreConnection>, find: &Find) -> Result<Vec<RawDocumentBuf>> {
     let Some(session) = session else { return Ok(Vec::new()) };
     session.at_one_moment(|session| Ok(find_and_tell(session, find)?.0))
 }
 
-/// How a query is answered. What it finds is counted and let go.
-pub(super) fn explain(session: Option<&mut Session>, find: &Find) -> Result<Explanation> {
+/// Returns the plan and the counters of a query. The documents are counted and dropped.
+pub(super) fn explain(session: Option<&mut StoreConnection>, find: &Find) -> Result<Explanation> {
     match session {
         Some(session) => session.at_one_moment(|session| Ok(find_and_tell(session, find)?.1)),
         None => Ok(Explanation::default()),
     }
 }
 
-fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
+fn find_and_tell(session: &mut StoreConnection, find: &Find) -> Result<(Vec<RawDocumentBuf>, Explanation)> {
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&find.namespace) else {
         return Ok((Vec::new(), Explanation::default()));
     };
     let limit = find.limit.unwrap_or(usize::MAX);
     let (guard, sort) = (find.guard.as_deref(), find.sort.as_ref());
-    let question = Question { filter: &find.filter, guard, sort, limit: find.limit, all_multikey: false };
-    let plan = Plan::choose(question, &collection);
+    let shape = QueryShape { filter: &find.filter, guard, sort, limit: find.limit, all_multikey: false };
+    let plan = Plan::choose(shape, &collection);
     let mut explanation = plan.explain();
     let sort = sort.filter(|sort| !sort.is_empty() && !plan.is_sorted);
-    let mut answer = Answer::new(find.at_most, find.most_bytes);
+    let mut answer = Results::new(find.at_most, find.most_bytes);
     if limit == 0 {
         return Ok((answer.documents, explanation));
     }
-    // A sort needs all that matches before it knows which come first; the limit is applied after it.
+    // A sort needs all matches before it knows the first ones, so the limit applies after it.
     let mut sorter = sort.map(|sort| Sorter::new(sort, limit)).transpose()?;
     visit_plan(&session.connection, &collection, &plan, usize::MAX, |_, document| {
         explanation.examined += 1;
@@ -436,11 +447,11 @@ fn find_and_tell(session: &mut Session, find: &Find) -> Result<(Vec<RawDocumentB
     Ok((answer.documents, explanation))
 }
 
-pub(super) fn count(session: &mut Session, count: &Count) -> Result<u64> {
+pub(super) fn count(session: &mut StoreConnection, count: &Count) -> Result<u64> {
     session.at_one_moment(|session| count_at_once(session, count))
 }
 
-fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
+fn count_at_once(session: &mut StoreConnection, count: &Count) -> Result<u64> {
     session.catalog.refresh(&session.connection)?;
     let Some(collection) = session.catalog.collection(&count.namespace) else { return Ok(0) };
     let limit = count.limit.map_or(u64::MAX, |limit| limit as u64);
@@ -453,12 +464,12 @@ fn count_at_once(session: &mut Session, count: &Count) -> Result<u64> {
     Ok(counted)
 }
 
-/// How much is read at once of a whole collection: so many documents, or so many bytes of them.
+/// Limits of one page of a collection, in documents and in bytes.
 const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The documents of a collection after a place.
-pub(super) fn page(session: &mut Session, namespace: &Namespace, after: i64) -> Result<Page> {
+/// Returns the page of a collection after a row id.
+pub(super) fn page(session: &mut StoreConnection, namespace: &Namespace, after: i64) -> Result<Page> {
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
         let Some(collection) = session.catalog.collection(namespace) else { return Ok(Page::default()) };
@@ -492,7 +503,7 @@ fn project(find: &Find, document: &RawDocument) -> Result<RawDocumentBuf> {
     }
 }
 
-/// A key's value for an error message.
+/// Formats a value of a key for an error message.
 pub(super) fn text(value: Option<RawBsonRef<'_>>) -> String {
     let value =
         value.map_or(bson::Bson::Null, |value| bson::Bson::try_from(RawBson::from(value)).unwrap_or(bson::Bson::Null));

@@ -33,7 +33,7 @@ fn memory_store() -> SqliteStore {
 }
 
 #[tokio::test]
-async fn nothing_is_written_before_the_first_write_and_everything_is_there_after_reopening() {
+async fn creates_the_file_on_the_first_write_and_reads_everything_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let store = file_store(&directory);
     assert_eq!(all(&store, doc! {}).await, [] as [Document; 0]);
@@ -56,7 +56,7 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
     assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 1);
     two.ensure_indexes(namespace(), vec![Index::on(Path::new("a"))]).await.unwrap();
     one.write(vec![insert(vec![doc! { "_id": 2, "a": 1 }])]).await.unwrap();
-    assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 2, "the other store's writes are in the index");
+    assert_eq!(all(&two, doc! { "a": 1 }).await.len(), 2, "writes of the other store are in the index");
 
     let concurrent = (0..50).map(|n| {
         let store = if n % 2 == 0 { one.clone() } else { two.clone() };
@@ -68,7 +68,8 @@ async fn two_stores_on_one_file_see_each_others_collections_indexes_and_document
     assert_eq!(all(&one, doc! { "a": 2 }).await.len(), 50);
 }
 
-/// The lock tells other processes that the file is in use: without it, the last of them to close would put the log away.
+/// The lock tells other processes that the file is in use. Without it, the last of them to close
+/// the file would remove the log.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_store_that_reads_and_then_writes_keeps_its_lock_on_the_file() {
@@ -86,7 +87,7 @@ async fn a_store_that_reads_and_then_writes_keeps_its_lock_on_the_file() {
 }
 
 #[test]
-fn stores_that_are_opened_while_one_of_them_makes_the_file_all_come_to_work() {
+fn stores_can_be_opened_while_one_of_them_creates_the_file() {
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
         let start = std::sync::Barrier::new(8);
@@ -107,7 +108,7 @@ fn stores_that_are_opened_while_one_of_them_makes_the_file_all_come_to_work() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_ours_or_too_new_is_refused_and_left_alone() {
+async fn rejects_a_foreign_or_newer_file_and_leaves_it_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other");
     std::fs::write(
@@ -155,7 +156,7 @@ impl Guard for Slow {
 }
 
 #[tokio::test]
-async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
+async fn a_dropped_read_stops_and_leaves_its_connection_usable() {
     for store in [memory_store(), file_store(&tempfile::tempdir().unwrap())] {
         store.write(vec![insert((0..3000).map(|id| doc! { "_id": id }).collect())]).await.unwrap();
         let guard = Arc::new(Slow::default());
@@ -168,7 +169,7 @@ async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         drop(abandoned);
-        // In memory there is one connection: this waits for the abandoned read to let go of it.
+        // A store in memory has one connection: this waits until the dropped read has released it.
         assert_eq!(all(&store, doc! { "_id": { "$gte": 2998 } }).await.len(), 2);
         tokio::time::sleep(Duration::from_millis(100)).await;
         let stopped_at = seen();
@@ -180,7 +181,7 @@ async fn a_read_that_nobody_waits_for_stops_and_leaves_its_connection_whole() {
     }
 }
 
-/// A clock that stands.
+/// A clock that stands still.
 struct At(i64);
 
 impl Environment for At {
@@ -194,7 +195,7 @@ impl Environment for At {
 }
 
 #[tokio::test]
-async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
+async fn expired_documents_are_removed_in_batches_with_their_keys() {
     let store = memory_store();
     let at = |millis: i64| DateTime::from_millis(millis);
     let expiring = Index::on(Path::new("at")).expiring(10);
@@ -204,14 +205,14 @@ async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
         doc! { "n": 200, "at": at(5_000) },
         doc! { "n": 201, "at": "never" },
         doc! { "n": 202 },
-        // The earliest counts.
+        // The earliest time in an array counts.
         doc! { "n": 203, "at": [at(9_000), at(1)] },
         doc! { "n": 204, "at": 1 },
     ];
     store.write(vec![insert(many), insert(others)]).await.unwrap();
     let sweep = |now: i64| {
         let keeper =
-            writer::Keeper { environment: Arc::new(At(now)), retention: Retention::default(), tail: Arc::default() };
+            writer::Keeper { environment: Arc::new(At(now)), retention: Retention::default(), feed: Arc::default() };
         writer::sweep(&mut lock(store.shared.memory.as_ref().unwrap()), &keeper).unwrap().documents
     };
     assert_eq!(sweep(9_999), 0);
@@ -220,17 +221,18 @@ async fn what_has_expired_is_removed_a_few_at_a_time_with_its_keys() {
     assert_eq!(sweep(11_000), 0);
     let left: Vec<_> = all(&store, doc! {}).await.iter().map(|left| left.get_i32("n").unwrap()).collect();
     assert_eq!(left, [200, 201, 202, 204]);
-    // Large ones go by their size, so that nobody waits long.
+    // Large documents are removed in batches limited by size, so that other writes do not wait
+    // long.
     let large = (300..304).map(|n| doc! { "n": n, "at": at(1), "text": "x".repeat(700_000) }).collect();
     store.write(vec![insert(large)]).await.unwrap();
     assert_eq!((sweep(11_000), sweep(11_000), sweep(11_000)), (2, 2, 0));
-    // Its keys are free again.
+    // Its unique keys are free again.
     store.write(vec![insert(vec![doc! { "n": 3 }])]).await.unwrap();
     assert_eq!(sweep(15_000), 1);
 }
 
 #[tokio::test]
-async fn a_file_of_the_first_format_is_read_and_its_indexes_are_made_anew() {
+async fn a_file_of_the_first_format_is_read_and_its_indexes_can_be_created_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sub/app.sqlite");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -263,7 +265,7 @@ async fn a_file_of_the_first_format_is_read_and_its_indexes_are_made_anew() {
 }
 
 #[tokio::test]
-async fn names_that_mongodb_does_not_take_are_refused_and_read_where_they_are() {
+async fn rejects_names_that_mongodb_does_not_accept_and_reads_existing_ones() {
     let directory = tempfile::tempdir().unwrap();
     let store = file_store(&directory);
     let insert_in = async |store: &SqliteStore, database: &str, collection: &str| {
@@ -306,7 +308,7 @@ async fn names_that_mongodb_does_not_take_are_refused_and_read_where_they_are() 
     assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);
     store.close().await;
 
-    // As an earlier version took them.
+    // Names as an earlier version accepted them.
     let file = Connection::open(directory.path().join("sub/app.sqlite")).unwrap();
     file.execute_batch("UPDATE collections SET database = 'D B', name = 'a$b' WHERE name = 'system'").unwrap();
     drop(file);
@@ -315,11 +317,11 @@ async fn names_that_mongodb_does_not_take_are_refused_and_read_where_they_are() 
     assert_eq!(store.find(Find::new(odd, query::Filter::all())).await.unwrap().len(), 1);
     let findings = store.check(false, Progress::default()).await.unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not take this name"), "{findings:?}");
+    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not accept this name"), "{findings:?}");
 }
 
 #[tokio::test]
-async fn a_collection_has_up_to_64_indexes_and_none_on_its_id_descending() {
+async fn a_collection_has_at_most_64_indexes_and_no_descending_index_on_id() {
     let directory = tempfile::tempdir().unwrap();
     let store = file_store(&directory);
     let ensure = async |store: &SqliteStore, indexes: Vec<Index>| match store.ensure_indexes(namespace(), indexes).await
@@ -331,16 +333,16 @@ async fn a_collection_has_up_to_64_indexes_and_none_on_its_id_descending() {
     let numbered =
         |numbers: std::ops::Range<i32>| numbers.map(|number| Index::on(Path::new(&format!("f{number}")))).collect();
     assert_eq!(ensure(&store, numbered(0..64)).await, Some(67));
-    assert_eq!(store.indexes(namespace()).await.unwrap(), None, "none of them was made");
+    assert_eq!(store.indexes(namespace()).await.unwrap(), None, "none of them was created");
     assert_eq!(ensure(&store, numbered(0..63)).await, None);
-    assert_eq!(ensure(&store, numbered(0..63)).await, None, "they are there");
+    assert_eq!(ensure(&store, numbered(0..63)).await, None, "they exist already");
     assert_eq!(ensure(&store, numbered(63..64)).await, Some(67));
     let descending = RawDocumentBuf::try_from(doc! { "key": { "_id": -1 }, "name": "_id_-1" }).unwrap();
     assert_eq!(ensure(&store, vec![Index::parse(&descending).unwrap()]).await, Some(2));
 }
 
 #[tokio::test]
-async fn a_reader_that_knows_an_index_that_is_gone_asks_again() {
+async fn a_reader_with_a_dropped_index_in_its_cache_reads_again() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (file_store(&directory), file_store(&directory));
     one.ensure_indexes(namespace(), vec![Index::on(Path::new("a"))]).await.unwrap();
@@ -357,7 +359,7 @@ fn syncs(store: &SqliteStore) -> u64 {
 }
 
 #[tokio::test]
-async fn the_disk_is_synced_soon_after_the_first_write_and_on_close_and_not_for_each() {
+async fn syncs_the_disk_soon_after_the_first_write_and_on_close_but_not_for_each_write() {
     let directory = tempfile::tempdir().unwrap();
     let store = file_store(&directory);
     let begun = std::time::Instant::now();
@@ -380,11 +382,12 @@ async fn the_disk_is_synced_soon_after_the_first_write_and_on_close_and_not_for_
 }
 
 #[tokio::test]
-async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
+async fn full_durability_syncs_each_commit() {
     let directory = tempfile::tempdir().unwrap();
     let location = Location::File(directory.path().join("app.sqlite"));
     for (durability, synchronous) in [(Durability::Process, 1), (Durability::Full, 2)] {
-        let session = Session::open_for_writing(&location, &Settings { durability, ..Settings::default() }).unwrap();
+        let session =
+            StoreConnection::open_for_writing(&location, &Settings { durability, ..Settings::default() }).unwrap();
         let set: i64 = session.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         assert_eq!(set, synchronous, "{durability:?}");
     }
@@ -401,11 +404,11 @@ async fn what_is_to_survive_a_power_cut_at_once_is_synced_by_the_commit() {
 }
 
 #[tokio::test]
-async fn an_insert_that_fails_in_its_middle_leaves_nothing_of_the_document() {
+async fn a_partly_failed_insert_leaves_nothing_of_the_document() {
     let directory = tempfile::tempdir().unwrap();
     let store = file_store(&directory);
     store.ensure_indexes(namespace(), vec![Index::on(Path::new("n"))]).await.unwrap();
-    // As a disk that fails between the document and its entry.
+    // Simulates a disk that fails between the document and its index entry.
     let connection = Connection::open(directory.path().join("sub/app.sqlite")).unwrap();
     connection.execute_batch("ALTER TABLE entries_1 RENAME TO elsewhere").unwrap();
     let error =
@@ -416,7 +419,7 @@ async fn an_insert_that_fails_in_its_middle_leaves_nothing_of_the_document() {
     assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);
 }
 
-/// Lets be seen, and changed, what filters match.
+/// A guard that allows what its filters match.
 struct Filtered(GuardFilters);
 
 impl Guard for Filtered {
@@ -438,7 +441,7 @@ fn guard(seen: &query::Filter) -> Option<Arc<dyn Guard>> {
     Some(Arc::new(Filtered(GuardFilters { seen: seen.clone(), updatable, deletable, paths: Vec::new() })))
 }
 
-/// Documents of owners: of one, of two, of nobody, and some without the field.
+/// Inserts documents with one owner, with two, with null, and without the field.
 async fn fill_with_owned(store: &SqliteStore) {
     let owners = [bson!("u1"), bson!("u2"), bson!(["u1", "u2"]), bson!(null), bson!("u3"), bson!("u4"), bson!("u5")];
     let document = |id: usize| {
@@ -457,7 +460,7 @@ async fn index_owned(store: &SqliteStore) {
 }
 
 #[tokio::test]
-async fn under_a_guard_indexes_change_no_answer() {
+async fn indexes_do_not_change_results_under_a_guard() {
     let (indexed, scanned) = (memory_store(), memory_store());
     for store in [&indexed, &scanned] {
         fill_with_owned(store).await;
@@ -493,7 +496,7 @@ async fn under_a_guard_indexes_change_no_answer() {
         let pipeline = || query::Pipeline::parse(stages.get_array("all").unwrap()).unwrap();
         let aggregate = || Aggregate { guard: guard(seen), ..Aggregate::new(namespace(), pipeline()) };
         assert_eq!(indexed.aggregate(aggregate()).await.unwrap(), scanned.aggregate(aggregate()).await.unwrap());
-        // Where one `_id` is asked for that may not be seen, a write is refused.
+        // A write to a single hidden `_id` is denied.
         let touched = async |store: &SqliteStore| {
             let update = query::Update::parse(&rawdoc! { "$inc": { "touched": 1 } }).unwrap();
             let modify = Modify::new(filter(asked.clone()), true, Change::Update { update, upsert: false });
@@ -507,7 +510,7 @@ async fn under_a_guard_indexes_change_no_answer() {
 }
 
 #[tokio::test]
-async fn what_a_guard_lets_be_seen_is_found_by_an_index() {
+async fn an_index_finds_the_documents_that_a_guard_allows_to_see() {
     let store = memory_store();
     fill_with_owned(&store).await;
     index_owned(&store).await;
@@ -528,9 +531,10 @@ async fn what_a_guard_lets_be_seen_is_found_by_an_index() {
     assert!(!read::may_be_few(&find(&query::Filter::Always(true), doc! {})));
 }
 
-/// The rules' index may hold most of a collection, where the query's holds a few documents.
+/// The index for the rules may find most of a collection, while the query's own finds a few
+/// documents.
 #[tokio::test]
-async fn the_rules_take_no_index_from_a_query_that_has_one() {
+async fn a_query_with_a_better_index_does_not_use_the_one_for_the_rules() {
     let store = memory_store();
     fill_with_owned(&store).await;
     let most = filter(doc! { "public": false });
@@ -551,9 +555,9 @@ async fn the_rules_take_no_index_from_a_query_that_has_one() {
     assert_eq!(examined(doc! { "n": 3 }).await, (Some("n_1".into()), 18));
     assert_eq!(examined(doc! { "n": { "$lt": 1 } }).await, (Some("n_1".into()), 18));
     assert_eq!(examined(doc! { "$or": [{ "n": 3 }, { "n": 4 }] }).await, (Some("n_1".into()), 36));
-    // The first one is public.
+    // The first document is public.
     assert_eq!(explained(first()).await, (Some("n_1".into()), 6));
-    // One index for both is better than either.
+    // One index for both is better than one for either.
     index(Index::parse(&rawdoc! { "key": { "public": 1, "n": 1 } }).unwrap()).await;
     assert_eq!(examined(doc! { "n": 0 }).await, (Some("public_1_n_1".into()), 17));
     assert_eq!(examined(doc! { "n": { "$lt": 1 } }).await, (Some("public_1_n_1".into()), 17));
@@ -561,7 +565,7 @@ async fn the_rules_take_no_index_from_a_query_that_has_one() {
 }
 
 #[test]
-fn what_computes_is_never_asked_where_the_event_loop_waits() {
+fn queries_that_compute_never_run_on_the_event_loop() {
     let find = |document: Document| Find::new(namespace(), filter(document));
     let projected = |projection: Document| {
         let projection = query::Projection::parse(&RawDocumentBuf::try_from(projection).unwrap()).unwrap();
@@ -578,7 +582,7 @@ fn what_computes_is_never_asked_where_the_event_loop_waits() {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_while_the_disk_cannot_be_synced() {
+async fn acknowledges_no_write_while_the_disk_cannot_be_synced() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let directory = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
@@ -592,12 +596,12 @@ async fn nothing_is_acknowledged_while_the_disk_cannot_be_synced() {
     let store = SqliteStore::open_with(location, Arc::new(SystemEnvironment), settings).unwrap();
     let write = async |id: i32| store.write(vec![insert(vec![doc! { "_id": id }])]).await;
     fails.store(true, Ordering::SeqCst);
-    // Acknowledged for what it survives then: the process. That the disk does not have it shows later.
+    // The write survives a crash of the process and is acknowledged. The failed sync shows later.
     write(1).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let error = write(2).await.unwrap_err();
     assert!(error.to_string().contains("the disk cannot be synced: no more disk"), "{error}");
-    assert_eq!(all(&store, doc! {}).await.len(), 1, "reads go on, and what was refused is not there");
+    assert_eq!(all(&store, doc! {}).await.len(), 1, "reads continue, and the rejected write left nothing");
     fails.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(200)).await;
     write(3).await.unwrap();
@@ -606,7 +610,7 @@ async fn nothing_is_acknowledged_while_the_disk_cannot_be_synced() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
+fn rejects_a_read_only_directory_by_name() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let allow = |path: &std::path::Path, mode| {
@@ -623,7 +627,7 @@ fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
     allow(&path, 0o666);
     allow(directory.path(), 0o555);
     let refused = std::thread::scope(|scope| {
-        // To its owner, and to nobody in particular, it is read-only; to the superuser nothing is.
+        // Run without the rights of the superuser, for whom no directory is read-only.
         let as_nobody = scope.spawn(|| {
             if rustix::process::geteuid().is_root() {
                 rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
@@ -639,13 +643,13 @@ fn a_directory_that_nothing_can_be_written_to_is_refused_by_name() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn refuses_a_file_that_another_library_of_the_process_has_open() {
+async fn rejects_a_file_that_another_library_of_the_process_has_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sub/app.sqlite");
     let open = || SqliteStore::open(Location::File(path.clone()), Arc::new(SystemEnvironment));
     let waiting = open().unwrap();
     std::fs::create_dir(path.parent().unwrap()).unwrap();
-    // As another library would: this one does not know of the descriptor.
+    // Simulates another library: this one does not know about the descriptor.
     let other = std::fs::File::create(&path).unwrap();
     let is_refused = |result: Result<()>| matches!(result, Err(Error::OpenInThisProcess { .. }));
     let written = waiting.write(vec![insert(vec![doc! { "_id": 1 }])]).await;

@@ -1,4 +1,4 @@
-//! Writing, inside the transaction that the writer thread has begun.
+//! Writes, inside the transaction of the writer thread.
 
 use std::{borrow::Cow, ops::ControlFlow, sync::Arc};
 
@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes::Recorder,
-    connection::Session,
+    connection::StoreConnection,
     effects::{self, Effects},
     read::{self, text, visit},
 };
@@ -21,10 +21,10 @@ use crate::{
     guarded::{self, ChangedSize, Planned, Targets},
 };
 
-/// Steps that the writing of a document is charged, beside what its bytes are.
+/// The number of steps charged for writing a document, in addition to those for its bytes.
 const DOCUMENT_STEPS: u64 = 32;
 
-/// Why a write did not happen, and whether what it did before stays.
+/// The error of a write, and whether its earlier effects stay.
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) keep: bool,
@@ -36,9 +36,9 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Carries out writes of which either all happen or none.
+/// Applies writes, of which either all succeed or none.
 pub(super) fn all(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     writes: &[Write],
 ) -> Result<Vec<Outcome>, Failure> {
@@ -57,10 +57,10 @@ pub(super) fn all(
     Ok(outcomes)
 }
 
-/// Inserts prepared documents in their order, with their effects if those have been computed before. With
-/// `keep_before_failure`, those before a duplicate stay.
+/// Inserts prepared documents in their order, with their effects if those were computed before.
+/// With `keep_before_failure`, the documents before a duplicate stay.
 pub(super) fn insert(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     namespace: &Namespace,
     documents: &[RawDocumentBuf],
@@ -74,7 +74,8 @@ pub(super) fn insert(
         match place.insert(document, effects.and_then(|effects| effects.get(index))) {
             Ok(id) => outcome.inserted_ids.push(id),
             Err(error) => {
-                // Only what is refused before it is written leaves what came before it whole.
+                // The earlier documents stay only if this one was rejected before anything of it
+                // was written.
                 let is_refused = match &error {
                     Error::DuplicateKey { .. } => true,
                     Error::Query(error) => !is_of_budget(error),
@@ -87,13 +88,13 @@ pub(super) fn insert(
     Ok(outcome)
 }
 
-/// True for the error of a budget that is exhausted.
+/// True for the error of an exhausted budget.
 pub(super) fn is_of_budget(error: &query::Error) -> bool {
     matches!(error.code, query::ErrorCode::MaxTimeMsExpired | query::ErrorCode::Interrupted)
 }
 
 fn change(
-    session: &mut Session,
+    session: &mut StoreConnection,
     environment: &dyn Environment,
     namespace: &Namespace,
     modify: &Modify,
@@ -122,7 +123,7 @@ fn change(
     Ok(outcome)
 }
 
-/// The event that a change causes.
+/// Returns the kind of the event that a change causes.
 pub(super) fn kind_of(modify: &Modify) -> ChangeKind {
     match &modify.change {
         Change::Delete => ChangeKind::Delete,
@@ -131,7 +132,7 @@ pub(super) fn kind_of(modify: &Modify) -> ChangeKind {
     }
 }
 
-/// The documents to change, by their place in the collection.
+/// Returns the documents to change, with their row ids.
 pub(super) fn targets(
     connection: &Connection,
     collection: &Collection,
@@ -149,7 +150,7 @@ pub(super) fn targets(
     targets.finish()
 }
 
-/// A collection whose documents are being changed, with their entries in its indexes and the record of it.
+/// A writer for the documents of one collection, their index entries and the record of changes.
 pub(super) struct Place<'s> {
     connection: &'s Connection,
     recorder: &'s Recorder,
@@ -158,11 +159,16 @@ pub(super) struct Place<'s> {
 }
 
 impl<'s> Place<'s> {
-    pub(super) fn new(session: &'s Session, collection: &'s Collection, environment: &'s dyn Environment) -> Self {
+    pub(super) fn new(
+        session: &'s StoreConnection,
+        collection: &'s Collection,
+        environment: &'s dyn Environment,
+    ) -> Self {
         Self { connection: &session.connection, recorder: &session.recorder, collection, environment }
     }
 
-    /// Makes of a document what was planned. Computes the effects if they have not been computed before.
+    /// Applies the planned change of a document. Computes the effects if they were not computed
+    /// before.
     pub(super) fn carry_out(
         &self,
         seq: i64,
@@ -187,10 +193,11 @@ impl<'s> Place<'s> {
         Ok(())
     }
 
-    /// The effects of a change: those that were computed before, if the collection still has the same indexes.
+    /// Returns the effects of a change: those computed before, if the collection still has the
+    /// same indexes.
     ///
     /// # Errors
-    /// `WriteConflict` (112) if it has others.
+    /// `WriteConflict` (112) if the indexes have changed.
     fn effects<'e>(
         &self,
         known: Option<&'e Effects>,
@@ -205,7 +212,7 @@ impl<'s> Place<'s> {
         }
     }
 
-    /// True if a document is still there, and the same to the last byte.
+    /// True if a document still exists and is the same, byte for byte.
     pub(super) fn still_is(&self, seq: i64, before: &RawDocument) -> Result<bool> {
         let sql = format!("SELECT body = ?2 FROM documents_{} WHERE seq = ?1", self.collection.id);
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -218,7 +225,7 @@ impl<'s> Place<'s> {
             .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", self.collection.id))?
             .execute((after.as_bytes(), seq))?;
         for (held, entries) in self.collection.indexes.iter().zip(&effects.entries) {
-            // The document's own keys that go may be those that come.
+            // The added keys may equal removed keys of the same document.
             entries.remove(self.connection, held, seq)?;
             check_unique(self.connection, self.collection, held, entries.added(), after)?;
             entries.add(self.connection, held, seq)?;
@@ -241,7 +248,8 @@ impl<'s> Place<'s> {
         query::budget::charge_bytes(document.as_bytes().len())?;
         let id = get(document, "_id").map_or(RawBson::Null, RawBson::from);
         let effects = self.effects(effects, ChangeKind::Insert, None, Some(document))?;
-        // Before anything is written: an ordered insert keeps what it wrote before it failed.
+        // Check before anything is written: an ordered insert keeps the documents before a
+        // failure.
         for (held, entries) in collection.indexes.iter().zip(&effects.entries) {
             check_unique(connection, collection, held, entries.added(), document)?;
         }
@@ -266,7 +274,8 @@ impl<'s> Place<'s> {
         Ok(id)
     }
 
-    /// Writes down what has happened, for change streams. `document` is the new version, or of a deletion the last one.
+    /// Records a change for change streams. `document` is the new version or, for a deletion, the
+    /// last one.
     fn record(&self, kind: ChangeKind, document: &RawDocument, effects: &Effects) -> Result<()> {
         if !self.collection.is_watched {
             return Ok(());
@@ -277,10 +286,10 @@ impl<'s> Place<'s> {
     }
 }
 
-/// Removes documents whose time has come by an index that says so, no more than so many, or so many bytes of them if it is more than
-/// one; how many there were, and whether there may be more.
+/// Removes expired documents by the TTL indexes, up to a number and a size in bytes; one larger
+/// document is removed alone. Returns the number of documents, and true if there may be more.
 pub(super) fn sweep(
-    session: &Session,
+    session: &StoreConnection,
     environment: &dyn Environment,
     most: usize,
     most_bytes: usize,
@@ -314,7 +323,7 @@ pub(super) fn add_entry(connection: &Connection, held: &HeldIndex, key: &[u8], s
     Ok(())
 }
 
-/// Refuses keys that a unique index holds for another document.
+/// Checks that a unique index has none of the keys for another document.
 fn check_unique<'k>(
     connection: &Connection,
     collection: &Collection,
@@ -338,25 +347,26 @@ fn check_unique<'k>(
     Ok(())
 }
 
-/// The fields of an index and what a document has there, for an error message.
+/// Formats the fields of an index and a document's values, for an error message.
 fn key_text(index: &Index, document: &RawDocument) -> String {
     let field = |path: &query::Path| format!("{}: {}", path.as_str(), text(path.value_in(document)));
     let fields: Vec<String> = index.keys.fields().iter().map(|(path, _)| field(path)).collect();
     format!("{{ {} }}", fields.join(", "))
 }
 
-/// The most indexes of a collection (<https://www.mongodb.com/docs/manual/reference/limits/#indexes>).
+/// The maximum number of indexes of a collection
+/// (<https://www.mongodb.com/docs/manual/reference/limits/#indexes>).
 const MOST_INDEXES: usize = 64;
 
-/// Makes the indexes that are missing, with the entries of what the collection holds.
-pub(super) fn ensure_indexes(session: &mut Session, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
+/// Creates the missing indexes, and fills them from the documents of the collection.
+pub(super) fn ensure_indexes(session: &mut StoreConnection, namespace: &Namespace, indexes: &[Index]) -> Result<()> {
     let connection = &session.connection;
     let mut collection: Arc<Collection> = session.catalog.make_collection(connection, namespace)?;
     for index in indexes {
         if exists(&collection, index)? {
             continue;
         }
-        // That on `_id` is one of them.
+        // The index on `_id` counts too.
         if collection.indexes.len() + 1 >= MOST_INDEXES {
             let message = format!("add index fails, too many indexes for {namespace}: it has {MOST_INDEXES}");
             return Err(query::Error { code: query::ErrorCode::CannotCreateIndex, message }.into());
@@ -385,11 +395,11 @@ fn json(document: &RawDocument) -> String {
     text(Some(bson::raw::RawBsonRef::Document(document)))
 }
 
-/// Whether a collection has an index already.
+/// True if a collection has an index already.
 fn exists(collection: &Collection, index: &Index) -> Result<bool> {
     let wrong = |code, message: String| Err(query::Error { code, message }.into());
     if index.keys == query::KeyPattern::of(query::Path::new("_id")) {
-        // Every collection has it.
+        // Every collection has the index on `_id`.
         return Ok(true);
     }
     if let [(path, _)] = index.keys.fields()
@@ -429,7 +439,7 @@ fn exists(collection: &Collection, index: &Index) -> Result<bool> {
 }
 
 /// Removes an index by its name.
-pub(super) fn drop_index(session: &mut Session, namespace: &Namespace, name: &str) -> Result<()> {
+pub(super) fn drop_index(session: &mut StoreConnection, namespace: &Namespace, name: &str) -> Result<()> {
     let not_found = || {
         crate::Error::from(query::Error {
             code: query::ErrorCode::IndexNotFound,

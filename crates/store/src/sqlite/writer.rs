@@ -1,5 +1,5 @@
-//! The thread that writes. What waits when it is ready goes into one commit, each job in a savepoint of its own, so
-//! that one that fails does not take its neighbours with it.
+//! The writer thread. It groups waiting jobs into one commit, each in its own savepoint, so
+//! that a failed job does not affect the others.
 
 use std::{
     fs::File,
@@ -18,63 +18,66 @@ use tokio::sync::oneshot;
 
 use super::{
     BUSY_TIMEOUT, Durability, LOG_LIMIT, Location, Retention, Settings, Shared, SyncLog,
+    change_feed::ChangeFeed,
     changes::{self, Amount, Trimmed},
     check,
     conditional::{self, Conditional},
-    connection::Session,
+    connection::StoreConnection,
     lines::Lines,
     lock,
-    tail::Tail,
     write::{self, Failure},
 };
 use crate::{Error, Index, Namespace, Outcome, Result, Write};
 
-/// How often is looked for documents whose time has come, as the server does.
+/// Interval between two sweeps for expired documents, as on the server.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many of them are removed in one commit: a few milliseconds' work.
+/// The maximum number of expired documents removed in one commit: a few milliseconds of work.
 const SWEPT_AT_ONCE: usize = 100;
 
-/// And how many bytes of them, or one that has more.
+/// The maximum size of expired documents removed in one commit, in bytes. One larger document is
+/// removed alone.
 const SWEPT_BYTES: i64 = 1024 * 1024;
 
-/// The same for changes, which are rows without entries in indexes.
+/// The maximum amount of expired changes removed in one commit. They are rows without index
+/// entries.
 const TRIMMED_AT_ONCE: Amount = Amount { changes: 500, bytes: SWEPT_BYTES };
 
-/// How many of them go with a commit beside as many as it brings.
+/// The amount of expired changes removed with a commit, in addition to twice the amount it adds.
 const TRIMMED_BESIDE: Amount = Amount { changes: 8, bytes: 128 * 1024 };
 
-/// How long others have the file between two such commits.
+/// Pause between two commits of a sweep, in which other writes run.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long after a commit the disk may not have it, where it need not have it at once.
+/// Time after a commit until the disk is synced, if the durability allows it.
 const SYNC_DELAY: Duration = Duration::from_millis(80);
 
-/// After how many commits is looked how long the log is.
+/// The number of commits between two checks of the size of the log.
 const LOOKED_AT_EVERY: u32 = 64;
 
-/// How long those who write wait for readers, where it is too long.
+/// Time that the writer waits for readers when the log is too long.
 const LOG_PATIENCE: Duration = Duration::from_millis(50);
 
-/// And how long not, after they have waited for nothing.
+/// Minimum time between two such waits, after one that ended without success.
 const LOG_RETRY: Duration = Duration::from_secs(2);
 
-/// The most jobs of one commit.
+/// The maximum number of jobs in one commit.
 const GROUP: usize = 256;
 
-/// Time after which a commit takes no further job, so that those that are in it do not wait for many.
+/// Time after which a commit takes no further job, so that the jobs in it do not wait for many
+/// others.
 const GROUP_TIME: Duration = Duration::from_millis(15);
 
 pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>>>;
 
 pub(super) enum Job {
-    /// Carries out writes within a budget, which may be that of an attempt.
+    /// Applies writes within a budget, which may be that of one attempt.
     Write {
         writes: Arc<[Write]>,
         budget: Budget,
         reply: Reply,
     },
-    /// Carries out a write that was planned before.
+    /// Applies a write that was planned before.
     CarryOut {
         conditional: Box<Conditional>,
         writes: Arc<[Write]>,
@@ -91,7 +94,7 @@ pub(super) enum Job {
         name: String,
         reply: Reply,
     },
-    /// Makes all indexes anew.
+    /// Rebuilds all indexes.
     Repair {
         reply: Reply,
     },
@@ -104,10 +107,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Self> {
-        // A store in memory is written through its one connection.
+        // A store in memory has only one connection, which the writer shares.
         let session = match &shared.memory {
             Some(_) => None,
-            None => Some(Session::open_for_writing(&shared.location, &shared.settings)?),
+            None => Some(StoreConnection::open_for_writing(&shared.location, &shared.settings)?),
         };
         let log = match &shared.location {
             Location::File(path) => Some(Log::of(path, &shared.settings)),
@@ -118,9 +121,10 @@ impl Writer {
         let keeper = Keeper {
             environment: Arc::clone(&shared.environment),
             retention: shared.settings.retention,
-            tail: Arc::clone(&shared.tail),
+            feed: Arc::clone(&shared.feed),
         };
-        // The thread does not keep the store: it ends when the store, and with it the sender, is dropped.
+        // The thread holds a weak reference: it ends when the store, and with it the sender, is
+        // dropped.
         let memory = Arc::downgrade(shared);
         std::thread::Builder::new()
             .name("userkeep-writer".into())
@@ -136,21 +140,22 @@ impl Writer {
         self.jobs.send(job).map_err(|_| Error::Closed)
     }
 
-    /// Lets the thread finish what it has been sent.
+    /// Drops the sender, so that the thread ends after the jobs that it has received. The receiver
+    /// reports the end.
     pub(super) fn finish(self) -> oneshot::Receiver<()> {
         self.finished
     }
 }
 
-/// What the thread has of its store.
+/// The parts of the store that the writer thread needs.
 pub(super) struct Keeper {
     pub(super) environment: Arc<dyn Environment + Send + Sync>,
     pub(super) retention: Retention,
-    pub(super) tail: Arc<Tail>,
+    pub(super) feed: Arc<ChangeFeed>,
 }
 
 fn run(
-    mut session: Option<Session>,
+    mut session: Option<StoreConnection>,
     mut log: Option<Log>,
     shared: &Weak<Shared>,
     keeper: &Keeper,
@@ -186,14 +191,14 @@ fn run(
             log.note();
         }
         let log = &mut log;
-        let work = |session: &mut Session| {
+        let work = |session: &mut StoreConnection| {
             if is_busy {
                 commit(session, keeper, &mut lines);
                 if let Some(log) = log {
                     log.keep_short(session);
                 }
             }
-            // What goes wrong with it is tried again the next time.
+            // A failed sweep is tried again the next time.
             let Some(swept) = sweeps.then(|| sweep(session, keeper).ok()).flatten() else { return false };
             if let (Some(log), true) = (log, swept.is_any()) {
                 log.note();
@@ -208,26 +213,27 @@ fn run(
             }
         };
         if sweeps {
-            // In small parts, between which others write.
+            // The sweep works in small parts, so that other writes can run in between.
             next_sweep = Instant::now() + if has_more { SWEEP_PAUSE } else { SWEEP_INTERVAL };
         }
     }
 }
 
-/// The write-ahead log: as far as the disk may not have it yet, and how long it is.
+/// The state of the write-ahead log: its unsynced part and its size.
 struct Log {
     path: PathBuf,
-    /// Whether each commit is synced by SQLite.
+    /// True if SQLite syncs each commit.
     is_synced: bool,
     commits: u32,
-    /// Until when it may be long.
+    /// The end of the time in which the log may be too long.
     patient_until: Instant,
-    /// When the first commit was begun that has not been synced.
+    /// The start of the first commit that is not synced yet.
     unsynced_since: Option<Instant>,
-    /// Why it could not be synced, until it can. What is written meanwhile would not survive what it must.
+    /// The error of the last sync, until one succeeds. Writes are rejected meanwhile, because they
+    /// might not survive a power failure.
     failure: Option<String>,
     is_new: bool,
-    /// How it is synced, if not by the system.
+    /// A replacement for syncing the log, for tests.
     other: Option<SyncLog>,
 }
 
@@ -250,22 +256,22 @@ impl Log {
         }
     }
 
-    /// When it is to be synced.
+    /// Returns the time at which the log must be synced.
     fn due(&self) -> Option<Instant> {
         self.unsynced_since.map(|since| since + SYNC_DELAY)
     }
 
-    /// Notes that something is about to be committed.
+    /// Records that a commit is about to begin.
     fn note(&mut self) {
         if !self.is_synced {
             self.unsynced_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Lets the log begin anew when it is too long. By itself it does only when nobody reads, which among many readers may be
-    /// never; so now and then those who come wait a moment for those who are there. Where somebody reads for long, as a backup does,
-    /// they do so seldom.
-    fn keep_short(&mut self, session: &Session) {
+    /// Restarts the log when it is too long. SQLite restarts the log only while there are no
+    /// readers, which may never happen if there are many. So the writer sometimes waits a moment
+    /// for the readers, less often if a reader stays long, as a backup does.
+    fn keep_short(&mut self, session: &StoreConnection) {
         self.commits = self.commits.wrapping_add(1);
         let is_long = || std::fs::metadata(&self.path).is_ok_and(|log| log.len() > LOG_LIMIT.unsigned_abs());
         if !self.commits.is_multiple_of(LOOKED_AT_EVERY) || self.patient_until > Instant::now() || !is_long() {
@@ -300,15 +306,15 @@ impl Log {
         }
     }
 
-    /// The log, and the first time that there is one.
+    /// Syncs the log and, the first time that the file exists, its directory.
     fn sync(&mut self) -> std::io::Result<()> {
         if let Some(SyncLog(sync)) = &self.other {
             return sync(&self.path);
         }
-        // The log has no locks that closing it could let go of.
+        // SQLite holds no locks on the log that closing this descriptor could release.
         match File::open(&self.path) {
             Ok(log) => log.sync_data()?,
-            // Whoever put it away has synced the store with what it held.
+            // SQLite has synced the store before it removed the log.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -320,12 +326,12 @@ impl Log {
     }
 }
 
-/// What one sweep has removed.
+/// The result of one sweep.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Swept {
     pub(super) documents: usize,
     changes: bool,
-    /// Whether more of anything waits.
+    /// True if more expired documents or changes are left.
     has_more: bool,
 }
 
@@ -335,8 +341,8 @@ impl Swept {
     }
 }
 
-/// Removes some documents and changes whose time has come, in a commit of its own.
-pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
+/// Removes some expired documents and changes, in their own commit.
+pub(super) fn sweep(session: &mut StoreConnection, keeper: &Keeper) -> Result<Swept> {
     session.run("BEGIN IMMEDIATE")?;
     session.recorder.forget();
     let swept = session
@@ -353,19 +359,19 @@ pub(super) fn sweep(session: &mut Session, keeper: &Keeper) -> Result<Swept> {
         })
         .and_then(|swept| session.run("COMMIT").map(|()| swept));
     match &swept {
-        Ok(swept) if swept.is_any() => keeper.tail.committed(),
+        Ok(swept) if swept.is_any() => keeper.feed.committed(),
         Ok(_) => {}
         Err(_) => drop(session.run("ROLLBACK")),
     }
     swept
 }
 
-fn trim(session: &Session, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
+fn trim(session: &StoreConnection, keeper: &Keeper, most: Amount) -> Result<Trimmed> {
     changes::trim(&session.connection, keeper.retention, keeper.environment.now(), most)
 }
 
-/// Carries out jobs in one commit, in the turn of their owners.
-fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
+/// Applies jobs in one commit, in the turns of their owners.
+fn commit(session: &mut StoreConnection, keeper: &Keeper, lines: &mut Lines<Job>) {
     session.recorder.forget();
     let begun = session.run("BEGIN IMMEDIATE").and_then(|()| session.catalog.refresh(&session.connection));
     if let Err(error) = begun {
@@ -375,7 +381,7 @@ fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
     let (begun, mut done) = (Instant::now(), Vec::new());
     while done.len() < GROUP && begun.elapsed() < GROUP_TIME {
         let run = |job: Job| {
-            // A job whose caller has gone away before it began is not carried out.
+            // Skip a job whose caller has gone before it began.
             if job.reply().is_closed() {
                 return (None, Duration::ZERO);
             }
@@ -387,17 +393,18 @@ fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
             None => break,
         }
     }
-    // More old changes go than new ones come, so that the table never grows beyond what is kept.
+    // A commit removes more old changes than it adds, so that the table does not outgrow the
+    // retention.
     let Amount { changes, bytes } = session.recorder.take_recorded();
     let most = Amount { changes: 2 * changes + TRIMMED_BESIDE.changes, bytes: 2 * bytes + TRIMMED_BESIDE.bytes };
     let trimmed = if changes > 0 { trim(session, keeper, most).map(|_| ()) } else { Ok(()) };
     match trimmed.and_then(|()| session.run("COMMIT")) {
-        // Only now may anybody hear that it happened.
+        // Reply only after the commit has succeeded.
         Ok(()) => {
             done.into_iter().for_each(|(reply, answer)| {
                 let _ = reply.send(answer);
             });
-            keeper.tail.committed();
+            keeper.feed.committed();
         }
         Err(error) => {
             let _ = session.run("ROLLBACK");
@@ -407,7 +414,7 @@ fn commit(session: &mut Session, keeper: &Keeper, lines: &mut Lines<Job>) {
     }
 }
 
-fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (Reply, Result<Vec<Outcome>>) {
+fn run_job(session: &mut StoreConnection, environment: &dyn Environment, job: Job) -> (Reply, Result<Vec<Outcome>>) {
     if let Err(error) = session.run("SAVEPOINT job") {
         return (job.into_reply(), Err(error));
     }
@@ -445,8 +452,8 @@ fn run_job(session: &mut Session, environment: &dyn Environment, job: Job) -> (R
     (reply, ended.and(answer))
 }
 
-/// Runs a job under its budget. What it did beyond it is undone, also what an ordered insert would keep before a failure:
-/// the job may be carried out again as a whole.
+/// Runs a job within its budget. If the budget is exhausted, everything is rolled back, even the
+/// documents that an ordered insert would keep before a failure: the whole job may run again.
 fn within<T>(budget: &Budget, run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     budget.check()?;
     let done = protected(|| budget.enter(run));
@@ -454,7 +461,7 @@ fn within<T>(budget: &Budget, run: impl FnOnce() -> Result<T, Failure>) -> Resul
     done
 }
 
-/// A panic in a job, or a sweep, is a failure of that alone.
+/// Turns a panic in a job or a sweep into an error of that job or sweep.
 fn protected<T, E: From<Error>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(Error::Engine("a write failed in an unexpected way".into()).into()))
@@ -467,7 +474,7 @@ fn fail(replies: impl Iterator<Item = Reply>, error: &Error) {
 }
 
 impl Job {
-    /// The owner of the job; none if it is the operator's or the backend's own.
+    /// Returns the owner of the job; `None` for a job of the operator or of the backend itself.
     fn owner(&self) -> Option<Arc<str>> {
         match self {
             Self::Write { budget, .. } | Self::CarryOut { budget, .. } => budget.owner().cloned(),

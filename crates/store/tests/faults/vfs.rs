@@ -1,5 +1,8 @@
-//! A disk that fails when it is told to: an SQLite VFS (<https://sqlite.org/vfs.html>) around the system's own, for the files below one
-//! directory. It counts reads, writes, truncations and syncs, lets one of them fail, and knows what a power cut would leave.
+//! A disk that fails on demand: an SQLite VFS (<https://sqlite.org/vfs.html>) that wraps the
+//! system's own, for the files below one directory.
+//!
+//! It counts reads, writes, truncations and syncs, makes one of them fail, and knows which data a
+//! power cut would leave.
 #![allow(unsafe_code, reason = "a VFS is C's")]
 
 use std::{
@@ -12,37 +15,38 @@ use std::{
 
 use rusqlite::ffi;
 
-/// What happens to the operation that fails.
+/// The effect of a failure on its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing is done.
+    /// The operation does nothing.
     Error,
-    /// Half of it is done.
+    /// Half of the operation is carried out.
     Half,
-    /// Nothing is done, because the disk is full; and so with every write after it, until there is room.
+    /// The operation does nothing because the disk is full, like every later write until there is
+    /// room.
     Full,
 }
 
-/// The disk.
+/// The simulated disk.
 #[derive(Default)]
 pub struct Disk {
     directory: Option<PathBuf>,
-    /// How many operations there were.
+    /// The number of operations so far.
     pub count: u64,
-    /// Which one fails, and how.
+    /// The number of the operation that fails, and its failure.
     pub fails: Option<(u64, Failure)>,
     is_full: bool,
     files: HashMap<PathBuf, Image>,
-    /// Files that were deleted, of which the directory on the disk does not know yet.
+    /// Deleted files whose removal from the directory has not been synced.
     ghosts: HashMap<PathBuf, Image>,
 }
 
-/// A file as it is on the disk, and what was done to it since the last sync.
+/// The synced content of a file, and the changes since the last sync.
 #[derive(Default, Clone)]
 struct Image {
     durable: Vec<u8>,
     pending: Vec<Change>,
-    /// Whether the directory on the disk has it.
+    /// True if the directory entry has been synced.
     is_named: bool,
 }
 
@@ -53,7 +57,7 @@ enum Change {
 }
 
 impl Image {
-    /// With those of the changes that the disk happens to have.
+    /// Returns the content with those changes that `has` selects.
     fn with(&self, has: &mut dyn FnMut() -> bool) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         for change in self.pending.iter().filter(|_| has()) {
@@ -75,17 +79,18 @@ impl Image {
 }
 
 impl Disk {
-    /// Begins anew, with what is below a directory.
+    /// Resets the disk, with the files below a directory.
     pub fn begin(&mut self, directory: &Path, fails: Option<(u64, Failure)>) {
         *self = Self { directory: Some(directory.to_owned()), fails, ..Self::default() };
     }
 
-    /// Lets everything succeed from now on.
+    /// Ends all failures.
     pub fn heal(&mut self) {
         (self.fails, self.is_full) = (None, false);
     }
 
-    /// Writes down what a power cut would leave now, into another directory: what was synced, and of the rest what `has` says.
+    /// Writes the state after a power cut into another directory: all synced data, and those other
+    /// changes that `has` selects.
     pub fn after_power_cut(&self, target: &Path, has: &mut dyn FnMut() -> bool) {
         std::fs::create_dir_all(target).unwrap();
         let ghosts = self.ghosts.iter().filter(|(path, _)| !self.files.contains_key(*path));
@@ -95,7 +100,7 @@ impl Disk {
         }
     }
 
-    /// How the next operation fails, if it does.
+    /// Counts an operation, and returns its failure if it has one.
     fn next(&mut self, is_write: bool) -> Option<Failure> {
         self.count += 1;
         match self.fails {
@@ -106,7 +111,7 @@ impl Disk {
         (self.is_full && is_write).then_some(Failure::Full)
     }
 
-    /// What a sync that is not SQLite's comes to.
+    /// Syncs a file on behalf of code other than SQLite.
     pub fn sync(&mut self, path: &Path) -> std::io::Result<()> {
         if self.next(false).is_some() {
             return Err(std::io::Error::other("injected"));
@@ -115,7 +120,8 @@ impl Disk {
         Ok(())
     }
 
-    /// As the system's VFS does it: a new file's directory is synced with it, with all that was made and deleted there.
+    /// Like the system's VFS: the directory of a new file is synced with it, including all files
+    /// created and deleted there.
     fn synced(&mut self, path: &Path) {
         let image = self.files.entry(path.to_owned()).or_default();
         image.sync();
@@ -131,7 +137,7 @@ pub fn disk() -> MutexGuard<'static, Disk> {
     DISK.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The system's own.
+/// The system's VFS.
 struct Real(*mut ffi::sqlite3_vfs);
 
 // SAFETY: SQLite never changes or frees a VFS that is registered.
@@ -141,10 +147,11 @@ unsafe impl Sync for Real {}
 
 static REAL: OnceLock<Real> = OnceLock::new();
 
-/// Makes this the VFS of every connection that is opened from now on.
+/// Makes this the VFS of all connections that are opened from now on.
 pub fn install() {
     REAL.get_or_init(|| {
-        // SAFETY: the system's VFS is registered when SQLite is initialized, which finding one does; the copy lives for ever.
+        // SAFETY: finding a VFS initializes SQLite, which registers the system's VFS; the copy is
+        // never freed.
         unsafe {
             let real = ffi::sqlite3_vfs_find(std::ptr::null());
             let mut ours = *real;
@@ -159,7 +166,7 @@ pub fn install() {
     });
 }
 
-/// What SQLite holds of an open file; the system's own follows it.
+/// SQLite's handle of an open file; the handle of the system's VFS follows it in memory.
 #[repr(C)]
 struct File {
     base: ffi::sqlite3_file,
@@ -197,7 +204,8 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     let real = REAL.get().unwrap().0;
-    // SAFETY: as SQLite calls it; `name` is a path that ends with a zero, or null for a temporary file.
+    // SAFETY: SQLite calls this; `name` is a path that ends with a zero byte, or null for a
+    // temporary file.
     unsafe {
         let ours = file.cast::<File>();
         addr_of_mut!((*ours).path).write(null_mut());
@@ -221,7 +229,7 @@ unsafe extern "C" fn open(
 
 unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
     let real = REAL.get().unwrap().0;
-    // SAFETY: as SQLite calls it.
+    // SAFETY: SQLite calls this.
     let (code, path) = unsafe {
         (((*real).xDelete.unwrap())(real, name, sync), PathBuf::from(CStr::from_ptr(name).to_str().unwrap()))
     };
@@ -240,7 +248,7 @@ unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sy
 
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     let code = forward!(file, xClose);
-    // SAFETY: made by `open`, and not looked at again.
+    // SAFETY: created by `open`, and not used again.
     unsafe {
         let path = (*file.cast::<File>()).path;
         if !path.is_null() {
@@ -299,12 +307,12 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: the file is open.
     let Some(path) = (unsafe { path_of(file) }) else { return forward!(file, xSync, flags) };
     let mut disk = disk();
-    // Half a sync is one that fails: what it has synced nobody knows.
+    // After half a sync, which is one that fails, the synced part is unknown.
     if disk.next(false).is_some() {
         return ffi::SQLITE_IOERR_FSYNC;
     }
     disk.synced(path);
-    // The system's own would only take time.
+    // A real sync would only take time.
     ffi::SQLITE_OK
 }
 
@@ -358,7 +366,7 @@ unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, delete: c_int) -> c
     forward!(file, xShmUnmap, delete)
 }
 
-/// Of the second version: the third lets pages be read without a call, which nobody could count.
+/// Version 2: version 3 lets SQLite read pages without a call, which could not be counted.
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     iVersion: 2,
     xClose: Some(close),

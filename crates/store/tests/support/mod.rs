@@ -1,9 +1,9 @@
-//! The MongoDB-compatible server that the tests are run against, and the stores, documents and filters that they use there.
+//! The MongoDB-compatible test server, and the stores, documents and filters of the tests.
 #![allow(
     dead_code,
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "each test uses a part of it, and none goes on without a server"
+    reason = "each test uses a part of this module, and none runs without a server"
 )]
 
 pub mod proxy;
@@ -21,14 +21,15 @@ use bson::{Document, raw::RawDocumentBuf};
 use query::Filter;
 use store::{MongoStore, Namespace, SystemEnvironment};
 
-/// Its address. Without one the tests fail: what they check would not have been checked.
+/// Returns the connection string of the test server. Panics without one, so that no test is
+/// skipped silently.
 pub fn server() -> String {
     std::env::var("MONGODB_URI").expect(
         "MONGODB_URI names no MongoDB-compatible server: `npm test` starts one, or `node scripts/test-server.mjs start`",
     )
 }
 
-/// A connection string with more options.
+/// Adds options to a connection string.
 pub fn with_options(uri: &str, options: &str) -> String {
     let (address, said) = uri.split_once('?').unwrap_or((uri, ""));
     let slash = if address.matches('/').count() < 3 { "/" } else { "" };
@@ -36,7 +37,7 @@ pub fn with_options(uri: &str, options: &str) -> String {
     format!("{address}{slash}?{}", all.join("&"))
 }
 
-/// The name of a database that nobody else has.
+/// Returns a database name that no other test uses.
 pub fn fresh_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
@@ -47,22 +48,22 @@ pub fn open(uri: &str) -> Arc<MongoStore> {
     Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
 }
 
-/// A collection of a database that no other test has.
+/// Returns a collection in a database that no other test uses.
 pub fn fresh() -> Namespace {
     Namespace::new(&fresh_database(), "things")
 }
 
-/// A document as raw BSON.
+/// Converts a document to raw BSON.
 pub fn raw(document: Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(document).unwrap()
 }
 
-/// A filter as it is parsed.
+/// Parses a filter.
 pub fn filter(filter: Document) -> Filter {
     Filter::parse(&raw(filter)).unwrap()
 }
 
-/// A server of a test's own, that it can stop and start again.
+/// A server that belongs to one test, which can stop and restart it.
 pub struct OwnServer {
     directory: tempfile::TempDir,
     flags: Vec<String>,
@@ -70,7 +71,7 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// Starts one, with flags of its own beside those of all.
+    /// Starts a server, with additional flags.
     pub fn start(flags: &[&str]) -> Self {
         let mut server = Self {
             directory: tempfile::tempdir().unwrap(),
@@ -81,18 +82,18 @@ impl OwnServer {
         server
     }
 
-    /// Stops it, and starts it again on what it has kept, at the same address.
+    /// Stops the server, and restarts it on its data at the same address.
     pub fn restart(&self) {
         self.stop();
         assert_eq!(self.run("start"), self.uri);
     }
 
-    /// Stops it.
+    /// Stops the server.
     pub fn stop(&self) {
         self.run("stop");
     }
 
-    /// Starts it again.
+    /// Starts the server again.
     pub fn go_on(&self) {
         assert_eq!(self.run("start"), self.uri);
     }

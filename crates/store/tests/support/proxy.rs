@@ -1,4 +1,5 @@
-//! A way to a server that can be made bad: slow, cut, closed, silent. Remembers which commands have gone by it.
+//! A proxy to a server that simulates bad connections (slow, cut, closed or silent) and records
+//! the commands.
 
 use std::{
     net::SocketAddr,
@@ -20,16 +21,17 @@ use tokio::{
 struct State {
     commands: Mutex<Vec<Sent>>,
     latency: AtomicU64,
-    /// A collection whose commands are answered late, and by how much.
+    /// A collection with delayed replies, and their delay.
     slow: Mutex<Option<(String, Duration)>>,
-    /// Bytes of the server's answers.
+    /// Bytes of the server's replies.
     answered: AtomicU64,
     is_closed: AtomicBool,
     is_silent: AtomicBool,
-    /// A command's name, before or after whose next answers the connection is cut, and how often.
+    /// The name of a command at which connections are cut.
+    /// The number of cuts left.
     cut_at: Mutex<Option<(String, Cut)>>,
     cuts: AtomicUsize,
-    /// As which member of a replica set the server introduces itself.
+    /// The replica set member as which the server introduces itself.
     member: Mutex<Option<Member>>,
 }
 
@@ -42,11 +44,11 @@ impl State {
     }
 }
 
-/// A command that has gone by.
+/// A recorded command.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub command: Document,
-    /// The bytes of its message.
+    /// The size of the message in bytes.
     pub bytes: usize,
     pub at: Instant,
 }
@@ -57,10 +59,10 @@ impl Sent {
         self.command.keys().next().map_or("", String::as_str)
     }
 
-    /// The collection that it is about; nothing where it is about none.
+    /// The collection of the command; empty if it has none.
     fn collection(&self) -> &str {
         let first = self.command.values().next().and_then(|value| value.as_str());
-        // Of the next batch of an answer, the first value is a number.
+        // The first value of a `getMore` is a cursor id.
         first.or_else(|| self.command.get_str("collection").ok()).unwrap_or_default()
     }
 }
@@ -70,25 +72,25 @@ impl Sent {
 pub struct Member {
     /// The addresses of all members.
     pub hosts: Vec<String>,
-    /// Whether it is the primary.
+    /// True if this member is the primary.
     pub is_primary: bool,
     /// Its tags.
     pub tags: Document,
 }
 
-/// Where a connection is cut.
+/// The moment at which a connection is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The server never hears of the command.
+    /// Before the server receives the command.
     BeforeCommand,
-    /// The server has carried it out, and its answer is lost.
+    /// After the server has executed the command: its reply is lost.
     BeforeAnswer,
 }
 
-/// A proxy, for as long as it is kept.
+/// A proxy, which ends when it is dropped.
 pub struct Proxy {
     state: Arc<State>,
-    /// What somebody logs in with, if that has to be.
+    /// The credentials of the connection string, if it has any.
     credentials: String,
     address: SocketAddr,
     cut: watch::Sender<u64>,
@@ -96,7 +98,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// To the server of a connection string.
+    /// Starts a proxy to the server of a connection string.
     pub async fn to(uri: &str) -> Self {
         let address = uri.trim_start_matches("mongodb://").split(['/', '?']).next().unwrap();
         let (credentials, hosts) = address.rsplit_once('@').map_or(("", address), |(who, hosts)| (who, hosts));
@@ -126,18 +128,18 @@ impl Proxy {
         Self { state, credentials, address, cut, task }
     }
 
-    /// The connection string of the way through it, with options.
+    /// Returns the connection string of the proxy, with options.
     pub fn uri(&self, options: &str) -> String {
         let uri = format!("mongodb://{}{}/?directConnection=true", self.credentials, self.address);
         super::with_options(&uri, options)
     }
 
-    /// Where it listens.
+    /// Returns the address of the proxy.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Has the server introduce itself as a member of a replica set.
+    /// Makes the server introduce itself as a member of a replica set.
     pub fn introduce(&self, member: Member) {
         *self.state.member.lock().unwrap() = Some(member);
     }
@@ -147,7 +149,7 @@ impl Proxy {
         self.cut.send_modify(|count| *count += 1);
     }
 
-    /// Takes no connections any more, or again.
+    /// Cuts all connections and rejects new ones, or accepts connections again.
     pub fn close(&self, is_closed: bool) {
         self.state.is_closed.store(is_closed, Ordering::SeqCst);
         if is_closed {
@@ -155,49 +157,49 @@ impl Proxy {
         }
     }
 
-    /// Holds back everything, until it lets it through again: what TCP makes of a network that loses packets.
+    /// Holds back all messages while silent, like a network that loses packets under TCP.
     pub fn silence(&self, is_silent: bool) {
         self.state.is_silent.store(is_silent, Ordering::SeqCst);
     }
 
-    /// Holds back each answer for so long.
+    /// Delays each reply.
     pub fn delay(&self, latency: Duration) {
         self.state.latency.store(latency.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// Holds back each answer to a command on collections of a name for so long.
+    /// Delays each reply to a command on the collections of this name.
     pub fn slow_down(&self, collection: &str, latency: Duration) {
         *self.state.slow.lock().unwrap() = Some((collection.to_owned(), latency));
     }
 
-    /// Cuts the connection at the next commands of a name, so many times.
+    /// Cuts the connection at the next `times` commands of a name.
     pub fn cut_at(&self, command: &str, cut: Cut, times: usize) {
         *self.state.cut_at.lock().unwrap() = Some((command.to_owned(), cut));
         self.state.cuts.store(times, Ordering::SeqCst);
     }
 
-    /// The commands of a name that have gone by, the driver's own excepted.
+    /// Returns the recorded commands of a name, without the driver's internal ones.
     pub fn commands(&self, name: &str) -> Vec<Document> {
         let commands = self.state.commands.lock().unwrap();
         commands.iter().filter(|sent| sent.name() == name).map(|sent| sent.command.clone()).collect()
     }
 
-    /// The names of all of them since it was asked last.
+    /// Returns the names of all commands since the last call.
     pub fn take_names(&self) -> Vec<String> {
         self.take_commands().iter().filter_map(|command| command.keys().next().cloned()).collect()
     }
 
-    /// The bytes of the server's answers since the last call.
+    /// Returns the bytes of the server's replies since the last call.
     pub fn take_answered(&self) -> u64 {
         self.state.answered.swap(0, Ordering::SeqCst)
     }
 
-    /// All commands since the last call, the driver's own excepted.
+    /// Returns all commands since the last call, without the driver's internal ones.
     pub fn take_commands(&self) -> Vec<Document> {
         self.take_sent().into_iter().map(|sent| sent.command).collect()
     }
 
-    /// The same with their sizes and times.
+    /// Returns the same commands with their sizes and times.
     pub fn take_sent(&self) -> Vec<Sent> {
         let mut commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
         let own = ["hello", "isMaster", "ismaster", "endSessions"];
@@ -277,7 +279,7 @@ async fn read_message(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Vec<u8>>
     Some(message)
 }
 
-/// Puts a member of a replica set in the answer to a greeting.
+/// Replaces the replica set fields in the reply to a `hello`.
 fn introduced(message: &mut Vec<u8>, member: &Member, address: &str) {
     const OP_REPLY: u32 = 1;
     let number = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());
@@ -307,7 +309,8 @@ fn introduced(message: &mut Vec<u8>, member: &Member, address: &str) {
     *message = answer;
 }
 
-/// What an OP_MSG asks; nothing of the driver's first greeting, which is in an older form.
+/// Returns the command of an OP_MSG message; `None` for the driver's first `hello`, which has an
+/// older format.
 fn command(message: &[u8]) -> Option<Document> {
     const OP_MSG: u32 = 2013;
     let number = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());

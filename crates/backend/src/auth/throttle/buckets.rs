@@ -1,5 +1,5 @@
-//! What has been counted: in memory, or in the store where several nodes share one, so that an attack gains nothing by going
-//! from node to node.
+//! The counts of the rate limit: in memory, or in the store if several nodes share one, so that an
+//! attacker gains nothing by changing nodes.
 
 use std::{
     collections::HashMap,
@@ -14,21 +14,23 @@ use bson::{
 };
 use query::{Filter, Path, Update};
 use quick_cache::sync::Cache;
-use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Index, Store};
 
 use super::{Key, Limit};
+use crate::auth::OwnCollection;
 use crate::{DeclaredQuery, Result};
 
-/// How many accounts and places are remembered in memory; beyond it, those that were not seen for longest are forgotten.
+/// Capacity of each in-memory cache of accounts and networks; beyond it, the least recently used
+/// ones are evicted.
 pub(super) const REMEMBERED: usize = 100_000;
 
-/// How long it is remembered from where an account has logged in, where nodes share it, in milliseconds.
+/// Time in milliseconds for which a shared store keeps the network of a successful log-in.
 const KNOWN_FOR: i64 = 90 * 24 * 60 * 60 * 1000;
 
-/// How often a count is begun anew because another node was faster.
+/// The maximum number of tries to update a shared count that other nodes update at the same time.
 const ATTEMPTS: usize = 8;
 
-/// What one key has come to.
+/// The failures of one key, and its wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Bucket {
     counted: f64,
@@ -38,9 +40,9 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// How long to wait still, in milliseconds.
+    /// Returns the remaining wait in milliseconds.
     pub(super) fn wait(&self, limit: &Limit, now: i64) -> i64 {
-        // A clock that was set back makes nobody wait longer than the longest.
+        // If the clock was set back, the wait is still at most the maximum.
         (self.wait_until - now).clamp(0, (limit.longest_wait * 1000.0) as i64)
     }
 
@@ -55,7 +57,8 @@ impl Bucket {
         }
     }
 
-    /// When nothing of it is left, in milliseconds since the Unix epoch.
+    /// Returns the time at which the bucket is empty and its wait is over, in milliseconds since
+    /// the Unix epoch.
     fn end(&self, limit: &Limit) -> i64 {
         let forgotten = self.at + (self.counted * limit.forgotten_each * 1000.0) as i64;
         forgotten.max(self.wait_until)
@@ -74,18 +77,17 @@ impl Bucket {
     }
 }
 
-/// Where it is counted.
+/// The buckets of all keys.
 pub(super) enum Buckets {
-    /// By this node, for itself.
+    /// In memory, for this node only.
     Here { buckets: Cache<Key, Arc<Mutex<Bucket>>>, known: Cache<Key, ()> },
-    /// By all nodes together.
+    /// In the store, for all nodes.
     Shared(SharedBuckets),
 }
 
 pub(super) struct SharedBuckets {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
-    /// What is noted already.
+    collection: OwnCollection,
+    /// Log-ins that are recorded in the store already.
     known: Cache<Key, ()>,
 }
 
@@ -94,8 +96,8 @@ impl Buckets {
         let known = Cache::new(REMEMBERED);
         match store.is_remote() {
             true => {
-                let namespace = Namespace::new(database, "attempts");
-                Self::Shared(SharedBuckets { store: Arc::clone(store), namespace, known })
+                let collection = OwnCollection::new(Arc::clone(store), database, "attempts");
+                Self::Shared(SharedBuckets { collection, known })
             }
             false => Self::Here { buckets: Cache::new(REMEMBERED), known },
         }
@@ -108,16 +110,16 @@ impl Buckets {
     pub(super) async fn prepare(&self) -> Result<()> {
         let Self::Shared(shared) = self else { return Ok(()) };
         let expired = Index::on(Path::new("expires_at")).expiring(0);
-        Ok(shared.store.ensure_indexes(shared.namespace.clone(), vec![expired]).await?)
+        Ok(shared.collection.ensure_indexes(vec![expired]).await?)
     }
 
-    /// What is asked of what has been counted.
+    /// Returns the query for buckets, for the index test.
     pub(super) fn declared(&self, keys: &[Key]) -> Result<Vec<DeclaredQuery>> {
         let Self::Shared(shared) = self else { return Ok(Vec::new()) };
-        Ok(vec![DeclaredQuery::new("what attempts have come to", shared.find(keys)?, "_id_")])
+        Ok(vec![DeclaredQuery::new("buckets of the rate limit", shared.find(keys)?, "_id_")])
     }
 
-    /// What some keys have come to, of those that there is anything of.
+    /// Returns the buckets of `keys` that are not empty.
     pub(super) async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
         match self {
             Self::Here { buckets, known } => Ok(keys
@@ -131,7 +133,7 @@ impl Buckets {
         }
     }
 
-    /// Counts one for each of some keys.
+    /// Adds one to the bucket of each key.
     pub(super) async fn count(&self, keys: &[Key], now: i64) -> Result<()> {
         for key in keys {
             match self {
@@ -147,7 +149,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Notes from where an account has logged in.
+    /// Records the network of a successful log-in.
     pub(super) async fn note_known(&self, key: Key, now: i64) -> Result<()> {
         match self {
             Self::Here { known, .. } => known.insert(key, ()),
@@ -156,7 +158,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Forgets what a key has come to.
+    /// Deletes the bucket of a key.
     pub(super) async fn forget(&self, key: Key) -> Result<()> {
         match self {
             Self::Here { buckets, .. } => {
@@ -164,8 +166,8 @@ impl Buckets {
                 Ok(())
             }
             Self::Shared(shared) => {
-                let forget = Modify::new(by_id(key), false, Change::Delete);
-                Ok(shared.write(Operation::modify(forget)).await.map(|_| ())?)
+                let forget = shared.collection.change(of_key(key), Change::Delete);
+                Ok(shared.collection.write(forget).await.map(|_| ())?)
             }
         }
     }
@@ -175,11 +177,11 @@ impl SharedBuckets {
     fn find(&self, keys: &[Key]) -> Result<Find> {
         let mut ids = RawArrayBuf::new();
         keys.iter().for_each(|key| ids.push(id(*key)));
-        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
+        Ok(self.collection.query(Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
     }
 
     async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
-        let found = self.store.find(self.find(keys)?).await?;
+        let found = self.collection.store().find(self.find(keys)?).await?;
         let mut recalled = HashMap::new();
         for document in &found {
             let key =
@@ -195,8 +197,8 @@ impl SharedBuckets {
 
     async fn count(&self, key: Key, now: i64) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let found = self.store.find(self.find(&[key])?).await?;
-            let before = found.first().and_then(|document| Bucket::read(document));
+            let found = self.collection.find_one(self.find(&[key])?).await?;
+            let before = found.as_deref().and_then(Bucket::read);
             let mut bucket = before.unwrap_or_default();
             bucket.count(key.limit(), now);
             let mut written = bucket.write();
@@ -205,15 +207,15 @@ impl SharedBuckets {
                 None => {
                     let mut document = rawdoc! { "_id": id(key) };
                     query::elements(&written).for_each(|(name, value)| query::append(&mut document, name, value));
-                    self.write(Operation::Insert(vec![document])).await
+                    self.collection.write(self.collection.insertion(document)).await
                 }
-                // Only if no other node has counted meanwhile.
+                // Only if no other node has changed the count in the meantime.
                 Some(before) => {
                     let mut filter = rawdoc! { "_id": id(key) };
                     query::elements(&before.write()).for_each(|(name, value)| query::append(&mut filter, name, value));
                     let update = Update::parse(&rawdoc! { "$set": written })?;
                     let change = Change::Update { update, upsert: false };
-                    self.write(Operation::modify(Modify::new(Filter::parse(&filter)?, false, change))).await
+                    self.collection.write(self.collection.change(Filter::parse(&filter)?, change)).await
                 }
             };
             match done {
@@ -222,7 +224,8 @@ impl SharedBuckets {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Others count at the same time, so that it is counted all the same, if not as often.
+        // Concurrent requests keep changing the count, so it grows even if this failure is not in
+        // it.
         Ok(())
     }
 
@@ -231,9 +234,9 @@ impl SharedBuckets {
             return Ok(());
         }
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": DateTime::from_millis(now + KNOWN_FOR) } })?;
-        let note = Modify::new(by_id(key), false, Change::Update { update, upsert: true });
-        match self.write(Operation::modify(note)).await {
-            // Of two at once, one is enough.
+        let note = self.collection.change(of_key(key), Change::Update { update, upsert: true });
+        match self.collection.write(note).await {
+            // If two requests insert it at once, one insert is enough.
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {
                 self.known.insert(key, ());
                 Ok(())
@@ -241,18 +244,13 @@ impl SharedBuckets {
             Err(error) => Err(error.into()),
         }
     }
-
-    async fn write(&self, operation: Operation) -> store::Result<store::Outcome> {
-        let write = Write::new(self.namespace.clone(), operation);
-        Ok(self.store.write(vec![write]).await?.pop().unwrap_or_default())
-    }
 }
 
-fn by_id(key: Key) -> Filter {
+fn of_key(key: Key) -> Filter {
     Filter::equals("_id", RawBson::Binary(id(key)))
 }
 
-/// A key as it is stored: nobody can read from it who has tried, or from where.
+/// Returns a key's `_id` in the store: a digest that reveals neither the account nor the network.
 fn id(key: Key) -> Binary {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let (kind, account, place) = key.parts();

@@ -3,8 +3,14 @@ use std::sync::atomic::AtomicI64;
 use bson::DateTime;
 
 use super::*;
+use crate::request::{Credentials, ReadProfile, RefreshSession};
 
-/// A throttle whose clock stands still until it is told to go on, in milliseconds.
+/// Both supported providers.
+fn providers() -> Providers {
+    crate::Definition::development().unwrap().providers
+}
+
+/// A throttle, and its clock in milliseconds, which only the test advances.
 fn throttle() -> (Throttle, Arc<AtomicI64>) {
     let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
     let now = Arc::clone(&clock);
@@ -19,12 +25,12 @@ fn from(address: &str) -> Origin {
 }
 
 fn log_in(email: &str) -> Request {
-    let credentials = Credentials::EmailPassword { email: email.into(), password: "x".to_owned().into() };
+    let credentials = Credentials::email_password(email, "x");
     Request::LogIn(LogIn { credentials, device_id: None })
 }
 
 fn refresh() -> Request {
-    Request::RefreshSession { refresh_token: "x".to_owned().into() }
+    Request::RefreshSession(RefreshSession { refresh_token: "x".to_owned().into() })
 }
 
 fn wrong() -> Result<Response> {
@@ -32,8 +38,8 @@ fn wrong() -> Result<Response> {
 }
 
 fn right() -> Result<Response> {
-    let access = crate::request::AccessGrant { access_token: String::new().into(), custom_data: None };
-    Ok(Response::Session(crate::request::Session {
+    let access = crate::response::AccessGrant { access_token: String::new().into(), custom_data: None };
+    Ok(Response::Session(crate::response::Session {
         access,
         refresh_token: String::new().into(),
         user_id: String::new(),
@@ -41,9 +47,9 @@ fn right() -> Result<Response> {
     }))
 }
 
-/// Asks once; the seconds to wait if it is refused.
+/// Makes one attempt. Returns the seconds to wait if it is rejected.
 async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer: Result<Response>) -> Option<u64> {
-    match throttle.begin(request, origin).await {
+    match throttle.begin(request, origin, &providers()).await {
         Ok(attempt) => attempt.unwrap().settle(answer).await.err().and_then(|error| error.retry_after),
         Err(error) => {
             assert_eq!(error.code.status(), 429);
@@ -52,7 +58,7 @@ async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer:
     }
 }
 
-/// How often one may fail before one has to wait.
+/// Returns the number of failures that are allowed before the first wait.
 async fn free(throttle: &Throttle, request: impl Fn(usize) -> Request, origin: impl Fn(usize) -> Origin) -> usize {
     for number in 0..1000 {
         if attempt(throttle, &request(number), origin(number), wrong()).await.is_some() {
@@ -63,7 +69,7 @@ async fn free(throttle: &Throttle, request: impl Fn(usize) -> Request, origin: i
 }
 
 #[tokio::test]
-async fn who_fails_waits_longer_each_time_but_never_for_good() {
+async fn each_failure_doubles_the_wait_up_to_a_maximum() {
     let (throttle, clock) = throttle();
     let origin = from("192.0.2.1");
     assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6);
@@ -81,16 +87,20 @@ async fn who_fails_waits_longer_each_time_but_never_for_good() {
 
     clock.fetch_add(300_000, Ordering::SeqCst);
     assert_eq!(attempt(&throttle, &log_in("a"), origin, right()).await, None);
-    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "a log-in that succeeds starts anew");
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "a successful log-in resets the count");
     clock.fetch_add(86_400_000, Ordering::SeqCst);
-    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "what is long ago is forgotten");
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6, "failures decay");
 }
 
 #[tokio::test]
-async fn many_accounts_from_one_place_and_one_account_from_many_places_wait_too() {
+async fn many_accounts_from_one_network_and_one_account_from_many_networks_are_limited() {
     let (many, _) = throttle();
     assert_eq!(free(&many, |number| log_in(&number.to_string()), |_| from("192.0.2.1")).await, 51);
-    assert_eq!(attempt(&many, &log_in("other"), from("192.0.2.2"), right()).await, None, "another place does not");
+    assert_eq!(
+        attempt(&many, &log_in("other"), from("192.0.2.2"), right()).await,
+        None,
+        "another network is not limited"
+    );
 
     let (one, _) = throttle();
     let anywhere = |number: usize| from(&format!("192.0.2.{number}"));
@@ -98,40 +108,46 @@ async fn many_accounts_from_one_place_and_one_account_from_many_places_wait_too(
 
     let (six, _) = throttle();
     let within = |number: usize| from(&format!("2001:db8:0:1::{number:x}"));
-    assert_eq!(free(&six, |number| log_in(&number.to_string()), within).await, 51, "one /64 is one place");
+    assert_eq!(free(&six, |number| log_in(&number.to_string()), within).await, 51, "a /64 is one network");
     assert_eq!(attempt(&six, &log_in("other"), from("2001:db8:0:2::1"), right()).await, None);
     let mapped = |number: usize| from(if number.is_multiple_of(2) { "192.0.2.9" } else { "::ffff:192.0.2.9" });
     assert_eq!(free(&six, |number| log_in(&format!("m{number}")), mapped).await, 51);
 }
 
 #[tokio::test]
-async fn an_attack_locks_nobody_out_who_has_logged_in_from_there_before() {
+async fn an_attack_does_not_lock_out_a_user_who_has_logged_in_from_this_network() {
     let (throttle, _) = throttle();
     let home = from("192.0.2.1");
     assert_eq!(attempt(&throttle, &log_in("a"), home, right()).await, None);
     free(&throttle, |_| log_in("a"), |number| from(&format!("198.51.100.{number}"))).await;
     free(&throttle, |number| log_in(&number.to_string()), |_| home).await;
-    assert!(attempt(&throttle, &log_in("a"), from("203.0.113.1"), right()).await.is_some(), "elsewhere has to wait");
+    assert!(attempt(&throttle, &log_in("a"), from("203.0.113.1"), right()).await.is_some(), "other networks must wait");
     assert!(attempt(&throttle, &log_in("b"), home, right()).await.is_some());
     assert_eq!(attempt(&throttle, &log_in("a"), home, right()).await, None);
-    // And still cannot be tried for ever from there.
+    // But unlimited guesses from this network are not possible.
     assert_eq!(free(&throttle, |_| log_in("a"), |_| home).await, 6);
 }
 
 #[tokio::test]
-async fn a_genuine_token_is_never_refused_and_others_are_counted() {
+async fn a_valid_refresh_token_is_never_rejected_and_invalid_ones_are_counted() {
     let (throttle, _) = throttle();
     let origin = from("192.0.2.1");
     assert_eq!(free(&throttle, |_| refresh(), |_| origin).await, 51);
-    assert_eq!(attempt(&throttle, &refresh(), origin, Ok(Response::Done)).await, None);
+    assert_eq!(attempt(&throttle, &refresh(), origin, Ok(crate::response::Done.into())).await, None);
     assert!(attempt(&throttle, &refresh(), origin, wrong()).await.is_some());
-    assert!(throttle.begin(&Request::Profile { access_token: "x".to_owned().into() }, origin).await.unwrap().is_none());
+    assert!(
+        throttle
+            .begin(&Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }), origin, &providers())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
-async fn new_users_are_limited_by_place_and_never_stop() {
+async fn new_users_are_limited_per_network() {
     let (throttle, clock) = throttle();
-    let request = Request::LogIn(LogIn { credentials: Credentials::Anonymous, device_id: None });
+    let request = Request::LogIn(LogIn { credentials: Credentials::anonymous(), device_id: None });
     let origin = from("192.0.2.1");
     let made = async |origin, count: usize| {
         let mut made = 0;
@@ -149,28 +165,28 @@ async fn new_users_are_limited_by_place_and_never_stop() {
 }
 
 #[tokio::test]
-async fn attempts_at_once_count_before_they_are_known_to_fail_and_so_do_abandoned_ones() {
+async fn concurrent_attempts_wait_and_abandoned_attempts_count_as_failures() {
     let (throttle, _) = throttle();
     let origin = from("192.0.2.1");
-    let request = log_in("a");
+    let (request, enabled) = (log_in("a"), providers());
     let mut under_way = Vec::new();
     for _ in 0..AT_ONCE {
-        under_way.push(throttle.begin(&request, origin).await.unwrap().unwrap());
+        under_way.push(throttle.begin(&request, origin, &enabled).await.unwrap().unwrap());
     }
-    let mut next = Box::pin(throttle.begin(&request, origin));
-    assert!(futures_util::poll!(&mut next).is_pending(), "waits for what the others come to");
+    let mut next = Box::pin(throttle.begin(&request, origin, &enabled));
+    assert!(futures_util::poll!(&mut next).is_pending(), "waits for the results of the others");
     under_way.clear();
     assert!(next.await.is_ok());
-    // Four abandoned, and one more that was dropped at once.
+    // Four abandoned attempts, and one that was dropped at once.
     assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 1);
-    // Who is not refused in the end has lost nothing: honest log-ins at once all come through.
+    // Concurrent log-ins with the right password all succeed.
     let honest = log_in("b");
     let all = (0..50).map(|_| attempt(&throttle, &honest, from("192.0.2.7"), right()));
     assert!(futures_util::future::join_all(all).await.iter().all(Option::is_none));
 }
 
 #[tokio::test]
-async fn what_fails_for_the_backends_own_reasons_is_not_counted() {
+async fn internal_errors_are_not_counted() {
     let (throttle, _) = throttle();
     for _ in 0..100 {
         let failed = Err(Error::new(ErrorCode::InternalServerError, "internal server error"));

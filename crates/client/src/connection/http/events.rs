@@ -1,58 +1,42 @@
-//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), as App Services sent change events: text in
-//! which `%`, line feeds and carriage returns are escaped.
+//! A stream of change events in the body of a response.
 
 use std::time::Duration;
 
-use backend::{
-    ErrorCode,
-    ejson::{self, Json},
-};
+use backend::ejson::{self, Json};
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
+use protocol::{
+    event::{self, Event, EventParser},
+    reply::Failure,
+};
 
 use crate::{Error, Result, connection::EventStream};
 
-/// A server says something at least every fifteen seconds: one that is silent for so long is gone.
+/// Time without any data after which the server is considered gone. A server sends at least a
+/// comment every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// The longest event that is read: one has a document of 16 MiB at most, as text, and what an update did to it.
+/// The maximum size of one event in bytes. An event has a document of up to 16 MiB, as text, and
+/// the description of an update.
 const LONGEST: usize = 256 * 1024 * 1024;
 
-/// A stream of events over an answer that goes on.
+/// A stream of events in the body of a response.
 #[derive(Debug)]
 pub(super) struct Events {
     answer: reqwest::Response,
-    lines: Lines,
+    parser: EventParser,
     position: Option<RawDocumentBuf>,
-}
-
-/// What has been read and is not a whole event yet.
-#[derive(Debug, Default)]
-struct Lines {
-    /// Bytes without a line's end, or whose lines have not been looked at.
-    rest: Vec<u8>,
-    /// Up to where there is none.
-    searched: usize,
-    name: String,
-    data: Option<String>,
-}
-
-/// One event.
-#[derive(Debug, PartialEq, Eq)]
-struct Event {
-    name: String,
-    data: String,
 }
 
 impl Events {
     pub(super) fn new(answer: reqwest::Response) -> Self {
-        Self { answer, lines: Lines::default(), position: None }
+        Self { answer, parser: EventParser::default(), position: None }
     }
 
     async fn advance(&mut self) -> Result<Vec<RawDocumentBuf>> {
         let mut events = Vec::new();
         loop {
-            while let Some(event) = self.lines.next() {
+            while let Some(event) = self.parser.next_event() {
                 self.read(&event, &mut events)?;
             }
             if !events.is_empty() {
@@ -60,14 +44,14 @@ impl Events {
             }
             let chunk = match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the stream of events")),
+                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the event stream")),
                 Ok(Err(error)) => return Err(Error::interrupted(super::cause(&error))),
-                Err(_) => return Err(Error::interrupted("the backend was silent for too long")),
+                Err(_) => return Err(Error::interrupted("the backend sent nothing for too long")),
             };
-            if self.lines.rest.len() + chunk.len() > LONGEST {
-                return Err(Error::malformed_json("the backend sends an event that is too long"));
+            if self.parser.pending() + chunk.len() > LONGEST {
+                return Err(Error::malformed_json("the backend sent an event that is too large"));
             }
-            self.lines.rest.extend_from_slice(&chunk);
+            self.parser.push(&chunk);
         }
     }
 
@@ -82,63 +66,12 @@ impl Events {
                 self.position = event.get_document("_id").ok().map(ToOwned::to_owned).or(self.position.take());
                 events.push(event);
             }
-            // Ours: where the stream is, though nothing was to be told.
-            "position" => self.position = Some(document()?),
-            "error" => return Err(failure(&event.data)),
+            event::POSITION => self.position = Some(document()?),
+            event::ERROR => return Err(super::failed(Failure::of_event(&event.data))),
             _ => {}
         }
         Ok(())
     }
-}
-
-/// What an event called `error` tells.
-fn failure(data: &str) -> Error {
-    let body = ejson::read_stored(data.as_bytes()).ok();
-    let member = |key: &str| body.as_ref().and_then(|body| body.get(key));
-    let code = member("error_code").and_then(Json::as_str).and_then(ErrorCode::by_name);
-    let message = member("error").and_then(Json::as_str).unwrap_or(data).to_owned();
-    Error {
-        server_code: member("server_code").and_then(Json::as_i64).and_then(|code| i32::try_from(code).ok()),
-        ..backend::Error::new(code.unwrap_or(ErrorCode::AppUnknownError), message).into()
-    }
-}
-
-impl Lines {
-    /// The next whole event.
-    fn next(&mut self) -> Option<Event> {
-        loop {
-            let Some(end) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') else {
-                self.searched = self.rest.len();
-                return None;
-            };
-            let end = self.searched + end;
-            let line = String::from_utf8_lossy(&self.rest[..end]).trim_end_matches('\r').to_owned();
-            self.rest.drain(..=end);
-            self.searched = 0;
-            if line.is_empty() {
-                let (name, data) = (std::mem::take(&mut self.name), self.data.take());
-                match data {
-                    Some(data) => return Some(Event { name, data: unescape(&data) }),
-                    None => continue,
-                }
-            }
-            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match field {
-                "event" => value.clone_into(&mut self.name),
-                "data" => match &mut self.data {
-                    Some(data) => data.extend(["\n", value]),
-                    None => self.data = Some(value.to_owned()),
-                },
-                _ => {}
-            }
-        }
-    }
-}
-
-fn unescape(data: &str) -> String {
-    // The sign itself last, so that what it then stands before is no escape.
-    data.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%")
 }
 
 impl EventStream for Events {
@@ -148,48 +81,5 @@ impl EventStream for Events {
 
     fn position(&self) -> Option<RawDocumentBuf> {
         self.position.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events(chunks: &[&str]) -> Vec<Event> {
-        let mut lines = Lines::default();
-        let mut events = Vec::new();
-        for chunk in chunks {
-            lines.rest.extend_from_slice(chunk.as_bytes());
-            events.extend(std::iter::from_fn(|| lines.next()));
-        }
-        events
-    }
-
-    fn event(name: &str, data: &str) -> Event {
-        Event { name: name.into(), data: data.into() }
-    }
-
-    #[test]
-    fn reads_events_wherever_the_bytes_are_cut() {
-        let text = ": hello\nevent: position\ndata: 1\n\ndata:two\r\ndata: lines\r\n\r\nid: 7\n\nevent: x\ndata: %25 %0A%20ä\n\n";
-        let expected = [event("position", "1"), event("", "two\nlines"), event("x", "% \n%20ä")];
-        assert_eq!(events(&[text]), expected);
-        let each: Vec<String> = text.chars().map(String::from).collect();
-        assert_eq!(events(&each.iter().map(String::as_str).collect::<Vec<_>>()), expected);
-    }
-
-    #[test]
-    fn an_escaped_sign_begins_no_escape() {
-        assert_eq!(unescape("%250A"), "%0A");
-    }
-
-    #[test]
-    fn tells_failures_as_the_server_has_them() {
-        let error = failure(r#"{"error_code":"InvalidSession","error":"gone"}"#);
-        assert_eq!((error.code, error.message.as_str()), (4301, "gone"));
-        let error = failure(r#"{"error_code":"Strange","error":"odd"}"#);
-        assert_eq!((error.code, error.message.as_str()), (4351, "odd"));
-        let error = failure("not JSON");
-        assert_eq!((error.code, error.message.as_str()), (4351, "not JSON"));
     }
 }

@@ -1,21 +1,22 @@
-//! The fields of a document under change, found by name.
+//! The fields of a document during an update, found by name.
 
 use std::collections::HashMap;
 
 use super::{Field, Node};
 use crate::budget;
 
-/// Fields that were looked at in vain, from which on names are looked up in an index: about what it costs to make one.
+/// Number of fields compared without a match from which on an index is built: about the cost of
+/// building one.
 const LINEAR: usize = 1024;
 
-/// Fields up to which a lookup costs no more than what is done with what it finds.
+/// Up to this number of fields, a lookup costs no more than the work on its result.
 const FEW: usize = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'a> {
-    /// In their order. One that was taken out stays, as such.
+    /// The fields in order. A removed field keeps its position.
     all: Vec<Field<'a>>,
-    /// The places of the first fields of their names, once there were many lookups.
+    /// The positions by name, once there were many lookups.
     index: Option<HashMap<String, usize>>,
     looked_at: usize,
 }
@@ -27,7 +28,7 @@ impl<'a> From<Vec<Field<'a>>> for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields that are still there.
+    /// Iterates over the fields that are not removed.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
         self.all.iter().filter(|field| !matches!(field.node, Node::Removed))
     }
@@ -37,7 +38,7 @@ impl<'a> Fields<'a> {
         Some(&mut self.all[place].node)
     }
 
-    /// The field of a name, which becomes the last if there is none.
+    /// Returns the field with a name; appends it if it is missing.
     pub(super) fn get_or_make(&mut self, name: &str) -> &mut Node<'a> {
         let place = self.place(name).unwrap_or_else(|| {
             let place = self.all.len();
@@ -50,7 +51,7 @@ impl<'a> Fields<'a> {
         &mut self.all[place].node
     }
 
-    /// Takes out all fields of a name.
+    /// Removes all fields with a name.
     pub(super) fn remove(&mut self, name: &str) {
         while let Some(place) = self.place(name) {
             self.all[place].node = Node::Removed;
@@ -78,7 +79,7 @@ impl<'a> Fields<'a> {
         place
     }
 
-    /// Does without an index if a name is there twice, which no document that was checked has.
+    /// Builds the index, unless a name occurs twice, which validated documents exclude.
     fn make_index(&mut self) {
         self.looked_at = 0;
         budget::spend(self.all.len() as u64);
