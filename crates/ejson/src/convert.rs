@@ -102,7 +102,7 @@ pub(super) struct Writer {
     way: Vec<String>,
 }
 
-const INVALID: &str = "the value is not valid Extended JSON";
+pub(super) const INVALID: &str = "the value is not valid Extended JSON";
 
 /// The error of a value that is not valid Extended JSON. The names on the way to it are given from the outside in.
 pub(super) fn invalid_at<'n>(way: impl ExactSizeIterator<Item = &'n String>) -> Error {

@@ -18,7 +18,7 @@ use bson::{
 
 use super::{
     Json,
-    convert::{MAX_WRAPPER, Reading, Writer, invalid_at, plain_type},
+    convert::{INVALID, MAX_WRAPPER, Reading, Writer, invalid_at, plain_type},
     names,
     read::{MAX_OUTER, refused, unwrap},
     read_stored,
@@ -173,9 +173,9 @@ impl Arguments {
         let mut bson = self.bson;
         bson.push(0);
         set_length(&mut bson, 0);
-        let document = RawDocumentBuf::from_bytes(bson).map_err(Error::internal)?;
+        let document = RawDocumentBuf::from_bytes(bson).map_err(|_| Error::invalid(INVALID))?;
         let array = RawDocument::from_bytes(&document.as_bytes()[HEAD..document.as_bytes().len() - 1]);
-        check_names(array.map_err(Error::internal)?)?;
+        check_names(array.map_err(|_| Error::invalid(INVALID))?)?;
         Ok(document)
     }
 
@@ -192,7 +192,7 @@ impl Arguments {
         // The array's last byte comes after the document.
         bson.pop();
         bson.drain(..FIRST);
-        let document = RawDocumentBuf::from_bytes(bson).map_err(Error::internal)?;
+        let document = RawDocumentBuf::from_bytes(bson).map_err(|_| Error::invalid(INVALID))?;
         check_names(&document)?;
         Ok(Some(document))
     }

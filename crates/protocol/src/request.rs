@@ -14,6 +14,8 @@ use std::fmt;
 use bson::RawBson;
 use ejson::Json;
 
+pub use ejson::{CallDecoder, Undecoded};
+
 pub use api_keys::{ApiKeyAction, ApiKeys};
 pub use functions::{Arguments, CallFunction};
 pub use log_in::{Credentials, Link, LogIn};
@@ -248,7 +250,8 @@ fn decoded(value: Json<'_>, largest: usize) -> Result<RawBson> {
     value.into_bson_up_to(largest)?.ok_or_else(|| too_large(largest))
 }
 
-fn too_large(largest: usize) -> Error {
+/// Returns the error of arguments that are too large as BSON.
+pub fn too_large(largest: usize) -> Error {
     Error::too_large(format!("the arguments have more than {largest} bytes as BSON"))
 }
 

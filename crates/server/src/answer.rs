@@ -7,14 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use backend::{ErrorCode, ejson};
+use protocol::{EVENTS, reply::ErrorBody};
 use serde::Serialize;
 
 use crate::pieces::Pieces;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The type of a stream of events.
-pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -31,18 +29,9 @@ pub(crate) enum Answer {
     },
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: &'a str,
-    error_code: &'static str,
-    /// MongoDB's own number, which our own client shows. Others do not look for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_code: Option<i32>,
-}
-
-/// An error as JSON.
+/// Writes the body of an error.
 pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
-    let body = ErrorBody { error: &error.message, error_code: error.code.name(), server_code: error.server_code };
+    let body = ErrorBody::new(error.code, &error.message, error.server_code);
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
@@ -93,6 +82,14 @@ impl From<backend::Error> for Answer {
     fn from(error: backend::Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::Error { status, error }
+    }
+}
+
+impl From<protocol::Error> for Answer {
+    fn from(error: protocol::Error) -> Self {
+        let status = error.status.unwrap_or_else(|| error.code.status());
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self::Error { status, error: error.into() }
     }
 }
 

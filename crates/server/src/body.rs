@@ -10,21 +10,17 @@ use axum::{
         header::{AUTHORIZATION, CONTENT_LENGTH},
     },
 };
-use backend::{
-    ErrorCode, Origin, Secret,
-    ejson::{self, Json},
-};
-use bson::{RawBson, raw::RawDocumentBuf};
+use backend::{ErrorCode, Origin, Secret};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     answer::Answer,
+    app_state::AppState,
     budget::Permit,
     connections::Connection,
-    limits::{LONGEST_BODY, MAX_DECODED, MIN_BODY_RATE, SMALL_BODY},
+    limits::{LONGEST_BODY, MIN_BODY_RATE, SMALL_BODY},
     request_log::Peer,
-    routes::AppState,
 };
 
 /// The token of the `Authorization` header.
@@ -210,48 +206,5 @@ impl Received {
         // The permit goes along: the bytes are held until they are parsed, whether the client waits or not.
         let (parsed, permit) = state.workers.run(move || (parse(&bytes), permit)).await?;
         Ok((parsed?, permit))
-    }
-}
-
-/// A body as a JSON object; an empty one stands for an empty object.
-pub(crate) fn object(body: &[u8]) -> Result<Json<'_>, Answer> {
-    if body.is_empty() {
-        return Ok(Json::Object(Vec::new()));
-    }
-    match ejson::read(body)? {
-        object @ Json::Object(_) => Ok(object),
-        _ => Err(Answer::bad_request("the body must be a JSON object")),
-    }
-}
-
-/// A field that must be text.
-pub(crate) fn text(object: &Json<'_>, key: &str) -> Result<String, Answer> {
-    let wrong = |code, message: String| Err(backend::Error::new(code, message).into());
-    match object.get(key) {
-        Some(Json::Text(text)) => Ok(text.clone().into_owned()),
-        Some(_) => wrong(ErrorCode::InvalidParameter, format!("'{key}' must be a string")),
-        None => wrong(ErrorCode::MissingParameter, format!("'{key}' is missing")),
-    }
-}
-
-/// A value of any flavour of Extended JSON as BSON.
-///
-/// # Errors
-/// With 413 if it is too large as BSON, and with 400 if it is not valid.
-pub(crate) fn decoded(value: Json<'_>) -> Result<RawBson, Answer> {
-    value.into_bson_up_to(MAX_DECODED)?.ok_or_else(too_large_decoded)
-}
-
-/// The refusal of arguments that are too large as BSON.
-pub(crate) fn too_large_decoded() -> Answer {
-    let message = format!("the arguments have more than {MAX_DECODED} bytes as BSON");
-    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
-}
-
-/// A value of any flavour of Extended JSON as a document.
-pub(crate) fn document(value: Json<'_>) -> Result<RawDocumentBuf, Answer> {
-    match decoded(value)? {
-        RawBson::Document(document) => Ok(document),
-        _ => Err(Answer::bad_request("the argument must be a document")),
     }
 }

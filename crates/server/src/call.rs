@@ -3,15 +3,13 @@
 use axum::extract::Request;
 use backend::{
     Secret,
-    ejson::{Arguments, CallDecoder, DecodedCall, Json, Undecoded},
-    request::CallFunction,
+    request::{CallDecoder, CallFunction, Undecoded, too_large},
 };
-use bson::{RawBson, raw::RawDocumentBuf};
 use tokio::time::Instant;
 
 use crate::{
     answer::Answer,
-    body::{Frames, Incoming, decoded, document, object, text, too_large_decoded},
+    body::{Frames, Incoming},
     budget::Permit,
     limits::{DECODED_AT_ONCE, MAX_DECODED, SMALL_BODY},
 };
@@ -44,7 +42,7 @@ impl Incoming<'_> {
             decoding = Some(large);
         }
         match decoding {
-            None => Ok((function_call(&bytes, access_token)?, None)),
+            None => Ok((CallFunction::read(&bytes, access_token, MAX_DECODED)?, None)),
             Some(large) => {
                 // The permit goes along: the bytes are held until they are decoded, whether the
                 // client waits or not.
@@ -102,81 +100,13 @@ impl Decoding {
         self.decoder.push(bytes).map_err(undecoded)?;
         self.count(bytes.len())?;
         let call = self.decoder.finish().map_err(undecoded)?;
-        Ok((decoded_call(call, access_token)?, self.permit))
+        Ok((CallFunction::of_decoded(call, access_token, MAX_DECODED)?, self.permit))
     }
 }
 
 fn undecoded(error: Undecoded) -> Answer {
     match error {
-        Undecoded::TooLarge => too_large_decoded(),
+        Undecoded::TooLarge => too_large(MAX_DECODED).into(),
         Undecoded::Invalid(error) => error.into(),
     }
-}
-
-/// The names of a function and its service.
-fn names(head: &Json<'_>) -> Result<(String, Option<String>), Answer> {
-    let name = text(head, "name")?;
-    let service = head.get("service").map(|_| text(head, "service")).transpose()?;
-    Ok((name, service))
-}
-
-fn not_an_array() -> Answer {
-    Answer::bad_request("'arguments' must be an array")
-}
-
-fn not_one_argument() -> Answer {
-    Answer::bad_request("a function of a data source takes one argument")
-}
-
-fn checked(arguments: RawDocumentBuf) -> Result<RawDocumentBuf, Answer> {
-    if arguments.as_bytes().len() > MAX_DECODED { Err(too_large_decoded()) } else { Ok(arguments) }
-}
-
-/// A call as it is sent: `{ name, service, arguments }`.
-pub(crate) fn function_call(bytes: &[u8], access_token: Secret) -> Result<CallFunction, Answer> {
-    let mut body = object(bytes)?;
-    let (name, service) = names(&body)?;
-    let arguments = match body.remove("arguments") {
-        None => Vec::new(),
-        Some(Json::Array(arguments)) => arguments,
-        Some(_) => return Err(not_an_array()),
-    };
-    let arguments = match &service {
-        Some(_) => match <[Json; 1]>::try_from(arguments) {
-            Ok([argument]) => document(argument)?,
-            Err(_) => return Err(not_one_argument()),
-        },
-        None => {
-            let mut all = RawDocumentBuf::new();
-            if let RawBson::Array(arguments) = decoded(Json::Array(arguments))? {
-                all.append(bson::raw::cstr!("arguments"), arguments);
-            }
-            all
-        }
-    };
-    Ok(CallFunction { access_token, service, name, arguments: checked(arguments)? })
-}
-
-/// The same of a call that was decoded while it arrived.
-fn decoded_call(call: DecodedCall, access_token: Secret) -> Result<CallFunction, Answer> {
-    let (name, service) = names(&call.head)?;
-    if call.arguments.as_ref().is_some_and(|arguments| !arguments.is_array()) {
-        return Err(not_an_array());
-    }
-    let arguments = match (&service, call.arguments) {
-        (Some(_), Some(arguments)) if arguments.count() == 1 => {
-            let not_a_document = || Answer::bad_request("the argument must be a document");
-            arguments.into_only_document()?.ok_or_else(not_a_document)?
-        }
-        (Some(_), _) => return Err(not_one_argument()),
-        (None, arguments) => arguments.map_or_else(no_arguments, Arguments::into_all)?,
-    };
-    Ok(CallFunction { access_token, service, name, arguments: checked(arguments)? })
-}
-
-/// The arguments of a call that has none.
-fn no_arguments() -> backend::Result<RawDocumentBuf> {
-    let mut none = RawDocumentBuf::new();
-    none.append(bson::raw::cstr!("arguments"), bson::raw::RawArrayBuf::new());
-    Ok(none)
 }

@@ -16,7 +16,7 @@ use axum::{
 };
 use backend::ErrorCode;
 
-use crate::{answer::Answer, routes::AppState};
+use crate::{answer::Answer, app_state::AppState};
 
 /// How long a browser may remember what it was allowed, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

@@ -14,13 +14,13 @@ use tokio::time::timeout;
 
 use crate::{
     answer::{Answer, error_body},
+    app_state::AppState,
     budget::Permit,
     connections::Connection,
     large_events::{Client, LargeEvent, write_data, write_document, write_id},
     limits::SMALL_ANSWER,
     listen::ended,
     pieces::Deadline,
-    routes::AppState,
     stream_permits::StreamPermit,
 };
 

@@ -18,6 +18,8 @@ use bson::{
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use protocol::event;
+
 use crate::{
     answer::Answer,
     budget::{Budget, Permit},
@@ -224,32 +226,16 @@ fn write_json(text: &mut Vec<u8>, document: &RawDocument) {
 /// Appends JSON as the data of a server-sent event.
 pub(crate) fn write_data(text: &mut Vec<u8>, json: &[u8]) {
     text.extend_from_slice(BEGIN);
-    Data(text).escape(json);
+    event::escape(text, json);
     text.extend_from_slice(END);
 }
 
-/// Escapes what it is given, as the clients of App Services read it.
+/// A writer that escapes the data of an event.
 struct Data<'t>(&'t mut Vec<u8>);
-
-impl Data<'_> {
-    fn escape(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(index) = rest.iter().position(|byte| matches!(byte, b'%' | b'\n' | b'\r')) {
-            self.0.extend_from_slice(&rest[..index]);
-            self.0.extend_from_slice(match rest[index] {
-                b'%' => b"%25",
-                b'\n' => b"%0A",
-                _ => b"%0D",
-            });
-            rest = &rest[index + 1..];
-        }
-        self.0.extend_from_slice(rest);
-    }
-}
 
 impl std::io::Write for Data<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.escape(bytes);
+        event::escape(self.0, bytes);
         Ok(bytes.len())
     }
 

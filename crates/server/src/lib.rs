@@ -2,9 +2,11 @@
 //! becomes a [`backend::Request`], and what answers it becomes JSON.
 
 mod answer;
+mod app_state;
 mod body;
 mod budget;
 mod call;
+mod client_api;
 mod connections;
 mod cors;
 mod drain;
@@ -13,10 +15,10 @@ mod large_events;
 mod limits;
 mod listen;
 mod metrics;
+mod operator;
 mod origin;
 mod pieces;
 mod request_log;
-mod routes;
 mod security;
 mod stream_permits;
 mod threads;

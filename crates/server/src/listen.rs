@@ -8,13 +8,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    http::{HeaderValue, header::CONTENT_TYPE},
-    middleware::map_response,
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use backend::Backend;
 use ipnet::IpNet;
 use tokio::{
@@ -24,14 +17,15 @@ use tokio::{
 };
 
 use crate::{
+    app_state::AppState,
     budget::Budget,
+    client_api,
     connections::{Connections, OpenConnection, Refused},
     large_events::LargeEvents,
     limits::{Limits, MAX_BODY},
     metrics::Metrics,
+    operator,
     origin::Proxies,
-    routes::{self, AppState},
-    security,
     stream_permits::Streams,
     threads::{ListenerContext, Threads},
     tls::Tls,
@@ -145,14 +139,14 @@ impl Server {
         let metrics_url = operators.as_ref().map(|(_, bound)| url_of("http", *bound));
         let mut serving = Vec::new();
         if let Some((listener, _)) = operators {
-            let router = operators_router(Arc::clone(&state));
+            let router = operator::router(Arc::clone(&state));
             let context =
                 ListenerContext { router, tls: None, metrics: metrics.clone(), client_timeout: state.client_timeout };
             let entrance = Entrance::new(limits, &state.proxies);
             serving.push(tokio::spawn(accept(listener, context, entrance, Arc::clone(&threads), ending.clone())));
         }
         let (client_timeout, entrance) = (state.client_timeout, Entrance::new(limits, &state.proxies));
-        let context = ListenerContext { router: routes::router(state), tls, metrics, client_timeout };
+        let context = ListenerContext { router: client_api::router(state), tls, metrics, client_timeout };
         serving.push(tokio::spawn(accept(listener, context, entrance, Arc::clone(&threads), ending)));
         Ok(Self { url, metrics_url, end, serving: Mutex::new(serving), threads })
     }
@@ -212,20 +206,6 @@ fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
         });
     }
     format!("{scheme}://{bound}")
-}
-
-/// What the operator's own listener answers.
-fn operators_router(state: Arc<AppState>) -> Router {
-    let metrics = state.metrics.clone();
-    let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    Router::new()
-        .route("/healthz", get(routes::health_for_operator))
-        .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], metrics.text()).into_response()))
-        .layer(map_response(async |mut response: Response| {
-            security::protect(response.headers_mut(), true, false);
-            response
-        }))
-        .with_state(state)
 }
 
 /// Decides which connections a listener takes.

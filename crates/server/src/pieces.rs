@@ -19,13 +19,14 @@ use serde::{Serialize, Serializer};
 use tokio::task::AbortHandle;
 
 use backend::{Error, ErrorCode, Origin, ejson::Canonical};
+use protocol::reply::TokensBody;
 
 use crate::{
     answer::Answer,
+    app_state::AppState,
     budget::Permit,
     connections::Connection,
     limits::{INLINE_ANSWER, MIN_BODY_RATE, SMALL_ANSWER},
-    routes::AppState,
 };
 
 /// Size of BSON whose JSON is written at once, without a permit, in bytes.
@@ -87,6 +88,12 @@ pub(crate) struct Value(pub(crate) RawBson);
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Canonical(self.0.as_raw_bson_ref()).serialize(serializer)
+    }
+}
+
+impl Content for TokensBody {
+    fn size(&self) -> usize {
+        Self::size(self)
     }
 }
 

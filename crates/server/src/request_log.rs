@@ -11,7 +11,7 @@ use axum::{
 };
 use tracing::Instrument;
 
-use crate::{answer::in_our_form, connections::Connection, cors, routes::AppState, security};
+use crate::{answer::in_our_form, app_state::AppState, connections::Connection, cors, security};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

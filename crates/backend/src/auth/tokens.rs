@@ -21,7 +21,7 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    AccessGrant,
+    Access,
     Refresh,
 }
 
@@ -164,11 +164,11 @@ impl Tokens {
             stitch_dev_id: subject.device_id,
             stitch_domain_id: &self.domain_id,
             sub: subject.user_id.to_hex(),
-            typ: Kind::AccessGrant,
+            typ: Kind::Access,
             user_data,
         };
         let token = self.sign(&claims).await?;
-        self.remember(token.expose(), Kind::AccessGrant, subject, expires);
+        self.remember(token.expose(), Kind::Access, subject, expires);
         Ok(token)
     }
 
@@ -246,7 +246,7 @@ impl Tokens {
             return None;
         }
         let session_id = match claims.typ {
-            Kind::AccessGrant => claims.iss,
+            Kind::Access => claims.iss,
             Kind::Refresh => claims.baas_id,
         };
         Some(Verified {

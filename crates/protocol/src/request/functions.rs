@@ -2,7 +2,7 @@ use bson::{
     RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocumentBuf},
 };
-use ejson::{Canonical, Json};
+use ejson::{Canonical, DecodedCall, Json};
 use serde::Serialize;
 
 use super::{Form, Received, decoded, object, text, too_large, written};
@@ -59,17 +59,54 @@ impl Arguments {
         let Some(service) = service else {
             return match decoded(Json::Array(arguments), largest)? {
                 RawBson::Array(arguments) => Ok(Self::Function(arguments)),
-                _ => Err(Error::bad_request("'arguments' must be an array")),
+                _ => Err(not_an_array()),
             };
         };
-        let Ok([argument]) = <[Json<'_>; 1]>::try_from(arguments) else {
-            return Err(Error::bad_request("a function of a data source takes one argument"));
-        };
+        let Ok([argument]) = <[Json<'_>; 1]>::try_from(arguments) else { return Err(not_one_argument()) };
         match decoded(argument, largest)? {
             RawBson::Document(argument) => Ok(Self::Service { service, argument }),
-            _ => Err(Error::bad_request("the argument must be a document")),
+            _ => Err(not_a_document()),
         }
     }
+
+    /// The same for a call that was decoded while it arrived.
+    fn of_decoded(service: Option<String>, arguments: Option<ejson::Arguments>) -> Result<Self> {
+        if arguments.as_ref().is_some_and(|arguments| !arguments.is_array()) {
+            return Err(not_an_array());
+        }
+        match (service, arguments) {
+            (Some(service), Some(arguments)) if arguments.count() == 1 => {
+                let argument = arguments.into_only_document()?.ok_or_else(not_a_document)?;
+                Ok(Self::Service { service, argument })
+            }
+            (Some(_), _) => Err(not_one_argument()),
+            (None, None) => Ok(Self::Function(RawArrayBuf::new())),
+            (None, Some(arguments)) => {
+                let all = arguments.into_all()?;
+                let items = all.get_array("arguments").map_err(|_| not_an_array())?;
+                Ok(Self::Function(items.to_owned()))
+            }
+        }
+    }
+}
+
+fn not_an_array() -> Error {
+    Error::bad_request("'arguments' must be an array")
+}
+
+fn not_one_argument() -> Error {
+    Error::bad_request("a function of a data source takes one argument")
+}
+
+fn not_a_document() -> Error {
+    Error::bad_request("the argument must be a document")
+}
+
+/// The names of a function and its service.
+fn names(head: &Json<'_>) -> Result<(String, Option<String>)> {
+    let name = text(head, "name")?;
+    let service = head.get("service").map(|_| text(head, "service")).transpose()?;
+    Ok((name, service))
 }
 
 /// The body of a call, in the order in which realm-web writes it.
@@ -92,14 +129,25 @@ impl CallFunction {
     /// If the JSON or its arguments are not valid, or have more than `largest` bytes as BSON.
     pub fn read(json: &[u8], access_token: Secret, largest: usize) -> Result<Self> {
         let mut body = object(json)?;
-        let name = text(&body, "name")?;
-        let service = body.get("service").map(|_| text(&body, "service")).transpose()?;
+        let (name, service) = names(&body)?;
         let arguments = match body.remove("arguments") {
             None => Vec::new(),
             Some(Json::Array(arguments)) => arguments,
-            Some(_) => return Err(Error::bad_request("'arguments' must be an array")),
+            Some(_) => return Err(not_an_array()),
         };
-        let arguments = Arguments::decode(service, arguments, largest)?;
+        Self::checked(access_token, name, Arguments::decode(service, arguments, largest)?, largest)
+    }
+
+    /// Makes a call of one that was decoded while it arrived.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn of_decoded(call: DecodedCall, access_token: Secret, largest: usize) -> Result<Self> {
+        let (name, service) = names(&call.head)?;
+        Self::checked(access_token, name, Arguments::of_decoded(service, call.arguments)?, largest)
+    }
+
+    fn checked(access_token: Secret, name: String, arguments: Arguments, largest: usize) -> Result<Self> {
         if arguments.size() > largest {
             return Err(too_large(largest));
         }

@@ -1,0 +1,54 @@
+//! The state that every handler shares.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract::State, http::StatusCode};
+use backend::{Backend, ErrorCode};
+use tokio::sync::watch;
+
+use crate::{
+    answer::Answer, budget::Budget, large_events::LargeEvents, metrics::Metrics, origin::Proxies,
+    stream_permits::Streams, workers::Workers,
+};
+
+/// The state as a handler receives it.
+pub(crate) type Shared = State<Arc<AppState>>;
+
+/// The state of a server.
+#[derive(Debug)]
+pub(crate) struct AppState {
+    pub(crate) backend: Arc<Backend>,
+    /// The URL under which clients reach the server.
+    pub(crate) url: String,
+    /// The maximum size of a call's body, in bytes.
+    pub(crate) max_body: usize,
+    /// Time limit for each step that waits for a client.
+    pub(crate) client_timeout: Duration,
+    pub(crate) proxies: Proxies,
+    pub(crate) metrics: Metrics,
+    /// Becomes true when the server shuts down.
+    pub(crate) ending: watch::Receiver<bool>,
+    pub(crate) streams: Streams,
+    /// The budget of large bodies.
+    pub(crate) bodies: Arc<Budget>,
+    /// The budget of large answers that clients have not read.
+    pub(crate) answers: Arc<Budget>,
+    pub(crate) workers: Workers,
+    pub(crate) events: LargeEvents,
+    /// True if clients reach the server itself over TLS.
+    pub(crate) speaks_tls: bool,
+}
+
+impl AppState {
+    /// Checks the app id in a path.
+    ///
+    /// # Errors
+    /// With 404 for another app's id.
+    pub(crate) fn check_app(&self, app: &str) -> Result<(), Answer> {
+        if app == self.backend.app_id() {
+            return Ok(());
+        }
+        let message = format!("cannot find app using Client App ID '{app}'");
+        Err(Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, message))
+    }
+}

@@ -1,0 +1,57 @@
+//! The client API: one route for each endpoint of the protocol.
+
+mod functions;
+mod requests;
+mod service;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::{MethodFilter, on},
+};
+use backend::{ErrorCode, Origin, RequestContext};
+use protocol::{API, Endpoint, Method};
+
+use crate::{answer::Answer, app_state::AppState, operator, request_log};
+
+pub(crate) fn router(state: Arc<AppState>) -> Router {
+    let mut router = Router::new().route("/healthz", axum::routing::get(operator::health));
+    for &endpoint in Endpoint::ALL {
+        let method = match endpoint.method() {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Put => MethodFilter::PUT,
+            Method::Delete => MethodFilter::DELETE,
+        };
+        let handler = match endpoint {
+            Endpoint::Location => on(method, service::location),
+            Endpoint::PublicKeys => on(method, service::public_keys),
+            Endpoint::CallFunction => on(method, functions::call),
+            Endpoint::Watch => on(method, functions::watch),
+            endpoint => on(method, move |state, origin, peer, parameters, query, headers, request| {
+                let beside = requests::Beside { origin, peer, parameters, query, headers };
+                requests::handle(endpoint, state, beside, request)
+            }),
+        };
+        router = router.route(&format!("{API}{}", endpoint.path()), handler);
+    }
+    router
+        .fallback(|| async { Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "there is no such endpoint") })
+        .method_not_allowed_fallback(|| async {
+            let message = "the endpoint does not take this method";
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message)
+        })
+        // One layer for all: each is a copy and an allocation for each request.
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), request_log::request))
+        .with_state(state)
+}
+
+/// The circumstances of a request whose function may read its headers.
+fn with_headers(origin: Origin, headers: &HeaderMap) -> RequestContext {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    RequestContext { origin: Some(origin), headers: headers.collect() }
+}

@@ -1,0 +1,109 @@
+//! Calls of functions, and streams of change events.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Extension, Path, Query, Request as HttpRequest, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use backend::{Origin, RequestContext, Response, Secret, request::CallFunction};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use protocol::{EVENTS, request::Arguments};
+use serde::Deserialize;
+
+use super::with_headers;
+use crate::{
+    answer::Answer,
+    app_state::{AppState, Shared},
+    body::{Incoming, bearer},
+    connections::Connection,
+    events::EventStream,
+    large_events::Client,
+    limits::MAX_DECODED,
+    pieces::{self, Reader, Value},
+    request_log::Peer,
+};
+
+/// The functions of data sources that write nothing, so that a client may call them again.
+const READS: [&str; 4] = ["find", "findOne", "count", "aggregate"];
+
+pub(super) async fn call(
+    State(state): Shared,
+    Extension(origin): Extension<Origin>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+    request: HttpRequest,
+) -> Result<Answer, Answer> {
+    state.check_app(&app)?;
+    let token = bearer(&headers)?;
+    // Before the body is read: only users make the server work. And before the call: a token that
+    // expires in the meantime must not turn what was done into a failure.
+    let user = state.backend.check_access_token(&token).await?;
+    let connection = request.extensions().get::<Peer>().and_then(|peer| peer.connection.clone());
+    let incoming = Incoming { state: &state, origin: &origin, largest: state.max_body, token: Some(&token) };
+    let (call, mut permit) = incoming.read_call(request, token.clone()).await?;
+    // The decoded arguments are held until the call has been made.
+    if let Some(permit) = &mut permit {
+        permit.resize(call.arguments.size())?;
+    }
+    // Userkeep's own client asks for a stream in this way: its arguments may be long, and are not
+    // for the logs of proxies.
+    if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
+        return stream(state, &origin, connection, call).await;
+    }
+    let (has_written, circumstances) = match &call.arguments {
+        Arguments::Service { .. } => (!READS.contains(&call.name.as_str()), RequestContext::from_origin(origin)),
+        Arguments::Function(_) => (true, with_headers(origin, &headers)),
+    };
+    let Response::Value(value) = state.backend.handle(call.into(), &circumstances).await? else {
+        return Err(Answer::unexpected());
+    };
+    drop(permit);
+    let reader = Reader { origin: &origin, user: &user, connection, has_written };
+    pieces::answer(&state, StatusCode::OK, Value(value), reader).await
+}
+
+/// The query of a stream of events.
+#[derive(Deserialize)]
+pub(super) struct WatchQuery {
+    baas_request: String,
+    baas_at: Option<String>,
+}
+
+pub(super) async fn watch(
+    State(state): Shared,
+    Extension(origin): Extension<Origin>,
+    Path(app): Path<String>,
+    Query(query): Query<WatchQuery>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
+    state.check_app(&app)?;
+    // The SDK sends the token in the query, realm-web in the header.
+    let access_token = match query.baas_at {
+        Some(token) => Secret::from(token),
+        None => bearer(&headers)?,
+    };
+    state.backend.check_access_token(&access_token).await?;
+    // The parser of queries reads a plus sign as a space.
+    let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
+    let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
+    let call = CallFunction::read(&request, access_token, MAX_DECODED)?;
+    stream(state, &origin, peer.connection.clone(), call).await
+}
+
+/// Begins to answer with events.
+async fn stream(
+    state: Arc<AppState>,
+    origin: &Origin,
+    connection: Option<Arc<Connection>>,
+    call: CallFunction,
+) -> Result<Answer, Answer> {
+    let held = state.streams.acquire(origin, connection.as_ref())?;
+    let mut permit = state.answers.permit(origin);
+    let user = state.backend.check_access_token(&call.access_token).await?;
+    permit.assign(&user)?;
+    let client = Client { origin: *origin, user: user.into() };
+    let watcher = state.backend.watch(call).await?;
+    Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
+}

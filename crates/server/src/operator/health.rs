@@ -1,0 +1,51 @@
+//! The health of the store, for load balancers and for the operator.
+
+use axum::{extract::State, http::StatusCode};
+use backend::{ErrorCode, StoreError, Unhealthy};
+use serde_json::json;
+
+use crate::{
+    answer::Answer,
+    app_state::{AppState, Shared},
+};
+
+/// Answers 200 if the store can be used. On the listener of the clients, a failure names its kind
+/// and neither a path nor a host.
+pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
+    check(&state).await.map_err(|error| {
+        unhealthy(match error {
+            Unhealthy::Store(StoreError::Open { .. } | StoreError::OpenInThisProcess { .. }) => {
+                "the store cannot be opened; the log has the reason"
+            }
+            Unhealthy::Store(StoreError::NewerFormat { .. }) => "the store was written by a newer version of Userkeep",
+            Unhealthy::Store(StoreError::NotAStore { .. }) => "the store's file is not a Userkeep store",
+            Unhealthy::Store(StoreError::Unavailable { .. }) => "the database is not available",
+            Unhealthy::Store(_) => "the store cannot be read; the log has the reason",
+            Unhealthy::NotReady(_) => "the store is not ready; the log has the reason",
+        })
+    })
+}
+
+/// Answers the same on the operator's listener, with the reason of a failure.
+pub(super) async fn health_for_operator(State(state): Shared) -> Result<Answer, Answer> {
+    check(&state).await.map_err(|error| {
+        unhealthy(match error {
+            Unhealthy::Store(error) => format!("the store cannot be read: {error}"),
+            Unhealthy::NotReady(reason) => format!("the store is not ready: {reason}"),
+        })
+    })
+}
+
+async fn check(state: &AppState) -> Result<Answer, Unhealthy> {
+    match state.backend.check_health().await {
+        Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),
+        Err(error) => {
+            tracing::warn!(%error, "health check failed");
+            Err(error)
+        }
+    }
+}
+
+fn unhealthy(message: impl Into<String>) -> Answer {
+    Answer::error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::InternalServerError, message)
+}
