@@ -45,9 +45,10 @@ impl Toll {
 
 /// Iterates over the fields of a document, in order, as pairs of name and value.
 ///
-/// The iteration ends early only at bytes that are not BSON, which [`validate`](fn@crate::validate)
-/// excludes. Reading a large document is charged to the entered budget, but goes on if the budget
-/// is exhausted: a loop that does expensive work for each field checks the budget itself.
+/// The iteration ends early only at bytes that are not BSON, which
+/// [`validate`](fn@crate::validate) excludes. Reading a large document is charged to the entered
+/// budget, but goes on if the budget is exhausted: a loop that does expensive work for each field
+/// checks the budget itself.
 #[inline]
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
     let mut toll = (document.as_bytes().len() >= LARGE).then(Toll::default);
