@@ -1,5 +1,5 @@
 // Links a document that is older than its user. The operator creates it; the user writes the
-// own id into it. This definition's role allows all users everything, which only an example may do.
+// own id into it. The role of this definition allows all users everything: only an example may.
 const path = require("node:path");
 const Realm = require("userkeep");
 
