@@ -1,8 +1,8 @@
 "use strict";
 
 const bson = require("bson");
-const { decode } = require("../lib/decode.js");
-const { encode } = require("../lib/encode.js");
+const { decode } = require("../lib/bson/decode.js");
+const { encode } = require("../lib/bson/encode.js");
 const { BSON } = require("..");
 
 /** A pseudo-random generator, so that a failure can be seen again. */

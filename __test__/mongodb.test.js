@@ -25,7 +25,7 @@ const {
 
 const { openNative } = require("../lib/backend.js");
 const { native, result } = require("../lib/bridge.js");
-const { encode } = require("../lib/bson.js");
+const { encode } = require("../lib/bson/index.js");
 
 const { ObjectId, Decimal128 } = Realm.BSON;
 

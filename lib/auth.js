@@ -1,7 +1,7 @@
 "use strict";
 
 const { assert } = require("./assert.js");
-const bson = require("./bson.js");
+const bson = require("./bson/index.js");
 
 /** The e-mail/password provider: registering, confirming, resetting. */
 class EmailPasswordAuth {

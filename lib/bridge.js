@@ -1,7 +1,7 @@
 "use strict";
 
 const native = require("./native.js");
-const { decode } = require("./bson.js");
+const { decode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { toError } = require("./errors.js");
 const { LEVELS } = require("./logger.js");

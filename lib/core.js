@@ -1,7 +1,7 @@
 "use strict";
 
 const { beforeSettling, closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
-const { encode } = require("./bson.js");
+const { encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");

@@ -2,7 +2,7 @@
 
 const { assert } = require("./assert.js");
 const { ApiKeyAuth, PushClient } = require("./auth.js");
-const { decode } = require("./bson.js");
+const { decode } = require("./bson/index.js");
 const { makeService } = require("./collection.js");
 const { Credentials, ProviderType } = require("./credentials.js");
 const { Listeners } = require("./listeners.js");

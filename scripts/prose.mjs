@@ -82,7 +82,9 @@ function proseLines(file, lines) {
 
 /** The first sentences in a line: of the line itself if it begins one, and of what follows a full stop. */
 function sentences({ text, begins }) {
-  const cleaned = text.replace(/^(?:[-*>|]+|\d+\.|#+|@\w+(?: \{[^}]*\})?(?: `?\w+`?)? ?-?)\s*/, "").replace(/^[*_`]+/, "");
+  const cleaned = text
+    .replace(/^(?:[-*>|]+|\d+\.|#+|@\w+(?: \{[^}]*\})?(?: `?\w+`?)? ?-?)\s*/, "")
+    .replace(/^[*_`]+/, "");
   const parts = cleaned.split(/(?<=[.!:?]["')`*_]*)\s+(?=[A-Z*_])/);
   return (begins ? parts : parts.slice(1)).map((part) => part.replace(/^[*_]+/, ""));
 }
@@ -115,7 +117,9 @@ function check(file) {
         fault(number, `“${found[0]}”`);
       }
     }
-    const named = /\b(?:test|describe)(?:\.each\(.*\))?\(\s*["'`](what|who|whose|whether|nobody|where|that) /i.exec(text);
+    const named = /\b(?:test|describe)(?:\.each\(.*\))?\(\s*["'`](what|who|whose|whether|nobody|where|that) /i.exec(
+      text,
+    );
     if (named) {
       fault(number, `a test's name begins with “${named[1]}”`);
     }
@@ -129,10 +133,16 @@ function docShare(crate) {
   let all = 0;
   for (const file of trackedFiles([`crates/${crate}/src`])) {
     const source = fs.readFileSync(path.join(ROOT, file), "utf8");
-    if (/(^|\/)tests(\/|\.rs$)/.test(file) || !/^\s*pub (?:async |const |unsafe )?(?:fn|struct|enum|trait|type|const|use|mod)\b/m.test(source)) {
+    if (
+      /(^|\/)tests(\/|\.rs$)/.test(file) ||
+      !/^\s*pub (?:async |const |unsafe )?(?:fn|struct|enum|trait|type|const|use|mod)\b/m.test(source)
+    ) {
       continue;
     }
-    const lines = source.split(/^#\[cfg\(test\)\]/m)[0].split("\n").filter((line) => line.trim() !== "");
+    const lines = source
+      .split(/^#\[cfg\(test\)\]/m)[0]
+      .split("\n")
+      .filter((line) => line.trim() !== "");
     docs += lines.filter((line) => /^\s*\/\/[/!]/.test(line)).length;
     all += lines.length;
   }
@@ -148,7 +158,9 @@ if (positionals.length === 0 || values.shares) {
       console.log(`${crate}: ${(100 * share).toFixed(1)} % doc lines`);
     }
     if (share < LEAST_SHARE) {
-      faults.push(`crates/${crate}: ${(100 * share).toFixed(1)} % of the lines of public modules are doc lines, not ${100 * LEAST_SHARE} %`);
+      faults.push(
+        `crates/${crate}: ${(100 * share).toFixed(1)} % of the lines of public modules are doc lines, not ${100 * LEAST_SHARE} %`,
+      );
     }
   }
 }

@@ -22,9 +22,14 @@ const PROGRAM = path.join(ROOT, "bin", "secantusd-rs");
 /** How long the server may take to listen, and to end, in milliseconds. */
 const PATIENCE = 30_000;
 
-/** Builds the server where it is not there yet. */
+/** True if the server has been built on this machine. */
+export function isInstalled() {
+  return fs.existsSync(PROGRAM);
+}
+
+/** Builds the server, unless it has been built. */
 export function install() {
-  if (fs.existsSync(PROGRAM)) {
+  if (isInstalled()) {
     return;
   }
   if (spawnSync("cmake", ["--version"]).error) {
@@ -56,7 +61,7 @@ function listens(port) {
 
 /** Starts the server on what a directory holds; its address. Of a directory whose server has ended it listens where it did before. */
 export async function start(directory, flags = []) {
-  if (!fs.existsSync(PROGRAM)) {
+  if (!isInstalled()) {
     throw new Error(
       "there is no MongoDB-compatible server: name one by MONGODB_URI, or `node scripts/test-server.mjs install`",
     );

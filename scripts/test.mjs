@@ -1,16 +1,21 @@
-// Runs every check and counts what each of them counted: `npm test [-- --shared DIR] [-- --only NAME]`.
+// Runs every check and adds up their counts: `npm test [-- --install] [-- --shared DIR] [-- --only NAME]`.
 //
-// The last line is `N passed, N failed`. `--shared DIR` adds the runners over material that is not the project's own.
+// The last line is `N passed, N failed`. If something is missing that the tests need, it lists all of it with the commands that
+// install it, and stops; with `--install` it installs it. `--shared DIR` adds the runners over material that is not the project's
+// own, `--only NAME` runs one check.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { browser, installMissing, missing } from "./requirements.mjs";
 import { hostTriple } from "./run.mjs";
 import { start, stop } from "./test-server.mjs";
 
-const { values: options } = parseArgs({ options: { shared: { type: "string" }, only: { type: "string" } } });
+const { values: options } = parseArgs({
+  options: { shared: { type: "string" }, only: { type: "string" }, install: { type: "boolean" } },
+});
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const TARGET = hostTriple();
 const FAILED = { passed: 0, failed: 1 };
@@ -114,11 +119,15 @@ const checks = {
   clippy: () => single("cargo", ["clippy", "--workspace", "--all-targets", "--target", TARGET, "--", "-D", "warnings"]),
   "cargo test": cargoTest,
   biome: () => single("npx", ["biome", "check", "--error-on-warnings", "."]),
+  prose: () => single(process.execPath, ["scripts/prose.mjs"]),
+  spelling: () => single("npx", ["cspell", "lint", "--no-progress", "--no-summary", "."]),
+  dependencies: () => counting(["scripts/dependencies.mjs"]),
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
   examples,
+  guides: () => counting(["scripts/guides.mjs"]),
   package: () => counting(["scripts/package-tests/run.mjs"]),
 };
 /** How many cases of each seed are compared with the other server. */
@@ -189,6 +198,19 @@ if (options.shared) {
     single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
 }
 
+process.chdir(ROOT);
+const unmet = options.install ? installMissing() : missing();
+if (unmet.length > 0) {
+  console.error("the tests need what is missing here:");
+  for (const { name, how } of unmet) {
+    console.error(`  ${name}: ${how}`);
+  }
+  if (!options.install) {
+    console.error("`npm test -- --install` installs all of it except Rust");
+  }
+  process.exit(2);
+}
+process.env.CHROMIUM_PATH = browser();
 const total = await withServer(runChecks);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed || !total.passed ? 1 : 0;

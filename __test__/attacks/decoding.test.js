@@ -3,7 +3,7 @@
 // What other programs have stored may be odd. No stored value makes a document unreadable, or shows other memory.
 
 const bson = require("bson");
-const { decode, encode } = require("../../lib/bson.js");
+const { decode, encode } = require("../../lib/bson/index.js");
 
 const int32 = (value) => {
   const bytes = Buffer.alloc(4);

@@ -4,7 +4,7 @@
 
 const bson = require("bson");
 const { native } = require("../../lib/bridge.js");
-const { encode } = require("../../lib/encode.js");
+const { encode } = require("../../lib/bson/encode.js");
 const { MODE, PASSWORD, Realm, STORE, logInNew, openApp, openBackend, openDefinition } = require("../helpers.js");
 
 const read = (bytes) => bson.deserialize(Buffer.from(bytes));

@@ -4,7 +4,7 @@
 
 const util = require("node:util");
 const { EJSON } = require("bson");
-const { encode } = require("../../lib/encode.js");
+const { encode } = require("../../lib/bson/encode.js");
 const { logInNew, openApp } = require("../helpers.js");
 
 /** A user whose calls of functions are counted, and fail as those of functions that do not exist. */

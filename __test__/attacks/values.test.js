@@ -5,7 +5,7 @@
 const querystring = require("node:querystring");
 const vm = require("node:vm");
 const bson = require("bson");
-const { encode } = require("../../lib/encode.js");
+const { encode } = require("../../lib/bson/encode.js");
 const { BSON } = require("../..");
 const { logInNew, openApp, openDefinition } = require("../helpers.js");
 

@@ -220,6 +220,15 @@ impl From<query::Error> for Error {
     }
 }
 
+impl From<ejson::Error> for Error {
+    fn from(error: ejson::Error) -> Self {
+        match error {
+            ejson::Error::Invalid(message) => Self::bad_request(message),
+            ejson::Error::Budget(error) => error.into(),
+        }
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use backend::ErrorCode;
+use backend::{ErrorCode, ejson};
 use serde::Serialize;
 
 use crate::pieces::Pieces;
@@ -93,6 +93,12 @@ impl From<backend::Error> for Answer {
     fn from(error: backend::Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::Error { status, error }
+    }
+}
+
+impl From<ejson::Error> for Answer {
+    fn from(error: ejson::Error) -> Self {
+        backend::Error::from(error).into()
     }
 }
 

@@ -238,7 +238,7 @@ impl HttpReply {
     fn json(&self) -> Result<Json<'_>> {
         ejson::read_stored(&self.body).map_err(|error| Error {
             status: Some(self.status),
-            ..Error::malformed_json(format!("the backend's response cannot be parsed: {}", error.message))
+            ..Error::malformed_json(format!("the backend's response cannot be parsed: {error}"))
         })
     }
 

@@ -14,7 +14,7 @@ use super::{
     Canonical, Json, read,
     read::{Key, is_wrapper, measure, tree, unwrap},
 };
-use crate::{Error, ErrorCode, Result};
+use crate::{Error, Result};
 
 /// The strictness of the conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ const MAX_WRAPPER: usize = 2;
 
 /// Converts JSON to BSON.
 pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
-    to_bson_up_to(json, reading, usize::MAX)?.ok_or_else(|| Error::new(ErrorCode::BadRequest, INVALID))
+    to_bson_up_to(json, reading, usize::MAX)?.ok_or_else(|| Error::invalid(INVALID))
 }
 
 /// Converts JSON to BSON of about `largest` bytes at most. Returns `None` as soon as it would be
@@ -46,10 +46,10 @@ pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) ->
         return Ok(None);
     }
     written.ok_or_else(|| writer.invalid())?;
-    let invalid = || Error::new(ErrorCode::BadRequest, INVALID);
+    let invalid = || Error::invalid(INVALID);
     if writer.has_streamed && reading == Reading::Strict {
         let holder = RawDocument::from_bytes(&writer.out).map_err(|_| invalid())?;
-        query::validate_names(holder).map_err(|error| Error::new(ErrorCode::BadRequest, error.message))?;
+        query::validate_names(holder).map_err(|error| Error::invalid(error.message))?;
     }
     // The only element has an empty name: its type and a NUL byte precede its value.
     const DOCUMENT: u8 = 3;
@@ -75,7 +75,7 @@ pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
     let mut writer = Writer::new(Reading::Strict);
     match writer.fields(document) {
         Ok(Some(())) if writer.end(0).is_some() => {
-            RawDocumentBuf::from_bytes(writer.out).map_err(|_| Error::new(ErrorCode::BadRequest, INVALID))
+            RawDocumentBuf::from_bytes(writer.out).map_err(|_| Error::invalid(INVALID))
         }
         Ok(_) => Err(writer.invalid()),
         Err(error) => Err(error),
@@ -115,7 +115,7 @@ impl Writer {
             true => INVALID.to_owned(),
             false => format!("the value of '{}' is not valid Extended JSON", query::shown_path(self.way.iter().rev())),
         };
-        Error::new(ErrorCode::BadRequest, message)
+        Error::invalid(message)
     }
 
     /// Writes a part of a value, and records its path if it is not valid.
@@ -152,7 +152,7 @@ impl Writer {
         let first = query::elements(fields).next();
         if type_byte == 0x03 && first.is_some_and(|(key, _)| is_wrapper(key)) {
             let _held = query::budget::hold(JSON_FACTOR * fields.as_bytes().len())?;
-            let json = serde_json::to_vec(&Canonical(value)).map_err(Error::internal)?;
+            let json = serde_json::to_vec(&Canonical(value)).map_err(|_| Error::invalid(INVALID))?;
             return Ok(self.value(name, read(&json)?));
         }
         if self.element(type_byte, name).is_none() {

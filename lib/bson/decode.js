@@ -14,7 +14,7 @@ const {
   Timestamp,
   UUID,
 } = require("bson");
-const { nameAt, root } = require("./key_cache.js");
+const { nameAt, root } = require("./key-cache.js");
 const { textBetween } = require("./ascii.js");
 
 // Documents as the SDK gave them, read in one pass over Node's own buffers: half of what a query costs the main thread

@@ -15,7 +15,7 @@ use super::{
     convert::{self, Reading},
     names,
 };
-use crate::{Error, ErrorCode, Result};
+use crate::{Error, Result};
 
 /// The maximum nesting depth of JSON: that of a document, its envelope, and the wrappers of its
 /// values.
@@ -99,7 +99,7 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
 }
 
 fn refused(message: String) -> Error {
-    Error::new(ErrorCode::BadRequest, message)
+    Error::invalid(message)
 }
 
 pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {

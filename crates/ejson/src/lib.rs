@@ -4,11 +4,13 @@
 //! format is read.
 
 mod convert;
+mod error;
 mod names;
 mod read;
 mod write;
 
 pub use convert::resolve;
+pub use error::{Error, Result};
 pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 

@@ -1,0 +1,125 @@
+// What the tests need beside Node: how to see that it is there, and how to install it.
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { addonFile } from "./addon.mjs";
+import { install as installTestServer, isInstalled as isTestServerInstalled } from "./test-server.mjs";
+
+const BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/** Package managers, with the command that installs packages and the packages' names where they differ from Debian's. */
+const MANAGERS = {
+  "apt-get": { command: ["apt-get", "install", "-y", "--no-install-recommends"], update: ["apt-get", "update", "-qq"] },
+  dnf: { command: ["dnf", "install", "-y"] },
+  pacman: { command: ["pacman", "-S", "--noconfirm"] },
+  apk: { command: ["apk", "add"] },
+  brew: { command: ["brew", "install"] },
+};
+
+function runs(command, ...args) {
+  const { error, status } = spawnSync(command, args, { stdio: "ignore" });
+  return !error && status === 0;
+}
+
+/** The path of a program in `PATH`, or undefined. */
+function which(program) {
+  const directories = (process.env.PATH ?? "").split(path.delimiter);
+  return directories.map((directory) => path.join(directory, program)).find((file) => fs.existsSync(file));
+}
+
+/** The path of a Chromium that the browser tests can start, or undefined. */
+export function browser() {
+  const named = process.env.CHROMIUM_PATH;
+  return named ? (fs.existsSync(named) ? named : undefined) : BROWSERS.map(which).find(Boolean);
+}
+
+function manager() {
+  return Object.keys(MANAGERS).find(which);
+}
+
+/** The command that installs a package of the system. */
+function systemPackage(name) {
+  const found = manager();
+  const command = [...(MANAGERS[found]?.command ?? ["apt-get", "install", "-y"]), name];
+  const needsRoot = found !== "brew" && process.getuid?.() !== 0;
+  return needsRoot ? ["sudo", ...command] : command;
+}
+
+/** A requirement: its name, whether it is met, and the command that meets it. */
+const REQUIREMENTS = [
+  {
+    name: "Rust 1.89 or later",
+    isMet: () => runs("cargo", "--version"),
+    // It is no package of a distribution that is recent enough everywhere.
+    advice: "see https://www.rust-lang.org/tools/install",
+  },
+  { name: "a C compiler", isMet: () => runs("cc", "--version"), command: () => systemPackage("gcc") },
+  {
+    name: "rustfmt",
+    isMet: () => runs("cargo", "fmt", "--version"),
+    command: () => ["rustup", "component", "add", "rustfmt"],
+  },
+  {
+    name: "clippy",
+    isMet: () => runs("cargo", "clippy", "--version"),
+    command: () => ["rustup", "component", "add", "clippy"],
+  },
+  {
+    name: "the packages of package-lock.json",
+    isMet: () => fs.existsSync("node_modules/jest"),
+    command: () => ["npm", "ci"],
+  },
+  { name: "the addon", isMet: () => fs.existsSync(`native/${addonFile}`), command: () => ["npm", "run", "prepare"] },
+  {
+    name: "Chromium (or CHROMIUM_PATH)",
+    isMet: () => browser() !== undefined,
+    command: () => systemPackage("chromium"),
+  },
+  { name: "openssl", isMet: () => runs("openssl", "version"), command: () => systemPackage("openssl") },
+  {
+    name: "cmake, which builds the MongoDB-compatible server",
+    isMet: () => hasServer() || runs("cmake", "--version"),
+    command: () => systemPackage("cmake"),
+  },
+  {
+    name: "a MongoDB-compatible server (or MONGODB_URI)",
+    isMet: hasServer,
+    command: () => ["node", "scripts/test-server.mjs", "install"],
+    install: installTestServer,
+  },
+];
+
+function hasServer() {
+  return Boolean(process.env.MONGODB_URI) || isTestServerInstalled();
+}
+
+/** Every requirement that is not met, with the command that meets it. */
+export function missing() {
+  const unmet = REQUIREMENTS.filter(({ isMet }) => !isMet());
+  return unmet.map(({ name, advice, command }) => ({ name, how: advice ?? command().join(" ") }));
+}
+
+/** Installs what is missing. Returns what is still missing afterwards. */
+export function installMissing() {
+  let isUpdated = false;
+  for (const { name, isMet, command, install } of REQUIREMENTS) {
+    if (isMet() || !command) {
+      continue;
+    }
+    console.log(`installing ${name}`);
+    if (install) {
+      install();
+      continue;
+    }
+    const [program, ...args] = command();
+    const update = MANAGERS[manager()]?.update;
+    if (update && args.includes("install") && !isUpdated) {
+      spawnSync(program === "sudo" ? "sudo" : update[0], program === "sudo" ? update : update.slice(1), {
+        stdio: "inherit",
+      });
+      isUpdated = true;
+    }
+    spawnSync(program, args, { stdio: ["ignore", "inherit", "inherit"] });
+  }
+  return missing();
+}
