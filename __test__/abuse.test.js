@@ -63,8 +63,8 @@ const fiftyOrSo = (count) => {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-describe("password guessing", () => {
-  test("is rate limited per account, even with forged X-Forwarded-For headers", async () => {
+describe("the rate limit of log-ins", () => {
+  test("applies per account, even with forged X-Forwarded-For headers", async () => {
     await serve();
     await register("a@example.com");
     expect(await failures((count) => logIn("a@example.com", "wrong", from(`198.51.100.${count}`)))).toBe(6);
@@ -78,7 +78,7 @@ describe("password guessing", () => {
     expect(await logIn("b@example.com")).toMatchObject({ status: 200 });
   });
 
-  test("is rate limited per address, except for accounts that logged in from it before", async () => {
+  test("applies per address, except for accounts that logged in from it before", async () => {
     await serve();
     await register("a@example.com");
     expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
@@ -87,7 +87,7 @@ describe("password guessing", () => {
     expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
   });
 
-  test("is counted per client behind a trusted proxy", async () => {
+  test("applies per client behind a trusted proxy", async () => {
     await serve({ trustProxy: "127.0.0.0/8" });
     await register("a@example.com");
     const wrong = (address) => () => logIn("a@example.com", "wrong", from(address));
@@ -100,7 +100,7 @@ describe("password guessing", () => {
     expect(await logIn("unknown@example.com", PASSWORD, from("2001:db8:0:1::1"))).toMatchObject({ status: 401 });
   });
 
-  test("is rate limited per account only, from an unlimited address", async () => {
+  test("applies only per account for an unlimited address", async () => {
     await serve({ unlimited: ["127.0.0.1"] });
     await register("a@example.com");
     expect(await failures((count) => logIn(`unknown${count}@example.com`), 60)).toBe(60);

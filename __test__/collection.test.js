@@ -19,7 +19,7 @@ beforeEach(async () => {
 
 const ids = (documents) => documents.map(({ _id }) => _id);
 
-test("find", async () => {
+test("find filters, projects, sorts and limits documents", async () => {
   expect(ids(await plants.find())).toEqual([1, 2, 3, 4, 5]);
   expect(ids(await plants.find({ type: "perennial" }))).toEqual([1, 3]);
   expect(await plants.find({ name: "unknown" })).toEqual([]);
@@ -34,7 +34,7 @@ test("find", async () => {
   expect(ids(await plants.find({}, { sort: { type: 1, name: 1 }, limit: 2 }))).toEqual([4, 5]);
 });
 
-test("findOne", async () => {
+test("findOne returns the first matching document or null", async () => {
   expect(await plants.findOne({ name: "venus flytrap" })).toMatchObject({ _id: 1, tags: ["a", "b"] });
   expect(await plants.findOne({ name: "unknown" })).toBeNull();
   expect(await plants.findOne({}, { sort: { name: 1 }, projection: { name: 1 } })).toEqual({
@@ -44,7 +44,7 @@ test("findOne", async () => {
   expect(await plants.findOne()).toMatchObject({ _id: 1 });
 });
 
-test("findOneAndUpdate", async () => {
+test("findOneAndUpdate returns the document before or after the update", async () => {
   const update = { $set: { sunlight: "none" }, $inc: { n: 1 } };
   expect(await plants.findOneAndUpdate({ _id: 1 }, update)).toMatchObject({ sunlight: "full" });
   const options = { returnNewDocument: true, projection: { sunlight: 1, n: 1, _id: 0 } };
@@ -63,7 +63,7 @@ test("findOneAndUpdate", async () => {
   });
 });
 
-test("findOneAndReplace", async () => {
+test("findOneAndReplace returns the document, and rejects update operators", async () => {
   expect(await plants.findOneAndReplace({ _id: 1 }, { name: "new" })).toMatchObject({ name: "venus flytrap" });
   expect(await plants.findOne({ _id: 1 })).toEqual({ _id: 1, name: "new" });
   expect(await plants.findOneAndReplace({ name: "made" }, { a: 1 }, { upsert: true, returnNewDocument: true })).toEqual(
@@ -75,7 +75,7 @@ test("findOneAndReplace", async () => {
   });
 });
 
-test("findOneAndDelete, deleteOne, deleteMany", async () => {
+test("findOneAndDelete returns the document; deleteOne and deleteMany return counts", async () => {
   expect(await plants.findOneAndDelete({ type: "annual" }, { sort: { name: -1 }, projection: { name: 1 } })).toEqual({
     _id: 2,
     name: "sweet basil",
@@ -88,7 +88,7 @@ test("findOneAndDelete, deleteOne, deleteMany", async () => {
   expect(await plants.deleteMany()).toEqual({ deletedCount: 2 });
 });
 
-test("aggregate", async () => {
+test("aggregate runs pipelines, and rejects unknown stages", async () => {
   expect(await plants.aggregate([{ $group: { _id: "$type", total: { $sum: 1 } } }, { $sort: { _id: 1 } }])).toEqual([
     { _id: "annual", total: 3 },
     { _id: "perennial", total: 2 },
@@ -112,14 +112,14 @@ test("aggregate", async () => {
   await expect(plants.aggregate()).rejects.toThrow("Expected 'pipeline' to be an array, got undefined");
 });
 
-test("count", async () => {
+test("count counts the matching documents, up to a limit", async () => {
   expect(await plants.count()).toBe(5);
   expect(await plants.count({ type: "annual" })).toBe(3);
   expect(await plants.count({ type: "annual" }, { limit: 2 })).toBe(2);
   expect(await plants.count({ type: "x" })).toBe(0);
 });
 
-test("insertOne and insertMany", async () => {
+test("insertOne and insertMany return ids, and reject duplicates", async () => {
   const { insertedId } = await plants.insertOne({ name: "fern" });
   expect(insertedId).toBeInstanceOf(BSON.ObjectId);
   expect(await plants.insertOne({ _id: "own", name: "moss" })).toEqual({ insertedId: "own" });
@@ -135,7 +135,7 @@ test("insertOne and insertMany", async () => {
   await expect(plants.insertOne({ _id: [1] })).rejects.toMatchObject({ code: 4311, serverCode: 53 });
 });
 
-test("updateOne and updateMany", async () => {
+test("updateOne and updateMany return counts, and the id of an upsert", async () => {
   expect(await plants.updateOne({ name: "petunia" }, { $set: { sunlight: "partial" } })).toEqual({
     matchedCount: 1,
     modifiedCount: 1,

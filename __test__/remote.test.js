@@ -186,7 +186,8 @@ test("if the refresh fails, the call rejects with its own error, and the user st
   await expect(collectionOf(user).find()).rejects.toMatchObject({ message: "access token expired", code: 4301 });
   await expect(user.refreshCustomData()).rejects.toMatchObject({ message: "invalid session", code: 4301 });
   expect(user.isLoggedIn).toBe(true);
-  // As in the SDK, only a 401 for an API-key call, which sends the refresh token, ends the session.
+  // As in the SDK, only a 401 for an API-key call, which sends the refresh token, logs the user
+  // out.
   await expect(user.apiKeys.fetchAll()).rejects.toMatchObject({ message: "unauthorized" });
   expect(user.isLoggedIn).toBe(false);
 });

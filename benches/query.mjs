@@ -1,5 +1,5 @@
-// Compares queries on raw documents with decoding them: `npm run bench:query [-- DOCUMENTS
-// ROUNDS]`.
+// Compares queries on raw documents with decoding them:
+// `npm run bench:query [-- DOCUMENTS ROUNDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
 const example = ["--package", "userkeep-query", "--example", "query-bench"];

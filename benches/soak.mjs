@@ -1,5 +1,5 @@
-// Runs the embedded store at full load, for 600 seconds by default: `npm run soak:store [--
-// SECONDS]`.
+// Runs the embedded store at full load, for 600 seconds by default:
+// `npm run soak:store [-- SECONDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
 const example = ["--package", "userkeep-store", "--example", "store-soak"];

@@ -49,7 +49,7 @@ describe("a regular expression", () => {
   });
 });
 
-describe("binary data of the old subtype", () => {
+describe("binary data of the old subtype 2", () => {
   const binary = (size, ...contents) => readValue(0x05, int32(size), Buffer.of(2), ...contents);
 
   test("contains the bytes after its inner length", () => {

@@ -90,7 +90,7 @@ describe("a JSON value with _bsontype", () => {
   });
 });
 
-describe("objects of the classes of bson", () => {
+describe("objects of the bson package's classes", () => {
   test("may be plain objects with bson's symbol", () => {
     const value = { _bsontype: "MinKey", [Symbol.for("@@mdb.bson.version")]: 6 };
     expect(read({ value }).value).toEqual(new bson.MinKey());
