@@ -1,6 +1,6 @@
 "use strict";
 
-// Clients that do not mean well, or are gone.
+// Abusive clients, slow clients and clients that disconnect.
 
 const net = require("node:net");
 const { DATABASE, COLLECTION, PASSWORD, serve: serveApp } = require("./helpers.js");
@@ -40,7 +40,7 @@ const refused = {
   body: { error: expect.stringContaining("too many attempts; try again in"), error_code: "AppServerError" },
 };
 
-/** How many times something fails before it is refused. */
+/** Returns the number of calls that fail before one is rate limited, `limit` at most. */
 async function failures(ask, limit = 100) {
   for (let count = 0; count < limit; count++) {
     const answer = await ask(count);
@@ -52,7 +52,10 @@ async function failures(ask, limit = 100) {
   return limit;
 }
 
-/** How many failures one place has free; while so many passwords are checked on a busy machine, a few are forgotten again. */
+/**
+ * Expects about 50 failures, the number that one address may make before it is rate limited.
+ * On a busy machine a few of them expire while the passwords are checked.
+ */
 const fiftyOrSo = (count) => {
   expect(count).toBeGreaterThanOrEqual(51);
   expect(count).toBeLessThan(70);
@@ -60,8 +63,8 @@ const fiftyOrSo = (count) => {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-describe("guessing passwords", () => {
-  test("of one account has to wait, and so has a forged forwarding header", async () => {
+describe("the rate limit of log-ins", () => {
+  test("applies per account, even with forged X-Forwarded-For headers", async () => {
     await serve();
     await register("a@example.com");
     expect(await failures((count) => logIn("a@example.com", "wrong", from(`198.51.100.${count}`)))).toBe(6);
@@ -70,41 +73,41 @@ describe("guessing passwords", () => {
     expect(answer.retryAfter).toBe(1);
     await pause(answer.retryAfter * 1000);
     expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
-    // Nobody else had to wait.
+    // Other accounts are not rate limited.
     await register("b@example.com");
     expect(await logIn("b@example.com")).toMatchObject({ status: 200 });
   });
 
-  test("of many accounts has to wait, and who has logged in from there before does not", async () => {
+  test("applies per address, except for accounts that logged in from it before", async () => {
     await serve();
     await register("a@example.com");
     expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
-    fiftyOrSo(await failures((count) => logIn(`nobody${count}@example.com`)));
+    fiftyOrSo(await failures((count) => logIn(`unknown${count}@example.com`)));
     expect(await register("late@example.com")).toMatchObject(refused);
     expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
   });
 
-  test("behind a proxy that is trusted each client counts for itself", async () => {
+  test("applies per client behind a trusted proxy", async () => {
     await serve({ trustProxy: "127.0.0.0/8" });
     await register("a@example.com");
     const wrong = (address) => () => logIn("a@example.com", "wrong", from(address));
-    // What a client makes up comes before what the proxy adds.
+    // The client makes up the first address; the trusted proxy appends the second.
     expect(await failures((count) => logIn("a@example.com", "wrong", from(`203.0.113.${count}, 192.0.2.1`)))).toBe(6);
     expect(await logIn("a@example.com", PASSWORD, from("192.0.2.2"))).toMatchObject({ status: 200 });
     expect(await failures(wrong("192.0.2.2"))).toBe(6);
-    const within = (count) => logIn(`nobody${count}@example.com`, PASSWORD, from(`2001:db8::${count.toString(16)}`));
+    const within = (count) => logIn(`unknown${count}@example.com`, PASSWORD, from(`2001:db8::${count.toString(16)}`));
     fiftyOrSo(await failures(within));
-    expect(await logIn("nobody@example.com", PASSWORD, from("2001:db8:0:1::1"))).toMatchObject({ status: 401 });
+    expect(await logIn("unknown@example.com", PASSWORD, from("2001:db8:0:1::1"))).toMatchObject({ status: 401 });
   });
 
-  test("from the application's own servers only an account has to wait", async () => {
+  test("applies only per account for an unlimited address", async () => {
     await serve({ unlimited: ["127.0.0.1"] });
     await register("a@example.com");
-    expect(await failures((count) => logIn(`nobody${count}@example.com`), 60)).toBe(60);
+    expect(await failures((count) => logIn(`unknown${count}@example.com`), 60)).toBe(60);
     expect(await failures(() => logIn("a@example.com", "wrong"))).toBe(6);
   });
 
-  test("log-ins that are right are never refused, however many come at once", async () => {
+  test("does not affect concurrent log-ins with the correct password", async () => {
     await serve();
     await register("a@example.com");
     const answers = await Promise.all(Array.from({ length: 30 }, () => logIn("a@example.com")));
@@ -112,7 +115,7 @@ describe("guessing passwords", () => {
   });
 });
 
-test("registering what is taken, and making users without end, has to wait", async () => {
+test("rate limits registrations of taken addresses and anonymous log-ins", async () => {
   await serve();
   await register("a@example.com");
   expect(await failures(() => register("a@example.com"))).toBe(6);
@@ -126,7 +129,7 @@ test("registering what is taken, and making users without end, has to wait", asy
   expect(made).toBeGreaterThan(150);
 });
 
-test("refreshing with forged tokens has to wait, and with genuine ones never", async () => {
+test("rate limits refreshes with forged tokens, but not with genuine ones", async () => {
   await serve();
   const { body } = await send("POST", `${providers}/anon-user/login`);
   const forged = `${body.refresh_token.slice(0, -20)}${"A".repeat(20)}`;
@@ -135,7 +138,10 @@ test("refreshing with forged tokens has to wait, and with genuine ones never", a
   expect(await send("POST", "/auth/session", { token: body.refresh_token })).toMatchObject({ status: 201 });
 });
 
-/** What a server answers to bytes, until it cuts the connection; and after how long it does. */
+/**
+ * Sends bytes over TCP. When the server closes the connection, resolves to `{ answer, took }`: all
+ * that it sent, and the time that passed in milliseconds.
+ */
 function raw(port, text, { keep = true } = {}) {
   return new Promise((resolve, reject) => {
     const begun = Date.now();
@@ -153,7 +159,7 @@ function raw(port, text, { keep = true } = {}) {
   });
 }
 
-test("clients that are slow, or silent, are cut", async () => {
+test("disconnects slow and silent clients", async () => {
   const server = await serve({ clientTimeout: 500 });
   const { port } = new URL(server.url);
   const silent = await raw(port, "");
@@ -169,7 +175,7 @@ test("clients that are slow, or silent, are cut", async () => {
   expect(body.answer).toMatch(/^HTTP\/1\.1 408 [\s\S]*"error":"the body took too long to arrive"/);
 });
 
-test("a client that reads nothing of its answer is cut", async () => {
+test("disconnects a client that does not read its response", async () => {
   const server = await serve({ clientTimeout: 500 });
   const { port } = new URL(server.url);
   const { body } = await send("POST", `${providers}/anon-user/login`);
@@ -199,7 +205,7 @@ test("a client that reads nothing of its answer is cut", async () => {
   expect(received).toBeLessThan(document.text.length);
 });
 
-test("a client that goes away cancels its work", async () => {
+test("cancels the work of a client that disconnects", async () => {
   const server = await serve({ unlimited: "127.0.0.1", metricsPort: 0 });
   await register("a@example.com");
   const begun = performance.now();
@@ -207,7 +213,7 @@ test("a client that goes away cancels its work", async () => {
   const alone = performance.now() - begun;
   const flood = new AbortController();
   const abandoned = Array.from({ length: 60 }, (_, count) =>
-    logIn(`nobody${count}@example.com`, PASSWORD, { signal: flood.signal }).catch(({ name }) => name),
+    logIn(`unknown${count}@example.com`, PASSWORD, { signal: flood.signal }).catch(({ name }) => name),
   );
   const inFlight = async () => {
     const metrics = await (await fetch(`${server.metricsUrl}/metrics`)).text();
@@ -220,7 +226,7 @@ test("a client that goes away cancels its work", async () => {
   expect(await Promise.all(abandoned)).toContain("AbortError");
   const after = performance.now();
   expect(await logIn("a@example.com")).toMatchObject({ status: 200 });
-  // Forty passwords take longer than that by far.
+  // Checking forty passwords would take far longer.
   expect(performance.now() - after).toBeLessThan(Math.max(20 * alone, 300));
   expect(await inFlight()).toBe(0);
 });

@@ -1,6 +1,7 @@
 "use strict";
 
-// The packed packages in a project of their own, as a user has them: `realm` is the alias, and there is no network.
+// Installs the packed packages into a separate project, as a user does, without network access.
+// `realm` is the alias package.
 const { execFileSync, spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
@@ -12,7 +13,7 @@ const TSC = path.join(ROOT, "node_modules/typescript/bin/tsc");
 const NPM = ["--offline", "--ignore-scripts", "--no-audit", "--no-fund"];
 const PATIENCE = 180_000;
 
-/** The path of a file of the project. */
+/** Returns the path of a file in the project. */
 let inProject;
 let directory;
 
@@ -21,7 +22,7 @@ const write = (name, contents) => {
   fs.writeFileSync(inProject(name), typeof contents === "string" ? contents : JSON.stringify(contents));
 };
 
-/** Packs the package in a directory; the specification of its tarball. */
+/** Packs the package in a directory, and returns the npm specification of the tarball. */
 function pack(from) {
   const output = execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", directory], {
     cwd: from,
@@ -32,7 +33,7 @@ function pack(from) {
   return `file:${path.join(directory, filename)}`;
 }
 
-/** A package that has a version of `realm` as a peer. */
+/** Packs a package with a version range of `realm` as its peer dependency. */
 function packPeer(name, range) {
   const from = path.join(directory, name);
   fs.mkdirSync(from);
@@ -44,20 +45,20 @@ function packPeer(name, range) {
 }
 
 function npm(...args) {
-  // Whatever the npm that runs these tests was told to print.
+  // Overrides the log level of the npm that runs these tests.
   const all = [...args, "--loglevel=error"];
   const { status, stdout, stderr } = spawnSync("npm", all, { cwd: inProject("."), encoding: "utf8" });
   return { status, output: `${stdout}${stderr}` };
 }
 
-/** Runs a program in the project; what it prints. */
+/** Runs a program in the project; returns its exit status and output. */
 function run(name, contents) {
   write(name, contents);
   const { status, stdout, stderr } = spawnSync(process.execPath, [name], { cwd: inProject("."), encoding: "utf8" });
   return { status, stdout, stderr };
 }
 
-/** Compiles the project's files of a folder; what is wrong with them. */
+/** Compiles the files in a folder of the project; returns the compiler's errors. */
 function compile(folder, compilerOptions) {
   write(`${folder}/tsconfig.json`, {
     compilerOptions: { target: "es2022", strict: true, skipLibCheck: false, types: [], ...compilerOptions },
@@ -89,14 +90,14 @@ beforeAll(() => {
 
 afterAll(() => fs.rmSync(directory, { recursive: true, force: true }));
 
-test("the alias has the version of realm 12, and depends on this release", () => {
+test("the alias has a version of realm 12, and depends on this release", () => {
   const manifest = JSON.parse(fs.readFileSync(path.join(ROOT, "npm/realm/package.json"), "utf8"));
   const { version } = require("../package.json");
   expect(manifest.version).toMatch(/^12\.100\.\d+$/);
   expect(manifest.dependencies).toEqual({ userkeep: version });
 });
 
-test("peers that ask for ^12 are satisfied, and those that ask for >=20 are not", () => {
+test("the alias satisfies a peer range of ^12, but not of >=20", () => {
   const { status, output } = npm("ls", "realm", "--all");
   expect({ status, output }).toEqual({
     status: 0,
@@ -107,7 +108,7 @@ test("peers that ask for ^12 are satisfied, and those that ask for >=20 are not"
   expect(refused.output).toContain("ERESOLVE");
 });
 
-/** Logs in with the names that a program has imported. */
+/** Source of a function that logs in with the names that a program has imported. */
 const LOG_IN = `
 async function logIn(App, Credentials) {
   const app = new App({ id: "alias", store: "memory:", logger: null });
@@ -117,7 +118,7 @@ async function logIn(App, Credentials) {
 }
 `;
 
-test("require works in all forms", () => {
+test("every form of require works", () => {
   const program = `${LOG_IN}
     const Realm = require("realm");
     const { Realm: ByName, App, BSON, Credentials, UpdateMode, User } = require("realm");
@@ -142,7 +143,7 @@ test("require works in all forms", () => {
   });
 });
 
-test("import works in all forms", () => {
+test("every form of import works", () => {
   const program = `${LOG_IN}
     import Realm from "realm";
     import { Realm as ByName, App, BSON, Credentials, Object as RealmObject, Set as RealmSet, UserState } from "realm";
@@ -165,7 +166,7 @@ test("import works in all forms", () => {
   });
 });
 
-test("the global is the same Realm", () => {
+test("the global Realm is the one that require returns", () => {
   const { stdout } = run(
     "global.cjs",
     `const imported = require("realm"); console.log(globalThis.Realm === imported);`,
@@ -175,7 +176,7 @@ test("the global is the same Realm", () => {
 
 describe("TypeScript", () => {
   test(
-    "finds the types under the name realm, as modules of Node",
+    "finds the types of the package `realm` with Node's module resolution",
     () => {
       for (const name of ["cjs.cts", "esm.mts", "sdk.cts", "sdk.mts"]) {
         const contents = fs.readFileSync(path.join(__dirname, "types", name), "utf8");
@@ -223,7 +224,7 @@ describe("TypeScript", () => {
     ],
     ["ES modules for bundlers", { module: "esnext", moduleResolution: "bundler" }, FORMS + DEFAULT + NAMESPACE],
   ])(
-    "compiles every form of import to %s, which runs",
+    "compiles every form of import to %s that runs",
     (name, options, program) => {
       const folder = name.replaceAll(" ", "-");
       const isModule = options.module === "esnext";

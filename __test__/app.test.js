@@ -21,7 +21,7 @@ const {
 
 const { App, Credentials, MetadataMode } = Realm;
 
-/** An app of this process that keeps its users and documents in a directory. */
+/** Opens an embedded app that stores its users and documents in a directory. */
 const openKept = (directory, options) => openEmbedded({ store: undefined, baseFilePath: directory, ...options });
 
 const variables = ["USERKEEP_BASE_URL", "USERKEEP_DEFINITION", "USERKEEP_STORE", "NODE_ENV"];
@@ -39,7 +39,7 @@ afterEach(() => {
   }
 });
 
-test("a configuration that is none is refused, and says what was wrong", () => {
+test("rejects an invalid configuration with the option and the reason", () => {
   expect(() => new App()).toThrow("Expected 'config' to be an object, got undefined");
   expect(() => new App(1234)).toThrow("Expected 'config' to be an object, got a number");
   expect(() => new App(null)).toThrow("Expected 'config' to be an object, got null");
@@ -71,7 +71,7 @@ test("a configuration that is none is refused, and says what was wrong", () => {
   expect(() => new Realm()).toThrow("belongs to the Realm database");
 });
 
-test("a definition that cannot be used is refused with every file and path", () => {
+test("rejects an invalid definition with the file and JSON path of every error", () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": { enabled: true },
     "data_sources/mongodb-atlas/db/c/rules.json": { roles: [{ name: "r", apply_when: { a: { "%exists": true } } }] },
@@ -83,7 +83,7 @@ test("a definition that cannot be used is refused with every file and path", () 
   expect(() => openEmbedded({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
 });
 
-test("the log tells what is run, and what is not used", () => {
+test("logs the definition and the store in use, and everything that is ignored", () => {
   const lines = [];
   const definition = writeDefinition({ "triggers/t.json": {}, "root_config.json": { app_id: "other-abcde" } });
   openEmbedded({ definition, colour: "red", logger: (level, message) => lines.push(`${level}: ${message}`) });
@@ -98,17 +98,17 @@ test("the log tells what is run, and what is not used", () => {
   expect(calls).toHaveLength(1);
 });
 
-test("the operator reads why the rules refused, and the user does not", async () => {
+test("logs the reason of a denial, which the user's error does not contain", async () => {
   const lines = [];
   const app = openEmbedded({ logger: (level, message) => lines.push([level, message]) });
   const user = await logInNew(app);
   const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
-  await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow(/^insert not permitted$/);
+  await expect(collection.insertOne({ userId: "another-user" })).rejects.toThrow(/^insert not permitted$/);
   await eventually(() => expect(lines).toContainEqual(["debug", expect.stringContaining('reason="no role applies"')]));
   expect(JSON.stringify(lines)).not.toContain("passw0rd");
 });
 
-test("a logger that throws takes no answer with it", async () => {
+test("calls complete even if the logger throws", async () => {
   const script = `const Realm = require("userkeep");
     const thrown = [];
     process.on("uncaughtException", (error) => thrown.push(error.message));
@@ -119,7 +119,7 @@ test("a logger that throws takes no answer with it", async () => {
     (async () => {
       const user = await app.logIn(Realm.Credentials.anonymous());
       const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
-      const writes = Array.from({ length: 20 }, () => collection.insertOne({ userId: "somebody" }));
+      const writes = Array.from({ length: 20 }, () => collection.insertOne({ userId: "another-user" }));
       const settled = await Promise.allSettled(writes);
       setTimeout(() => console.log(settled.length, new Set(settled.map(({ reason }) => reason.message)), new Set(thrown)), 50);
     })();`;
@@ -127,7 +127,7 @@ test("a logger that throws takes no answer with it", async () => {
   expect(stdout).toBe("20 Set(1) { 'insert not permitted' } Set(1) { \"the logger's own\" }\n");
 });
 
-test("options beat the environment, which beats the defaults", async () => {
+test("options override the environment, which overrides the defaults", async () => {
   const directory = temporaryDirectory();
   process.chdir(directory);
   const store = path.join(directory, "elsewhere/app.sqlite");
@@ -159,7 +159,7 @@ test("options beat the environment, which beats the defaults", async () => {
   expect(() => new App({ id: "env-app", store: "memory:" })).toThrow("not used when NODE_ENV is 'production'");
 });
 
-test("nothing is written before the first call that changes something, and then privately", async () => {
+test("writes no file before the first change, and then only files private to the owner", async () => {
   const directory = temporaryDirectory();
   const app = openKept(directory);
   expect(app.currentUser).toBeNull();
@@ -175,7 +175,7 @@ test("nothing is written before the first call that changes something, and then 
   await app.close();
 });
 
-test("an id may be any text", async () => {
+test("an app id may contain any characters", async () => {
   const directory = temporaryDirectory();
   const app = openKept(directory, { id: "../a/b c" });
   const user = await app.logIn(Credentials.anonymous());
@@ -184,7 +184,7 @@ test("an id may be any text", async () => {
   expect(openKept(directory, { id: "../a/b c" }).currentUser.id).toBe(user.id);
 });
 
-test("apps of one id share users and backend, and other settings are an error", async () => {
+test("apps with one id share users and backend, and must have the same settings", async () => {
   const directory = temporaryDirectory();
   const one = openKept(directory);
   const two = openKept(directory);
@@ -207,27 +207,27 @@ test("apps of one id share users and backend, and other settings are an error", 
   expect(another.currentUser).toBeNull();
 });
 
-test("an id alone joins the app that is open, whatever its settings", async () => {
+test("an id without a configuration opens the app that is already open, with its settings", async () => {
   const directory = temporaryDirectory();
   const one = openKept(directory, { maxDocuments: 7 });
   const user = await logInNew(one);
   const two = new App("test-app");
   expect(two.currentUser.id).toBe(user.id);
-  // A configuration has settings, and these are others.
+  // A configuration object means the default settings, which differ from the open app's.
   expect(() => new App({ id: "test-app" })).toThrow("is open with other settings");
   await one.close();
   expect(await two.currentUser.refreshCustomData()).toEqual({});
   await two.close();
   expect(() => two.currentUser).toThrow("The app has been closed");
 
-  // No app of the id is open any more, so an id alone opens one with the usual settings.
+  // No app with this id is open any more, so the id alone opens one with the default settings.
   process.chdir(temporaryDirectory());
   const alone = new App({ id: "test-app", logger: null });
   expect(alone.currentUser).toBeNull();
   await alone.close();
 });
 
-test("a store in memory is one for the apps and backends of an id and a definition", async () => {
+test("apps and backends with the same id and definition share a store in memory", async () => {
   const options = { definition: QUICKSTART, store: "memory:" };
   const app = openEmbedded(options);
   const backend = await openBackend(options);
@@ -244,7 +244,7 @@ test("a store in memory is one for the apps and backends of an id and a definiti
   expect(await Promise.all(others.map(countOn))).toEqual([0, 0]);
   expect(await customDataOf(user).count()).toBe(1);
 
-  // It stays as long as one of them is open.
+  // The store lasts until the last of them is closed.
   await app.close();
   expect(await countOn(backend)).toBe(2);
   await backend.close();
@@ -253,7 +253,7 @@ test("a store in memory is one for the apps and backends of an id and a definiti
   expect(await countOn(await openBackend(options))).toBe(0);
 });
 
-test("clearing the state of tests has to be allowed", async () => {
+test("clearTestState needs the flag ALLOW_CLEAR_TEST_STATE", async () => {
   expect(() => Realm.clearTestState()).toThrow("ALLOW_CLEAR_TEST_STATE");
   Realm.flags.ALLOW_CLEAR_TEST_STATE = true;
   const app = openEmbedded();
@@ -273,7 +273,7 @@ test("shutdown closes every app", async () => {
   await expect(user.refreshCustomData()).rejects.toThrow("The app has been closed");
 });
 
-test("a place that cannot be written is a clear error that names memory:", async () => {
+test("the error of a store that cannot be opened suggests memory:", async () => {
   const directory = temporaryDirectory();
   fs.writeFileSync(path.join(directory, "file"), "");
   const open = () =>
@@ -282,7 +282,7 @@ test("a place that cannot be written is a clear error that names memory:", async
   await expect(attempt()).rejects.toThrow(/cannot open the store .*memory:/);
 });
 
-test("the operator reads and writes everything but what is the backend's own", async () => {
+test("a backend handle reads and writes all collections except the backend's own", async () => {
   const definition = writeDefinition({ "root_config.json": { app_id: "from-definition" } });
   const backend = await openBackend({ id: undefined, definition, store: "memory:" });
   const collection = backend.collection("any", "thing");
@@ -299,7 +299,7 @@ test("the operator reads and writes everything but what is the backend's own", a
   ).rejects.toThrow("The option 'id' is required");
 });
 
-test("durability is one of two, and either keeps what was written", async () => {
+test("durability is process or full, and both preserve writes over a close", async () => {
   expect(
     () => new Realm.App({ id: "test-app", definition: QUICKSTART, store: "memory:", durability: "always" }),
   ).toThrow(`Expected 'durability' to be "process" or "full", got a string ("always")`);

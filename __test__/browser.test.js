@@ -1,6 +1,6 @@
 "use strict";
 
-// A real web page in a real browser: what a page may do is decided by the browser, from our answers.
+// Runs a web page in a real browser, which applies its CORS checks to our responses.
 
 const fs = require("node:fs");
 const http = require("node:http");
@@ -21,7 +21,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** The page's own program: what a developer writes against realm-web. */
+/** The script of the page: a typical program that uses realm-web. */
 async function program(baseUrl) {
   const show = (name, value) => {
     document.getElementById(name).textContent = JSON.stringify(value);
@@ -46,7 +46,7 @@ const page = (baseUrl) => `<!doctype html><meta charset="utf-8"><title>custom da
 let browser;
 const sites = [];
 
-/** A web server with the page, which is another origin than the backend's. */
+/** Starts a web server for the page. Its origin differs from the backend's. */
 async function site() {
   const held = { baseUrl: "" };
   const server = http.createServer((request, response) => {
@@ -97,14 +97,14 @@ async function open({ url }) {
   return { before, after };
 }
 
-test("a page logs in, writes its custom data, refreshes and shows it", async () => {
+test("a page logs in, writes custom data, refreshes it and shows it", async () => {
   const anywhere = await site();
   const { url } = await serve({ app: "web-app", definition: QUICKSTART });
   anywhere.baseUrl = url;
   expect(await open(anywhere)).toEqual({ before: "{}", after: '"pink"' });
 });
 
-test("with a list of origins, pages of those and no others may make requests", async () => {
+test("allowed_request_origins lets only pages of these origins make requests", async () => {
   const [own, foreign] = [await site(), await site()];
   const definition = writeDefinition({
     "root_config.json": { app_id: "web-app", allowed_request_origins: [own.url] },

@@ -5,7 +5,7 @@ const { decode } = require("../lib/bson/decode.js");
 const { encode } = require("../lib/bson/encode.js");
 const { BSON } = require("..");
 
-/** A pseudo-random generator, so that a failure can be seen again. */
+/** Returns a pseudo-random generator with a seed, which makes failures reproducible. */
 function generator(seed) {
   let state = seed;
   return (limit) => {
@@ -48,7 +48,10 @@ function randomValue(next, depth) {
   return randomDocument(next, depth - 1);
 }
 
-/** Names that begin alike, have the same places among the kept names ("Aa" and "BB"), or are too long to be kept. */
+/**
+ * Names with a common prefix, with the same slot in the key cache ("Aa", "BB"), or too long for
+ * it.
+ */
 const NAMES = [
   "_id",
   "k",
@@ -69,7 +72,7 @@ function randomDocument(next, depth) {
   return Object.fromEntries(Array.from({ length: next(6) }, () => [name(), randomValue(next, depth)]));
 }
 
-test("what is written is what the bson package writes", () => {
+test("encodes to the same bytes as the bson package", () => {
   const next = generator(20261122);
   for (let round = 0; round < 5000; round++) {
     const document = randomDocument(next, 4);
@@ -81,12 +84,12 @@ test("what is written is what the bson package writes", () => {
   }
 });
 
-test("what is read is what the bson package reads", () => {
+test("decodes to the same values as the bson package", () => {
   const next = generator(22112026);
   for (let round = 0; round < 5000; round++) {
     const bytes = Buffer.from(bson.serialize(randomDocument(next, 4)));
     const ours = decode(bytes);
-    // Nothing of what was read may change with the buffer that it was read from.
+    // Decoded values must not share memory with the buffer.
     const copy = Buffer.from(bytes);
     bytes.fill(0xff);
     expect(ours).toStrictEqual(bson.deserialize(copy, { bsonRegExp: true }));
@@ -105,7 +108,7 @@ test("what is read is what the bson package reads", () => {
   expect([read.s, read.u, read.a]).toEqual(["s", "ü".repeat(40), "x".repeat(100)]);
 });
 
-test("whole numbers are integers, and what has no value is left out or null", () => {
+test("encodes whole numbers as integers, and undefined as a missing field or null", () => {
   const read = (document) => bson.deserialize(encode(document), { promoteValues: false });
   expect(read({ n: 2 ** 31 }).n).toEqual(bson.Long.fromNumber(2 ** 31));
   expect(read({ n: -(2 ** 53) }).n).toEqual(bson.Long.fromNumber(-(2 ** 53)));
@@ -131,7 +134,7 @@ test("whole numbers are integers, and what has no value is left out or null", ()
   expect(bson.deserialize(reused).text).toHaveLength(100_000);
 });
 
-test.each(["bson4", "bson5", "bson6", "bson"])("values of %s are accepted", (version) => {
+test.each(["bson4", "bson5", "bson6", "bson"])("accepts values of %s", (version) => {
   const other = require(version);
   const document = {
     id: new other.ObjectId("63c1b2a1f0e1d2c3b4a59687"),
@@ -152,7 +155,7 @@ test.each(["bson4", "bson5", "bson6", "bson"])("values of %s are accepted", (ver
   expect(Buffer.from(encode(document)).toString("hex")).toBe(Buffer.from(other.serialize(document)).toString("hex"));
 });
 
-test("classes may be called with and without new, and are what instanceof says", () => {
+test("BSON classes work with and without new, and with instanceof", () => {
   const hex = "63c1b2a1f0e1d2c3b4a59687";
   for (const id of [
     BSON.ObjectId(hex),

@@ -1,6 +1,6 @@
 "use strict";
 
-// The command line itself: help, mistakes in the arguments, the choice of the store, the progress bar.
+// The command line: help, wrong arguments, the default store and the progress bar.
 
 const { execFile } = require("node:child_process");
 const fs = require("node:fs");
@@ -14,7 +14,7 @@ const { version } = require("../package.json");
 const run = promisify(execFile);
 const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
 
-/** Runs the command line in a directory; its exit status and what it has printed. */
+/** Runs the command line in a directory; resolves to `{ status, stdout, stderr }`. */
 async function runIn(cwd, ...args) {
   const env = { ...process.env, NODE_ENV: "production", USERKEEP_STORE: "", USERKEEP_DEFINITION: "" };
   try {
@@ -25,7 +25,7 @@ async function runIn(cwd, ...args) {
   }
 }
 
-/** Makes the store of an app with one document, as the app itself does. */
+/** Creates the default store of an app, with one document; returns the path of its file. */
 async function makeStore(baseFilePath, id = "my-app") {
   const backend = await openBackend({ id, definition: QUICKSTART, baseFilePath, store: undefined });
   await backend.collection("app", "people").insertOne({ _id: id });
@@ -33,7 +33,7 @@ async function makeStore(baseFilePath, id = "my-app") {
   return path.join(baseFilePath, ".userkeep", `${encodeURIComponent(id)}.sqlite`);
 }
 
-test("every command has its help, with the default of each option", async () => {
+test("every command has a help text with the default of each option", async () => {
   const all = await userkeep("--help");
   expect(all).toEqual({
     status: 0,
@@ -58,7 +58,7 @@ test("every command has its help, with the default of each option", async () => 
   expect(await userkeep("--version")).toEqual({ status: 0, stdout: `${version}\n`, stderr: "" });
 });
 
-test("a misspelled command, option or value is shown, with the one that was meant", async () => {
+test("errors about a misspelled command, option or value suggest the closest one", async () => {
   const cases = [
     [["dcotor"], "userkeep: unknown command 'dcotor'; did you mean 'doctor'?\n"],
     [["dance"], "userkeep: unknown command 'dance'\n"],
@@ -83,7 +83,7 @@ test("a misspelled command, option or value is shown, with the one that was mean
   expect(closest("read".repeat(1000), ["read"])).toBeUndefined();
 });
 
-test("init writes the app's id, so that the commands need no other", async () => {
+test("init writes the app id, and the other commands read it", async () => {
   const directory = temporaryDirectory();
   expect(await runIn(directory, "init", "--app", "shop-abcde")).toMatchObject({ status: 0 });
   const root = JSON.parse(fs.readFileSync(path.join(directory, "userkeep/root_config.json"), "utf8"));
@@ -96,7 +96,7 @@ test("init writes the app's id, so that the commands need no other", async () =>
   });
 });
 
-test("the commands take the only store that there is", async () => {
+test("without an app id, the commands use the only store in .userkeep", async () => {
   const directory = temporaryDirectory();
   const none = await runIn(directory, "backup", "copy.sqlite");
   expect(none.stderr).toBe("userkeep: there is no store in .userkeep; name one with --store sqlite:PATH or --app ID\n");
@@ -117,7 +117,7 @@ test("the commands take the only store that there is", async () => {
   expect(await runIn(directory, "doctor", "--app", "other")).toMatchObject({ status: 0 });
 });
 
-test("a misspelled store is an error, and makes none", async () => {
+test("rejects a misspelled store without creating it", async () => {
   const directory = temporaryDirectory();
   const file = await makeStore(directory);
   fs.mkdirSync(path.join(directory, "dump/app"), { recursive: true });
@@ -146,7 +146,7 @@ test("a misspelled store is an error, and makes none", async () => {
   });
 });
 
-test("a progress bar fits its terminal, and shows the rate and the time left", () => {
+test("the progress bar fits the terminal, and shows the rate and the remaining time", () => {
   let now = 0;
   const line = new ProgressLine(() => now);
   const at = (seconds, done, columns = 80, stage = "app.people") => {
@@ -155,7 +155,7 @@ test("a progress bar fits its terminal, and shows the rate and the time left", (
   };
   expect(at(0, 0)).toBe(`[${".".repeat(30)}]   0% app.people`);
   expect(at(10, 25_000)).toBe(`[${"#".repeat(8)}${".".repeat(22)}]  25% 2.50k/s 0:30 left app.people`);
-  // A stage reports 0 between two steps.
+  // A stage may report 0 between two steps; the bar does not go back.
   expect(at(10, 0)).toContain(" 25% 2.50k/s");
   expect(at(20, 50_000, 40)).toBe("[###..]  50% 2.50k/s 0:20 left app.peop");
   expect(at(20, 100_000)).toContain("100% 5.00k/s 0:00 left");
@@ -164,7 +164,7 @@ test("a progress bar fits its terminal, and shows the rate and the time left", (
       const text = at(30, 60_000, columns, stage);
       const width = [...text].reduce((sum, character) => sum + (character < "\x7f" ? 1 : 2), 0);
       expect(width).toBeLessThan(columns);
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: the test searches for them
       expect(text).not.toMatch(/[\u0000-\u001f]/);
     }
   }

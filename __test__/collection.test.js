@@ -19,10 +19,10 @@ beforeEach(async () => {
 
 const ids = (documents) => documents.map(({ _id }) => _id);
 
-test("find", async () => {
+test("find filters, projects, sorts and limits documents", async () => {
   expect(ids(await plants.find())).toEqual([1, 2, 3, 4, 5]);
   expect(ids(await plants.find({ type: "perennial" }))).toEqual([1, 3]);
-  expect(await plants.find({ name: "nobody" })).toEqual([]);
+  expect(await plants.find({ name: "unknown" })).toEqual([]);
   expect(
     await plants.find({ _id: { $gte: 4 } }, { projection: { name: 1, _id: 0 }, sort: { name: -1 }, limit: 1 }),
   ).toEqual([{ name: "petunia" }]);
@@ -34,9 +34,9 @@ test("find", async () => {
   expect(ids(await plants.find({}, { sort: { type: 1, name: 1 }, limit: 2 }))).toEqual([4, 5]);
 });
 
-test("findOne", async () => {
+test("findOne returns the first matching document or null", async () => {
   expect(await plants.findOne({ name: "venus flytrap" })).toMatchObject({ _id: 1, tags: ["a", "b"] });
-  expect(await plants.findOne({ name: "nobody" })).toBeNull();
+  expect(await plants.findOne({ name: "unknown" })).toBeNull();
   expect(await plants.findOne({}, { sort: { name: 1 }, projection: { name: 1 } })).toEqual({
     _id: 4,
     name: "helianthus",
@@ -44,7 +44,7 @@ test("findOne", async () => {
   expect(await plants.findOne()).toMatchObject({ _id: 1 });
 });
 
-test("findOneAndUpdate", async () => {
+test("findOneAndUpdate returns the document before or after the update", async () => {
   const update = { $set: { sunlight: "none" }, $inc: { n: 1 } };
   expect(await plants.findOneAndUpdate({ _id: 1 }, update)).toMatchObject({ sunlight: "full" });
   const options = { returnNewDocument: true, projection: { sunlight: 1, n: 1, _id: 0 } };
@@ -63,7 +63,7 @@ test("findOneAndUpdate", async () => {
   });
 });
 
-test("findOneAndReplace", async () => {
+test("findOneAndReplace returns the document, and rejects update operators", async () => {
   expect(await plants.findOneAndReplace({ _id: 1 }, { name: "new" })).toMatchObject({ name: "venus flytrap" });
   expect(await plants.findOne({ _id: 1 })).toEqual({ _id: 1, name: "new" });
   expect(await plants.findOneAndReplace({ name: "made" }, { a: 1 }, { upsert: true, returnNewDocument: true })).toEqual(
@@ -75,7 +75,7 @@ test("findOneAndReplace", async () => {
   });
 });
 
-test("findOneAndDelete, deleteOne, deleteMany", async () => {
+test("findOneAndDelete returns the document; deleteOne and deleteMany return counts", async () => {
   expect(await plants.findOneAndDelete({ type: "annual" }, { sort: { name: -1 }, projection: { name: 1 } })).toEqual({
     _id: 2,
     name: "sweet basil",
@@ -88,7 +88,7 @@ test("findOneAndDelete, deleteOne, deleteMany", async () => {
   expect(await plants.deleteMany()).toEqual({ deletedCount: 2 });
 });
 
-test("aggregate", async () => {
+test("aggregate runs pipelines, and rejects unknown stages", async () => {
   expect(await plants.aggregate([{ $group: { _id: "$type", total: { $sum: 1 } } }, { $sort: { _id: 1 } }])).toEqual([
     { _id: "annual", total: 3 },
     { _id: "perennial", total: 2 },
@@ -112,14 +112,14 @@ test("aggregate", async () => {
   await expect(plants.aggregate()).rejects.toThrow("Expected 'pipeline' to be an array, got undefined");
 });
 
-test("count", async () => {
+test("count counts the matching documents, up to a limit", async () => {
   expect(await plants.count()).toBe(5);
   expect(await plants.count({ type: "annual" })).toBe(3);
   expect(await plants.count({ type: "annual" }, { limit: 2 })).toBe(2);
   expect(await plants.count({ type: "x" })).toBe(0);
 });
 
-test("insertOne and insertMany", async () => {
+test("insertOne and insertMany return ids, and reject duplicates", async () => {
   const { insertedId } = await plants.insertOne({ name: "fern" });
   expect(insertedId).toBeInstanceOf(BSON.ObjectId);
   expect(await plants.insertOne({ _id: "own", name: "moss" })).toEqual({ insertedId: "own" });
@@ -135,7 +135,7 @@ test("insertOne and insertMany", async () => {
   await expect(plants.insertOne({ _id: [1] })).rejects.toMatchObject({ code: 4311, serverCode: 53 });
 });
 
-test("updateOne and updateMany", async () => {
+test("updateOne and updateMany return counts, and the id of an upsert", async () => {
   expect(await plants.updateOne({ name: "petunia" }, { $set: { sunlight: "partial" } })).toEqual({
     matchedCount: 1,
     modifiedCount: 1,
@@ -181,7 +181,7 @@ test("updateOne and updateMany", async () => {
   });
 });
 
-test("an update without operators changes nothing", async () => {
+test("an empty update changes nothing", async () => {
   expect(await plants.updateOne({ _id: 1 }, {})).toEqual({ matchedCount: 1, modifiedCount: 0 });
   expect(await plants.updateMany({ type: "annual" }, {})).toEqual({ matchedCount: 3, modifiedCount: 0 });
   expect(await plants.updateOne({ _id: 77 }, {})).toEqual({ matchedCount: 0, modifiedCount: 0 });
@@ -191,7 +191,7 @@ test("an update without operators changes nothing", async () => {
   expect(await plants.findOne({ _id: 1 })).toMatchObject({ name: "venus flytrap" });
 });
 
-test("literals of Extended JSON are values, and malformed ones are errors with their path", async () => {
+test("accepts Extended JSON literals, and rejects malformed ones with their path", async () => {
   const id = new BSON.ObjectId();
   const { insertedId } = await plants.insertOne({
     _id: { $oid: id.toHexString() },
@@ -211,7 +211,7 @@ test("literals of Extended JSON are values, and malformed ones are errors with t
   }
 });
 
-test("what MongoDB refuses is refused in its words, with its code", async () => {
+test("rejects invalid operations with MongoDB's messages and codes", async () => {
   const rejects = async (promise, message, serverCode) =>
     expect(promise).rejects.toMatchObject({ message: expect.stringContaining(message), code: 4311, serverCode });
   await rejects(plants.find({ $who: 1 }), "unknown top level operator: $who.", 2);
@@ -244,7 +244,7 @@ test("what MongoDB refuses is refused in its words, with its code", async () => 
   await expect(plants.insertOne({ text: "x".repeat(16 * 1024 * 1024) })).rejects.toMatchObject({ serverCode: 10334 });
 });
 
-test("filters on arrays and types", async () => {
+test("filters by array contents and by type", async () => {
   const found = async (filter) => ids(await plants.find(filter));
   await plants.insertMany([
     {
@@ -266,7 +266,7 @@ test("filters on arrays and types", async () => {
   expect(await found({ items: { $exists: true, $not: { $elemMatch: { n: 1 } } } })).toEqual([12]);
 });
 
-test("updates of items of arrays, and updates with a pipeline", async () => {
+test("updates array elements, and updates with a pipeline", async () => {
   const { insertedId: _id } = await plants.insertOne({ items: [{ n: 1, ok: true }, { n: 5 }, { n: 9 }], flags: 5 });
   const change = (update, options, filter = {}) => plants.updateOne({ _id, ...filter }, update, options);
   const items = async () => (await plants.findOne({ _id })).items;
@@ -283,7 +283,7 @@ test("updates of items of arrays, and updates with a pipeline", async () => {
   await expect(change([{ $match: {} }])).rejects.toMatchObject({ serverCode: 72 });
 });
 
-test("projections of parts of arrays and of computed fields", async () => {
+test("projects parts of arrays and computed fields", async () => {
   await plants.insertOne({ _id: 20, a: [1, 2, 3, 4], b: [{ x: 1 }, { x: 2 }], c: 5 });
   const project = (projection, filter = { _id: 20 }) => plants.findOne(filter, { projection });
   expect(await project({ a: { $slice: 2 }, b: 0 })).toEqual({ _id: 20, a: [1, 2], c: 5 });
@@ -298,7 +298,7 @@ test("projections of parts of arrays and of computed fields", async () => {
   await expect(project({ "b.$": 1 })).rejects.toMatchObject({ serverCode: 51246 });
 });
 
-test("what users may not use is refused to them at any depth, and not to the operator", async () => {
+test("rejects forbidden operators at any depth for users, but not for the backend handle", async () => {
   const regex = { $regex: "^v" };
   const forbidden = {
     $regex: [
@@ -326,7 +326,7 @@ test("what users may not use is refused to them at any depth, and not to the ope
       await expect(call()).rejects.toMatchObject({ message: `users may not use the operator ${operator}`, code: 4305 });
     }
   }
-  // A value stays a value.
+  // Below $eq, { $regex: … } is a literal value.
   expect(await plants.find({ a: { $eq: regex } })).toEqual([]);
 
   const backend = await openBackend({ definition: openDefinition(), store: STORE });
@@ -342,7 +342,7 @@ test("what users may not use is refused to them at any depth, and not to the ope
   await expect(all.find({ $expr: { $divide: [1, 0] } })).rejects.toMatchObject({ serverCode: 2 });
 });
 
-test("what is no argument rejects, and never throws", async () => {
+test("invalid arguments reject the promise, and never throw", async () => {
   const circular = {};
   circular.self = circular;
   for (const [call, message] of [
@@ -369,7 +369,7 @@ test("what is no argument rejects, and never throws", async () => {
   }
 });
 
-test("a query that returns too many documents is an error, never cut short", async () => {
+test("rejects a query that returns too many documents instead of truncating it", async () => {
   await plants.insertMany(Array.from({ length: 16 }, (_, n) => ({ _id: 100 + n })));
   await expect(plants.find()).rejects.toMatchObject({
     message: expect.stringContaining("more than 20 documents"),

@@ -15,7 +15,7 @@ const {
   writeDefinition,
 } = require("./helpers.js");
 
-test("is empty without a document, and where it is not enabled", async () => {
+test("is empty without a document, and if custom user data is disabled", async () => {
   const user = await logInNew(await openApp());
   expect(user.customData).toEqual({});
   expect(await user.refreshCustomData()).toEqual({});
@@ -25,20 +25,20 @@ test("is empty without a document, and where it is not enabled", async () => {
   expect(await other.refreshCustomData()).toEqual({});
 });
 
-test("is a new object on each read, whose changes have no effect", async () => {
+test("is a new object on each read; changes to it have no effect", async () => {
   const user = await logInNew(await openApp());
   await customDataOf(user).insertOne({ userId: user.id, deep: { list: [1] } });
   const data = await user.refreshCustomData();
   expect(user.customData).not.toBe(user.customData);
   data.deep.list.push(2);
-  user.customData.userId = "somebody";
+  user.customData.userId = "another-user";
   expect(user.customData).toMatchObject({ userId: user.id, deep: { list: [1] } });
   expect(() => {
     user.customData = {};
   }).toThrow(TypeError);
 });
 
-test("comes with a log-in, and survives a restart as it was", async () => {
+test("is refreshed by a log-in, and survives a restart unchanged", async () => {
   const directory = temporaryDirectory();
   const app = await openKept(directory);
   const user = await logInNew(app);
@@ -53,7 +53,7 @@ test("comes with a log-in, and survives a restart as it was", async () => {
   expect((await reopened.logIn(Credentials.emailPassword(email, "passw0rd"))).customData.n).toBe(2);
 });
 
-test("keeps every BSON type", async () => {
+test("preserves every BSON type", async () => {
   const app = await openApp();
   const user = await logInNew(app);
   const collection = customDataOf(user);
@@ -99,7 +99,7 @@ test("keeps every BSON type", async () => {
   expect(data.timestamp).toBeInstanceOf(BSON.Timestamp);
   expect(Object.is(data.negativeZero, -0)).toBe(true);
 
-  // Whole numbers are integers in the store, whatever their size.
+  // The store holds whole numbers as integers of any size.
   const types = async (filter) => collection.count(filter);
   expect(await types({ large: BSON.Long.fromNumber(2 ** 40) })).toBe(1);
   const claims = JSON.parse(Buffer.from(user.accessToken.split(".")[1], "base64url").toString());
@@ -112,7 +112,7 @@ test("keeps every BSON type", async () => {
   });
 });
 
-test("of a megabyte arrives whole, beside a token that goes without it", async () => {
+test("of one megabyte is complete, although the access token omits it", async () => {
   const lines = [];
   const app = await openApp({ logger: (level, message) => lines.push([level, message]) });
   const user = await logInNew(app);
@@ -125,7 +125,7 @@ test("of a megabyte arrives whole, beside a token that goes without it", async (
   );
 });
 
-test("is found by the id as a string or as an ObjectId; the string wins, else the first inserted", async () => {
+test("matches the id as a string, else as an ObjectId; the first inserted document wins", async () => {
   const directory = temporaryDirectory();
   const app = await openKept(directory);
   const backend = await openBackend({ definition: QUICKSTART, baseFilePath: directory });
@@ -147,7 +147,7 @@ test("is found by the id as a string or as an ObjectId; the string wins, else th
   expect((await user.refreshCustomData()).n).toBe(4);
 });
 
-test("may be kept under a path", async () => {
+test("accepts a dotted path as the user id field", async () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": {
       enabled: true,

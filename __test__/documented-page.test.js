@@ -1,6 +1,6 @@
 "use strict";
 
-// The page "Access Custom User Data - Node.js SDK", its calls in their order.
+// The calls of the page "Access Custom User Data - Node.js SDK", in the order of the page.
 
 const { BSON } = require("..");
 const {
@@ -16,7 +16,7 @@ const {
   temporaryDirectory,
 } = require("./helpers.js");
 
-test("custom data is read, written with upsert, and refreshed", async () => {
+test("reads custom data, writes it with an upsert, and refreshes it", async () => {
   const app = await openApp();
   await logInNew(app);
 
@@ -44,7 +44,7 @@ test("custom data is read, written with upsert, and refreshed", async () => {
   expect((await user.refreshCustomData()).favoriteColor).toBe("blue");
 });
 
-test("an existing document is linked where the rules allow it, and stays when the user is deleted", async () => {
+test("links an existing document if the rules allow it, and keeps it when the user is deleted", async () => {
   const directory = temporaryDirectory();
   const definition = openDefinition();
   const app = await openKept(directory, { definition });
@@ -69,7 +69,7 @@ test("an existing document is linked where the rules allow it, and stays when th
   expect(await seeded.findOne(filter)).toMatchObject({ userId: id, favoriteColor: "blue" });
 });
 
-test("under the quickstart's role, a document that is not the user's cannot be linked", async () => {
+test("the quickstart's role lets a user neither link nor create another user's document", async () => {
   const directory = temporaryDirectory();
   const app = await openKept(directory);
   const backend = await openBackend({ definition: require("./helpers.js").QUICKSTART, baseFilePath: directory });
@@ -80,18 +80,18 @@ test("under the quickstart's role, a document that is not the user's cannot be l
   await expect(linking).rejects.toMatchObject({ message: "update not permitted", code: 4314 });
   expect(await seeded.findOne({ _id: insertedId })).toEqual({ _id: insertedId, favoriteColor: "blue" });
 
-  // Nor can a user's own be given away, or another's be made.
+  // Users can neither give their document away nor insert one for another user.
   const own = customDataOf(user);
   await own.insertOne({ userId: user.id });
-  await expect(own.updateOne({ userId: user.id }, { $set: { userId: "somebody" } })).rejects.toThrow(
+  await expect(own.updateOne({ userId: user.id }, { $set: { userId: "another-user" } })).rejects.toThrow(
     "update not permitted",
   );
-  await expect(own.insertOne({ userId: "somebody" })).rejects.toThrow("insert not permitted");
-  await expect(own.insertOne({ userId: [user.id, "somebody"] })).resolves.toBeDefined();
+  await expect(own.insertOne({ userId: "another-user" })).rejects.toThrow("insert not permitted");
+  await expect(own.insertOne({ userId: [user.id, "another-user"] })).resolves.toBeDefined();
   expect((await user.refreshCustomData()).userId).toBe(user.id);
 });
 
-test("everything is found again after a restart", async () => {
+test("the user and the custom data survive a restart", async () => {
   const directory = temporaryDirectory();
   const app = await openKept(directory);
   const user = await logInNew(app);

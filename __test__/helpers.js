@@ -19,14 +19,17 @@ const directories = [];
 const opened = [];
 const servers = [];
 
-/** A directory that is gone after the test. */
+/** Creates a directory that is deleted after the test. */
 function temporaryDirectory() {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-"));
   directories.push(directory);
   return directory;
 }
 
-/** Writes an app definition, from its files' contents by their paths; what is not given is the quickstart's. */
+/**
+ * Writes the quickstart's definition with changes to a temporary directory, and returns its path.
+ * `files` maps paths to contents; `null` deletes the file.
+ */
 function writeDefinition(files = {}) {
   const directory = path.join(temporaryDirectory(), "definition");
   fs.cpSync(QUICKSTART, directory, { recursive: true });
@@ -46,13 +49,13 @@ const rulesFile = (database, collection) => `data_sources/mongodb-atlas/${databa
 
 const collectionFile = (database, collection) => `data_sources/mongodb-atlas/${database}/${collection}/collection.json`;
 
-/** A `collection.json` for change events that carry the version that they are about, on MongoDB too. */
+/** A `collection.json` that enables pre-images, which change events on MongoDB need. */
 const preImages = { changeStreamPreAndPostImages: { enabled: true } };
 
 /** The permissions of a role that allows everything. */
 const everything = { read: true, write: true, insert: true, delete: true, search: true };
 
-/** A role that allows everything to everybody. */
+/** A role that allows every user everything. */
 const readAndWriteAll = {
   name: "readAndWriteAll",
   apply_when: {},
@@ -60,7 +63,9 @@ const readAndWriteAll = {
   ...everything,
 };
 
-/** The quickstart's definition, where everybody may read and write every document of every collection. */
+/**
+ * Writes the quickstart's definition, with rules that let every user read and write all documents.
+ */
 function openDefinition() {
   return writeDefinition({
     "data_sources/mongodb-atlas/default_rule.json": { roles: [readAndWriteAll], filters: [] },
@@ -68,16 +73,22 @@ function openDefinition() {
   });
 }
 
-/** Where the backend of the suites is: "embedded", "remote", or "mongodb" for embedded on that store (see jest.config.js). */
+/**
+ * The backend that the suites test: "embedded", "remote" for one over HTTP, or "mongodb" for an
+ * embedded one whose store is on MongoDB. Set by jest.config.js.
+ */
 const MODE = globalThis.USERKEEP_TEST_MODE ?? "embedded";
 
-/** The store of tests that keep nothing but for themselves. */
+/** The store of tests that do not open it again. */
 const STORE = MODE === "mongodb" ? process.env.MONGODB_URI : "memory:";
 
-/** The store of tests that find again what they kept, and so name a directory. */
+/** The store of tests that open it again; these also name a directory. */
 const OWN_STORE = MODE === "mongodb" ? STORE : undefined;
 
-/** The store and the id of an app that has nothing in common with the others of its test, unless it names a directory. */
+/**
+ * Returns options for an app that shares no data with the test's other apps, unless it names a
+ * directory.
+ */
 function ofItsOwn({ baseFilePath }) {
   if (MODE !== "mongodb" || baseFilePath !== undefined) {
     return { id: "test-app", store: STORE };
@@ -87,14 +98,17 @@ function ofItsOwn({ baseFilePath }) {
   return { id: count === 0 ? "test-app" : `test-app-${count + 1}`, store: STORE, metadata };
 }
 
-/** An app in this process, closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
+/**
+ * Opens an embedded app, which is closed after the test. By default it has the quickstart's
+ * definition and a store in memory.
+ */
 function openEmbedded(options = {}) {
   const app = new Realm.App({ definition: QUICKSTART, ...ofItsOwn(options), logger: null, ...options });
   opened.push(app);
   return app;
 }
 
-/** A server that is closed after the test. */
+/** Starts a server that is closed after the test. */
 async function serve(options = {}) {
   const server = await Realm.serve({
     app: "test-app",
@@ -108,7 +122,10 @@ async function serve(options = {}) {
   return server;
 }
 
-/** The servers of backends that are kept, by what they were opened with: an app that is opened again finds its own. */
+/**
+ * The servers of backends with a directory, by their options: an app that is reopened uses the
+ * same one.
+ */
 const kept = new Map();
 
 async function serveKept(options) {
@@ -119,7 +136,7 @@ async function serveKept(options) {
   return kept.get(key);
 }
 
-/** An app of a backend elsewhere, with the options of one in this process. */
+/** Opens an app whose backend is reached over HTTP, with the options of an embedded one. */
 async function openRemote({ definition = QUICKSTART, store, baseFilePath, ...options } = {}) {
   const isKept = baseFilePath !== undefined;
   const backend = { definition, store: isKept ? store : "memory:", baseFilePath };
@@ -140,12 +157,15 @@ async function openRemote({ definition = QUICKSTART, store, baseFilePath, ...opt
   return app;
 }
 
-/** An app that is closed after the test: the quickstart's definition in memory, unless the options say otherwise. */
+/**
+ * Opens an app on the backend of `MODE`, and closes it after the test. By default it has the
+ * quickstart's definition and a store in memory.
+ */
 async function openApp(options) {
   return MODE === "remote" ? openRemote(options) : openEmbedded(options);
 }
 
-/** An app that keeps its users and documents in a directory. */
+/** Opens an app that stores its users and documents in a directory. */
 async function openKept(directory, options = {}) {
   return openApp({ store: OWN_STORE, baseFilePath: directory, ...options });
 }
@@ -156,7 +176,10 @@ async function openBackend(options) {
   return backend;
 }
 
-/** Opens an app and its backend on one store, with definition files as `writeDefinition` takes them, and logs a user in. */
+/**
+ * Opens an app and a backend handle on one store, and logs a user in. `files` are the definition's
+ * files, as for `writeDefinition`.
+ */
 async function openWithRules(files) {
   const definition = writeDefinition(files);
   const directory = temporaryDirectory();
@@ -176,7 +199,10 @@ async function logInNew(app) {
   return app.logIn(Realm.Credentials.emailPassword({ email, password: PASSWORD }));
 }
 
-/** Waits for a check to hold: what the native side logs arrives a little later than what it answers. */
+/**
+ * Repeats a check until it does not throw, for 10 seconds at most. The native side logs a little
+ * later than it responds.
+ */
 async function eventually(check) {
   const deadline = Date.now() + 10_000;
   for (;;) {
@@ -191,7 +217,7 @@ async function eventually(check) {
   }
 }
 
-/** Runs the command line; its exit status and what it has printed. */
+/** Runs the command line; resolves to `{ status, stdout, stderr }`. */
 async function userkeep(...args) {
   const env = { ...process.env, NODE_ENV: "production", USERKEEP_STORE: "" };
   try {
@@ -202,7 +228,7 @@ async function userkeep(...args) {
   }
 }
 
-/** The collection of the quickstart's custom data. */
+/** Returns the collection of the quickstart's custom data. */
 const customDataOf = (user) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(COLLECTION);
 
 if (MODE === "mongodb") {

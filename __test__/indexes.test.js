@@ -16,13 +16,13 @@ const {
   writeDefinition,
 } = require("./helpers.js");
 
-/** A backend, and its collection `things`. */
+/** Opens a backend, and returns it with its collection `things`. */
 async function things(options = {}) {
   const backend = await openBackend({ definition: openDefinition(), store: STORE, ...options });
   return { backend, collection: backend.collection("app", "things") };
 }
 
-test("the operator makes indexes, sees them and drops them", async () => {
+test("a backend handle creates, lists and drops indexes", async () => {
   const { backend, collection } = await things();
   await collection.insertMany([
     { _id: 1, kind: "a", n: 1 },
@@ -50,10 +50,10 @@ test("the operator makes indexes, sees them and drops them", async () => {
   await backend.close();
 });
 
-// What MongoDB explains is its own to say, in the same words.
+// On MongoDB, `explain` returns the server's own output.
 const ofEmbeddedStores = MODE === "mongodb" ? () => {} : test;
 
-ofEmbeddedStores("explain says how a query is answered", async () => {
+ofEmbeddedStores("explain returns the plan of a query", async () => {
   const { backend, collection } = await things();
   await collection.insertMany(Array.from({ length: 200 }, (_, n) => ({ _id: n, kind: n % 4, n })));
   expect(await collection.explain({ n: 7 })).toEqual({
@@ -87,7 +87,7 @@ ofEmbeddedStores("explain says how a query is answered", async () => {
   await backend.close();
 });
 
-test("an index that cannot be is refused and leaves what is there", async () => {
+test("rejects invalid indexes and leaves the existing ones unchanged", async () => {
   const { backend, collection } = await things();
   await collection.insertMany([{ n: 1 }, { n: 1 }]);
   await expect(collection.createIndexes([{ key: { m: 1 } }, { key: { n: 1 }, unique: true }])).rejects.toThrow(
@@ -107,7 +107,7 @@ test("an index that cannot be is refused and leaves what is there", async () => 
   await backend.close();
 });
 
-test("users make no indexes", async () => {
+test("users have no index methods", async () => {
   const user = await logInNew(await openApp({ definition: openDefinition() }));
   const collection = user.mongoClient("mongodb-atlas").db("app").collection("things");
   for (const name of ["createIndexes", "dropIndex", "explain", "indexes"]) {
@@ -115,7 +115,7 @@ test("users make no indexes", async () => {
   }
 });
 
-test("indexes.json beside the rules is applied, to what is there too", async () => {
+test("applies indexes.json, to existing documents too", async () => {
   const store = OWN_STORE ?? `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
   const file = "data_sources/mongodb-atlas/app/things/indexes.json";
   const before = await things({ store });
@@ -139,7 +139,7 @@ test("indexes.json beside the rules is applied, to what is there too", async () 
   );
 });
 
-test("the index of the custom data gives way to one of the operator's", async () => {
+test("creates no index on the user id field if the operator has created one", async () => {
   const store = OWN_STORE ?? `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
   const options = { definition: QUICKSTART, store };
   const first = await openBackend(options);

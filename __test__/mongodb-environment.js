@@ -3,12 +3,13 @@
 const { MongoClient } = require("mongodb");
 const { TestEnvironment } = require("jest-environment-node");
 
-/** The databases of the suites, beside those of the backends in them. */
+/** The databases that the suites create, in addition to those of their backends. */
 const OF_TESTS = ["custom-user-data-database", "app", "d", "db", "example"];
 
 /**
- * The environment of suites that run on MongoDB: it gives them `databases`, which knows the databases of the server. (The
- * driver cannot be loaded by a suite itself: it takes the `Map` of a suite's realm for none.)
+ * The environment of suites that run on MongoDB. Its global `databases` gives access to the
+ * server's databases. A suite cannot load the driver itself: the driver does not recognize the
+ * `Map` of the suite's realm.
  */
 class MongoEnvironment extends TestEnvironment {
   async setup() {
@@ -27,7 +28,7 @@ class MongoEnvironment extends TestEnvironment {
     const before = new Set(await names());
     this.dropOwn = async () => {
       for (const name of await names()) {
-        // What was there before the suite is somebody's, whatever it is called.
+        // Leaves databases that existed before the suite alone, whatever their names.
         if (!before.has(name) && (OF_TESTS.includes(name) || name.startsWith("userkeep_"))) {
           await this.client.db(name).dropDatabase();
         }

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the operator of a server sees and does.
+// Operation of a server: health, metrics, logs, request ids, shutdown and key rotation.
 
 const { execFile, spawn } = require("node:child_process");
 const path = require("node:path");
@@ -41,7 +41,7 @@ async function logIn(url, email) {
   return { status: answer.status, ...(await answer.json()) };
 }
 
-test("health and metrics are on a listener of their own, which is off by default", async () => {
+test("serves health and metrics on a separate listener, which is off by default", async () => {
   const plain = await serve();
   expect(plain.metricsUrl).toBeUndefined();
   expect((await fetch(`${plain.url}/metrics`)).status).toBe(404);
@@ -68,7 +68,7 @@ test("health and metrics are on a listener of their own, which is off by default
   expect(metrics).toMatch(/^# EOF$/m);
 });
 
-test("every answer has an id, and a proxy that is trusted may give its own", async () => {
+test("every response has a request id, which a trusted proxy may set", async () => {
   const own = { "X-Request-Id": "from-the-proxy.1" };
   const id = async (url, headers) => (await fetch(`${app(url)}/location`, { headers })).headers.get("x-request-id");
   const { url } = await serve();
@@ -81,7 +81,7 @@ test("every answer has an id, and a proxy that is trusted may give its own", asy
   await expect(serve({ trustProxy: "everybody" })).rejects.toThrow("'everybody' is neither a network");
 });
 
-test("closing finishes what is in flight", async () => {
+test("close completes the requests in flight", async () => {
   const server = await serve();
   const registered = await fetch(`${app(server.url)}/auth/providers/local-userpass/register`, {
     method: "POST",
@@ -92,7 +92,7 @@ test("closing finishes what is in flight", async () => {
   await Promise.race(answers);
   await server.close();
   const statuses = (await Promise.allSettled(answers)).map(({ value, reason }) => value?.status ?? reason.cause?.code);
-  // Connections that had been accepted are answered; one that had not is refused.
+  // Accepted connections get a response; the others are refused.
   expect(statuses.filter((status) => status === 200).length).toBeGreaterThan(10);
   expect(statuses.filter((status) => ![200, "ECONNREFUSED", "ECONNRESET", "UND_ERR_SOCKET"].includes(status))).toEqual(
     [],
@@ -100,7 +100,7 @@ test("closing finishes what is in flight", async () => {
   await expect(logIn(server.url)).rejects.toThrow("fetch failed");
 });
 
-test("the log may be JSON, with the request's id in each of its lines, and tells no secrets", async () => {
+test("the JSON log has the request id in each line of a request, and contains no secrets", async () => {
   const store = `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
   const options = ["--definition", QUICKSTART, "--store", store, "--app", "test-app", "--port", "0"];
   const child = spawn(process.execPath, [CLI, "serve", ...options, "--log", "json", "--log-level", "debug"]);
@@ -112,8 +112,8 @@ test("the log may be JSON, with the request's id in each of its lines, and tells
   });
   const url = await new Promise((resolve) => child.stdout.on("data", (data) => resolve(/at (\S+)/.exec(data)[1])));
   const { access_token: token } = await logIn(url);
-  await logIn(url, "nobody@example.com");
-  const argument = { database: DATABASE, collection: COLLECTION, document: { userId: "somebody" } };
+  await logIn(url, "unknown@example.com");
+  const argument = { database: DATABASE, collection: COLLECTION, document: { userId: "another-user" } };
   const denied = await fetch(`${app(url)}/functions/call`, {
     method: "POST",
     headers: { Authorization: `Bearer ${token}` },
@@ -145,7 +145,7 @@ test("the log may be JSON, with the request's id in each of its lines, and tells
       ]),
     ),
   );
-  for (const secret of [token, PASSWORD, "nobody@example.com"]) {
+  for (const secret of [token, PASSWORD, "unknown@example.com"]) {
     expect(text).not.toContain(secret);
   }
   child.kill("SIGTERM");
@@ -154,7 +154,7 @@ test("the log may be JSON, with the request's id in each of its lines, and tells
   await expect(wrong).rejects.toMatchObject({ code: 1, stderr: "userkeep: --log must be text or json, got 'xml'\n" });
 });
 
-test("keys are rotated by the handle and by the command, and what they signed stays good", async () => {
+test("the handle and the command rotate keys; tokens signed before stay valid", async () => {
   const baseFilePath = temporaryDirectory();
   const server = await serve({ store: OWN_STORE, baseFilePath });
   const before = await logIn(server.url);

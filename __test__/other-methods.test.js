@@ -1,10 +1,10 @@
 "use strict";
 
-// Every other method of the SDK is there, and says in the SDK's own words that its feature is switched off.
+// The SDK's other methods exist, and reject with the SDK's error for a disabled feature.
 
 const { PASSWORD, Realm, logInNew, openApp } = require("./helpers.js");
 
-test("e-mail/password methods", async () => {
+test("e-mail/password methods reject with the errors of the SDK", async () => {
   const app = await openApp();
   const { email } = (await logInNew(app)).profile;
   const auth = app.emailPasswordAuth;
@@ -35,7 +35,7 @@ test("e-mail/password methods", async () => {
   );
 });
 
-test("functions, API keys, linking, push", async () => {
+test("functions, API keys, linking and push reject with the errors of the SDK", async () => {
   const user = await logInNew(await openApp());
   await expect(user.callFunction("sum", 1, 2)).rejects.toMatchObject({
     message: "function not found: 'sum'",
@@ -65,7 +65,7 @@ test("functions, API keys, linking, push", async () => {
   await expect(user.push("gcm").deregister()).rejects.toThrow("service not found: 'gcm'");
 });
 
-test("names of data sources are checked", async () => {
+test("checks the names of services, databases and collections", async () => {
   const user = await logInNew(await openApp());
   expect(() => user.mongoClient(1)).toThrow("Expected 'serviceName' to be a string, got a number");
   expect(() => user.mongoClient("")).toThrow("Please provide the name of the MongoDB service to connect to.");

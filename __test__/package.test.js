@@ -8,7 +8,7 @@ const { ROOT, Realm, temporaryDirectory } = require("./helpers.js");
 
 const manifest = require("../package.json");
 
-test("the package holds what a user needs, and installs nothing by a script", () => {
+test("the package contains the expected files, and has no install scripts", () => {
   const [{ files }] = JSON.parse(
     execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
       cwd: ROOT,
@@ -41,7 +41,7 @@ test("the package holds what a user needs, and installs nothing by a script", ()
   expect(Object.keys(manifest.dependencies)).toEqual(["bson"]);
 });
 
-test("there is a package for each platform, of this version", () => {
+test("each platform has a package of this version", () => {
   const platforms = [
     "darwin-arm64",
     "darwin-x64",
@@ -74,7 +74,7 @@ test("there is a package for each platform, of this version", () => {
   }
 });
 
-test("the main package says where it comes from, and there is a literal require for each platform", () => {
+test("the manifest names its repository, and lib/native.js has a literal require for each platform", () => {
   expect(manifest.repository.url).toMatch(/^git\+https:/);
   for (const field of ["author", "homepage", "bugs"]) {
     expect(manifest[field]).toBeTruthy();
@@ -86,7 +86,7 @@ test("the main package says where it comes from, and there is a literal require 
   expect(names).toEqual(platforms.map((platform) => [platform, `@userkeep/native-${platform}`]));
 });
 
-test("npm pack names the addons' packages in the manifest, and leaves the checkout as it was", () => {
+test("npm pack adds the platform packages to the manifest, and restores it afterwards", () => {
   const script = (argument) =>
     execFileSync(process.execPath, [path.join(ROOT, "scripts/manifest.mjs"), argument], { cwd: copy });
   const copy = temporaryDirectory();
@@ -98,7 +98,7 @@ test("npm pack names the addons' packages in the manifest, and leaves the checko
   expect(fs.readFileSync(file, "utf8")).toBe(fs.readFileSync(path.join(ROOT, "package.json"), "utf8"));
 });
 
-test("the addon for musl is loaded if Node's interpreter is musl's, and glibc's otherwise", () => {
+test("selects the musl addon if Node's ELF interpreter is musl's, and glibc's otherwise", () => {
   const copy = temporaryDirectory();
   const script = `process.report = null;
     Object.defineProperty(process, "platform", { value: "linux" });
@@ -113,7 +113,7 @@ test("the addon for musl is loaded if Node's interpreter is musl's, and glibc's 
   expect(platformFor("\x7fELF\0/lib64/ld-linux-x86-64.so.2\0")).toBe(`linux-${process.arch}-gnu`);
 });
 
-test("a binary's texts that name a directory are found", () => {
+test("textsWithDirectories finds the strings in a binary that name a directory", () => {
   const script = `import { textsWithDirectories } from ${JSON.stringify(pathToFileURL(path.join(ROOT, "scripts/addon.mjs")))};
     const binary = Buffer.from("\\0/home/ada/src/lib.rs\\0/home/adalbert\\0/opt/x.c\\0");
     console.log(JSON.stringify(textsWithDirectories(binary, ["/home/ada", "/opt", "/work"])));`;
@@ -121,7 +121,7 @@ test("a binary's texts that name a directory are found", () => {
   expect(JSON.parse(output)).toEqual(["/home/ada/src/lib.rs", "/opt/x.c"]);
 });
 
-test("import gives what require does, by name too", async () => {
+test("import returns the same object as require, and has all named exports", async () => {
   const script = `import Realm, * as names from "userkeep"; import { createRequire } from "node:module";
     const required = createRequire(import.meta.url)("userkeep");
     console.log(JSON.stringify({ same: Realm === required, names: Object.keys(names).filter((name) => name !== "default" && names[name] === required[name]) }));`;
@@ -137,7 +137,7 @@ test("import gives what require does, by name too", async () => {
   );
 });
 
-test("Realm.BSON is loaded when it is first read, and can be replaced before and after", () => {
+test("Realm.BSON is loaded on first access, and can be replaced before and after", () => {
   const script = `const load = () => {
       for (const name of Object.keys(require.cache).filter((name) => !name.endsWith(".node"))) delete require.cache[name];
       return require(".");

@@ -1,6 +1,6 @@
 "use strict";
 
-// How processes end, share and die: each test runs programs of its own.
+// Processes that end, share a store and crash. Each test runs separate programs.
 
 const { execFile, spawn } = require("node:child_process");
 const fs = require("node:fs");
@@ -24,7 +24,9 @@ const run = promisify(execFile);
 const options = (directory) =>
   JSON.stringify({ id: "test-app", definition: QUICKSTART, store: OWN_STORE, baseFilePath: directory, logger: null });
 
-/** Runs a program that has `Realm` and `options`, and waits for it to end by itself. */
+/**
+ * Runs a program with `Realm` and `options` in scope until it ends by itself; returns its output.
+ */
 async function program(directory, body, { module = false, timeout = 20_000 } = {}) {
   const head = module ? 'import Realm, { BSON } from "userkeep";' : 'const Realm = require("userkeep");';
   const code = `${head} const options = ${options(directory)}; ${body}`;
@@ -41,7 +43,7 @@ const WRITE = `
   console.log((await user.refreshCustomData()).n);
 `;
 
-test("a script ends by itself, with require and with import, closed or not", async () => {
+test("a script ends by itself, as CommonJS and as an ES module, even if the app is not closed", async () => {
   const directory = temporaryDirectory();
   expect(await program(directory, `(async () => { ${WRITE} })();`)).toBe("1");
   expect(await program(directory, WRITE, { module: true })).toBe("1");
@@ -52,7 +54,7 @@ test("a script ends by itself, with require and with import, closed or not", asy
   );
 });
 
-test("custom data of a refresh just before the end of a process is there after it", async () => {
+test("custom data that was refreshed just before the process ended is restored", async () => {
   for (const end of ["", "process.exit();", "await app.close();"]) {
     const directory = temporaryDirectory();
     expect(await program(directory, `${WRITE} ${end}`, { module: true })).toBe("1");
@@ -62,7 +64,7 @@ test("custom data of a refresh just before the end of a process is there after i
   }
 });
 
-test("worker threads share the backend and end by themselves", async () => {
+test("worker threads share the backend, and end by themselves", async () => {
   const directory = temporaryDirectory();
   const answer = await program(
     directory,
@@ -78,7 +80,7 @@ test("worker threads share the backend and end by themselves", async () => {
   expect(answer.split("\n").at(-1)).toMatch(/^0,0,0 [1-3]$/);
 });
 
-test("a worker that is terminated in the middle takes nothing with it", async () => {
+test("terminating a worker during its writes does not affect the store", async () => {
   const directory = temporaryDirectory();
   const answer = await program(
     directory,
@@ -102,7 +104,7 @@ test("a worker that is terminated in the middle takes nothing with it", async ()
   expect(answer).toBe("true");
 });
 
-test("several processes work on one store at the same time", async () => {
+test("several processes write to one store at the same time", async () => {
   const directory = temporaryDirectory();
   const body = `
     const app = new Realm.App({ ...options, metadata: { mode: "inMemory" } });
@@ -118,7 +120,7 @@ test("several processes work on one store at the same time", async () => {
   expect(await backend.collection(DATABASE, COLLECTION).count()).toBe(800);
 });
 
-test("a process that opens and closes the store takes nothing from one that goes on writing", async () => {
+test("opening and closing the store loses no writes of another process", async () => {
   const directory = temporaryDirectory();
   await program(directory, `${WRITE} await app.close();`, { module: true });
   const writing = program(
@@ -137,7 +139,8 @@ test("a process that opens and closes the store takes nothing from one that goes
     done = true;
   });
   while (!done) {
-    // The last connection to close puts the log away: it must know of the other process's.
+    // The last connection of a process deletes the write-ahead log, unless another process has
+    // one.
     const backend = await Realm.openBackend({
       id: "test-app",
       definition: QUICKSTART,
@@ -151,7 +154,7 @@ test("a process that opens and closes the store takes nothing from one that goes
   expect(await backend.collection(DATABASE, COLLECTION).count({ written: true })).toBe(Number(await written));
 });
 
-test("nothing that was acknowledged is lost by kill -9, fifty times under load", async () => {
+test("fifty SIGKILLs under load lose no acknowledged write", async () => {
   const directory = temporaryDirectory();
   const script = path.join(directory, "writer.mjs");
   fs.writeFileSync(
@@ -166,7 +169,7 @@ test("nothing that was acknowledged is lost by kill -9, fifty times under load",
        for (;;) {
          const _id = process.argv[2] + ":" + n++;
          await collection.insertOne({ _id, userId: user.id, text: "x".repeat(300) });
-         // One write, so that a line is there whole or not at all.
+         // A single write, so that a line is complete or missing.
          fs.writeSync(1, _id + "\\n");
        }
      };
@@ -179,7 +182,7 @@ test("nothing that was acknowledged is lost by kill -9, fifty times under load",
     await new Promise((resolve) => {
       child.stdout.on("data", (data) => {
         if (output === "") {
-          // Killed while it writes, at another moment in each round.
+          // Kills it while it writes, at a different moment in each round.
           setTimeout(() => child.kill("SIGKILL"), (round * 7) % 60);
         }
         output += data;
@@ -194,7 +197,7 @@ test("nothing that was acknowledged is lost by kill -9, fifty times under load",
   const ids = new Set(found.map(({ _id }) => _id));
   expect(acknowledged.filter((id) => !ids.has(id))).toEqual([]);
   expect(found.every(({ text }) => text.length === 300)).toBe(true);
-  // One user through all of it: the log-in was acknowledged too.
+  // All rounds had the same user, because the first log-in had been acknowledged too.
   const { currentUser } = await openKept(directory);
   expect(await customDataOf(currentUser).count()).toBe(found.length);
 }, 180_000);

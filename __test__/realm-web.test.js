@@ -1,6 +1,6 @@
 "use strict";
 
-// The unmodified realm-web 2.0.1 against `serve`.
+// Runs the unmodified realm-web 2.0.1 against `serve`.
 
 const crypto = require("node:crypto");
 const fs = require("node:fs");
@@ -30,7 +30,7 @@ async function logInNew(app, email = `web${Math.random()}@example.com`) {
 const collectionOf = (user, name = COLLECTION) => user.mongoClient("mongodb-atlas").db(DATABASE).collection(name);
 
 beforeEach(() => {
-  // realm-web keeps its users in one memory for the whole process; each test has one of its own.
+  // realm-web has one storage for the users of the whole process; each test gets a new one.
   const { defaultStorage } = getEnvironment();
   setEnvironment({ ...getEnvironment(), defaultStorage: new defaultStorage.constructor() });
 });
@@ -61,7 +61,7 @@ test("logs in, shows the profile, writes custom data and refreshes it", async ()
   });
 });
 
-test("two users, switching, logging out, deleting", async () => {
+test("switches between two users, logs out and deletes a user", async () => {
   const app = await openWeb();
   const one = await logInNew(app);
   const two = await app.logIn(RealmWeb.Credentials.anonymous());
@@ -80,7 +80,7 @@ test("two users, switching, logging out, deleting", async () => {
   });
 });
 
-test("every method of a collection", async () => {
+test("every collection method works", async () => {
   const app = await openWeb({ definition: openDefinition() });
   const plants = collectionOf(await logInNew(app), "plants");
   expect(
@@ -94,7 +94,7 @@ test("every method of a collection", async () => {
     { name: "moss", at: new Date(5) },
     { name: "fern" },
   ]);
-  expect(await plants.findOne({ name: "nobody" })).toBeNull();
+  expect(await plants.findOne({ name: "unknown" })).toBeNull();
   expect(await plants.count({ _id: 1 })).toBe(1);
   expect(await plants.aggregate([{ $match: { _id: 1 } }, { $project: { name: 1 } }])).toEqual([
     { _id: 1, name: "fern" },
@@ -110,7 +110,7 @@ test("every method of a collection", async () => {
     n: 1,
   });
   expect(await plants.findOneAndReplace({ _id: 1 }, { new: true })).toMatchObject({ n: 1 });
-  // It arrives as a replacement without one.
+  // The replacement above has no `_id`; the document keeps its own.
   expect(await plants.findOneAndDelete({ _id: 1 })).toEqual({ _id: 1, new: true });
   expect(await plants.deleteOne({ _id: 2 })).toEqual({ deletedCount: 1 });
   expect(await plants.deleteMany()).toEqual({ deletedCount: 1 });
@@ -122,10 +122,10 @@ test("every method of a collection", async () => {
   });
 });
 
-test("what the rules refuse is a 403, and asks for no refresh", async () => {
+test("a denial by the rules is a 403, which does not refresh the token", async () => {
   const app = await openWeb();
   const user = await logInNew(app);
-  await expect(collectionOf(user).insertOne({ userId: "somebody" })).rejects.toMatchObject({
+  await expect(collectionOf(user).insertOne({ userId: "another-user" })).rejects.toMatchObject({
     statusCode: 403,
     error: "insert not permitted",
   });
@@ -135,7 +135,7 @@ test("what the rules refuse is a 403, and asks for no refresh", async () => {
   });
 });
 
-test("a forged access token is refreshed, and a session that has ended ends the user", async () => {
+test("a forged access token is refreshed; after a log-out, the refresh token is rejected", async () => {
   const app = await openWeb();
   const user = await logInNew(app);
   const forged = `${user.accessToken.split(".").slice(0, 2).join(".")}.${"A".repeat(86)}`;
@@ -151,11 +151,14 @@ test("a forged access token is refreshed, and a session that has ended ends the 
   });
 });
 
-/** The token with other claims, signed with the server's own key, which is taken from the store's file. */
+/**
+ * Returns the token with other claims, signed with the server's key, which is read from the
+ * store's file.
+ */
 function resigned(token, directory, claims) {
   const kept = fs.readdirSync(directory).filter((name) => name.includes("sqlite"));
   const bytes = Buffer.concat(kept.map((name) => fs.readFileSync(path.join(directory, name))));
-  // An Ed25519 key in PKCS #8: what comes before its 32 bytes is always the same.
+  // An Ed25519 key in PKCS #8: the prefix of its 32 bytes is constant.
   const mark = Buffer.from("300506032b657004220420", "hex");
   const place = bytes.indexOf(mark) + mark.length;
   const seed = bytes.subarray(place, place + 32);
@@ -167,13 +170,13 @@ function resigned(token, directory, claims) {
   return `${text}.${crypto.sign(null, Buffer.from(text), key).toString("base64url")}`;
 }
 
-test("an access token that has expired is refreshed, and a refresh token that has is not", async () => {
+test("an expired access token is refreshed, and an expired refresh token is rejected", async () => {
   const baseFilePath = temporaryDirectory();
   const app = await openWeb({ store: undefined, baseFilePath });
   const user = await logInNew(app);
   const directory = path.join(baseFilePath, ".userkeep");
   const now = Math.floor(Date.now() / 1000);
-  // Signed again with the same claims it is still good: what is refused below is its time alone.
+  // A token signed again with the same claims is valid, so only the times below cause the errors.
   const good = resigned(user.accessToken, directory, {});
   user.accessToken = good;
   expect(await collectionOf(user).find()).toEqual([]);
@@ -190,7 +193,7 @@ test("an access token that has expired is refreshed, and a refresh token that ha
   });
 });
 
-test("what is not there yet answers with its own error", async () => {
+test("features that are not configured reject with specific errors", async () => {
   const definition = writeDefinition({ "auth/providers.json": { "anon-user": { disabled: false } } });
   const app = await openWeb({ definition });
   const user = await app.logIn(RealmWeb.Credentials.anonymous());

@@ -1,6 +1,7 @@
 "use strict";
 
-// The client's half of the protocol, against servers that do what ours does not.
+// The client side of the protocol, against stub servers with responses that our server never
+// sends.
 
 const { execFile } = require("node:child_process");
 const fs = require("node:fs");
@@ -30,7 +31,10 @@ const jwt = (claims) =>
 
 const json = (status, body) => ({ status, type: "application/json", body: JSON.stringify(body) });
 
-/** A server that answers by the ends of paths; notes what it was asked, and over how many connections. */
+/**
+ * Starts a server that chooses its response by the end of the path. Records the requests in
+ * `asked`, and counts the connections.
+ */
 async function stub(answers) {
   const asked = [];
   let url;
@@ -84,7 +88,7 @@ function open(options) {
 
 const collectionOf = (user) => user.mongoClient("mongodb-atlas").db("d").collection("c");
 
-test("the location is asked once, requests go where it says, over connections that stay open", async () => {
+test("requests the location once, and sends requests there over persistent connections", async () => {
   const elsewhere = await stub({ "/functions/call": () => json(200, { $numberInt: "5" }) });
   const front = await stub({
     "/location": () => json(200, { hostname: elsewhere.url, ws_hostname: "ws://x" }),
@@ -108,7 +112,8 @@ test("the location is asked once, requests go where it says, over connections th
   for (let call = 0; call < 20; call++) {
     await expect(again.callFunction("f")).resolves.toBe(5);
   }
-  // On a busy machine, a request may come just before a connection is free again, and make another one.
+  // On a busy machine, a request may start before a connection is free again, and open another
+  // one.
   expect(elsewhere.asked).toHaveLength(28);
   expect(elsewhere.connections()).toBeLessThanOrEqual(5);
   const [login, profile, count, call, refresh] = elsewhere.asked;
@@ -127,7 +132,7 @@ test("the location is asked once, requests go where it says, over connections th
   expect(refresh.headers.authorization).toBe(`Bearer ${jwt()}`);
 });
 
-test("a location that cannot be had is asked again", async () => {
+test("requests the location again after an error", async () => {
   let answers = 0;
   const server = await stub({});
   const front = await stub({
@@ -144,7 +149,7 @@ test("a location that cannot be had is asked again", async () => {
   expect(answers).toBe(2);
 });
 
-test("any 401 refreshes once, and the second answer is final", async () => {
+test("a 401 refreshes the token and retries the request once", async () => {
   let refreshed = false;
   let wanted = 1;
   const server = await stub({
@@ -171,7 +176,7 @@ test("any 401 refreshes once, and the second answer is final", async () => {
   expect(user.isLoggedIn).toBe(true);
 });
 
-test("where the refresh fails the call's own error is told, and the user stays", async () => {
+test("if the refresh fails, the call rejects with its own error, and the user stays logged in", async () => {
   const server = await stub({
     "/auth/session": () => json(401, { error: "invalid session", error_code: "InvalidSession" }),
     "/functions/call": () => json(401, { error: "access token expired", error_code: "InvalidSession" }),
@@ -181,12 +186,13 @@ test("where the refresh fails the call's own error is told, and the user stays",
   await expect(collectionOf(user).find()).rejects.toMatchObject({ message: "access token expired", code: 4301 });
   await expect(user.refreshCustomData()).rejects.toMatchObject({ message: "invalid session", code: 4301 });
   expect(user.isLoggedIn).toBe(true);
-  // As in the SDK, only a refresh token that is not accepted for keys ends the session.
+  // As in the SDK, only a 401 for an API-key call, which sends the refresh token, logs the user
+  // out.
   await expect(user.apiKeys.fetchAll()).rejects.toMatchObject({ message: "unauthorized" });
   expect(user.isLoggedIn).toBe(false);
 });
 
-test("errors have the SDK's numbers and words", async () => {
+test("errors have the SDK's codes and messages", async () => {
   let answer;
   const server = await stub({ "/functions/call": () => answer });
   const user = await open({ baseUrl: server.url }).logIn(Credentials.anonymous());
@@ -220,12 +226,12 @@ test("errors have the SDK's numbers and words", async () => {
   await rejects({ status: 200, type: "application/json", body: "[".repeat(100_000) }, { code: 4201 });
   answer = { status: 200 };
   expect(await collectionOf(user).findOne()).toBeNull();
-  // A document is no failure, whatever its fields are called.
+  // A document with a field `error` is not an error.
   answer = json(200, { error: "a field" });
   expect(await collectionOf(user).findOne()).toEqual({ error: "a field" });
 });
 
-test("a log-in that lacks something is refused", async () => {
+test("rejects an incomplete log-in response", async () => {
   let login;
   const server = await stub({ "/login": () => login });
   const app = open({ baseUrl: server.url });
@@ -250,7 +256,7 @@ test("a log-in that lacks something is refused", async () => {
   expect(app.currentUser).toBeNull();
 });
 
-test("a backend that knows nothing of our header sends custom data in the token", async () => {
+test("reads custom data from the token if the backend does not support our header", async () => {
   const user_data = { _id: { $oid: "63c1b2a1f0e1d2c3b4a59687" }, at: { $date: { $numberLong: "5" } } };
   const tokens = { access_token: jwt({ user_data }), refresh_token: jwt(), user_id: "u1", device_id: "d1" };
   const server = await stub({ "/login": () => json(200, tokens) });
@@ -258,7 +264,7 @@ test("a backend that knows nothing of our header sends custom data in the token"
   expect(user.customData).toEqual({ _id: new Realm.BSON.ObjectId("63c1b2a1f0e1d2c3b4a59687"), at: new Date(5) });
 });
 
-test("a backend that is not there, or too slow, is a transport failure", async () => {
+test("an unreachable or slow backend is a transport error", async () => {
   const gone = await stub({});
   stubs.pop().close();
   const app = open({ baseUrl: gone.url });
@@ -278,11 +284,11 @@ test("a backend that is not there, or too slow, is a transport failure", async (
   });
   expect(Date.now() - begun).toBeGreaterThanOrEqual(290);
   expect(Date.now() - begun).toBeLessThan(5000);
-  // No time at all stands for the usual one.
+  // A timeout of 0 means the default.
   await open({ baseUrl: server.url, timeout: 0, id: "usual" }).logIn(Credentials.anonymous());
 });
 
-test("closing the app cancels what is in flight", async () => {
+test("closing the app cancels the requests in flight", async () => {
   const server = await stub({ "/functions/call": () => ({ status: "never" }) });
   const app = open({ baseUrl: server.url });
   const user = await app.logIn(Credentials.anonymous());
@@ -298,7 +304,7 @@ test("closing the app cancels what is in flight", async () => {
   await cut;
 });
 
-test("apps of one id and URL share their users, and another URL is an error where they are kept", async () => {
+test("apps with one id and URL share users; stored users reject another URL", async () => {
   const { url } = await serve({ app: "far" });
   const one = open({ baseUrl: url });
   const two = open({ baseUrl: `${url}/` });
@@ -312,7 +318,7 @@ test("apps of one id and URL share their users, and another URL is an error wher
   expect(elsewhere.currentUser).toBeNull();
 });
 
-test("USERKEEP_BASE_URL names a backend, and a program ends by itself", async () => {
+test("USERKEEP_BASE_URL selects a backend, and the program ends by itself", async () => {
   const { url } = await serve({ app: "far" });
   const directory = temporaryDirectory();
   const script = `
@@ -329,7 +335,7 @@ test("USERKEEP_BASE_URL names a backend, and a program ends by itself", async ()
   const env = { ...process.env, USERKEEP_BASE_URL: url };
   const { stdout, stderr } = await run(process.execPath, ["-e", script], { env, timeout: 20_000 });
   expect(stdout).toBe("1\ntrue\n");
-  // What the backend says of its own definition is in the log of the process that it runs in.
+  // The backend logs about its definition in its own process.
   expect(stderr).toContain(`userkeep info: app 'far' uses the backend at ${url}\n`);
   expect(stderr).not.toContain("error");
   expect(fs.readdirSync(path.join(directory, ".userkeep")).sort()).toEqual([
@@ -339,7 +345,7 @@ test("USERKEEP_BASE_URL names a backend, and a program ends by itself", async ()
   ]);
 });
 
-test("over TLS, with a certificate that Node is told to trust", async () => {
+test("connects over TLS with a certificate of NODE_EXTRA_CA_CERTS", async () => {
   const directory = temporaryDirectory();
   const file = (name) => path.join(directory, name);
   const names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];

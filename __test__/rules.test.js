@@ -15,7 +15,7 @@ const {
 } = require("./helpers.js");
 
 const own = { "%%user.id": "x" };
-test("without a rule nothing is allowed, and the backend's own databases are out of reach", async () => {
+test("denies everything without a rule, and always denies the backend's own databases", async () => {
   const { collection } = await openWithRules({ "data_sources/mongodb-atlas/default_rule.json": { roles: [] } });
   await expect(collection("db", "c").find()).rejects.toMatchObject({
     message: "no rule exists for namespace 'db.c'",
@@ -46,7 +46,7 @@ test("without a rule nothing is allowed, and the backend's own databases are out
   }
 });
 
-test("a collection's roles take the place of the default ones", async () => {
+test("a collection's roles replace the default roles", async () => {
   const { collection } = await openWithRules({
     "data_sources/mongodb-atlas/default_rule.json": { roles: [readAndWriteAll] },
     [rulesFile("db", "closed")]: { roles: [{ name: "none", apply_when: own, ...everything }] },
@@ -58,7 +58,7 @@ test("a collection's roles take the place of the default ones", async () => {
   expect(await collection("db", "closed").find()).toEqual([]);
 });
 
-test("each document has the first role that applies to it", async () => {
+test("applies the first matching role to each document", async () => {
   const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "posts")]: {
       roles: [
@@ -101,7 +101,7 @@ test("each document has the first role that applies to it", async () => {
   expect(await mine.deleteOne({ _id: 1 })).toEqual({ deletedCount: 1 });
 });
 
-test("what a user may not read cannot be found out by writing either", async () => {
+test("writes reveal nothing about documents that the user may not read", async () => {
   const { collection, backend } = await openWithRules({
     [rulesFile("db", "c")]: { roles: [{ name: "own", apply_when: { owner: "%%user.id" }, ...everything }] },
   });
@@ -113,7 +113,7 @@ test("what a user may not read cannot be found out by writing either", async () 
     expect(await mine.deleteMany(filter)).toEqual({ deletedCount: 0 });
     expect(await mine.findOneAndUpdate(filter, { $set: { a: 1 } })).toBeNull();
   }
-  // An upsert is answered alike whether there is a hidden document with such values or none.
+  // An upsert has the same result whether or not a hidden document matches.
   for (const salary of [5000, 6000]) {
     await expect(mine.updateOne({ salary }, { $set: { a: 1 } }, { upsert: true })).rejects.toThrow(
       "insert not permitted",
@@ -122,7 +122,7 @@ test("what a user may not read cannot be found out by writing either", async () 
   expect(await all.find()).toEqual([{ _id: 1, owner: "other", salary: 5000 }]);
 });
 
-test("custom data decides as it is now, not as the user last saw it", async () => {
+test("rules read the current custom data, not the user's copy", async () => {
   const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "admin")]: {
       roles: [{ name: "admin", apply_when: { "%%user.custom_data.role": "admin" }, ...everything }],
@@ -142,7 +142,7 @@ test("custom data decides as it is now, not as the user last saw it", async () =
   expect(await collection("db", "teams").find({}, { projection: { _id: 0 } })).toEqual([{ team: "red" }]);
 });
 
-test("document filters hold before and after a write", async () => {
+test("checks document filters before and after a write", async () => {
   const own = { owner: "%%user.id" };
   const { collection, backend, user } = await openWithRules({
     [rulesFile("db", "c")]: {
@@ -160,7 +160,7 @@ test("document filters hold before and after a write", async () => {
   expect(await mine.count()).toBe(2);
 });
 
-test("two users of the quickstart never meet", async () => {
+test("users of the quickstart cannot access each other's custom data", async () => {
   const app = await openApp({ definition: QUICKSTART });
   const one = await logInNew(app);
   const two = await logInNew(app);

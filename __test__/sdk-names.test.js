@@ -3,7 +3,7 @@
 const { execFileSync, spawnSync } = require("node:child_process");
 const { PASSWORD, ROOT, Realm, eventually, logInNew, openEmbedded, serve } = require("./helpers.js");
 
-/** The run-time names of `realm` 12.15, and what each is here. */
+/** The run-time names of `realm` 12.15, grouped by their kind in this package. */
 const NAMES = {
   value: ["App", "AssertionError", "Auth", "BSON", "Credentials", "MetadataMode", "MongoDB", "ProviderType"]
     .concat(["PushClient", "Realm", "Services", "TypeAssertionError", "Types", "User", "UserState", "defaultPath"])
@@ -27,7 +27,7 @@ const NAMES = {
   rejecting: ["open"],
 };
 
-/** The names that the SDK does not have at the top. */
+/** The names that the SDK does not have at the top level. */
 const OWN_NAMES = ["ApiKeyAuth", "EmailPasswordAuth", "MongoDBCollection", "default", "openBackend", "serve"];
 
 const SYNC_METHODS = [
@@ -38,11 +38,11 @@ const SYNC_METHODS = [
 ].concat(["reconnect", "setLogLevel", "setLogger", "setUserAgent"]);
 const SYNC_CLASSES = ["BaseSubscriptionSet", "MutableSubscriptionSet", "Session", "Subscription", "SubscriptionSet"];
 
-/** The one sentence of what belongs to the Realm database. */
+/** The error message of names that belong to the Realm database. */
 const sentence = (name) =>
   `${name} belongs to the Realm database, which Userkeep does not include: see userkeep/docs/realm-database.md`;
 
-/** The error that a call throws. */
+/** Returns the error that a call throws, or undefined. */
 function errorOf(call) {
   try {
     call();
@@ -55,7 +55,7 @@ function errorOf(call) {
 afterEach(() => Realm.setLogLevel("info"));
 
 describe("the names of the SDK", () => {
-  test("are all there, and no others but our own", () => {
+  test("are complete, with no additions except our own", () => {
     const expected = [...Object.values(NAMES).flat(), ...OWN_NAMES];
     const builtIn = ["length", "name", "prototype"];
     expect(
@@ -65,7 +65,7 @@ describe("the names of the SDK", () => {
     ).toEqual(expected.sort());
   });
 
-  test("stand for one another where the SDK has several", () => {
+  test("have the SDK's aliases", () => {
     expect(Realm.Realm).toBe(Realm);
     expect(Realm.default).toBe(Realm);
     expect(Realm.EmailPasswordAuth).toBe(Realm.Auth.EmailPasswordAuth);
@@ -114,7 +114,7 @@ describe("the names of the SDK", () => {
     await expect(opening).rejects.toThrow(sentence("Realm.open()"));
   });
 
-  test("App.Sync can be listed, and throws when it is used", () => {
+  test("App.Sync lists all its names, and throws when one is used", () => {
     const { Sync } = Realm.App;
     const data = ["ConnectionState", "NumericLogLevel", "SubscriptionSetState", "SubscriptionsState"].concat([
       "downloadBeforeOpenBehavior",
@@ -151,7 +151,7 @@ describe("the names of the SDK", () => {
     expect(execFileSync(process.execPath, ["-e", script], { cwd: ROOT, encoding: "utf8" })).toBe("true\n");
   });
 
-  test("do not keep a file with models from logging users in", async () => {
+  test("let a file that defines models log users in", async () => {
     class Task extends Realm.Object {
       static schema = { name: "Task", primaryKey: "_id", properties: { _id: "objectId" } };
     }
@@ -162,13 +162,13 @@ describe("the names of the SDK", () => {
 });
 
 describe("the SDK's log", () => {
-  /** Has the rules refuse a write of a user, which the native side logs at `debug`. */
+  /** Makes a write that the rules deny, which the native side logs at `debug`. */
   async function refuse(user) {
     const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
-    await expect(collection.insertOne({ userId: "somebody" })).rejects.toThrow("insert not permitted");
+    await expect(collection.insertOne({ userId: "another-user" })).rejects.toThrow("insert not permitted");
   }
 
-  /** Opens an app on the default log, for lines at `info`, `warn` and `debug`. */
+  /** Opens an app with the default log, and causes lines at `info`, `warn` and `debug`. */
   async function logEverything() {
     await refuse(await logInNew(openEmbedded({ logger: undefined, colour: "red" })));
   }
@@ -184,14 +184,14 @@ describe("the SDK's log", () => {
     ["error", []],
     ["fatal", []],
     ["off", []],
-  ])("at the level %s has the lines of %j, by name and by number", async (level, expected) => {
+  ])("at the level %s has the levels %j, by name and by number", async (level, expected) => {
     const name = level[0].toUpperCase() + level.slice(1);
     for (const form of [level, Realm.NumericLogLevel[name]]) {
       const logged = new Set();
       Realm.setLogger((lineLevel, _message) => logged.add(lineLevel));
       Realm.setLogLevel("off");
       Realm.setLogLevel(form);
-      // An app with a logger of its own gets every line, so that the native side logs them all.
+      // An app with its own logger gets every line, which proves that the native side logged them.
       const all = [];
       openEmbedded({ logger: (lineLevel, text) => all.push(`${lineLevel} ${text}`) });
       await logEverything();
@@ -200,7 +200,7 @@ describe("the SDK's log", () => {
     }
   });
 
-  test("changes its level while apps are open, and has each line once", async () => {
+  test("changes its level while apps are open, and contains each line once", async () => {
     const refusals = [];
     Realm.setLogger(({ message }) => message.includes("no role applies") && refusals.push(message));
     openEmbedded({ logger: undefined });
@@ -212,7 +212,7 @@ describe("the SDK's log", () => {
     expect(refusals).toHaveLength(1);
   });
 
-  test("gives entries with category, level and message to a function of other than two parameters", () => {
+  test("calls a function without exactly two parameters with an entry of category, level and message", () => {
     const entries = [];
     Realm.setLogger((entry) => entries.push(entry));
     openEmbedded({ logger: undefined, colour: "red" });
@@ -229,7 +229,7 @@ describe("the SDK's log", () => {
     expect(count).toBe(1);
   });
 
-  test("leaves apps with a logger of their own alone", () => {
+  test("does not affect apps with their own logger", () => {
     const own = [];
     const others = [];
     Realm.setLogger((entry) => others.push(entry));
@@ -240,7 +240,7 @@ describe("the SDK's log", () => {
     expect(others).toEqual([]);
   });
 
-  test("has levels by category: its own and the one above it count", () => {
+  test("has a level per category, which also applies to the categories below it", () => {
     const logged = [];
     Realm.setLogger((level, _message) => logged.push(level));
     const logsOpening = () => {
@@ -258,7 +258,7 @@ describe("the SDK's log", () => {
     expect(logsOpening()).toBe(true);
   });
 
-  test("refuses other levels, categories and loggers", () => {
+  test("rejects unknown levels, unknown categories and invalid loggers", () => {
     for (const level of ["loud", "", "Info", 9, -1, 1.5, null, undefined, {}]) {
       expect(() => Realm.setLogLevel(level)).toThrow(`Unexpected log level: ${String(level)}`);
     }
@@ -268,7 +268,7 @@ describe("the SDK's log", () => {
     expect(() => Realm.setLogger()).toThrow(Realm.TypeAssertionError);
   });
 
-  test("is written to standard error again after a shutdown", async () => {
+  test("goes to standard error again after a shutdown", async () => {
     const logged = [];
     const written = [];
     const write = jest.spyOn(process.stderr, "write").mockImplementation((text) => written.push(text));
@@ -287,7 +287,7 @@ describe("the SDK's log", () => {
     }
   });
 
-  test("survives a logger that throws", () => {
+  test("does not fail if the logger throws", () => {
     const script = `const Realm = require("userkeep");
       process.on("uncaughtException", ({ message }) => console.log("thrown:", message));
       Realm.setLogger(() => { throw new Error("the logger's own"); });
@@ -298,7 +298,7 @@ describe("the SDK's log", () => {
     expect(new Set(stdout.trim().split("\n"))).toEqual(new Set(["LoggedIn", "thrown: the logger's own"]));
   });
 
-  test("has no passwords", async () => {
+  test("contains no passwords", async () => {
     const lines = [];
     Realm.setLogger((_level, message) => lines.push(message));
     Realm.setLogLevel("all");
@@ -309,7 +309,7 @@ describe("the SDK's log", () => {
 });
 
 describe("the deprecated global Realm", () => {
-  /** Runs a program that has the package as `Realm` in `exports`; what it prints. */
+  /** Runs a program; returns its output and exit status. */
   function run(program, ...flags) {
     const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, "-e", program], {
       cwd: ROOT,
@@ -356,7 +356,7 @@ describe("the deprecated global Realm", () => {
 describe("the base URL of an app", () => {
   require("userkeep/experimental/base-url");
 
-  test("is empty in the process, and the server's elsewhere", async () => {
+  test("is empty for an embedded backend, else the server's URL", async () => {
     expect(openEmbedded().baseUrl).toBe("");
     const { url } = await serve();
     const metadata = { mode: Realm.MetadataMode.InMemory };

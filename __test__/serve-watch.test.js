@@ -1,6 +1,7 @@
 "use strict";
 
-// Change events over HTTP: what goes over the wire, the unmodified realm-web, and what happens to streams when either end goes.
+// Change streams over HTTP: the wire format, the unmodified realm-web, and the end of sessions,
+// servers and clients.
 
 const http = require("node:http");
 const net = require("node:net");
@@ -31,7 +32,10 @@ const collectionOf = (user) => user.mongoClient("mongodb-atlas").db("app").colle
 const soon = (promise, milliseconds = 10_000) =>
   Promise.race([promise, new Promise((resolve) => setTimeout(resolve, milliseconds, "nothing came").unref())]);
 
-/** Writes until a stream tells of it: then it is followed. The number of what was written last. */
+/**
+ * Writes numbers until the stream reports an event, which means that it has begun. Returns the
+ * number that was written last.
+ */
 async function beginToFollow(next, write) {
   let number = 0;
   do {
@@ -41,7 +45,7 @@ async function beginToFollow(next, write) {
   return number;
 }
 
-/** The text of a stream as it comes. */
+/** Opens a stream with a raw HTTP request; `text()` returns the text that has arrived. */
 async function raw(server, { query = "", token, request }) {
   const path = `/api/client/v2.0/app/test-app/functions/call?baas_request=${encodeURIComponent(
     Buffer.from(typeof request === "string" ? request : JSON.stringify(request)).toString("base64"),
@@ -81,7 +85,7 @@ const watchRequest = (more = {}) => ({
   service: "mongodb-atlas",
 });
 
-test("events go over the wire as the SDK read them, with the token in the query", async () => {
+test("sends events in the SDK's wire format, and accepts the token in the query", async () => {
   const server = await serve({ definition: openDefinition() });
   const user = await logInNew(open(server.url));
   const query = `&baas_at=${user.accessToken}`;
@@ -104,7 +108,7 @@ test("events go over the wire as the SDK read them, with the token in the query"
   stream.destroy();
 });
 
-test("who may not follow, or asks for what is none, is refused before the stream begins", async () => {
+test("rejects unauthorized and malformed stream requests before the stream begins", async () => {
   const server = await serve({ definition: openDefinition() });
   const user = await logInNew(open(server.url));
   const token = user.accessToken;
@@ -114,7 +118,7 @@ test("who may not follow, or asks for what is none, is refused before the stream
     return { status: stream.status, message: stream.message, body: JSON.parse(stream.text()) };
   };
   const request = watchRequest();
-  // As the SDK asks for who is logged out.
+  // The SDK sends an empty token for a user who is logged out.
   expect(await ask({ query: "&baas_at=", request })).toMatchObject({ status: 401, message: "Unauthorized" });
   expect(await ask({ request })).toMatchObject({ status: 401, body: { error_code: "MissingAuthReq" } });
   expect(await ask({ token, request: { ...request, name: "find" } })).toMatchObject({
@@ -133,10 +137,10 @@ test("who may not follow, or asks for what is none, is refused before the stream
   await expect(user.callFunction("watch")).rejects.toThrow("function not found: 'watch'");
 });
 
-test("a stream ends when its session does, wherever that was", async () => {
+test("a stream ends with its session, even if another client ends the session", async () => {
   const server = await serve({ definition: openDefinition() });
   const user = await logInNew(open(server.url));
-  // With the same options it would share the users on this device.
+  // With the same options it would share the users of the first app.
   const elsewhere = open(server.url, { timeout: 10_000 });
   const same = await elsewhere.logIn(
     Realm.Credentials.emailPassword({ email: user.profile.email, password: "passw0rd" }),
@@ -157,7 +161,7 @@ test("a stream ends when its session does, wherever that was", async () => {
   expect(wire.text()).toMatch(/event: error\ndata: \{"error":"[^"]*","error_code":"InvalidSession"\}\n\n$/);
 });
 
-test("a stream is taken up again where it was when the server is started again", async () => {
+test("a stream resumes at the same event after a restart of the server", async () => {
   const directory = temporaryDirectory();
   const definition = openDefinition();
   const options = { definition, store: undefined, baseFilePath: directory };
@@ -178,7 +182,7 @@ test("a stream is taken up again where it was when the server is started again",
     const begun = Date.now();
     await server.close();
     expect(Date.now() - begun).toBeLessThan(5_000);
-    // Nobody is there to tell of it.
+    // No server is running to send this event.
     const backend = await Realm.openBackend({ id: "test-app", ...options, logger: null });
     await backend.collection("app", "things").insertOne({ _id: round * 10 + 2 });
     await backend.close();
@@ -192,7 +196,7 @@ test("a stream is taken up again where it was when the server is started again",
   expect(seen.filter((_id) => _id < 0).at(-1)).toBe(last);
 }, 60_000);
 
-test("what is asked for may be long, and the operator sees how many streams there are", async () => {
+test("accepts large stream requests, and reports the number of streams in the metrics", async () => {
   const server = await serve({ definition: openDefinition(), metricsPort: 0 });
   const user = await logInNew(open(server.url));
   const ids = Array.from({ length: 20_000 }, (_, number) => `not there ${number}`);
@@ -213,7 +217,7 @@ test("what is asked for may be long, and the operator sees how many streams ther
   expect(await streams()).toBe("userkeep_event_streams 0");
 });
 
-test("a stream lives longer than a request may take", async () => {
+test("a stream may last longer than the request timeout", async () => {
   const server = await serve({ definition: openDefinition() });
   const user = await logInNew(open(server.url, { timeout: 1_000 }));
   const stream = collectionOf(user).watch();
@@ -230,7 +234,7 @@ test("a stream lives longer than a request may take", async () => {
   expect(event.value.documentKey).toEqual({ _id: 1 });
 });
 
-test("who does not read is let go of", async () => {
+test("disconnects a client that does not read its stream", async () => {
   const server = await serve({ definition: openDefinition(), clientTimeout: 500 });
   const user = await logInNew(open(server.url));
   const socket = net.connect(Number(new URL(server.url).port), "127.0.0.1");
@@ -259,7 +263,7 @@ test("who does not read is let go of", async () => {
   expect(process.memoryUsage().rss - rss).toBeLessThan(400_000_000);
 }, 60_000);
 
-test("realm-web follows with filters and ids, and its generators end", async () => {
+test("realm-web watches with filters and ids, and its generators end", async () => {
   const server = await serve({ definition: openDefinition() });
   const app = new RealmWeb.App({ id: "test-app", baseUrl: server.url });
   const user = await app.logIn(RealmWeb.Credentials.anonymous(false));

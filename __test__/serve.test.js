@@ -1,6 +1,6 @@
 "use strict";
 
-// The wire protocol itself, and the commands.
+// The wire protocol of `serve`, and the commands serve, init and check.
 
 const { execFile, spawn } = require("node:child_process");
 const crypto = require("node:crypto");
@@ -60,7 +60,7 @@ async function logIn() {
   return body;
 }
 
-test("each endpoint answers as the clients expect", async () => {
+test("each endpoint responds as the clients expect", async () => {
   expect(await send("GET", "/app/wire-app/location")).toEqual({
     status: 200,
     type: "application/json",
@@ -150,7 +150,7 @@ test("each endpoint answers as the clients expect", async () => {
   });
 });
 
-test("anybody can verify a token with the published keys", async () => {
+test("the published keys verify tokens", async () => {
   const { access_token: token } = await logIn();
   const { body } = await send("GET", "/app/wire-app/auth/jwks");
   const [header, payload, signature] = token.split(".");
@@ -159,7 +159,7 @@ test("anybody can verify a token with the published keys", async () => {
   expect(crypto.verify(null, Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, "base64url"))).toBe(true);
 });
 
-test("what is malformed is refused with a code, and shows nothing of what it held", async () => {
+test("rejects malformed requests with a code, and does not echo their contents", async () => {
   const { access_token: token } = await logIn();
   const call = (body) => send("POST", "/app/wire-app/functions/call", { token, body });
   for (const body of [
@@ -207,7 +207,7 @@ test("what is malformed is refused with a code, and shows nothing of what it hel
   expect((await call(`{"name":"find","service":"mongodb-atlas","arguments":[${deep}]}`)).status).toBe(400);
 });
 
-test("pages of allowed origins may make requests, and of no others", async () => {
+test("accepts requests only from pages of allowed origins", async () => {
   const ask = async (url, method, origin, headers = {}) => {
     const answer = await fetch(`${url}/api/client/v2.0/app/wire-app/location`, {
       method,
@@ -250,7 +250,7 @@ test("pages of allowed origins may make requests, and of no others", async () =>
   await strict.close();
 });
 
-test("the operator of a server reads why the rules refused", async () => {
+test("the server logs denials by the rules", async () => {
   const lines = [];
   const loud = await Realm.serve({
     app: "wire-app",
@@ -262,7 +262,7 @@ test("the operator of a server reads why the rules refused", async () => {
   const app = `${loud.url}/api/client/v2.0/app/wire-app`;
   const login = await fetch(`${app}/auth/providers/anon-user/login`, { method: "POST" });
   const { access_token: token } = await login.json();
-  const argument = { database: DATABASE, collection: COLLECTION, document: { userId: "somebody" } };
+  const argument = { database: DATABASE, collection: COLLECTION, document: { userId: "another-user" } };
   const body = JSON.stringify({ name: "insertOne", service: "mongodb-atlas", arguments: [argument] });
   expect(
     (await fetch(`${app}/functions/call`, { method: "POST", headers: { Authorization: `Bearer ${token}` }, body }))
@@ -272,7 +272,7 @@ test("the operator of a server reads why the rules refused", async () => {
   await loud.close();
 });
 
-test("options are checked, and an address that is taken is an error", async () => {
+test("rejects invalid options, and an address that is in use", async () => {
   const options = { app: "wire-app", definition: QUICKSTART, store: "memory:", logger: null };
   await expect(Realm.serve({ ...options, port: 70_000 })).rejects.toThrow(
     "Expected 'port' to be a port from 0 to 65535",
@@ -290,7 +290,7 @@ test("options are checked, and an address that is taken is an error", async () =
   await behind.close();
 });
 
-test("the command serves until it is told to end, and loses nothing", async () => {
+test("the command serves until SIGTERM, and then exits with status 0", async () => {
   const directory = temporaryDirectory();
   const args = [
     CLI,
@@ -322,7 +322,7 @@ test("the command serves until it is told to end, and loses nothing", async () =
   await app.close();
 });
 
-test("the command takes the limits of an operation and the audience of tokens", async () => {
+test("the command has options for the limits of operations and the token audience", async () => {
   const options = ["--definition", openDefinition(), "--store", "memory:", "--app", "limited", "--port", "0"];
   const limits = ["--max-documents", "3", "--max-answer-bytes", "50000", "--max-write-documents", "4"];
   const child = spawn(process.execPath, [CLI, "serve", ...options, ...limits, "--max-time", "300", "--token-audience"]);
@@ -359,7 +359,7 @@ test("the command takes the limits of an operation and the audience of tokens", 
   });
 });
 
-test("a store that cannot be opened keeps serve from listening, with the reason", async () => {
+test("serve rejects with the reason if the store cannot be opened", async () => {
   const file = path.join(temporaryDirectory(), "other.sqlite");
   fs.writeFileSync(file, "this is no database");
   const options = { app: "wire-app", definition: QUICKSTART, store: `sqlite:${file}`, port: 0, logger: null };
@@ -370,16 +370,16 @@ test("a store that cannot be opened keeps serve from listening, with the reason"
     stdout: "",
     stderr: expect.stringContaining(`userkeep: cannot open the store ${file}/app.sqlite`),
   });
-  // A file that is not there is only made by a write.
+  // If the file does not exist, serve creates it.
   const missing = path.join(temporaryDirectory(), "late/app.sqlite");
   const opening = Realm.serve({ ...options, store: `sqlite:${missing}` });
   await (await opening).close();
   expect(fs.existsSync(missing)).toBe(true);
 });
 
-test("health says what is wrong: the kind to clients, and the reason to the operator", async () => {
+test("health reports a general error to clients, and the reason to the operator", async () => {
   const lines = [];
-  // A database that is not there yet does not keep the server from listening.
+  // The server listens even if the database is not available yet.
   const waiting = await Realm.serve({
     app: "wire-app",
     definition: QUICKSTART,
@@ -411,7 +411,7 @@ test("health says what is wrong: the kind to clients, and the reason to the oper
   });
 });
 
-test("a store that breaks is told to the operator with its path, and to clients without", async () => {
+test("the log contains the path of a store that fails, and the response does not", async () => {
   const directory = temporaryDirectory();
   const file = path.join(directory, "late/app.sqlite");
   const definition = writeDefinition({
@@ -427,7 +427,7 @@ test("a store that breaks is told to the operator with its path, and to clients 
     port: 0,
     logger: (level, text) => lines.push([level, text]),
   });
-  // The file is made by the first write, whose directory cannot be made any more.
+  // The first write creates the file, and fails because a file has the name of its directory.
   fs.writeFileSync(path.dirname(file), "");
   const api = `${broken.url}/api/client/v2.0/app/wire-app`;
   const login = await fetch(`${api}/auth/providers/anon-user/login`, { method: "POST", body: "{}" });
@@ -450,7 +450,7 @@ test("a store that breaks is told to the operator with its path, and to clients 
   await eventually(() => expect(lines).toContainEqual(["error", expect.stringContaining(file)]));
 });
 
-test("init writes a definition that check finds nothing wrong with", async () => {
+test("init writes a definition that passes check", async () => {
   const directory = temporaryDirectory();
   const made = path.join(directory, "made");
   await run(process.execPath, [CLI, "init", made]);
@@ -477,7 +477,7 @@ test("init writes a definition that check finds nothing wrong with", async () =>
   fs.writeFileSync(path.join(made, "auth/custom_user_data.json"), '{ "enabled": true }');
   await expect(run(process.execPath, [CLI, "check", made])).rejects.toMatchObject({
     code: 1,
-    // The only data source need not be named; the others are errors, and the warning is beside them.
+    // Three required keys are missing; `mongo_service_name` is optional with a single data source.
     stdout: expect.stringMatching(
       /^error: auth\/custom_user_data.json at \$.database_name: .*\n(error: .*\n){2}warning: auth\/providers.json .*\n.*: 3 errors, 1 warning\n$/,
     ),

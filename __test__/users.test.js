@@ -17,7 +17,7 @@ const {
 const { Credentials, MetadataMode, ProviderType, UserState } = Realm;
 
 describe("logging in", () => {
-  test("an unknown user and a wrong password are told the same", async () => {
+  test("an unknown user and a wrong password cause the same error", async () => {
     const app = await openApp();
     await app.emailPasswordAuth.registerUser({ email: "a@example.com", password: PASSWORD });
     for (const credentials of [
@@ -33,7 +33,7 @@ describe("logging in", () => {
     expect(app.currentUser).toBeNull();
   });
 
-  test("registering is checked", async () => {
+  test("rejects invalid registrations", async () => {
     const { emailPasswordAuth } = await openApp();
     const register = (email, password) => emailPasswordAuth.registerUser({ email, password });
     await expect(register("a@example.com", "12345")).rejects.toThrow("password must be between 6 and 128 characters");
@@ -46,7 +46,7 @@ describe("logging in", () => {
     await expect(emailPasswordAuth.registerUser()).rejects.toThrow("Expected 'details' to be an object, got undefined");
   });
 
-  test("credentials are checked when they are made", async () => {
+  test("rejects invalid credentials when they are created", async () => {
     expect(() => Credentials.emailPassword({})).toThrow("Expected 'email' to be a string, got undefined");
     expect(() => Credentials.emailPassword({ email: "a@example.com" })).toThrow(
       "Expected 'password' to be a string, got undefined",
@@ -62,7 +62,7 @@ describe("logging in", () => {
     expect(JSON.stringify(Credentials.emailPassword("a@example.com", PASSWORD))).toBe("{}");
   });
 
-  test("a provider that is not enabled refuses", async () => {
+  test("rejects a provider that is not enabled", async () => {
     const definition = writeDefinition({
       "auth/providers.json": { "anon-user": { disabled: true }, "api-key": { disabled: false } },
     });
@@ -85,7 +85,7 @@ describe("logging in", () => {
     ).rejects.toMatchObject({ code: 4316 });
   });
 
-  test("a user who should be confirmed by mail is never confirmed without", async () => {
+  test("rejects registration if the user would have to be confirmed by mail", async () => {
     const definition = writeDefinition({
       "auth/providers.json": {
         "local-userpass": { disabled: false, config: { autoConfirm: false, emailConfirmationUrl: "https://x" } },
@@ -97,7 +97,7 @@ describe("logging in", () => {
     );
   });
 
-  test("an anonymous user who is logged in is used again", async () => {
+  test("reuses an anonymous user who is logged in", async () => {
     const app = await openApp();
     const one = await app.logIn(Credentials.anonymous());
     expect((await app.logIn(Credentials.anonymous())).id).toBe(one.id);
@@ -109,7 +109,7 @@ describe("logging in", () => {
 });
 
 describe("a user", () => {
-  test("shows what the SDK showed", async () => {
+  test("has the SDK's properties", async () => {
     const app = await openApp();
     const user = await logInNew(app);
     expect(user.id).toMatch(/^[0-9a-f]{24}$/);
@@ -136,7 +136,7 @@ describe("a user", () => {
     expect(refresh.exp - refresh.iat).toBe(60 * 24 * 60 * 60);
   });
 
-  test("is logged out here before the backend is asked", async () => {
+  test("is logged out locally before the backend responds", async () => {
     const app = await openApp();
     const user = await logInNew(app);
     const done = user.logOut();
@@ -194,7 +194,7 @@ describe("a user", () => {
 });
 
 describe("listeners", () => {
-  test("hear as often as the SDK's did, before promises resolve", async () => {
+  test("are called as often as the SDK's, before promises resolve", async () => {
     const app = await openApp();
     const heard = jest.fn();
     app.addListener(heard);
@@ -225,7 +225,7 @@ describe("listeners", () => {
     expect(heard).toHaveBeenCalledTimes(4);
   });
 
-  test("find the current user in place", async () => {
+  test("see the new current user", async () => {
     const app = await openApp();
     const seen = [];
     app.addListener(() => seen.push(app.currentUser?.id ?? null));
@@ -235,7 +235,7 @@ describe("listeners", () => {
   });
 });
 
-describe("between runs", () => {
+describe("stored sessions", () => {
   const key = (byte) => new Uint8Array(64).fill(byte).buffer;
 
   test.each([
@@ -254,7 +254,7 @@ describe("between runs", () => {
     expect(fs.existsSync(path.join(directory, ".userkeep/test-app.session"))).toBe(kept);
   });
 
-  test("a wrong key is an error and leaves the file alone", async () => {
+  test("a wrong encryption key is an error, and does not change the file", async () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, ".userkeep/test-app.session");
     const open = (byte) =>
@@ -269,7 +269,7 @@ describe("between runs", () => {
     expect((await open(1)).currentUser.isLoggedIn).toBe(true);
   });
 
-  test("an access token that is not accepted is refreshed silently, once, and the call replayed", async () => {
+  test("a rejected access token is refreshed once, and the call is repeated", async () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, ".userkeep/test-app.session");
     const app = await openKept(directory);
@@ -277,7 +277,8 @@ describe("between runs", () => {
     await customDataOf(user).insertOne({ userId: user.id, favoriteColor: "pink" });
     await app.close();
 
-    // What an expired token comes to: the backend answers 401 InvalidSession.
+    // A forged signature has the same effect as expiry: the backend responds with 401
+    // InvalidSession.
     const kept = bson.deserialize(fs.readFileSync(file).subarray(4));
     const [header, payload] = kept.users[0].access_token.split(".");
     kept.users[0].access_token = `${header}.${payload}.${"A".repeat(86)}`;
@@ -294,7 +295,7 @@ describe("between runs", () => {
     expect(again.customData.favoriteColor).toBe("pink");
     expect(again.accessToken).not.toBe(kept.users[0].access_token);
 
-    // With a session that has ended, the call fails with its own error and the user stays.
+    // If the session has ended, the call rejects with its own error and the user stays logged in.
     kept.users[0].refresh_token = kept.users[0].access_token;
     await reopened.close();
     fs.writeFileSync(file, Buffer.concat([Buffer.from("UKS0"), bson.serialize(kept)]));
@@ -303,7 +304,7 @@ describe("between runs", () => {
     expect(last.isLoggedIn).toBe(true);
   });
 
-  test("a damaged file is an error that names it, and is left alone", async () => {
+  test("a damaged file is an error with its path, and is not changed", async () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, ".userkeep/test-app.session");
     fs.mkdirSync(path.dirname(file));

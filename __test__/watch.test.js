@@ -22,7 +22,9 @@ const { ObjectId, Timestamp } = Realm.BSON;
 
 const own = [{ public: true }, { userId: "%%user.id" }, { writer: "%%user.id" }];
 
-/** Everybody may read and write what is public, and what he or she owns or has written. */
+/**
+ * A role that lets users read and write public documents, and those that they own or have written.
+ */
 const readPublic = {
   name: "public",
   apply_when: {},
@@ -33,16 +35,16 @@ const readPublic = {
 
 const collectionOf = (user, name = "things") => user.mongoClient("mongodb-atlas").db("app").collection(name);
 
-/** Waits, so that a test of what must not come does not wait for ever. */
+/** Resolves like a promise, or to "nothing came" after some milliseconds. */
 const soon = (promise, milliseconds = 10_000) =>
   Promise.race([promise, new Promise((resolve) => setTimeout(resolve, milliseconds, "nothing came").unref())]);
 
-/** A place in the order of events after all that has been written, and before all that is written next. */
+/** Returns a resume token after all earlier writes and before all later ones. */
 async function placeOf(collection) {
   const markers = collection.watch({ filter: { operationType: "insert" } });
   const inserted = [];
   let next = markers.next();
-  // Over HTTP nothing says when the stream is followed: until it is, nobody hears of a marker.
+  // Over HTTP, a client cannot tell when the stream has begun: markers before that cause no event.
   do {
     inserted.push((await collection.insertOne({ public: true })).insertedId);
   } while ((await soon(next, 200)) === "nothing came");
@@ -56,7 +58,7 @@ async function placeOf(collection) {
   }
 }
 
-/** The next events, so many. */
+/** Returns the next `count` events of a stream. */
 async function take(stream, count) {
   const events = [];
   while (events.length < count) {
@@ -79,7 +81,7 @@ async function open(role = readPublic) {
 }
 
 describe("watch", () => {
-  test("tells each change as MongoDB does", async () => {
+  test("reports each change like MongoDB", async () => {
     const { user } = await open();
     const collection = collectionOf(user);
     const stream = collection.watch({ resumeAfter: await placeOf(collection) });
@@ -119,7 +121,7 @@ describe("watch", () => {
     ]);
   });
 
-  test("tells what matches a filter, and what is about some ids", async () => {
+  test("reports only changes that match a filter or some ids", async () => {
     const { user } = await open();
     const collection = collectionOf(user);
     const resumeAfter = await placeOf(collection);
@@ -145,7 +147,7 @@ describe("watch", () => {
     expect(await isSilent(ids)).toBe(true);
   });
 
-  test("is a generator that a loop ends, and that return() ends while it waits", async () => {
+  test("is a generator that ends with a loop, and with return() while it waits", async () => {
     const { user } = await open();
     const collection = collectionOf(user);
     const resumeAfter = await placeOf(collection);
@@ -168,7 +170,7 @@ describe("watch", () => {
     expect(await collection.watch().return()).toEqual({ done: true, value: undefined });
   });
 
-  test("answers several requests at once in their order", async () => {
+  test("resolves concurrent calls of next() in order", async () => {
     const { user } = await open();
     const collection = collectionOf(user);
     const stream = collection.watch({ resumeAfter: await placeOf(collection) });
@@ -177,7 +179,7 @@ describe("watch", () => {
     expect((await Promise.all(nexts)).map(({ value }) => value.documentKey._id)).toEqual([1, 2, 3]);
   });
 
-  test("ends cleanly when the user logs out, is removed or deleted, and when the app is closed", async () => {
+  test("ends when the user logs out, is removed or deleted, and when the app is closed", async () => {
     const { app, user } = await open();
     const others = [await logInNew(app), await logInNew(app), await logInNew(app)];
     const waiting = [user, ...others].map((each) => collectionOf(each).watch().next());
@@ -193,7 +195,7 @@ describe("watch", () => {
     expect(await soon(waiting[3])).toEqual(ended);
   });
 
-  test("is refused to who is logged out, without rules and with what cannot be used", async () => {
+  test("rejects if the user is logged out, if no rule applies, or if an option is invalid", async () => {
     const { user } = await open();
     const collection = collectionOf(user);
     const first = (options) => collection.watch(options).next();
@@ -213,8 +215,8 @@ describe("watch", () => {
   });
 });
 
-describe("who may read", () => {
-  test("each event passes the check of a read, of the version that it carries", async () => {
+describe("permissions of events", () => {
+  test("are read permissions on the version in each event", async () => {
     const { app, user } = await open();
     const other = await logInNew(app);
     const collection = collectionOf(other);
@@ -223,7 +225,7 @@ describe("who may read", () => {
     await collection.insertOne({ _id: "hidden", writer });
     await collection.updateOne({ _id: "hidden" }, { $set: { public: true } });
     await collection.insertOne({ _id: "own", userId: user.id, writer });
-    // Given away: neither the version that may not be read any more is told of, nor its end.
+    // The user may not read the version with the new owner: no event reports it, nor its deletion.
     await collection.updateOne({ _id: "own" }, { $set: { userId: other.id } });
     await collection.deleteOne({ _id: "own" });
     await collection.deleteOne({ _id: "hidden" });
@@ -236,7 +238,7 @@ describe("who may read", () => {
     expect(await isSilent(stream)).toBe(true);
   });
 
-  test("a filter tells nothing of what may not be read", async () => {
+  test("cannot be bypassed by a filter", async () => {
     const { app, user } = await open();
     const other = await logInNew(app);
     const collection = collectionOf(other);
@@ -255,7 +257,7 @@ describe("who may read", () => {
     }
   });
 
-  test("a privilege in the custom data counts as it is at each event", async () => {
+  test("depend on the custom data at the time of each event", async () => {
     const read = { "%or": [...own, { "%%user.custom_data.reads": true }] };
     const { app, user } = await open({ ...readPublic, document_filters: { ...readPublic.document_filters, read } });
     const other = await logInNew(app);
@@ -277,7 +279,7 @@ describe("who may read", () => {
   });
 });
 
-test("a stream is taken up again after any event", async () => {
+test("a stream can be resumed after any event", async () => {
   const { user } = await open();
   const collection = collectionOf(user);
   const place = await placeOf(collection);
@@ -299,7 +301,7 @@ describe("a resume token", () => {
   const refused = (collection, resumeAfter) =>
     expect(collection.watch({ resumeAfter }).next()).rejects.toMatchObject({ code: 4311, serverCode: 260 });
 
-  test("is of one user and collection, and not of the operator", async () => {
+  test("is valid for one user and collection, and not for a backend handle", async () => {
     const options = { definition: definition() };
     const directory = temporaryDirectory();
     const app = await openKept(directory, options);
@@ -322,7 +324,7 @@ describe("a resume token", () => {
     await expect(own.watch({ resumeAfter: first._id }).next()).rejects.toMatchObject({ serverCode: 260 });
     const stream = own.watch();
     let next = stream.next();
-    // On MongoDB the stream is followed a moment later.
+    // On MongoDB, the stream begins a little later.
     do {
       await collection.insertOne({ public: true });
     } while ((await soon(next, 200)) === "nothing came");
@@ -336,7 +338,7 @@ describe("a resume token", () => {
     await Promise.all([stream.return(), rest.return()]);
   });
 
-  test("is of one app", async () => {
+  test("is valid for one app", async () => {
     const options = { definition: definition() };
     const apps = [await openApp(options), await openApp(options)];
     const users = [await logInNew(apps[0]), await logInNew(apps[1])];
@@ -345,7 +347,7 @@ describe("a resume token", () => {
     await refused(collectionOf(users[1]), place);
   });
 
-  test("is good after a restart", async () => {
+  test("is valid after a restart", async () => {
     const options = { definition: definition() };
     const directory = temporaryDirectory();
     let app = await openKept(directory, options);
@@ -360,11 +362,12 @@ describe("a resume token", () => {
   });
 });
 
-// What the store itself does: on MongoDB a stream is followed a moment later, and the server says how long it keeps events.
+// Embedded stores only: on MongoDB, a stream begins a little later, and the server decides how
+// long it keeps events.
 const ofEmbeddedStores = MODE === "mongodb" ? () => {} : describe;
 
-ofEmbeddedStores("in this process", () => {
-  test("it is followed from when the first event is asked for", async () => {
+ofEmbeddedStores("a stream of an embedded store", () => {
+  test("begins with the first call of next()", async () => {
     const app = openEmbedded({ definition: openDefinition() });
     const collection = collectionOf(await logInNew(app));
     const stream = collection.watch();
@@ -374,7 +377,7 @@ ofEmbeddedStores("in this process", () => {
     expect((await soon(next)).value.documentKey).toEqual({ _id: 2 });
   });
 
-  test("the operator follows every collection, under no rules, until the backend is closed", async () => {
+  test("of a backend handle ignores the rules, and ends when the backend is closed", async () => {
     const backend = await Realm.openBackend({
       id: "test-app",
       definition: openDefinition(),
@@ -393,7 +396,7 @@ ofEmbeddedStores("in this process", () => {
     await expect(collection.watch().next()).rejects.toThrow("The backend has been closed");
   });
 
-  test("events are kept as long as is said", async () => {
+  test("cannot resume after changeRetention has removed the event", async () => {
     const definition = openDefinition();
     const app = openEmbedded({ definition, changeRetention: { bytes: 2000 } });
     const collection = collectionOf(await logInNew(app));

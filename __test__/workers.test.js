@@ -1,13 +1,14 @@
 "use strict";
 
-// How the addon is loaded, shared and unloaded: each test runs processes of its own, so that a crash is seen as a signal.
+// Loading, sharing and unloading of the addon. Each test runs separate processes, so that a crash
+// shows as a signal.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 const { QUICKSTART, ROOT, temporaryDirectory } = require("./helpers.js");
 
-/** Runs Node to its end; its status, signal and output. */
+/** Runs Node until it ends; returns its status, signal and output. */
 function node(args, options = {}) {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
     encoding: "utf8",
@@ -17,7 +18,7 @@ function node(args, options = {}) {
   return { status, signal, stdout, stderr };
 }
 
-/** Copies the package as npm would install it once more. Returns its directory. */
+/** Copies the package, as npm installs a second copy. Returns its directory. */
 function installCopy() {
   const modules = path.join(temporaryDirectory(), "node_modules");
   const directory = path.join(modules, "userkeep");
@@ -29,7 +30,10 @@ function installCopy() {
   return directory;
 }
 
-/** Runs a program with two copies of the package, `one` and `two`, and `open(copy, id)` for apps on one file. */
+/**
+ * Runs a program with two copies of the package, `one` and `two`, and `open(copy, id)`: apps on
+ * one file.
+ */
 function withTwoCopies(body) {
   const store = `sqlite:${path.join(temporaryDirectory(), "app.sqlite")}`;
   const program = `
@@ -58,7 +62,7 @@ test.each(kinds)(
   120_000,
 );
 
-test("two copies of the package work in one process, each on its own store", () => {
+test("two copies of the package work in one process with separate stores", () => {
   const answer = withTwoCopies(`
     const apps = [open(one, "one", "memory:"), open(two, "two", "memory:"), open(two, "file")];
     const users = [await logIn(one, apps[0]), await logIn(two, apps[1]), await logIn(two, apps[2])];
@@ -67,7 +71,7 @@ test("two copies of the package work in one process, each on its own store", () 
   expect(answer).toEqual({ status: 0, signal: null, stdout: "false 3\n", stderr: "" });
 });
 
-test("a second copy may not open a file until the first has closed it", () => {
+test("a second copy cannot open a file until the first has closed it", () => {
   const answer = withTwoCopies(`
     const first = open(one, "one");
     await logIn(one, first);
@@ -89,7 +93,7 @@ test("a second copy may not open a file until the first has closed it", () => {
   expect(answer.stdout.split("\n").slice(1)).toEqual(["opened", ""]);
 });
 
-test("of two copies that make one file at the same time, one is refused", () => {
+test("if two copies create one file at the same time, one is rejected", () => {
   const answer = withTwoCopies(`
     const [first, second] = [open(one, "one"), open(two, "two")];
     const settled = await Promise.allSettled([logIn(one, first), logIn(two, second)]);
@@ -102,7 +106,7 @@ test("of two copies that make one file at the same time, one is refused", () => 
   expect(answer.stdout).toMatch(REFUSED);
 });
 
-/** Runs one test file with `jest --detectOpenHandles`. Returns what jest printed. */
+/** Runs one test file with `jest --detectOpenHandles`. Returns jest's output. */
 function detectOpenHandles(body) {
   const directory = fs.realpathSync(temporaryDirectory());
   fs.writeFileSync(
@@ -150,10 +154,10 @@ test.each([
     "that fails to open",
     'expect(() => new Realm.App({ ...options, definition: "/missing" })).toThrow("cannot be read");',
   ],
-])("jest lists no open handle of a file %s", (_, body) => {
+])("jest reports no open handle in a file %s", (_, body) => {
   expect(detectOpenHandles(body)).not.toContain("open handle");
 });
 
-test("jest lists an app that is left open", () => {
+test("jest reports an app that is left open", () => {
   expect(detectOpenHandles("new Realm.App(options);")).toContain("open handle");
 });

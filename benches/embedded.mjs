@@ -1,4 +1,5 @@
-// The embedded store beside plain SQLite doing the same bytes, in one run: medians over rounds that take turns.
+// Compares the embedded store with plain SQLite on the same bytes. Rounds alternate; the results
+// are medians.
 //
 //   npm run bench [-- --documents 100000 --rounds 5]
 import { spawnSync } from "node:child_process";
@@ -55,7 +56,7 @@ const size = BSON.calculateObjectSize(document(0, user.id));
 const operations = {
   refreshCustomData: [1000, () => user.refreshCustomData()],
   "findOne by _id": [5000, (index) => collection.findOne({ _id: ids[(index * 7919) % ids.length] })],
-  insertOne: [1000, (index) => collection.insertOne(document(index, "somebody"))],
+  insertOne: [1000, (index) => collection.insertOne(document(index, "another-user"))],
   "find of 1000": [20, () => collection.find({}, { limit: 1000 })],
 };
 const limitProgram = [

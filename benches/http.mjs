@@ -1,5 +1,6 @@
-// `userkeep serve` under load, beside (a) a server of node:http that answers a canned body and (b) one that does the same
-// work. Each server is a process of its own, this one is the clients; rounds take turns, and medians are told.
+// Measures `userkeep serve` under load, compared with (a) a node:http server that returns a
+// constant body, and (b) one that does the same work. Each server has its own process; this one
+// runs the clients. Rounds alternate; the results are medians.
 //
 //   npm run bench:http [-- --requests 4000 --clients 16 --rounds 5]
 import { fork } from "node:child_process";
@@ -34,7 +35,7 @@ async function start(name) {
   return { name, child, requests, cpu };
 }
 
-/** Sends one request and reads its answer; the time it took in milliseconds. */
+/** Sends one request and reads the response; resolves to the duration in milliseconds. */
 function send(agent, url, { path, token, body }) {
   return new Promise((resolve, reject) => {
     const begun = performance.now();
@@ -47,7 +48,7 @@ function send(agent, url, { path, token, body }) {
         if (response.statusCode < 300) {
           resolve(performance.now() - begun);
         } else {
-          reject(new Error(`${path} was answered with ${response.statusCode}`));
+          reject(new Error(`${path} returned ${response.statusCode}`));
         }
       });
       response.resume();
@@ -57,7 +58,7 @@ function send(agent, url, { path, token, body }) {
   });
 }
 
-/** A fixed count of one request, by clients that keep their connections. */
+/** Sends `count` requests over persistent connections; resolves to percentiles in milliseconds. */
 async function load({ url, ...requests }, operation, count) {
   const agent = new http.Agent({ keepAlive: true, maxSockets: CLIENTS });
   const times = [];
@@ -99,8 +100,8 @@ for (let round = 0; round <= ROUNDS; round++) {
   }
 }
 
-console.log(`${CLIENTS} clients, ${REQUESTS} requests a round, medians of ${ROUNDS} rounds`);
-console.log("             server       CPU/request       p50        p99    CPU of userkeep to it");
+console.log(`${CLIENTS} clients, ${REQUESTS} requests per round, medians of ${ROUNDS} rounds`);
+console.log("             server       CPU/request       p50        p99    userkeep CPU/server CPU");
 for (const operation of OPERATIONS) {
   const own = medians(results.get(`${operation} userkeep`));
   for (const { name } of servers) {
@@ -114,8 +115,8 @@ for (const operation of OPERATIONS) {
   }
 }
 
-// findOne alone and under a flood of log-ins: from one address, which is turned away after a while, and as if it came
-// from everywhere, so that all of it reaches the passwords.
+// Measures findOne alone and during a flood of log-ins: from one address, which is soon rate
+// limited, and without a rate limit, so that the server checks every password.
 for (const [name, server] of [
   ["one address", ours],
   ["everywhere", await start("userkeep unlimited")],
@@ -135,7 +136,7 @@ for (const [name, server] of [
   }
   const [alone, under] = [quiet, flooded].map((rounds) => median(rounds.map(({ p99 }) => p99)));
   console.log(
-    `findOne under a flood of log-ins from ${name} (${all.answered}, ${all.refused} of them refused): ` +
+    `findOne during a flood of log-ins from ${name} (${all.answered}, of which ${all.refused} rate limited): ` +
       `p99 ${under.toFixed(2)} ms, alone ${alone.toFixed(2)} ms, ${(under / alone).toFixed(2)}×`,
   );
   server.child.disconnect();

@@ -1,9 +1,10 @@
-// A user's collection, under rules, on MongoDB, beside the official Node driver on the same server: one run, rounds that take turns.
+// Compares a user's collection under rules on MongoDB with the official Node driver on the same
+// server. Rounds alternate; the results are medians.
 //
 //   npm run bench:mongodb [-- --rounds 5 --canned]
 //
-// Against the server that MONGODB_URI names, or the one of the tests. With --canned it is a server of the benchmark's own that
-// answers without doing anything, so that what is measured is the way to it and back.
+// Uses the server of MONGODB_URI, or else the test server. With --canned, uses a server that
+// returns constant responses, which measures only the round trip.
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -32,7 +33,7 @@ const MANY = 1000;
 const AT_ONCE = [1, 32];
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-bench-"));
 
-/** The server; its address, what it is called, and how to let go of it. */
+/** Starts or selects the server. Returns its address, its name, and `end`, which stops it. */
 async function server() {
   if (values.canned) {
     const cargo = ["build", "--release", "--quiet", "--package", "userkeep-store", "--example", "canned-server"];
@@ -55,7 +56,8 @@ const app = new Realm.App({ id: "bench", definition, store: uri, logger: null, m
 const user = await app.logIn(Realm.Credentials.anonymous());
 const ours = user.mongoClient("mongodb-atlas").db(DATABASE).collection("custom-user-data");
 const client = new MongoClient(uri, { maxPoolSize: 100 });
-// The same documents: what the rules allow this user is what is his or her own.
+// The rules limit the user to his or her own documents, which are all documents of this
+// collection.
 const theirs = client.db(DATABASE).collection("custom-user-data");
 
 const ids = [];
@@ -79,7 +81,10 @@ const sides = {
   },
 };
 
-/** Runs something for a while, so many at once; microseconds of the main thread for each, and how many a second. */
+/**
+ * Runs an operation for `SECONDS` seconds, `atOnce` calls at a time. Returns the main thread's CPU
+ * time per call in microseconds, and the calls per second.
+ */
 async function measure(operation, atOnce) {
   let done = 0;
   let next = 0;
@@ -101,7 +106,7 @@ const median = (numbers) => numbers.sort((one, other) => one - other)[Math.floor
 console.log(
   `${MANY} documents of ${BSON.calculateObjectSize(document(0, user.id))} bytes on ${name}, ${ROUNDS} rounds\n`,
 );
-console.log("                             main thread, µs each                 operations a second");
+console.log("                             main thread, µs each                 operations per second");
 console.log("operation     in flight    userkeep     driver   ratio        userkeep     driver   ratio");
 for (const operation of Object.keys(sides.userkeep)) {
   for (const atOnce of AT_ONCE) {

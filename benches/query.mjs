@@ -1,4 +1,5 @@
-// The query language over raw documents beside decoding them: `npm run bench:query [-- DOCUMENTS ROUNDS]`.
+// Compares queries on raw documents with decoding them:
+// `npm run bench:query [-- DOCUMENTS ROUNDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
 const example = ["--package", "userkeep-query", "--example", "query-bench"];

@@ -1,5 +1,6 @@
-// A log-in among a million sessions: `npm run bench:scale [-- --users 100000 --sessions 1000000]`, on the server that MONGODB_URI
-// names, or one of our own.
+// Measures a log-in with a million sessions in the store:
+// `npm run bench:scale [-- --users 100000 --sessions 1000000]`.
+// Uses the server of MONGODB_URI, or else the test server.
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";

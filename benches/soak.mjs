@@ -1,4 +1,5 @@
-// The embedded store at full load for ten minutes, or so many seconds: `npm run soak:store [-- SECONDS]`.
+// Runs the embedded store at full load, for 600 seconds by default:
+// `npm run soak:store [-- SECONDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
 const example = ["--package", "userkeep-store", "--example", "store-soak"];

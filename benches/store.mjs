@@ -1,4 +1,5 @@
-// The embedded store beside plain SQLite with the same rows: `npm run bench:store [-- DOCUMENTS ROUNDS]`.
+// Compares the embedded store with plain SQLite on the same rows:
+// `npm run bench:store [-- DOCUMENTS ROUNDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
 const example = ["--package", "userkeep-store", "--example", "store-bench"];

@@ -1,8 +1,11 @@
-// What the benchmarks of collections have in common.
+// Helpers of the benchmarks of collections.
 import fs from "node:fs";
 import { BSON } from "userkeep";
 
-/** The CPU time of this thread in nanoseconds; where the system does not tell, the time that its loop was not idle. */
+/**
+ * Returns the CPU time of this thread in nanoseconds, or the active time of its event loop if the
+ * system does not report it.
+ */
 export function mainThreadTime() {
   try {
     const [time] = fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ");
@@ -12,7 +15,7 @@ export function mainThreadTime() {
   }
 }
 
-/** A document of a user's, of some 300 bytes. */
+/** Returns a document of a user, of about 300 bytes. */
 export const document = (index, userId) => ({
   _id: new BSON.ObjectId(),
   userId,

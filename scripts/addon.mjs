@@ -1,5 +1,5 @@
-// Builds the addon for this machine. `--target` is named so that all of cargo's commands share what they build, and so
-// that RUSTFLAGS do not reach build scripts.
+// Builds the addon for this machine. Every cargo command passes `--target`, so that they share
+// their build results and RUSTFLAGS do not apply to build scripts.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -11,7 +11,7 @@ import { hostTriple, run } from "./run.mjs";
 export const ROOT = fileURLToPath(new URL("..", import.meta.url)).replace(/[/\\]$/, "");
 export const { addonFile, platform } = createRequire(import.meta.url)("../lib/platform.js");
 
-/** Builds the addon in a profile of cargo; returns the library's path. */
+/** Builds the addon with a cargo profile; returns the library's path. */
 export function buildAddon(profile, env = process.env) {
   const triple = hostTriple();
   run("cargo", ["build", "--profile", profile, "--target", triple, "--package", "userkeep"], { cwd: ROOT, env });
@@ -23,7 +23,10 @@ function targetDirectory() {
   return path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? "target");
 }
 
-/** Directories of this machine that a compiler may write into an addon, with what stands for each; inner ones last. */
+/**
+ * Returns the directories of this machine that a compiler may write into an addon, as a map to
+ * their replacements. Nested directories come last.
+ */
 export function machineDirectories() {
   const home = os.homedir();
   const cargo = path.resolve(process.env.CARGO_HOME ?? path.join(home, ".cargo"));
@@ -36,16 +39,16 @@ export function machineDirectories() {
     [targetDirectory(), "target"],
     [sysroot.trim(), "rust"],
     [cargo, "cargo"],
-    // One for each registry, named after its host.
+    // Each registry has a directory named after its host.
     ...sources.map((name) => [path.join(registry, name), "crates"]),
   ];
-  // The root of a file system may be the home directory, and is no secret.
+  // The home directory may be the root of the file system, which must not be replaced.
   return new Map(directories.filter(([directory]) => path.dirname(directory) !== directory));
 }
 
 /**
- * The environment in which the compilers of Rust and C write no directory of this machine. It rebuilds every crate, so
- * only the profile `dist` uses it.
+ * Returns an environment in which the Rust and C compilers write no directory of this machine into
+ * the addon. It rebuilds every crate, so only the profile `dist` uses it.
  */
 export function withoutMachineDirectories() {
   const directories = [...machineDirectories()];
@@ -68,7 +71,7 @@ export function withoutMachineDirectories() {
   return environment;
 }
 
-/** The texts in a binary that name one of these directories. */
+/** Returns the strings in a binary that begin with one of these directories. */
 export function textsWithDirectories(binary, directories) {
   const found = new Set();
   for (const directory of directories) {

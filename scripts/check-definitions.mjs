@@ -1,5 +1,5 @@
-// Loads every app definition in a directory and says of each whether it loads, or for which reasons it does not:
-// `node scripts/check-definitions.mjs DIR`. A definition that is refused without a file being named is a failure.
+// Loads every app definition in a directory, and prints the reasons if one is rejected:
+// `node scripts/check-definitions.mjs DIR`. Exits with 1 if a rejection does not name a file.
 import fs from "node:fs";
 import path from "node:path";
 import Realm from "userkeep";
@@ -18,7 +18,7 @@ for (const { name } of directories) {
       reasons.length > 0 &&
       reasons.every((reason) => fs.existsSync(path.join(definition, reason.trim().split(/:| at /)[0])));
     failed ||= !named;
-    console.log(`${name}: refused${named ? "" : " WITHOUT A REASON"}\n${named ? reasons.join("\n") : error.stack}`);
+    console.log(`${name}: rejected${named ? "" : " WITHOUT A REASON"}\n${named ? reasons.join("\n") : error.stack}`);
   }
 }
 process.exitCode = failed ? 1 : 0;

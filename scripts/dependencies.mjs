@@ -1,5 +1,6 @@
-// Checks the dependencies of the addon by `deny.toml`, without a network: licences, banned crates, and sources. It also checks that
-// each dependency of the npm package has a licence that is allowed. Ends with `N passed, N failed`.
+// Checks the addon's dependencies against `deny.toml` without network access: licences, banned
+// crates and sources. Also checks the licences of the npm package's dependencies. The last line is
+// `N passed, N failed`.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
@@ -8,7 +9,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const RULES = fs.readFileSync(path.join(ROOT, "deny.toml"), "utf8").replace(/#.*$/gm, "");
 
-/** The strings of an array of `deny.toml`. */
+/** Returns the strings of an array in `deny.toml`. */
 function strings(section, key) {
   const body = RULES.split(/^\[/m).find((part) => part.startsWith(`${section}]`)) ?? "";
   const array = new RegExp(`^${key} = \\[([^\\]]*)\\]`, "m").exec(body)?.[1] ?? "";
@@ -16,8 +17,8 @@ function strings(section, key) {
 }
 
 /**
- * True if an SPDX expression can be met with the allowed licences: one alternative of `OR`, and each part of `AND`. The slash of
- * older manifests means `OR`.
+ * Returns true if the allowed licences satisfy an SPDX expression: one alternative of `OR`, and
+ * all parts of `AND`. The slash of older manifests means `OR`.
  */
 export function isAllowed(expression, allowed) {
   const tokens = expression.replaceAll("/", " OR ").match(/[()]|[^\s()]+/g) ?? [];
@@ -79,7 +80,7 @@ function verify(isFine, why) {
 }
 const { packages, workspace_members: members, resolve } = JSON.parse(stdout);
 const nodes = new Map(resolve.nodes.map((node) => [node.id, node]));
-/** The packages that some target builds: a lock file holds those of features that are off, too. */
+/** The packages that a target builds. The lock file also contains those of disabled features. */
 const used = new Set(members);
 for (const id of used) {
   for (const { pkg } of nodes.get(id).deps) {

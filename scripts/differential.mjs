@@ -1,4 +1,4 @@
-// Compares the embedded store with a MongoDB-compatible server on random cases:
+// Compares the embedded store with a MongoDB-compatible server on pseudo-random cases:
 // `npm run differential -- --seed S --cases N --against mongodb://…`.
 import { hostTriple, run } from "./run.mjs";
 

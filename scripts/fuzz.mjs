@@ -1,4 +1,4 @@
-// Fuzzes what reads bytes from outside, one target after the other:
+// Fuzzes the parsers of untrusted input, one target after the other, 600 seconds each by default:
 //
 //     node scripts/fuzz.mjs [--seconds 600] [--seed N] [TARGET…]
 import { spawnSync } from "node:child_process";

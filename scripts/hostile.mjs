@@ -1,9 +1,12 @@
-// Sends hostile operations of one user to a backend, embedded and over HTTP, and checks that nothing gives way:
+// Sends hostile operations of one user to a backend, embedded and over HTTP, and checks that
+// latency, memory and other users' documents stay within their limits:
 //
-//     node scripts/hostile.mjs [--operations 20000] [--seed 1] [--budget 100] [--store sqlite:PATH]
+//     node scripts/hostile.mjs [--operations 20000] [--seed 1] [--budget 100] [--store STORE]
 //
-// One operation in fifteen is as heavy as an operation can be; the sizes of the others are log-distributed from 1 to 1000.
-// The operations depend on the seed alone. The output has a line for each check, and ends with `N passed, N failed`.
+// One operation in fifteen is heavy, near the maximum size; the sizes of the others are
+// log-distributed from 1 to 1000. The operations depend only on the seed. The output has a line
+// for each check, and ends with `N passed, N failed`. `--budget` is the time limit of an operation
+// in milliseconds.
 import { once } from "node:events";
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -29,41 +32,45 @@ const OPERATIONS = Number(options.operations);
 const SEED = Number(options.seed);
 const BUDGET = Number(options.budget);
 
-/** The most CPU time of the main thread inside one native call, in milliseconds. */
+/** Maximum CPU time of the main thread inside one native call, in milliseconds. */
 const MOST_CPU = 5;
-/** CPU time that copying the caller's own arguments may take on top, in milliseconds for each MB. */
+/** Additional CPU time for copying the caller's own arguments, in milliseconds per MB. */
 const COPYING = 2;
 /**
- * How many of 10 000 calls may take longer: a collection of garbage or a page fault falls into some call's time now and
- * then, whatever the call does.
+ * Number of calls in 10 000 that may take longer: garbage collections and page faults add to the
+ * time of any call.
  */
 const PAUSES = 3;
-/** The most CPU time of any call at all, in milliseconds. */
+/** Maximum CPU time of every call, without exceptions, in milliseconds. */
 const MOST_EVER = 30;
-/** The most wall time of 99 in 100 small requests of another user, in milliseconds. */
+/** Maximum wall time of small requests of another user at the 99th percentile, in milliseconds. */
 const MOST_WALL = 250;
-/** The same for the probe's own event loop, over HTTP: beyond it the server's part is not known. */
+/**
+ * The same for the probe's own event loop, over HTTP. Beyond it, the server's share is unknown.
+ */
 const MOST_OWN = 100;
-/** How long after its budget an operation may end, in milliseconds of wall time, on a busy machine: any user's. */
+/**
+ * Maximum wall time of any user's operation after its budget, on a busy machine, in milliseconds.
+ */
 const MOST_OVER = 2000;
-/** The same for its answer, which the caller has to read, in milliseconds for each MB of BSON. */
+/** Additional wall time for reading the result, in milliseconds per MB of BSON. */
 const READING = 100;
-/** How much memory the process may take beyond what it took at the beginning, in bytes. */
+/** Maximum growth of the process's memory, in bytes. */
 const MOST_MEMORY = 1.5 * 2 ** 30;
-/** How many hostile operations are under way at once. */
+/** Number of concurrent hostile operations. */
 const IN_FLIGHT = 4;
-/** From how many operations on each kind has to be there, heavy and not. */
+/** Number of operations from which every kind must have occurred, heavy and light. */
 const ALL_KINDS = 10_000;
 
-/** Calls of the native side that took longer than they may. */
+/** Native calls that exceeded `MOST_CPU`. */
 const slow = [];
 let calls = 0;
 let longest = { cpu: 0, call: "none" };
 let current = "none";
 
-/** Wraps each function of the native side to measure the CPU time of this thread inside it. */
+/** Wraps each native function to measure the CPU time of this thread inside it. */
 function watchNative() {
-  // They set up or read files before the first operation, or end all.
+  // These run before the first operation or after the last one.
   const others = new Set(["threadCpuTime", "open", "createBridge", "serve", "close"]);
   for (const name of Object.keys(native)) {
     const call = native[name];
@@ -141,10 +148,10 @@ for (const user of [attacker, remoteAttacker]) {
 }
 await all.createIndexes([{ key: { owner: 1, n: 1 }, name: "owner" }]);
 await all.insertMany(
-  Array.from({ length: 8000 }, (_, n) => ({ _id: `hidden-${n}`, owner: "nobody", n, secret: "s".repeat(100) })),
+  Array.from({ length: 8000 }, (_, n) => ({ _id: `hidden-${n}`, owner: "another-user", n, secret: "s".repeat(100) })),
 );
 await things(bystander).insertOne({ _id: bystander.id, owner: bystander.id, n: 0 });
-const hidden = JSON.stringify(await all.find({ owner: "nobody" }, { sort: { _id: 1 } }));
+const hidden = JSON.stringify(await all.find({ owner: "another-user" }, { sort: { _id: 1 } }));
 
 const outcomes = new Map();
 const failures = [];
@@ -155,7 +162,10 @@ const memoryBefore = memory;
 let running = true;
 let refused = 0;
 
-/** Sends small requests of another user in this process, one after the other, and measures their wall time. */
+/**
+ * Sends small requests of another user in this process, one after the other, and measures their
+ * wall time.
+ */
 async function observe() {
   while (running) {
     for (const request of [
@@ -163,7 +173,7 @@ async function observe() {
       (c) => c.findOne({ _id: bystander.id }),
     ]) {
       const begun = performance.now();
-      // The budget is the other user's, too.
+      // The budget applies to this user too.
       await request(things(bystander)).catch((error) => {
         if (error.serverCode !== 50) {
           throw error;
@@ -186,10 +196,10 @@ const megabytes = (answer) => Realm.BSON.calculateObjectSize({ answer }) / 2 ** 
 let begunOperations = 0;
 let heavy = 0;
 let slowest = { took: 0, operation: "none" };
-/** CPU time of making the operations, in milliseconds. */
+/** CPU time for generating the operations, in milliseconds. */
 let making = 0;
 
-/** Carries out hostile operations of a user, one after the other, until all have begun. */
+/** Runs hostile operations of a user, one after the other, until all have started. */
 async function attack(user) {
   const collection = things(user);
   while (begunOperations < OPERATIONS) {
@@ -202,7 +212,7 @@ async function attack(user) {
     let outcome = "ok";
     let answer;
     try {
-      // The calls that it makes at once are its own.
+      // Only the synchronous native calls belong to this operation for certain.
       current = name;
       const pending = run(collection);
       current = "others";
@@ -229,7 +239,7 @@ async function attack(user) {
   }
 }
 
-// What the operator has done until here is not limited.
+// Discards the measurements of the setup, to which no limit applies.
 slow.length = 0;
 calls = 0;
 longest = { cpu: 0, call: "none" };
@@ -247,7 +257,7 @@ probe.postMessage("end");
 const [overHttp] = await once(probe, "message");
 await probe.terminate();
 await observer;
-const isUnchanged = hidden === JSON.stringify(await all.find({ owner: "nobody" }, { sort: { _id: 1 } }));
+const isUnchanged = hidden === JSON.stringify(await all.find({ owner: "another-user" }, { sort: { _id: 1 } }));
 
 await app.close();
 await remote.close();
@@ -271,15 +281,15 @@ for (const [key, { took, ...counts }] of [...outcomes].sort()) {
 }
 console.log(
   `${times.length} operations, ${heavy} of them heavy, seed ${SEED}, budget ${BUDGET} ms, in ${seconds.toFixed(0)} s ` +
-    `with ${((cpu.user + cpu.system) / 1e6).toFixed(0)} s of CPU, ${(making / 1000).toFixed(1)} s of it to make them`,
+    `with ${((cpu.user + cpu.system) / 1e6).toFixed(0)} s of CPU, ${(making / 1000).toFixed(1)} s of it to generate them`,
 );
-console.log(`times are p50 / p99 / most; an operation took ${shown(times)} (${slowest.operation})`);
+console.log(`times are p50 / p99 / maximum; an operation took ${shown(times)} (${slowest.operation})`);
 console.log(
-  `event loop of the hostile client late by ${[50, 99, 100].map((part) => (loop.percentile(part) / 1e6).toFixed(1)).join(" / ")} ms`,
+  `event loop delay of the hostile client: ${[50, 99, 100].map((part) => (loop.percentile(part) / 1e6).toFixed(1)).join(" / ")} ms`,
 );
 
 check(
-  `operations end up to ${MOST_OVER} ms after their budget, with no internal error`,
+  `operations end within ${MOST_OVER} ms after their budget, without internal errors`,
   failures.length === 0 && times.length === OPERATIONS,
   `${times.length - failures.length} of ${OPERATIONS}`,
 );
@@ -294,25 +304,27 @@ check(
   `${kinds.length - missing.length} of ${kinds.length}, heavy and light`,
 );
 check(
-  `native calls hold the event loop for up to ${MOST_CPU} ms of CPU`,
+  `native calls block the event loop for ${MOST_CPU} ms of CPU at most`,
   slow.length <= 1 + (calls / 10_000) * PAUSES && longest.cpu <= MOST_EVER,
   `${slow.length} of ${calls} took longer; longest: ${longest.cpu.toFixed(2)} ms in ${longest.call}`,
 );
 for (const call of slow) {
   console.log(`  ${call}`);
 }
-/** One wait may be the machine's own pause; a hundredth of them is not, nor is one of seconds. */
+/**
+ * Checks the 99th percentile and the maximum: single longer waits may be pauses of the machine.
+ */
 const isShort = (values) => at(values, 0.99) <= MOST_WALL && at(values, 1) <= BUDGET + MOST_OVER;
 check(
-  `another user waits up to ${MOST_WALL} ms (p99), embedded`,
+  `another user waits ${MOST_WALL} ms at most (p99), embedded`,
   isShort(waits),
-  `${shown(waits)} of ${waits.length} requests, with the time in which the event loop that all share was busy`,
+  `${shown(waits)} for ${waits.length} requests, including waits for the shared event loop`,
 );
 check(
-  `another user waits up to ${MOST_WALL} ms (p99) for the server, over HTTP`,
+  `another user waits ${MOST_WALL} ms at most (p99) for the server, over HTTP`,
   overHttp.failures.length === 0 && isShort(overHttp.server) && at(overHttp.own, 0.99) <= MOST_OWN,
-  `${shown(overHttp.server)} of ${overHttp.server.length} requests; until the answer was handled ${shown(overHttp.wall)}, ` +
-    `of it for the probe's own event loop ${shown(overHttp.own)}`,
+  `${shown(overHttp.server)} for ${overHttp.server.length} requests; until the response was handled ` +
+    `${shown(overHttp.wall)}, including ${shown(overHttp.own)} for the probe's own event loop`,
 );
 for (const failure of overHttp.failures.slice(0, 20)) {
   console.log(`  ${failure}`);

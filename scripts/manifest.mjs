@@ -1,4 +1,5 @@
-// `npm pack` in a checkout: names the platforms' packages in package.json, and takes them out again afterwards.
+// Runs around `npm pack` in a checkout: with `published`, adds the platform packages to
+// package.json, else removes them again.
 import fs from "node:fs";
 import { publishedManifest } from "./pack.mjs";
 

@@ -1,4 +1,4 @@
-// Packs the packages that are published.
+// Packs the packages for publication.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -7,14 +7,15 @@ import { platform as machine, ROOT } from "./addon.mjs";
 
 const readManifest = (directory) => JSON.parse(fs.readFileSync(path.join(ROOT, directory, "package.json"), "utf8"));
 
-/** The platforms that there is a package for. */
+/** The platforms that have a package. */
 export const PLATFORMS = fs
   .readdirSync(path.join(ROOT, "npm"))
   .filter((name) => readManifest(`npm/${name}`).name === `@userkeep/native-${name}`);
 
 /**
- * The main package's manifest as it is published. In a checkout it names no package of a platform: npm would look for
- * them before they are published, and `npm ci` fails for a lock file without them.
+ * Returns the published manifest of the main package, which depends on the platform packages. The
+ * manifest in the checkout does not: npm would look for them before they are published, and
+ * `npm ci` fails if the lock file lacks them.
  */
 export function publishedManifest() {
   const manifest = readManifest(".");
@@ -34,7 +35,10 @@ function npmPack(directory, ...options) {
   return JSON.parse(output)[0];
 }
 
-/** Packs a copy of a package, so that the checkout stays as it is; returns the tarball's path and its size in bytes. */
+/**
+ * Packs a copy of a package, and leaves the checkout unchanged. Returns the tarball's path and its
+ * size in bytes.
+ */
 function packCopy(directory, destination, manifest, addon) {
   const copy = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-pack-"));
   try {
@@ -58,13 +62,16 @@ export function packMain(destination) {
   return packCopy(".", destination, publishedManifest());
 }
 
-/** Packs a platform's package. Without the addon's path it is packed without an addon. */
+/** Packs a platform's package, with the addon at a path, or without an addon. */
 export function packPlatform(destination, addon, platform = machine) {
   const directory = `npm/${platform}`;
   return packCopy(directory, destination, { ...readManifest(directory), version: readManifest(".").version }, addon);
 }
 
-/** Packs the alias package, for this version of the main one. Its own version, which satisfies `^12`, is raised by hand. */
+/**
+ * Packs the alias package, which depends on this version of the main one. Its own version, which
+ * satisfies `^12`, is set by hand.
+ */
 export function packAlias(destination) {
   const [{ name, version }, alias] = [readManifest("."), readManifest("npm/realm")];
   return packCopy("npm/realm", destination, { ...alias, dependencies: { [name]: version } });

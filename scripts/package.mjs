@@ -1,10 +1,11 @@
-// Builds this machine's addon as it is published, and packs it, the main package and the alias: `npm run package [-- --to DIR]`.
+// Builds this machine's addon for publication, and packs it, the main package and the alias:
+// `npm run package [-- --to DIR]`. The default directory is `packages`.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { buildAddon, machineDirectories, textsWithDirectories, withoutMachineDirectories } from "./addon.mjs";
 import { packAlias, packMain, packPlatform } from "./pack.mjs";
 
-/** Largest tarball with an addon that is published, in bytes. */
+/** Maximum size of a published tarball with an addon, in bytes. */
 const MAX_SIZE = 8e6;
 
 const { values: options } = parseArgs({ options: { to: { type: "string", default: "packages" } } });
@@ -12,7 +13,7 @@ const { values: options } = parseArgs({ options: { to: { type: "string", default
 const addon = buildAddon("dist", withoutMachineDirectories());
 const texts = textsWithDirectories(fs.readFileSync(addon), machineDirectories().keys());
 if (texts.length > 0) {
-  throw new Error(`the addon names directories of this machine:\n${texts.join("\n")}`);
+  throw new Error(`the addon contains directories of this machine:\n${texts.join("\n")}`);
 }
 const platform = packPlatform(options.to, addon);
 if (platform.size > MAX_SIZE) {

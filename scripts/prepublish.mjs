@@ -1,6 +1,7 @@
-// Rejects `npm publish` in a checkout. npm would publish the manifest as it is after packing, which names no addon.
+// Rejects `npm publish` in a checkout: npm would publish the manifest after it has been restored,
+// without the platform packages.
 console.error(
-  "publish the tarballs: run `npm run package` on every platform, then `npm publish FILE` for those of the platforms, " +
-    "and for the main package last",
+  "publish the tarballs instead: run `npm run package` on every platform, then `npm publish FILE` for each platform " +
+    "package, and for the main package last",
 );
 process.exit(1);

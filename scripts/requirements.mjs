@@ -1,4 +1,4 @@
-// What the tests need beside Node: how to see that it is there, and how to install it.
+// The requirements of the tests, apart from Node: how to check for them and how to install them.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
@@ -7,7 +7,7 @@ import { install as installTestServer, isInstalled as isTestServerInstalled } fr
 
 const BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/** Package managers, with the command that installs packages and the packages' names where they differ from Debian's. */
+/** Package managers, with the commands that install packages and update their lists. */
 const MANAGERS = {
   "apt-get": { command: ["apt-get", "install", "-y", "--no-install-recommends"], update: ["apt-get", "update", "-qq"] },
   dnf: { command: ["dnf", "install", "-y"] },
@@ -21,13 +21,13 @@ function runs(command, ...args) {
   return !error && status === 0;
 }
 
-/** The path of a program in `PATH`, or undefined. */
+/** Returns the path of a program in `PATH`, or undefined. */
 function which(program) {
   const directories = (process.env.PATH ?? "").split(path.delimiter);
   return directories.map((directory) => path.join(directory, program)).find((file) => fs.existsSync(file));
 }
 
-/** The path of a Chromium that the browser tests can start, or undefined. */
+/** Returns the path of Chromium for the browser tests, or undefined. */
 export function browser() {
   const named = process.env.CHROMIUM_PATH;
   return named ? (fs.existsSync(named) ? named : undefined) : BROWSERS.map(which).find(Boolean);
@@ -37,7 +37,7 @@ function manager() {
   return Object.keys(MANAGERS).find(which);
 }
 
-/** The command that installs a package of the system. */
+/** Returns the command that installs a package of the operating system. */
 function systemPackage(name) {
   const found = manager();
   const command = [...(MANAGERS[found]?.command ?? ["apt-get", "install", "-y"]), name];
@@ -45,12 +45,12 @@ function systemPackage(name) {
   return needsRoot ? ["sudo", ...command] : command;
 }
 
-/** A requirement: its name, whether it is met, and the command that meets it. */
+/** The requirements: name, `isMet`, and the command or the advice for installing it. */
 const REQUIREMENTS = [
   {
     name: "Rust 1.89 or later",
     isMet: () => runs("cargo", "--version"),
-    // It is no package of a distribution that is recent enough everywhere.
+    // The packages of some distributions are too old.
     advice: "see https://www.rust-lang.org/tools/install",
   },
   { name: "a C compiler", isMet: () => runs("cc", "--version"), command: () => systemPackage("gcc") },
@@ -93,13 +93,13 @@ function hasServer() {
   return Boolean(process.env.MONGODB_URI) || isTestServerInstalled();
 }
 
-/** Every requirement that is not met, with the command that meets it. */
+/** Returns every requirement that is not met, with the command that installs it. */
 export function missing() {
   const unmet = REQUIREMENTS.filter(({ isMet }) => !isMet());
   return unmet.map(({ name, advice, command }) => ({ name, how: advice ?? command().join(" ") }));
 }
 
-/** Installs what is missing. Returns what is still missing afterwards. */
+/** Installs the missing requirements. Returns those that are still missing. */
 export function installMissing() {
   let isUpdated = false;
   for (const { name, isMet, command, install } of REQUIREMENTS) {

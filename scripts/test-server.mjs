@@ -1,11 +1,11 @@
-// A MongoDB-compatible server for the tests: the one that MONGODB_URI names, or one of our own.
+// Installs, starts and stops a MongoDB-compatible server for tests without MONGODB_URI.
 //
-//     node scripts/test-server.mjs install            builds it, once per machine; minutes
-//     node scripts/test-server.mjs start DIR [FLAG…]  starts it on what is in DIR, and prints its address
-//     node scripts/test-server.mjs stop DIR           ends it; what it keeps stays
+//     node scripts/test-server.mjs install            builds it once per machine (minutes)
+//     node scripts/test-server.mjs start DIR [FLAG…]  starts it on DIR, and prints its address
+//     node scripts/test-server.mjs stop DIR           stops it; its data stays
 //
-// Our own is SecantusDB (crates.io, `secantus-mdb`), which speaks MongoDB's wire protocol. It is a program beside the tests and no
-// part of Userkeep.
+// The server is SecantusDB (crates.io, `secantus-mdb`), which implements MongoDB's wire protocol.
+// It is a separate program, and not part of Userkeep.
 import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
@@ -19,15 +19,15 @@ const HOME = process.env.MONGO_TEST_SERVER_HOME ?? path.join(os.homedir(), ".cac
 const ROOT = path.join(HOME, `rust-${VERSION}`);
 const PROGRAM = path.join(ROOT, "bin", "secantusd-rs");
 
-/** How long the server may take to listen, and to end, in milliseconds. */
+/** Time limit for the server to start, and to stop, in milliseconds. */
 const PATIENCE = 30_000;
 
-/** True if the server has been built on this machine. */
+/** Returns true if the server has been built on this machine. */
 export function isInstalled() {
   return fs.existsSync(PROGRAM);
 }
 
-/** Builds the server, unless it has been built. */
+/** Builds the server, unless it has been built on this machine. */
 export function install() {
   if (isInstalled()) {
     return;
@@ -36,7 +36,7 @@ export function install() {
     throw new Error("cmake is needed to build the test server");
   }
   const { CARGO_TARGET_DIR, CARGO_BUILD_TARGET, RUSTFLAGS, ...environment } = process.env;
-  // It asks for a newer Rust than it needs.
+  // Its manifest requires a newer Rust than it needs.
   const args = ["install", "secantus-mdb", "--version", `=${VERSION}`, "--locked", "--ignore-rust-version"];
   const { status } = spawnSync("cargo", [...args, "--root", ROOT, "--quiet"], {
     cwd: "/",
@@ -44,7 +44,7 @@ export function install() {
     env: { ...environment, CARGO_PROFILE_RELEASE_LTO: "off", CARGO_PROFILE_RELEASE_CODEGEN_UNITS: "16" },
   });
   if (status !== 0) {
-    throw new Error("the test server could not be built; name another one by MONGODB_URI");
+    throw new Error("the test server could not be built; set MONGODB_URI to use another one");
   }
 }
 
@@ -59,11 +59,14 @@ function listens(port) {
   });
 }
 
-/** Starts the server on what a directory holds; its address. Of a directory whose server has ended it listens where it did before. */
+/**
+ * Starts the server on the data in a directory, and resolves to its address. A server that is
+ * restarted has the same port as before.
+ */
 export async function start(directory, flags = []) {
   if (!isInstalled()) {
     throw new Error(
-      "there is no MongoDB-compatible server: name one by MONGODB_URI, or `node scripts/test-server.mjs install`",
+      "there is no MongoDB-compatible server: set MONGODB_URI, or run `node scripts/test-server.mjs install`",
     );
   }
   fs.mkdirSync(directory, { recursive: true });
@@ -101,7 +104,7 @@ function signal(pid, name) {
   }
 }
 
-/** Whether a process goes on. One that has ended, but which its parent has not asked after yet, still takes signals on Linux. */
+/** Returns true if a process runs. A zombie on Linux does not, although it accepts signals. */
 function isRunning(pid) {
   if (!signal(pid, 0)) {
     return false;
@@ -110,12 +113,15 @@ function isRunning(pid) {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
     return stat[stat.lastIndexOf(")") + 2] !== "Z";
   } catch {
-    // No Linux, or ended since.
+    // Not Linux, or the process has ended since.
     return signal(pid, 0);
   }
 }
 
-/** Ends the server of a directory, and throws where it cannot be ended. */
+/**
+ * Stops the server of a directory: SIGTERM, and SIGKILL after the time limit. Rejects if both
+ * fail.
+ */
 export async function stop(directory) {
   const file = path.join(directory, "server.pid");
   if (!fs.existsSync(file)) {

@@ -1,8 +1,9 @@
-// Runs every check and adds up their counts: `npm test [-- --install] [-- --shared DIR] [-- --only NAME]`.
+// Runs every check and adds up their counts:
+// `npm test [-- --install] [-- --shared DIR] [-- --only NAME]`.
 //
-// The last line is `N passed, N failed`. If something is missing that the tests need, it lists all of it with the commands that
-// install it, and stops; with `--install` it installs it. `--shared DIR` adds the runners over material that is not the project's
-// own, `--only NAME` runs one check.
+// The last line is `N passed, N failed`. If requirements are missing, lists them with the commands
+// that install them, and exits with 2; with `--install`, installs them first. `--shared DIR` adds
+// the checks that read test data from DIR. `--only NAME` runs one check.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -19,7 +20,9 @@ const { values: options } = parseArgs({
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const TARGET = hostTriple();
 const FAILED = { passed: 0, failed: 1 };
-/** How long a command may take, in milliseconds: one that hangs has failed, and the others are still run. */
+/**
+ * Time limit of a command in milliseconds. A command that exceeds it fails; the others still run.
+ */
 const PATIENCE = 20 * 60_000;
 
 function command(name, args) {
@@ -33,7 +36,7 @@ function command(name, args) {
   return { ok: !error && status === 0, output: `${stdout ?? ""}${stderr ?? ""}${error ? error.message : ""}` };
 }
 
-/** A check that passes or fails as one. */
+/** Runs a command that counts as one check. */
 function single(name, args) {
   const { ok, output } = command(name, args);
   return { ...(ok ? { passed: 1, failed: 0 } : FAILED), output: ok ? "" : output };
@@ -43,12 +46,12 @@ function cargoTest() {
   const { ok, output } = command("cargo", ["test", "--workspace", "--target", TARGET]);
   const counts = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
   const sum = (index) => counts.reduce((total, match) => total + Number(match[index]), 0);
-  // A test that is left out has failed, and so has a run that ended before it counted.
+  // An ignored test counts as failed, and so does a run that ended before it printed counts.
   const failed = sum(2) + sum(3);
   return { passed: sum(1), failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
-/** One run of jest: the suites on MongoDB share a server, and so run one after the other. */
+/** Runs jest and returns the counts of its report. Skipped tests count as failed. */
 function jestRun(args) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-jest-"));
   const report = path.join(directory, "report.json");
@@ -65,7 +68,7 @@ function jestRun(args) {
 /** Number of hostile operations. */
 const HOSTILE_OPERATIONS = 20_000;
 
-/** Sends hostile operations; the script counts what it has checked, and how many operations it has carried out. */
+/** Runs `scripts/hostile.mjs`, and fails if it did not run all operations. */
 function hostile() {
   const { ok, output } = command(process.execPath, ["scripts/hostile.mjs", "--operations", `${HOSTILE_OPERATIONS}`]);
   const operations = Number(/^(\d+) operations, /m.exec(output)?.[1]);
@@ -77,7 +80,7 @@ function hostile() {
   return { passed, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
-/** A script that counts itself what it has checked, and prints it. */
+/** Runs a script that prints its own counts. */
 function counting(args) {
   const { ok, output } = command(process.execPath, args);
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output);
@@ -88,7 +91,7 @@ function counting(args) {
   return { passed, failed: ok ? failed : Math.max(failed, 1), output: ok ? "" : output };
 }
 
-/** Runs each example twice, as a user does: the second time it finds what the first has left. */
+/** Runs each example twice, as a user does: the second run finds the data of the first. */
 function examples() {
   const counts = { passed: 0, failed: 0, output: "" };
   const expectations = {
@@ -124,24 +127,25 @@ const checks = {
   dependencies: () => counting(["scripts/dependencies.mjs"]),
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
+  // In one process, because the suites on MongoDB share a server.
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
   examples,
   guides: () => counting(["scripts/guides.mjs"]),
   package: () => counting(["scripts/package-tests/run.mjs"]),
 };
-/** How many cases of each seed are compared with the other server. */
+/** Number of cases of each seed that are compared with the other server. */
 const CASES = 20_000;
 
 /**
- * Compares the embedded store with another server, on cases that are always the same: of new ones some hundred thousand are needed
- * to find a departure of the other server that is not listed yet, which is nothing that a change should wait for. Whoever looks for
- * faults tries other seeds: `npm run differential -- --seed …`.
+ * Compares the embedded store with another server, always on the same cases. Among several hundred
+ * thousand new cases there may be an unlisted deviation of the other server, which must not block
+ * a change. To search for faults, use other seeds: `npm run differential -- --seed …`.
  */
 function differential() {
   const counts = { passed: 0, failed: 0, output: "" };
   for (const seed of [1, 2]) {
-    // `cargo test` has built it.
+    // `cargo test` has built the program.
     const arguments_ = ["--seed", `${seed}`, "--cases", `${CASES}`, "--against", process.env.MONGODB_URI ?? ""];
     const { ok, output } = command(`target/${TARGET}/debug/examples/differential`, arguments_);
     counts[ok ? "passed" : "failed"] += 1;
@@ -150,7 +154,9 @@ function differential() {
   return counts;
 }
 
-/** Does something while `MONGODB_URI` names a MongoDB-compatible server: where it does not yet, one of our own for so long. */
+/**
+ * Runs `work` with `MONGODB_URI`. If it is not set, starts a test server, and stops it afterwards.
+ */
 async function withServer(work) {
   if (process.env.MONGODB_URI) {
     return work();
@@ -159,7 +165,7 @@ async function withServer(work) {
   try {
     process.env.MONGODB_URI = await start(directory);
   } catch (error) {
-    // What needs it fails, and says so.
+    // The checks that need the server will fail with their own messages.
     console.error(error.message);
   }
   try {
@@ -170,7 +176,7 @@ async function withServer(work) {
   }
 }
 
-/** Runs the checks one after the other; the sums of what they counted. */
+/** Runs the checks one after the other; returns the sums of their counts. */
 function runChecks() {
   const total = { passed: 0, failed: 0 };
   for (const [name, run] of Object.entries(checks)) {
@@ -192,7 +198,7 @@ function runChecks() {
 
 if (options.shared) {
   checks.differential = differential;
-  // `cargo test` has built it.
+  // `cargo test` has built the program.
   checks.vectors = () => single(`target/${TARGET}/debug/examples/vectors`, [path.resolve(options.shared, "vectors")]);
   checks.definitions = () =>
     single(process.execPath, ["scripts/check-definitions.mjs", path.join(options.shared, "definitions")]);
@@ -201,7 +207,7 @@ if (options.shared) {
 process.chdir(ROOT);
 const unmet = options.install ? installMissing() : missing();
 if (unmet.length > 0) {
-  console.error("the tests need what is missing here:");
+  console.error("requirements of the tests are missing:");
   for (const { name, how } of unmet) {
     console.error(`  ${name}: ${how}`);
   }

@@ -1,4 +1,5 @@
-// Runs the test vectors of a directory against the embedded store: `npm run vectors -- DIR [--only TEXT] [--show]`.
+// Runs the test vectors of a directory against the embedded store:
+// `npm run vectors -- DIR [--only TEXT] [--show]`.
 import { hostTriple, run } from "./run.mjs";
 
 const cargo = ["run", "--quiet", "--package", "userkeep-store", "--example", "vectors", "--target", hostTriple()];

@@ -1,14 +1,16 @@
-// Runs workers that load the package: node scripts/worker-rounds.cjs COUNT turns|at-once|terminated [main]
+// Runs workers that load the package:
+// node scripts/worker-rounds.cjs COUNT turns|at-once|terminated [main]
 //
-// `turns` starts one after the other, `at-once` five at a time; `terminated` ends each in the middle of its calls. With
-// `main`, the main thread loads the package first. Prints the number of workers that came to their end.
+// `turns` runs one worker after the other, `at-once` five at a time; `terminated` terminates each
+// one during its calls. With `main`, the main thread loads the package first. Prints the number of
+// workers that ended as expected.
 "use strict";
 
 const path = require("node:path");
 const { Worker } = require("node:worker_threads");
 
 const PACKAGE = path.resolve(__dirname, "..");
-/** Number of workers at the same time in the mode `at-once`. */
+/** Number of concurrent workers in the mode `at-once`. */
 const AT_ONCE = 5;
 
 const [count, mode, main] = [Number(process.argv[2]), process.argv[3], process.argv[4] === "main"];
@@ -28,7 +30,7 @@ const code = `
     await app.close();
   })();`;
 
-/** Runs a worker to its end. True if it logged in and then ended as its mode says. */
+/** Runs a worker. Resolves to true if it logged in and then ended with the status for the mode. */
 function run(round) {
   return new Promise((resolve, reject) => {
     const worker = new Worker(code, { eval: true });
@@ -36,7 +38,7 @@ function run(round) {
     worker.on("message", () => {
       isUp = true;
       if (mode === "terminated") {
-        // At another moment in each round, up to 30 ms after the first call.
+        // The moment differs in each round, up to 30 ms after the first call.
         setTimeout(() => worker.terminate(), (round * 7) % 30);
       }
     });

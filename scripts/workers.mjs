@@ -1,5 +1,7 @@
-// Runs 200 workers of each kind that `worker-rounds.cjs` has, each kind in a process of its own, so that a crash is seen:
+// Runs `worker-rounds.cjs` in every mode, with 200 workers by default:
 // node scripts/workers.mjs [COUNT]
+//
+// Each mode has its own process, so that a crash is reported.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 

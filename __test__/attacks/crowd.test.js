@@ -1,6 +1,7 @@
 "use strict";
 
-// Many operations, streams and answers of one user at once: others are served beside them, and memory stays bounded.
+// Many concurrent operations, streams and responses of one user: other users are still served, and
+// memory stays bounded.
 
 const net = require("node:net");
 const Realm = require("../..");
@@ -12,7 +13,7 @@ const CALL = `${API}/app/test-app/functions/call`;
 const LOG_IN = `${API}/app/test-app/auth/providers`;
 const MB = 2 ** 20;
 
-/** A store in a file, of which several operations read at once. */
+/** Returns a store in a file, which several operations can read at once. */
 const file = () => `sqlite:${temporaryDirectory()}/store.sqlite`;
 
 const sockets = [];
@@ -38,7 +39,7 @@ const call = (name, options) => ({
   arguments: [{ database: "db", collection: "c", ...options }],
 });
 
-/** Sends a request whose answer is not read. */
+/** Sends a request without reading the response, until `socket.resume()` is called. */
 function sendUnread(url, path, body, headers) {
   const { hostname, port } = new URL(url);
   const text = JSON.stringify(body);
@@ -69,7 +70,7 @@ const slow = call("aggregate", {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** The longest of some calls that are made one after the other while something else goes on, in milliseconds. */
+/** Makes `count` successive requests; returns the longest duration in milliseconds. */
 async function longestOf(count, request) {
   let longest = 0;
   for (let n = 0; n < count; n++) {
@@ -81,7 +82,7 @@ async function longestOf(count, request) {
   return longest;
 }
 
-/** Watches how much memory the process takes beyond what it takes now, until it is asked. */
+/** Measures memory. The returned function stops, and returns by how many bytes it grew at most. */
 function watchMemory() {
   const before = process.memoryUsage().rss;
   let most = 0;
@@ -96,7 +97,7 @@ function watchMemory() {
   };
 }
 
-test("streams of events that are not read share what they send, and each user has a share of it", async () => {
+test("unread change streams share the events in memory, and each user has a limited share", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const [token, other] = [await logIn(url), await logIn(url)];
   const headers = { Authorization: `Bearer ${token}` };
@@ -105,7 +106,7 @@ test("streams of events that are not read share what they send, and each user ha
     Array.from({ length: count }, () =>
       sendUnread(url, CALL, call("watch", {}), { ...headers, Accept: "text/event-stream" }),
     );
-  // A document of 10 MB by a request of 300 bytes.
+  // A request of 300 bytes creates a document of 10 MB.
   const grow = (n) => {
     const update = [{ $set: { big: { $range: [n, 900_000 + n] } } }];
     return post(url, CALL, call("updateOne", { query: { _id: 1 }, update }), headers);
@@ -115,7 +116,7 @@ test("streams of events that are not read share what they send, and each user ha
   const most = watchMemory();
   for (let n = 0; n < 6; n++) {
     expect(await grow(n)).toMatchObject({ status: 200 });
-    // Those that begin now have other events to send.
+    // Streams that begin now send different events.
     streams.push(...watch(5));
     await pause(300);
   }
@@ -130,7 +131,7 @@ test("streams of events that are not read share what they send, and each user ha
   expect(ended.length).toBeGreaterThan(5);
 });
 
-test("many clients of one place that read promptly get all of large events", async () => {
+test("many clients of one address that read promptly get all large events", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const tokens = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
   const streams = Array.from({ length: 100 }, (_, n) => {
@@ -154,11 +155,11 @@ test("many clients of one place that read promptly get all of large events", asy
   expect(streams.filter(({ bytes }) => bytes > 5_000_000)).toHaveLength(100);
 });
 
-test("answers of writes that are not read are limited, and say that the write was carried out", async () => {
+test("unread responses of writes are limited; the error says that the write was carried out", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
-  // 2.5 MB that are 15 MB as JSON.
+  // 2.5 MB, which become 15 MB as JSON.
   const document = { _id: 1, text: "\u0001".repeat(2_500_000), n: 0 };
   expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
   const most = watchMemory();
@@ -176,7 +177,7 @@ test("answers of writes that are not read are limited, and say that the write wa
   expect(Number(counted.body.n.$numberInt)).toBe(30);
 });
 
-test("a stream with large events is read as before", async () => {
+test("a client reads a stream of large and small events", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const app = new Realm.App({ id: "test-app", baseUrl: url, metadata: { mode: Realm.MetadataMode.InMemory } });
   const user = await app.logIn(Realm.Credentials.anonymous());
@@ -206,7 +207,7 @@ test("a stream with large events is read as before", async () => {
   expect(events[1].fullDocument.text.startsWith("100 %\r\n100")).toBe(true);
 });
 
-test("a stream that has sent a large event and is idle holds nothing of the budget", async () => {
+test("an idle stream that has sent a large event uses no memory budget", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
@@ -217,7 +218,7 @@ test("a stream that has sent a large event and is idle holds nothing of the budg
     socket.resume();
   }
   await pause(500);
-  // As JSON, each event is more than half of the share of a user.
+  // As JSON, each event is more than half of a user's share.
   for (let n = 0; n < 2; n++) {
     const document = { _id: n, list: { text: "x".repeat(9_000_000), other: "y".repeat(2_000_000) } };
     expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
@@ -227,7 +228,7 @@ test("a stream that has sent a large event and is idle holds nothing of the budg
   expect(answers.map(({ status }) => status)).toEqual([200, 200]);
 });
 
-test("slow operations of several users leave room for that of another", async () => {
+test("slow operations of several users do not block another user's operation", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const tokens = await Promise.all(Array.from({ length: 6 }, () => logIn(url)));
   const other = await logIn(url);
@@ -250,7 +251,7 @@ test("slow operations of several users leave room for that of another", async ()
   await Promise.all(requests);
 });
 
-test("writes that are planned hold a bounded amount of memory", async () => {
+test("concurrent writes use a bounded amount of memory", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
@@ -263,12 +264,12 @@ test("writes that are planned hold a bounded amount of memory", async () => {
   expect(most()).toBeLessThan(900 * MB);
   const done = answers.filter(({ status }) => status === 200).length;
   expect(done).toBeGreaterThan(0);
-  // Those that took too long, or met others again and again, have written nothing.
+  // Writes that timed out or had too many conflicts have changed nothing.
   const counts = await post(url, CALL, call("find", { query: {}, project: { n: 1, _id: 0 } }), headers);
   expect(counts.body.map(({ n }) => Number(n.$numberInt))).toEqual(Array(10).fill(done));
 });
 
-test("slow operations of one user leave room for those of others, and for small ones of its own", async () => {
+test("slow operations of one user block neither other users nor the user's small operations", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 3000 });
   const [token, other] = [await logIn(url), await logIn(url)];
   await post(url, CALL, call("insertOne", { document: { _id: 1 } }), { Authorization: `Bearer ${token}` });
@@ -290,14 +291,14 @@ test("slow operations of one user leave room for those of others, and for small 
   expect(most()).toBeLessThan(500 * MB);
 });
 
-test("operations that hold much memory hold a share of what all may", async () => {
+test("one user's operations with large results use a limited share of the memory", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 2000 });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
   const documents = Array.from({ length: 50 }, (_, n) => ({ _id: n, list: Array.from({ length: 500 }, () => n) }));
   await post(url, CALL, call("insertMany", { documents }), headers);
   const most = watchMemory();
-  // Holds 100 MB, and refuses more.
+  // Needs more than the 100 MB that $push may use.
   const heavy = call("aggregate", {
     pipeline: [
       { $unwind: "$list" },
@@ -319,7 +320,7 @@ test("operations that hold much memory hold a share of what all may", async () =
   expect(most()).toBeLessThan(1200 * MB);
 });
 
-test("writes of one user take turns with those of others", async () => {
+test("writes of several users take turns", async () => {
   const app = await openApp({ definition: openDefinition(), store: file() });
   const credentials = Realm.Credentials.anonymous(false);
   const [user, other] = [await app.logIn(credentials), await app.logIn(credentials)];
@@ -338,7 +339,7 @@ test("writes of one user take turns with those of others", async () => {
   expect(await of(user).findOne({ _id: 1 }, { projection: { list: { $slice: 1 } } })).toMatchObject({ list: [300] });
 });
 
-test("a document with very many keys of an index is refused, and does not hold the writer", async () => {
+test("rejects a document with too many index entries before it blocks the writer", async () => {
   const directory = temporaryDirectory();
   const settings = { id: "keys", definition: openDefinition(), baseFilePath: directory, store: file() };
   const backend = await openBackend(settings);
@@ -360,7 +361,7 @@ test("a document with very many keys of an index is refused, and does not hold t
       message: expect.stringContaining("entries to indexes; nothing was written"),
     });
   }
-  // The same for entries that go.
+  // The same limit applies to entries that are removed.
   for (let n = 10; n < 20; n++) {
     await collection.insertOne({ _id: n, list: Array.from({ length: 5000 }, (_, k) => k) });
   }
@@ -372,12 +373,12 @@ test("a document with very many keys of an index is refused, and does not hold t
   }
   expect(await collection.count({ list: 4999 })).toBe(1);
   expect(await collection.count()).toBe(2);
-  // The operator has no such limit.
+  // The backend handle has no such limit.
   await backend.collection("db", "c").insertOne({ _id: 5, list: Array.from({ length: 20_000 }, (_, n) => n) });
   expect(await collection.deleteOne({ _id: 5 })).toMatchObject({ deletedCount: 1 });
 });
 
-test("unread custom data beside tokens is limited with other answers", async () => {
+test("limits unread responses with custom data", async () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": {
       enabled: true,

@@ -1,6 +1,7 @@
 "use strict";
 
-// What other programs have stored may be odd. No stored value makes a document unreadable, or shows other memory.
+// Other programs may have stored unusual BSON. No stored value makes a document unreadable or
+// exposes other memory.
 
 const bson = require("bson");
 const { decode, encode } = require("../../lib/bson/index.js");
@@ -18,7 +19,9 @@ const document = (...elements) => {
   return Buffer.concat([int32(contents.length + 5), contents, Buffer.of(0)]);
 };
 
-/** Reads a value between two others, in a document within an array, as a query's answer has it. */
+/**
+ * Decodes a value between two others, in a document within an array, as in the result of a query.
+ */
 function readValue(type, ...contents) {
   const odd = document(element(0x10, "before", int32(1)), element(type, "odd", ...contents), element(0x0a, "after"));
   const answer = document(element(0x04, "v", document(element(0x03, "0", odd), element(0x10, "1", int32(7)))));
@@ -38,7 +41,7 @@ describe("a regular expression", () => {
     expect(bson.EJSON.stringify(regex, { relaxed: false })).toContain("$regularExpression");
   });
 
-  test("with unknown options is not written again", () => {
+  test("with unknown options cannot be encoded", () => {
     const odd = readValue(0x0b, cstring("a"), cstring("zq"));
     expect(() => encode({ document: { odd } })).toThrow(
       "the BSONRegExp at 'odd' must have no options other than 'imsux'",
@@ -46,15 +49,15 @@ describe("a regular expression", () => {
   });
 });
 
-describe("binary data of the old subtype", () => {
+describe("binary data of the old subtype 2", () => {
   const binary = (size, ...contents) => readValue(0x05, int32(size), Buffer.of(2), ...contents);
 
-  test("has the bytes after its inner length", () => {
+  test("contains the bytes after its inner length", () => {
     expect(binary(7, int32(3), Buffer.from("abc"))).toEqual(new bson.Binary(Buffer.from("abc"), 2));
   });
 
   test.each([0x7fffffff, 300_000_000, 100, 4, 2, 0, -1, -0x80000000])(
-    "whose inner length is %d has only its own bytes",
+    "with the wrong inner length %d contains only its own bytes",
     (inner) => {
       const whole = Buffer.concat([int32(inner), Buffer.from("abc")]);
       expect(binary(7, whole)).toEqual(new bson.Binary(whole, 2));
@@ -65,13 +68,13 @@ describe("binary data of the old subtype", () => {
     expect(binary(size, Buffer.alloc(size, 1))).toEqual(new bson.Binary(Buffer.alloc(size, 1), 2));
   });
 
-  test("is the same after it was written and read again", () => {
+  test("survives a round trip", () => {
     const odd = binary(7, int32(300), Buffer.from("abc"));
     expect(decode(encode({ odd })).odd).toEqual(odd);
   });
 });
 
-describe("binary data of the subtype of UUIDs", () => {
+describe("binary data of the UUID subtype", () => {
   test.each([0, 1, 15, 17, 40])("of %d bytes is a Binary", (size) => {
     const bytes = Buffer.alloc(size, 1);
     expect(readValue(0x05, int32(size), Buffer.of(4), bytes)).toEqual(new bson.Binary(bytes, 4));
@@ -86,7 +89,7 @@ describe("a document with $ref and $id", () => {
   const reference = (...others) => readValue(0x03, document(element(0x02, "$ref", text("c")), ...others));
   const id = element(0x10, "$id", int32(1));
 
-  test("is a reference whatever its other fields are", () => {
+  test("is a DBRef whatever its other fields are", () => {
     expect(reference(id)).toEqual(new bson.DBRef("c", 1));
     expect(reference(id, element(0x0a, "$ref2"), element(0x02, "__proto__", text("p")))).toBeInstanceOf(bson.DBRef);
     expect(reference(element(0x03, "$id", document()))).toEqual(new bson.DBRef("c", {}));
@@ -99,7 +102,7 @@ describe("a document with $ref and $id", () => {
     ["a number as $db", readValue, [element(0x02, "$ref", text("c")), id, element(0x10, "$db", int32(1))]],
     ["null as $db", readValue, [element(0x02, "$ref", text("c")), id, element(0x0a, "$db")]],
     ["undefined as $db", readValue, [element(0x02, "$ref", text("c")), id, element(0x06, "$db")]],
-  ])("is a document with %s, as with the bson package", (_name, read, elements) => {
+  ])("is a document if it has %s, as in the bson package", (_name, read, elements) => {
     const bytes = document(...elements);
     const value = read(0x03, bytes);
     expect(value).not.toBeInstanceOf(bson.DBRef);
@@ -108,7 +111,7 @@ describe("a document with $ref and $id", () => {
   });
 });
 
-test("dates, timestamps, decimals and code of any bits are read", () => {
+test("decodes dates, timestamps, decimals and code with any bits", () => {
   const bits = [Buffer.alloc(8, 0xff), Buffer.alloc(8, 0x7f), Buffer.from("0000000000000080", "hex")];
   for (const eight of bits) {
     expect(readValue(0x09, eight)).toBeInstanceOf(Date);
@@ -126,7 +129,7 @@ test("dates, timestamps, decimals and code of any bits are read", () => {
   expect(readValue(0x08, Buffer.of(7))).toBe(false);
 });
 
-test("texts and names that are no UTF-8 are read", () => {
+test("decodes strings and names that are not valid UTF-8", () => {
   const bad = Buffer.of(0x61, 0xff, 0xc0, 0x80, 0xed, 0xa0, 0x80, 0x62);
   const value = Buffer.concat([int32(bad.length + 1), bad, Buffer.of(0)]);
   expect(readValue(0x02, value)).toMatch(/^a\ufffd+b$/);
@@ -136,7 +139,7 @@ test("texts and names that are no UTF-8 are read", () => {
   expect(Object.values(decode(named))).toEqual([1]);
 });
 
-describe("bytes that are no document", () => {
+describe("invalid documents", () => {
   const good = Buffer.from(
     bson.serialize({
       text: "abc",
@@ -148,7 +151,7 @@ describe("bytes that are no document", () => {
     }),
   );
 
-  test("are an error or a document, and never end in other memory or not at all", () => {
+  test("decode to an error or a document, and never loop or read other memory", () => {
     for (let index = 4; index < good.length; index++) {
       for (const byte of [0x00, 0x01, 0x02, 0x05, 0x7f, 0x80, 0xff]) {
         const bytes = Buffer.from(good);
@@ -168,7 +171,7 @@ describe("bytes that are no document", () => {
     expect(() => decode(Buffer.from(good.subarray(0, size)))).toThrow();
   });
 
-  test("do not change what is read next", () => {
+  test("do not affect the next document", () => {
     expect(() => decode(Buffer.from(good.subarray(0, 60)))).toThrow();
     expect(decode(Buffer.from(good))).toEqual(bson.deserialize(good, { bsonRegExp: true }));
   });

@@ -1,7 +1,7 @@
 "use strict";
 
-// A field name that is there twice, and values that a reader could not decode. JavaScript objects cannot hold the former,
-// so those are sent as text.
+// Duplicate field names, and values that a client could not decode. JavaScript objects cannot have
+// duplicate names, so these are sent as text.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -20,7 +20,10 @@ const {
 
 const { BSON } = Realm;
 
-/** A server that lets everybody do everything, and requests with hand-written bodies to it. */
+/**
+ * Starts a server that allows everything, and returns functions that send hand-written bodies to
+ * it.
+ */
 async function openServer() {
   const { url } = await serve({ definition: openDefinition() });
   const app = `${url}/api/client/v2.0/app/test-app`;
@@ -38,8 +41,8 @@ async function openServer() {
   return { call, post, stored, withArgument };
 }
 
-describe("a field name that is there twice", () => {
-  test("is refused in arguments at any depth, and nothing is stored", async () => {
+describe("a duplicate field name", () => {
+  test("is rejected in arguments at any depth, and nothing is stored", async () => {
     const { stored, withArgument } = await openServer();
     const many = Array.from({ length: 1000 }, (_, index) => `"f${index}":1`).join(",");
     for (const [name, rest, field] of [
@@ -62,7 +65,7 @@ describe("a field name that is there twice", () => {
     expect(await stored()).toEqual([]);
   });
 
-  test("is refused in what does not become a document", async () => {
+  test("is rejected in the request around the arguments", async () => {
     const { call, post } = await openServer();
     for (const body of [
       '{"name":"find","service":"mongodb-atlas","arguments":[],"name":"deleteMany"}',
@@ -82,7 +85,7 @@ describe("a field name that is there twice", () => {
     ).toMatchObject({ status: 400, body: { error: "the field 'email' is there twice" } });
   });
 
-  test("is refused in every file of a definition, with its place", () => {
+  test("is rejected in every file of a definition, with its path", () => {
     const withText = (file, text) => {
       const definition = writeDefinition();
       fs.mkdirSync(path.dirname(path.join(definition, file)), { recursive: true });
@@ -104,7 +107,7 @@ describe("a field name that is there twice", () => {
     }
   });
 
-  test("is no name twice in different documents", async () => {
+  test("may appear in different documents", async () => {
     const app = await openApp({ definition: openDefinition() });
     const user = await logInNew(app);
     const collection = user.mongoClient("mongodb-atlas").db("db").collection("c");
@@ -114,8 +117,8 @@ describe("a field name that is there twice", () => {
   });
 });
 
-describe("what a reader could not decode", () => {
-  test("is refused over HTTP, and what is stored stays readable", async () => {
+describe("a value that clients cannot decode", () => {
+  test("is rejected over HTTP, and stored documents stay readable", async () => {
     const { stored, withArgument } = await openServer();
     for (const [rest, status] of [
       [',"document":{"a":{"$regularExpression":{"pattern":"a","options":"zq"}}}', 400],
@@ -129,7 +132,7 @@ describe("what a reader could not decode", () => {
     expect(await stored()).toHaveLength(1);
   });
 
-  test("is refused in a document and in an update", async () => {
+  test("is rejected in a document and in an update", async () => {
     const app = await openApp({
       definition: writeDefinition({ [rulesFile("db", "c")]: { roles: [readAndWriteAll] } }),
     });
@@ -139,7 +142,7 @@ describe("what a reader could not decode", () => {
     pattern.options = "zq";
     await expect(collection.insertOne({ a: { b: pattern } })).rejects.toThrow();
     await expect(collection.insertOne({ a: JSON.parse('{"$regex":"a","$options":"q"}') })).rejects.toThrow();
-    // Over HTTP these would be read as a type, or not at all.
+    // Over HTTP, clients would decode these as a BSON type or fail.
     await expect(collection.insertOne({ a: { b: 1, $oid: "x" } })).rejects.toThrow("Extended JSON");
     await collection.insertOne({ _id: 1, b: "x" });
     for (const update of [

@@ -1,6 +1,6 @@
 "use strict";
 
-// Documents are written into one buffer that is used again. No call of the library may change another call's document.
+// The encoder reuses one buffer. No call of the library may change another call's document.
 
 const bson = require("bson");
 const { native } = require("../../lib/bridge.js");
@@ -12,8 +12,8 @@ const collectionOf = (user) => user.mongoClient("mongodb-atlas").db("attacks").c
 
 afterEach(() => jest.restoreAllMocks());
 
-describe("a document whose getters write documents", () => {
-  test("is written as it is", () => {
+describe("a document whose getters encode documents", () => {
+  test("is encoded correctly", () => {
     const inner = [];
     const outer = {
       first: "a",
@@ -56,7 +56,7 @@ describe("a document whose getters write documents", () => {
     expect(read(encode(outer))).toEqual(expected);
   });
 
-  test("is written as it is after one of them failed", () => {
+  test("is encoded correctly after one of them has failed", () => {
     const outer = {
       first: "a",
       get getter() {
@@ -77,7 +77,7 @@ describe("a document whose getters write documents", () => {
     expect(read(encode({ a: { b: 1 } }))).toEqual({ a: { b: 1 } });
   });
 
-  test("is written as it is after the stack has overflowed in it", () => {
+  test("does not affect the next document after a stack overflow", () => {
     const recursive = {
       get again() {
         return read(encode(recursive));
@@ -87,7 +87,7 @@ describe("a document whose getters write documents", () => {
     expect(read(encode({ a: { b: 1 } }))).toEqual({ a: { b: 1 } });
   });
 
-  test("names the path of its own field in its own error", () => {
+  test("causes errors with the path in the right document", () => {
     const outer = {
       document: {
         get outer() {
@@ -118,7 +118,7 @@ describe("calls of the library from within a document", () => {
     expect(await plants.findOne({ _id: 2 })).toMatchObject({ _id: 2, name: "inner", note: "n".repeat(500) });
   });
 
-  test("ask what they ask, in filters, in arguments of functions, and for streams", async () => {
+  test("send the right arguments in filters, function calls and streams", async () => {
     const user = await logInNew(await openApp({ definition: openDefinition() }));
     const plants = collectionOf(user);
     await plants.insertMany([{ _id: 1 }, { _id: 2 }]);
@@ -167,7 +167,7 @@ describe("calls of the library from within a document", () => {
   });
 
   if (MODE !== "remote") {
-    test("store both documents for the operator", async () => {
+    test("store both documents with a backend handle", async () => {
       const plants = (await openBackend({ store: STORE })).collection("attacks", "encoder");
       const inner = [];
       const document = {
@@ -188,7 +188,7 @@ describe("calls of the library from within a document", () => {
 });
 
 describe("passwords", () => {
-  /** Keeps the bytes that the native side was given, and what they were then. */
+  /** Records the payload of each native call, and its text at the time of the call. */
   function spy() {
     const request = native.request;
     const given = [];
@@ -248,7 +248,7 @@ describe("passwords", () => {
     expect(Buffer.from(buffer).toString("latin1")).not.toContain(PASSWORD);
   });
 
-  test("are not left in a buffer that became too small", () => {
+  test("are not left in a buffer that was too small", () => {
     const { buffer } = encode({});
     encode({ password: PASSWORD, text: "x".repeat(buffer.byteLength) });
     expect(Buffer.from(buffer).toString("latin1")).not.toContain(PASSWORD);

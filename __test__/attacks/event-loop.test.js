@@ -1,11 +1,14 @@
 "use strict";
 
-// The event loop of the process is never held by an operation, however much it costs.
+// No operation blocks the event loop, however expensive it is.
 
 const native = require("../../lib/native.js");
 const { openOwned, range } = require("./support.js");
 
-/** The CPU time of this thread in a call's synchronous part, in milliseconds. */
+/**
+ * Returns the CPU time of a call's synchronous part on this thread in milliseconds, and its
+ * promise.
+ */
 function held(call) {
   const before = native.threadCpuTime();
   const pending = call();
@@ -13,12 +16,12 @@ function held(call) {
 }
 
 describe("the event loop", () => {
-  test("is not held by parsing, matching or reading", async () => {
+  test("is not blocked by parsing, matching or reading", async () => {
     const { collection, user } = await openOwned();
     await collection.insertMany(range(120).map((n) => ({ _id: n, owner: user.id, long: range(500) })));
     await collection.insertOne({ _id: "large", owner: user.id, text: "x".repeat(8_000_000) });
     const conditions = range(300).map((n) => ({ long: { $ne: -n - 1 } }));
-    // What is written by this thread is the caller's own: the same arguments are written without a call beside it.
+    // The time includes encoding the caller's own arguments, which happens on this thread.
     for (const call of [
       () => collection.find({ owner: user.id, $and: conditions }),
       () => collection.find({ _id: "large" }, { projection: { _id: 1 } }),

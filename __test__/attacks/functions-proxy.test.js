@@ -1,13 +1,16 @@
 "use strict";
 
-// What the language, Node and test tools ask every object for is no function of the app.
+// Properties that the language, Node and test tools read from every object are not functions of
+// the app.
 
 const util = require("node:util");
 const { EJSON } = require("bson");
 const { encode } = require("../../lib/bson/encode.js");
 const { logInNew, openApp } = require("../helpers.js");
 
-/** A user whose calls of functions are counted, and fail as those of functions that do not exist. */
+/**
+ * Logs in a user whose function calls are recorded, and reject as if the function did not exist.
+ */
 async function countedUser() {
   const user = await logInNew(await openApp());
   const called = [];
@@ -36,19 +39,19 @@ const PROBED = [
   "a b",
 ];
 
-test.each(PROBED)("%s is what it is in every object", async (name) => {
+test.each(PROBED)("%s has the same value as in a plain object", async (name) => {
   const { user } = await countedUser();
   expect(user.functions[name] === {}[name] || name === "__proto__").toBe(true);
 });
 
-test("symbols are what they are in every object", async () => {
+test("symbols have the same value as in a plain object", async () => {
   const { user } = await countedUser();
   for (const symbol of [Symbol.toPrimitive, Symbol.iterator, Symbol.asyncIterator, util.inspect.custom]) {
     expect(user.functions[symbol]).toBeUndefined();
   }
 });
 
-test("other names are functions of the app, and the rest can be called by name", async () => {
+test("other names are functions of the app; callFunction accepts every name", async () => {
   const { user, called } = await countedUser();
   for (const name of ["sum", "sum_2", "sum-2", "utils/sum", "größe", "inspector"]) {
     await expect(user.functions[name](1)).rejects.toThrow(`function not found: '${name}'`);
@@ -57,7 +60,7 @@ test("other names are functions of the app, and the rest can be called by name",
   expect(called).toEqual(["sum", "sum_2", "sum-2", "utils/sum", "größe", "inspector", "toString"]);
 });
 
-test("the functions used as a value are an empty object, and nothing is called", async () => {
+test("user.functions behaves as an empty object when used as a value, and calls nothing", async () => {
   const rejections = [];
   const note = (reason) => rejections.push(reason);
   process.on("unhandledRejection", note);

@@ -1,6 +1,6 @@
 "use strict";
 
-// Requests over HTTP that are large, slow, ambiguous, or more than one client may send.
+// HTTP requests that are large, slow, ambiguous or too many.
 
 const net = require("node:net");
 const { PASSWORD, openDefinition, serve } = require("../helpers.js");
@@ -12,7 +12,7 @@ afterEach(() => {
   }
 });
 
-/** A connection to a server, what it has answered so far, and when it has ended. */
+/** Connects to a server; `text` is the data received so far, and `ended` resolves at the end. */
 function connect(url) {
   const { hostname, port } = new URL(url);
   const socket = net.connect({ host: hostname, port: Number(port) });
@@ -29,7 +29,7 @@ function connect(url) {
   return connection;
 }
 
-/** What a server answers to the text of a request: the status and the whole. */
+/** Sends the text of a request; returns the status and the text of the response. */
 async function answer(url, text) {
   const connection = connect(url);
   connection.socket.write(text);
@@ -71,7 +71,7 @@ const insertOf = (bytes) =>
   });
 
 describe("a large body", () => {
-  test("of a log-in is refused, and of a call without a valid token", async () => {
+  test("is rejected for a log-in, and for a call without a valid token", async () => {
     const { url } = await serve({ definition: openDefinition() });
     const large = JSON.stringify({ username: "a@example.com", password: "x".repeat(70_000) });
     expect(await post(url, `${LOG_IN}/local-userpass/login`, large)).toMatchObject({ status: 413 });
@@ -82,7 +82,7 @@ describe("a large body", () => {
     expect(await post(url, CALL, call, { Authorization: `Bearer ${token}` })).toMatchObject({ status: 200 });
   });
 
-  test("has a share of all, and small requests are answered beside those that are not complete", async () => {
+  test("uses a limited share of the memory, and small requests are served meanwhile", async () => {
     const { url } = await serve({ definition: openDefinition() });
     const token = await logIn(url);
     const unfinished = [];
@@ -95,7 +95,7 @@ describe("a large body", () => {
       connection.socket.write(insertOf(16 * 2 ** 20).slice(0, -10));
       unfinished.push(connection);
     }
-    // Together they are over an eighth of 256 MB, which is 32 MB.
+    // Together they exceed 32 MB, an eighth of the 256 MB for all bodies.
     const refused = () => unfinished.filter(({ text }) => text.includes("\r\n\r\n"));
     expect(await until(() => refused().length >= 2)).toBe(true);
     for (const { text } of refused()) {
@@ -112,7 +112,7 @@ const MB = 2 ** 20;
 /** Spaces, which are a valid beginning of a body, however many there are. */
 const PIECE = Buffer.alloc(MB, " ");
 
-/** Writes as much as a socket takes; false if it was closed meanwhile. */
+/** Writes all pieces to a socket; returns false if it was closed meanwhile. */
 async function writeAll(socket, pieces) {
   for (const piece of pieces) {
     if (socket.destroyed) {
@@ -127,7 +127,7 @@ async function writeAll(socket, pieces) {
   return true;
 }
 
-/** The pieces of a body, with the framing of its transfer. */
+/** Yields the pieces of a body, with chunk framing if `isChunked`. */
 function* bodyOf(megabytes, isChunked) {
   for (let n = 0; n < megabytes; n++) {
     yield isChunked ? Buffer.concat([Buffer.from(`${MB.toString(16)}\r\n`), PIECE, Buffer.from("\r\n")]) : PIECE;
@@ -143,7 +143,7 @@ function headOf(path, megabytes, { token, isChunked = false, expects = false }) 
   return `${["POST", path, "HTTP/1.1\r\nHost: x\r\n"].join(" ")}${[framing, ...more].join("\r\n")}\r\n\r\n`;
 }
 
-describe("a request that is refused while its body is sent is answered", () => {
+describe("a request that is rejected while its body is sent gets a response", () => {
   const elsewhere = `${API}/app/another-app/functions/call`;
   const logInBody = `${LOG_IN}/local-userpass/login`;
   const TRIES = 30;
@@ -151,19 +151,19 @@ describe("a request that is refused while its body is sent is answered", () => {
   test.each([
     ["413", "of a log-in", 20, logInBody, {}],
     ["413", "of a log-in, in chunks", 20, logInBody, { isChunked: true }],
-    ["413", "of a log-in that expects to be asked for it", 20, logInBody, { expects: true }],
+    ["413", "of a log-in with Expect: 100-continue", 20, logInBody, { expects: true }],
     ["404", "of another app", 20, elsewhere, {}],
     ["404", "of another app, in chunks", 70, elsewhere, { isChunked: true }],
     ["401", "without a token", 20, CALL, { token: "none" }],
     ["401", "without a token, in chunks", 70, CALL, { token: "none", isChunked: true }],
     ["413", "that is too large", 70, CALL, { token: true }],
-    ["413", "that expects to be asked for it, too large", 70, CALL, { token: true, expects: true }],
+    ["413", "that is too large, with Expect: 100-continue", 70, CALL, { token: true, expects: true }],
   ])("with %s: a body %s, of %d MB", async (status, _, megabytes, path, { token, ...options }) => {
     const { url } = await serve({ definition: openDefinition() });
     const bearer = token === true ? await logIn(url) : token;
     for (let n = 0; n < TRIES; n++) {
       const connection = connect(url);
-      // As clients that read nothing before they have sent everything.
+      // Like a client that reads nothing until it has sent everything.
       connection.socket.pause();
       connection.socket.write(headOf(path, megabytes, { token: bearer, ...options }));
       expect(await writeAll(connection.socket, bodyOf(megabytes, options.isChunked))).toBe(true);
@@ -174,7 +174,7 @@ describe("a request that is refused while its body is sent is answered", () => {
     }
   });
 
-  test("with 413 in chunks, when more than 64 MB have come", async () => {
+  test("with 413: a body in chunks, after more than 64 MB have arrived", async () => {
     const { url } = await serve({ definition: openDefinition() });
     const token = await logIn(url);
     for (let n = 0; n < 5; n++) {
@@ -189,7 +189,7 @@ describe("a request that is refused while its body is sent is answered", () => {
     }
   });
 
-  test("with the status alone if the client waits to be asked for the body", async () => {
+  test("without 100 Continue if the client waits for it", async () => {
     const { url } = await serve();
     const connection = connect(url);
     connection.socket.write(headOf(logInBody, 20, { expects: true }));
@@ -201,7 +201,7 @@ describe("a request that is refused while its body is sent is answered", () => {
     expect(connection.text).not.toContain(" 100 ");
   });
 
-  test("and closed if the body does not end", async () => {
+  test("and is disconnected if the body does not end", async () => {
     const { url } = await serve();
     const connection = connect(url);
     connection.socket.write(headOf(logInBody, 10_000, {}));
@@ -213,7 +213,7 @@ describe("a request that is refused while its body is sent is answered", () => {
 describe("a document of 16 MB", () => {
   const BYTES = 16 * MB - 64;
 
-  /** Calls `insertOne` with a document as our client sends it, and counts what it has inserted. */
+  /** Calls `insertOne` with a document, and then counts the documents. */
   async function insert(value) {
     const { url } = await serve({ definition: openDefinition() });
     const token = await logIn(url);
@@ -228,7 +228,7 @@ describe("a document of 16 MB", () => {
 
   test.each([
     ["text", () => "x".repeat(BYTES)],
-    ["text of other scripts", () => "語".repeat(BYTES / 3)],
+    ["non-Latin text", () => "語".repeat(BYTES / 3)],
     ["text with line breaks and quotes", () => 'a "line"\n'.repeat(BYTES / 9)],
     ["whole numbers", () => Array.from({ length: BYTES / 13 }, (_, n) => ({ $numberInt: `${n}` }))],
     ["numbers", () => Array.from({ length: BYTES / 17 }, (_, n) => ({ $numberDouble: `${n / 7}` }))],
@@ -240,19 +240,19 @@ describe("a document of 16 MB", () => {
     expect(count.body).toEqual({ $numberLong: "1" });
   });
 
-  test("that needs more than 64 MB as JSON is refused with the option's name", async () => {
+  test("is rejected with the option's name if it needs more than 64 MB as JSON", async () => {
     const { inserted, count } = await insert("\u0001".repeat(BYTES));
     expect(inserted).toMatchObject({ status: 413, body: { error: expect.stringContaining("--max-body-size") } });
     expect(count.body).toEqual({ $numberLong: "0" });
   });
 
-  test("has a limit as BSON too, however short it is as JSON", async () => {
+  test("is limited as BSON too, however short it is as JSON", async () => {
     const { inserted } = await insert(Array(10_000_000).fill(0));
     expect(inserted).toMatchObject({ status: 413, body: { error: expect.stringContaining("as BSON") } });
   });
 });
 
-test("one peer has a share of the connections, and others are answered beside it", async () => {
+test("limits the connections of one peer, and logs it once", async () => {
   const lines = [];
   const { url } = await serve({ logger: (level, message) => lines.push([level, message]) });
   const held = Array.from({ length: 520 }, () => connect(url));
@@ -274,7 +274,7 @@ test("one peer has a share of the connections, and others are answered beside it
 });
 
 describe("headers", () => {
-  test("that can be read in two ways are refused", async () => {
+  test("are rejected if they are ambiguous", async () => {
     const { url } = await serve();
     const head = (lines) => `POST ${LOG_IN}/anon-user/login HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`;
     const body = ["Content-Length: 2", "", "{}"].slice(0, 1);
@@ -290,7 +290,7 @@ describe("headers", () => {
     expect(await answer(url, `GET /healthz HTTP/1.0\r\n\r\n`)).toMatchObject({ status: 200 });
   });
 
-  test("of every answer close what a browser might do with it", async () => {
+  test("of every response forbid browsers to cache, sniff or render it", async () => {
     const { url } = await serve();
     const { headers } = await post(url, `${LOG_IN}/anon-user/login`, "{}");
     expect(headers.get("cache-control")).toBe("no-store");
@@ -300,7 +300,7 @@ describe("headers", () => {
     }
   });
 
-  test("of a proxy do not hide the client, whatever bytes they have", async () => {
+  test("of a proxy identify the client, even with invalid bytes", async () => {
     const { url } = await serve({ trustProxy: "127.0.0.1" });
     const guess = JSON.stringify({ username: "a@example.com", password: "wrong" });
     await post(
@@ -319,13 +319,13 @@ describe("headers", () => {
       status = Number(connection.text.slice(9, 12));
     }
     expect(status).toBe(429);
-    // Another client of the same proxy is not held up.
+    // Another client of the same proxy is not rate limited.
     const other = await post(url, `${LOG_IN}/anon-user/login`, "{}", { "X-Forwarded-For": "198.51.100.8" });
     expect(other).toMatchObject({ status: 200 });
   });
 });
 
-test("answers that nobody reads are limited together", async () => {
+test("limits the total size of unread responses", async () => {
   const { url } = await serve({ definition: openDefinition() });
   const token = await logIn(url);
   const document = JSON.parse(insertOf(900_000));

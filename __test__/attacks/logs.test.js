@@ -1,6 +1,7 @@
 "use strict";
 
-// What a client or a mistake writes into a log stays one line, and shows no secret.
+// Text in the log that comes from clients or from a wrong configuration stays on one line, and
+// contains no secrets.
 
 const { execFile } = require("node:child_process");
 const { promisify } = require("node:util");
@@ -9,7 +10,7 @@ const { ROOT, Realm, temporaryDirectory } = require("../helpers.js");
 
 const run = promisify(execFile);
 
-test("control characters are escaped in text logs", async () => {
+test("escapes control characters in text logs", async () => {
   const script = `
     const { defaultLogger } = require(${JSON.stringify(path.join(ROOT, "lib/logger.js"))});
     void defaultLogger;
@@ -18,7 +19,7 @@ test("control characters are escaped in text logs", async () => {
     app.close();`;
   const { stderr } = await run(process.execPath, ["-e", script], { cwd: temporaryDirectory() });
   expect(stderr).toMatch(/userkeep info/);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the test searches for them
   expect(stderr.replaceAll("\n", "")).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
 });
 
@@ -31,7 +32,7 @@ test.each([
   "mongodb+srv://user:hunter2@a.b:27017/",
   "http://user:hunter2@host",
   "sqlite//user:hunter2@host",
-])("a malformed address shows no password: %s", async (store) => {
+])("never logs the password of a malformed address: %s", async (store) => {
   const messages = [];
   const logger = (_, message) => messages.push(JSON.stringify(message));
   try {

@@ -1,15 +1,16 @@
 "use strict";
 
-// Operations that cost much by their size: each ends within its budget, and nobody else waits for it.
+// Operations that are expensive because of their size: each ends within its budget, and does not
+// block others.
 
 const { logInNew, openBackend, temporaryDirectory } = require("../helpers.js");
 const { ended, openOwned, range } = require("./support.js");
 
-describe("an operation beyond its time", () => {
+describe("an operation that exceeds its time limit", () => {
   test.each([
     ["three $unwind", (c) => c.aggregate(["a", "b", "c"].map((name) => ({ $unwind: `$${name}` })))],
     [
-      "$reduce that makes a text",
+      "$reduce that builds a string",
       (c) => {
         const grown = { $concat: ["$$value", "x".repeat(100)] };
         const $reduce = { input: { $range: [0, 100_000] }, initialValue: "", in: grown };
@@ -24,7 +25,7 @@ describe("an operation beyond its time", () => {
         return c.aggregate([{ $project: { x: { $map: { input, in: inner } } } }]);
       },
     ],
-  ])("ends with code 50 or the limit of memory, and writes nothing: %s", async (_, operation) => {
+  ])("rejects with code 50 or a memory limit, and writes nothing: %s", async (_, operation) => {
     const { collection, user } = await openOwned({ maxTimeMS: 200 });
     const list = range(3000);
     await collection.insertOne({ _id: 1, owner: user.id, a: list, b: list, c: list });
@@ -36,7 +37,7 @@ describe("an operation beyond its time", () => {
 });
 
 describe("a large write", () => {
-  test("is refused before it changes anything, with the limit in the message", async () => {
+  test("is rejected before it changes anything, with the limit in the message", async () => {
     const { collection, user } = await openOwned({ maxWriteDocuments: 50 });
     const mine = (count, from) => range(count).map((n) => ({ _id: from + n, owner: user.id, n }));
     await expect(collection.insertMany(mine(51, 0))).rejects.toMatchObject({
@@ -57,7 +58,7 @@ describe("a large write", () => {
     expect(await collection.updateMany({ _id: { $lt: 50 } }, { $set: { n: -1 } })).toMatchObject({ modifiedCount: 50 });
   });
 
-  test("that is computed before its turn is whole, and gives way to others", async () => {
+  test("is complete although other writes run before it", async () => {
     const { collection, user } = await openOwned();
     await collection.insertMany(range(2000).map((n) => ({ _id: n, owner: user.id, n: 0 })));
     const increments = range(40).map((n) => collection.updateOne({ _id: n }, { $inc: { n: 1 } }));
@@ -68,7 +69,7 @@ describe("a large write", () => {
   });
 });
 
-test("an answer is limited in bytes", async () => {
+test("limits the size of a result in bytes", async () => {
   const { collection, user } = await openOwned({ maxAnswerBytes: 100_000 });
   await collection.insertMany(range(20).map((n) => ({ _id: n, owner: user.id, text: "x".repeat(10_000) })));
   await expect(collection.find()).rejects.toMatchObject({
@@ -80,7 +81,7 @@ test("an answer is limited in bytes", async () => {
 });
 
 describe("an upsert", () => {
-  test("that reads a whole collection is made once, whatever else is written there", async () => {
+  test("inserts one document, even with concurrent writes to the collection that it scans", async () => {
     const { collection, user } = await openOwned();
     for (let part = 0; part < 4; part++) {
       await collection.insertMany(range(2500).map((n) => ({ owner: user.id, n: part * 2500 + n })));
@@ -94,7 +95,7 @@ describe("an upsert", () => {
     const upsert = () =>
       collection.updateOne({ name: "once" }, { $inc: { n: 1 }, $set: { owner: user.id } }, { upsert: true });
     try {
-      // On MongoDB two upserts at once may make two documents.
+      // On MongoDB, two concurrent upserts may insert two documents, so the first one runs alone.
       await upsert();
       await Promise.all([upsert(), upsert(), upsert()]);
     } finally {
@@ -104,7 +105,7 @@ describe("an upsert", () => {
     expect(await collection.find({ name: "once" }, { projection: { _id: 0, n: 1 } })).toEqual([{ n: 4 }]);
   });
 
-  test("is answered alike whatever is hidden", async () => {
+  test("reveals nothing about hidden documents", async () => {
     const { app, collection, user } = await openOwned();
     const other = await logInNew(app);
     const theirs = other.mongoClient("mongodb-atlas").db("db").collection("things");
@@ -124,7 +125,7 @@ describe("an upsert", () => {
   });
 });
 
-test("the operator has no such limits", async () => {
+test("a backend handle has no such limits", async () => {
   const { definition } = await openOwned();
   const limits = { maxTimeMS: 1, maxWriteDocuments: 1, maxAnswerBytes: 100 };
   const backend = await openBackend({ definition, baseFilePath: temporaryDirectory(), ...limits });

@@ -1,11 +1,14 @@
 "use strict";
 
-// A flag that must be false. An array that holds both booleans would pass the check for the one and open what needs the
-// other.
+// A flag that must be false. An array with both booleans must not pass the check for `false` and
+// also grant what needs `true`.
 
 const { COLLECTION, DATABASE, customDataOf, everything, openWithRules, rulesFile } = require("../helpers.js");
 
-/** A user may write his or her own custom data as long as a flag in it is false, and an administrator may do more. */
+/**
+ * Rules that let users write their custom data while a flag is false, and grant more if it is
+ * true.
+ */
 const flagged = (flag) => ({
   [rulesFile(DATABASE, COLLECTION)]: {
     roles: [
@@ -25,14 +28,14 @@ const flagged = (flag) => ({
 test.each([
   ["isAdmin", [{ isAdmin: [false, true] }, { isAdmin: [true, false] }, { isAdmin: [[false], true] }]],
   ["flags.isAdmin", [{ flags: [{ isAdmin: false }, { isAdmin: true }] }, { flags: { isAdmin: [false, true] } }]],
-])("%s is not false and true at once", async (flag, documents) => {
+])("%s cannot match both false and true", async (flag, documents) => {
   const { backend, user, collection } = await openWithRules(flagged(flag));
   await backend.collection("db", "secrets").insertOne({ _id: 1 });
   const own = customDataOf(user);
   for (const document of documents) {
     await expect(own.insertOne({ userId: user.id, ...document })).rejects.toThrow("insert not permitted");
   }
-  // As an earlier version has let it be stored.
+  // An earlier version accepted these documents.
   const people = backend.collection(DATABASE, COLLECTION);
   for (const document of documents) {
     await people.insertOne({ userId: user.id, ...document });
@@ -48,7 +51,7 @@ test.each([
   expect(await collection("db", "secrets").find()).toEqual([{ _id: 1 }]);
 });
 
-test("a query sees by a boolean field what the rules say, whatever else the field holds", async () => {
+test("rules on a boolean field match the boolean only, with an index too", async () => {
   const { backend, collection } = await openWithRules({
     [rulesFile("db", "posts")]: { roles: [{ name: "public", apply_when: { public: true }, read: true, write: false }] },
     [rulesFile("db", "drafts")]: {
@@ -79,7 +82,7 @@ test("a query sees by a boolean field what the rules say, whatever else the fiel
   }
 });
 
-test("other types still equal an array that holds them", async () => {
+test("values of other types match an array that contains them", async () => {
   const { backend, user, collection } = await openWithRules({
     [rulesFile("db", "c")]: { roles: [{ name: "member", apply_when: { members: "%%user.id" }, ...everything }] },
   });

@@ -1,16 +1,19 @@
 "use strict";
 
-// Helpers of the attacks on operations: a user under a rule who sends operations that cost much.
+// Helpers for attacks with expensive operations by a user who is subject to rules.
 
 const { everything, logInNew, openApp, rulesFile, writeDefinition } = require("../helpers.js");
 
-/** The numbers from 0 to `count` - 1. */
+/** Returns the numbers from 0 to `count` - 1. */
 const range = (count) => Array.from({ length: count }, (_, n) => n);
 
 /** Matches the documents of the user. */
 const owned = { owner: "%%user.id" };
 
-/** Opens an app with a collection in which each user has only his or her own documents, and logs a user in. */
+/**
+ * Opens an app with a collection in which users can access only their own documents; logs a user
+ * in.
+ */
 async function openOwned(options = {}) {
   const definition = writeDefinition({
     [rulesFile("db", "things")]: {
@@ -23,7 +26,10 @@ async function openOwned(options = {}) {
   return { app, user, collection, definition };
 }
 
-/** Returns the outcome of an operation (`"ok"` or the code of its error) and its duration in milliseconds. */
+/**
+ * Returns an operation's outcome (`"ok"` or its error code) and its duration `took` in
+ * milliseconds.
+ */
 async function ended(operation) {
   const begun = performance.now();
   const outcome = await operation.then(

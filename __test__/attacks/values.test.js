@@ -1,6 +1,7 @@
 "use strict";
 
-// Values that an application passes on from strangers are fields, and never the structure of the document around them.
+// Values that an application passes on from untrusted input stay values, and never change the
+// structure of the document around them.
 
 const querystring = require("node:querystring");
 const vm = require("node:vm");
@@ -11,7 +12,7 @@ const { logInNew, openApp, openDefinition } = require("../helpers.js");
 
 const read = (value) => bson.deserialize(encode(value), { bsonRegExp: true, promoteValues: false });
 
-/** JSON texts of values that say that they are of a class. */
+/** JSON texts of values that claim to be of a BSON class. */
 const DISGUISED = [
   { _bsontype: "Decimal128", bytes: [...Array(16).fill(0), 0x02, 0x72, 0, 2, 0, 0, 0, 0x61, 0] },
   { _bsontype: "Decimal128", bytes: { length: 300_000_000 } },
@@ -72,7 +73,7 @@ describe("a JSON value with _bsontype", () => {
     expect(read({ value }).value).toEqual({ _bsontype: "BSONRegExp", pattern: ".*", options: "" });
   });
 
-  test("writes no other field, and is no filter but for itself", async () => {
+  test("writes no other field, and as a filter matches only an equal value", async () => {
     const user = await logInNew(await openApp({ definition: openDefinition() }));
     const plants = user.mongoClient("mongodb-atlas").db("attacks").collection("values");
     for (const json of DISGUISED.filter((text) => !text.includes("$ref"))) {
@@ -89,13 +90,13 @@ describe("a JSON value with _bsontype", () => {
   });
 });
 
-describe("objects of the classes of bson", () => {
-  test("are accepted from plain objects that carry bson's symbol", () => {
+describe("objects of the bson package's classes", () => {
+  test("may be plain objects with bson's symbol", () => {
     const value = { _bsontype: "MinKey", [Symbol.for("@@mdb.bson.version")]: 6 };
     expect(read({ value }).value).toEqual(new bson.MinKey());
   });
 
-  /** An object of a class, with some of its properties replaced. */
+  /** Returns an object of a class with some of its properties replaced. */
   const like = (original, properties) =>
     Object.create(
       original,
@@ -140,7 +141,7 @@ describe("objects of the classes of bson", () => {
     "a Binary whose position is negative": like(binary, { position: -1 }),
     "a Binary whose position is a fraction": like(binary, { position: 1.5 }),
     "a Binary whose position is a text": like(binary, { position: "3" }),
-    "a Binary whose subtype is no byte": like(binary, { sub_type: 256 }),
+    "a Binary whose subtype is not a byte": like(binary, { sub_type: 256 }),
     "a Binary whose subtype is a text": like(binary, { sub_type: "0" }),
     "a BSONRegExp with an object as its pattern": like(regex, { pattern: { includes: () => false, length: 3 } }),
     "a BSONRegExp with a list of options": like(regex, { options: ["i"] }),
@@ -164,7 +165,7 @@ describe("objects of the classes of bson", () => {
     expect(() => encode({ document: { list: [{ value }] } })).toThrow(/at 'list\.0\.value' /);
   });
 
-  test("copy what their typed arrays hold, not what they say", () => {
+  test("are encoded from the contents of their typed arrays, not from overridden properties", () => {
     expect(read({ value: like(decimal, { bytes: lying }), after: 1 }).value.bytes).toEqual(Buffer.alloc(16));
     const typed = Object.defineProperties(Buffer.from("abc"), {
       length: { value: 300_000_000 },
@@ -178,7 +179,7 @@ describe("objects of the classes of bson", () => {
     expect([...read({ value: view }).value.buffer]).toEqual([2]);
   });
 
-  test("are read once", () => {
+  test("have their _bsontype read once", () => {
     let count = 0;
     const types = ["MinKey", "Decimal128"];
     const value = Object.create(bson.MinKey.prototype, { _bsontype: { get: () => types[count++] } });
@@ -186,13 +187,13 @@ describe("objects of the classes of bson", () => {
     expect(count).toBe(1);
   });
 
-  test("have regular expressions' options sorted, each once", () => {
+  test("have the options of regular expressions sorted and without duplicates", () => {
     expect(read({ value: like(regex, { options: "xuxsmi" }) }).value.options).toBe("imsux");
     const native = Object.defineProperties(/a/gimsuy, { flags: { value: "zq" }, source: { value: "b" } });
     expect(read({ native }).native).toEqual(new bson.BSONRegExp("a", "imsu"));
   });
 
-  test("have the value of a boxed primitive or a date, not what its methods return", () => {
+  test("have the value of a boxed primitive or a date, even if its methods are overridden", () => {
     const boxed = Object.assign(Object(5), { valueOf: () => boxed });
     const date = Object.assign(new Date(7), { getTime: () => "x" });
     expect(bson.deserialize(encode({ boxed, date, text: Object("t") }))).toEqual({
@@ -202,7 +203,7 @@ describe("objects of the classes of bson", () => {
     });
   });
 
-  test("have a function as code, as in older versions", () => {
+  test("may have a function as code, as in older versions of bson", () => {
     const source = "function f() { return 1; }";
     const f = vm.runInThisContext(`(${source})`);
     expect(read({ value: like(code, { code: f }) }).value.code).toBe(source);
@@ -220,14 +221,14 @@ describe("toBSON", () => {
     expect(bson.deserialize(encode({ value }))).toEqual({ value: { a: 1 } });
   });
 
-  test("may return a JSON value, which is a document", () => {
+  test("may return a JSON value, which is encoded as a document", () => {
     const value = { toBSON: () => JSON.parse(DISGUISED[0]) };
     expect(JSON.stringify(bson.deserialize(encode({ value })).value)).toBe(DISGUISED[0]);
   });
 });
 
 describe("the name of a field", () => {
-  test("is not written twice for a Map", () => {
+  test("cannot appear twice in a Map", () => {
     const map = new Map([
       [1, "first"],
       ["1", "last"],
@@ -235,21 +236,21 @@ describe("the name of a field", () => {
     expect(() => encode({ document: { map } })).toThrow("the name at 'map.1' is used twice in one Map");
   });
 
-  test("is not made the same by UTF-8", () => {
+  test("cannot contain lone surrogates, which would become equal in UTF-8", () => {
     const document = JSON.parse('{"\\ud800":1,"\\udbff":2}');
     expect(Object.keys(document)).toHaveLength(2);
     expect(() => encode({ document })).toThrow("must not contain lone surrogates");
     expect(read({ "😀": "\ud800" })).toEqual({ "😀": "\ufffd" });
   });
 
-  test("is shown up to 200 characters", () => {
+  test("is truncated to 200 characters in errors", () => {
     expect(() => encode({ a: { ["x".repeat(10_000)]: new Date(Number.NaN) } })).toThrow(
       `the date at '${"x".repeat(200)}…' is invalid`,
     );
   });
 });
 
-test("whatever an object of a class holds, one element is written or none", () => {
+test("an object of a BSON class is encoded as exactly one element or rejected", () => {
   const odd = [
     undefined,
     null,
@@ -322,7 +323,7 @@ test("whatever an object of a class holds, one element is written or none", () =
   expect(written).toBeGreaterThan(50);
 });
 
-test("classes of this library are stored", () => {
+test("objects of this library's BSON classes can be stored", () => {
   const value = { id: new BSON.ObjectId(), when: new BSON.Timestamp({ t: 2 ** 32 - 1, i: 2 ** 31 }) };
   expect(read({ value }).value).toEqual(value);
 });

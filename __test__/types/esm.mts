@@ -1,4 +1,4 @@
-// Compiled, never run: the types that a program relies on.
+// Compiled, not run: the types of the package in an ES module.
 import Realm, {
   App,
   type AppConfiguration,
@@ -30,11 +30,11 @@ same<Equal<(typeof app)["currentUser"], User<Functions, CustomData> | null>>();
 const state: "LoggedIn" = UserState.LoggedIn;
 const byId: Readonly<Record<string, Realm.User<Functions, CustomData>>> = app.allUsers;
 
-// @ts-expect-error: customData is only read
+// @ts-expect-error: customData is read-only
 user.customData = { favoriteColor: "pink" };
 // @ts-expect-error: an id is required
 new App({});
-// @ts-expect-error: a user is only made by an app
+// @ts-expect-error: only an app creates users
 new User();
 // @ts-expect-error: a password is required
 Credentials.emailPassword({ email: "a@example.com" });
@@ -54,7 +54,7 @@ same<Equal<typeof updated.upsertedId, BSON.ObjectId | undefined>>();
 const count: number = await plants.count({}, { limit: 1 });
 // @ts-expect-error: a plant has a name
 await plants.insertOne({ colour: "green" });
-// @ts-expect-error: there is no skip
+// @ts-expect-error: the option skip does not exist
 await plants.find({}, { skip: 1 });
 
 let last: unknown;
@@ -62,7 +62,7 @@ for await (const { _id } of plants.watch({ ids: [new BSON.ObjectId()], resumeAft
   last = _id;
 }
 plants.watch({ resumeAfter: last });
-// @ts-expect-error: one or the other
+// @ts-expect-error: ids and filter exclude each other
 plants.watch({ ids: [], filter: {} });
 for await (const change of plants.watch({ filter: { operationType: "insert" } })) {
   if (change.operationType === "insert") {
@@ -97,7 +97,7 @@ const administered = backend.collection<{ _id: number; n: number }>("app", "thin
 const made: string[] = await administered.createIndexes([{ key: { n: -1 }, unique: true, expireAfterSeconds: 60 }]);
 const [{ name, key }] = await administered.indexes();
 const { stage, index }: Realm.Explanation = await administered.explain({ n: { $gt: 1 } }, { sort: { n: 1 }, limit: 2 });
-// @ts-expect-error: an index needs its fields
+// @ts-expect-error: an index needs a key
 await administered.createIndexes([{ name: "nothing" }]);
 const seeded: MongoDB.InsertOneResult<unknown> = await backend.collection("db", "c").insertOne({ a: 1, insertedIds });
 await backend.close();

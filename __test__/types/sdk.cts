@@ -1,4 +1,4 @@
-// Compiled, never run: the names of `realm` 12 in a CommonJS program, by each form of import.
+// Compiled, not run: the names of `realm` 12 in a CommonJS program, by each form of import.
 import Realm = require("userkeep");
 
 import type DefaultRealm from "userkeep";
@@ -36,21 +36,21 @@ const app: Realm.App = new App("app");
 const other: NamedRealm.App = new Namespace.App({ id: "app", app: { name: "n", version: "1" } });
 const url: string = app.baseUrl;
 app.updateBaseUrl(null).then(() => url);
-// @ts-expect-error: the base URL is not assigned
+// @ts-expect-error: baseUrl is read-only
 app.baseUrl = "http://localhost";
 
-// Enumerations and their members are types, and their values too.
+// Enumerations and their members are types; the values of members are accepted too.
 const state: UserState.LoggedIn = UserState.LoggedIn;
 const anyState: Realm.UserState = state;
 const provider: Realm.ProviderType.AnonUser = ProviderType.AnonUser;
 const mode: MetadataMode.InMemory = MetadataMode.InMemory;
 const metadata: Realm.Metadata = { mode: "noEncryption" };
-// @ts-expect-error: another member
+// @ts-expect-error: a different member
 const wrong: UserState.LoggedOut = UserState.LoggedIn;
 const exhaustive = (value: Realm.ClientResetMode): value is Realm.ClientResetMode.Manual =>
   value === Realm.ClientResetMode.Manual;
 
-// The classes of authentication and of MongoDB, by all their names.
+// The classes for authentication and for MongoDB, by all their names.
 same<Equal<Realm.EmailPasswordAuth, Realm.Auth.EmailPasswordAuth>>();
 same<Equal<Realm.ApiKeyAuth, Realm.Auth.ApiKeyAuth>>();
 same<Equal<Realm.Auth.ApiKey, Realm.ApiKey>>();
@@ -72,9 +72,9 @@ const credentials: Realm.App.Credentials = Credentials.anonymous();
 setLogLevel("trace");
 Realm.setLogLevel("off", "Realm.App");
 Realm.setLogLevel(Realm.NumericLogLevel.Debug);
-// @ts-expect-error: no such level
+// @ts-expect-error: unknown level
 Realm.setLogLevel("loud");
-// @ts-expect-error: no such category
+// @ts-expect-error: unknown category
 Realm.setLogLevel("info", "Userkeep");
 Realm.setLogger(({ category, level, message }) => {
   same<Equal<typeof category, Realm.LogCategory>>();
@@ -85,7 +85,7 @@ Realm.setLogger((level: Realm.App.Sync.LogLevel, message: string) => console.log
 const logger: Realm.Logger = (level, message) => console.log(Realm.NumericLogLevel[level], message);
 Realm.flags.THROW_ON_GLOBAL_REALM = true;
 
-// Files that use the database half compile.
+// Programs that use the Realm database compile.
 class Task extends Realm.Object<Task, "name"> {
   _id!: Realm.BSON.ObjectId;
   name!: string;
@@ -108,7 +108,7 @@ async function useDatabase(): Promise<void> {
   const names: string[] = tasks.map(({ name }) => name);
   task.addListener((object, { deleted }) => console.log(object.name, deleted, names, tasks[0]?.tags.length));
   const made = new Task(realm, { name: "n" });
-  // @ts-expect-error: a required property
+  // @ts-expect-error: a required property is missing
   new Task(realm, {});
   Realm.App.Sync.getAllSyncSessions(app.currentUser as Realm.User).map(({ state }) => state);
   const subscription: Realm.App.Sync.Subscription | null = realm.subscriptions.findByName("s");

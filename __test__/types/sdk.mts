@@ -1,4 +1,4 @@
-// Compiled, never run: the names of `realm` 12 in an ES module, by each form of import.
+// Compiled, not run: the names of `realm` 12 in an ES module, by each form of import.
 
 import type DefaultRealm from "userkeep";
 import * as Namespace from "userkeep";

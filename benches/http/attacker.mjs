@@ -1,5 +1,6 @@
-// Floods a server with log-ins with wrong passwords, each of another account, until it is told to stop:
-// `fork("attacker.mjs", [url, clients])`. Tells its parent then how many were answered, and how many of them were refused.
+// Floods a server with log-ins with a wrong password, each for a different account, until it
+// receives a message: `fork("attacker.mjs", [url, clients])`. Then sends its parent the numbers of
+// responses (`answered`) and of rate-limited log-ins (`refused`).
 import http from "node:http";
 
 const [, , url, clients] = process.argv;
@@ -9,7 +10,7 @@ let flooding = true;
 
 function attempt(number) {
   return new Promise((resolve, reject) => {
-    const body = JSON.stringify({ username: `nobody${number}@example.com`, password: "wrong one" });
+    const body = JSON.stringify({ username: `unknown${number}@example.com`, password: "wrong one" });
     const headers = { "Content-Length": Buffer.byteLength(body) };
     const request = http.request(url, { method: "POST", agent, headers }, (response) => {
       counts.answered += 1;

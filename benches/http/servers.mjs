@@ -1,5 +1,6 @@
-// The servers that are compared, each in a process of its own: `fork("servers.mjs", [name])`. A server tells its parent
-// where it listens and what its clients need, and, when asked, how much CPU time it has used.
+// The servers under comparison, each in its own process: `fork("servers.mjs", [name])`. A server
+// sends its parent its URL and the requests of the clients, and its CPU usage in response to every
+// message.
 import crypto from "node:crypto";
 import http from "node:http";
 import { fileURLToPath } from "node:url";
@@ -20,7 +21,10 @@ const profile = (userId) => ({
   tags: ["alpha", "beta", "gamma"],
 });
 
-/** Listens with a handler that is given the whole body of a request. */
+/**
+ * Starts a server with a handler that receives the complete body of a request; resolves to its
+ * URL.
+ */
 function listen(handle) {
   const server = http.createServer((request, response) => {
     const chunks = [];
@@ -76,13 +80,13 @@ async function userkeep(options) {
 }
 
 const servers = {
-  /** Ours, with documents in memory as the others have them. */
+  /** Userkeep with a store in memory, like the other servers. */
   userkeep: () => userkeep(),
 
-  /** Ours, where no place has to wait. */
+  /** Userkeep without a rate limit per address. */
   "userkeep unlimited": () => userkeep({ unlimited: "127.0.0.1" }),
 
-  /** A server of Node's that does nothing but answer. */
+  /** A node:http server that returns a constant body. */
   async canned() {
     const body = JSON.stringify({ _id: { $oid: "63c1b2a1f0e1d2c3b4a59687" }, ...profile("63c1b2a1f0e1d2c3b4a59686") });
     const url = await listen(() => body);
@@ -90,7 +94,9 @@ const servers = {
     return { url, findOne: request, updateOne: request, refresh: { ...request, body: "" } };
   },
 
-  /** A server of Node's that does the same work: verifies the token, looks the document up, and signs. */
+  /**
+   * A node:http server that does the same work: verifies tokens, looks up the document, and signs.
+   */
   async "same work"() {
     const { privateKey, publicKey } = crypto.generateKeyPairSync("ed25519");
     const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");

@@ -1,5 +1,5 @@
-// A document that was there before its user: the operator seeds it, the user takes it over by writing the id into it.
-// The role of this definition lets everybody read and write everything, which only an example may.
+// Links a document that is older than its user. The operator creates it; the user writes the
+// own id into it. The role of this definition allows all users everything: only an example may.
 const path = require("node:path");
 const Realm = require("userkeep");
 

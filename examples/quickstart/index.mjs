@@ -1,4 +1,5 @@
-// The documented way of custom user data: log in, read, write, refresh. Run it twice: the second time it finds the user.
+// The documented use of custom user data: log in, read, write, refresh. The second run finds the
+// user and the data of the first.
 import { fileURLToPath } from "node:url";
 import Realm, { BSON } from "userkeep";
 
@@ -21,5 +22,5 @@ await collection.updateOne(
   { upsert: true },
 );
 
-console.log("custom data is what it was:", user.customData);
+console.log("custom data has not changed:", user.customData);
 console.log("custom data after:", await user.refreshCustomData());

@@ -1,5 +1,5 @@
-// The documented way of change events: follow a collection while it is written, and take it up again where it was. The definition is
-// the quickstart's, where everybody reads and writes his or her own documents.
+// The documented use of change events: follow a collection while it is written, and resume after
+// an event. The definition is the quickstart's: each user reads and writes only the own documents.
 import { fileURLToPath } from "node:url";
 import Realm from "userkeep";
 
@@ -10,7 +10,7 @@ const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-databa
 
 const isColor = { "fullDocument.favoriteColor": { $exists: true } };
 const changes = collection.watch({ filter: isColor });
-// It is followed from when the first event is asked for.
+// The stream starts with the first call of next().
 let next = changes.next();
 
 const set = (favoriteColor) =>

@@ -1,21 +1,21 @@
-// Hostile operations of a user: each is legal, and costs much by its size, its nesting, or what it does with the user's
-// own documents.
+// Hostile operations of a user: each is valid, but expensive because of its size, its nesting, or
+// its work on the user's own documents.
 
 export const DATABASE = "db";
 
-/** Number of documents that `documents` makes for a user. */
+/** Number of documents that `documents` creates for a user. */
 export const DOCUMENTS = 1000;
 
 /** Share of the operations that are heavy. */
 const HEAVY = 1 / 15;
 /** Largest size of an operation that is not heavy. */
 const LARGEST_LIGHT = 1000;
-/** Most documents that an operation reads if it is not heavy. */
+/** Maximum number of documents that an operation reads if it is not heavy. */
 const LARGEST_WINDOW = 300;
-/** `n` of the documents that are inserted and deleted again begins here: those that stay have smaller ones. */
+/** Lower limit of the field `n` in temporary documents, which are deleted again. */
 const TEMPORARY = 1_000_000;
 
-/** Numbers from 0 to 1 that are the same for a seed (mulberry32). */
+/** Returns a pseudo-random generator of numbers from 0 to 1 with a seed (mulberry32). */
 function random(seed) {
   let state = seed >>> 0;
   return () => {
@@ -26,7 +26,7 @@ function random(seed) {
   };
 }
 
-/** Draws the sizes of one operation. They depend on the seed and the number of the operation alone. */
+/** Draws the sizes of one operation. They depend only on the seed and the operation's number. */
 class Draw {
   #random;
 
@@ -41,8 +41,9 @@ class Draw {
   }
 
   /**
-   * Returns a log-distributed size: of a heavy operation from a tenth of `most` to `most`, else from 1 to 1000. The work
-   * grows with the size to the power of `exponent`, so sizes that are not heavy end at that root of 1000.
+   * Returns a log-distributed size: for a heavy operation from `most / 10` to `most`, else from 1
+   * to 1000. The work grows with the size to the power of `exponent`, so light sizes end at that
+   * root of 1000.
    */
   size(most, exponent = 1) {
     const least = this.isHeavy ? Math.max(1, most / 10) : 1;
@@ -50,7 +51,10 @@ class Draw {
     return Math.max(1, Math.round(least * (largest / least) ** this.#random()));
   }
 
-  /** Returns a filter for the documents to read: all of the user's if the operation is heavy, else up to 300. */
+  /**
+   * Returns a filter: for all of the user's documents if the operation is heavy, else for up to
+   * 300.
+   */
   window() {
     if (this.isHeavy) {
       return {};
@@ -59,13 +63,16 @@ class Draw {
     return { n: { $gte, $lt: $gte + this.size(LARGEST_WINDOW) } };
   }
 
-  /** Returns the `_id` of a document: of one with long arrays if the operation is heavy, else of any. */
+  /** Returns an `_id`: of a document with long arrays if the operation is heavy, else of any. */
   id(owner) {
     return `${owner}-${this.isHeavy ? 7 : this.below(DOCUMENTS)}`;
   }
 }
 
-/** Makes a user's documents, in parts: most are small, some have long arrays, some are wide or deep. */
+/**
+ * Yields a user's documents in batches: most are small, some have long arrays, some are wide or
+ * deep.
+ */
 export function* documents(owner) {
   let part = [];
   for (let n = 0; n < DOCUMENTS; n++) {
@@ -88,7 +95,9 @@ export function* documents(owner) {
   }
 }
 
-/** Makes an array of a value for each number from 0 to `count` - 1: the number itself, unless `value` makes another. */
+/**
+ * Returns an array of `value(n)` for each number from 0 to `count` - 1; by default the numbers.
+ */
 function range(count, value = (n) => n) {
   const made = new Array(count);
   for (let n = 0; n < count; n++) {
@@ -107,7 +116,7 @@ function nested(depth, name, value) {
   return inner;
 }
 
-/** Makes an object with a field for each number from 0 to `count` - 1. */
+/** Returns an object with a field for each number from 0 to `count` - 1. */
 function object(count, name, value) {
   const made = {};
   for (let n = 0; n < count; n++) {
@@ -123,10 +132,10 @@ const fields = (count, value = 1) =>
     () => value,
   );
 
-/** Makes a path of `depth` names. */
+/** Returns a path of `depth` names. */
 const deepPath = (depth, name = "a") => new Array(depth).fill(name).join(".");
 
-/** Each draws sizes, and returns what to do with a collection of the user with an id. */
+/** Each function draws sizes, and returns an operation on a collection for the user with an id. */
 const OPERATIONS = {
   "find $and of $ne": (draw) => {
     const $and = range(draw.size(20_000), (n) => ({ long: { $ne: -n - 1 } }));
@@ -172,7 +181,7 @@ const OPERATIONS = {
     return (c) => c.find({ ...window, people: { $elemMatch: { ...conditions, id: -1 } } });
   },
   "find nested $not": (draw) => {
-    // Each level has the one below twice.
+    // Each level contains the one below twice.
     const depth = draw.size(11, 3);
     let filter = { n: -1 };
     for (let n = 0; n < depth; n++) {
@@ -277,7 +286,7 @@ const OPERATIONS = {
     return (c) =>
       c.updateMany({ ...window, people: { $exists: true } }, update, { arrayFilters: [{ "p.id": { $in } }] });
   },
-  "update a far item": (draw, id) => {
+  "update a distant array index": (draw, id) => {
     const $set = { [`far.${draw.size(1_000_000)}`]: 1 };
     const _id = draw.id(id);
     return async (c) => {
@@ -326,16 +335,17 @@ const OPERATIONS = {
       await c.insertMany(made);
     };
   },
-  "insert of another's": (draw) => {
-    const made = range(draw.size(5000), (n) => ({ n, owner: "nobody" }));
+  "insert for another user": (draw) => {
+    const made = range(draw.size(5000), (n) => ({ n, owner: "another-user" }));
     return (c) => c.insertMany(made);
   },
-  "upsert of a hidden one": (draw) => {
+  "upsert of a hidden document": (draw) => {
     const n = draw.size(100);
-    return (c) => c.updateOne({ owner: "nobody", n }, { $set: { secret: "found" } }, { upsert: true });
+    return (c) => c.updateOne({ owner: "another-user", n }, { $set: { secret: "found" } }, { upsert: true });
   },
-  "aggregate $unwind thrice": (draw) => {
-    // The product of three arrays: of a heavy operation those of the documents, with up to 20 000 items each.
+  "aggregate three $unwind": (draw) => {
+    // The product of three arrays. A heavy operation uses those of the documents, which have up to
+    // 20 000 items.
     const items = draw.isHeavy ? "$long" : { $range: [0, draw.size(1000, 3)] };
     const copies = range(3, (n) => ({ $addFields: { [`l${n}`]: items } }));
     const unwound = range(draw.isHeavy ? 3 + draw.below(4) : 3, (n) => ({ $unwind: n < 3 ? `$l${n}` : "$long" }));
@@ -343,7 +353,7 @@ const OPERATIONS = {
     const shown = draw.isHeavy ? [] : [{ $project: { l0: 1, l1: 1, l2: 1 } }];
     return (c) => c.aggregate([{ $match }, ...copies, ...unwound, ...shown]);
   },
-  "aggregate of a large answer": (draw, id) => {
+  "aggregate with a large result": (draw, id) => {
     const copies = { $range: [0, draw.size(100, 3)] };
     const _id = draw.id(id);
     return (c) => c.aggregate([{ $match: { _id } }, { $addFields: { copies } }, { $unwind: "$copies" }]);
@@ -368,7 +378,7 @@ const OPERATIONS = {
     return (c) =>
       c.aggregate([{ $match }, { $limit: 100 }, { $project: { x: { $map: { input, as: "a", in: inner } } } }]);
   },
-  "aggregate $reduce of texts": (draw) => {
+  "aggregate $reduce of strings": (draw) => {
     const input = { $range: [0, draw.size(20_000, 2)] };
     const grown = { $concat: ["$$value", "xxxxxxxxxxxxxxxx"] };
     const $match = draw.window();
@@ -404,13 +414,12 @@ const OPERATIONS = {
   },
 };
 
-/** The kinds of operations, by their names. */
+/** The names of all kinds of operations. */
 export const KINDS = Object.keys(OPERATIONS);
 
 /**
- * Makes the hostile operation with a number, of the user with an id.
- *
- * Returns its name, whether it is heavy, and `run`, which carries it out on the user's collection.
+ * Returns the hostile operation with a number, for the user with an id: its name, `isHeavy`, and
+ * `run`, which executes it on the user's collection.
  */
 export function hostileOperation(seed, number, id) {
   const draw = new Draw(seed, number);

@@ -1,11 +1,12 @@
-// Measures small requests of another user over HTTP, in a thread that has its own event loop and does nothing else.
+// Measures small requests of another user over HTTP, in a thread with its own event loop.
 //
-// The client of the hostile operations keeps its own event loop busy with their arguments and answers. An answer of the
-// server would wait there, and that time is not the server's. What is left of such time here is measured too.
+// The event loop of the hostile client is busy with arguments and responses. A response would wait
+// there, and this time is not the server's. The remaining delay of this thread's event loop is
+// measured too.
 import http from "node:http";
 import { parentPort, workerData } from "node:worker_threads";
 
-/** Time between two looks at what has arrived, in milliseconds. */
+/** Interval at which the event loop records that it has handled all input, in milliseconds. */
 const LOOK = 2;
 /** Time between two pairs of requests, in milliseconds. */
 const PAUSE = 20;
@@ -13,7 +14,7 @@ const PAUSE = 20;
 const { url, appId, database, collection } = workerData;
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 
-/** Sends a request; resolves with its status and body. */
+/** Sends a request; resolves to the status and the body of the response. */
 function send(route, body, token) {
   return new Promise((resolve, reject) => {
     const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
@@ -29,9 +30,9 @@ function send(route, body, token) {
   });
 }
 
-/** When this event loop last had handled all that had arrived. */
+/** The last time at which this event loop had handled all input. */
 let looked = performance.now();
-// Input is handled between a timer and an immediate of the same turn.
+// The event loop handles input between a timer and an immediate of the same iteration.
 const looking = setInterval(() => setImmediate(() => (looked = performance.now())), LOOK);
 
 let running = true;
@@ -46,18 +47,18 @@ const call = (name, args) =>
     session.access_token,
   );
 
-/** Durations of the requests until their answers were handled, in milliseconds. */
+/** Durations of the requests until their responses were handled, in milliseconds. */
 const wall = [];
-/** The part of each in which the answer had not arrived when this event loop last looked. */
+/** The part of each duration for which the response had certainly not arrived. */
 const server = [];
-/** The rest of each: the answer may have waited for this event loop. */
+/** The rest of each duration, in which the response may have waited for this event loop. */
 const own = [];
 const failures = [];
 let refused = 0;
 
 const inserted = await call("insertOne", { document: { _id: user, owner: user, n: 0 } });
 if (inserted.status !== 200) {
-  failures.push(`another user's insert was answered with ${inserted.status}: ${JSON.stringify(inserted.body)}`);
+  failures.push(`another user's insert returned ${inserted.status}: ${JSON.stringify(inserted.body)}`);
 }
 parentPort.postMessage("ready");
 
@@ -73,11 +74,11 @@ while (running) {
     wall.push(took);
     server.push(waited);
     own.push(took - waited);
-    // The budget is the other user's, too.
+    // The budget applies to this user too.
     if (body?.server_code === 50) {
       refused += 1;
     } else if (status !== 200) {
-      failures.push(`another user's ${name} was answered with ${status}: ${JSON.stringify(body)}`);
+      failures.push(`another user's ${name} returned ${status}: ${JSON.stringify(body)}`);
     }
   }
   await new Promise((resolve) => setTimeout(resolve, PAUSE));

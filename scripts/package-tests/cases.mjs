@@ -1,5 +1,5 @@
-// The cases of the package's tests. Each gets `run`, the Node to use, a copy of the fixtures below the installed
-// packages (`directory`), and a directory from which nothing is installed (`outside`).
+// The cases of the package tests. Each gets `run`, the path of Node, a copy of the fixtures below
+// the installed packages (`directory`), and a directory without installed packages (`outside`).
 import assert from "node:assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,21 +10,21 @@ import { setTimeout } from "node:timers/promises";
 import { platform } from "../addon.mjs";
 import { PLATFORMS } from "../pack.mjs";
 
-/** What the program of the fixtures prints. */
+/** The output of the fixtures' program. */
 const EXPECTED = "pink true\n";
-/** Longest time that loading the package may take in the fastest of some processes, in milliseconds. */
+/** Maximum time for loading the package in the fastest of several processes, in milliseconds. */
 const MAX_LOAD_TIME = 20;
-/** Number of processes that are tried until one is fast enough. */
+/** Maximum number of processes that are tried until one is fast enough. */
 const MAX_LOADS = 100;
 
 const copy = (from, to) => fs.cpSync(from, to, { recursive: true, dereference: true });
 
-/** Runs a program of a fixture, and checks what it prints. */
+/** Runs a program of a fixture, and checks its output. */
 async function prints({ run, node }, cwd, ...args) {
   assert.equal(await run(node, args, { cwd }), EXPECTED);
 }
 
-/** The manifest and the files of the packages, as they were installed. */
+/** Checks the manifests and files of the installed packages. */
 function contents({ modules }) {
   const read = (file) => fs.readFileSync(path.join(modules, file), "utf8");
   const manifest = JSON.parse(read("userkeep/package.json"));
@@ -40,7 +40,7 @@ function contents({ modules }) {
   assert.equal(read(`${own}/LICENSE`), read("userkeep/LICENSE"));
 }
 
-/** Starts a server, and resolves to its answer to one request. */
+/** Starts a server, and resolves to its response to one request. */
 async function answerOf(node, args, { cwd, env, url }) {
   const child = spawn(node, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
@@ -88,7 +88,7 @@ export const CASES = {
     assert.match(output, /definition: no problems\n$/);
   },
 
-  "names the addon that is missing": async ({ run, node, modules, directory, outside }) => {
+  "reports the missing addon's name": async ({ run, node, modules, directory, outside }) => {
     copy(path.join(modules, "userkeep"), path.join(outside, "node_modules/userkeep"));
     fs.copyFileSync(path.join(directory, "main.cjs"), path.join(outside, "main.cjs"));
     fs.copyFileSync(path.join(directory, "program.cjs"), path.join(outside, "program.cjs"));
@@ -96,7 +96,7 @@ export const CASES = {
     await assert.rejects(run(node, ["main.cjs"], { cwd: outside }), missing);
   },
 
-  "loads fast, and bson only when it is needed": async ({ run, node, directory }) => {
+  "loads fast, and loads bson only when needed": async ({ run, node, directory }) => {
     const program = `
       process.report.getReport = () => { throw new Error("the report takes long"); };
       const start = process.hrtime.bigint();
@@ -105,7 +105,7 @@ export const CASES = {
       const early = Object.keys(require.cache).filter((name) => /node_modules.bson/.test(name));
       console.log(JSON.stringify({ time, early, late: typeof Realm.BSON.ObjectId }));`;
     let fastest = Number.POSITIVE_INFINITY;
-    // A busy machine loads most of the time slowly, but not always.
+    // On a busy machine most loads are slow, but not all.
     for (let count = 0; count < MAX_LOADS && fastest >= MAX_LOAD_TIME; count++) {
       const { time, early, late } = JSON.parse(await run(node, ["-e", program], { cwd: directory }));
       assert.deepEqual(early, []);
@@ -154,7 +154,7 @@ export const CASES = {
     const cwd = path.join(context.directory, "rollup");
     await context.run(context.node, ["build.mjs"], { cwd });
     await prints(context, cwd, "external/main.mjs");
-    // Of the packages, the bundle needs the addon's alone.
+    // The bundle needs only the addon's package.
     copy(path.join(cwd, "bundle"), context.outside);
     copy(path.join(context.modules, "@userkeep"), path.join(context.outside, "node_modules/@userkeep"));
     await prints(context, context.outside, "main.cjs");
@@ -177,7 +177,7 @@ export const CASES = {
   },
 };
 
-/** The cases of Next, which is installed alone. */
+/** The cases of Next, which is installed separately. */
 export const NEXT_CASES = {
   "Next, standalone": async ({ run, node, modules, directory, outside, environment }) => {
     const cwd = path.join(directory, "next");
@@ -194,7 +194,7 @@ export const NEXT_CASES = {
   },
 };
 
-/** Runs vitest with two files, each in a worker of this kind. */
+/** Runs vitest with two files, each in a worker of this pool. */
 async function vitest({ run, node, modules, directory }, pool, ...options) {
   const report = path.join(directory, "report.json");
   const args = [path.join(modules, "vitest/vitest.mjs"), "run", `--pool=${pool}`, ...options];
@@ -202,11 +202,11 @@ async function vitest({ run, node, modules, directory }, pool, ...options) {
   assert.equal(JSON.parse(fs.readFileSync(report, "utf8")).numPassedTests, 4);
 }
 
-/** The cases of `--matrix` alone, on each version of Node. */
+/** Additional cases of `--matrix`, on each version of Node. */
 export const MATRIX_CASES = {
   AVA: async ({ run, node, modules, directory }) => {
     const ava = path.join(modules, "ava/entrypoints/cli.mjs");
-    // AVA looks for tests where a manifest is.
+    // AVA looks for tests next to a manifest.
     fs.writeFileSync(path.join(directory, "ava/package.json"), "{}");
     const output = await run(node, [ava, "--tap", "*.test.mjs"], { cwd: path.join(directory, "ava") });
     assert.match(output, /^# pass 4$/m);
@@ -218,7 +218,7 @@ export const MATRIX_CASES = {
   tsx: (context) => prints(context, context.directory, path.join(context.modules, "tsx/dist/cli.mjs"), "main.mts"),
 };
 
-/** The cases of `--matrix` that need no Node. */
+/** Additional cases of `--matrix` with other runtimes than Node. */
 export const OTHER_CASES = {
   Bun: async ({ run, modules, directory }) => {
     const system = process.platform === "win32" ? "windows" : process.platform;

@@ -1,7 +1,10 @@
-// Installs the packed tarballs as a user does, and runs them with other programs: `node scripts/package-tests/run.mjs
-// [--matrix] [--only NAME] [--keep]`. The last line is `N passed, N failed`.
+// Installs the packed tarballs as a user does, and tests them with bundlers, test runners and
+// other tools: `node scripts/package-tests/run.mjs [--matrix] [--only NAME] [--keep]`. The last
+// line is `N passed, N failed`.
 //
-// `--matrix` runs every case on each version of Node that the manifest lists, and with the programs that need no Node.
+// `--matrix` runs every case on each version of Node in the manifest, and some cases with other
+// runtimes. `--only` runs the cases whose title contains NAME. `--keep` keeps the directory with
+// the installation.
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -13,7 +16,10 @@ import { PLATFORMS, packMain, packPlatform } from "../pack.mjs";
 import { CASES, MATRIX_CASES, NEXT_CASES, OTHER_CASES } from "./cases.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
-/** Largest tarball with the addon of `npm run prepare`, in bytes. The one that is published is smaller. */
+/**
+ * Maximum size of a tarball with the addon of `npm run prepare`, in bytes. The published one is
+ * smaller.
+ */
 const MAX_SIZE = 11e6;
 /** Time limit of one command, in milliseconds. */
 const TIMEOUT = 180_000;
@@ -23,7 +29,7 @@ const { values: options } = parseArgs({
 });
 const manifest = JSON.parse(fs.readFileSync(path.join(HERE, "package.json"), "utf8"));
 
-/** Runs a command to its end; resolves to its standard output, and rejects with all of its output if it fails. */
+/** Runs a command; resolves to its standard output, or rejects with all its output if it fails. */
 function run(command, args, { cwd, env = {} }) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
@@ -51,7 +57,10 @@ function run(command, args, { cwd, env = {} }) {
   });
 }
 
-/** The environment of the programs: nothing of this checkout, of npm or of a test runner around it. */
+/**
+ * Returns the programs' environment, without variables of npm, Userkeep or a surrounding test
+ * runner.
+ */
 function environment() {
   const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_ENV$|NODE_OPTIONS$|USERKEEP_)/.test(name));
   return {
@@ -62,7 +71,7 @@ function environment() {
   };
 }
 
-/** The packages of Node's versions, whose binary is one file. */
+/** Returns the npm packages of Node's versions, each of which contains the binary. */
 function nodePackages() {
   const system = process.platform === "win32" ? "win" : process.platform;
   const versions = manifest.nodeVersions.map((version) => [
@@ -73,8 +82,9 @@ function nodePackages() {
 }
 
 /**
- * Packs the packages of all platforms, as they are in the registry, so that npm picks this machine's. Returns what to
- * install: `userkeep`, and where npm finds the packages that it depends on.
+ * Packs the packages of all platforms, as in the registry, so that npm selects this machine's.
+ * Returns the specification of `userkeep`, and the `overrides` with which npm finds its
+ * dependencies.
  */
 function pack(directory) {
   const tarballs = path.join(directory, "tarballs");
@@ -90,7 +100,7 @@ function pack(directory) {
   return { userkeep: `file:${packMain(tarballs).file}`, overrides };
 }
 
-/** Installs the package and others in a directory of their own. */
+/** Installs the package and its dependencies in a new directory. */
 async function install(cwd, dependencies, { userkeep, overrides }) {
   fs.mkdirSync(cwd);
   const project = { private: true, dependencies: { ...dependencies, userkeep }, overrides };
@@ -99,7 +109,9 @@ async function install(cwd, dependencies, { userkeep, overrides }) {
   await run("npm", ["install", ...options], { cwd });
 }
 
-/** Installs everything: Next in a directory of its own, since it looks for other bundlers beside it. */
+/**
+ * Installs everything: Next in a separate directory, because it detects other bundlers next to it.
+ */
 async function installAll(directory) {
   const packed = pack(directory);
   const tools = {
@@ -112,7 +124,7 @@ async function installAll(directory) {
   ]);
 }
 
-/** Runs one case; returns true if it passed. */
+/** Runs one case; resolves to true if it passed. */
 async function check(name, work) {
   const start = Date.now();
   let problem;
@@ -126,7 +138,7 @@ async function check(name, work) {
   return !problem;
 }
 
-/** Runs one case in a copy of the fixtures, which finds the packages in the directory above. */
+/** Runs one case in a copy of the fixtures, below the directory with the installed packages. */
 async function runCase(work, installed, node) {
   const directory = fs.mkdtempSync(path.join(installed, "case-"));
   const outside = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-outside-"));
@@ -139,7 +151,7 @@ async function runCase(work, installed, node) {
   }
 }
 
-/** The versions of Node that the cases run on, with their programs. */
+/** Returns the versions of Node for the cases, with the paths of their binaries. */
 function nodes(directory) {
   if (!options.matrix) {
     return [[process.versions.node, process.execPath]];
@@ -179,7 +191,7 @@ try {
   if (installed) {
     const { passed, failed } = await runCases(directory);
     if (passed + failed === 0) {
-      throw new Error(`no case's name has '${options.only}'`);
+      throw new Error(`no case has a name that contains '${options.only}'`);
     }
     total.passed += passed;
     total.failed += failed;

@@ -25,8 +25,8 @@ pub(crate) use stage::is_stage;
 /// use bson::rawdoc;
 /// use query::Pipeline;
 ///
-/// let stages = rawdoc! { "pipeline": [{ "$match": { "n": { "$gt": 1 } } }, { "$count": "total" }] };
-/// let pipeline = Pipeline::parse(stages.get_array("pipeline").unwrap()).unwrap();
+/// let stages = rawdoc! { "of": [{ "$match": { "n": { "$gt": 1 } } }, { "$count": "total" }] };
+/// let pipeline = Pipeline::parse(stages.get_array("of").unwrap()).unwrap();
 /// let documents = [rawdoc! { "n": 1 }, rawdoc! { "n": 2 }, rawdoc! { "n": 3 }];
 /// let results: Vec<_> = pipeline.run(documents.into_iter()).map(Result::unwrap).collect();
 /// assert_eq!(results, [rawdoc! { "total": 2 }]);

@@ -3,7 +3,8 @@
 //!
 //! A thread *enters* a [`Budget`] for a stretch of synchronous work, and every loop of this crate
 //! charges the budget that its thread has entered. So no signature carries a budget, and no
-//! comparison, path or sort can run without one. Work outside of any budget is not limited.
+//! comparison, path or sort can bypass it. Work of a thread that has entered no budget is not
+//! limited.
 //!
 //! ```
 //! use query::{Budget, ErrorCode, Limits, budget};
@@ -323,7 +324,7 @@ impl From<Exhausted> for Error {
         match why {
             Exhausted::Cancelled => Self::new(ErrorCode::Interrupted, "operation was interrupted"),
             Exhausted::Displaced => {
-                let message = "operation exceeded its time limit while other users wait";
+                let message = "operation exceeded the time limit that applies while other users wait";
                 Self::new(ErrorCode::MaxTimeMsExpired, message)
             }
             Exhausted::Time => Self::new(ErrorCode::MaxTimeMsExpired, "operation exceeded time limit"),

@@ -16,8 +16,8 @@ const MAX_REPEATED: usize = 16 * 1024 * 1024;
 /// Prefixes up to this length, in bytes, do not count.
 const SHORT_PREFIX: usize = 32;
 
-/// Returns the difference between two versions of a document: `{ updatedFields: { path: value, …
-/// }, removedFields: [path, …] }`.
+/// Returns the difference between two versions of a document:
+/// `{ updatedFields: { path: value, … }, removedFields: [path, …] }`.
 ///
 /// Paths lead into documents, and into arrays that have not become shorter; all other changed
 /// values are reported whole. So setting the updated fields and removing the removed ones turns

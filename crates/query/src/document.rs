@@ -11,8 +11,7 @@ use crate::{Number, budget};
 /// Maximum size of a stored document in bytes (16 MiB), as in the server.
 pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
 
-/// Maximum nesting depth of documents and arrays: 200 levels, as in the server's own limit for
-/// stored BSON.
+/// Maximum nesting depth of documents and arrays, as in the server.
 pub const MAX_NESTING_DEPTH: usize = 200;
 
 /// Minimum size in bytes of a document whose reading is charged to the budget. The cost of a
@@ -46,9 +45,10 @@ impl Toll {
 
 /// Iterates over the fields of a document, in order, as pairs of name and value.
 ///
-/// The iteration ends early only at bytes that are not BSON, which [`validate`](crate::validate)
-/// excludes. Reading a large document is charged to the entered budget, but goes on if the budget
-/// is exhausted: a loop that does expensive work for each field checks the budget itself.
+/// The iteration ends early only at bytes that are not BSON, which
+/// [`validate`](fn@crate::validate) excludes. Reading a large document is charged to the entered
+/// budget, but goes on if the budget is exhausted: a loop that does expensive work for each field
+/// checks the budget itself.
 #[inline]
 pub fn elements(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
     let mut toll = (document.as_bytes().len() >= LARGE).then(Toll::default);

@@ -133,9 +133,9 @@ codes! {
     InvalidFieldPath = 16872,
     /// A projection that both includes and excludes fields.
     MixedProjection = 31254,
-    /// Two parts of a projection affect the same path.
+    /// A projection path that leads through an earlier path of the projection.
     ProjectionPathCollision = 31249,
-    /// A projection path that leads through another path of the projection.
+    /// A projection path that equals an earlier one, or that an earlier one leads through.
     ProjectionParentCollision = 31250,
     /// A `$project` without fields.
     ProjectWithoutField = 51272,

@@ -2,7 +2,7 @@
 //! (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/>): parsed once and then
 //! evaluated for each document.
 //!
-//! Expressions on dates, accumulators and window operators are rejected by name as unsupported.
+//! Operators that Userkeep does not support, such as those on dates, are rejected by name.
 
 mod arithmetic;
 mod arrays;

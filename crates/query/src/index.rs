@@ -20,8 +20,8 @@ const MAX_FIELDS: usize = 32;
 /// Maximum number of ranges in [`Bounds`]. A further field that would exceed it is ignored.
 const MAX_RANGES: usize = 256;
 
-/// The key pattern of an index: its fields and their directions, in order, such as `{ a: 1, b: -1
-/// }`.
+/// The key pattern of an index, such as `{ a: 1, b: -1 }`: its fields and their directions, in
+/// order.
 ///
 /// ```
 /// use bson::rawdoc;

@@ -1,11 +1,13 @@
 //! MongoDB's query language over raw BSON: comparison, filters, updates, projections, sorts,
 //! aggregation, and the index keys of documents.
 //!
-//! Nothing in this crate does I/O. An [`Environment`] supplies the time and new ids. All types are
-//! parsed once and then used for many documents; parsing returns the server's errors.
+//! Nothing in this crate does I/O. An [`Environment`] supplies the time and new ids. Filters,
+//! updates and the other specifications are parsed once and then used for many documents; parsing
+//! returns the server's errors.
 //!
-//! All functions expect validated documents: call [`validate`] on bytes from outside first. In a
-//! document that was not validated, an unreadable element ends the iteration over its fields.
+//! All functions expect validated documents: call [`validate`](fn@validate) on bytes from outside
+//! first. In a document that was not validated, an unreadable element ends the iteration over its
+//! fields.
 //!
 //! The work counts against the [`Budget`] that the thread has entered, see [`budget`]. A function
 //! without an error in its signature returns an incomplete result if the budget is exhausted, so

@@ -404,7 +404,7 @@ fn operated(path: &str, whole: &RawDocument, operator: &str, operand: RawBsonRef
                 return Err(Error::location(31275, "Cannot use $elemMatch projection on a nested field."));
             }
             if elements(whole).count() != 1 {
-                return Err(Error::location(16410, "$elemMatch in a projection takes no other fields beside it"));
+                return Err(Error::location(16410, "$elemMatch in a projection must be the only field of its object"));
             }
             let RawBsonRef::Document(_) = operand else {
                 return Err(Error::location(31274, "elemMatch: Invalid argument, object required"));

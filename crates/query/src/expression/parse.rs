@@ -196,7 +196,7 @@ fn document(document: &RawDocument, names: &mut Names) -> Result<Expression> {
         if elements(document).count() != 1 {
             return Err(Error::location(
                 15983,
-                format!("an object representing an expression must have exactly one field, beside {name}"),
+                format!("an object representing an expression must have exactly one field, found more than {name}"),
             ));
         }
         return operator(name, value, names);

@@ -27,8 +27,11 @@ use crate::{
 /// use bson::rawdoc;
 /// use query::Schema;
 ///
-/// let schema = rawdoc! { "required": ["name"], "properties": { "name": { "bsonType": "string" } } };
-/// let schema = Schema::parse(&schema).unwrap();
+/// let schema = Schema::parse(&rawdoc! {
+///     "required": ["name"],
+///     "properties": { "name": { "bsonType": "string" } },
+/// })
+/// .unwrap();
 /// assert!(schema.matches(&rawdoc! { "name": "fern" }));
 /// assert!(!schema.matches(&rawdoc! { "name": 1 }));
 /// assert!(!schema.matches(&rawdoc! {}));

@@ -134,7 +134,7 @@ fn overlap(one: &Path, other: &Path) -> bool {
 }
 
 impl MongoStore {
-    /// Runs one write atomically.
+    /// Runs one write outside a transaction, unless its guard needs one.
     pub(super) async fn write_one(&self, write: &Arc<Write>) -> Result<Outcome> {
         let Write { namespace, operation, guard, limits, budget } = &**write;
         budget.check()?;
