@@ -4,6 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use backend::{
+    Namespace, Store, StoreError,
     dump::{self, Import},
     migrate,
 };
@@ -115,6 +116,40 @@ pub fn check_store(env: &Env, bridge: &External<Bridge>, handle: u32, repair: bo
         }
         Ok(wrap(&RawBson::Array(all)))
     })
+}
+
+/// Returns `{ isStored, others }`: true if the store has keys of the app, or else the ids of the
+/// apps whose keys it has. The store is only read.
+#[napi]
+pub fn stored_apps(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+    bridge.run(env, handle, false, |opened| async move {
+        let store = store(&opened)?;
+        let own = format!("{OWN_DATABASE}{}", opened.embedded()?.backend().app_id());
+        let is_stored = has_keys(&*store, &own).await.map_err(failed)?;
+        let mut others = RawArrayBuf::new();
+        if !is_stored {
+            // The user of a MongoDB store may not be allowed to list its databases.
+            for namespace in store.collections().await.unwrap_or_default() {
+                if &*namespace.collection == KEYS
+                    && let Some(id) = namespace.database.strip_prefix(OWN_DATABASE)
+                    && has_keys(&*store, &namespace.database).await.unwrap_or(false)
+                {
+                    others.push(id);
+                }
+            }
+        }
+        Ok(wrap(&RawBson::Document(rawdoc! { "isStored": is_stored, "others": others })))
+    })
+}
+
+/// The prefix of the name of an app's own database.
+const OWN_DATABASE: &str = "userkeep_";
+
+/// The collection of an app's own database that contains its keys.
+const KEYS: &str = "keys";
+
+async fn has_keys(store: &dyn Store, database: &str) -> Result<bool, StoreError> {
+    Ok(!store.page(Namespace::new(database, KEYS), None).await?.documents.is_empty())
 }
 
 fn store(opened: &Opened) -> Result<Arc<dyn backend::Store>, Error> {
