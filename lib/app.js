@@ -8,7 +8,7 @@ const { makeSync } = require("./database.js");
 const { Listeners } = require("./listeners.js");
 const { User } = require("./user.js");
 
-/** The apps of each open core, for `App.get`. Weak: an app without other references is collected. */
+/** The apps of each open core, for `App.get`, as weak references. */
 const appsByCore = new WeakMap();
 
 /** An app: its backend and its users on this device. */
@@ -25,7 +25,7 @@ class App {
     return App.#appsOf(Core.ofId(id))[0]?.deref() ?? new App(id);
   }
 
-  /** Returns references to the apps of a core that are neither closed nor collected, the oldest first. */
+  /** Returns the references to the apps of a core that are in use, the oldest first. */
   static #appsOf(core) {
     return (appsByCore.get(core) ?? []).filter((app) => app.deref()?.#isClosed === false);
   }

@@ -185,7 +185,7 @@ function withoutSecrets(value) {
 
 /** Returns a text in which no connection string has a user, a password or another secret. */
 function withoutPasswords(text) {
-  // A password can contain any character, so the user and the password end at the last `@` of the line.
+  // A password can contain any character, so it ends at the last `@` of the line.
   return text
     .replace(/(mongodb(?:\+srv)?:\/+).*@/gi, "$1***@")
     .replace(/mongodb(?:\+srv)?:\/[^\s'"]*/gi, (address) => address.replace(SECRET_OPTIONS, "$1***"));

@@ -6,8 +6,8 @@ const { assert, TypeAssertionError } = require("./assert.js");
 const LEVELS = ["off", "error", "warn", "info", "debug"];
 
 /**
- * Characters that control a terminal, end a line or change the order of a line: C0, DEL, C1, Unicode
- * line ends, and bidirectional embeddings, overrides and isolates.
+ * Characters that control a terminal, end a line or change its order: C0, DEL, C1, Unicode line
+ * ends, and bidirectional embeddings, overrides and isolates.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression finds them
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;

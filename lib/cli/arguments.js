@@ -48,7 +48,7 @@ const shown = (argument) => `'${withoutSecrets(argument)}'`;
 /** The values that may be addresses. A connection string in another place is a mistake. */
 const ADDRESSES = ["URI", "URL"];
 
-/** Checks that a value is not empty, and not an address by mistake. `kind` is its word in the usage. */
+/** Checks that a value is not empty or misplaced. `kind` is its word in the usage. */
 function checkPlain(command, name, kind, value) {
   if (value === "") {
     throw mistake(command, `${name} needs a value, got ''`);
