@@ -632,6 +632,7 @@ declare namespace Realm {
     close(): Promise<void>;
   }
 
+  /** Other names of the SDK for credentials and for Device Sync. */
   namespace App {
     type Credentials = RealmItself.Credentials;
     export import Sync = database.Sync;
@@ -954,8 +955,8 @@ declare namespace Realm {
     /**
      * Links another identity to the user. Not supported yet.
      *
-     * Rejects with code 4347 and `linking identities is not supported yet`, and with code 4101 if
-     * the user is logged out.
+     * Rejects with code 4347 and `linking identities is not supported yet`, with code 4101 if the
+     * user is logged out, and with code 4105 for anonymous credentials.
      *
      * @see https://www.mongodb.com/docs/atlas/device-sdks/sdk/node/users/link-identities/
      * @example
@@ -991,8 +992,8 @@ declare namespace Realm {
     /** @deprecated Userkeep has no push notifications. */
     push(serviceName: string): PushClient;
     /**
-     * Returns a data source of the app, without a request. Using a data source that the
-     * definition does not name rejects later.
+     * Returns a data source of the app, without a request. If the definition does not name the
+     * data source, the methods of its collections reject with code 4313.
      *
      * @param serviceName - usually `"mongodb-atlas"`
      * @throws if the name is empty
@@ -1094,6 +1095,7 @@ declare namespace Realm {
     key: string;
   };
 
+  /** The clients of the authentication providers. */
   namespace Auth {
     type ApiKey = RealmItself.ApiKey;
 
@@ -1344,6 +1346,7 @@ declare namespace Realm {
    */
   type MongoDB = MongoDBService;
 
+  /** The types of collections: filters, updates, options, results and change events. */
   namespace MongoDB {
     /**
      * A stored document, which has an `_id`.
@@ -2015,6 +2018,7 @@ declare namespace Realm {
   export import WatchOptionsFilter = MongoDB.WatchOptionsFilter;
   export import WatchOptionsIds = MongoDB.WatchOptionsIds;
 
+  /** Other names of the SDK for the types of data sources. */
   namespace Services {
     export { MongoDB, type MongoDBDatabase, type PushClient as Push };
   }
@@ -2177,9 +2181,9 @@ declare namespace Realm {
    * @example
    * ```ts
    * try {
-   *   Realm.setLogLevel("debug", "Realm.App");
+   *   Realm.setLogLevel(JSON.parse('"loud"'));
    * } catch (error) {
-   *   console.log(error instanceof Realm.AssertionError);
+   *   console.log(error instanceof Realm.AssertionError); // true
    * }
    * ```
    */

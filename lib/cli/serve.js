@@ -8,7 +8,7 @@ const PORT = [0, 65535];
 /** The range of a 32-bit limit in the addon. */
 const POSITIVE = [1, 2 ** 32 - 1];
 
-/** The range of an operation's limit. The addon treats a value beyond 32 bits as no limit. */
+/** The range of an operation's limit. A value beyond 32 bits becomes the addon's maximum. */
 const LIMIT = [1, Number.MAX_SAFE_INTEGER];
 
 const summary = "serve an app's backend over HTTP";
