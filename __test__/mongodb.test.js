@@ -64,7 +64,7 @@ test("the operator's calls do not run on the main thread", async () => {
   const opened = openNative({ id: "test-app", definition: QUICKSTART, store: STORE, logger: null }, "id");
   try {
     const { bridge, handle } = opened.native;
-    const find = () => native.callAsSystem(bridge, handle, "missing", "find", encode({}));
+    const find = () => native.callFunction(bridge, handle, 0, "missing", "find", encode({}));
     // The first call waits until the backend is ready. The others are refused without a request, so that the main
     // thread, if it ran them, would return their error, and no id.
     for (let call = 0; call < 2; call++) {

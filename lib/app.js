@@ -125,7 +125,7 @@ class App {
 
   #read(name) {
     this.#assertOpen();
-    return this.#core.read(name);
+    return this.#core.read(name)?.v;
   }
 
   #assertOpen() {

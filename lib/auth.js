@@ -11,41 +11,42 @@ class EmailPasswordAuth {
     this.#core = core;
   }
 
-  async #request(operation, details, ...names) {
+  /** Runs an action of the provider with these fields of its details. */
+  async #request(action, details, names, more) {
     assert.object(details, "details");
-    const parameters = {};
+    const payload = {};
     for (const name of names) {
-      parameters[name] = assert.string(details[name], name);
+      payload[name] = assert.string(details[name], name);
     }
-    await this.#core.request(operation, undefined, parameters);
+    await this.#core.request(action, undefined, { ...payload, ...more });
   }
 
   registerUser(details) {
-    return this.#request("registerUser", details, "email", "password");
+    return this.#request("register", details, ["email", "password"]);
   }
 
   confirmUser(details) {
-    return this.#request("confirmUser", details, "token", "tokenId");
+    return this.#request("confirm", details, ["token", "tokenId"]);
   }
 
   resendConfirmationEmail(details) {
-    return this.#request("resendConfirmationEmail", details, "email");
+    return this.#request("confirm/send", details, ["email"]);
   }
 
   retryCustomConfirmation(details) {
-    return this.#request("retryCustomConfirmation", details, "email");
+    return this.#request("confirm/call", details, ["email"]);
   }
 
   resetPassword(details) {
-    return this.#request("resetPassword", details, "password", "token", "tokenId");
+    return this.#request("reset", details, ["password", "token", "tokenId"]);
   }
 
   sendResetPasswordEmail(details) {
-    return this.#request("sendResetPasswordEmail", details, "email");
+    return this.#request("reset/send", details, ["email"]);
   }
 
-  callResetPasswordFunction(details, ..._args) {
-    return this.#request("callResetPasswordFunction", details, "email", "password");
+  callResetPasswordFunction(details, ...args) {
+    return this.#request("reset/call", details, ["email", "password"], { arguments: args });
   }
 }
 
@@ -59,34 +60,40 @@ class ApiKeyAuth {
     this.#user = user;
   }
 
-  #request() {
-    return this.#core.request("apiKeys", this.#user);
+  #request(action, value) {
+    return this.#core.request("apiKeys", this.#user, { action, value });
+  }
+
+  /** Runs an action on one key. */
+  #ofKey(action, keyId) {
+    bson.BSON.ObjectId.createFromHexString(assert.string(keyId, "keyId"));
+    return this.#request(action, keyId);
   }
 
   async create(keyName) {
-    assert.string(keyName, "keyName");
-    return this.#request();
+    const [key] = await this.#request("create", assert.string(keyName, "keyName"));
+    return key;
   }
 
   async fetch(keyId) {
-    bson.BSON.ObjectId.createFromHexString(assert.string(keyId, "keyId"));
-    return this.#request();
+    const [key] = await this.#ofKey("fetch", keyId);
+    return key;
   }
 
   async fetchAll() {
-    return this.#request();
+    return this.#request("fetchAll");
   }
 
   async delete(keyId) {
-    return this.fetch(keyId);
+    await this.#ofKey("delete", keyId);
   }
 
   async enable(keyId) {
-    return this.fetch(keyId);
+    await this.#ofKey("enable", keyId);
   }
 
   async disable(keyId) {
-    return this.fetch(keyId);
+    await this.#ofKey("disable", keyId);
   }
 }
 
@@ -104,7 +111,7 @@ class PushClient {
 
   async register(token) {
     assert.string(token, "token");
-    await this.#core.request("push", this.#user, { service: this.#service });
+    await this.#core.request("push", this.#user, { service: this.#service, token });
   }
 
   async deregister() {

@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
 const { closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
-const { encode } = require("./bson/index.js");
+const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
 const { KNOWN_KEYS, resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
@@ -13,6 +13,9 @@ const { didYouMean } = require("./suggest.js");
 
 /** The interval between two calls of `onProgress`, in milliseconds. */
 const PROGRESS_INTERVAL = 100;
+
+/** The number of no user. */
+const NO_USER = 0;
 
 /** The operator's handle of a backend: the system user, under no rules. */
 class Backend {
@@ -29,11 +32,11 @@ class Backend {
     const source = {
       call: (name, args) => {
         this.#assertOpen();
-        return result(native.callAsSystem(bridge, handle, service, name, encode(args)));
+        return result(native.callFunction(bridge, handle, NO_USER, service, name, encode(args)));
       },
       watch: (args) => {
         this.#assertOpen();
-        const stream = native.watchAsSystem(bridge, handle, service, encode(args));
+        const stream = native.watch(bridge, handle, NO_USER, service, encode(args));
         return eventsOf(opened, stream, () => this.#closing !== null);
       },
     };
@@ -43,27 +46,21 @@ class Backend {
   }
 
   async rotateKeys() {
-    this.#assertOpen();
-    const { bridge, handle } = this.#opened.native;
-    return result(native.rotateKeys(bridge, handle));
+    return this.#admin("rotateKeys");
   }
 
   async backup(file, options = {}) {
-    assert.string(file, "file");
-    await this.#long(options, (bridge, handle) => native.backup(bridge, handle, path.resolve(file)));
+    await this.#admin("backup", { file: path.resolve(assert.string(file, "file")) }, options);
   }
 
   async export(directory, options = {}) {
-    assert.string(directory, "directory");
-    return this.#long(options, (bridge, handle) => native.exportDump(bridge, handle, path.resolve(directory)));
+    return this.#admin("export", { directory: path.resolve(assert.string(directory, "directory")) }, options);
   }
 
   async import(directory, options = {}) {
-    assert.string(directory, "directory");
     const { ignoreIndexes = false } = options;
-    return this.#long(options, (bridge, handle) =>
-      native.importDump(bridge, handle, path.resolve(directory), Boolean(ignoreIndexes)),
-    );
+    const payload = { directory: path.resolve(assert.string(directory, "directory")) };
+    return this.#admin("import", { ...payload, ignoreIndexes: Boolean(ignoreIndexes) }, options);
   }
 
   async migrate(to, options = {}) {
@@ -73,29 +70,28 @@ class Backend {
     if (address === "") {
       throw new Error("cannot migrate to a store in memory, which is lost when the process ends");
     }
-    return this.#long(options, (bridge, handle) =>
-      native.migrateStore(bridge, handle, address, names, Boolean(ignoreIndexes)),
-    );
+    const payload = { to: address, databases: names, ignoreIndexes: Boolean(ignoreIndexes) };
+    return this.#admin("migrate", payload, options);
   }
 
   async check(options = {}) {
-    return this.#long(options, (bridge, handle) => native.checkStore(bridge, handle, Boolean(options.repair)));
+    return this.#admin("check", { repair: Boolean(options.repair) }, options);
   }
 
-  /** Runs a maintenance task and reports its progress. */
-  async #long({ onProgress }, begin) {
+  /** Runs a request of the operator, and reports the progress of a long one. */
+  async #admin(operation, payload = {}, { onProgress } = {}) {
     if (onProgress !== undefined) {
       assert.function(onProgress, "onProgress");
     }
     this.#assertOpen();
     const { bridge, handle } = this.#opened.native;
-    const tell = () => callBack(onProgress, native.progress(bridge, handle));
-    const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL);
+    const report = () => callBack(onProgress, decode(native.read(bridge, handle, "progress", NO_USER)));
+    const timer = onProgress && setInterval(report, PROGRESS_INTERVAL);
     try {
-      const done = result(begin(bridge, handle));
+      const done = result(native.admin(bridge, handle, operation, encode(payload)));
       // A task that is shorter than the interval is reported too.
       if (onProgress) {
-        tell();
+        report();
       }
       return await done;
     } finally {

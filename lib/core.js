@@ -1,7 +1,7 @@
 "use strict";
 
 const { beforeSettling, closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
-const { encode } = require("./bson/index.js");
+const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
@@ -124,15 +124,18 @@ class Core {
     return eventsOf(this.#opened, stream, () => this.isClosed);
   }
 
-  /** Reads the addon's state synchronously. */
-  read(name, ...args) {
+  /** Reads the state on this device, without waiting. Returns undefined if there is none. */
+  read(what, user = NO_USER) {
     this.#assertOpen();
     const { bridge, handle } = this.#opened;
-    return native[name](bridge, handle, ...args);
+    const bytes = native.read(bridge, handle, what, user);
+    return bytes ? decode(bytes) : undefined;
   }
 
   switchUser(user) {
-    this.read("switchUser", user);
+    this.#assertOpen();
+    const { bridge, handle } = this.#opened;
+    native.switchUser(bridge, handle, user);
     this.flush();
   }
 

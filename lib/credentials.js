@@ -32,27 +32,30 @@ class Credentials {
   }
 
   static anonymous(reuse = true) {
-    return new Credentials({ provider: ProviderType.AnonUser, reuse: Boolean(reuse) });
+    return new Credentials({ provider: ProviderType.AnonUser, payload: {}, reuse: Boolean(reuse) });
   }
 
   static emailPassword(emailOrObject, password) {
     const given = typeof emailOrObject === "object" && emailOrObject !== null;
     const { email, password: secret } = given ? emailOrObject : { email: emailOrObject, password };
-    assert.string(email, "email");
-    assert.string(secret, "password");
-    return new Credentials({ provider: ProviderType.LocalUserPass, email, password: secret });
+    const payload = { username: assert.string(email, "email"), password: assert.string(secret, "password") };
+    return new Credentials({ provider: ProviderType.LocalUserPass, payload });
   }
 
   static apiKey(key) {
-    return new Credentials({ provider: ProviderType.ApiKey, key: assert.string(key, "key") });
+    return new Credentials({ provider: ProviderType.ApiKey, payload: { key: assert.string(key, "key") } });
   }
 
   static apple(token) {
-    return new Credentials({ provider: ProviderType.OAuth2Apple, token: assert.string(token, "token") });
+    return new Credentials({
+      provider: ProviderType.OAuth2Apple,
+      payload: { id_token: assert.string(token, "token") },
+    });
   }
 
   static facebook(token) {
-    return new Credentials({ provider: ProviderType.OAuth2Facebook, token: assert.string(token, "token") });
+    const payload = { accessToken: assert.string(token, "token") };
+    return new Credentials({ provider: ProviderType.OAuth2Facebook, payload });
   }
 
   static google(tokenObject) {
@@ -63,15 +66,15 @@ class Credentials {
     if (authCode === undefined && idToken === undefined) {
       throw new Error("Must supply either an authCode or idToken field");
     }
-    const given =
+    const payload =
       authCode === undefined
-        ? { idToken: assert.string(idToken, "idToken") }
+        ? { id_token: assert.string(idToken, "idToken") }
         : { authCode: assert.string(authCode, "authCode") };
-    return new Credentials({ provider: ProviderType.OAuth2Google, ...given });
+    return new Credentials({ provider: ProviderType.OAuth2Google, payload });
   }
 
   static jwt(token) {
-    return new Credentials({ provider: ProviderType.CustomToken, token: assert.string(token, "token") });
+    return new Credentials({ provider: ProviderType.CustomToken, payload: { token: assert.string(token, "token") } });
   }
 
   static function(payload) {

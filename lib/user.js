@@ -2,7 +2,6 @@
 
 const { assert } = require("./assert.js");
 const { ApiKeyAuth, PushClient } = require("./auth.js");
-const { decode } = require("./bson/index.js");
 const { makeService } = require("./collection.js");
 const { Credentials, ProviderType } = require("./credentials.js");
 const { Listeners } = require("./listeners.js");
@@ -45,7 +44,7 @@ class User {
   }
 
   get #view() {
-    return this.#core.read("user", this.#handle);
+    return this.#core.read("user", this.#handle).v;
   }
 
   get id() {
@@ -68,7 +67,7 @@ class User {
   }
 
   get state() {
-    return this.#core.read("userState", this.#handle);
+    return this.#core.read("userState", this.#handle).v;
   }
 
   get isLoggedIn() {
@@ -88,12 +87,11 @@ class User {
   }
 
   get customData() {
-    const bytes = this.#core.read("customData", this.#handle);
-    return bytes ? decode(bytes) : {};
+    return this.#core.read("customData", this.#handle) ?? {};
   }
 
   get profile() {
-    this.#profile ??= decode(this.#core.read("profile", this.#handle));
+    this.#profile ??= this.#core.read("profile", this.#handle);
     return this.#profile;
   }
 

@@ -13,11 +13,13 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc_safe::MiMalloc = mimalloc_safe::MiMalloc;
 
+mod admin;
 mod bridge;
 mod errors;
 mod log;
-mod maintenance;
+mod opened;
 mod operations;
+mod outbox;
 mod reads;
 mod serve;
 mod wake;

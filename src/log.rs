@@ -23,7 +23,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::bridge::{Bridge, Outbox};
+use crate::{bridge::Bridge, outbox::Outbox};
 
 /// The crates whose log is forwarded.
 const OURS: [&str; 6] = ["backend", "client", "query", "server", "store", "userkeep"];

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    DataSources, Durability, OperationLimits, Options, Retention, Secret,
-    request::{Credentials, EmailPasswordRequest},
+    DataSources, Durability, OperationLimits, Options, Retention,
+    request::{Action, ApiKeyAction, Arguments, Credentials, ProviderAction, PushAction},
+    response::ApiKey,
 };
 use bson::{
     RawBson,
@@ -22,8 +23,10 @@ use napi::{
 use napi_derive::napi;
 
 use crate::{
-    bridge::{Bridge, Opened, Outcome, Started},
+    bridge::Bridge,
     errors::thrown,
+    opened::Opened,
+    outbox::{Outcome, Started},
 };
 
 /// The configuration of an app. JavaScript has resolved options, environment and defaults.
@@ -164,7 +167,7 @@ fn open_http(configuration: &Configuration) -> Result<Http, Error> {
 /// Closes an app. Calls under way may fail, and later calls are rejected.
 #[napi]
 pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
-    let Some(opened) = bridge.remove(handle) else { return Ok(Started::D(())) };
+    let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
     let closed = Arc::clone(&opened);
     let closing = async move {
@@ -177,8 +180,10 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
     bridge.start(env, &opened, closing.boxed(), false)
 }
 
-/// Calls a function of a data source or, without a service, of the app. A point read on an
-/// embedded store returns its result at once.
+/// Calls a function for a user, or for the system user on an operator's handle. With a service, it
+/// is a data source's function with one argument, a document; without one, it is a function of the
+/// app, and `arguments` is `{ arguments: [ … ] }`. A point read on an embedded store returns its
+/// result at once.
 #[napi]
 pub fn call_function(
     env: &Env,
@@ -194,25 +199,17 @@ pub fn call_function(
     // loop.
     let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
-        app(&opened)?.call_function(user, service, name, arguments).await.map(|value| wrap(&value))
-    })
-}
-
-/// Calls a function of a data source as the system user, for the operator. A point read on an
-/// embedded store returns its result at once.
-#[napi]
-pub fn call_as_system(
-    env: &Env,
-    bridge: &External<Bridge>,
-    handle: u32,
-    service: String,
-    name: String,
-    arguments: &[u8],
-) -> napi::Result<Started> {
-    let arguments = document(arguments)?;
-    let inline = bridge.opened(handle)?.may_answer_at_once();
-    bridge.run(env, handle, inline, |opened| async move {
-        opened.embedded()?.call_as_system(&service, name, arguments).await.map(|value| wrap(&value))
+        let value = match (&opened.app, service) {
+            (None, service) => opened.embedded()?.call_as_system(&service.unwrap_or_default(), name, arguments).await?,
+            (Some(app), Some(service)) => {
+                app.call_function(user, name, Arguments::Service { service, argument: arguments }).await?
+            }
+            (Some(app), None) => {
+                let all = arguments.get_array("arguments").map_err(|error| Error::custom(error.to_string()))?;
+                app.call_function(user, name, Arguments::Function(all.to_owned())).await?
+            }
+        };
+        Ok(wrap(&value))
     })
 }
 
@@ -231,7 +228,7 @@ pub fn request(
     // The changes that these make on this device must be done when the function returns, before
     // any request.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
-    bridge.run(env, handle, inline, |opened| async move { run(app(&opened)?, &operation, user, &payload).await })
+    bridge.run(env, handle, inline, |opened| async move { run(opened.app()?, &operation, user, &payload).await })
 }
 
 async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) -> Outcome {
@@ -249,43 +246,52 @@ async fn run(app: &App, operation: &str, user: Handle, payload: &RawDocument) ->
         "removeUser" => app.remove_user(user).await?,
         "deleteUser" => app.delete_user(user).await?,
         "refreshCustomData" => app.refresh_custom_data(user).await?,
-        "link" => app.link(user, &credentials(payload)?, reuse).await?,
-        "apiKeys" => app.api_keys(user).await?,
-        "push" => app.push(user, text("service")?).await?,
-        _ => {
-            let request = match operation {
-                "registerUser" => {
-                    EmailPasswordRequest::Register { email: text("email")?, password: Secret::from(text("password")?) }
-                }
-                "confirmUser" => EmailPasswordRequest::Confirm,
-                "resendConfirmationEmail" => EmailPasswordRequest::ResendConfirmation { email: text("email")? },
-                "retryCustomConfirmation" => EmailPasswordRequest::RetryCustomConfirmation { email: text("email")? },
-                "resetPassword" => EmailPasswordRequest::Reset,
-                "sendResetPasswordEmail" => EmailPasswordRequest::SendReset { email: text("email")? },
-                "callResetPasswordFunction" => EmailPasswordRequest::CallResetFunction { email: text("email")? },
-                _ => return Err(Error::custom(format!("there is no operation '{operation}'"))),
+        "link" => app.link(user, credentials(payload)?, reuse).await?,
+        "apiKeys" => {
+            let keys = app.api_keys(user, api_key_action(&text("action")?, || text("value"))?).await?;
+            return Ok(wrap(&RawBson::Array(keys.into_iter().map(api_key).collect())));
+        }
+        "push" => {
+            let action = match payload.get_str("token") {
+                Ok(token) => PushAction::Register { registration_token: token.to_owned().into() },
+                Err(_) => PushAction::Deregister,
             };
-            app.email_password(request).await?;
+            app.push(user, text("service")?, action).await?;
+        }
+        action => {
+            let known = Action::by_name(action);
+            let action = known.ok_or_else(|| Error::custom(format!("there is no operation '{action}'")))?;
+            app.act(ProviderAction::email_password(action, payload.to_owned())).await?;
         }
     }
     Ok(None)
 }
 
 fn credentials(payload: &RawDocument) -> Result<Credentials, Error> {
-    let text = |key: &str| {
-        payload.get_str(key).map(str::to_owned).map_err(|_| Error::custom(format!("the credentials need '{key}'")))
-    };
-    Ok(match text("provider")?.as_str() {
-        "anon-user" => Credentials::Anonymous,
-        "local-userpass" => {
-            Credentials::EmailPassword { email: text("email")?, password: Secret::from(text("password")?) }
-        }
-        other => Credentials::Other(other.to_owned()),
+    let missing = |key: &str| Error::custom(format!("the credentials need '{key}'"));
+    let provider = payload.get_str("provider").map_err(|_| missing("provider"))?.to_owned();
+    let payload = payload.get_document("payload").map_err(|_| missing("payload"))?.to_owned();
+    Ok(Credentials { provider, payload: payload.into() })
+}
+
+fn api_key_action(action: &str, value: impl Fn() -> Result<String, Error>) -> Result<ApiKeyAction, Error> {
+    Ok(match action {
+        "create" => ApiKeyAction::Create { name: value()? },
+        "fetch" => ApiKeyAction::Fetch { id: value()? },
+        "delete" => ApiKeyAction::Delete { id: value()? },
+        "enable" => ApiKeyAction::Enable { id: value()? },
+        "disable" => ApiKeyAction::Disable { id: value()? },
+        _ => ApiKeyAction::FetchAll,
     })
 }
 
-pub fn app(opened: &Opened) -> Result<&App, Error> {
-    opened.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
+/// An API key in the form of the SDK: `{ _id, key?, name, disabled }`.
+fn api_key(key: ApiKey) -> RawDocumentBuf {
+    let mut document = bson::rawdoc! { "_id": key.id, "name": key.name, "disabled": key.disabled };
+    if let Some(secret) = &key.key {
+        document.append(bson::raw::cstr!("key"), secret.expose());
+    }
+    document
 }
 
 pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {

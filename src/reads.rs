@@ -6,14 +6,16 @@ use backend::{
     Definition,
     definition::{Checked, Problem, Severity},
 };
-use client::{App, Event};
+use bson::{
+    RawBson,
+    raw::{RawArrayBuf, RawDocumentBuf},
+    rawdoc,
+};
+use client::{App, Error, Event};
 use napi::bindgen_prelude::{Buffer, External};
 use napi_derive::napi;
 
-use crate::{
-    bridge::{Bridge, Opened},
-    errors::thrown,
-};
+use crate::{bridge::Bridge, errors::thrown, operations::wrap};
 
 /// A file of a definition.
 #[napi(object)]
@@ -56,93 +58,59 @@ pub fn check_definition(directory: String) -> CheckedObject {
     CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
 }
 
-/// An entry in the list of users.
-#[napi(object)]
-pub struct UserEntry {
-    pub handle: u32,
-    pub id: String,
-}
-
-/// The properties of a user.
-#[napi(object)]
-pub struct UserObject {
-    pub id: String,
-    pub state: String,
-    pub access_token: String,
-    pub refresh_token: String,
-    pub device_id: String,
-    pub identities: Vec<IdentityObject>,
-}
-
-/// An identity of a user: one way to log in.
-#[napi(object)]
-pub struct IdentityObject {
-    pub id: String,
-    pub provider_type: String,
-}
-
-fn app(opened: &Opened) -> napi::Result<&App> {
-    opened.app.as_ref().ok_or_else(|| napi::Error::from_reason("an operator's handle has no users"))
-}
-
-/// Returns the current user.
+/// Reads the state on this device, without waiting: `currentUser`, `allUsers`, `user`,
+/// `userState`, `customData` or `profile` of an app, or the `progress` of a handle's current task.
+/// Returns the encoded document, with the value in the field `v` if it is not a document; nothing
+/// if there is none.
 #[napi]
-pub fn current_user(bridge: &External<Bridge>, handle: u32) -> napi::Result<Option<UserEntry>> {
+pub fn read(bridge: &External<Bridge>, handle: u32, what: String, user: u32) -> napi::Result<Option<Buffer>> {
     let opened = bridge.opened(handle)?;
-    let app = app(&opened)?;
-    let entry = |handle| app.user_id(handle).map(|id| UserEntry { handle, id }).map_err(|error| thrown(&error));
-    app.current_user().map(entry).transpose()
+    if what == "progress" {
+        let (stage, done, total) = opened.progress().read();
+        return Ok(Some(rawdoc! { "stage": stage, "done": done as f64, "total": total as f64 }.into_bytes().into()));
+    }
+    let read = opened.app().and_then(|app| read_user(app, &what, user));
+    Ok(read.map_err(|error| thrown(&error))?.map(Buffer::from))
 }
 
-/// Returns all users that have not been removed.
-#[napi]
-pub fn all_users(bridge: &External<Bridge>, handle: u32) -> napi::Result<Vec<UserEntry>> {
-    Ok(app(&*bridge.opened(handle)?)?.all_users().into_iter().map(|(handle, id)| UserEntry { handle, id }).collect())
+fn read_user(app: &App, what: &str, user: u32) -> Result<Option<Vec<u8>>, Error> {
+    let entry = |user: u32, id: String| rawdoc! { "handle": i64::from(user), "id": id };
+    Ok(match what {
+        "currentUser" => match app.current_user() {
+            Some(user) => wrap(&RawBson::Document(entry(user, app.user_id(user)?))),
+            None => None,
+        },
+        "allUsers" => {
+            let users: RawArrayBuf = app.all_users().into_iter().map(|(user, id)| entry(user, id)).collect();
+            wrap(&RawBson::Array(users))
+        }
+        "user" => {
+            let view = app.user(user)?;
+            let identities = view.identities.into_iter();
+            let identities: RawArrayBuf = identities
+                .map(|identity| rawdoc! { "id": identity.id, "providerType": identity.provider_type })
+                .collect();
+            wrap(&RawBson::Document(rawdoc! {
+                "id": view.id,
+                "state": view.state.name(),
+                "accessToken": view.access_token,
+                "refreshToken": view.refresh_token,
+                "deviceId": view.device_id,
+                "identities": identities,
+            }))
+        }
+        "userState" => wrap(&RawBson::String(app.user_state(user)?.name().to_owned())),
+        "customData" => app.custom_data(user)?.map(RawDocumentBuf::into_bytes),
+        "profile" => Some(app.profile(user)?.into_bytes()),
+        _ => return Err(Error::custom(format!("there is nothing to read called '{what}'"))),
+    })
 }
 
 /// Makes a user the current one.
 #[napi]
 pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
-    app(&*bridge.opened(handle)?)?.switch_user(user).map_err(|error| thrown(&error))
-}
-
-/// Returns the properties of a user.
-#[napi]
-pub fn user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<UserObject> {
-    let view = app(&*bridge.opened(handle)?)?.user(user).map_err(|error| thrown(&error))?;
-    let identities = view
-        .identities
-        .into_iter()
-        .map(|identity| IdentityObject { id: identity.id, provider_type: identity.provider_type })
-        .collect();
-    Ok(UserObject {
-        id: view.id,
-        state: view.state.name().into(),
-        access_token: view.access_token,
-        refresh_token: view.refresh_token,
-        device_id: view.device_id,
-        identities,
-    })
-}
-
-/// Returns only the state of a user.
-#[napi]
-pub fn user_state(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<&'static str> {
-    Ok(app(&*bridge.opened(handle)?)?.user_state(user).map_err(|error| thrown(&error))?.name())
-}
-
-/// Returns a user's custom data as BSON, if there is any.
-#[napi]
-pub fn custom_data(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Option<Buffer>> {
-    let data = app(&*bridge.opened(handle)?)?.custom_data(user).map_err(|error| thrown(&error))?;
-    Ok(data.map(|data| data.into_bytes().into()))
-}
-
-/// Returns a user's profile from the authentication providers, as BSON.
-#[napi]
-pub fn profile(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<Buffer> {
-    let profile = app(&*bridge.opened(handle)?)?.profile(user).map_err(|error| thrown(&error))?;
-    Ok(profile.into_bytes().into())
+    let opened = bridge.opened(handle)?;
+    opened.app().and_then(|app| app.switch_user(user)).map_err(|error| thrown(&error))
 }
 
 /// Takes the events that listeners have not been called for: a user's handle, or -1 for the app.

@@ -8,11 +8,7 @@ use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 use server::{IpNet, Limits, Options, Server, Tls};
 
-use crate::{
-    bridge::{Bridge, Started},
-    errors::thrown,
-    operations::wrap,
-};
+use crate::{bridge::Bridge, errors::thrown, operations::wrap, outbox::Started};
 
 /// The configuration of a server, which JavaScript has checked.
 #[napi(object)]
@@ -86,15 +82,6 @@ pub fn listen(
         }
         opened.set_server(server);
         Ok(wrap(&RawBson::Document(urls)))
-    })
-}
-
-/// Creates a new signing key, for an operator's handle. Returns the key's id.
-#[napi]
-pub fn rotate_keys(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
-    bridge.run(env, handle, false, |opened| async move {
-        let id = opened.embedded()?.backend().rotate_keys().await?;
-        Ok(wrap(&RawBson::String(id)))
     })
 }
 

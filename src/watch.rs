@@ -14,9 +14,10 @@ use napi_derive::napi;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    bridge::{Bridge, Opened, Started},
-    errors::thrown,
-    operations::{app, document, wrap},
+    bridge::Bridge,
+    opened::Opened,
+    operations::{document, wrap},
+    outbox::Started,
 };
 
 /// An open change stream.
@@ -59,7 +60,7 @@ impl OpenSubscription {
 impl Source {
     async fn next(&mut self, opened: &Opened) -> Result<Option<Vec<RawDocumentBuf>>, Error> {
         match self {
-            Self::User(watching) => app(opened)?.next_events(watching).await,
+            Self::User(watching) => opened.app()?.next_events(watching).await,
             Self::System { service, arguments, stream } => {
                 let stream = match stream {
                     Some(stream) => stream,
@@ -73,8 +74,8 @@ impl Source {
     }
 }
 
-/// Creates a change stream for a user and returns its number. The stream opens when its first
-/// events are requested.
+/// Creates a change stream of a data source for a user, or for the system user on an operator's
+/// handle. Returns its number. Nothing is requested before [`next_events`].
 #[napi]
 pub fn watch(
     bridge: &External<Bridge>,
@@ -83,16 +84,12 @@ pub fn watch(
     service: String,
     arguments: &[u8],
 ) -> napi::Result<u32> {
-    let opened = bridge.opened(handle)?;
-    let watching = app(&opened).map_err(|error| thrown(&error))?.watching(user, service, document(arguments)?);
-    Ok(opened.add_watched(OpenSubscription::new(Source::User(Box::new(watching)))))
-}
-
-/// Creates a change stream as the system user, for the operator.
-#[napi]
-pub fn watch_as_system(bridge: &External<Bridge>, handle: u32, service: String, arguments: &[u8]) -> napi::Result<u32> {
-    let source = Source::System { service, arguments: document(arguments)?, stream: None };
-    Ok(bridge.opened(handle)?.add_watched(OpenSubscription::new(source)))
+    let (opened, arguments) = (bridge.opened(handle)?, document(arguments)?);
+    let source = match &opened.app {
+        Some(app) => Source::User(Box::new(app.watching(user, service, arguments))),
+        None => Source::System { service, arguments, stream: None },
+    };
+    Ok(opened.add_watched(OpenSubscription::new(source)))
 }
 
 /// Waits for the next events of a stream; returns nothing once it has ended. If the backend is in

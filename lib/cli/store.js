@@ -111,7 +111,8 @@ const MOST_LISTED = 10;
  */
 async function checkHasApp({ id, store, native: { bridge, handle } }) {
   const { native, result } = require("../bridge.js");
-  const { isStored, others } = await result(native.storedApps(bridge, handle));
+  const { encode } = require("../bson/index.js");
+  const { isStored, others } = await result(native.admin(bridge, handle, "storedApps", encode({})));
   if (isStored) {
     return;
   }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use backend::{
     Backend, Definition, Environment, Options, Request, Response, Secret, Store, StoreAddress,
-    request::{Credentials, EmailPasswordRequest, LogIn},
+    request::{Action, Credentials, EndSession, LogIn, ProviderAction, RefreshSession},
 };
 use bson::{Binary, DateTime, RawDocumentBuf, oid::ObjectId, rawdoc, spec::BinarySubtype};
 use store::{Namespace, Operation, Write};
@@ -42,17 +42,17 @@ async fn measure(backend: &Backend) -> [f64; 3] {
     for number in 0..SAMPLES {
         let mut timed = async |place: usize, request: Request| {
             let begun = Instant::now();
-            let response = backend.handle(request).await.unwrap();
+            let response = backend.handle_in_process(request).await.unwrap();
             times[place].push(begun.elapsed().as_secs_f64() * 1000.0);
             response
         };
         let email = format!("sample{}@example.com", number % 10);
-        let credentials = Credentials::EmailPassword { email, password: "passw0rd".to_owned().into() };
+        let credentials = Credentials::email_password(&email, "passw0rd");
         let log_in = Request::LogIn(LogIn { credentials, device_id: None });
         let Response::Session(session) = timed(0, log_in).await else { panic!("no session") };
         let refresh_token: Secret = session.refresh_token;
-        timed(1, Request::RefreshSession { refresh_token: refresh_token.clone() }).await;
-        timed(2, Request::EndSession { refresh_token }).await;
+        timed(1, RefreshSession { refresh_token: refresh_token.clone() }.into()).await;
+        timed(2, EndSession { refresh_token }.into()).await;
     }
     times.map(median)
 }
@@ -72,8 +72,9 @@ async fn main() {
     let backend = open.unwrap();
     for number in 0..10 {
         let email = format!("sample{number}@example.com");
-        let register = EmailPasswordRequest::Register { email, password: "passw0rd".to_owned().into() };
-        backend.handle(Request::EmailPassword(register)).await.unwrap();
+        let register = rawdoc! { "email": email, "password": "passw0rd" };
+        let register = ProviderAction::email_password(Action::Register, register);
+        backend.handle_in_process(register.into()).await.unwrap();
     }
     let few = measure(&backend).await;
 

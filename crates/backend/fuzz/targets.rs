@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use backend::{Backend, Definition, Environment, Options, Request, Secret, ejson};
+use backend::{
+    Backend, Definition, Environment, Options, Request, Secret, ejson,
+    request::{ReadProfile, RefreshSession},
+};
 use bson::{
     RawBson,
     raw::{RawBsonRef, RawDocument, RawDocumentBuf},
@@ -52,6 +55,21 @@ fn bson_is_checked(bytes: &[u8]) {
 fn ejson_is_read(bytes: &[u8]) {
     if let Ok(RawBson::Document(document)) = ejson::read(bytes).and_then(ejson::Json::into_bson) {
         query::validate_form(&document).expect("parsed Extended JSON is valid BSON");
+    }
+    call_is_decoded(bytes);
+}
+
+/// Whatever arrives in pieces, as a call or as its arguments, is decoded to BSON or refused.
+fn call_is_decoded(bytes: &[u8]) {
+    for (before, after) in [("", ""), (r#"{"name":"f","arguments":["#, "]}")] {
+        let json = [before.as_bytes(), bytes, after.as_bytes()].concat();
+        let mut decoder = ejson::CallDecoder::new(1 << 20);
+        if json.chunks(7).all(|piece| decoder.push(piece).is_ok())
+            && let Ok(call) = decoder.finish()
+            && let Some(Ok(arguments)) = call.arguments.map(ejson::Arguments::into_all)
+        {
+            query::validate_form(&arguments).expect("what was decoded is BSON");
+        }
     }
 }
 
@@ -134,9 +152,10 @@ fn token_is_refused(bytes: &[u8]) {
     }
     let token = || Secret::from(String::from_utf8_lossy(bytes).into_owned());
     BACKEND.with(|(runtime, backend)| {
-        for request in [Request::Profile { access_token: token() }, Request::RefreshSession { refresh_token: token() }]
+        for request in
+            [Request::from(ReadProfile { access_token: token() }), RefreshSession { refresh_token: token() }.into()]
         {
-            runtime.block_on(backend.handle(request)).expect_err("a generated token is rejected");
+            runtime.block_on(backend.handle_in_process(request)).expect_err("a generated token is rejected");
         }
     });
 }

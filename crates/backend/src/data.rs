@@ -1,11 +1,14 @@
 //! Users' data: custom user data, and collections under rules.
 
+mod access;
 mod arguments;
+mod call;
 mod collection;
 mod custom_data;
 mod watch;
 
+pub(crate) use call::{call, call_as_system};
 pub(crate) use collection::{Authorization, Call, Collections, OWN_DATABASES, Parsed, no_rule};
 pub(crate) use custom_data::CustomData;
 pub use watch::Subscription;
-pub(crate) use watch::{Selection, Viewer};
+pub(crate) use watch::{watch, watch_as_system};

@@ -5,7 +5,6 @@
 
 mod files;
 mod json;
-mod providers;
 mod reader;
 mod report;
 mod rules;
@@ -21,13 +20,14 @@ use query::Path;
 use serde_json::Value;
 use store::{Index, Namespace, ReadPreference};
 
-pub use providers::{EmailPassword, Providers};
+pub use crate::auth::providers::Providers;
 pub use report::{DefinitionError, Problem, Severity};
 
 use crate::rules::RuleSet;
 use files::Files;
-use reader::Reader;
+pub(crate) use reader::Reader;
 use report::Report;
+pub(crate) use suggest::did_you_mean;
 
 /// The definition of an app.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Definition {
     /// use backend::Definition;
     ///
     /// let definition = Definition::development().unwrap();
-    /// assert!(definition.providers.anonymous);
+    /// assert!(definition.providers.is_enabled("anon-user"));
     /// assert!(definition.services.contains_key("mongodb-atlas"));
     /// ```
     ///
@@ -572,7 +572,7 @@ fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut
 
 /// Returns the message about a data source that is not defined.
 fn undefined_data_source(name: &str, data_sources: &BTreeSet<String>) -> String {
-    let suggestion = suggest::did_you_mean(name, data_sources.iter().map(String::as_str));
+    let suggestion = did_you_mean(name, data_sources.iter().map(String::as_str));
     format!("there is no data source '{name}': the definition has {}{suggestion}", listed(data_sources))
 }
 

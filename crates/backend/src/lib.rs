@@ -4,30 +4,30 @@
 //!
 //! [`Backend`] answers [`Request`]s; a [`Definition`] says what an app offers.
 
+mod admin;
 mod auth;
 mod backend;
+mod context;
 mod data;
 pub mod definition;
 mod environment;
 mod error;
 mod limits;
 mod own_queries;
-pub mod request;
 pub mod rules;
-mod secret;
 mod stores;
 
+pub use admin::{Admin, AdminRequest};
 pub use auth::{Origin, PublicKey};
-pub use backend::{Backend, Options};
+pub use backend::{Backend, Options, RequestContext, Unhealthy};
 pub use data::Subscription;
 pub use definition::Definition;
 pub use ejson;
 pub use environment::Environment;
-pub use error::{Error, ErrorCode, Result};
+pub use error::{Error, Result};
 pub use limits::OperationLimits;
 pub use own_queries::DeclaredQuery;
-pub use request::{Request, Response};
-pub use secret::Secret;
+pub use protocol::{ErrorCode, Request, Response, Secret, SecretDocument, provider, request, response};
 pub use store::{
     Audience, ChangeEvent, ChangeKind, Durability, Error as StoreError, Explanation, Namespace, Progress, Retention,
     Store, dump, migrate,

@@ -14,9 +14,12 @@ use std::{
 };
 
 use backend::{
-    Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options, Origin, Request,
-    Response, Result, Secret, StoreAddress, Subscription,
-    request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    AdminRequest, Backend, ChangeEvent, ChangeKind, DataSources, Definition, Environment, Error, ErrorCode, Options,
+    Origin, Progress, Request, RequestContext, Response, Result, Secret, StoreAddress, Subscription,
+    request::{
+        Action, Arguments, CallFunction, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, RefreshSession,
+    },
+    response::{AccessGrant, Session},
 };
 use bson::{Bson, Document, doc, raw::RawDocumentBuf};
 use support::{OwnServer, fresh_database, proxy::Proxy, server, with_options};
@@ -65,19 +68,24 @@ impl Node {
     }
 
     async fn register(&self, email: &str) -> Result<()> {
-        let request = EmailPasswordRequest::Register { email: email.into(), password: "passw0rd".to_owned().into() };
-        self.0.handle(Request::EmailPassword(request)).await.map(|_| ())
+        let request =
+            ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": "passw0rd" });
+        self.0.handle_in_process(Request::ProviderAction(request)).await.map(|_| ())
     }
 
     async fn log_in(&self, email: &str) -> Result<Session> {
-        match self.0.handle(log_in(email, "passw0rd")).await? {
+        match self.0.handle_in_process(log_in(email, "passw0rd")).await? {
             Response::Session(session) => Ok(session),
             other => panic!("{other:?}"),
         }
     }
 
     async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
-        match self.0.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+        match self
+            .0
+            .handle_in_process(Request::RefreshSession(RefreshSession { refresh_token: session.refresh_token.clone() }))
+            .await?
+        {
             Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
@@ -86,11 +94,13 @@ impl Node {
     async fn call(&self, token: &Secret, name: &str, arguments: Document) -> Result<Bson> {
         let call = CallFunction {
             access_token: token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: custom_data_of(self.0.app_id(), arguments),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: custom_data_of(self.0.app_id(), arguments),
+            },
         };
-        match self.0.handle(Request::CallFunction(call)).await? {
+        match self.0.handle_in_process(Request::CallFunction(call)).await? {
             Response::Value(value) => Ok(Bson::try_from(value).unwrap()),
             other => panic!("{other:?}"),
         }
@@ -117,7 +127,7 @@ impl Node {
 }
 
 fn log_in(email: &str, password: &str) -> Request {
-    let credentials = Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() };
+    let credentials = Credentials::email_password(email, password);
     Request::LogIn(LogIn { credentials, device_id: None })
 }
 
@@ -154,7 +164,7 @@ async fn nodes_know_each_others_sessions(count: usize) {
     assert_eq!(access.custom_data.unwrap().get_i32("n").unwrap(), 7);
 
     // After a key rotation, all sessions stay valid.
-    let key = nodes[0].0.rotate_keys().await.unwrap();
+    let key = rotate_keys(&nodes[0]).await;
     for node in &nodes {
         assert!(node.0.public_keys().await.unwrap().iter().any(|public| public.id == key));
         let session = node.log_in("ada@example.com").await.unwrap();
@@ -166,7 +176,11 @@ async fn nodes_know_each_others_sessions(count: usize) {
 
     // A session that ends at one node is rejected there at once, and soon by all others.
     let ended = sessions.remove(0);
-    nodes[1].0.handle(Request::EndSession { refresh_token: ended.refresh_token.clone() }).await.unwrap();
+    nodes[1]
+        .0
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: ended.refresh_token.clone() }))
+        .await
+        .unwrap();
     let begun = Instant::now();
     assert!(!nodes[1].accepts(&ended.access.access_token).await);
     for node in &nodes {
@@ -178,7 +192,7 @@ async fn nodes_know_each_others_sessions(count: usize) {
     }
     // Deleting a user ends all of the user's sessions.
     let token = sessions[0].access.access_token.clone();
-    nodes[0].0.handle(Request::DeleteUser { access_token: token }).await.unwrap();
+    nodes[0].0.handle_in_process(Request::DeleteUser(DeleteUser { access_token: token })).await.unwrap();
     let begun = Instant::now();
     for (node, session) in nodes.iter().flat_map(|node| sessions.iter().map(move |session| (node, session))) {
         assert_eq!(node.refresh(session).await.unwrap_err().code, ErrorCode::InvalidSession);
@@ -188,6 +202,12 @@ async fn nodes_know_each_others_sessions(count: usize) {
         }
     }
     assert_eq!(nodes[1].log_in("ada@example.com").await.unwrap_err().code, ErrorCode::InvalidPassword);
+}
+
+/// Rotates the signing keys; returns the id of the new one.
+async fn rotate_keys(node: &Node) -> String {
+    let rotated = node.0.admin().run(AdminRequest::RotateKeys, &Progress::default()).await.unwrap();
+    rotated.as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,11 +227,15 @@ async fn nodes_share_the_counts_of_failures() {
     nodes[0].register("ada@example.com").await.unwrap();
     let home = Origin { address: "192.0.2.1".parse().unwrap(), is_shared: false };
     let attacker = Origin { address: "192.0.2.2".parse().unwrap(), is_shared: false };
-    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+    nodes[0].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(home)).await.unwrap();
     let mut guesses = 0;
     let refused = loop {
         let node = &nodes[guesses % nodes.len()];
-        let error = node.0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
+        let error = node
+            .0
+            .handle(log_in("ada@example.com", "wrong"), &RequestContext::from_origin(attacker))
+            .await
+            .unwrap_err();
         if error.code != ErrorCode::InvalidPassword {
             break error;
         }
@@ -221,15 +245,19 @@ async fn nodes_share_the_counts_of_failures() {
     assert_eq!((guesses, refused.code.status()), (6, 429), "{refused}");
     assert!(refused.retry_after.is_some());
     for node in &nodes {
-        let error = node.0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap_err();
+        let error = node
+            .0
+            .handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker))
+            .await
+            .unwrap_err();
         assert_eq!(error.code.status(), 429, "the right password is rejected too");
         // The network that the user has logged in from before is not limited at any node.
-        node.0.handle_from(log_in("ada@example.com", "passw0rd"), home).await.unwrap();
+        node.0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(home)).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(refused.retry_after.unwrap() + 1)).await;
-    nodes[1].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
-    nodes[2].0.handle_from(log_in("ada@example.com", "wrong"), attacker).await.unwrap_err();
-    nodes[0].0.handle_from(log_in("ada@example.com", "passw0rd"), attacker).await.unwrap();
+    nodes[1].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker)).await.unwrap();
+    nodes[2].0.handle(log_in("ada@example.com", "wrong"), &RequestContext::from_origin(attacker)).await.unwrap_err();
+    nodes[0].0.handle(log_in("ada@example.com", "passw0rd"), &RequestContext::from_origin(attacker)).await.unwrap();
 }
 
 /// The arguments of a call about an app's custom data.
@@ -243,9 +271,11 @@ impl Node {
     async fn watch(&self, session: &Session, more: Document) -> Result<Subscription> {
         let call = CallFunction {
             access_token: session.access.access_token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: "watch".into(),
-            arguments: custom_data_of(self.0.app_id(), more),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: custom_data_of(self.0.app_id(), more),
+            },
         };
         self.0.watch(call).await
     }
@@ -328,11 +358,13 @@ async fn no_query_of_the_backend_scans_a_collection() {
         // Servers choose an index only if there are several documents.
         for number in 0..20 {
             let email = format!("user{number}@example.com");
-            let password = "passw0rd".to_owned().into();
-            let register = EmailPasswordRequest::Register { email, password };
-            backend.handle(Request::EmailPassword(register)).await.unwrap();
+            let register = ProviderAction::email_password(
+                Action::Register,
+                bson::rawdoc! { "email": email, "password": "passw0rd" },
+            );
+            backend.handle_in_process(Request::ProviderAction(register)).await.unwrap();
         }
-        backend.handle(log_in("user1@example.com", "passw0rd")).await.unwrap();
+        backend.handle_in_process(log_in("user1@example.com", "passw0rd")).await.unwrap();
         let explained = backend.explain_queries().await.unwrap();
         assert!(explained.len() >= least);
         for (query, explanation) in explained {
@@ -370,7 +402,10 @@ async fn each_request_sends_few_commands() {
     let change = doc! { "query": { "userId": &session.user_id }, "update": { "$set": { "n": 2 } } };
     node.call(token, "updateOne", change).await.unwrap();
     assert_eq!(proxy.take_names(), ["update"]);
-    node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    node.0
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+        .await
+        .unwrap();
     assert_eq!(proxy.take_names(), ["find", "delete"]);
 }
 
@@ -419,11 +454,14 @@ async fn end_session(node: &Node, session: &Session, end: End) -> Instant {
     };
     match end {
         End::LogOut => {
-            node.0.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+            node.0
+                .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+                .await
+                .unwrap();
         }
         End::Deleted => {
             let access_token = session.access.access_token.clone();
-            node.0.handle(Request::DeleteUser { access_token }).await.unwrap();
+            node.0.handle_in_process(Request::DeleteUser(DeleteUser { access_token })).await.unwrap();
         }
         End::Disabled => {
             let update = query::Update::parse(&bson::rawdoc! { "$set": { "disabled": true } }).unwrap();
@@ -451,9 +489,11 @@ async fn assert_heard_of_in_time(late: Duration, end: End) {
     let token = session.access.access_token.clone();
     let watch = CallFunction {
         access_token: token.clone(),
-        service: Some("mongodb-atlas".into()),
         name: "watch".into(),
-        arguments: bson::rawdoc! { "database": app.as_str(), "collection": "custom-user-data" },
+        arguments: Arguments::Service {
+            service: "mongodb-atlas".into(),
+            argument: bson::rawdoc! { "database": app.as_str(), "collection": "custom-user-data" },
+        },
     };
     let mut watcher = slow.0.watch(watch).await.unwrap();
     // Opens the connections and the server's change stream.
@@ -548,9 +588,13 @@ async fn a_standalone_server_is_sufficient_for_users() {
     let session = nodes[1].log_in("ada@example.com").await.unwrap();
     nodes[0].save(&session, 3).await.unwrap();
     assert_eq!(nodes[0].refresh(&session).await.unwrap().custom_data.unwrap().get_i32("n").unwrap(), 3);
-    nodes[0].0.rotate_keys().await.unwrap();
+    rotate_keys(&nodes[0]).await;
     nodes[1].refresh(&session).await.unwrap();
-    nodes[0].0.handle(Request::DeleteUser { access_token: session.access.access_token.clone() }).await.unwrap();
+    nodes[0]
+        .0
+        .handle_in_process(Request::DeleteUser(DeleteUser { access_token: session.access.access_token.clone() }))
+        .await
+        .unwrap();
     assert_eq!(nodes[1].refresh(&session).await.unwrap_err().code, ErrorCode::InvalidSession);
 }
 
@@ -640,7 +684,9 @@ async fn a_log_in_fails_within_fifteen_seconds_if_nothing_listens() {
     let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
     let begun = Instant::now();
     let here = async { node.log_in("ada@example.com").await.map(|_| ()) };
-    let over_http = async { node.0.handle_from(log_in("bob@example.com", "passw0rd"), origin).await.map(|_| ()) };
+    let over_http = async {
+        node.0.handle(log_in("bob@example.com", "passw0rd"), &RequestContext::from_origin(origin)).await.map(|_| ())
+    };
     let (here, over_http, registered) = tokio::join!(here, over_http, node.register("ada@example.com"));
     assert_ended_at(SESSION_TIME, begun);
     for error in [here.unwrap_err(), over_http.unwrap_err(), registered.unwrap_err()] {

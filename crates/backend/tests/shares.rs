@@ -15,7 +15,11 @@ use std::{
 
 use backend::{
     Backend, Definition, Environment, Error, ErrorCode, Options, Request, Response, Result, Secret, StoreAddress,
-    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
+    request::{
+        Action, Arguments, CallFunction, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, ReadProfile,
+        RefreshSession,
+    },
+    response::Session,
 };
 use bson::{Document, doc, raw::RawDocumentBuf};
 use support::{
@@ -93,24 +97,27 @@ impl App {
     }
 
     async fn register(&self, email: &str) {
-        let request = EmailPasswordRequest::Register { email: email.into(), password: "passw0rd".to_owned().into() };
-        self.backend.handle(Request::EmailPassword(request)).await.unwrap();
+        let request =
+            ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": "passw0rd" });
+        self.backend.handle_in_process(Request::ProviderAction(request)).await.unwrap();
     }
 
     async fn log_in(&self, email: &str) -> Result<Session> {
-        let credentials = Credentials::EmailPassword { email: email.into(), password: "passw0rd".to_owned().into() };
+        let credentials = Credentials::email_password(email, "passw0rd");
         self.log_in_with(credentials).await
     }
 
     async fn log_in_with(&self, credentials: Credentials) -> Result<Session> {
-        match self.backend.handle(Request::LogIn(LogIn { credentials, device_id: None })).await? {
+        match self.backend.handle_in_process(Request::LogIn(LogIn { credentials, device_id: None })).await? {
             Response::Session(session) => Ok(session),
             other => panic!("{other:?}"),
         }
     }
 
     async fn refresh(&self, session: &Session) -> Result<Response> {
-        self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await
+        self.backend
+            .handle_in_process(Request::RefreshSession(RefreshSession { refresh_token: session.refresh_token.clone() }))
+            .await
     }
 
     fn arguments(&self, collection: &str, arguments: Document) -> RawDocumentBuf {
@@ -122,11 +129,13 @@ impl App {
     async fn call(&self, token: &Secret, collection: &str, name: &str, arguments: Document) -> Result<Response> {
         let call = CallFunction {
             access_token: token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: self.arguments(collection, arguments),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: self.arguments(collection, arguments),
+            },
         };
-        self.backend.handle(Request::CallFunction(call)).await
+        self.backend.handle_in_process(Request::CallFunction(call)).await
     }
 }
 
@@ -264,20 +273,26 @@ async fn the_backends_own_commands_have_a_time_limit() {
     let mut sessions = Vec::new();
     for name in ["register", "log in", "log in anonymously", "refresh", "profile", "end", "delete"] {
         proxy.take_sent();
-        let handle = async |request| app.backend.handle(request).await.map(|_| ());
+        let handle = async |request| app.backend.handle_in_process(request).await.map(|_| ());
         let last = || -> &Session { sessions.last().unwrap() };
         match name {
             "register" => app.register("ada@example.com").await,
             "log in" => sessions.push(app.log_in("ada@example.com").await.unwrap()),
-            "log in anonymously" => sessions.push(app.log_in_with(Credentials::Anonymous).await.unwrap()),
+            "log in anonymously" => sessions.push(app.log_in_with(Credentials::anonymous()).await.unwrap()),
             "refresh" => drop(app.refresh(last()).await.unwrap()),
             "profile" => {
-                handle(Request::Profile { access_token: last().access.access_token.clone() }).await.unwrap();
+                handle(Request::ReadProfile(ReadProfile { access_token: last().access.access_token.clone() }))
+                    .await
+                    .unwrap();
             }
             "end" => {
-                handle(Request::EndSession { refresh_token: sessions[0].refresh_token.clone() }).await.unwrap();
+                handle(Request::EndSession(EndSession { refresh_token: sessions[0].refresh_token.clone() }))
+                    .await
+                    .unwrap();
             }
-            _ => handle(Request::DeleteUser { access_token: last().access.access_token.clone() }).await.unwrap(),
+            _ => handle(Request::DeleteUser(DeleteUser { access_token: last().access.access_token.clone() }))
+                .await
+                .unwrap(),
         }
         let sent = proxy.take_sent();
         assert!(!sent.is_empty(), "{name}");
@@ -299,7 +314,7 @@ async fn others(app: &App, time: Duration) -> Vec<Duration> {
     let begun = Instant::now();
     while begun.elapsed() < time {
         let step = Instant::now();
-        let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+        let session = app.log_in_with(Credentials::anonymous()).await.unwrap();
         times.push(step.elapsed());
         for _ in 0..4 {
             let step = Instant::now();
@@ -322,7 +337,7 @@ async fn a_user_who_fills_the_share_does_not_delay_others() {
     let proxy = Proxy::to(&server()).await;
     proxy.slow_down("slow", Duration::from_secs(3));
     let app = Arc::new(App::open(&proxy.uri("maxPoolSize=50")));
-    let greedy = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let greedy = app.log_in_with(Credentials::anonymous()).await.unwrap();
     let alone = p99(others(&app, time / 2).await);
 
     let is_over = Arc::new(AtomicBool::new(false));
@@ -433,10 +448,13 @@ async fn an_outage_does_not_accumulate_requests() {
 async fn an_ended_session_sends_no_query_to_the_database() {
     let proxy = Proxy::to(&server()).await;
     let app = App::open(&proxy.uri(""));
-    let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let session = app.log_in_with(Credentials::anonymous()).await.unwrap();
     let token = &session.access.access_token;
     app.call(token, "open", "findOne", doc! { "query": {} }).await.unwrap();
-    app.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    app.backend
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+        .await
+        .unwrap();
     proxy.take_sent();
     for _ in 0..5 {
         let error = app.call(token, "open", "find", doc! { "query": {} }).await.unwrap_err();
@@ -451,21 +469,23 @@ async fn an_ended_session_sends_no_query_to_the_database() {
 async fn many_deletions_of_one_user_do_not_delay_log_ins() {
     let proxy = Proxy::to(&server()).await;
     let app = Arc::new(App::open(&proxy.uri("")));
-    let greedy = app.log_in_with(Credentials::Anonymous).await.unwrap();
-    let other = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let greedy = app.log_in_with(Credentials::anonymous()).await.unwrap();
+    let other = app.log_in_with(Credentials::anonymous()).await.unwrap();
     app.call(&greedy.access.access_token, "open", "findOne", doc! { "query": {} }).await.unwrap();
     proxy.delay(Duration::from_millis(20));
     let deletions: Vec<_> = (0..2_000)
         .map(|_| {
             let (app, access_token) = (Arc::clone(&app), greedy.access.access_token.clone());
-            tokio::spawn(async move { app.backend.handle(Request::DeleteUser { access_token }).await })
+            tokio::spawn(async move {
+                app.backend.handle_in_process(Request::DeleteUser(DeleteUser { access_token })).await
+            })
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut longest = Duration::ZERO;
     for _ in 0..10 {
         let begun = Instant::now();
-        app.log_in_with(Credentials::Anonymous).await.unwrap();
+        app.log_in_with(Credentials::anonymous()).await.unwrap();
         app.refresh(&other).await.unwrap();
         longest = longest.max(begun.elapsed());
     }
@@ -483,13 +503,12 @@ async fn a_stream_that_has_fallen_behind_catches_up_with_a_late_database() {
     const EVENTS: i32 = 6_000;
     let proxy = Proxy::to(&server()).await;
     let app = Arc::new(App::open(&proxy.uri("")));
-    let session = app.log_in_with(Credentials::Anonymous).await.unwrap();
+    let session = app.log_in_with(Credentials::anonymous()).await.unwrap();
     let begin = async || {
         let call = CallFunction {
             access_token: session.access.access_token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: "watch".into(),
-            arguments: app.arguments("open", doc! {}),
+            arguments: Arguments::Service { service: "mongodb-atlas".into(), argument: app.arguments("open", doc! {}) },
         };
         app.backend.watch(call).await.unwrap()
     };

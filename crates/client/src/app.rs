@@ -3,8 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{
-    Request, Response, Secret,
-    request::{CallFunction, Credentials, EmailPasswordRequest, LogIn},
+    Secret,
+    request::{
+        ApiKeyAction, ApiKeys, Arguments, Call, CallFunction, Credentials, DeleteUser, EndSession, Link, LogIn,
+        ProviderAction, Push, PushAction, ReadProfile, RefreshSession,
+    },
+    response::{ApiKey, Response, Unexpected},
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::BoxFuture;
@@ -147,25 +151,24 @@ impl App {
     /// The error of the backend. If only the request of the profile fails, the user is logged in
     /// nevertheless.
     pub async fn log_in(&self, credentials: Credentials, reuse: bool) -> Result<Handle> {
-        if matches!(credentials, Credentials::Anonymous) && reuse {
+        if credentials.are_anonymous() && reuse {
             let existing = self.state().anonymous();
             if let Some(handle) = existing {
                 self.switch_user(handle)?;
                 return Ok(handle);
             }
         }
-        let answer = self.connection.send(Request::LogIn(LogIn { credentials, device_id: None })).await?;
-        let Response::Session(session) = answer else { return Err(unexpected()) };
+        let session = self.ask(LogIn { credentials, device_id: None }).await?;
         let access_token = session.access.access_token.clone();
         let handle = self.state().logged_in(session);
-        let profile = match self.connection.send(Request::Profile { access_token }).await {
-            Ok(Response::Profile(profile)) => profile,
-            answer => {
+        let profile = match self.ask(ReadProfile { access_token }).await {
+            Ok(profile) => profile,
+            Err(error) => {
                 // If the user was logged out meanwhile, that has been written already.
                 if self.user_state(handle)? == UserState::LoggedIn {
                     self.keep(handle).await?;
                 }
-                return Err(answer.err().unwrap_or_else(unexpected));
+                return Err(error);
             }
         };
         // Write the file once, with the profile. No caller relies on the log-in before this
@@ -210,7 +213,7 @@ impl App {
         // The request always takes another turn, even to a backend in this process: the app's
         // listeners get their event after the call has returned.
         tokio::task::yield_now().await;
-        self.connection.send(Request::EndSession { refresh_token }).await?;
+        self.ask(EndSession { refresh_token }).await?;
         self.state().notify_app();
         Ok(())
     }
@@ -224,7 +227,7 @@ impl App {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(Error::not_logged_in("User must be logged in to be deleted."));
         }
-        self.authenticated(handle, |access_token| Request::DeleteUser { access_token }).await?;
+        self.authenticated(handle, |access_token| DeleteUser { access_token }).await?;
         self.state().deleted(handle)?;
         self.keep(handle).await
     }
@@ -247,8 +250,7 @@ impl App {
             }
             user.refresh_token.clone()
         };
-        let answer = self.connection.send(Request::RefreshSession { refresh_token }).await?;
-        let Response::AccessGrant(access) = answer else { return Err(unexpected()) };
+        let access = self.ask(RefreshSession { refresh_token }).await?;
         self.state().refreshed(handle, access)?;
         // If a crash loses the token, the refresh token gets a new one.
         if let Some(snapshots) = &self.snapshots {
@@ -257,9 +259,14 @@ impl App {
         Ok(())
     }
 
+    /// Sends a request, and returns the answer that belongs to it.
+    async fn ask<C: Call>(&self, request: C) -> Result<C::Answer> {
+        read(self.connection.send(request.into()).await?)
+    }
+
     /// Sends a request with the access token of a user.
-    async fn authenticated(&self, handle: Handle, request: impl Fn(Secret) -> Request) -> Result<Response> {
-        self.with_access_token(handle, |token| self.connection.send(request(token))).await
+    async fn authenticated<C: Call>(&self, handle: Handle, request: impl Fn(Secret) -> C) -> Result<C::Answer> {
+        read(self.with_access_token(handle, |token| self.connection.send(request(token).into())).await?)
     }
 
     /// Calls `ask` with the access token of a user. If the token is rejected, it is refreshed
@@ -316,72 +323,56 @@ impl App {
     ///
     /// # Errors
     /// The error of the backend.
-    pub async fn call_function(
-        &self,
-        handle: Handle,
-        service: Option<String>,
-        name: String,
-        arguments: RawDocumentBuf,
-    ) -> Result<RawBson> {
-        let request = |access_token| {
-            Request::CallFunction(CallFunction {
-                access_token,
-                service: service.clone(),
-                name: name.clone(),
-                arguments: arguments.clone(),
-            })
-        };
-        match self.authenticated(handle, request).await? {
-            Response::Value(value) => Ok(value),
-            _ => Err(unexpected()),
-        }
+    pub async fn call_function(&self, handle: Handle, name: String, arguments: Arguments) -> Result<RawBson> {
+        let request = |access_token| CallFunction { access_token, name: name.clone(), arguments: arguments.clone() };
+        self.authenticated(handle, request).await
     }
 
-    /// Sends a request to the e-mail/password provider.
+    /// Asks a provider for anything except a log-in.
     ///
     /// # Errors
     /// The error of the backend.
-    pub async fn email_password(&self, request: EmailPasswordRequest) -> Result<()> {
-        self.connection.send(Request::EmailPassword(request)).await.map(|_| ())
+    pub async fn act(&self, request: ProviderAction) -> Result<()> {
+        self.ask(request).await.map(|_| ())
     }
 
     /// Links another identity to a user.
     ///
     /// # Errors
     /// If the user is not logged in, or the error of the backend.
-    pub async fn link(&self, handle: Handle, credentials: &Credentials, reuse: bool) -> Result<()> {
+    pub async fn link(&self, handle: Handle, credentials: Credentials, reuse: bool) -> Result<()> {
         if self.user_state(handle)? != UserState::LoggedIn {
             return Err(Error::not_logged_in("The specified user is not logged in."));
         }
-        if matches!(credentials, Credentials::Anonymous) && reuse {
+        if credentials.are_anonymous() && reuse {
             return Err(Error::already_named("Cannot add anonymous credentials to an existing user."));
         }
         let access_token = self.state().get(handle)?.access_token.clone();
-        self.connection.send(Request::Link { access_token }).await.map(|_| ())
+        let access = self.ask(Link { access_token, credentials }).await?;
+        self.state().refreshed(handle, access)
     }
 
-    /// Sends a request about the API keys of a user.
+    /// Lists or changes the API keys of a user.
     ///
     /// # Errors
     /// The error of the backend.
-    pub async fn api_keys(&self, handle: Handle) -> Result<()> {
+    pub async fn api_keys(&self, handle: Handle, action: ApiKeyAction) -> Result<Vec<ApiKey>> {
         let refresh_token = self.state().get(handle)?.refresh_token.clone();
-        let answer = self.connection.send(Request::ApiKeys { refresh_token }).await;
+        let answer = self.ask(ApiKeys { refresh_token, action }).await;
         // As in the SDK, a rejected refresh token ends the session on this device here.
         if answer.as_ref().is_err_and(|error| error.unauthorized) && self.state().log_out(handle)?.is_some() {
             self.keep(handle).await?;
         }
-        answer.map(|_| ())
+        answer
     }
 
-    /// Registers a user for push notifications, or unregisters the user.
+    /// Registers a user's device for push notifications, or ends that.
     ///
     /// # Errors
     /// The error of the backend.
-    pub async fn push(&self, handle: Handle, service: String) -> Result<()> {
-        self.authenticated(handle, |access_token| Request::Push { access_token, service: service.clone() })
-            .await
-            .map(|_| ())
+    pub async fn push(&self, handle: Handle, service: String, action: PushAction) -> Result<()> {
+        let request = |access_token| Push { access_token, service: service.clone(), action: action.clone() };
+        self.authenticated(handle, request).await.map(|_| ())
     }
 
     /// Closes the connection, and writes the pending snapshots into the session file. Later calls
@@ -456,8 +447,9 @@ fn merge(state: &ClientState, handle: Handle, kept: &mut Kept) {
     kept.current = state.current().and_then(|current| state.get(current).ok()).map(|user| user.id.clone());
 }
 
-fn unexpected() -> Error {
-    Error::custom("the backend's response does not fit the request")
+/// Returns the answer that belongs to a request.
+fn read<T: TryFrom<Response, Error = Unexpected>>(response: Response) -> Result<T> {
+    T::try_from(response).map_err(|_| Error::custom("the backend's response does not fit the request"))
 }
 
 #[cfg(test)]

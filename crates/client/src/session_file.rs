@@ -10,7 +10,7 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     hkdf::{HKDF_SHA256, Salt},
 };
-use backend::{Secret, request::Identity};
+use backend::{Secret, response::Identity};
 use bson::{
     raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
     rawdoc,

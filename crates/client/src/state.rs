@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use backend::{
     Secret,
-    request::{AccessGrant, Identity, Profile, Session},
+    response::{AccessGrant, Identity, Profile, Session},
 };
 use bson::raw::RawDocumentBuf;
 use tokio::sync::watch;

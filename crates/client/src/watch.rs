@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use backend::{Secret, request::CallFunction};
+use backend::{
+    Secret,
+    request::{Arguments, CallFunction},
+};
 use bson::{
     RawBson,
     raw::{RawDocumentBuf, cstr},
@@ -49,9 +52,8 @@ impl UserSubscription {
         let service = self.service.clone();
         move |access_token| CallFunction {
             access_token,
-            service: Some(service.clone()),
             name: "watch".to_owned(),
-            arguments: arguments.clone(),
+            arguments: Arguments::Service { service: service.clone(), argument: arguments.clone() },
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Reading {
 const MAX_WRAPPED: usize = 16;
 
 /// The maximum number of members of a type wrapper.
-const MAX_WRAPPER: usize = 2;
+pub(super) const MAX_WRAPPER: usize = 2;
 
 /// Converts JSON to BSON.
 pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
@@ -40,7 +40,7 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
 /// larger.
 pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) -> Result<Option<RawBson>> {
     let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
-    let mut writer = Writer { largest: largest.saturating_add(HOLDER), ..Writer::new(reading) };
+    let mut writer = Writer::up_to(reading, largest.saturating_add(HOLDER));
     let written = writer.value("", json).and_then(|()| writer.end(0));
     if writer.is_full {
         return Ok(None);
@@ -88,12 +88,13 @@ const JSON_FACTOR: usize = 8;
 /// Bytes of a document around its only element, whose name is empty.
 const HOLDER: usize = 7;
 
-struct Writer {
-    out: Vec<u8>,
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) out: Vec<u8>,
     /// The maximum number of bytes to write.
-    largest: usize,
+    pub(super) largest: usize,
     /// True if the value exceeds the maximum.
-    is_full: bool,
+    pub(super) is_full: bool,
     reading: Reading,
     /// True if text was converted whose names have not been checked.
     has_streamed: bool,
@@ -103,19 +104,29 @@ struct Writer {
 
 const INVALID: &str = "the value is not valid Extended JSON";
 
+/// The error of a value that is not valid Extended JSON. The names on the way to it are given from the outside in.
+pub(super) fn invalid_at<'n>(way: impl ExactSizeIterator<Item = &'n String>) -> Error {
+    let message = match way.len() {
+        0 => INVALID.to_owned(),
+        _ => format!("the value of '{}' is not valid Extended JSON", query::shown_path(way)),
+    };
+    Error::invalid(message)
+}
+
 impl Writer {
     fn new(reading: Reading) -> Self {
         let (out, way) = (vec![0; 4], Vec::new());
         Self { out, largest: usize::MAX, is_full: false, reading, has_streamed: false, way }
     }
 
+    /// Creates a writer of at most `largest` bytes.
+    pub(super) fn up_to(reading: Reading, largest: usize) -> Self {
+        Self { largest, ..Self::new(reading) }
+    }
+
     /// Returns the error of an invalid value.
     fn invalid(&self) -> Error {
-        let message = match self.way.is_empty() {
-            true => INVALID.to_owned(),
-            false => format!("the value of '{}' is not valid Extended JSON", query::shown_path(self.way.iter().rev())),
-        };
-        Error::invalid(message)
+        invalid_at(self.way.iter().rev())
     }
 
     /// Writes a part of a value, and records its path if it is not valid.
@@ -178,25 +189,26 @@ impl Writer {
     }
 
     /// Checks that `bytes` more bytes may be written.
-    fn make_room(&mut self, bytes: usize) -> Option<()> {
+    pub(super) fn make_room(&mut self, bytes: usize) -> Option<()> {
         self.is_full |= self.out.len() + bytes > self.largest;
         (!self.is_full).then_some(())
     }
 
-    fn begin(&mut self) -> usize {
+    pub(super) fn begin(&mut self) -> usize {
         self.out.extend_from_slice(&[0; 4]);
         self.out.len() - 4
     }
 
-    fn end(&mut self, start: usize) -> Option<()> {
+    pub(super) fn end(&mut self, start: usize) -> Option<()> {
         self.out.push(0);
         let length = i32::try_from(self.out.len() - start).ok()?;
         self.out[start..start + 4].copy_from_slice(&length.to_le_bytes());
         Some(())
     }
 
-    fn text(&mut self, name: &str, text: &str) -> Option<()> {
-        self.element(0x02, name)?;
+    /// Writes text, or a value whose type has the form of text.
+    fn text(&mut self, type_byte: u8, name: &str, text: &str) -> Option<()> {
+        self.element(type_byte, name)?;
         self.make_room(text.len())?;
         let length = i32::try_from(text.len() + 1).ok()?;
         self.out.extend_from_slice(&length.to_le_bytes());
@@ -205,33 +217,14 @@ impl Writer {
         Some(())
     }
 
-    fn value(&mut self, name: &str, json: Json<'_>) -> Option<()> {
+    pub(super) fn value(&mut self, name: &str, json: Json<'_>) -> Option<()> {
         match json {
-            Json::Null => self.element(0x0a, name),
-            Json::Boolean(value) => {
-                self.element(0x08, name)?;
-                self.out.push(value.into());
+            Json::Null | Json::Boolean(_) | Json::Integer(_) | Json::Number(_) => {
+                self.element(plain_type(&json), name)?;
+                self.plain(&json);
                 Some(())
             }
-            Json::Integer(number) => {
-                match i32::try_from(number) {
-                    Ok(number) => {
-                        self.element(0x10, name)?;
-                        self.out.extend_from_slice(&number.to_le_bytes());
-                    }
-                    Err(_) => {
-                        self.element(0x12, name)?;
-                        self.out.extend_from_slice(&number.to_le_bytes());
-                    }
-                }
-                Some(())
-            }
-            Json::Number(number) => {
-                self.element(0x01, name)?;
-                self.out.extend_from_slice(&number.to_le_bytes());
-                Some(())
-            }
-            Json::Text(text) => self.text(name, &text),
+            Json::Text(text) => self.text(0x02, name, &text),
             Json::Array(items) => {
                 self.element(0x04, name)?;
                 let start = self.begin();
@@ -242,6 +235,12 @@ impl Writer {
                 self.end(start)
             }
             Json::Object(members) => {
+                // These may be as large as a document: they are not copied in between.
+                match &members[..] {
+                    [(key, Json::Text(text))] if key == "$code" => return self.text(0x0d, name, text),
+                    [(key, Json::Text(text))] if key == "$symbol" => return self.text(0x0e, name, text),
+                    _ => {}
+                }
                 if members.first().is_some_and(|(key, _)| is_wrapper(key)) {
                     match unwrap(&members, self.reading) {
                         Some(value) => return self.bson(name, value),
@@ -265,6 +264,19 @@ impl Writer {
         }
     }
 
+    /// Writes the value of a number, a boolean or a null, which comes after its type and name.
+    pub(super) fn plain(&mut self, json: &Json<'_>) {
+        match *json {
+            Json::Boolean(value) => self.out.push(value.into()),
+            Json::Integer(number) => match i32::try_from(number) {
+                Ok(number) => self.out.extend_from_slice(&number.to_le_bytes()),
+                Err(_) => self.out.extend_from_slice(&number.to_le_bytes()),
+            },
+            Json::Number(number) => self.out.extend_from_slice(&number.to_le_bytes()),
+            _ => {}
+        }
+    }
+
     fn bson(&mut self, name: &str, value: RawBson) -> Option<()> {
         let mut holder = RawDocumentBuf::new();
         holder.append(CString::try_from(name).ok()?, value);
@@ -275,8 +287,19 @@ impl Writer {
     }
 }
 
+/// Returns the BSON type of a number, a boolean or a null.
+pub(super) fn plain_type(json: &Json<'_>) -> u8 {
+    match json {
+        Json::Boolean(_) => 0x08,
+        Json::Integer(number) if i32::try_from(*number).is_ok() => 0x10,
+        Json::Integer(_) => 0x12,
+        Json::Number(_) => 0x01,
+        _ => 0x0a,
+    }
+}
+
 /// Generates the names of an array's items.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Index {
     count: usize,
     text: Vec<u8>,
@@ -345,7 +368,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        self.writer.text(self.name, text).ok_or_else(invalid)
+        self.writer.text(0x02, self.name, text).ok_or_else(invalid)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {

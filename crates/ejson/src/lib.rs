@@ -5,14 +5,19 @@
 
 mod convert;
 mod error;
+mod incremental;
 mod names;
 mod read;
+mod tokens;
 mod write;
 
 pub use convert::resolve;
 pub use error::{Error, Result};
+pub use incremental::{Arguments, CallDecoder, DecodedCall, Undecoded};
 pub use read::{Json, is_wrapper, read, read_stored};
 pub use write::Canonical;
 
+#[cfg(test)]
+mod incremental_tests;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ pub(super) fn find_twice(value: &Json<'_>) -> Option<String> {
 }
 
 /// Does the same, and returns the parts of the path from the inside out.
-fn find<'j>(value: &'j Json<'_>) -> Option<Vec<Cow<'j, str>>> {
+pub(super) fn find<'j>(value: &'j Json<'_>) -> Option<Vec<Cow<'j, str>>> {
     match value {
         Json::Object(members) => {
             if let Some(name) = name_twice(members) {

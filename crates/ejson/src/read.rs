@@ -34,7 +34,7 @@ const MAX_SCOPE: usize = 16 * 1024 * 1024;
 
 /// The maximum number of members or items of an outermost level of large JSON that is read into a
 /// tree.
-const MAX_OUTER: usize = 4 * 1024;
+pub(super) const MAX_OUTER: usize = 4 * 1024;
 
 /// A JSON value. Text without escapes is borrowed from the input, and members keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,12 +81,9 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     // The parser's own limit is lower than that of documents. Without any limit, a client could
     // overflow the stack.
     if depth > MAX_DEPTH {
-        return Err(refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep")));
+        return Err(too_deep());
     }
-    // The position is enough, and the parser's message could contain values.
-    let not_json = |error: serde_json::Error| {
-        refused(format!("this is not JSON: line {}, column {}", error.line(), error.column()))
-    };
+    let not_json = |error: serde_json::Error| not_json(error.line(), error.column());
     if values <= MAX_TREE {
         return tree(json).map_err(not_json);
     }
@@ -98,8 +95,18 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     Ok(inner(whole, false, &mut left))
 }
 
-fn refused(message: String) -> Error {
+pub(super) fn refused(message: String) -> Error {
     Error::invalid(message)
+}
+
+pub(super) fn too_deep() -> Error {
+    refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep"))
+}
+
+/// Returns the error of text that is not JSON. The position is enough, and the parser's message
+/// could contain values.
+pub(super) fn not_json(line: usize, column: usize) -> Error {
+    refused(format!("this is not JSON: line {line}, column {column}"))
 }
 
 pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {

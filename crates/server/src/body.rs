@@ -1,8 +1,9 @@
 //! What comes in: bearer tokens and bodies of any flavour of Extended JSON.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::{Body, Bytes},
     extract::Request,
     http::{
         HeaderMap, StatusCode,
@@ -56,33 +57,83 @@ pub(crate) struct Incoming<'a> {
     pub(crate) token: Option<&'a Secret>,
 }
 
+/// The frames of a body, and the time in which they must arrive.
+pub(crate) struct Frames {
+    body: Body,
+    connection: Option<Arc<Connection>>,
+    /// Size in bytes that the client has declared.
+    declared: Option<usize>,
+    /// Bytes that have arrived.
+    arrived: usize,
+    deadline: Instant,
+    latest: Instant,
+}
+
+impl Frames {
+    /// True if the client has declared a large body.
+    pub(crate) fn is_large(&self) -> bool {
+        self.declared.is_some_and(|length| length > SMALL_BODY)
+    }
+
+    /// A buffer for the body, or for its beginning if it is large.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.declared.unwrap_or(0).min(SMALL_BODY))
+    }
+
+    /// Gives the client time that it has spent waiting for the server.
+    pub(crate) fn extend(&mut self, time: Duration) {
+        self.deadline += time;
+        self.latest += time;
+    }
+}
+
 impl Incoming<'_> {
-    /// Reads a body.
+    /// Reads a body whole.
     ///
     /// # Errors
     /// With 413 for one that is too large, 408 for one that is too slow, 401 for a large one without a valid token, and 429 or 503 for
     /// one that does not fit into the budget.
     pub(crate) async fn read(&self, request: Request) -> Result<Received, Answer> {
-        let (parts, mut body) = request.into_parts();
+        let mut frames = self.frames(request)?;
+        let mut received = Received { bytes: frames.buffer(), permit: None };
+        if frames.is_large() {
+            received.permit = Some(self.permit().await?);
+        }
+        while let Some(data) = self.next(&mut frames).await? {
+            self.make_room(&mut received, data.len(), frames.declared).await?;
+            received.bytes.extend_from_slice(&data);
+        }
+        Ok(received)
+    }
+
+    /// Begins to read a body.
+    ///
+    /// # Errors
+    /// With 413 if the client has declared a body that is too large.
+    pub(crate) fn frames(&self, request: Request) -> Result<Frames, Answer> {
+        let (parts, body) = request.into_parts();
         let declared = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > self.largest) {
             return Err(self.too_large());
         }
-        let connection = parts.extensions.get::<Peer>().and_then(|peer| peer.connection.as_ref());
-        let mut received = Received { bytes: Vec::with_capacity(declared.unwrap_or(0).min(SMALL_BODY)), permit: None };
-        if declared.is_some_and(|length| length > SMALL_BODY) {
-            received.permit = Some(self.permit().await?);
-        }
-        let client_timeout = self.state.client_timeout;
-        let latest = Instant::now() + Duration::from_secs(LONGEST_BODY);
-        let mut deadline = Instant::now() + client_timeout;
+        let connection = parts.extensions.get::<Peer>().and_then(|peer| peer.connection.clone());
+        let now = Instant::now();
+        let latest = now + Duration::from_secs(LONGEST_BODY);
+        Ok(Frames { body, connection, declared, arrived: 0, deadline: now + self.state.client_timeout, latest })
+    }
+
+    /// The next bytes of a body; none at its end.
+    ///
+    /// # Errors
+    /// With 413 if the body is too large, and 408 if it is too slow.
+    pub(crate) async fn next(&self, frames: &mut Frames) -> Result<Option<Bytes>, Answer> {
         loop {
             let frame = {
-                let _waiting = connection.map(Connection::wait);
-                timeout_at(deadline.min(latest), body.frame()).await
+                let _waiting = frames.connection.as_ref().map(Connection::wait);
+                timeout_at(frames.deadline.min(frames.latest), frames.body.frame()).await
             };
             let frame = match frame {
-                Ok(None) => return Ok(received),
+                Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(_))) => return Err(Answer::bad_request("the body did not arrive whole")),
                 Err(_) => {
@@ -90,21 +141,21 @@ impl Incoming<'_> {
                     return Err(Answer::error(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message));
                 }
             };
-            let Some(data) = frame.data_ref() else { continue };
-            self.make_room(&mut received, data.len(), declared).await?;
-            received.bytes.extend_from_slice(data);
+            let Ok(data) = frame.into_data() else { continue };
+            frames.arrived += data.len();
+            if frames.arrived > self.largest {
+                return Err(self.too_large());
+            }
             // What came faster than it had to earns no more than a pause.
             let earned = Duration::from_secs_f64(data.len() as f64 / MIN_BODY_RATE as f64);
-            deadline = (deadline + earned).min(Instant::now() + client_timeout);
+            frames.deadline = (frames.deadline + earned).min(Instant::now() + self.state.client_timeout);
+            return Ok(Some(data));
         }
     }
 
     /// Makes room for more bytes, which are counted once the body is not a small one any more.
     async fn make_room(&self, received: &mut Received, more: usize, declared: Option<usize>) -> Result<(), Answer> {
         let needed = received.bytes.len() + more;
-        if needed > self.largest {
-            return Err(self.too_large());
-        }
         if needed <= SMALL_BODY {
             return Ok(());
         }
@@ -129,7 +180,11 @@ impl Incoming<'_> {
         Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
     }
 
-    async fn permit(&self) -> Result<Permit, Answer> {
+    /// A permit for a large body.
+    ///
+    /// # Errors
+    /// With 401 if the token is not valid.
+    pub(crate) async fn permit(&self) -> Result<Permit, Answer> {
         let mut permit = self.state.bodies.permit(self.origin);
         if let Some(token) = self.token {
             permit.assign(&self.state.backend.check_access_token(token).await?)?;

@@ -133,7 +133,8 @@ impl Permit {
         let mut held = self.budget.held();
         let of_place = self.place.and_then(|place| held.by_place.get(&place)).copied().unwrap_or_default();
         let of_user = self.user.as_ref().and_then(|user| held.by_user.get(user)).copied().unwrap_or_default();
-        // A legal document of 16 MB may be longer as JSON than a share: alone, a request may have two.
+        // A legal document may need more than a share: its JSON in an answer, and the text of one
+        // large value of a body beside its BSON. Alone, a request may have two shares.
         let is_alone = of_place.max(of_user) <= self.bytes;
         let most = if is_alone { 2 * share } else { share };
         if !self.is_shared && of_place.max(of_user) + bytes > most {

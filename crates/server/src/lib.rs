@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod budget;
+mod call;
 mod connections;
 mod cors;
 mod drain;

@@ -14,6 +14,9 @@ pub(crate) const MAX_BODY: usize = 64 * 1024 * 1024;
 /// Largest BSON that the arguments of a call may become, in bytes: every document of 16 MB, and what is sent beside it.
 pub(crate) const MAX_DECODED: usize = 18 * 1024 * 1024;
 
+/// Bytes of a large call that are collected and then decoded at once, on another thread.
+pub(crate) const DECODED_AT_ONCE: usize = 128 * 1024;
+
 /// Largest answer that is never refused for a budget, and the size of the pieces in which larger ones are sent, in bytes.
 pub(crate) const SMALL_ANSWER: usize = 64 * 1024;
 
@@ -51,7 +54,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one peer address (an IPv6 /64 counts as one). Further ones are closed at once.
     pub connections_per_place: usize,
-    /// Bytes of all bodies over 64 kB together, until their requests have been handled. One place and one user hold up to an eighth.
+    /// Bytes of all bodies over 64 kB together, until their requests have been handled: of calls
+    /// as they are decoded, of others as they are sent. One place and one user hold up to an
+    /// eighth.
     pub bodies: usize,
     /// Bytes of all answers over 64 kB that clients have not read yet. One place and one user hold up to an eighth.
     pub answers: usize,

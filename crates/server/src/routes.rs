@@ -10,25 +10,23 @@ use axum::{
 };
 use backend::{
     Backend, ErrorCode, Origin, Request, Response, Secret, StoreError,
-    ejson::{Canonical, Json},
+    ejson::Canonical,
     request::{AccessGrant, CallFunction, Credentials, EmailPasswordRequest, LogIn, Session},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bson::{
-    RawBson,
-    raw::{RawBsonRef, RawDocumentBuf},
-};
+use bson::raw::RawBsonRef;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::json;
 
 use crate::{
     answer::{Answer, EVENTS},
-    body::{Incoming, Received, bearer, decoded, document, object, text, too_large_decoded},
+    body::{Incoming, Received, bearer, object, text},
     budget::Budget,
+    call::function_call,
     connections::Connection,
     events::EventStream,
     large_events::{Client, LargeEvents},
-    limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
+    limits::{PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
     metrics::Metrics,
     origin::Proxies,
     pieces::{self, Content, Reader, Value},
@@ -398,10 +396,8 @@ async fn call_function(
     let token = bearer(&headers)?;
     let connection = request.extensions().get::<Peer>().and_then(|peer| peer.connection.clone());
     let incoming = Incoming { state: &state, origin: &origin, largest: state.max_body, token: Some(&token) };
-    let received = incoming.read(request).await?;
-    let access_token = token.clone();
-    let (call, mut permit) = received.parse(&state, move |bytes| function_call(bytes, access_token)).await?;
-    // The body is gone now, and what it has become is held until the call has been made.
+    let (call, mut permit) = incoming.read_call(request, token.clone()).await?;
+    // What the body has become is held until the call has been made.
     if let Some(permit) = &mut permit {
         permit.resize(call.arguments.as_bytes().len())?;
     }
@@ -465,33 +461,4 @@ async fn stream(
     let client = Client { origin: *origin, user: user.into() };
     let watcher = state.backend.watch(call).await?;
     Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
-}
-
-/// A call as it is sent: `{ name, service, arguments }`.
-fn function_call(bytes: &[u8], access_token: Secret) -> Result<CallFunction, Answer> {
-    let mut body = object(bytes)?;
-    let name = text(&body, "name")?;
-    let service = body.get("service").map(|_| text(&body, "service")).transpose()?;
-    let arguments = match body.remove("arguments") {
-        None => Vec::new(),
-        Some(Json::Array(arguments)) => arguments,
-        Some(_) => return Err(Answer::bad_request("'arguments' must be an array")),
-    };
-    let arguments = match &service {
-        Some(_) => match <[Json; 1]>::try_from(arguments) {
-            Ok([argument]) => document(argument)?,
-            Err(_) => return Err(Answer::bad_request("a function of a data source takes one argument")),
-        },
-        None => {
-            let mut all = RawDocumentBuf::new();
-            if let RawBson::Array(arguments) = decoded(Json::Array(arguments))? {
-                all.append(bson::raw::cstr!("arguments"), arguments);
-            }
-            all
-        }
-    };
-    if arguments.as_bytes().len() > MAX_DECODED {
-        return Err(too_large_decoded());
-    }
-    Ok(CallFunction { access_token, service, name, arguments })
 }

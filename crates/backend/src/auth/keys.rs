@@ -14,13 +14,22 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bson::{Binary, DateTime, RawBson, raw::RawDocument, rawdoc, spec::BinarySubtype};
+use bson::{
+    Binary, DateTime,
+    raw::{RawBsonRef, RawDocument},
+    rawdoc,
+    spec::BinarySubtype,
+};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use query::Filter;
-use store::{Change, Find, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Store, Write};
 use tokio::sync::OnceCell;
 
-use super::resume_tokens::{KEY_LENGTH, ResumeKey};
+use super::{
+    OwnCollection,
+    own_collection::by_id,
+    resume_tokens::{KEY_LENGTH, ResumeKey},
+};
 use crate::{DeclaredQuery, Environment, Error, Result};
 
 /// Maximum age in milliseconds of the cached keys for signing; older ones are read again.
@@ -34,8 +43,7 @@ const MIN_AGE: i64 = 1_000;
 const RESUME_KEY: &str = "resume_tokens";
 
 pub(crate) struct KeyRing {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     environment: Environment,
     loaded: RwLock<Arc<Keys>>,
     reloading: tokio::sync::Mutex<()>,
@@ -79,8 +87,7 @@ pub(super) struct SigningKey {
 impl KeyRing {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
         Self {
-            store,
-            namespace: Namespace::new(database, "keys"),
+            collection: OwnCollection::new(store, database, "keys"),
             environment,
             loaded: RwLock::default(),
             reloading: tokio::sync::Mutex::default(),
@@ -138,17 +145,15 @@ impl KeyRing {
     }
 
     fn find_all(&self) -> Result<Find> {
-        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$gte": 1 } })?))
+        Ok(self.collection.query(Filter::parse(&rawdoc! { "_id": { "$gte": 1 } })?))
     }
 
     fn find_one(&self, number: i64) -> Find {
-        let filter = Filter::equals("_id", RawBson::Int64(number));
-        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+        self.collection.query_one(by_id(RawBsonRef::Int64(number)))
     }
 
     fn find_resume_key(&self) -> Find {
-        let filter = Filter::equals("_id", RawBson::String(RESUME_KEY.to_owned()));
-        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+        self.collection.query_one(by_id(RESUME_KEY))
     }
 
     /// Returns the key of resume tokens. The first node that needs it creates it.
@@ -165,8 +170,7 @@ impl KeyRing {
                 "secret": Binary { subtype: BinarySubtype::Generic, bytes: self.environment.random::<KEY_LENGTH>()?.to_vec() },
                 "created_at": self.now(),
             };
-            let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
-            match self.store.write(vec![insert]).await {
+            match self.collection.write(self.collection.insertion(document)).await {
                 // Another node was faster.
                 Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -177,15 +181,14 @@ impl KeyRing {
     }
 
     async fn read_resume_key(&self) -> Result<Option<Arc<ResumeKey>>> {
-        let found = self.store.find(self.find_resume_key()).await?;
-        let Some(document) = found.first() else { return Ok(None) };
+        let Some(document) = self.collection.find_one(self.find_resume_key()).await? else { return Ok(None) };
         let secret = document.get_binary("secret").map_err(Error::internal)?;
         Ok(Some(Arc::new(ResumeKey::new(secret.bytes)?)))
     }
 
     /// Reads the keys from the store.
     async fn reload(&self) -> Result<Arc<Keys>> {
-        let mut documents = self.store.find(self.find_all()?).await?;
+        let mut documents = self.collection.store().find(self.find_all()?).await?;
         documents.sort_by_key(|document| number(document).unwrap_or_default());
         let mut keys = Keys { read_at: self.now().timestamp_millis(), ..Keys::default() };
         for document in &documents {
@@ -208,7 +211,7 @@ impl KeyRing {
 
     /// Reads one key to check that the store can be read.
     pub(crate) async fn check_readable(&self) -> store::Result<()> {
-        self.store.find(self.find_one(1)).await.map(|_| ())
+        self.collection.find_one(self.find_one(1)).await.map(|_| ())
     }
 
     /// Creates the first signing key if there is none yet.
@@ -218,7 +221,7 @@ impl KeyRing {
         }
         // If two nodes start at once, one creates the first key and the other finds it.
         let (_, insert) = self.make(1)?;
-        match self.store.write(vec![insert]).await {
+        match self.collection.write(insert).await {
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -240,8 +243,7 @@ impl KeyRing {
             "private": Binary { subtype: BinarySubtype::Generic, bytes: private.as_ref().to_vec() },
             "created_at": self.now(),
         };
-        let operation = Operation::Insert(vec![document]);
-        Ok((id, Write::new(self.namespace.clone(), operation)))
+        Ok((id, self.collection.insertion(document)))
     }
 
     /// Returns the numbers of the retired keys and the times of their retirement.
@@ -263,7 +265,7 @@ impl KeyRing {
         }
         writes.extend(unused.iter().map(|&number| self.modify(number, Change::Delete)));
         // The new key is inserted before an older one loses its private half.
-        match self.store.write_in_order(writes).await {
+        match self.collection.store().write_in_order(writes).await {
             Err(store::Error::DuplicateKey { .. }) => Err(Error::bad_request("the keys are already being rotated")),
             Err(error) => Err(error.into()),
             Ok(_) => self.reload().await.map(|_| id),
@@ -282,8 +284,7 @@ impl KeyRing {
     }
 
     fn modify(&self, number: i64, change: Change) -> Write {
-        let modify = Modify::new(Filter::equals("_id", RawBson::Int64(number)), false, change);
-        Write::new(self.namespace.clone(), Operation::modify(modify))
+        self.collection.change(by_id(RawBsonRef::Int64(number)), change)
     }
 }
 

@@ -7,15 +7,17 @@ use bson::{Binary, DateTime, RawBson, oid::ObjectId, raw::RawDocumentBuf, rawdoc
 use query::{Filter, Path, Update};
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
-use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Index, Store, Write};
 
 use super::{
+    OwnCollection,
     confirmations::{CachedSession, Confirmations, Key, is_recent},
     keys::MAX_AGE,
+    own_collection::by_id,
     tokens::{Kind, Subject, Tokens, Verified},
     users::{User, Users, check_enabled, not_found},
 };
-use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret};
+use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, provider};
 
 /// Lifetime of an access token, in seconds.
 const ACCESS_LIFETIME: i64 = 30 * 60;
@@ -37,8 +39,7 @@ const NOTED_EVERY: i64 = 24 * 60 * 60;
 const REMEMBERED: usize = 50_000;
 
 pub(crate) struct Sessions {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     environment: Environment,
     tokens: Tokens,
     /// Recently confirmed sessions, if the store is remote. An embedded store is read for each
@@ -76,7 +77,7 @@ impl Claim {
         let Some(session) = session.first() else {
             return Err(match kind {
                 Kind::Refresh => Error::invalid_session("failed to find refresh token"),
-                Kind::AccessGrant => not_found(user_id),
+                Kind::Access => not_found(user_id),
             });
         };
         // A valid token names the user of its session.
@@ -98,8 +99,7 @@ impl Sessions {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, tokens: Tokens, environment: Environment) -> Self {
         let (confirmed, enabled) = if store.is_remote() { (REMEMBERED, 0) } else { (0, REMEMBERED) };
         Self {
-            store,
-            namespace: Namespace::new(database, "sessions"),
+            collection: OwnCollection::new(store, database, "sessions"),
             environment,
             tokens,
             confirmations: Arc::new(Confirmations::new(confirmed)),
@@ -107,20 +107,24 @@ impl Sessions {
         }
     }
 
+    fn store(&self) -> &Arc<dyn Store> {
+        self.collection.store()
+    }
+
     pub(crate) async fn prepare(&self) -> Result<()> {
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![user_index(), expiry_index()]).await?)
+        Ok(self.collection.ensure_indexes(vec![user_index(), expiry_index()]).await?)
     }
 
     /// Returns the queries for sessions, for the index test.
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
         let claim = Verified {
-            kind: Kind::AccessGrant,
+            kind: Kind::Access,
             user_id: ObjectId::new(),
             session_id: ObjectId::new(),
             expires: 0,
             begins: 0,
         };
-        let of_user = Find::new(self.namespace.clone(), of_user(claim.user_id));
+        let of_user = self.collection.query(of_user(claim.user_id));
         let signed = self.find_signed_until(self.now())?;
         Ok(vec![
             DeclaredQuery::new("a session by id", self.find(&Claim(claim)), "_id_"),
@@ -134,7 +138,7 @@ impl Sessions {
         let session_id = ObjectId::new();
         let caller = Caller { user_id: user.id, session_id, device_id, needs_touch: false };
         let now = self.environment.unix_seconds();
-        let anonymous = user.identity.provider_type == "anon-user";
+        let anonymous = user.identity.provider_type == provider::ANONYMOUS;
         let expires = now + if anonymous { ANONYMOUS_LIFETIME } else { REFRESH_LIFETIME };
         let identity = (user.identity.id.as_str(), user.identity.provider_type.as_str());
         let refresh_token =
@@ -148,16 +152,16 @@ impl Sessions {
             "created_at": DateTime::from_millis(now * 1000),
             "expires_at": if anonymous { anonymous_end(now) } else { DateTime::from_millis(expires * 1000) },
         };
-        let insert = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
-        let outcomes = self.store.write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
+        let insert = self.collection.insertion(document);
+        let outcomes = self.store().write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
         // The user was deleted or disabled after the password was checked; the session must not
         // outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
-            let end = self.end(user.id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
-            self.store.write(vec![end]).await?;
+            let end = self.end(user.id, by_id(caller.session_id));
+            self.store().write(vec![end]).await?;
             return Err(Error::new(ErrorCode::InvalidPassword, "unauthorized"));
         }
-        if self.store.is_remote() {
+        if self.store().is_remote() {
             self.confirmations.note_known(caller.session_id, self.now());
         }
         Ok((caller, refresh_token))
@@ -188,7 +192,7 @@ impl Sessions {
         if now.timestamp_millis() <= last_signed + ACCESS_LIFETIME * 1000 {
             return Ok(true);
         }
-        Ok(!self.store.find(self.find_signed_until(last_signed)?).await?.is_empty())
+        Ok(!self.store().find(self.find_signed_until(last_signed)?).await?.is_empty())
     }
 
     /// Returns the query for a session that was opened before a time, in milliseconds, and may
@@ -198,7 +202,7 @@ impl Sessions {
             "created_at": { "$lte": DateTime::from_millis(last_signed) },
             "expires_at": { "$gt": query::Environment::now(&self.environment) },
         })?;
-        Ok(Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) })
+        Ok(self.collection.query_one(filter))
     }
 
     /// Returns the caller of an access token if its session is open.
@@ -214,13 +218,13 @@ impl Sessions {
     /// `InvalidSession` if the session has ended, or the user is disabled or deleted.
     pub(crate) async fn confirm(&self, claim: &Claim, users: &Users) -> Result<CachedSession> {
         let now = self.now();
-        if !self.store.is_remote() {
-            let session = self.store.find(self.find(claim)).await?;
+        if !self.store().is_remote() {
+            let session = self.store().find(self.find(claim)).await?;
             return self.confirm_read(claim, session, now, users).await;
         }
         let key = Key { session_id: claim.0.session_id, user_id: claim.user_id() };
         let read = || {
-            let (store, claim) = (Arc::clone(&self.store), Claim(claim.0));
+            let (store, claim) = (Arc::clone(self.store()), Claim(claim.0));
             let finds = [self.find(&claim), users.find_by_id(claim.user_id())];
             async move {
                 let [session, user] = store.find_both(finds).await?;
@@ -246,7 +250,7 @@ impl Sessions {
         let now = self.now();
         let enabled_at = self.enabled.get(&caller.user_id).filter(|at| is_recent(*at, now));
         if enabled_at.is_none() {
-            let user = self.store.find(users.find_by_id(caller.user_id)).await?;
+            let user = self.store().find(users.find_by_id(caller.user_id)).await?;
             check_enabled(&user, caller.user_id)?;
             self.enabled.insert(caller.user_id, now);
         }
@@ -276,10 +280,10 @@ impl Sessions {
     /// `InvalidSession` if the token or its session is not valid, or the user is disabled or
     /// deleted.
     pub(crate) async fn by_refresh_token(&self, token: &Secret, claim: &Claim, users: &Users) -> Result<Caller> {
-        let [session, user] = self.store.find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
+        let [session, user] = self.store().find_both([self.find(claim), users.find_by_id(claim.user_id())]).await?;
         let caller = self.check_refresh_token(token, claim, session)?;
         check_enabled(&user, caller.user_id)?;
-        if self.store.is_remote() {
+        if self.store().is_remote() {
             self.confirmations.note_known(caller.session_id, self.now());
         }
         Ok(caller)
@@ -292,7 +296,7 @@ impl Sessions {
     /// `InvalidSession` if the token or its session is not valid.
     pub(crate) async fn to_end(&self, token: &Secret) -> Result<Caller> {
         let claim = self.claim_of_refresh_token(token).await?;
-        self.check_refresh_token(token, &claim, self.store.find(self.find(&claim)).await?)
+        self.check_refresh_token(token, &claim, self.store().find(self.find(&claim)).await?)
     }
 
     fn check_refresh_token(&self, token: &Secret, claim: &Claim, session: Vec<RawDocumentBuf>) -> Result<Caller> {
@@ -304,7 +308,7 @@ impl Sessions {
             if left <= 0 {
                 return Err(Error::invalid_session("failed to find refresh token"));
             }
-            let is_anonymous = session.get_str("provider_type").is_ok_and(|provider| provider == "anon-user");
+            let is_anonymous = session.get_str("provider_type").is_ok_and(|kind| kind == provider::ANONYMOUS);
             needs_touch = is_anonymous && left < ANONYMOUS_UNUSED - NOTED_EVERY;
             let stored = session.get_binary("refresh_token_hash").map_err(Error::internal)?;
             if aws_lc_rs::constant_time::verify_slices_are_equal(stored.bytes, &hash(token).bytes).is_err() {
@@ -316,17 +320,16 @@ impl Sessions {
 
     /// Returns the write that extends the expiry of an anonymous user's session.
     pub(crate) fn touch(&self, caller: &Caller) -> Result<Write> {
-        let filter = Filter::equals("_id", RawBson::ObjectId(caller.session_id));
+        let filter = by_id(caller.session_id);
         let end = anonymous_end(self.environment.unix_seconds());
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": end } })?;
-        let modify = Modify::new(filter, false, Change::Update { update, upsert: false });
-        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
-        Ok(super::written_in_turn_of(caller.user_id, write, &*self.store))
+        let write = self.collection.change(filter, Change::Update { update, upsert: false });
+        Ok(Write { budget: self.collection.budget_of(caller.user_id), ..write })
     }
 
     /// Returns the claim of an access token. It is not trusted until [`Claim::confirm`] succeeds.
     pub(crate) async fn claim_of_access_token(&self, token: &Secret) -> Result<Claim> {
-        self.claim(token, Kind::AccessGrant, "access token expired", "access token required").await
+        self.claim(token, Kind::Access, "access token expired", "access token required").await
     }
 
     async fn claim(&self, token: &Secret, kind: Kind, expired: &str, wrong_kind: &str) -> Result<Claim> {
@@ -346,16 +349,16 @@ impl Sessions {
 
     /// Returns the query for the session that a token claims.
     pub(crate) fn find(&self, claim: &Claim) -> Find {
-        let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(claim.0.session_id)));
-        super::in_turn_of(claim.user_id(), find, &*self.store)
+        let find = self.collection.query(by_id(claim.0.session_id));
+        Find { budget: self.collection.budget_of(claim.user_id()), ..find }
     }
 
     /// Ends one session.
     pub(crate) async fn close(&self, caller: &Caller) -> Result<()> {
         let key = Key { session_id: caller.session_id, user_id: caller.user_id };
         self.confirmations.forget(key);
-        let end = self.end(caller.user_id, Filter::equals("_id", RawBson::ObjectId(caller.session_id)));
-        let ended = self.store.write(vec![end]).await;
+        let end = self.end(caller.user_id, by_id(caller.session_id));
+        let ended = self.store().write(vec![end]).await;
         // A read that was sent in the meantime may have found the session open.
         self.confirmations.forget(key);
         Ok(ended.map(|_| ())?)
@@ -367,7 +370,7 @@ impl Sessions {
         let end_all = || self.end(caller.user_id, of_user(caller.user_id));
         // Sessions are ended again afterwards: a concurrent log-in may have found the user and
         // opened one.
-        let ended = self.store.write_in_order(vec![end_all(), user_goes, end_all()]).await;
+        let ended = self.store().write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.forget_user(caller.user_id);
         Ok(ended.map(|_| ())?)
     }
@@ -380,9 +383,7 @@ impl Sessions {
     }
 
     fn end(&self, user_id: ObjectId, filter: Filter) -> Write {
-        let modify = Modify::new(filter, true, Change::Delete);
-        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
-        super::written_in_turn_of(user_id, write, &*self.store)
+        Write { budget: self.collection.budget_of(user_id), ..self.collection.deletion_of_all(filter) }
     }
 }
 

@@ -26,8 +26,9 @@ use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    DeclaredQuery, Environment, Error, ErrorCode, Result,
-    request::{Credentials, EmailPasswordRequest, LogIn, Request, Response},
+    DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result, SecretDocument,
+    auth::providers::Providers,
+    request::{Action, LogIn, ProviderAction},
 };
 use buckets::{Bucket, Buckets, REMEMBERED};
 
@@ -188,8 +189,13 @@ impl Throttle {
 
     /// Begins a request, or rejects it with the time to wait. Returns `None` for a request that is
     /// not limited.
-    pub(crate) async fn begin(&self, request: &Request, origin: Origin) -> Result<Option<Attempt<'_>>> {
-        let Some(counted) = self.counted(request) else { return Ok(None) };
+    pub(crate) async fn begin(
+        &self,
+        request: &Request,
+        origin: Origin,
+        providers: &Providers,
+    ) -> Result<Option<Attempt<'_>>> {
+        let Some(counted) = Self::counted(request, providers) else { return Ok(None) };
         let recalled = HashMap::new();
         let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, _gate: None };
         if attempt.counted.refuse_first {
@@ -204,23 +210,17 @@ impl Throttle {
         Ok(Some(attempt))
     }
 
-    fn counted(&self, request: &Request) -> Option<Counted> {
-        let account = |name: &str| Some(digest(name));
+    fn counted(request: &Request, providers: &Providers) -> Option<Counted> {
+        let account = |provider: &str, payload: &SecretDocument| providers.get(provider)?.account(payload).map(digest);
         let (account, makes_user, refuse_first) = match request {
-            Request::LogIn(LogIn { credentials: Credentials::Anonymous, .. }) => (None, true, true),
-            Request::LogIn(LogIn { credentials: Credentials::EmailPassword { email, .. }, .. }) => {
-                (account(email), false, true)
+            Request::LogIn(LogIn { credentials, .. }) => {
+                let creates = providers.get(&credentials.provider).is_some_and(|provider| provider.creates_users());
+                (account(&credentials.provider, &credentials.payload), creates, true)
             }
-            Request::LogIn(LogIn { credentials: Credentials::Other(_), .. }) => (None, false, true),
-            Request::EmailPassword(request) => match request {
-                EmailPasswordRequest::Register { email, .. } => (account(email), true, true),
-                EmailPasswordRequest::ResendConfirmation { email }
-                | EmailPasswordRequest::RetryCustomConfirmation { email }
-                | EmailPasswordRequest::SendReset { email }
-                | EmailPasswordRequest::CallResetFunction { email } => (account(email), false, true),
-                EmailPasswordRequest::Confirm | EmailPasswordRequest::Reset => (None, false, true),
-            },
-            Request::RefreshSession { .. } => (None, false, false),
+            Request::ProviderAction(ProviderAction { provider, action, payload }) => {
+                (account(provider, payload), *action == Action::Register, true)
+            }
+            Request::RefreshSession(_) => (None, false, false),
             _ => return None,
         };
         Some(Counted { account, makes_user, refuse_first })

@@ -9,20 +9,19 @@ use bson::{
     rawdoc,
 };
 use query::{Filter, Path};
-use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Index, Store, Write};
 
-use super::sessions::anonymous_end;
+use super::{OwnCollection, own_collection::by_id, providers::NewUser, sessions::anonymous_end};
 use crate::{
-    DeclaredQuery, Environment, Error, ErrorCode, Result,
-    request::{Identity, Profile},
+    DeclaredQuery, Environment, Error, ErrorCode, Result, provider,
+    response::{Identity, Profile},
 };
 
 /// The unique login key of a user: the provider's type and the provider's name for the user.
 const LOGIN_KEY: &str = "identities.key";
 
 pub(crate) struct Users {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     environment: Environment,
 }
 
@@ -36,17 +35,17 @@ pub(crate) struct User {
 
 impl Users {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
-        Self { store, namespace: Namespace::new(database, "users"), environment }
+        Self { collection: OwnCollection::new(store, database, "users"), environment }
     }
 
     pub(crate) async fn prepare(&self) -> Result<()> {
         let expired = Index::on(Path::new("expires_at")).expiring(0);
-        Ok(self.store.ensure_indexes(self.namespace.clone(), vec![login_index(), expired]).await?)
+        Ok(self.collection.ensure_indexes(vec![login_index(), expired]).await?)
     }
 
     /// Returns the queries for users, for the index test.
     pub(crate) fn declared(&self) -> Vec<DeclaredQuery> {
-        let by_key = self.find_by_key(&login_key("local-userpass", "placeholder@example.com"));
+        let by_key = self.find_by_key(&login_key(provider::EMAIL_PASSWORD, "placeholder@example.com"));
         vec![
             DeclaredQuery::new("a user by login key", by_key, login_index().name),
             DeclaredQuery::new("a user by id", self.find_by_id(ObjectId::new()), "_id_"),
@@ -54,79 +53,65 @@ impl Users {
     }
 
     fn find_by_key(&self, key: &str) -> Find {
-        let filter = Filter::equals(LOGIN_KEY, RawBson::String(key.to_owned()));
-        Find { limit: Some(1), ..Find::new(self.namespace.clone(), filter) }
+        self.collection.query_one(Filter::equals(LOGIN_KEY, RawBson::String(key.to_owned())))
     }
 
     /// Returns the query for a user by id.
     pub(super) fn find_by_id(&self, id: ObjectId) -> Find {
-        let find = Find::new(self.namespace.clone(), Filter::equals("_id", RawBson::ObjectId(id)));
-        super::in_turn_of(id, find, &*self.store)
+        Find { budget: self.collection.budget_of(id), ..self.collection.query(by_id(id)) }
     }
 
     pub(crate) async fn by_email(&self, email: &str) -> Result<Option<User>> {
-        let found = self.store.find(self.find_by_key(&login_key("local-userpass", email))).await?;
-        found.first().map(|document| User::read(document, "local-userpass").map_err(Error::internal)).transpose()
+        let found = self.collection.find_one(self.find_by_key(&login_key(provider::EMAIL_PASSWORD, email))).await?;
+        found.map(|document| User::read(&document, provider::EMAIL_PASSWORD).map_err(Error::internal)).transpose()
     }
 
-    pub(crate) async fn create_with_email(&self, email: &str, password_hash: &str) -> Result<()> {
-        let document = self.document(
-            "local-userpass",
-            &login_key("local-userpass", email),
-            rawdoc! { "email": email },
-            Some(password_hash),
-        );
-        match self.insert(document).await {
+    /// Creates a user.
+    ///
+    /// # Errors
+    /// `AccountNameInUse` if the provider has a user of this name.
+    pub(crate) async fn create(&self, new_user: &NewUser) -> Result<User> {
+        let document = self.document(new_user);
+        let user = User::read(&document, new_user.provider).map_err(Error::internal)?;
+        match self.collection.write(self.collection.insertion(document)).await {
             // Of two concurrent registrations, the unique index rejects one.
             Err(store::Error::DuplicateKey { .. }) => {
                 Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"))
             }
-            other => Ok(other?),
+            other => Ok(other.map(|_| user)?),
         }
     }
 
-    pub(crate) async fn create_anonymous(&self) -> Result<User> {
-        let unique = ObjectId::new().to_hex();
-        let mut document = self.document("anon-user", &login_key("anon-user", &unique), RawDocumentBuf::new(), None);
-        query::append(&mut document, "expires_at", anonymous_end(self.environment.unix_seconds()));
-        let user = User::read(&document, "anon-user").map_err(Error::internal)?;
-        self.insert(document).await?;
-        Ok(user)
-    }
-
-    fn document(&self, provider: &str, key: &str, data: RawDocumentBuf, password_hash: Option<&str>) -> RawDocumentBuf {
+    fn document(&self, new_user: &NewUser) -> RawDocumentBuf {
+        let NewUser { provider, name, data, password_hash, expires } = new_user;
+        let key = login_key(provider, name);
         let mut document = rawdoc! {
             "_id": ObjectId::new(),
             "type": "normal",
-            "identities": [{ "id": ObjectId::new().to_hex(), "provider_type": provider, "key": key }],
-            "data": data,
+            "identities": [{ "id": ObjectId::new().to_hex(), "provider_type": *provider, "key": key }],
+            "data": data.clone(),
             "disabled": false,
             "created_at": query::Environment::now(&self.environment),
         };
         if let Some(hash) = password_hash {
-            query::append(&mut document, "password_hash", hash);
+            query::append(&mut document, "password_hash", hash.as_str());
+        }
+        if *expires {
+            query::append(&mut document, "expires_at", anonymous_end(self.environment.unix_seconds()));
         }
         document
     }
 
-    async fn insert(&self, document: RawDocumentBuf) -> Result<(), store::Error> {
-        let write = Write::new(self.namespace.clone(), Operation::Insert(vec![document]));
-        self.store.write(vec![write]).await.map(|_| ())
-    }
-
     pub(crate) async fn profile(&self, id: ObjectId) -> Result<Profile> {
-        let found = self.store.find(self.find_by_id(id)).await?;
-        let document = found.first().ok_or_else(|| not_found(id))?;
-        read_profile(document).map_err(Error::internal)
+        let found = self.collection.find_one(self.find_by_id(id)).await?;
+        let document = found.ok_or_else(|| not_found(id))?;
+        read_profile(&document).map_err(Error::internal)
     }
 
     /// Returns the write that records a log-in. It matches nothing if the user is deleted or
     /// disabled.
     pub(crate) fn note_log_in(&self, id: ObjectId) -> Result<Write> {
-        let filter = Filter::And(vec![
-            Filter::equals("_id", RawBson::ObjectId(id)),
-            Filter::equals("disabled", RawBson::Boolean(false)),
-        ]);
+        let filter = Filter::And(vec![by_id(id), Filter::equals("disabled", RawBson::Boolean(false))]);
         let update = query::Update::parse(
             &rawdoc! { "$set": { "last_authenticated_at": query::Environment::now(&self.environment) } },
         )?;
@@ -144,13 +129,11 @@ impl Users {
 
     /// Returns the write that deletes a user.
     pub(crate) fn delete(&self, id: ObjectId) -> Write {
-        self.modify(id, Filter::equals("_id", RawBson::ObjectId(id)), Change::Delete)
+        self.modify(id, by_id(id), Change::Delete)
     }
 
     fn modify(&self, user_id: ObjectId, filter: Filter, change: Change) -> Write {
-        let modify = Modify::new(filter, false, change);
-        let write = Write::new(self.namespace.clone(), Operation::modify(modify));
-        super::written_in_turn_of(user_id, write, &*self.store)
+        Write { budget: self.collection.budget_of(user_id), ..self.collection.change(filter, change) }
     }
 }
 

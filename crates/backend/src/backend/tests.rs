@@ -5,11 +5,18 @@ use std::{
     time::Instant,
 };
 
-use bson::{DateTime, Document, doc, raw::RawDocumentBuf};
+use bson::{DateTime, Document, doc, oid::ObjectId, raw::RawDocumentBuf};
 use query::Filter;
-use store::{Find, Location, Operation, SqliteStore, Write};
+use store::{Find, Location, Namespace, Operation, SqliteStore, Write};
 
 use super::*;
+use crate::{
+    context::first_decides,
+    request::{
+        Action, Arguments, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, ReadProfile, RefreshSession,
+    },
+    response::{AccessGrant, Session},
+};
 
 struct World {
     backend: Arc<Backend>,
@@ -35,23 +42,28 @@ impl World {
     }
 
     async fn register(&self, email: &str, password: &str) -> Result<()> {
-        let request = EmailPasswordRequest::Register { email: email.into(), password: password.to_owned().into() };
-        self.backend.handle(Request::EmailPassword(request)).await.map(|_| ())
+        let request =
+            ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": password });
+        self.backend.handle_in_process(Request::ProviderAction(request)).await.map(|_| ())
     }
 
     async fn log_in(&self, credentials: Credentials) -> Result<Session> {
-        match self.backend.handle(Request::LogIn(LogIn { credentials, device_id: None })).await? {
+        match self.backend.handle_in_process(Request::LogIn(LogIn { credentials, device_id: None })).await? {
             Response::Session(session) => Ok(session),
             other => panic!("{other:?}"),
         }
     }
 
     async fn log_in_as(&self, email: &str, password: &str) -> Result<Session> {
-        self.log_in(Credentials::EmailPassword { email: email.into(), password: password.to_owned().into() }).await
+        self.log_in(Credentials::email_password(email, password)).await
     }
 
     async fn refresh(&self, session: &Session) -> Result<AccessGrant> {
-        match self.backend.handle(Request::RefreshSession { refresh_token: session.refresh_token.clone() }).await? {
+        match self
+            .backend
+            .handle_in_process(Request::RefreshSession(RefreshSession { refresh_token: session.refresh_token.clone() }))
+            .await?
+        {
             Response::AccessGrant(access) => Ok(access),
             other => panic!("{other:?}"),
         }
@@ -62,11 +74,13 @@ impl World {
         all.extend(arguments);
         let call = CallFunction {
             access_token: access_token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: name.into(),
-            arguments: RawDocumentBuf::try_from(all).unwrap(),
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: RawDocumentBuf::try_from(all).unwrap(),
+            },
         };
-        match self.backend.handle(Request::CallFunction(call)).await? {
+        match self.backend.handle_in_process(Request::CallFunction(call)).await? {
             Response::Value(value) => Ok(bson::Bson::try_from(value).unwrap()),
             other => panic!("{other:?}"),
         }
@@ -121,7 +135,7 @@ async fn custom_data_is_as_of_the_time_of_the_token() {
 #[tokio::test]
 async fn the_string_id_wins_over_the_object_id_and_the_first_document_over_later_ones() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let id = ObjectId::parse_str(&session.user_id).unwrap();
     let number = |access: AccessGrant| access.custom_data.map(|data| data.get_i32("n").unwrap());
 
@@ -140,7 +154,7 @@ async fn the_string_id_wins_over_the_object_id_and_the_first_document_over_later
 #[tokio::test]
 async fn custom_data_that_is_too_large_for_the_token_is_returned_beside_it() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     world.seed(doc! { "userId": &session.user_id, "text": "x".repeat(1_000_000) }).await;
     let access = world.refresh(&session).await.unwrap();
     assert!(claims(&access.access_token).get("user_data").is_none());
@@ -202,7 +216,9 @@ async fn tokens_expire_and_end_with_their_session_and_their_user() {
     world.register("a@example.com", "passw0rd").await.unwrap();
     let session = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
     let second = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
-    let profile = |token: &Secret| world.backend.handle(Request::Profile { access_token: token.clone() });
+    let profile = |token: &Secret| {
+        world.backend.handle_in_process(Request::ReadProfile(ReadProfile { access_token: token.clone() }))
+    };
     let message = |error: Error| (error.code, error.message.into_owned());
 
     world.pass(1799);
@@ -217,22 +233,33 @@ async fn tokens_expire_and_end_with_their_session_and_their_user() {
 
     // The two kinds of token are not interchangeable, and another app's tokens are rejected.
     assert!(profile(&session.refresh_token).await.is_err());
-    let swapped = Request::RefreshSession { refresh_token: access.access_token.clone() };
-    assert_eq!(world.backend.handle(swapped).await.unwrap_err().message, "invalid refresh token: incorrect token type");
+    let swapped = Request::RefreshSession(RefreshSession { refresh_token: access.access_token.clone() });
+    assert_eq!(
+        world.backend.handle_in_process(swapped).await.unwrap_err().message,
+        "invalid refresh token: incorrect token type"
+    );
     let other = World::new();
-    let foreign = other.log_in(Credentials::Anonymous).await.unwrap();
+    let foreign = other.log_in(Credentials::anonymous()).await.unwrap();
     assert_eq!(profile(&foreign.access.access_token).await.unwrap_err().message, "unauthorized");
     for garbage in ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."] {
         assert_eq!(profile(&garbage.to_owned().into()).await.unwrap_err().code, ErrorCode::InvalidSession);
     }
 
-    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+        .await
+        .unwrap();
     assert!(profile(&access.access_token).await.is_err(), "an access token ends with its session");
     assert_eq!(world.refresh(&session).await.unwrap_err().message, "invalid session: failed to find refresh token");
     let still = world.refresh(&second).await.unwrap();
     profile(&still.access_token).await.unwrap();
 
-    world.backend.handle(Request::DeleteUser { access_token: still.access_token.clone() }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::DeleteUser(DeleteUser { access_token: still.access_token.clone() }))
+        .await
+        .unwrap();
     assert!(profile(&still.access_token).await.unwrap_err().message.contains("No user found for session for user id"));
     world.register("a@example.com", "passw0rd").await.unwrap();
     assert_ne!(world.log_in_as("a@example.com", "passw0rd").await.unwrap().user_id, session.user_id);
@@ -245,7 +272,7 @@ async fn tokens_expire_and_end_with_their_session_and_their_user() {
 #[tokio::test]
 async fn rules_apply_to_users_and_the_backends_own_databases_are_inaccessible() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let token = &session.access.access_token;
     world.seed(doc! { "_id": 1, "userId": "another" }).await;
 
@@ -277,7 +304,7 @@ async fn rules_apply_to_users_and_the_backends_own_databases_are_inaccessible() 
 #[tokio::test]
 async fn an_invalid_call_is_rejected_with_the_reason() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let token = &session.access.access_token;
     for (name, arguments, message) in [
         ("find", doc! { "query": 1 }, "'query' of find must be a document, got int"),
@@ -302,12 +329,11 @@ async fn an_invalid_call_is_rejected_with_the_reason() {
     }
     let call = CallFunction {
         access_token: token.clone(),
-        service: Some("other".into()),
         name: "find".into(),
-        arguments: RawDocumentBuf::new(),
+        arguments: Arguments::Service { service: "other".into(), argument: RawDocumentBuf::new() },
     };
     assert_eq!(
-        world.backend.handle(Request::CallFunction(call)).await.unwrap_err().message,
+        world.backend.handle_in_process(Request::CallFunction(call)).await.unwrap_err().message,
         "Cannot access member 'find' of undefined"
     );
 }
@@ -331,11 +357,13 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let before = world.log_in_as("a@example.com", "passw0rd").await.unwrap();
     let first = key_id(&before.refresh_token);
     let profile = async |backend: &Backend, session: &Session| {
-        backend.handle(Request::Profile { access_token: session.access.access_token.clone() }).await
+        backend
+            .handle_in_process(Request::ReadProfile(ReadProfile { access_token: session.access.access_token.clone() }))
+            .await
     };
     profile(&other, &before).await.unwrap();
 
-    let second = world.backend.rotate_keys().await.unwrap();
+    let second = world.backend.0.sessions.rotate_keys().await.unwrap();
     assert_ne!(first, second);
     let store = world.backend.store();
     // The key of resume tokens has no number.
@@ -354,11 +382,11 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let ids = async || world.backend.public_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>();
     assert_eq!(ids().await, [first.clone(), second.clone()]);
     world.pass(59 * 86_400);
-    let third = world.backend.rotate_keys().await.unwrap();
+    let third = world.backend.0.sessions.rotate_keys().await.unwrap();
     assert_eq!(ids().await, [first, second.clone(), third.clone()]);
     world.refresh(&before).await.unwrap();
     world.pass(2 * 86_400);
-    let fourth = world.backend.rotate_keys().await.unwrap();
+    let fourth = world.backend.0.sessions.rotate_keys().await.unwrap();
     assert_eq!(ids().await, [third, fourth], "all tokens of the first two have expired");
     assert!(world.refresh(&before).await.unwrap_err().is_invalid_session());
 }
@@ -366,14 +394,15 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
 #[tokio::test]
 async fn tokens_with_an_unknown_key_id_rarely_cause_a_read_of_the_keys() {
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let (_, rest) = session.access.access_token.expose().split_once('.').unwrap();
     let header = r#"{"alg":"EdDSA","typ":"JWT","kid":"unknown"}"#;
     let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
     let forged = Secret::from(format!("{header}.{rest}"));
-    let read_at = || world.backend.keys.last_read();
+    let read_at = || world.backend.0.keys.last_read();
     let ask = async || {
-        let refused = world.backend.handle(Request::Profile { access_token: forged.clone() }).await;
+        let refused =
+            world.backend.handle_in_process(Request::ReadProfile(ReadProfile { access_token: forged.clone() })).await;
         assert!(refused.unwrap_err().is_invalid_session());
     };
     let before = read_at();
@@ -394,7 +423,7 @@ async fn tokens_with_an_unknown_key_id_rarely_cause_a_read_of_the_keys() {
 async fn an_anonymous_user_is_kept_if_used_within_ninety_days() {
     const DAY: i64 = 24 * 60 * 60;
     let world = World::new();
-    let session = world.log_in(Credentials::Anonymous).await.unwrap();
+    let session = world.log_in(Credentials::anonymous()).await.unwrap();
     let ends = async |collection: &str| {
         let find = Find::new(Namespace::new("userkeep_test-app", collection), query::Filter::all());
         let found = world.backend.store().find(find).await.unwrap();
@@ -427,9 +456,11 @@ async fn watch(
     arguments.extend(more);
     let call = CallFunction {
         access_token: access_token.clone(),
-        service: Some("mongodb-atlas".into()),
         name: "watch".into(),
-        arguments: RawDocumentBuf::try_from(arguments).unwrap(),
+        arguments: Arguments::Service {
+            service: "mongodb-atlas".into(),
+            argument: RawDocumentBuf::try_from(arguments).unwrap(),
+        },
     };
     backend.watch(call).await
 }
@@ -503,7 +534,7 @@ async fn a_resume_token_is_valid_for_one_user_collection_and_app() {
     let open = |app: &str| {
         let mut definition = Definition::development().unwrap();
         rules(&mut definition);
-        let environment = world.backend.environment.clone();
+        let environment = world.backend.0.environment.clone();
         Arc::new(Backend::new(app, definition, Arc::clone(&store), environment, &Options::default()))
     };
     let again = open("test-app");
@@ -516,9 +547,8 @@ async fn a_resume_token_is_valid_for_one_user_collection_and_app() {
         let insert = Operation::Insert(documents.await.unwrap());
         store.write(vec![Write::new(Namespace::new("userkeep_other-app", collection), insert)]).await.unwrap();
     }
-    let credentials =
-        Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
-    let there = match other.handle(Request::LogIn(LogIn { credentials, device_id: None })).await.unwrap() {
+    let credentials = Credentials::email_password("a@example.com", "passw0rd");
+    let there = match other.handle_in_process(Request::LogIn(LogIn { credentials, device_id: None })).await.unwrap() {
         Response::Session(session) => session,
         other => panic!("{other:?}"),
     };
@@ -578,7 +608,11 @@ async fn a_stream_whose_reads_are_canceled_returns_each_event_once() {
     };
     tokio::join!(telling, writing);
     assert_eq!(seen, (0..200).collect::<Vec<_>>());
-    world.backend.handle(Request::EndSession { refresh_token: session.refresh_token }).await.unwrap();
+    world
+        .backend
+        .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token }))
+        .await
+        .unwrap();
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidSession);
 }
@@ -620,9 +654,11 @@ async fn requests_of_a_disabled_or_removed_user_are_rejected_within_five_seconds
         let token = &session.access.access_token;
         let watch = CallFunction {
             access_token: token.clone(),
-            service: Some("mongodb-atlas".into()),
             name: "watch".into(),
-            arguments: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+            arguments: Arguments::Service {
+                service: "mongodb-atlas".into(),
+                argument: bson::rawdoc! { "database": "custom-user-data-database", "collection": "custom-user-data" },
+            },
         };
         let mut watcher = world.backend.watch(watch.clone()).await.unwrap();
         for name in ["find", "count"] {
@@ -637,7 +673,15 @@ async fn requests_of_a_disabled_or_removed_user_are_rejected_within_five_seconds
         world.pass(2);
         assert_eq!(refused(world.call(token, "count", doc! {}).await), message);
         assert_eq!(refused(world.call(token, "find", doc! {}).await), message);
-        assert_eq!(refused(world.backend.handle(Request::Profile { access_token: token.clone() }).await), message);
+        assert_eq!(
+            refused(
+                world
+                    .backend
+                    .handle_in_process(Request::ReadProfile(ReadProfile { access_token: token.clone() }))
+                    .await
+            ),
+            message
+        );
         assert_eq!(refused(world.backend.watch(watch).await), message);
         world.seed(doc! { "userId": &session.user_id }).await;
         assert_eq!(refused(watcher.next().await), message);
@@ -653,7 +697,11 @@ async fn requests_of_a_disabled_or_removed_user_are_rejected_within_five_seconds
         world.refresh(&session).await.unwrap();
         // A disabled user may log out.
         world.change_user(&session, disable()).await;
-        world.backend.handle(Request::EndSession { refresh_token: session.refresh_token.clone() }).await.unwrap();
+        world
+            .backend
+            .handle_in_process(Request::EndSession(EndSession { refresh_token: session.refresh_token.clone() }))
+            .await
+            .unwrap();
         world.change_user(&session, Some(bson::rawdoc! { "$set": { "disabled": false } })).await;
         assert_eq!(refused(world.refresh(&session).await), "invalid session: failed to find refresh token");
     }

@@ -9,13 +9,15 @@ use store::{Audience, ChangeEvent, ChangeStream, Namespace, ResumeToken, Store, 
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    access::{self, Authorized},
     arguments::{Arguments, invalid},
     collection::{Authorization, Call, Collections},
 };
 use crate::{
-    Backend, Result,
+    Error, Result,
     auth::{Claim, TokenSeal},
-    backend::first_decides,
+    context::{Context, first_decides},
+    request::CallFunction,
     rules::RuleSet,
 };
 
@@ -27,8 +29,8 @@ const SESSION_CHECK: Duration = Duration::from_secs(1);
 /// sent, is too old to send events.
 const TOLD_FOR: i64 = 5_000;
 
-/// A change stream of a collection for one viewer, opened by [`Backend::watch`] or
-/// [`Backend::watch_as_system`].
+/// A change stream of a collection for one viewer, opened by [`Backend::watch`](crate::Backend::watch) or
+/// [`Backend::watch_as_system`](crate::Backend::watch_as_system).
 #[derive(Debug)]
 pub struct Subscription {
     stream: Box<dyn ChangeStream>,
@@ -92,8 +94,8 @@ pub(crate) enum Viewer {
     System,
     /// A user, as long as the session is open.
     User {
-        /// The backend, for the session and the custom data.
-        backend: Arc<Backend>,
+        /// For the session and the custom data.
+        context: Arc<Context>,
         /// The name of the data source.
         service: String,
         /// The claim of the user's access token.
@@ -103,11 +105,44 @@ pub(crate) enum Viewer {
     },
 }
 
+/// Opens a change stream of a collection for a user, as long as the session is open.
+///
+/// # Errors
+/// As for a query, and if `resumeAfter` is not a token at which the stream can resume.
+pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Result<Subscription> {
+    let CallFunction { access_token, name, arguments } = request;
+    let claim = context.sessions.claim_of_access_token(&access_token).await?;
+    context.confirm(&claim).await?;
+    if name != "watch" {
+        return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
+    }
+    let service = arguments.service().unwrap_or_default().to_owned();
+    let Authorized { call, authorization, rules, store } = access::authorize(context, &claim, name, arguments).await?;
+    let (call, selection) = Selection::read(call, &authorization, context.variables(), &context.collections).await?;
+    let viewer = Viewer::User { context: Arc::clone(context), service, claim, rules: Arc::clone(rules) };
+    Subscription::begin(&**store, call, selection, viewer, context.collections).await
+}
+
+/// Opens a change stream of a collection as the system user, without rules.
+///
+/// # Errors
+/// As for a user, except the errors of rules.
+pub(crate) async fn watch_as_system(
+    context: &Arc<Context>,
+    service: &str,
+    argument: RawDocumentBuf,
+) -> Result<Subscription> {
+    let call = context.collections.read(&context.definition, service, "watch".to_owned(), argument)?;
+    let (call, selection) =
+        Selection::read(call, &Authorization::System, context.variables(), &context.collections).await?;
+    Subscription::begin(&**context.stores.of(service), call, selection, Viewer::System, context.collections).await
+}
+
 impl Viewer {
     async fn view(&self, namespace: &Namespace) -> Result<View> {
-        let Self::User { backend, service, claim, .. } = self else { return Ok(View { seal: None }) };
+        let Self::User { context, service, claim, .. } = self else { return Ok(View { seal: None }) };
         let Namespace { database, collection } = namespace;
-        let seal = backend.token_seal(&[service, database, collection, &claim.user_id().to_hex()]).await?;
+        let seal = context.token_seal(&[service, database, collection, &claim.user_id().to_hex()]).await?;
         Ok(View { seal: Some(Arc::new(seal)) })
     }
 }
@@ -301,9 +336,9 @@ impl Subscription {
     async fn access_now(&mut self) -> Result<(Authorization, Option<i64>)> {
         match &self.viewer {
             Viewer::System => Ok((Authorization::System, None)),
-            Viewer::User { backend, claim, rules, .. } => {
-                let guarded = backend.guarded(claim, rules, self.stream.namespace());
-                let (confirmed, access) = first_decides(backend.confirm(claim), guarded).await?;
+            Viewer::User { context, claim, rules, .. } => {
+                let guarded = context.authorize(claim, rules, self.stream.namespace());
+                let (confirmed, access) = first_decides(context.confirm(claim), guarded).await?;
                 Ok((access, Some(confirmed.at)))
             }
         }
@@ -312,7 +347,9 @@ impl Subscription {
     /// True if the session was confirmed too long ago to send events.
     fn is_outdated(&self, confirmed_at: Option<i64>) -> bool {
         match (&self.viewer, confirmed_at) {
-            (Viewer::User { backend, .. }, Some(at)) => !(0..TOLD_FOR).contains(&backend.now().saturating_sub(at)),
+            (Viewer::User { context, .. }, Some(at)) => {
+                !(0..TOLD_FOR).contains(&context.sessions.now().saturating_sub(at))
+            }
             _ => false,
         }
     }

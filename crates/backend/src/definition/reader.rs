@@ -9,7 +9,7 @@ use super::{
     suggest,
 };
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: &'a str,
     path: String,
     object: &'a Map<String, Value>,
@@ -38,27 +38,27 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns a reader of a value inside this one.
-    pub(super) fn inside<'b>(&'b mut self, path: &str, value: &'b Value) -> Reader<'b>
+    pub(crate) fn inside<'b>(&'b mut self, path: &str, value: &'b Value) -> Reader<'b>
     where
         'a: 'b,
     {
         Reader::at(self.file, format!("{}{path}", self.path), value, self.report)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.object.iter()
     }
 
-    pub(super) fn get(&mut self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&mut self, key: &str) -> Option<&'a Value> {
         self.seen.insert(key.to_owned());
         self.object.get(key)
     }
 
-    pub(super) fn known(&mut self, keys: &[&str]) {
+    pub(crate) fn known(&mut self, keys: &[&str]) {
         self.seen.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
         match self.get(key)? {
             Value::String(text) => Some(text.clone()),
             other => {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+    pub(crate) fn flag(&mut self, key: &str) -> Option<bool> {
         match self.get(key)? {
             Value::Bool(flag) => Some(*flag),
             other => {
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn array(&mut self, key: &str) -> &'a [Value] {
+    pub(crate) fn array(&mut self, key: &str) -> &'a [Value] {
         match self.get(key) {
             None => &[],
             Some(Value::Array(items)) => items,
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
     }
 
     /// True if the value is an object.
-    pub(super) fn is_object(&self) -> bool {
+    pub(crate) fn is_object(&self) -> bool {
         !self.is_other
     }
 
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn refuse(&mut self, key: &str, message: &str) {
+    pub(crate) fn refuse(&mut self, key: &str, message: &str) {
         let path = self.path_of(key);
         self.report.refuse(self.file, &path, message);
     }
 
-    pub(super) fn note(&mut self, key: &str, message: &str) {
+    pub(crate) fn note(&mut self, key: &str, message: &str) {
         let path = self.path_of(key);
         self.report.note(self.file, &path, message);
     }
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports missing keys and unknown keys. A missing key and its misspelling are one problem.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let mut unknown: Vec<_> = self.object.keys().filter(|key| !self.seen.contains(*key)).collect();
         let missing = std::mem::take(&mut self.missing);
         // If one key is missing and one is unknown, they are taken as one mistake, however

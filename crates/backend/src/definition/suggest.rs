@@ -19,7 +19,7 @@ pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
 
 /// Returns `; did you mean 'x'?` for the candidate that `name` is most likely a misspelling of, or
 /// an empty text.
-pub(super) fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+pub(crate) fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     closest(name, candidates).map_or_else(String::new, |candidate| format!("; did you mean '{candidate}'?"))
 }
 

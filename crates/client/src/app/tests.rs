@@ -13,6 +13,7 @@ use crate::{
     UserSubscription,
     connection::{Embedded, EventStream, StoreAddress},
 };
+use backend::{Request, request::Action};
 
 /// A backend in memory with simulated failures: unreachable, or rejecting the access token.
 #[derive(Debug)]
@@ -61,15 +62,15 @@ impl Connection for Moody {
                 return Err(Error::custom("unreachable"));
             }
             match &request {
-                Request::RefreshSession { .. } if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
+                Request::RefreshSession(_) if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
                     self.loses_refreshes.fetch_sub(1, Ordering::SeqCst);
                     return Err(Error::interrupted("unreachable"));
                 }
-                Request::RefreshSession { .. } => {
+                Request::RefreshSession(_) => {
                     self.refreshes.fetch_add(1, Ordering::SeqCst);
                     self.rejects_access.store(false, Ordering::SeqCst);
                 }
-                Request::Profile { .. } if self.loses_profiles.load(Ordering::SeqCst) => {
+                Request::ReadProfile(_) if self.loses_profiles.load(Ordering::SeqCst) => {
                     return Err(Error::custom("unreachable"));
                 }
                 Request::CallFunction(_) if self.rejects_access.load(Ordering::SeqCst) => {
@@ -121,9 +122,10 @@ fn open(connection: &Arc<Moody>, path: Option<PathBuf>, metadata: &Metadata) -> 
 }
 
 async fn email_user(app: &App, email: &str) -> Handle {
-    let password = || Secret::from("passw0rd".to_owned());
-    app.email_password(EmailPasswordRequest::Register { email: email.into(), password: password() }).await.unwrap();
-    app.log_in(Credentials::EmailPassword { email: email.into(), password: password() }, true).await.unwrap()
+    app.act(ProviderAction::email_password(Action::Register, bson::rawdoc! { "email": email, "password": "passw0rd" }))
+        .await
+        .unwrap();
+    app.log_in(Credentials::email_password(email, "passw0rd"), true).await.unwrap()
 }
 
 fn follow(app: &App, user: Handle) -> UserSubscription {
@@ -148,9 +150,8 @@ async fn insert(app: &App, user: Handle, document: Document) -> Result<RawBson> 
         doc! { "database": "custom-user-data-database", "collection": "custom-user-data", "document": document };
     app.call_function(
         user,
-        Some("mongodb-atlas".into()),
         "insertOne".into(),
-        RawDocumentBuf::try_from(arguments).unwrap(),
+        Arguments::Service { service: "mongodb-atlas".into(), argument: RawDocumentBuf::try_from(arguments).unwrap() },
     )
     .await
 }
@@ -178,9 +179,9 @@ async fn emits_as_many_events_as_the_sdk() {
     let events = || app.take_events();
     let one = email_user(&app, "a@example.com").await;
     assert_eq!(events().iter().filter(|event| **event == Event::App).count(), 1);
-    let two = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let two = app.log_in(Credentials::anonymous(), true).await.unwrap();
     events();
-    assert_eq!(app.log_in(Credentials::Anonymous, true).await.unwrap(), two);
+    assert_eq!(app.log_in(Credentials::anonymous(), true).await.unwrap(), two);
     assert_eq!(events(), [Event::App]);
     app.switch_user(one).unwrap();
     assert_eq!(events(), [Event::App]);
@@ -199,8 +200,8 @@ async fn emits_as_many_events_as_the_sdk() {
 #[tokio::test]
 async fn users_log_in_and_out_as_in_the_sdk() {
     let app = open(&moody(), None, &Metadata::InMemory).unwrap();
-    let anonymous = app.log_in(Credentials::Anonymous, true).await.unwrap();
-    let other = app.log_in(Credentials::Anonymous, false).await.unwrap();
+    let anonymous = app.log_in(Credentials::anonymous(), true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), false).await.unwrap();
     assert_ne!(anonymous, other);
     let named = email_user(&app, "a@example.com").await;
     let id = app.user(named).unwrap().id;
@@ -213,7 +214,7 @@ async fn users_log_in_and_out_as_in_the_sdk() {
     assert_eq!(app.delete_user(named).await.unwrap_err().code, 4101);
     assert_eq!(app.refresh_custom_data(named).await.unwrap_err().message, "The user is not logged in");
 
-    let again = Credentials::EmailPassword { email: "a@example.com".into(), password: "passw0rd".to_owned().into() };
+    let again = Credentials::email_password("a@example.com", "passw0rd");
     assert_eq!(app.log_in(again.clone(), true).await.unwrap(), named, "a known user keeps the handle");
     app.remove_user(named).await.unwrap();
     assert_eq!(app.remove_user(named).await.unwrap_err().message, "User has already been removed");
@@ -226,7 +227,7 @@ async fn users_log_in_and_out_as_in_the_sdk() {
 async fn calls_that_fail_together_refresh_once_and_are_retried() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let id = app.user(user).unwrap().id;
     connection.rejects_access.store(true, Ordering::SeqCst);
     let (one, two) = tokio::join!(
@@ -244,7 +245,7 @@ async fn calls_that_fail_together_refresh_once_and_are_retried() {
 async fn a_silent_refresh_takes_another_turn() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     app.take_events();
     let asked = AtomicUsize::new(0);
     let ask = |_| {
@@ -263,9 +264,9 @@ async fn a_silent_refresh_takes_another_turn() {
 async fn a_call_fails_with_its_own_error_if_the_session_has_ended() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
-    let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let refresh_token = app.user(user).unwrap().refresh_token;
-    connection.inner.send(Request::EndSession { refresh_token: refresh_token.into() }).await.unwrap();
+    connection.inner.send(Request::EndSession(EndSession { refresh_token: refresh_token.into() })).await.unwrap();
     let error = insert(&app, user, doc! {}).await.unwrap_err();
     assert!(error.message.contains("No user found for session"), "{error}");
     assert_eq!(app.user_state(user).unwrap(), UserState::LoggedIn, "only the user decides to log out");
@@ -281,7 +282,7 @@ async fn restores_users_and_shares_the_file_between_processes() {
     assert!(!path.exists());
     let one = email_user(&app, "a@example.com").await;
     let two = email_user(&also, "b@example.com").await;
-    let three = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let three = app.log_in(Credentials::anonymous(), true).await.unwrap();
     insert(&app, one, doc! { "userId": app.user(one).unwrap().id, "color": "blue" }).await.unwrap();
     app.switch_user(one).unwrap();
     app.refresh_custom_data(one).await.unwrap();
@@ -309,7 +310,7 @@ async fn a_pending_refresh_does_not_undo_a_log_out() {
     let connection = moody();
     for round in 0..30 {
         let app = Arc::new(open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap());
-        let user = app.log_in(Credentials::Anonymous, true).await.unwrap();
+        let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
         app.take_events();
         // Neither change can be written yet, so either may be written last.
         let held = files::Lock::acquire(&path).unwrap();
@@ -365,7 +366,7 @@ async fn a_log_in_writes_the_file_once_even_without_a_profile() {
     email_user(&app, "a@example.com").await;
     assert_eq!(writes(&app), 1);
     connection.loses_profiles.store(true, Ordering::SeqCst);
-    assert_eq!(app.log_in(Credentials::Anonymous, false).await.unwrap_err().message, "unreachable");
+    assert_eq!(app.log_in(Credentials::anonymous(), false).await.unwrap_err().message, "unreachable");
     assert_eq!(writes(&app), 2);
     let reopened = open(&connection, Some(path), &Metadata::NoEncryption).unwrap();
     let states: Vec<_> = reopened.all_users().iter().map(|(handle, _)| reopened.user_state(*handle).unwrap()).collect();
@@ -378,7 +379,7 @@ async fn refreshes_are_written_later_in_one_write() {
     let path = directory.path().join("test-app.session");
     let connection = moody();
     let (app, user) = with_custom_data(&connection, &path).await;
-    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), true).await.unwrap();
     app.switch_user(user).unwrap();
     let before = writes(&app);
     for _ in 0..20 {
@@ -430,8 +431,7 @@ async fn a_refresh_does_not_restore_sessions_or_directories_removed_by_others() 
         (UserState::LoggedOut, None)
     );
 
-    let password = Secret::from("passw0rd".to_owned());
-    let credentials = Credentials::EmailPassword { email: "a@example.com".into(), password };
+    let credentials = Credentials::email_password("a@example.com", "passw0rd");
     let user = app.log_in(credentials, true).await.unwrap();
     app.refresh_custom_data(user).await.unwrap();
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -509,18 +509,13 @@ async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
     let connection = moody();
     let app = open(&connection, None, &Metadata::InMemory).unwrap();
     let user = email_user(&app, "a@example.com").await;
-    let other = app.log_in(Credentials::Anonymous, true).await.unwrap();
+    let other = app.log_in(Credentials::anonymous(), true).await.unwrap();
     let (mut of_user, mut of_other) = (follow(&app, user), follow(&app, other));
     let (ended, ()) = futures_util::future::join(app.next_events(&mut of_user), async {
         assert!(futures_util::poll!(Box::pin(app.next_events(&mut of_other))).is_pending());
         app.log_out(user).await.unwrap();
         // The stream stays ended after the user logs in again.
-        app.log_in(
-            Credentials::EmailPassword { email: "a@example.com".into(), password: Secret::from("passw0rd".to_owned()) },
-            true,
-        )
-        .await
-        .unwrap();
+        app.log_in(Credentials::email_password("a@example.com", "passw0rd"), true).await.unwrap();
     })
     .await;
     assert_eq!(ended, Ok(None));

@@ -205,7 +205,7 @@ fn open_backend(
 
 impl Connection for Embedded {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        async move { Ok(self.backend.handle(request).await?) }.boxed()
+        async move { Ok(self.backend.handle_in_process(request).await?) }.boxed()
     }
 
     fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {

@@ -2,24 +2,23 @@
 //! implements.
 
 mod events;
-mod wire;
 
 use std::{pin::pin, time::Duration};
 
 use backend::{Request, Response, request::CallFunction};
 use futures_util::future::{self, BoxFuture, Either, FutureExt};
+use protocol::{
+    API, CUSTOM_DATA_BESIDE, CUSTOM_DATA_HEADER, EVENTS, Endpoint, HttpRequest, JSON,
+    reply::{Failure, Reply, Unreadable},
+};
 use reqwest::{Client, Url, header};
 use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, EventStream};
 use crate::{Error, Result};
-use wire::{Call, HttpReply};
 
 /// Default time limit of a request, as in the SDK.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The first segments of every path.
-const API: [&str; 3] = ["api", "client", "v2.0"];
 
 /// A connection to a remote backend. It keeps its sockets open between requests.
 #[derive(Debug)]
@@ -69,14 +68,19 @@ impl Http {
     async fn host(&self) -> Result<&Url> {
         self.host
             .get_or_try_init(|| async {
-                let url = self.url(&self.base_url, &wire::location(&self.app_id));
-                let answer = self.exchange(self.client.get(url.clone()), &url).await?;
-                wire::read_location(&answer)
+                let path = format!("{API}{}", Endpoint::Location.path());
+                let segments = path.split('/').filter(|segment| !segment.is_empty());
+                let segments = segments.map(|segment| if segment == "{app}" { &self.app_id } else { segment });
+                let url = self.url(&self.base_url, segments);
+                let received = self.exchange(self.client.get(url.clone()), &url).await?;
+                let hostname = received.reply().location().map_err(|error| received.error(error))?;
+                let unusable = || Error::malformed_json(format!("the backend's hostname is not a URL: {hostname}"));
+                parse_url(&hostname).ok_or_else(unusable)
             })
             .await
     }
 
-    fn url(&self, host: &Url, segments: &[&str]) -> Url {
+    fn url<S: AsRef<str>>(&self, host: &Url, segments: impl IntoIterator<Item = S>) -> Url {
         let mut url = host.clone();
         // Never fails, because an HTTP URL has a path.
         if let Ok(mut path) = url.path_segments_mut() {
@@ -86,32 +90,39 @@ impl Http {
     }
 
     async fn answer(&self, request: Request) -> Result<Response> {
-        let call = Call::new(&self.app_id, request)?;
-        let mut url = self.url(self.host().await?, &call.segments());
+        let call = request.encode(&self.app_id).map_err(unwritten)?;
+        let mut url = self.url(self.host().await?, &call.segments);
         url.set_query(call.query);
-        let mut sent = self.request(&call, &url, wire::JSON);
-        if call.expects.carries_custom_data() {
-            sent = sent.header(wire::CUSTOM_DATA_HEADER, wire::CUSTOM_DATA_BESIDE);
+        let mut sent = self.request(&call, &url, JSON);
+        if request.returns_custom_data() {
+            sent = sent.header(CUSTOM_DATA_HEADER, CUSTOM_DATA_BESIDE);
         }
-        call.expects.read(&self.exchange(sent, &url).await?)
+        let received = self.exchange(sent, &url).await?;
+        request.read_reply(&received.reply()).map_err(|error| received.error(error))
     }
 
-    fn request(&self, call: &Call, url: &Url, accept: &str) -> reqwest::RequestBuilder {
-        let mut sent = self.client.request(call.method.clone(), url.clone()).header(header::ACCEPT, accept);
+    fn request(&self, call: &HttpRequest, url: &Url, accept: &str) -> reqwest::RequestBuilder {
+        let method = match call.endpoint.method() {
+            protocol::Method::Get => reqwest::Method::GET,
+            protocol::Method::Post => reqwest::Method::POST,
+            protocol::Method::Put => reqwest::Method::PUT,
+            protocol::Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut sent = self.client.request(method, url.clone()).header(header::ACCEPT, accept);
         if let Some(token) = &call.token {
             sent = sent.bearer_auth(token.expose());
         }
         if let Some(body) = &call.body {
-            sent = sent.header(header::CONTENT_TYPE, wire::JSON).body(body.clone());
+            sent = sent.header(header::CONTENT_TYPE, JSON).body(body.clone());
         }
         sent
     }
 
     async fn begin_to_watch(&self, call: CallFunction) -> Result<Box<dyn EventStream>> {
-        let call = Call::new(&self.app_id, Request::CallFunction(call))?;
-        let url = self.url(self.host().await?, &call.segments());
-        let sent = self.request(&call, &url, wire::EVENTS);
-        // A stream has no time limit; only the beginning of its response has.
+        let call = Request::from(call).encode(&self.app_id).map_err(unwritten)?;
+        let url = self.url(self.host().await?, &call.segments);
+        let sent = self.request(&call, &url, EVENTS);
+        // A stream has no end to wait for, so the time limit applies to its head only.
         let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
             Ok(answer) => answer.map_err(|error| interrupted(&url, &cause(&error)))?,
@@ -120,29 +131,71 @@ impl Http {
         if answer.status().is_success() {
             return Ok(Box::new(events::Events::new(answer)));
         }
-        Err(self.receive(answer, &url).await?.to_error())
+        let received = self.receive(answer, &url).await?;
+        Err(received.error(Unreadable::Failure(received.reply().failure())))
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<HttpReply> {
+    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<ReceivedReply> {
         let answer = request.send().await.map_err(|error| interrupted(url, &cause(&error)))?;
         self.receive(answer, url).await
     }
 
-    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<HttpReply> {
+    async fn receive(&self, answer: reqwest::Response, url: &Url) -> Result<ReceivedReply> {
         let status = answer.status().as_u16();
         let is_json = answer
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
-            .is_some_and(|kind| kind.starts_with(wire::JSON));
+            .is_some_and(|kind| kind.starts_with(JSON));
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-        Ok(HttpReply {
+        Ok(ReceivedReply {
             status,
             is_json,
             retry_after,
             body: answer.bytes().await.map_err(|error| interrupted(url, &cause(&error)))?,
         })
     }
+}
+
+/// A response that has arrived.
+struct ReceivedReply {
+    status: u16,
+    is_json: bool,
+    retry_after: Option<u64>,
+    body: bytes::Bytes,
+}
+
+impl ReceivedReply {
+    fn reply(&self) -> Reply<'_> {
+        Reply { status: self.status, is_json: self.is_json, body: &self.body }
+    }
+
+    /// Returns the error for the caller.
+    fn error(&self, error: Unreadable) -> Error {
+        match error {
+            Unreadable::Failure(failure) => Error {
+                retry_after: self.retry_after,
+                status: Some(self.status),
+                unauthorized: self.status == 401,
+                interrupted: matches!(self.status, 429 | 502..=504),
+                ..failed(failure)
+            },
+            Unreadable::Malformed(message) => Error { status: Some(self.status), ..Error::malformed_json(message) },
+            Unreadable::MissingKey(key) => Error::missing_json_key(key),
+            Unreadable::BadToken(message) => Error::bad_token(message),
+        }
+    }
+}
+
+/// Returns the error that a backend has sent.
+fn failed(failure: Failure) -> Error {
+    let Failure { code, message, server_code, link } = failure;
+    Error { server_code, link, ..backend::Error::new(code, message).into() }
+}
+
+/// Returns the error of a request that has no HTTP form.
+fn unwritten(error: protocol::Error) -> Error {
+    Error::custom(error.message)
 }
 
 const TOO_LONG: &str = "the request took too long";

@@ -14,9 +14,10 @@ use bson::{
 };
 use query::{Filter, Path, Update};
 use quick_cache::sync::Cache;
-use store::{Change, Find, Index, Modify, Namespace, Operation, Store, Write};
+use store::{Change, Find, Index, Store};
 
 use super::{Key, Limit};
+use crate::auth::OwnCollection;
 use crate::{DeclaredQuery, Result};
 
 /// Capacity of each in-memory cache of accounts and networks; beyond it, the least recently used
@@ -85,8 +86,7 @@ pub(super) enum Buckets {
 }
 
 pub(super) struct SharedBuckets {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    collection: OwnCollection,
     /// Log-ins that are recorded in the store already.
     known: Cache<Key, ()>,
 }
@@ -96,8 +96,8 @@ impl Buckets {
         let known = Cache::new(REMEMBERED);
         match store.is_remote() {
             true => {
-                let namespace = Namespace::new(database, "attempts");
-                Self::Shared(SharedBuckets { store: Arc::clone(store), namespace, known })
+                let collection = OwnCollection::new(Arc::clone(store), database, "attempts");
+                Self::Shared(SharedBuckets { collection, known })
             }
             false => Self::Here { buckets: Cache::new(REMEMBERED), known },
         }
@@ -110,7 +110,7 @@ impl Buckets {
     pub(super) async fn prepare(&self) -> Result<()> {
         let Self::Shared(shared) = self else { return Ok(()) };
         let expired = Index::on(Path::new("expires_at")).expiring(0);
-        Ok(shared.store.ensure_indexes(shared.namespace.clone(), vec![expired]).await?)
+        Ok(shared.collection.ensure_indexes(vec![expired]).await?)
     }
 
     /// Returns the query for buckets, for the index test.
@@ -166,8 +166,8 @@ impl Buckets {
                 Ok(())
             }
             Self::Shared(shared) => {
-                let forget = Modify::new(by_id(key), false, Change::Delete);
-                Ok(shared.write(Operation::modify(forget)).await.map(|_| ())?)
+                let forget = shared.collection.change(of_key(key), Change::Delete);
+                Ok(shared.collection.write(forget).await.map(|_| ())?)
             }
         }
     }
@@ -177,11 +177,11 @@ impl SharedBuckets {
     fn find(&self, keys: &[Key]) -> Result<Find> {
         let mut ids = RawArrayBuf::new();
         keys.iter().for_each(|key| ids.push(id(*key)));
-        Ok(Find::new(self.namespace.clone(), Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
+        Ok(self.collection.query(Filter::parse(&rawdoc! { "_id": { "$in": ids } })?))
     }
 
     async fn recall(&self, keys: &[Key]) -> Result<HashMap<Key, Bucket>> {
-        let found = self.store.find(self.find(keys)?).await?;
+        let found = self.collection.store().find(self.find(keys)?).await?;
         let mut recalled = HashMap::new();
         for document in &found {
             let key =
@@ -197,8 +197,8 @@ impl SharedBuckets {
 
     async fn count(&self, key: Key, now: i64) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let found = self.store.find(self.find(&[key])?).await?;
-            let before = found.first().and_then(|document| Bucket::read(document));
+            let found = self.collection.find_one(self.find(&[key])?).await?;
+            let before = found.as_deref().and_then(Bucket::read);
             let mut bucket = before.unwrap_or_default();
             bucket.count(key.limit(), now);
             let mut written = bucket.write();
@@ -207,7 +207,7 @@ impl SharedBuckets {
                 None => {
                     let mut document = rawdoc! { "_id": id(key) };
                     query::elements(&written).for_each(|(name, value)| query::append(&mut document, name, value));
-                    self.write(Operation::Insert(vec![document])).await
+                    self.collection.write(self.collection.insertion(document)).await
                 }
                 // Only if no other node has changed the count in the meantime.
                 Some(before) => {
@@ -215,7 +215,7 @@ impl SharedBuckets {
                     query::elements(&before.write()).for_each(|(name, value)| query::append(&mut filter, name, value));
                     let update = Update::parse(&rawdoc! { "$set": written })?;
                     let change = Change::Update { update, upsert: false };
-                    self.write(Operation::modify(Modify::new(Filter::parse(&filter)?, false, change))).await
+                    self.collection.write(self.collection.change(Filter::parse(&filter)?, change)).await
                 }
             };
             match done {
@@ -234,8 +234,8 @@ impl SharedBuckets {
             return Ok(());
         }
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": DateTime::from_millis(now + KNOWN_FOR) } })?;
-        let note = Modify::new(by_id(key), false, Change::Update { update, upsert: true });
-        match self.write(Operation::modify(note)).await {
+        let note = self.collection.change(of_key(key), Change::Update { update, upsert: true });
+        match self.collection.write(note).await {
             // If two requests insert it at once, one insert is enough.
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {
                 self.known.insert(key, ());
@@ -244,14 +244,9 @@ impl SharedBuckets {
             Err(error) => Err(error.into()),
         }
     }
-
-    async fn write(&self, operation: Operation) -> store::Result<store::Outcome> {
-        let write = Write::new(self.namespace.clone(), operation);
-        Ok(self.store.write(vec![write]).await?.pop().unwrap_or_default())
-    }
 }
 
-fn by_id(key: Key) -> Filter {
+fn of_key(key: Key) -> Filter {
     Filter::equals("_id", RawBson::Binary(id(key)))
 }
 

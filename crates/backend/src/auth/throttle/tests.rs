@@ -3,6 +3,12 @@ use std::sync::atomic::AtomicI64;
 use bson::DateTime;
 
 use super::*;
+use crate::request::{Credentials, ReadProfile, RefreshSession};
+
+/// Both supported providers.
+fn providers() -> Providers {
+    crate::Definition::development().unwrap().providers
+}
 
 /// A throttle, and its clock in milliseconds, which only the test advances.
 fn throttle() -> (Throttle, Arc<AtomicI64>) {
@@ -19,12 +25,12 @@ fn from(address: &str) -> Origin {
 }
 
 fn log_in(email: &str) -> Request {
-    let credentials = Credentials::EmailPassword { email: email.into(), password: "x".to_owned().into() };
+    let credentials = Credentials::email_password(email, "x");
     Request::LogIn(LogIn { credentials, device_id: None })
 }
 
 fn refresh() -> Request {
-    Request::RefreshSession { refresh_token: "x".to_owned().into() }
+    Request::RefreshSession(RefreshSession { refresh_token: "x".to_owned().into() })
 }
 
 fn wrong() -> Result<Response> {
@@ -32,8 +38,8 @@ fn wrong() -> Result<Response> {
 }
 
 fn right() -> Result<Response> {
-    let access = crate::request::AccessGrant { access_token: String::new().into(), custom_data: None };
-    Ok(Response::Session(crate::request::Session {
+    let access = crate::response::AccessGrant { access_token: String::new().into(), custom_data: None };
+    Ok(Response::Session(crate::response::Session {
         access,
         refresh_token: String::new().into(),
         user_id: String::new(),
@@ -43,7 +49,7 @@ fn right() -> Result<Response> {
 
 /// Makes one attempt. Returns the seconds to wait if it is rejected.
 async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer: Result<Response>) -> Option<u64> {
-    match throttle.begin(request, origin).await {
+    match throttle.begin(request, origin, &providers()).await {
         Ok(attempt) => attempt.unwrap().settle(answer).await.err().and_then(|error| error.retry_after),
         Err(error) => {
             assert_eq!(error.code.status(), 429);
@@ -127,15 +133,21 @@ async fn a_valid_refresh_token_is_never_rejected_and_invalid_ones_are_counted() 
     let (throttle, _) = throttle();
     let origin = from("192.0.2.1");
     assert_eq!(free(&throttle, |_| refresh(), |_| origin).await, 51);
-    assert_eq!(attempt(&throttle, &refresh(), origin, Ok(Response::Done)).await, None);
+    assert_eq!(attempt(&throttle, &refresh(), origin, Ok(crate::response::Done.into())).await, None);
     assert!(attempt(&throttle, &refresh(), origin, wrong()).await.is_some());
-    assert!(throttle.begin(&Request::Profile { access_token: "x".to_owned().into() }, origin).await.unwrap().is_none());
+    assert!(
+        throttle
+            .begin(&Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }), origin, &providers())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn new_users_are_limited_per_network() {
     let (throttle, clock) = throttle();
-    let request = Request::LogIn(LogIn { credentials: Credentials::Anonymous, device_id: None });
+    let request = Request::LogIn(LogIn { credentials: Credentials::anonymous(), device_id: None });
     let origin = from("192.0.2.1");
     let made = async |origin, count: usize| {
         let mut made = 0;
@@ -156,12 +168,12 @@ async fn new_users_are_limited_per_network() {
 async fn concurrent_attempts_wait_and_abandoned_attempts_count_as_failures() {
     let (throttle, _) = throttle();
     let origin = from("192.0.2.1");
-    let request = log_in("a");
+    let (request, enabled) = (log_in("a"), providers());
     let mut under_way = Vec::new();
     for _ in 0..AT_ONCE {
-        under_way.push(throttle.begin(&request, origin).await.unwrap().unwrap());
+        under_way.push(throttle.begin(&request, origin, &enabled).await.unwrap().unwrap());
     }
-    let mut next = Box::pin(throttle.begin(&request, origin));
+    let mut next = Box::pin(throttle.begin(&request, origin, &enabled));
     assert!(futures_util::poll!(&mut next).is_pending(), "waits for the results of the others");
     under_way.clear();
     assert!(next.await.is_ok());

@@ -1,0 +1,159 @@
+//! The authentication providers. A provider is one file in `providers/` and one row in [`TABLE`].
+
+mod anonymous;
+mod email_password;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use bson::raw::RawDocumentBuf;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use protocol::SecretDocument;
+
+use super::users::User;
+use crate::{
+    Error, ErrorCode, Result,
+    context::Context,
+    definition::{Reader, did_you_mean},
+    request::{Action, ProviderAction},
+};
+
+/// An enabled authentication provider.
+pub(crate) trait Provider: fmt::Debug + Send + Sync {
+    /// Returns the name of the account that a log-in is for, if the payload has one: failed
+    /// log-ins are limited for each account.
+    fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str>;
+
+    /// True if a log-in creates a user without any proof, so that log-ins are limited as
+    /// registrations are.
+    fn creates_users(&self) -> bool {
+        false
+    }
+
+    /// Proves who a user is.
+    ///
+    /// # Errors
+    /// `InvalidPassword` and the like; the message is the client's.
+    fn authenticate<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        payload: &'a SecretDocument,
+    ) -> BoxFuture<'a, Result<Proven>>;
+
+    /// Carries out an action other than a log-in.
+    ///
+    /// # Errors
+    /// By default that the provider has no actions.
+    fn act<'a>(
+        &'a self,
+        _context: &'a Arc<Context>,
+        _action: Action,
+        _payload: &'a SecretDocument,
+    ) -> BoxFuture<'a, Result<()>> {
+        future::ready(Err(Error::bad_request("this provider has no such action"))).boxed()
+    }
+}
+
+/// The result of an authentication.
+pub(crate) enum Proven {
+    /// The user exists.
+    User(User),
+    /// The identity is new, and a user is to be created for it.
+    NewUser(NewUser),
+}
+
+/// A user to create.
+pub(crate) struct NewUser {
+    /// The type of the provider.
+    pub(crate) provider: &'static str,
+    /// The provider's unique name for the user.
+    pub(crate) name: String,
+    /// The data of the profile.
+    pub(crate) data: RawDocumentBuf,
+    /// The hash of the password, if the user has one.
+    pub(crate) password_hash: Option<String>,
+    /// True if the user is deleted when it has not been used for 90 days.
+    pub(crate) expires: bool,
+}
+
+/// Reads the configuration of a provider that is enabled.
+type Read = fn(&mut Reader<'_>) -> Arc<dyn Provider>;
+
+/// The supported providers.
+const TABLE: &[(&str, Read)] =
+    &[(protocol::provider::ANONYMOUS, anonymous::read), (protocol::provider::EMAIL_PASSWORD, email_password::read)];
+
+/// The providers of App Services that are not supported yet.
+const UNAVAILABLE: &[&str] =
+    &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
+
+/// The enabled authentication providers.
+#[derive(Debug, Default)]
+pub struct Providers(BTreeMap<&'static str, Arc<dyn Provider>>);
+
+impl Providers {
+    /// True if log-ins with a type of provider are enabled, such as `anon-user`.
+    pub fn is_enabled(&self, provider: &str) -> bool {
+        self.0.contains_key(provider)
+    }
+
+    /// The enabled provider of a type.
+    pub(crate) fn get(&self, provider: &str) -> Option<&Arc<dyn Provider>> {
+        self.0.get(provider)
+    }
+
+    /// Reads `auth/providers.json`.
+    pub(crate) fn read(file: &mut Reader<'_>) -> Self {
+        let mut providers = Self::default();
+        let mut has_unknown = false;
+        for (name, value) in file.keys() {
+            has_unknown |= !known().any(|known| known == name);
+            let mut provider = file.inside(&format!(".{name}"), value);
+            providers.read_provider(name, &mut provider);
+        }
+        if file.is_object() && !has_unknown && providers.0.is_empty() {
+            file.note("", "no supported authentication provider is enabled, so no user can log in");
+        }
+        providers
+    }
+
+    fn read_provider(&mut self, name: &str, provider: &mut Reader<'_>) {
+        provider.known(&["id", "name", "type"]);
+        if provider.flag("disabled").unwrap_or(false) {
+            return;
+        }
+        if UNAVAILABLE.contains(&name) {
+            return provider.note("", "the provider is not supported yet; log-ins with it are rejected");
+        }
+        if !provider.array("domain_restrictions").iter().all(|domain| domain == "") {
+            provider
+                .refuse("domain_restrictions", "is not supported yet, and without it users of any domain could log in");
+        }
+        provider.known(&["metadata_fields", "redirect_uris", "secret_config", "config"]);
+        let Some((kind, read)) = TABLE.iter().find(|(kind, _)| *kind == name) else {
+            let suggestion = did_you_mean(name, known());
+            // Its keys are not reported, because they belong to the same mistake.
+            return provider.note("", &format!("the provider is not known and not used{suggestion}"));
+        };
+        self.0.insert(kind, read(provider));
+        provider.finish();
+    }
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(kind, _)| *kind).chain(UNAVAILABLE.iter().copied())
+}
+
+/// Carries out an action of a provider other than a log-in.
+///
+/// # Errors
+/// `AuthProviderNotFound` if the provider is not enabled, and the errors of the provider.
+pub(crate) async fn act(context: &Arc<Context>, request: ProviderAction) -> Result<()> {
+    let ProviderAction { provider, action, payload } = request;
+    let enabled = context.definition.providers.get(&provider).ok_or_else(|| provider_not_found(&provider))?;
+    enabled.act(context, action, &payload).await
+}
+
+/// Returns the error of a log-in with a provider that is not enabled.
+pub(crate) fn provider_not_found(provider: &str) -> Error {
+    Error::new(ErrorCode::AuthProviderNotFound, format!("authentication via '{provider}' is unsupported"))
+}

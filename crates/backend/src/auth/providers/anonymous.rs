@@ -1,0 +1,41 @@
+//! `anon-user`: a new user for each log-in, who needs no credentials.
+
+use std::sync::Arc;
+
+use bson::{oid::ObjectId, raw::RawDocumentBuf};
+use futures_util::future::{BoxFuture, FutureExt};
+use protocol::SecretDocument;
+
+use super::{NewUser, Proven, Provider};
+use crate::{Result, context::Context, definition::Reader};
+
+#[derive(Debug)]
+struct Anonymous;
+
+pub(super) fn read(_: &mut Reader<'_>) -> Arc<dyn Provider> {
+    Arc::new(Anonymous)
+}
+
+impl Provider for Anonymous {
+    fn account<'p>(&self, _: &'p SecretDocument) -> Option<&'p str> {
+        None
+    }
+
+    fn creates_users(&self) -> bool {
+        true
+    }
+
+    fn authenticate<'a>(&'a self, context: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
+        async {
+            context.prepare().await?;
+            Ok(Proven::NewUser(NewUser {
+                provider: protocol::provider::ANONYMOUS,
+                name: ObjectId::new().to_hex(),
+                data: RawDocumentBuf::new(),
+                password_hash: None,
+                expires: true,
+            }))
+        }
+        .boxed()
+    }
+}

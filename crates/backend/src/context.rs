@@ -1,0 +1,256 @@
+//! The parts of a backend, which every room works with.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt,
+    future::{self, BoxFuture, Either, Shared, WeakShared},
+};
+use query::Variables;
+use store::{Namespace, Store};
+use tokio::sync::OnceCell;
+
+use crate::{
+    Environment, Error, ErrorCode, Options, Result,
+    auth::{CachedSession, Claim, KeyRing, Passwords, Sessions, Throttle, TokenSeal, Tokens, Users},
+    data::{Authorization, Collections, CustomData},
+    definition::{CustomUserData, Definition, Service},
+    rules::{RuleGuard, RuleSet, RuleUser},
+    stores::Stores,
+};
+
+/// Time limit of a request that reads or writes users and sessions, and of the preparation, on a
+/// store in another process. Each consists of several operations there.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+
+/// The parts of an app's backend. The verbs in `auth`, `data` and `admin` take it, and never the
+/// [`Backend`](crate::Backend).
+pub(crate) struct Context {
+    pub(crate) app_id: String,
+    pub(crate) definition: Definition,
+    pub(crate) stores: Stores,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) users: Users,
+    pub(crate) sessions: Sessions,
+    pub(crate) passwords: Passwords,
+    pub(crate) throttle: Throttle,
+    pub(crate) custom_data: CustomData,
+    pub(crate) collections: Collections,
+    pub(crate) environment: Environment,
+    preparation: Preparation,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("app_id", &self.app_id)
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state of [`Context::prepare`].
+#[derive(Default)]
+struct Preparation {
+    done: OnceCell<()>,
+    /// The attempt under way, which all requests share.
+    attempt: Mutex<Option<WeakShared<BoxFuture<'static, Result<()>>>>>,
+    /// The error of the last attempt, for the operator.
+    failure: Mutex<Option<Error>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        app_id: &str,
+        definition: Definition,
+        stores: Stores,
+        environment: Environment,
+        options: &Options,
+    ) -> Self {
+        let store = Arc::clone(stores.main());
+        let database = format!("userkeep_{app_id}");
+        let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
+        Self {
+            app_id: app_id.to_owned(),
+            users: Users::new(Arc::clone(&store), &database, environment.clone()),
+            passwords: Passwords::shared(),
+            throttle: Throttle::new(environment.clone(), &store, &database),
+            sessions: Sessions::new(
+                Arc::clone(&store),
+                &database,
+                Tokens::new(Arc::clone(&keys), app_id, options.token_audience),
+                environment.clone(),
+            ),
+            custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
+            collections: Collections::new(options.limits),
+            definition,
+            stores,
+            keys,
+            environment,
+            preparation: Preparation::default(),
+        }
+    }
+
+    /// Returns the time at which a request about users or sessions must end: none on a store in
+    /// this process, where nothing waits for a network.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.stores.has_remote().then(|| Instant::now() + REQUEST_TIME)
+    }
+
+    /// Creates what everything else relies on, before the first write: the indexes and the keys.
+    /// Concurrent requests share one attempt and its error.
+    pub(crate) async fn prepare(self: &Arc<Self>) -> Result<()> {
+        if self.preparation.done.initialized() {
+            return Ok(());
+        }
+        let prepared = self.attempt().await;
+        *lock(&self.preparation.failure) = prepared.as_ref().err().cloned();
+        if prepared.is_ok() {
+            // Another request may have set it; both say the same.
+            let _ = self.preparation.done.set(());
+        }
+        prepared
+    }
+
+    /// Returns the error of the last preparation if it failed.
+    pub(crate) fn preparation_failure(&self) -> Option<Error> {
+        lock(&self.preparation.failure).clone()
+    }
+
+    /// Joins the attempt under way, or begins one.
+    fn attempt(self: &Arc<Self>) -> Shared<BoxFuture<'static, Result<()>>> {
+        let mut attempt = lock(&self.preparation.attempt);
+        let under_way = attempt.as_ref().and_then(WeakShared::upgrade);
+        if let Some(under_way) = under_way.filter(|under_way| under_way.peek().is_none()) {
+            return under_way;
+        }
+        let context = Arc::clone(self);
+        let until = self.deadline();
+        let begun = in_time(until, async move { context.prepare_once().await }, too_late).boxed().shared();
+        *attempt = begun.downgrade();
+        begun
+    }
+
+    async fn prepare_once(&self) -> Result<()> {
+        self.passwords.warm_up();
+        self.users.prepare().await?;
+        self.sessions.prepare().await?;
+        self.throttle.prepare().await?;
+        self.prepare_collections().await?;
+        self.custom_data.prepare(|configuration| self.lets_users_insert(configuration)).await?;
+        self.keys.prepare().await?;
+        self.keys.resume_key().await.map(|_| ())
+    }
+
+    /// True if a role may let users insert custom data.
+    fn lets_users_insert(&self, configuration: &CustomUserData) -> bool {
+        let service = self.definition.services.get(&configuration.service);
+        service.and_then(|service| service.rules(&configuration.namespace)).is_some_and(|rules| rules.may_insert())
+    }
+
+    /// Creates the indexes of the definition, and enables pre-images for the collections that the
+    /// definition names.
+    async fn prepare_collections(&self) -> Result<()> {
+        for (name, service) in &self.definition.services {
+            for namespace in &service.pre_images {
+                self.stores.of(name).keep_versions(namespace.clone()).await?;
+            }
+        }
+        let of_service = |(name, service): (&'_ String, &'_ Service)| {
+            service.indexes.iter().map(|indexes| (name.clone(), indexes.clone())).collect::<Vec<_>>()
+        };
+        for (service, (namespace, indexes)) in self.definition.services.iter().flat_map(of_service) {
+            self.stores.of(&service).ensure_indexes(namespace.clone(), indexes).await.map_err(|error| {
+                let error = Error::from(error);
+                let message = format!("the indexes.json of {namespace} cannot be applied: {}", error.message);
+                Error { message: message.into(), ..error }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the encryption of a user's resume tokens, which only this app opens, and only with
+    /// the same context.
+    pub(crate) async fn token_seal(&self, context: &[&str]) -> Result<TokenSeal> {
+        let context: Vec<&str> = [&*self.app_id].iter().chain(context).copied().collect();
+        Ok(TokenSeal::new(self.keys.resume_key().await?, &context))
+    }
+
+    /// Returns the variables of an expression that is evaluated now.
+    pub(crate) fn variables(&self) -> Variables {
+        Variables::at(query::Environment::now(&self.environment))
+    }
+
+    /// Confirms that the session that an access token claims is open and its user enabled.
+    ///
+    /// # Errors
+    /// `InvalidSession` otherwise.
+    pub(crate) async fn confirm(&self, claim: &Claim) -> Result<CachedSession> {
+        self.sessions.confirm(claim, &self.users).await
+    }
+
+    /// Returns the permissions that a collection's rules give the user whom a token claims.
+    pub(crate) async fn authorize(
+        &self,
+        claim: &Claim,
+        rules: &Arc<RuleSet>,
+        namespace: &Namespace,
+    ) -> Result<Authorization> {
+        // The current custom data, so that a revoked privilege ends at once.
+        let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
+        let id: Arc<str> = claim.user_id().to_hex().into();
+        let user = RuleUser { id: Arc::clone(&id), custom_data };
+        let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
+        Ok(Authorization::Guarded(Arc::new(guard), id))
+    }
+
+    /// The store of users and sessions.
+    pub(crate) fn main_store(&self) -> &Arc<dyn Store> {
+        self.stores.main()
+    }
+}
+
+/// Runs an operation until its time is over, if that is limited. Writes that a remote store has
+/// begun are completed by themselves.
+pub(crate) fn in_time<T>(
+    until: Option<Instant>,
+    operation: impl Future<Output = Result<T>>,
+    late: fn() -> Error,
+) -> impl Future<Output = Result<T>> {
+    match until {
+        None => Either::Left(operation),
+        Some(until) => Either::Right(
+            tokio::time::timeout_at(until.into(), operation).map(move |answer| answer.unwrap_or_else(|_| Err(late()))),
+        ),
+    }
+}
+
+/// Returns the error of a request about users or sessions whose time is over.
+pub(crate) fn too_late() -> Error {
+    let reason = format!("it did not answer within {} s", REQUEST_TIME.as_secs());
+    store::Error::Unavailable { reason, maybe_written: true }.into()
+}
+
+/// Returns the error of a user's operation whose time is over before it has begun.
+pub(crate) fn time_is_over() -> Error {
+    let server_code = Some(query::ErrorCode::MaxTimeMsExpired.number());
+    Error { server_code, ..Error::new(ErrorCode::MongoDBError, "operation exceeded time limit") }
+}
+
+/// Runs both at once. An error of the first ends both; one of the second is returned only if the
+/// first succeeds.
+pub(crate) async fn first_decides<A, B>(
+    first: impl Future<Output = Result<A>>,
+    second: impl Future<Output = Result<B>>,
+) -> Result<(A, B)> {
+    let (first, second) = future::try_join(first, second.map(Ok)).await?;
+    Ok((first, second?))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

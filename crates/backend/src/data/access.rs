@@ -1,0 +1,41 @@
+//! The permission to call a function of a data source.
+
+use std::sync::Arc;
+
+use store::Store;
+
+use super::{Authorization, Call, no_rule};
+use crate::{Error, ErrorCode, Result, auth::Claim, context::Context, request::Arguments, rules::RuleSet};
+
+/// A call that its user may make, as far as the rules of the collection say.
+pub(super) struct Authorized<'c> {
+    pub(super) call: Call,
+    pub(super) authorization: Authorization,
+    pub(super) rules: &'c Arc<RuleSet>,
+    pub(super) store: &'c Arc<dyn Store>,
+}
+
+/// Finds the collection of a call and its rules for the user whom a token claims. The claim must
+/// be confirmed before anything is returned to the user.
+///
+/// # Errors
+/// `FunctionNotFound` for a function of the app, `NoMatchingRuleFound` if the collection has no
+/// rules, and what is wrong with the data source or the arguments.
+pub(super) async fn authorize<'c>(
+    context: &'c Context,
+    claim: &Claim,
+    name: String,
+    arguments: Arguments,
+) -> Result<Authorized<'c>> {
+    let Arguments::Service { service, argument } = arguments else {
+        return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
+    };
+    let call = context.collections.read(&context.definition, &service, name, argument)?;
+    let services = &context.definition.services;
+    let rules = services
+        .get(&service)
+        .and_then(|service| service.rules(&call.namespace))
+        .ok_or_else(|| no_rule(&call.namespace))?;
+    let authorization = context.authorize(claim, rules, &call.namespace).await?;
+    Ok(Authorized { call, authorization, rules, store: context.stores.of(&service) })
+}

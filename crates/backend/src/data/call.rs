@@ -1,0 +1,80 @@
+//! Calls of the functions of data sources, such as `find`.
+
+use std::sync::Arc;
+
+use bson::{RawBson, raw::RawDocumentBuf};
+
+use super::{
+    Authorization, Collections, Parsed,
+    access::{self, Authorized},
+};
+use crate::{
+    Error, Result,
+    context::{Context, first_decides, in_time, time_is_over},
+    request::CallFunction,
+};
+
+/// Calls a function for a user.
+///
+/// # Errors
+/// `InvalidSession` if the session is not open, and the errors of the function.
+pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<RawBson> {
+    let CallFunction { access_token, name, arguments } = request;
+    // The session and the custom data are read within the time of the operation.
+    let until = context.stores.has_remote().then(|| context.collections.deadline());
+    let claim = in_time(until, context.sessions.claim_of_access_token(&access_token), time_is_over).await?;
+    let confirm = || in_time(until, context.confirm(&claim), time_is_over);
+    let parsed = async {
+        let authorized = in_time(until, access::authorize(context, &claim, name, arguments), time_is_over).await?;
+        let Authorized { call, authorization, store, .. } = authorized;
+        let budget = context.collections.budget(&authorization, call.bytes(), until);
+        let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
+        Ok((call, parsed, store))
+    };
+    // Only a user who may call learns what is wrong with the call.
+    let (call, parsed, store) = match parsed.await {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            confirm().await?;
+            return Err(error);
+        }
+    };
+    let main = context.main_store();
+    match parsed {
+        // The session and the query are sent together and take one round trip. Only for a session
+        // that is known to be open: the token of one that has ended must not cause work in the
+        // database.
+        Parsed::Find(find) if main.is_remote() && context.sessions.is_known(&claim) => {
+            let documents = async { store.find(*find).await.map_err(Error::from) };
+            let (_, documents) = first_decides(confirm(), documents).await?;
+            Ok(Collections::found(&call, documents))
+        }
+        Parsed::Find(find) if Arc::ptr_eq(store, main) && !main.is_remote() => {
+            let at = context.sessions.now();
+            let [session, documents] = main.find_both([context.sessions.find(&claim), *find]).await?;
+            context.sessions.confirm_read(&claim, session, at, &context.users).await?;
+            Ok(Collections::found(&call, documents))
+        }
+        parsed => {
+            confirm().await?;
+            context.collections.run(&**store, call, parsed).await
+        }
+    }
+}
+
+/// Calls a function of a data source as the system user, without rules.
+///
+/// # Errors
+/// As for a user, except the errors of rules.
+pub(crate) async fn call_as_system(
+    context: &Arc<Context>,
+    service: &str,
+    name: String,
+    argument: RawDocumentBuf,
+) -> Result<RawBson> {
+    context.prepare().await?;
+    let call = context.collections.read(&context.definition, service, name, argument)?;
+    let budget = context.collections.budget(&Authorization::System, call.bytes(), None);
+    let (call, parsed) = context.collections.parse(call, &Authorization::System, &budget).await?;
+    context.collections.run(&**context.stores.of(service), call, parsed).await
+}

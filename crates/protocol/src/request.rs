@@ -1,0 +1,270 @@
+//! The requests of the client API. Each is a struct with its answer type. The embedded client
+//! passes them as they are; over HTTP they have the form that [`Request::encode`] writes and
+//! [`Request::decode`] reads.
+
+mod api_keys;
+mod functions;
+mod log_in;
+mod provider;
+mod push;
+mod session;
+
+use std::fmt;
+
+use bson::RawBson;
+use ejson::Json;
+
+pub use api_keys::{ApiKeyAction, ApiKeys};
+pub use functions::{Arguments, CallFunction};
+pub use log_in::{Credentials, Link, LogIn};
+pub use provider::{Action, ProviderAction};
+pub use push::{Push, PushAction};
+pub use session::{DeleteUser, EndSession, ReadProfile, RefreshSession};
+
+use crate::{
+    Endpoint, Error, ErrorCode, Result, Secret, SecretDocument,
+    response::{AccessGrant, ApiKey, Done, Profile, Response, Session, Unexpected},
+};
+
+/// A request with the type of its answer.
+pub trait Call: Into<Request> {
+    /// The answer to this request.
+    type Answer: TryFrom<Response, Error = Unexpected>;
+}
+
+/// Declares which requests there are: the variants of [`Request`], and the answer of each.
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident -> $answer:ty;)*) => {
+        /// A request of the client API.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Request { $($(#[$doc])* $name($name),)* }
+
+        $(
+            impl From<$name> for Request {
+                fn from(request: $name) -> Self {
+                    Self::$name(request)
+                }
+            }
+
+            impl Call for $name {
+                type Answer = $answer;
+            }
+        )*
+
+        impl Request {
+            fn form(&self) -> &dyn Form {
+                match self { $(Self::$name(request) => request,)* }
+            }
+        }
+    };
+}
+
+requests! {
+    /// Logs a user in.
+    LogIn -> Session;
+    /// Adds an identity to a user.
+    Link -> AccessGrant;
+    /// Returns the profile of a user.
+    ReadProfile -> Profile;
+    /// Returns a new access token.
+    RefreshSession -> AccessGrant;
+    /// Ends a session.
+    EndSession -> Done;
+    /// Deletes a user and ends all of the user's sessions.
+    DeleteUser -> Done;
+    /// Asks a provider for anything except a log-in.
+    ProviderAction -> Done;
+    /// Lists or changes the API keys of a user.
+    ApiKeys -> Vec<ApiKey>;
+    /// Calls a function of the app or of a data source.
+    CallFunction -> RawBson;
+    /// Registers a device for push notifications, or ends that.
+    Push -> Done;
+}
+
+/// The form of a request over HTTP, except its token.
+trait Form {
+    fn endpoint(&self) -> Endpoint;
+
+    fn token(&self) -> Option<&Secret> {
+        None
+    }
+
+    /// The value of a parameter of the endpoint's path, except `app`.
+    fn parameter(&self, _name: &str) -> &str {
+        ""
+    }
+
+    fn query(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The body, if the endpoint reads one.
+    fn body(&self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}
+
+/// A request in its HTTP form.
+#[derive(Clone)]
+pub struct HttpRequest {
+    /// The endpoint, with its method.
+    pub endpoint: Endpoint,
+    /// The segments of the whole path, not escaped.
+    pub segments: Vec<String>,
+    /// The query, escaped.
+    pub query: Option<&'static str>,
+    /// The token for the `Authorization` header.
+    pub token: Option<Secret>,
+    /// The JSON body.
+    pub body: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for HttpRequest {
+    /// Without the body, which may hold a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("HttpRequest")
+            .field("endpoint", &self.endpoint)
+            .field("segments", &self.segments)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request as it has arrived over HTTP.
+pub struct Received<'a> {
+    /// The endpoint that the method and the path name.
+    pub endpoint: Endpoint,
+    /// Returns a parameter of the path, unescaped.
+    pub parameter: &'a dyn Fn(&str) -> Option<&'a str>,
+    /// True if the query says `link=true`.
+    pub links: bool,
+    /// The token of the `Authorization` header.
+    pub token: Option<Secret>,
+    /// The body; empty if there is none.
+    pub body: &'a [u8],
+    /// The maximum size of arguments as BSON, in bytes.
+    pub largest: usize,
+}
+
+impl Request {
+    /// Encodes the request for HTTP.
+    ///
+    /// # Errors
+    /// If a value cannot be written as Extended JSON.
+    pub fn encode(&self, app_id: &str) -> Result<HttpRequest> {
+        let form = self.form();
+        let endpoint = form.endpoint();
+        let value = |name: &str| if name == "app" { app_id } else { form.parameter(name) };
+        Ok(HttpRequest {
+            endpoint,
+            segments: endpoint.segments(value).into_iter().map(str::to_owned).collect(),
+            query: form.query(),
+            token: form.token().cloned(),
+            body: form.body()?,
+        })
+    }
+
+    /// Decodes a request that has arrived over HTTP. The caller checks the parameter `app`.
+    ///
+    /// # Errors
+    /// An error for the client if a token, a parameter or a field is missing or has the wrong type,
+    /// or if the body is not valid or too large.
+    pub fn decode(received: &Received<'_>) -> Result<Self> {
+        Ok(match received.endpoint {
+            Endpoint::LogIn if received.links => Link::decode(received)?.into(),
+            Endpoint::LogIn => LogIn::decode(received)?.into(),
+            Endpoint::Profile => ReadProfile { access_token: received.token()? }.into(),
+            Endpoint::RefreshSession => RefreshSession { refresh_token: received.token()? }.into(),
+            Endpoint::EndSession => EndSession { refresh_token: received.token()? }.into(),
+            Endpoint::DeleteUser => DeleteUser { access_token: received.token()? }.into(),
+            Endpoint::CreateApiKey
+            | Endpoint::FetchApiKeys
+            | Endpoint::FetchApiKey
+            | Endpoint::DeleteApiKey
+            | Endpoint::EnableApiKey
+            | Endpoint::DisableApiKey => ApiKeys::decode(received)?.into(),
+            Endpoint::CallFunction => CallFunction::decode(received)?.into(),
+            Endpoint::RegisterPush | Endpoint::DeregisterPush => Push::decode(received)?.into(),
+            endpoint => match Action::of(endpoint) {
+                Some(action) => ProviderAction::decode(action, received)?.into(),
+                None => return Err(Error::bad_request("this endpoint takes no request of the client API")),
+            },
+        })
+    }
+}
+
+impl Received<'_> {
+    /// The token that the endpoint needs.
+    ///
+    /// # Errors
+    /// `MissingAuthReq` if there is none.
+    pub fn token(&self) -> Result<Secret> {
+        let missing = "expected Authorization header with JWT (Bearer schema).";
+        self.token.clone().ok_or_else(|| Error::new(ErrorCode::MissingAuthReq, missing))
+    }
+
+    fn parameter(&self, name: &str) -> Result<String> {
+        let value = (self.parameter)(name).map(str::to_owned);
+        value.ok_or_else(|| Error::bad_request(format!("the path has no '{name}'")))
+    }
+
+    /// The body as a JSON object. An empty body is an empty object.
+    fn object(&self) -> Result<Json<'_>> {
+        object(self.body)
+    }
+
+    /// Converts members of the body to a document.
+    fn document(&self, members: Json<'_>) -> Result<SecretDocument> {
+        match decoded(members, self.largest)? {
+            RawBson::Document(document) => Ok(document.into()),
+            _ => Err(Error::bad_request("the body must be a JSON object")),
+        }
+    }
+}
+
+/// A body as a JSON object. An empty body is an empty object.
+fn object(body: &[u8]) -> Result<Json<'_>> {
+    if body.is_empty() {
+        return Ok(Json::Object(Vec::new()));
+    }
+    match ejson::read(body)? {
+        object @ Json::Object(_) => Ok(object),
+        _ => Err(Error::bad_request("the body must be a JSON object")),
+    }
+}
+
+/// A member that must be a string.
+fn text(object: &Json<'_>, key: &str) -> Result<String> {
+    match object.get(key) {
+        Some(Json::Text(text)) => Ok(text.clone().into_owned()),
+        Some(_) => Err(Error::new(ErrorCode::InvalidParameter, format!("'{key}' must be a string"))),
+        None => Err(Error::new(ErrorCode::MissingParameter, format!("'{key}' is missing"))),
+    }
+}
+
+/// Converts Extended JSON to BSON of at most `largest` bytes.
+fn decoded(value: Json<'_>, largest: usize) -> Result<RawBson> {
+    value.into_bson_up_to(largest)?.ok_or_else(|| too_large(largest))
+}
+
+fn too_large(largest: usize) -> Error {
+    Error::too_large(format!("the arguments have more than {largest} bytes as BSON"))
+}
+
+/// Writes a body.
+fn written(body: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| Error::bad_request(format!("the request cannot be written: {error}")))
+}
+
+/// An object of JSON with the fields of a document.
+fn members(document: &SecretDocument) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let fields = ejson::Canonical(bson::raw::RawBsonRef::Document(document.expose()));
+    match serde_json::to_value(fields) {
+        Ok(serde_json::Value::Object(members)) => Ok(members),
+        _ => Err(Error::bad_request("the request cannot be written")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! An open app, or an operator's handle.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use backend::Progress;
+use client::{
+    App, Error, Event,
+    connection::{Connection, Embedded},
+};
+use server::Server;
+
+use crate::{
+    outbox::lock,
+    watch::{OpenSubscription, Streams},
+};
+
+/// An open app, or an operator's handle, which has no users.
+pub struct Opened {
+    pub connection: Arc<dyn Connection>,
+    /// The same connection, if the backend is in this process.
+    embedded: Option<Arc<Embedded>>,
+    pub app: Option<App>,
+    /// Events that operations caused before their call returned. Listeners are called for them at
+    /// once, and for later events later.
+    at_once: Mutex<Vec<Event>>,
+    /// The HTTP server of the backend, if it listens.
+    server: OnceLock<Arc<Server>>,
+    streams: Mutex<Streams>,
+    progress: Progress,
+}
+
+impl Opened {
+    pub fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
+        Self {
+            connection,
+            embedded,
+            app,
+            at_once: Mutex::default(),
+            server: OnceLock::new(),
+            streams: Mutex::default(),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Returns the users of this device.
+    pub fn app(&self) -> Result<&App, Error> {
+        self.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
+    }
+
+    /// Returns the backend of this process, for its operator.
+    pub fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
+        self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
+    }
+
+    /// True if some calls complete at once, so that polling them on the environment's own thread
+    /// is worthwhile.
+    pub fn may_answer_at_once(&self) -> bool {
+        self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())
+    }
+
+    pub fn set_server(&self, server: Server) {
+        let _ = self.server.set(Arc::new(server));
+    }
+
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.get().cloned()
+    }
+
+    /// Returns the progress of the current maintenance task.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub fn add_watched(&self, watched: OpenSubscription) -> u32 {
+        lock(&self.streams).add(watched)
+    }
+
+    pub fn watched(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
+        lock(&self.streams).get(stream)
+    }
+
+    pub fn remove_watched(&self, stream: u32) {
+        lock(&self.streams).remove(stream);
+    }
+
+    /// Ends all streams.
+    pub fn stop_watching(&self) {
+        lock(&self.streams).remove_all();
+    }
+
+    /// Keeps the events that have occurred for [`take_events`](Self::take_events).
+    pub fn note_events(&self) {
+        if let Some(app) = &self.app {
+            lock(&self.at_once).extend(app.take_events());
+        }
+    }
+
+    /// Takes the events that listeners have not been called for: all, or only those that occurred
+    /// before the last call returned.
+    pub fn take_events(&self, all: bool) -> Vec<Event> {
+        if all {
+            self.note_events();
+        }
+        std::mem::take(&mut *lock(&self.at_once))
+    }
+}

@@ -1,0 +1,210 @@
+//! Results and log lines on their way to the thread of an environment.
+
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+    atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use client::Error;
+use napi::{
+    Env,
+    bindgen_prelude::{BufferSlice, FnArgs, Function, ToNapiValue},
+    sys,
+};
+
+use crate::{errors::ErrorObject, log::LogLine, wake::Wake};
+
+/// The result of an operation: bytes (a BSON document), nothing, or an error.
+pub type Outcome = Result<Option<Vec<u8>>, Error>;
+
+/// The arguments of the JavaScript function that receives results: their ids, the results, the
+/// concatenated bytes of the small ones, and log lines.
+pub type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
+
+/// The maximum size in bytes of data that is copied into memory of Node's own, which costs less
+/// than handing over memory of Rust's.
+const COPIED: usize = 64 * 1024;
+
+/// Bytes that become a `Buffer`.
+pub struct Bytes(pub Vec<u8>);
+
+/// The return value of a call.
+pub enum Started {
+    /// The id under which the result will be delivered.
+    Pending(u32),
+    /// The result.
+    Bytes(Bytes),
+    /// The error.
+    Error(ErrorObject),
+    /// The call is done and has no result.
+    Done,
+}
+
+/// A result that is delivered later.
+pub enum Delivered {
+    /// The length of the result in the buffer that all small results share.
+    Small(u32),
+    /// A large result.
+    Bytes(Bytes),
+    /// The error.
+    Error(ErrorObject),
+    /// The operation is done and has no result.
+    Done,
+}
+
+impl ToNapiValue for Bytes {
+    #[allow(unsafe_code, reason = "the conversion to a value is an unsafe function of napi-rs")]
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let environment = Env::from_raw(env);
+        let Self(bytes) = value;
+        let slice = if bytes.len() <= COPIED {
+            BufferSlice::copy_from(&environment, bytes)
+        } else {
+            BufferSlice::from_data(&environment, bytes)
+        }?;
+        // SAFETY: `env` is the environment of this call, and the slice was created in it.
+        unsafe { BufferSlice::to_napi_value(env, slice) }
+    }
+}
+
+/// Implements the conversion of an enum to the value of its variant: a number, a buffer, an error
+/// object, or `undefined`.
+macro_rules! to_value {
+    ($name:ident, $number:ident) => {
+        impl ToNapiValue for $name {
+            #[allow(unsafe_code, reason = "the conversion to a value is an unsafe function of napi-rs")]
+            unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+                // SAFETY: `env` is the environment of this call.
+                unsafe {
+                    match value {
+                        Self::$number(number) => u32::to_napi_value(env, number),
+                        Self::Bytes(bytes) => Bytes::to_napi_value(env, bytes),
+                        Self::Error(error) => ErrorObject::to_napi_value(env, error),
+                        Self::Done => <()>::to_napi_value(env, ()),
+                    }
+                }
+            }
+        }
+    };
+}
+
+to_value!(Started, Pending);
+to_value!(Delivered, Small);
+
+impl From<Outcome> for Started {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(Some(bytes)) => Self::Bytes(Bytes(bytes)),
+            Ok(None) => Self::Done,
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+impl Delivered {
+    /// Moves a small result into `together`: one external buffer for each small result would cost
+    /// Node more than it is worth.
+    fn new(outcome: Outcome, together: &mut Vec<u8>) -> Self {
+        match outcome {
+            Ok(Some(bytes)) if bytes.len() <= COPIED => {
+                together.extend(&bytes);
+                Self::Small(bytes.len() as u32)
+            }
+            Ok(Some(bytes)) => Self::Bytes(Bytes(bytes)),
+            Ok(None) => Self::Done,
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+/// Results and log lines that wait for delivery on the environment's thread.
+#[derive(Default)]
+pub struct Outbox {
+    waiting: Mutex<Waiting>,
+    /// Keeps the process alive only while an operation is pending.
+    wake: OnceLock<Wake<Delivery>>,
+    /// The number of unanswered operations. Only the environment's thread changes it.
+    pending: AtomicU32,
+    /// The environment's log level, as an index of the levels.
+    pub log_level: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    answers: Vec<(u32, Outcome)>,
+    lines: Vec<LogLine>,
+}
+
+impl Outbox {
+    /// Sets the function that receives the results of `inbox`.
+    pub fn set_receiver(&self, env: &Env, deliver: &Function<Delivery, ()>, inbox: Weak<Self>) -> napi::Result<()> {
+        let wake = Wake::new(env, deliver, move |env| match inbox.upgrade() {
+            Some(outbox) => outbox.take(env),
+            None => (vec![], vec![], Bytes(vec![]), vec![]).into(),
+        })?;
+        let _ = self.wake.set(wake);
+        Ok(())
+    }
+
+    /// Counts an operation whose result will be pushed. Must be called on the environment's thread.
+    pub fn begin(&self, env: &Env) {
+        if self.pending.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.keep_alive(env, true);
+        }
+    }
+
+    /// Adds the result of an operation.
+    pub fn finish(&self, id: u32, outcome: Outcome) {
+        self.push(|waiting| waiting.answers.push((id, outcome)));
+    }
+
+    /// Adds a log line.
+    pub fn log(&self, line: LogLine) {
+        self.push(|waiting| waiting.lines.push(line));
+    }
+
+    /// Releases the environment's function. Nothing is delivered or logged afterwards.
+    pub fn release(&self) {
+        self.log_level.store(0, Ordering::Relaxed);
+        if let Some(wake) = self.wake.get() {
+            wake.release();
+        }
+    }
+
+    fn push(&self, add: impl FnOnce(&mut Waiting)) {
+        let first = {
+            let mut waiting = lock(&self.waiting);
+            let first = waiting.answers.is_empty() && waiting.lines.is_empty();
+            add(&mut waiting);
+            first
+        };
+        // One call delivers everything that has gathered until it runs.
+        if let (true, Some(wake)) = (first, self.wake.get()) {
+            wake.call();
+        }
+    }
+
+    fn take(&self, env: &Env) -> Delivery {
+        let Waiting { answers, lines } = std::mem::take(&mut *lock(&self.waiting));
+        let count = answers.len() as u32;
+        if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
+            self.keep_alive(env, false);
+        }
+        let mut together = Vec::new();
+        let (ids, answers) =
+            answers.into_iter().map(|(id, answer)| (id, Delivered::new(answer, &mut together))).unzip();
+        (ids, answers, Bytes(together), lines).into()
+    }
+
+    /// Sets whether the function keeps the process alive. Must be called on the environment's
+    /// thread.
+    fn keep_alive(&self, env: &Env, keep: bool) {
+        if let Some(wake) = self.wake.get() {
+            wake.keep_alive(env, keep);
+        }
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
