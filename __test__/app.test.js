@@ -227,6 +227,52 @@ test("an id without a configuration opens the app that is already open, with its
   await alone.close();
 });
 
+test("an id alone joins the open app after the first app object of it is closed or collected", async () => {
+  for (const store of [undefined, "memory:"]) {
+    const directory = temporaryDirectory();
+    process.chdir(directory);
+    const first = openKept(directory, { store });
+    const user = await logInNew(first);
+    const second = new App("test-app");
+    expect(App.get("test-app")).toBe(first);
+    await first.close();
+    expect(App.get("test-app")).toBe(second);
+    const third = new App("test-app");
+    expect([second, third].map((app) => app.currentUser.id)).toEqual([user.id, user.id]);
+    await second.close();
+    expect(App.get("test-app")).toBe(third);
+    await third.close();
+    expect(fs.existsSync(path.join(directory, ".userkeep"))).toBe(store === undefined);
+    // No app of the id is open, so an id alone opens another one.
+    const fourth = new App({ id: "test-app", store: "memory:", logger: null });
+    expect(fourth.currentUser).toBeNull();
+    await fourth.close();
+  }
+
+  const script = `const Realm = require(${JSON.stringify(ROOT)});
+    (async () => {
+      new Realm.App({ id: "z", store: "memory:", logger: null });
+      const kept = new Realm.App("z");
+      await kept.logIn(Realm.Credentials.anonymous());
+      for (let turn = 0; turn < 5; turn++) {
+        globalThis.gc?.();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      const same = [new Realm.App("z"), Realm.App.get("z")].map((app) => app.currentUser?.id === kept.currentUser.id);
+      console.log(typeof globalThis.gc, same.join());
+      await Realm.shutdown();
+    })();`;
+  for (const [flags, gc] of [
+    [["--expose-gc"], "function"],
+    [[], "undefined"],
+  ]) {
+    const directory = temporaryDirectory();
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, "-e", script], { cwd: directory });
+    expect(stdout).toBe(`${gc} true,true\n`);
+    expect(fs.readdirSync(directory)).toEqual([]);
+  }
+});
+
 test("apps and backends with the same id and definition share a store in memory", async () => {
   const options = { definition: QUICKSTART, store: "memory:" };
   const app = openEmbedded(options);
@@ -295,7 +341,7 @@ test("a backend handle reads and writes all collections except the backend's own
   await backend.close();
   await expect(collection.find()).rejects.toThrow("The backend has been closed");
   await expect(
-    Realm.openBackend({ definition: QUICKSTART.replace("userkeep", "none"), store: "memory:" }),
+    Realm.openBackend({ definition: writeDefinition({ "root_config.json": {} }), store: "memory:" }),
   ).rejects.toThrow("The option 'id' is required");
 });
 

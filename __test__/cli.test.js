@@ -6,7 +6,7 @@ const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 const { promisify } = require("node:util");
-const { QUICKSTART, ROOT, openBackend, temporaryDirectory, userkeep } = require("./helpers.js");
+const { QUICKSTART, ROOT, Realm, openBackend, temporaryDirectory, userkeep, writeDefinition } = require("./helpers.js");
 const { ProgressLine, showProgress } = require("../lib/cli/progress.js");
 const { closest } = require("../lib/suggest.js");
 const { version } = require("../package.json");
@@ -33,6 +33,24 @@ async function makeStore(baseFilePath, id = "my-app") {
   return path.join(baseFilePath, ".userkeep", `${encodeURIComponent(id)}.sqlite`);
 }
 
+/** Returns the signing keys in a store by app, as documents of BSON. */
+async function keysIn(file) {
+  const backend = await openBackend({ id: "reader", definition: QUICKSTART, store: `sqlite:${file}` });
+  const dump = path.join(temporaryDirectory(), "dump");
+  await backend.export(dump);
+  await backend.close();
+  const keys = {};
+  for (const database of fs.readdirSync(dump).filter((name) => name.startsWith("userkeep_"))) {
+    const bytes = fs.readFileSync(path.join(dump, database, "keys.bson"));
+    const documents = [];
+    for (let at = 0; at < bytes.length; at += bytes.readInt32LE(at)) {
+      documents.push(bytes.toString("hex", at, at + bytes.readInt32LE(at)));
+    }
+    keys[database.slice("userkeep_".length)] = documents;
+  }
+  return keys;
+}
+
 test("every command has a help text with the default of each option", async () => {
   const all = await userkeep("--help");
   expect(all).toEqual({
@@ -43,6 +61,8 @@ test("every command has a help text with the default of each option", async () =
   expect(await userkeep("-h")).toEqual(all);
   expect(await userkeep("help")).toEqual(all);
   expect(await userkeep()).toEqual(all);
+  expect(await userkeep("help", "help")).toEqual(all);
+  expect(await userkeep("help", "--help")).toEqual(all);
   for (const command of COMMANDS) {
     expect(all.stdout).toMatch(new RegExp(`^  ${command} `, "m"));
     const help = await userkeep(command, "--help");
@@ -69,6 +89,15 @@ test("errors about a misspelled command, option or value suggest the closest one
     [["serve", "--host", "--port", "1"], "userkeep: --host needs a value: --host HOST\n"],
     [["serve", "--port", "70000"], "userkeep: --port must be from 0 to 65535, got '70000'\n"],
     [["serve", "--port=-1"], "userkeep: --port must be a number, got '-1'\n"],
+    [["serve", "--port", "-1"], "userkeep: --port must be a number, got '-1'\n"],
+    [["serve", "--host", "-x"], "--host HOST, got '-x'; a value that begins with '-' needs --host=VALUE\n"],
+    [["init", "--app", ""], "userkeep: --app needs a value, got ''\n"],
+    [["init", ""], "userkeep: DIR needs a value, got ''\n"],
+    [["check", ""], "userkeep: DIR needs a value, got ''\n"],
+    [["backup", ""], "userkeep: FILE needs a value, got ''\n"],
+    [["serve", "--definition", ""], "userkeep: --definition needs a value, got ''\n"],
+    [["init", path.join(ROOT, "package.json")], "package.json is not a directory; nothing was written\n"],
+    [["init", path.join(ROOT, "package.json/x")], "package.json/x is not a directory; nothing was written\n"],
     [["serve", "--max-time", "0"], "userkeep: --max-time must be from 1 to 9007199254740991, got '0'\n"],
     [["serve", "--token-audience=no"], "userkeep: --token-audience takes no value, got 'no'\n"],
     [["serve", "--log-level", "inof"], "must be off, error, warn, info or debug, got 'inof'; did you mean 'info'?\n"],
@@ -108,13 +137,183 @@ test("without an app id, the commands use the only store in .userkeep", async ()
   });
   expect(await runIn(directory, "import", "dump")).toMatchObject({ status: 0 });
   expect(await runIn(directory, "doctor")).toMatchObject({ status: 0, stdout: `${file}: nothing is wrong\n` });
-  const definition = ["--definition", QUICKSTART];
-  const rotated = await runIn(directory, "keys", "rotate", ...definition);
-  expect(rotated).toMatchObject({ status: 0, stdout: expect.stringMatching(/^new signing key: \w+\n$/) });
+  const rotated = await runIn(directory, "keys", "rotate", "--definition", writeDefinition({ "root_config.json": {} }));
+  const key = rotated.stdout.replace(`new signing key of app 'my app' in ${file}: `, "");
+  expect(key).toMatch(/^\w+\n$/);
   await makeStore(directory, "other");
   const several = await runIn(directory, "doctor");
   expect(several.stderr).toContain("there are 2 stores: my%20app.sqlite, other.sqlite; name one with");
   expect(await runIn(directory, "doctor", "--app", "other")).toMatchObject({ status: 0 });
+});
+
+test("a command that writes takes no store of another app than the definition's", async () => {
+  const directory = temporaryDirectory();
+  const file = await makeStore(directory);
+  expect(await runIn(directory, "export", "dump", "--definition", QUICKSTART)).toMatchObject({ status: 0 });
+  const before = await keysIn(file);
+  const commands = [
+    ["import", "dump"],
+    ["doctor", "--repair"],
+    ["keys", "rotate"],
+  ];
+  for (const command of commands) {
+    expect(await runIn(directory, ...command, "--definition", QUICKSTART)).toEqual({
+      status: 1,
+      stdout: "",
+      stderr:
+        "userkeep: the definition belongs to the app 'quickstart-abcde', and the only store is .userkeep/my-app.sqlite; " +
+        "name a store with --store sqlite:PATH or --app ID\n",
+    });
+  }
+  expect(await keysIn(file)).toEqual(before);
+  for (const command of commands) {
+    const options = ["--definition", QUICKSTART, "--app", "my-app"];
+    expect(await runIn(directory, ...command, ...options)).toMatchObject({ status: 0 });
+  }
+  expect((await keysIn(file))["my-app"]).toHaveLength(before["my-app"].length + 1);
+});
+
+test("keys are rotated only of an app that the store has", async () => {
+  const directory = temporaryDirectory();
+  const file = fs.realpathSync(await makeStore(directory));
+  const before = await keysIn(file);
+  const rotate = (...options) => runIn(directory, "keys", "rotate", "--definition", QUICKSTART, ...options);
+  const store = ["--store", `sqlite:${file}`];
+  const missing = (id) => `userkeep: there is no app '${id}' in ${file}: it has 'my-app'`;
+  const fails = (stderr) => ({ status: 1, stdout: "", stderr });
+  expect(await rotate(...store, "--app", "my-ap")).toEqual(fails(`${missing("my-ap")}; did you mean 'my-app'?\n`));
+  expect(await rotate(...store)).toEqual(fails(`${missing("quickstart-abcde")}\n`));
+  expect(await keysIn(file)).toEqual(before);
+
+  fs.writeFileSync(path.join(directory, "empty.sqlite"), "");
+  const empty = path.join(fs.realpathSync(directory), "empty.sqlite");
+  expect(await rotate("--store", "sqlite:empty.sqlite", "--app", "my-app")).toEqual(
+    fails(`userkeep: there is no app 'my-app' in ${empty}: it has no app\n`),
+  );
+
+  expect(await rotate(...store, "--app", "my-app")).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(new RegExp(`^new signing key of app 'my-app' in ${file}: \\w+\\n$`)),
+  });
+  expect((await keysIn(file))["my-app"]).toHaveLength(before["my-app"].length + 1);
+});
+
+test("a definition that is named and missing is an error", async () => {
+  const directory = temporaryDirectory();
+  const file = await makeStore(directory);
+  fs.mkdirSync(path.join(directory, "dump"));
+  fs.writeFileSync(path.join(directory, "file"), "");
+  const real = fs.realpathSync(directory);
+  const commands = [
+    ["serve"],
+    ["backup", "copy"],
+    ["export", "out"],
+    ["import", "dump"],
+    ["doctor"],
+    ["keys", "rotate"],
+  ];
+  const cases = [
+    ["typo", `userkeep: the definition ${real}/typo cannot be read: there is no such directory\n`],
+    ["file", `userkeep: the definition ${real}/file cannot be read: it is not a directory\n`],
+    ["file/x", `userkeep: the definition ${real}/file/x cannot be read: it is not a directory\n`],
+  ];
+  for (const command of commands) {
+    for (const [name, stderr] of cases) {
+      for (const more of [
+        [],
+        ["--app", "my-app"],
+        ["--store", `sqlite:${file}`],
+        ["--app", "my-app", "--store", `sqlite:${file}`],
+      ]) {
+        const result = await runIn(directory, ...command, "--definition", name, ...more);
+        expect([command, name, result]).toEqual([command, name, { status: 1, stdout: "", stderr }]);
+      }
+    }
+  }
+  const checked = await runIn(directory, "check", "typo");
+  expect(checked).toMatchObject({ status: 1, stdout: expect.stringContaining("/typo: cannot be read: No such file") });
+  process.env.USERKEEP_DEFINITION = path.join(real, "typo");
+  try {
+    await expect(Realm.openBackend({ store: "memory:" })).rejects.toThrow("/typo cannot be read: there is no such");
+    await expect(Realm.serve({ store: "memory:" })).rejects.toThrow("/typo cannot be read: there is no such");
+  } finally {
+    delete process.env.USERKEEP_DEFINITION;
+  }
+  // A root file without a readable id would select another store.
+  fs.cpSync(QUICKSTART, path.join(directory, "broken"), { recursive: true });
+  fs.writeFileSync(path.join(directory, "broken/root_config.json"), "{ // comment\n}");
+  const broken = await runIn(directory, "backup", "copy", "--definition", "broken");
+  expect(broken.stderr).toContain(`the app's id cannot be read from ${real}/broken/root_config.json: `);
+  fs.writeFileSync(path.join(directory, "broken/root_config.json"), '\ufeff{ "app_id": "with-mark" }');
+  expect((await runIn(directory, "doctor", "--definition", "broken", "--store", "sqlite:none")).stderr).toContain(
+    "none",
+  );
+  expect(
+    (await runIn(directory, "keys", "rotate", "--definition", "broken", "--store", `sqlite:${file}`)).stderr,
+  ).toContain("there is no app 'with-mark'");
+});
+
+test("no error shows the password of a connection string", async () => {
+  const directory = temporaryDirectory();
+  await makeStore(directory);
+  for (const address of [
+    "mongodb://user:hunter22@host",
+    "mongodb+srv://user:hunter22@host/db",
+    "mongodb://user:it's hunter22@host",
+    " MongoDB://user:hunter22@host",
+    "mongodb://user:hunter22",
+    "user:hunter22@host",
+  ]) {
+    const calls = [
+      ["export", "dump", address],
+      ["keys", address],
+      ["keys", "rotate", address],
+      [address],
+      ["help", address],
+      ["serve", "--log-level", address],
+      ["serve", "--port", address],
+      ["serve", `--token-audience=${address}`],
+      ["serve", `--${address}`],
+      ["serve", "--public-url", address, "--definition", QUICKSTART],
+      ["migrate", "--from", address, "--to", "memory:"],
+      ["backup", "copy", "--store", `x${address}`],
+      ...(/mongo/i.test(address)
+        ? [
+            ["check", address],
+            ["init", address],
+            ["backup", address],
+            ["backup", "copy", "--app", address],
+            ["backup", "copy", "--definition", address],
+            ["serve", "--host", address, "--definition", QUICKSTART, "--store", "memory:"],
+            ["serve", "--trust-proxy", address, "--definition", QUICKSTART, "--store", "memory:"],
+          ]
+        : []),
+    ];
+    for (const args of calls) {
+      const { status, stdout, stderr } = await runIn(directory, ...args);
+      expect([args, status]).toEqual([args, 1]);
+      expect([args, `${stdout}${stderr}`]).toEqual([args, expect.not.stringContaining("hunter22")]);
+    }
+  }
+  expect(fs.readdirSync(directory)).toEqual([".userkeep"]);
+});
+
+test("errors name the options as the command line does", async () => {
+  const directory = temporaryDirectory();
+  const cases = [
+    [["serve", "--tls-cert", "x"], "TLS needs both --tls-cert and --tls-key, the files of the certificate and its key"],
+    [["serve", "--public-url", "x"], 'Expected --public-url to begin with http:// or https://, got "x"'],
+    [["serve"], "--app is required: the definition has no app_id"],
+    [["serve", "--app", "a"], "name its directory with --definition or with USERKEEP_DEFINITION"],
+    [
+      ["serve", "--app", "a", "--definition", QUICKSTART, "--store", "sqlite:/proc/none/x"],
+      'Choose another place with --store ("sqlite:PATH")',
+    ],
+  ];
+  for (const [args, expected] of cases) {
+    const { status, stdout, stderr } = await runIn(directory, ...args);
+    expect({ status, stdout, stderr }).toEqual({ status: 1, stdout: "", stderr: expect.stringContaining(expected) });
+  }
 });
 
 test("rejects a misspelled store without creating it", async () => {
@@ -139,6 +338,11 @@ test("rejects a misspelled store without creating it", async () => {
     });
   }
   expect(fs.readdirSync(path.dirname(file)).filter((name) => name.startsWith("my-ap."))).toEqual([]);
+  expect(await runIn(directory, "import", "dump", "--create", "--store", "memory:")).toEqual({
+    status: 1,
+    stdout: "",
+    stderr: "userkeep: a store in memory is gone when its process ends; name another one with --store\n",
+  });
   const far = await runIn(directory, "import", "dump", "--store", "sqlite:new/store.sqlite");
   expect(far.stderr).toMatch(/there is no store at .*store\.sqlite; --create creates it\n$/);
   expect(await runIn(directory, "import", "dump", "--store", "sqlite:new/store.sqlite", "--create")).toMatchObject({

@@ -167,7 +167,7 @@ test("the handle and the command rotate keys; tokens signed before stay valid", 
   const store = OWN_STORE ?? `sqlite:${path.join(baseFilePath, ".userkeep/test-app.sqlite")}`;
   const options = ["--definition", QUICKSTART, "--store", store, "--app", "test-app"];
   const { stdout } = await run(process.execPath, [CLI, "keys", "rotate", ...options]);
-  const [, third] = /^new signing key: (\w+)$/m.exec(stdout);
+  const [, third] = /^new signing key of app 'test-app' in .*: (\w+)$/m.exec(stdout);
   const { keys } = await (await fetch(`${app(server.url)}/auth/jwks`)).json();
   expect(keys.map(({ kid }) => kid)).toEqual([header(before.access_token).kid, second, third]);
   for (const { access_token: token } of [before, after]) {

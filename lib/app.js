@@ -8,8 +8,8 @@ const { makeSync } = require("./database.js");
 const { Listeners } = require("./listeners.js");
 const { User } = require("./user.js");
 
-/** The apps for `App.get`, by id. Weak: an app without other references is collected. */
-const appsById = new Map();
+/** The apps of each open core, for `App.get`, as weak references. */
+const appsByCore = new WeakMap();
 
 /** An app: its backend and its users on this device. */
 class App {
@@ -22,13 +22,12 @@ class App {
 
   static get(id) {
     assert.string(id, "id");
-    return App.#opened(id) ?? new App(id);
+    return App.#appsOf(Core.ofId(id))[0]?.deref() ?? new App(id);
   }
 
-  /** Returns the app of an id if it is open. */
-  static #opened(id) {
-    const app = appsById.get(id)?.deref();
-    return app && !app.#isClosed && !app.#core.isClosed ? app : undefined;
+  /** Returns the references to the apps of a core that are in use, the oldest first. */
+  static #appsOf(core) {
+    return (appsByCore.get(core) ?? []).filter((app) => app.deref()?.#isClosed === false);
   }
 
   static getApp(id) {
@@ -38,14 +37,11 @@ class App {
   constructor(configOrId) {
     const config = typeof configOrId === "string" ? { id: configOrId } : configOrId;
     assert.object(config, "config");
-    const existing = App.#opened(config.id);
     // An id alone has no settings: it selects the open app.
-    const joined = typeof configOrId === "string" ? existing : undefined;
-    this.#core = joined?.#core.join() ?? Core.open(config);
+    const joined = typeof configOrId === "string" ? Core.ofId(configOrId)?.join() : undefined;
+    this.#core = joined ?? Core.open(config);
     this.#listeners = new Listeners((listener) => this.#core.listenToApp(listener));
-    if (!existing) {
-      appsById.set(config.id, new WeakRef(this));
-    }
+    appsByCore.set(this.#core, [...App.#appsOf(this.#core), new WeakRef(this)]);
   }
 
   get id() {

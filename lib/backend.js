@@ -114,17 +114,66 @@ class Backend {
 /** Returns the directory of the definition from the option or the environment. */
 const definitionDirectory = (definition) => definition ?? (process.env.USERKEEP_DEFINITION || "userkeep");
 
-/** Returns the app id in a definition, or undefined. */
+/** Returns "directory", "other", or undefined if there is nothing at a path. */
+function kindOf(name) {
+  try {
+    return fs.statSync(name).isDirectory() ? "directory" : "other";
+  } catch (error) {
+    if (error.code === "ENOENT") {
+      return undefined;
+    }
+    if (error.code === "ENOTDIR") {
+      return "other";
+    }
+    throw error;
+  }
+}
+
+/** Checks that the directory of a definition exists, if the option or the environment names one. */
+function checkDefinition(definition) {
+  const named = definition ?? (process.env.USERKEEP_DEFINITION || undefined);
+  if (typeof named !== "string") {
+    return;
+  }
+  const kind = kindOf(named);
+  if (kind !== "directory") {
+    const shown = named === "" ? "''" : path.resolve(named);
+    throw new Error(
+      `the definition ${shown} cannot be read: ${kind ? "it is not a directory" : "there is no such directory"}`,
+    );
+  }
+}
+
+/** Returns the text of a file, or undefined if the file does not exist. */
+function readIfExists(file) {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch (error) {
+    if (error.code === "ENOENT") {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/**
+ * Returns the app id in a definition, or undefined.
+ *
+ * @throws if the definition is named and does not exist, or its root file cannot be read
+ */
 function definedId(definition) {
+  checkDefinition(definition);
   const directory = definitionDirectory(definition);
   for (const name of ["root_config.json", "realm_config.json"]) {
+    const file = path.resolve(directory, name);
+    let root;
     try {
-      const { app_id: id } = JSON.parse(fs.readFileSync(path.join(directory, name), "utf8"));
-      if (typeof id === "string" && id !== "") {
-        return id;
-      }
-    } catch {
-      // Loading the definition reports its problems.
+      root = JSON.parse(readIfExists(file)?.replace(/^\ufeff+/, "") ?? "{}");
+    } catch (cause) {
+      throw new Error(`the app's id cannot be read from ${file}: ${cause.message}`, { cause });
+    }
+    if (typeof root?.app_id === "string" && root.app_id !== "") {
+      return root.app_id;
     }
   }
   return undefined;
@@ -135,6 +184,9 @@ function definedId(definition) {
  * that closes it. `idOption` is the caller's name of the option for the app's id.
  */
 function openNative({ isStoreAlone = false, ...options }, idOption) {
+  if (options.definition !== undefined) {
+    checkDefinition(options.definition);
+  }
   const id = options.id ?? definedId(options.definition);
   if (id === undefined) {
     throw new Error(`The option '${idOption}' is required: the definition has no app_id`);
@@ -167,4 +219,4 @@ function openStore(options) {
   return { backend: new Backend(opened), store: opened.store };
 }
 
-module.exports = { Backend, definedId, openBackend, openNative, openStore };
+module.exports = { Backend, checkDefinition, definedId, kindOf, openBackend, openNative, openStore };

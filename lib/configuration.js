@@ -178,6 +178,19 @@ function withoutPassword(store) {
   return /^mongodb(\+srv)?:/i.test(store) ? redact(store) : store;
 }
 
+/** Returns a value for messages that may be the address of a store by mistake. */
+function withoutSecrets(value) {
+  return /^\s*mongodb(\+srv)?:|:\/\/|:.*@/is.test(value) ? redact(value) : value;
+}
+
+/** Returns a text in which no connection string has a user, a password or another secret. */
+function withoutPasswords(text) {
+  // A password can contain any character, so it ends at the last `@` of the line.
+  return text
+    .replace(/(mongodb(?:\+srv)?:\/+).*@/gi, "$1***@")
+    .replace(/mongodb(?:\+srv)?:\/[^\s'"]*/gi, (address) => address.replace(SECRET_OPTIONS, "$1***"));
+}
+
 /** Returns the stores of data sources, from the option and from the environment. */
 function dataSources(config) {
   const named = {};
@@ -271,4 +284,12 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   };
 }
 
-module.exports = { KNOWN_KEYS, MetadataMode, resolveConfiguration, storeAddress, withoutPassword };
+module.exports = {
+  KNOWN_KEYS,
+  MetadataMode,
+  resolveConfiguration,
+  storeAddress,
+  withoutPassword,
+  withoutPasswords,
+  withoutSecrets,
+};

@@ -80,6 +80,11 @@ class Core {
     return existing.join();
   }
 
+  /** Returns the open core of an app's id: the one that was opened first. */
+  static ofId(id) {
+    return [...openCores].find((core) => core.id === id);
+  }
+
   /** Shares the core with one more app. */
   join() {
     this.#users += 1;

@@ -5,9 +5,12 @@ const { assert, TypeAssertionError } = require("./assert.js");
 /** The log levels, the least detailed first. */
 const LEVELS = ["off", "error", "warn", "info", "debug"];
 
-/** Characters that control a terminal or end a line: C0, DEL, C1, and Unicode line ends. */
+/**
+ * Characters that control a terminal, end a line or change its order: C0, DEL, C1, Unicode line
+ * ends, and bidirectional embeddings, overrides and isolates.
+ */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression finds them
-const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 
 const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 

@@ -3,6 +3,7 @@
 const { assert, ValueAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
 const { native, result } = require("./bridge.js");
+const { withoutSecrets } = require("./configuration.js");
 
 const MAX_PORT = 65535;
 const MAX_UINT32 = 2 ** 32 - 1;
@@ -43,7 +44,9 @@ function readOptions(options) {
   const { host, port = 3000, publicUrl, maxBodySize, tlsCert, tlsKey, trustProxy, unlimited, ...more } = options;
   const { metricsHost, metricsPort, clientTimeout, ...rest } = more;
   if (publicUrl !== undefined && !/^https?:\/\//.test(assert.string(publicUrl, "publicUrl"))) {
-    throw new Error(`Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(publicUrl)}`);
+    throw new Error(
+      `Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(withoutSecrets(publicUrl))}`,
+    );
   }
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new Error("TLS needs both 'tlsCert' and 'tlsKey', the files of the certificate and its key");

@@ -41,6 +41,7 @@ fn request(operation: &str, payload: &RawDocument) -> Result<AdminRequest, Error
     let flag = |name: &str| payload.get_bool(name).unwrap_or(false);
     Ok(match operation {
         "rotateKeys" => AdminRequest::RotateKeys,
+        "storedApps" => AdminRequest::StoredApps,
         "backup" => AdminRequest::Backup { file: path("file")? },
         "export" => AdminRequest::Export { directory: path("directory")? },
         "import" => AdminRequest::Import { directory: path("directory")?, ignore_indexes: flag("ignoreIndexes") },

@@ -98,7 +98,7 @@ describe("a duplicate field name", () => {
       [rulesFile("db", "c"), role('"write": { "a": 1, "b": 1, "a": 2 }'), "$.roles[0].write.a"],
       [rulesFile("db", "c"), '{ "roles": [], "roles": [] }', "$.roles"],
       ["auth/providers.json", '{ "anon-user": { "disabled": true, "disabled": false } }', "$.anon-user.disabled"],
-      ["environments/testing.json", '{ "values": { "a": 1, "a": 2 } }', "$.values.a"],
+      ["environments/no-environment.json", '{ "values": { "a": 1, "a": 2 } }', "$.values.a"],
       ["data_sources/mongodb-atlas/db/c/indexes.json", '[{ "key": { "a": 1, "a": -1 } }]', "$[0].key.a"],
     ]) {
       expect(() => openEmbedded({ definition: withText(file, text) })).toThrow(

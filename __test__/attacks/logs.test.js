@@ -15,12 +15,13 @@ test("escapes control characters in text logs", async () => {
     const { defaultLogger } = require(${JSON.stringify(path.join(ROOT, "lib/logger.js"))});
     void defaultLogger;
     const Realm = require(${JSON.stringify(ROOT)});
-    const app = new Realm.App({ id: "a\\u001b[2J\\u0085\\u009b\\u007fb", store: "memory:" });
+    const app = new Realm.App({ id: "a\\u001b[2J\\u0085\\u009b\\u007f\\u2028\\u202a\\u202e\\u2066\\u2069b", store: "memory:" });
     app.close();`;
   const { stderr } = await run(process.execPath, ["-e", script], { cwd: temporaryDirectory() });
   expect(stderr).toMatch(/userkeep info/);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the test searches for them
-  expect(stderr.replaceAll("\n", "")).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
+  expect(stderr.replaceAll("\n", "")).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/);
+  expect(stderr).toContain("\\u202e\\u2066\\u2069b");
 });
 
 test.each([

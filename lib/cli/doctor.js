@@ -12,7 +12,9 @@ const options = {
 };
 
 async function run({ values: { repair, ...values } }) {
-  const { answer, store } = await withStore(values, (backend, progress) => backend.check({ ...progress, repair }));
+  const { answer, store } = await withStore(values, (backend, progress) => backend.check({ ...progress, repair }), {
+    writes: repair,
+  });
   for (const { what } of answer) {
     say(what);
   }

@@ -18,7 +18,7 @@ async function run({ values, positionals: [directory] }) {
   const work = (backend, progress) =>
     backend.import(directory, { ...progress, ignoreIndexes: values["ignore-indexes"] });
   const advice = "; --create creates it";
-  const { answer, store } = await withStore(values, work, { mayCreate: values.create, advice });
+  const { answer, store } = await withStore(values, work, { mayCreate: values.create, writes: true, advice });
   for (const line of answer.reported) {
     say(`warning: ${line}`);
   }

@@ -4,6 +4,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { UsageError } = require("./arguments.js");
 const { say } = require("./output.js");
+const { kindOf } = require("../backend.js");
 
 const summary = "write the definition of the quickstart";
 
@@ -12,10 +13,11 @@ const positionals = [{ name: "DIR", help: "the directory to write into (default:
 const options = { app: { type: "string", value: "ID", help: "the app's id (default: my-app)" } };
 
 function run({ values: { app = "my-app" }, positionals: [directory = "userkeep"] }) {
-  if (app === "") {
-    throw new UsageError("--app must be the id of an app, got ''");
+  const kind = kindOf(directory);
+  if (kind === "other") {
+    throw new UsageError(`${directory} is not a directory; nothing was written`);
   }
-  if (fs.existsSync(directory) && fs.readdirSync(directory).length > 0) {
+  if (kind === "directory" && fs.readdirSync(directory).length > 0) {
     throw new UsageError(`${directory} is not empty; nothing was written`);
   }
   const native = require("../native.js");

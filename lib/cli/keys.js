@@ -1,9 +1,9 @@
 "use strict";
 
 const { EXISTING_STORE } = require("./options.js");
-const { mistake } = require("./arguments.js");
+const { mistake, shown } = require("./arguments.js");
 const { say } = require("./output.js");
-const { checkExists, chooseStore } = require("./store.js");
+const { checkExists, checkHasApp, chooseStore } = require("./store.js");
 
 const summary = "rotate: create a new key to sign tokens; the old keys verify until their last token expires";
 
@@ -15,15 +15,17 @@ const options = { ...EXISTING_STORE };
 
 async function run({ values, positionals: [action] }) {
   if (action !== "rotate") {
-    throw mistake({ name: "keys", positionals, options }, `${ONE_ACTION}, got '${action}'`);
+    throw mistake({ name: "keys", positionals, options }, `${ONE_ACTION}, got ${shown(action)}`);
   }
-  const { id, store } = chooseStore(values, { needsApp: true });
+  const { id, store } = chooseStore(values, { needsApp: true, writes: true });
   const { Backend, openNative } = require("../backend.js");
   const opened = openNative({ id, store, definition: values.definition }, "--app");
   const backend = new Backend(opened);
   try {
     checkExists(opened.store);
-    say(`new signing key: ${await backend.rotateKeys()}`);
+    await checkHasApp(opened);
+    const key = await backend.rotateKeys();
+    say(`new signing key of app '${id}' in ${opened.store}: ${key}`);
   } finally {
     await backend.close();
   }

@@ -1,12 +1,15 @@
 "use strict";
 
-const { UsageError, helpOf, parse, table } = require("./arguments.js");
-const { escapeControls } = require("../logger.js");
+const { UsageError, helpOf, parse, shown, table, withOptionNames } = require("./arguments.js");
+const { printable } = require("./output.js");
 const { didYouMean } = require("../suggest.js");
 const { version } = require("../../package.json");
 
 /** The commands, in the order of the help. Each file is loaded on demand. */
 const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
+
+/** The words that show the help. */
+const HELP = ["help", "--help", "-h"];
 
 const load = (name) => ({ name, ...require(`./${name}.js`) });
 
@@ -21,15 +24,15 @@ ${table(rows)}
 
 function checkCommand(name) {
   if (!COMMANDS.includes(name)) {
-    throw new UsageError(`unknown command '${name}'${didYouMean(name, COMMANDS)}\n\n${help().trimEnd()}`);
+    throw new UsageError(`unknown command ${shown(name)}${didYouMean(name, COMMANDS)}\n\n${help().trimEnd()}`);
   }
 }
 
 async function run([name, ...args]) {
-  if (name === "help" && args.length > 0) {
+  if (name === "help" && args.length > 0 && !HELP.includes(args[0])) {
     checkCommand(args[0]);
     process.stdout.write(helpOf(load(args[0])));
-  } else if (name === undefined || ["help", "--help", "-h"].includes(name)) {
+  } else if (name === undefined || HELP.includes(name)) {
     process.stdout.write(help());
   } else if (["version", "--version", "-v"].includes(name)) {
     process.stdout.write(`${version}\n`);
@@ -50,8 +53,11 @@ async function main(args) {
   try {
     await run(args);
   } catch (error) {
-    const lines = String(error?.message ?? error).split("\n");
-    process.stderr.write(`userkeep: ${lines.map(escapeControls).join("\n")}\n`);
+    const message = String(error?.message ?? error);
+    // The messages of the package itself name the options as JavaScript does.
+    const isOfPackage = !(error instanceof UsageError) && COMMANDS.includes(args[0]);
+    const lines = (isOfPackage ? withOptionNames(message, load(args[0]).options ?? {}) : message).split("\n");
+    process.stderr.write(`userkeep: ${lines.map(printable).join("\n")}\n`);
     process.exitCode = 1;
   }
 }

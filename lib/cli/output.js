@@ -1,8 +1,12 @@
 "use strict";
 
+const { withoutPasswords } = require("../configuration.js");
 const { escapeControls } = require("../logger.js");
 
-/** Prints a line. Escapes control characters, for example in the name of a collection. */
-const say = (line) => process.stdout.write(`${escapeControls(line)}\n`);
+/** Returns a line to print. Escapes control characters, for example in the name of a collection. */
+const printable = (line) => escapeControls(withoutPasswords(line));
 
-module.exports = { say };
+/** Prints a line. */
+const say = (line) => process.stdout.write(`${printable(line)}\n`);
+
+module.exports = { printable, say };

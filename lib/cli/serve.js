@@ -1,5 +1,6 @@
 "use strict";
 
+const { camelCase } = require("./arguments.js");
 const { APP, DEFINITION, STORE } = require("./options.js");
 const { LEVELS, toStandardError } = require("../logger.js");
 
@@ -107,7 +108,6 @@ const NAMES_WITH_UNIT = { maxTime: "maxTimeMS" };
 
 /** Converts the names of the command's options to those of `serve()`. */
 function toJavaScript(values) {
-  const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
   const rename = (name) => NAMES_WITH_UNIT[camelCase(name)] ?? camelCase(name);
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [rename(name), value]));
 }

@@ -6,8 +6,8 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { UsageError } = require("./arguments.js");
 const { showProgress } = require("./progress.js");
-const { definedId } = require("../backend.js");
-const { closest } = require("../suggest.js");
+const { checkDefinition, definedId } = require("../backend.js");
+const { closest, didYouMean } = require("../suggest.js");
 
 /** The directory of the stores with default names. */
 const STORES = ".userkeep";
@@ -37,12 +37,19 @@ function idOf(file) {
 
 /**
  * Returns the id of the app with a store in the working directory: that of the definition if its
- * store exists, else that of the only store.
+ * store exists, else that of the only store. A command that writes takes no store of another app
+ * than the definition's.
  */
-function idOfStored(defined, { mayCreate }) {
+function idOfStored(defined, { mayCreate, writes }) {
   const stores = storesIn(STORES);
   if (defined !== undefined && (mayCreate || stores.includes(`${encodeURIComponent(defined)}${EXTENSION}`))) {
     return defined;
+  }
+  if (stores.length === 1 && defined !== undefined && writes) {
+    const only = path.join(STORES, stores[0]);
+    throw new UsageError(
+      `the definition belongs to the app '${defined}', and the only store is ${only}; name a store with --store sqlite:PATH or --app ID`,
+    );
   }
   if (stores.length === 1) {
     return idOf(stores[0]);
@@ -61,12 +68,16 @@ function idOfStored(defined, { mayCreate }) {
  *
  * @throws {UsageError} if there is no store or more than one
  */
-function chooseStore({ app, store, definition }, { needsApp = false, mayCreate = false } = {}) {
+function chooseStore({ app, store, definition }, { needsApp = false, mayCreate = false, writes = false } = {}) {
+  if (definition !== undefined) {
+    checkDefinition(definition);
+  }
   const named = store ?? (process.env.USERKEEP_STORE || undefined);
   if (app === undefined && named === undefined) {
-    return { store: undefined, id: idOfStored(definedId(definition), { mayCreate }) };
+    return { store: undefined, id: idOfStored(definedId(definition), { mayCreate, writes }) };
   }
-  const id = app ?? definedId(definition);
+  // A command that does not need the app does not read the definition.
+  const id = app ?? (needsApp ? definedId(definition) : undefined);
   if (id !== undefined) {
     return { store: named, id };
   }
@@ -82,15 +93,42 @@ function chooseStore({ app, store, definition }, { needsApp = false, mayCreate =
   return { store: named, id: "store" };
 }
 
+/** Checks that a store is not in memory, where a command would lose its work. */
+function checkNotInMemory(store) {
+  if (store === "memory") {
+    throw new UsageError("a store in memory is gone when its process ends; name another one with --store");
+  }
+}
+
+/** The maximum number of apps in a message. */
+const MOST_LISTED = 10;
+
+/**
+ * Checks that the store of an opened backend has keys of its app, so that a misspelled id does not
+ * create a new app.
+ *
+ * @throws {UsageError} if the store does not have the app
+ */
+async function checkHasApp({ id, store, native: { bridge, handle } }) {
+  const { native, result } = require("../bridge.js");
+  const { encode } = require("../bson/index.js");
+  const { isStored, others } = await result(native.admin(bridge, handle, "storedApps", encode({})));
+  if (isStored) {
+    return;
+  }
+  const listed = others.slice(0, MOST_LISTED).map((other) => `'${other}'`);
+  const more = others.length > listed.length ? ` and ${others.length - listed.length} more` : "";
+  const found = others.length === 0 ? "it has no app" : `it has ${listed.join(", ")}${more}`;
+  throw new UsageError(`there is no app '${id}' in ${store}: ${found}${didYouMean(id, others)}`);
+}
+
 /**
  * Checks that the file of a store exists, so that a misspelled name does not create a new store.
  *
  * @throws {UsageError} if it does not exist
  */
 function checkExists(file, advice = "") {
-  if (file === "memory") {
-    throw new UsageError("a store in memory is gone when its process ends; name another one with --store");
-  }
+  checkNotInMemory(file);
   if (file.startsWith("mongodb") || fs.existsSync(file)) {
     return;
   }
@@ -105,11 +143,12 @@ function checkExists(file, advice = "") {
  * Opens the store of a command's options, runs a maintenance task, and closes it. Resolves to the
  * result of the task and the store.
  */
-async function withStore(values, work, { mayCreate = false, advice } = {}) {
+async function withStore(values, work, { mayCreate = false, writes = false, advice } = {}) {
   const { openStore } = require("../backend.js");
-  const { backend, store } = openStore(chooseStore(values, { mayCreate }));
+  const { backend, store } = openStore(chooseStore(values, { mayCreate, writes }));
   const { onProgress, end } = showProgress();
   try {
+    checkNotInMemory(store);
     if (!mayCreate) {
       checkExists(store, advice);
     }
@@ -120,4 +159,4 @@ async function withStore(values, work, { mayCreate = false, advice } = {}) {
   }
 }
 
-module.exports = { checkExists, chooseStore, withStore };
+module.exports = { checkExists, checkHasApp, chooseStore, withStore };

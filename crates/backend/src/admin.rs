@@ -15,6 +15,9 @@ pub enum AdminRequest {
     /// Creates a new signing key; returns its id. Older keys verify tokens until the last token
     /// that they signed has expired.
     RotateKeys,
+    /// Reads if the store has keys of the app; returns `{ isStored, others }`, with the ids of the
+    /// other apps whose keys it has if it has none of this one.
+    StoredApps,
     /// Copies the store into a file; returns nothing.
     Backup {
         /// The file, which must not exist.
@@ -69,6 +72,7 @@ impl Admin {
                 context.prepare().await?;
                 context.sessions.rotate_keys().await.map(RawBson::String)
             }
+            AdminRequest::StoredApps => maintenance::stored_apps(context).await,
             AdminRequest::Backup { file } => maintenance::backup(context, file, progress).await,
             AdminRequest::Export { directory } => maintenance::export(context, &directory, progress).await,
             AdminRequest::Import { directory, ignore_indexes } => {

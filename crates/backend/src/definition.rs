@@ -139,7 +139,7 @@ impl Definition {
     /// Returns the files of the development definition as pairs of path and text, as a starting
     /// point for an app.
     pub fn development_files() -> Vec<(String, String)> {
-        Files::development().into_iter().filter_map(|(path, text)| Some((path, text?))).collect()
+        Files::development().into_texts().collect()
     }
 
     fn from_files(files: Files, origin: String) -> Result<Self, DefinitionError> {
@@ -205,6 +205,7 @@ impl Definition {
                 self.services.entry(service.to_owned()).or_default().default_rules = rules.map(Arc::new);
             }
             ["data_sources", service, database, collection, "rules.json"] => {
+                check_directory(service, database, collection, report);
                 let rules = rules::read_of_collection(database, collection, &mut Reader::new(path, value, report));
                 if let Some(rules) = rules {
                     let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
@@ -212,11 +213,13 @@ impl Definition {
                 }
             }
             ["data_sources", service, database, collection, "indexes.json"] => {
+                check_directory(service, database, collection, report);
                 let indexes = read_indexes(path, value, report);
                 let service = self.services.entry(service.to_owned()).or_default();
                 service.indexes.push((Namespace::new(database, collection), indexes));
             }
             ["data_sources", service, database, collection, "collection.json"] => {
+                check_directory(service, database, collection, report);
                 if read_pre_images(&mut Reader::new(path, value, report)) {
                     let service = self.services.entry(service.to_owned()).or_default();
                     service.pre_images.push(Namespace::new(database, collection));
@@ -235,7 +238,7 @@ impl Definition {
             ["environments", _] => {}
             ["functions", "config.json"] => unavailable(value, "functions cannot be called yet", path, report),
             ["functions", ..] => {}
-            ["triggers", _] => report.note(path, "", "triggers do not run yet"),
+            ["triggers", _] => note_trigger(path, value, data_sources, report),
             ["values", _] => report.note(path, "", "values are not available yet"),
             ["http_endpoints" | "https_endpoints", "config.json"] => {
                 unavailable(value, "HTTPS endpoints are not served", path, report)
@@ -301,7 +304,7 @@ fn is_read(path: &str) -> bool {
         ["root_config.json" | "realm_config.json"]
             | ["auth", "providers.json" | "custom_user_data.json"]
             | ["data_sources", _, "config.json" | "default_rule.json"]
-            | ["data_sources", _, _, _, _]
+            | ["data_sources", _, _, _, "rules.json" | "indexes.json" | "collection.json" | "schema.json"]
             | ["environments" | "triggers" | "values", _]
             | ["functions" | "sync", "config.json"]
             | ["http_endpoints" | "https_endpoints", "config.json" | "data_api_config.json"]
@@ -314,7 +317,9 @@ fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
     let known: &[&str] = match parts {
         ["auth", _] => &["providers.json", "custom_user_data.json"],
         ["data_sources", _, _] => &["config.json", "default_rule.json"],
-        ["data_sources", _, _, _, _] => &["rules.json", "indexes.json", "schema.json", "relationships.json"],
+        ["data_sources", _, _, _, _] => {
+            &["rules.json", "indexes.json", "collection.json", "schema.json", "relationships.json"]
+        }
         [directory, _, ..] if !DIRECTORIES.contains(directory) => DIRECTORIES,
         [_] => &["root_config.json", "realm_config.json"],
         _ => &[],
@@ -333,6 +338,43 @@ fn note_unknown(path: &str, parts: &[&str], report: &mut Report) {
     }
 }
 
+/// Checks that MongoDB accepts the names that a collection's directory stands for. A database name
+/// that it rejects is one problem, however many collections the database has.
+fn check_directory(service: &str, database: &str, collection: &str, report: &mut Report) {
+    if let Err((part, message)) = check_names(database, collection) {
+        let directory = match part {
+            NamePart::Database => format!("data_sources/{service}/{database}"),
+            NamePart::Collection => format!("data_sources/{service}/{database}/{collection}"),
+        };
+        report.refuse(&directory, "", &message);
+    }
+}
+
+/// The part of a full name that MongoDB rejects.
+enum NamePart {
+    Database,
+    Collection,
+}
+
+/// Checks that MongoDB accepts the names.
+fn check_names(database: &str, collection: &str) -> Result<(), (NamePart, String)> {
+    // The shortest name of a collection shows if the database's name is wrong by itself.
+    let is_database_valid = Namespace::new(database, "c").check().is_ok();
+    Namespace::new(database, collection).check().map_err(|error| {
+        let part = if is_database_valid { NamePart::Collection } else { NamePart::Database };
+        (part, error.to_string())
+    })
+}
+
+/// Reports a trigger, and its data source if that is not defined.
+fn note_trigger(path: &str, trigger: &Value, data_sources: &BTreeSet<String>, report: &mut Report) {
+    report.note(path, "", "triggers do not run yet");
+    let service = trigger.get("config").and_then(|config| config.get("service_name")).and_then(Value::as_str);
+    if let Some(name) = service.filter(|name| !name.is_empty() && !data_sources.contains(*name)) {
+        report.note(path, "$.config.service_name", &undefined_data_source(name, data_sources));
+    }
+}
+
 /// Reads a list of indexes in the format of `createIndexes`, as Extended JSON. The file is
 /// Userkeep's addition to the export.
 fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
@@ -344,7 +386,8 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
         );
         return Vec::new();
     };
-    let mut indexes = Vec::new();
+    // The indexes to create, with their places in the file.
+    let mut indexes: Vec<(usize, Index)> = Vec::new();
     for (place, item) in items.iter().enumerate() {
         let index = bson::Bson::try_from(item.clone())
             .ok()
@@ -352,15 +395,59 @@ fn read_indexes(path: &str, value: &Value, report: &mut Report) -> Vec<Index> {
             .ok_or_else(|| "expected an index in Extended JSON".to_owned())
             .and_then(|item| {
                 query::validate(&item).map_err(|error| error.to_string())?;
-                Index::parse(&item).map_err(|error| error.to_string())
+                let index = Index::parse(&item).map_err(|error| error.to_string())?;
+                Ok(is_new(&index, &indexes)?.then_some(index))
             });
         match index {
-            Ok(index) => indexes.push(index),
-            Err(message) => report.refuse(path, &format!("[{place}]"), &message),
+            // The index on `_id` counts too, and one problem stands for all that are too many.
+            Ok(Some(_)) if indexes.len() + 1 >= MOST_INDEXES => {
+                let message =
+                    format!("too many indexes: a collection has up to {MOST_INDEXES}, including the one on _id");
+                report.refuse(path, &format!("$[{place}]"), &message);
+                break;
+            }
+            Ok(Some(index)) => indexes.push((place, index)),
+            Ok(None) => {}
+            Err(message) => report.refuse(path, &format!("$[{place}]"), &message),
         }
     }
-    indexes
+    indexes.into_iter().map(|(_, index)| index).collect()
 }
+
+/// Returns true if an index is to be created beside the earlier ones of its file, and false if it
+/// exists already.
+///
+/// # Errors
+/// If no store can create the index.
+fn is_new(index: &Index, earlier: &[(usize, Index)]) -> Result<bool, String> {
+    if let [(path, _)] = index.keys.fields()
+        && *path == Path::new("_id")
+    {
+        let is_ascending = index.keys == query::KeyPattern::of(Path::new("_id"));
+        let message = "the index on _id alone is ascending, and every collection has it";
+        return if is_ascending { Ok(false) } else { Err(message.to_owned()) };
+    }
+    if index.name == "_id_" {
+        return Err("the index name '_id_' is for the index on _id alone".to_owned());
+    }
+    for (place, other) in earlier {
+        if other == index {
+            return Ok(false);
+        }
+        if other.name == index.name {
+            return Err(format!("the index $[{place}] has the same name '{}'", index.name));
+        }
+        let options = |index: &Index| (index.keys.clone(), index.partial.clone(), index.unique, index.sparse);
+        if options(other) == options(index) {
+            return Err(format!("the index $[{place}] has the same fields and options"));
+        }
+    }
+    Ok(true)
+}
+
+/// The maximum number of indexes of a collection
+/// (<https://www.mongodb.com/docs/manual/reference/limits/#indexes>).
+const MOST_INDEXES: usize = 64;
 
 /// Reads `{ "changeStreamPreAndPostImages": { "enabled": true } }`, as `create` and `collMod` take
 /// it. The file is Userkeep's addition to the export.
@@ -426,6 +513,15 @@ fn read_custom_user_data(data_sources: &BTreeSet<String>, reader: &mut Reader<'_
     let collection = required("collection_name", collection);
     let field = required("user_id_field", field);
     reader.finish();
+    if let (Some(database), Some(collection)) = (&database, &collection)
+        && let Err((part, message)) = check_names(database, collection)
+    {
+        let key = match part {
+            NamePart::Database => "database_name",
+            NamePart::Collection => "collection_name",
+        };
+        reader.refuse(key, &message);
+    }
     let user_id_field = match Path::strict(&field?) {
         Ok(path) => path,
         Err(error) => {
@@ -457,26 +553,33 @@ fn required_text(reader: &mut Reader<'_>, key: &str) -> Text {
 /// one.
 fn choose_data_source(data_sources: &BTreeSet<String>, named: Text, reader: &mut Reader<'_>) -> Option<String> {
     let key = "mongo_service_name";
-    let listed = || {
-        let names: Vec<_> = data_sources.iter().map(|name| format!("'{name}'")).collect();
-        if names.is_empty() { "no data source".to_owned() } else { format!("the data sources {}", names.join(", ")) }
-    };
     match named {
         Text::Other => None,
         Text::Missing if data_sources.len() == 1 => data_sources.first().cloned(),
         Text::Missing => {
-            let message = format!("is required if custom user data is enabled: the definition has {}", listed());
+            let message =
+                format!("is required if custom user data is enabled: the definition has {}", listed(data_sources));
             reader.refuse_missing(key, &message);
             None
         }
         Text::Is(name) if data_sources.contains(&name) => Some(name),
         Text::Is(name) => {
-            let suggestion = did_you_mean(&name, data_sources.iter().map(String::as_str));
-            reader
-                .refuse(key, &format!("there is no data source '{name}': the definition has {}{suggestion}", listed()));
+            reader.refuse(key, &undefined_data_source(&name, data_sources));
             None
         }
     }
+}
+
+/// Returns the message about a data source that is not defined.
+fn undefined_data_source(name: &str, data_sources: &BTreeSet<String>) -> String {
+    let suggestion = did_you_mean(name, data_sources.iter().map(String::as_str));
+    format!("there is no data source '{name}': the definition has {}{suggestion}", listed(data_sources))
+}
+
+/// Returns the names of the data sources, for a message.
+fn listed(data_sources: &BTreeSet<String>) -> String {
+    let names: Vec<_> = data_sources.iter().map(|name| format!("'{name}'")).collect();
+    if names.is_empty() { "no data source".to_owned() } else { format!("the data sources {}", names.join(", ")) }
 }
 
 /// Reads `config.json` of a data source. Only its read preference is used.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bson::{RawBson, raw::RawArrayBuf, rawdoc};
-use store::{dump, migrate as migration};
+use store::{Namespace, Store, dump, migrate as migration};
 
 use super::copied;
 use crate::{Error, ErrorCode, Progress, Result, StoreAddress, context::Context, open_store};
@@ -11,6 +11,35 @@ use crate::{Error, ErrorCode, Progress, Result, StoreAddress, context::Context, 
 /// The error of a task, whose message is for the operator.
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorCode::InternalServerError, error.to_string())
+}
+
+/// The prefix of the name of an app's own database.
+const OWN_DATABASE: &str = "userkeep_";
+
+/// The collection of an app's own database that contains its keys.
+const KEYS: &str = "keys";
+
+async fn has_keys(store: &dyn Store, database: &str) -> Result<bool, store::Error> {
+    Ok(!store.page(Namespace::new(database, KEYS), None).await?.documents.is_empty())
+}
+
+/// Only reads the store, so that a misspelled id creates no app.
+pub(super) async fn stored_apps(context: &Context) -> Result<RawBson> {
+    let store = &**context.main_store();
+    let is_stored = has_keys(store, &format!("{OWN_DATABASE}{}", context.app_id)).await.map_err(failed)?;
+    let mut others = RawArrayBuf::new();
+    if !is_stored {
+        // The user of a MongoDB store may not be allowed to list its databases.
+        for namespace in store.collections().await.unwrap_or_default() {
+            if &*namespace.collection == KEYS
+                && let Some(id) = namespace.database.strip_prefix(OWN_DATABASE)
+                && has_keys(store, &namespace.database).await.unwrap_or(false)
+            {
+                others.push(id);
+            }
+        }
+    }
+    Ok(RawBson::Document(rawdoc! { "isStored": is_stored, "others": others }))
 }
 
 pub(super) async fn backup(context: &Context, file: PathBuf, progress: &Progress) -> Result<RawBson> {

@@ -8,11 +8,19 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Problem, Severity, is_read, json, report::Report};
+use super::{DIRECTORIES, Problem, Severity, is_read, json, report::Report};
 
-/// The texts of the JSON files by their path in the definition's directory, with `/` between the
-/// parts; `None` for files whose contents are not used.
-pub(super) struct Files(BTreeMap<String, Option<String>>);
+/// The JSON files by their path in the definition's directory, with `/` between the parts.
+pub(super) struct Files(BTreeMap<String, Contents>);
+
+/// The contents of a file.
+enum Contents {
+    Text(String),
+    /// The file is not read, because its contents are not used.
+    Unread,
+    /// The error of a file or a directory that cannot be read.
+    Unreadable(String),
+}
 
 /// The maximum depth of an export's directories, with room for nested functions.
 const MAX_DEPTH: usize = 12;
@@ -20,7 +28,12 @@ const MAX_DEPTH: usize = 12;
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
         let mut files = BTreeMap::new();
-        collect(directory, "", 0, &mut files)?;
+        collect(directory, "", 0, &mut files).map_err(|error| Problem {
+            severity: Severity::Refused,
+            file: directory.display().to_string(),
+            path: String::new(),
+            message: format!("cannot be read: {error}"),
+        })?;
         Ok(Self(files))
     }
 
@@ -45,7 +58,15 @@ impl Files {
                        "read": true, "write": true, "insert": true, "delete": true, "search": true } ] }"#,
             ),
         ];
-        Self(files.into_iter().map(|(path, text)| (path.to_owned(), Some(text.to_owned()))).collect())
+        Self(files.into_iter().map(|(path, text)| (path.to_owned(), Contents::Text(text.to_owned()))).collect())
+    }
+
+    /// Returns the paths and the texts of the files that were read.
+    pub(super) fn into_texts(self) -> impl Iterator<Item = (String, String)> {
+        self.0.into_iter().filter_map(|(path, contents)| match contents {
+            Contents::Text(text) => Some((path, text)),
+            Contents::Unread | Contents::Unreadable(_) => None,
+        })
     }
 
     /// Returns the names of the data sources, which are the names of their directories.
@@ -54,111 +75,132 @@ impl Files {
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Parses the files that are used, with null for the others, and replaces
+    /// Parses the files that are read, with null for the others, and replaces
     /// `%(%%environment.values.name)` by the values of the environment.
     pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
+        let environment = self.environment();
         let mut parsed = BTreeMap::new();
-        for (path, text) in &self.0 {
-            let Some(text) = text else {
-                parsed.insert(path.clone(), Value::Null);
-                continue;
+        for (path, contents) in &self.0 {
+            let severity = severity(path, &environment);
+            let mut fail = |message: String| match severity {
+                Severity::Refused => report.refuse(path, "", &message),
+                Severity::Reported => report.note(path, "", &format!("the file is not used, and {message}")),
             };
-            match json::parse(text.trim_start_matches('\u{feff}')) {
-                Ok((value, twice)) => {
-                    for place in twice {
-                        report.refuse(
-                            path,
-                            &place,
-                            "the name is there twice, and only one of the two values would be used",
-                        );
-                    }
-                    parsed.insert(path.clone(), value);
+            match contents {
+                Contents::Unread => {
+                    parsed.insert(path.clone(), Value::Null);
                 }
-                Err(error) => report.refuse(path, "", &format!("is not JSON: {error}")),
+                Contents::Unreadable(error) => fail(format!("cannot be read: {error}")),
+                Contents::Text(text) => match parse(text) {
+                    Ok((value, twice)) => {
+                        for place in twice {
+                            let message = "the name is there twice, and only one of the two values would be used";
+                            report.add(severity, path, &place, message);
+                        }
+                        parsed.insert(path.clone(), value);
+                    }
+                    Err(error) => fail(format!("is not JSON: {error}")),
+                },
             }
         }
-        let root = parsed.get("root_config.json").or_else(|| parsed.get("realm_config.json"));
-        let environment =
-            root.and_then(|root| root.get("environment")).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let values = parsed
-            .get(&format!("environments/{}.json", environment.unwrap_or("no-environment")))
-            .and_then(|file| file.get("values"))
-            .cloned();
+        let values = parsed.get(&environment).and_then(|file| file.get("values")).cloned();
         for (path, value) in parsed.iter_mut().filter(|(path, _)| !path.starts_with("environments/")) {
-            expand(value, values.as_ref(), path, "$", report);
+            expand(value, values.as_ref(), path, "$", severity(path, &environment), report);
         }
         parsed
     }
-}
 
-impl IntoIterator for Files {
-    type Item = (String, Option<String>);
-    type IntoIter = std::collections::btree_map::IntoIter<String, Option<String>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+    /// Returns the path of the file with the values of the selected environment.
+    fn environment(&self) -> String {
+        let root = ["root_config.json", "realm_config.json"].into_iter().find_map(|name| match self.0.get(name)? {
+            // `parse` reports a file that is not JSON.
+            Contents::Text(text) => parse(text).ok(),
+            _ => None,
+        });
+        let name = root.as_ref().and_then(|(root, _)| root.get("environment")?.as_str());
+        format!("environments/{}.json", name.filter(|name| !name.is_empty()).unwrap_or("no-environment"))
     }
 }
 
+/// Parses a file's text as [`json::parse`] does, after a byte order mark.
+fn parse(text: &str) -> Result<(Value, Vec<String>), serde_json::Error> {
+    json::parse(text.trim_start_matches('\u{feff}'))
+}
+
+/// Returns the severity of a problem with the contents of a file. Problems of a file that is not
+/// used are only reported.
+fn severity(path: &str, environment: &str) -> Severity {
+    match path.split('/').next() {
+        Some("triggers" | "values") => Severity::Reported,
+        Some("environments") if path != environment => Severity::Reported,
+        _ => Severity::Refused,
+    }
+}
+
+/// Reads the files of a directory and of the directories in it.
+///
+/// # Errors
+/// If the directory itself cannot be read.
 fn collect(
     directory: &Path,
     prefix: &str,
     depth: usize,
-    files: &mut BTreeMap<String, Option<String>>,
-) -> Result<(), Problem> {
-    let problem = |error: std::io::Error| Problem {
-        severity: Severity::Refused,
-        file: if prefix.is_empty() { directory.display().to_string() } else { prefix.trim_end_matches('/').to_owned() },
-        path: String::new(),
-        message: format!("cannot be read: {error}"),
-    };
-    for entry in fs::read_dir(directory).map_err(problem)? {
-        let entry = entry.map_err(problem)?;
+    files: &mut BTreeMap<String, Contents>,
+) -> Result<(), std::io::Error> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json" {
             continue;
         }
         let path = entry.path();
+        let file = format!("{prefix}{name}");
         if path.is_dir() {
-            if depth < MAX_DEPTH {
-                collect(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
+            // Directories that are no part of an export need not be readable.
+            let is_part = DIRECTORIES.contains(&file.split('/').next().unwrap_or_default());
+            if depth < MAX_DEPTH
+                && let Err(error) = collect(&path, &format!("{file}/"), depth + 1, files)
+                && is_part
+            {
+                files.insert(file, Contents::Unreadable(error.to_string()));
             }
         } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
-            let file = format!("{prefix}{name}");
-            if !is_read(&file) {
-                // An empty file configures nothing, whatever its name is.
-                if entry.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-                    files.insert(file, None);
+            let contents = match is_read(&file) {
+                true => fs::read_to_string(&path)
+                    .map_or_else(|error| Contents::Unreadable(error.to_string()), Contents::Text),
+                false => Contents::Unread,
+            };
+            // An empty file configures nothing, unless the export has a file of that name.
+            let is_empty = match &contents {
+                Contents::Text(text) => {
+                    text.trim().is_empty() && ["environments/", "triggers/", "values/"].contains(&prefix)
                 }
-                continue;
+                Contents::Unread => entry.metadata().is_ok_and(|metadata| metadata.len() == 0),
+                Contents::Unreadable(_) => false,
+            };
+            if !is_empty {
+                files.insert(file, contents);
             }
-            let text = fs::read_to_string(&path).map_err(|error| Problem {
-                severity: Severity::Refused,
-                file: file.clone(),
-                path: String::new(),
-                message: format!("cannot be read: {error}"),
-            })?;
-            files.insert(file, Some(text));
         }
     }
     Ok(())
 }
 
-fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, report: &mut Report) {
+fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, severity: Severity, report: &mut Report) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                expand(item, values, file, &format!("{path}[{index}]"), report);
+                expand(item, values, file, &format!("{path}[{index}]"), severity, report);
             }
         }
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
-                expand(field, values, file, &format!("{path}.{name}"), report);
+                expand(field, values, file, &format!("{path}.{name}"), severity, report);
             }
         }
         Value::String(text) if text.contains("%(") => match expand_text(text, values) {
             Ok(expanded) => *value = expanded,
-            Err(name) => report.refuse(file, path, &format!("the environment has no value for {name}")),
+            Err(name) => report.add(severity, file, path, &format!("the environment has no value for {name}")),
         },
         _ => {}
     }

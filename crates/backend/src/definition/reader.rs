@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Records a missing key as a warning.
-    pub(super) fn note_missing(&mut self, key: &'static str, message: &str) {
+    pub(crate) fn note_missing(&mut self, key: &'static str, message: &str) {
         self.add_missing(key, Severity::Reported, message);
     }
 

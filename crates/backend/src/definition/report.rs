@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// Adds a problem, unless the same place has an error already: that is its consequence.
-    fn add(&mut self, severity: Severity, file: &str, path: &str, message: &str) {
+    pub(super) fn add(&mut self, severity: Severity, file: &str, path: &str, message: &str) {
         let place = (file.to_owned(), path.to_owned());
         if self.refused.contains(&place) {
             return;

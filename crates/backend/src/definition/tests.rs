@@ -109,7 +109,7 @@ fn features_whose_loss_would_widen_access_are_errors_with_file_and_path() {
         (rules, role(r#", "write": { "a": 1, "b": 2, "a": 3 }"#), "$.roles[0].write.a"),
         (rules, role(r#", "write": { "x": { "$regularExpression": { "pattern": "a", "options": "q" } } }"#), "$.roles[0].write.x"),
         ("auth/providers.json", r#"{ "anon-user": { "disabled": true, "disabled": false } }"#.into(), "$.anon-user.disabled"),
-        ("environments/testing.json", r#"{ "values": { "a": 1, "a": 2 } }"#.into(), "$.values.a"),
+        ("environments/no-environment.json", r#"{ "values": { "a": 1, "a": 2 } }"#.into(), "$.values.a"),
         ("data_sources/m/d/c/indexes.json", r#"[{ "key": { "a": 1 }, "unique": false, "unique": true }]"#.into(), "$[0].unique"),
         ("data_sources/m/d/c/collection.json", r#"{ "capped": true }"#.into(), "$.capped"),
         ("data_sources/m/d/c/collection.json", "[]".into(), "$"),
@@ -171,7 +171,7 @@ fn unsupported_features_are_reported_and_the_rest_loads() {
         reported,
         [
             ("auth/providers.json", "$.custom-token"),
-            ("auth/providers.json", "$.local-userpass.config"),
+            ("auth/providers.json", "$.local-userpass.config.autoConfirm"),
             ("auth/providers.json", "$.local-userpass.config.other"),
             ("data_sources/m/d/c/rules.json", "$.database"),
             ("data_sources/m/d/c/rules.json", "$.roles[0].insert"),
@@ -341,7 +341,16 @@ fn files_outside_of_an_export_are_ignored() {
     for path in ["tsconfig.json", "src/app.json", "functions/tsconfig.json", "graphql/x/y.json", "empty/x.json"] {
         assert_eq!(check(&[PROVIDERS, (path, comments)]), [""; 0], "{path}");
     }
-    for path in ["notes.json", "data_sources/m/d/config.json", "auth/x.json"] {
+    for path in [
+        "notes.json",
+        "data_sources/m/d/config.json",
+        "data_sources/m/d/c/x.json",
+        "auth/x.json",
+        "triggers/x.json",
+        "values/x.json",
+        "environments/x.json",
+        "environments/no-environment.json",
+    ] {
         assert_eq!(check(&[PROVIDERS, (path, "")]), [""; 0], "{path}");
     }
     // Known files are errors, and misspelled ones are warnings.
@@ -355,13 +364,177 @@ fn files_outside_of_an_export_are_ignored() {
         ("data_sources/m/d/c/rule.json", "; did you mean 'rules.json'?"),
         ("auth/provider.json", "; did you mean 'providers.json'?"),
         ("data_sources/m/d/notes.json", ""),
+        ("data_sources/m/d/c/tsconfig.json", ""),
+        ("data_sources/m/d/c/colection.json", "; did you mean 'collection.json'?"),
     ] {
-        let text = if path.starts_with("data_sources/m/d/c") { "{}" } else { comments };
         assert_eq!(
-            check(&[PROVIDERS, (path, text)]),
+            check(&[PROVIDERS, (path, comments)]),
             [format!("warning: {path}: the file is not known and not used{expected}")]
         );
     }
+    assert_eq!(check(&[PROVIDERS, ("data_sources/m/d/c/relationships.json", comments)]), [""; 0]);
+}
+
+#[test]
+fn files_that_are_not_used_need_not_be_readable() {
+    let comments = "{ // comment\n}";
+    for path in ["triggers/tsconfig.json", "values/x.json", "environments/production.json"] {
+        assert_eq!(
+            check(&[PROVIDERS, (path, comments)]),
+            [format!(
+                "warning: {path}: the file is not used, and is not JSON: key must be a string at line 1 column 3"
+            )]
+        );
+        let directory = write(&[PROVIDERS, (path, "")]);
+        fs::write(directory.path().join(path), [b'"', 0xff, b'"']).unwrap();
+        let problems = Definition::check(directory.path()).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].severity, Severity::Reported);
+        assert_eq!(problems[0].file, path);
+        assert!(problems[0].message.starts_with("the file is not used, and cannot be read: "), "{problems:?}");
+    }
+    for text in [r#"{ "a": 1, "a": 2 }"#, r#"{ "a": "%(%%environment.values.none)" }"#] {
+        let problems = check(&[PROVIDERS, ("values/x.json", text)]);
+        assert!(problems.iter().all(|problem| problem.starts_with("warning: values/x.json")), "{problems:?}");
+    }
+    // The values of the selected environment are used, and so is every other file of an export.
+    let root = ("root_config.json", r#"{ "environment": "production" }"#);
+    let problems = check(&[PROVIDERS, root, ("environments/production.json", comments)]);
+    assert!(problems[0].starts_with("error: environments/production.json: is not JSON"), "{problems:?}");
+    let directory = write(&[PROVIDERS]);
+    fs::create_dir_all(directory.path().join("data_sources/m/d/c")).unwrap();
+    fs::write(directory.path().join("data_sources/m/d/c/rules.json"), [0xff]).unwrap();
+    let error = Definition::load(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("data_sources/m/d/c/rules.json: cannot be read: "), "{error}");
+}
+
+#[test]
+fn a_trigger_with_an_undefined_data_source_is_reported() {
+    let trigger =
+        |name: &str| format!(r#"{{ "name": "t", "config": {{ "service_name": "{name}", "database": "d" }} }}"#);
+    let problems = |name: &str| check(&[PROVIDERS, SOURCE, ("triggers/t.json", &trigger(name))]);
+    assert_eq!(problems("m"), ["warning: triggers/t.json: triggers do not run yet"]);
+    assert_eq!(
+        problems("mm"),
+        [
+            "warning: triggers/t.json: triggers do not run yet",
+            "warning: triggers/t.json at $.config.service_name: there is no data source 'mm': \
+             the definition has the data sources 'm'; did you mean 'm'?"
+        ]
+    );
+    // Other kinds of triggers have no data source.
+    let scheduled = ("triggers/t.json", r#"{ "name": "t", "config": { "schedule": "* * * * *" } }"#);
+    assert_eq!(check(&[PROVIDERS, scheduled]), ["warning: triggers/t.json: triggers do not run yet"]);
+}
+
+#[test]
+fn indexes_that_can_never_be_created_are_errors() {
+    let file = "data_sources/m/d/c/indexes.json";
+    let problems = |text: &str| check(&[PROVIDERS, (file, text)]);
+    let numbered = |count: usize| {
+        let indexes: Vec<_> = (0..count).map(|number| format!(r#"{{ "key": {{ "f{number}": 1 }} }}"#)).collect();
+        indexes.join(",")
+    };
+    assert_eq!(problems(&format!("[{}]", numbered(63))), [""; 0]);
+    // An index that exists already does not count.
+    let existing = r#"{ "key": { "_id": 1 } }, { "key": { "f0": 1 } }"#;
+    assert_eq!(problems(&format!("[{}, {existing}]", numbered(63))), [""; 0]);
+    assert_eq!(
+        problems(&format!("[{}]", numbered(70))),
+        [format!("error: {file} at $[63]: too many indexes: a collection has up to 64, including the one on _id")]
+    );
+    for (text, expected) in [
+        (r#"[{ "key": { "_id": -1 } }]"#, "$[0]: the index on _id alone is ascending"),
+        (r#"[{ "key": { "a": 1 }, "name": "_id_" }]"#, "$[0]: the index name '_id_' is for"),
+        (
+            r#"[{ "key": { "a": 1 }, "name": "x" }, { "key": { "b": 1 }, "name": "x" }]"#,
+            "$[1]: the index $[0] has the same name 'x'",
+        ),
+        (
+            r#"[{ "key": { "a": 1 } }, { "key": { "a": 1 }, "name": "x" }]"#,
+            "$[1]: the index $[0] has the same fields and options",
+        ),
+        (
+            r#"[{ "key": { "a": 1 } }, { "key": { "a": 1 }, "name": "x", "expireAfterSeconds": 5 }]"#,
+            "$[1]: the index $[0] has the same fields and options",
+        ),
+        (r#"[{ "key": { "a": "2dsphere" } }]"#, "$[0]: "),
+    ] {
+        let problems = problems(text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("error: {file} at {expected}")), "{problems:?}");
+    }
+    let text = r#"[{ "key": { "a": 1 } }, { "key": { "a": 1 }, "name": "b", "unique": true }, { "key": { "_id": -1, "a": 1 } }]"#;
+    assert_eq!(problems(text), [""; 0]);
+}
+
+#[test]
+fn names_that_mongodb_rejects_are_errors() {
+    let long = "x".repeat(64);
+    for (database, collection, place) in [
+        ("a b", "c", "data_sources/m/a b"),
+        ("a.b", "c", "data_sources/m/a.b"),
+        (&long, "c", &format!("data_sources/m/{long}")),
+        ("d", "a$b", "data_sources/m/d/a$b"),
+        ("d", "system.c", "data_sources/m/d/system.c"),
+        ("d", "c.", "data_sources/m/d/c."),
+    ] {
+        for (file, text) in [("rules.json", r#"{ "roles": [] }"#), ("indexes.json", "[]"), ("collection.json", "{}")] {
+            let path = format!("data_sources/m/{database}/{collection}/{file}");
+            let problems = check(&[PROVIDERS, (&path, text)]);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(
+                problems[0].starts_with(&format!("error: {place}: Invalid namespace specified '{database}.")),
+                "{problems:?}"
+            );
+        }
+        // The files of a directory are one problem.
+        let files = ["rules.json", "indexes.json"].map(|file| format!("data_sources/m/{database}/{collection}/{file}"));
+        assert_eq!(check(&[PROVIDERS, (&files[0], "{}"), (&files[1], "[]")]).len(), 1);
+    }
+    let custom = |enabled: bool, database: &str, collection: &str| {
+        let text = format!(
+            r#"{{ "enabled": {enabled}, "mongo_service_name": "m", "database_name": "{database}", "collection_name": "{collection}", "user_id_field": "u" }}"#
+        );
+        check(&[PROVIDERS, SOURCE, ("auth/custom_user_data.json", &text)])
+    };
+    for (database, collection, path) in
+        [("a b", "c", "$.database_name"), ("a b", "c$", "$.database_name"), ("d", "c$", "$.collection_name")]
+    {
+        let problems = custom(true, database, collection);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0]
+                .starts_with(&format!("error: auth/custom_user_data.json at {path}: Invalid namespace specified")),
+            "{problems:?}"
+        );
+        assert_eq!(custom(false, database, collection), [""; 0]);
+    }
+}
+
+#[test]
+fn a_misspelled_confirmation_is_one_problem() {
+    let providers = |config: &str| {
+        check(&[("auth/providers.json", &format!(r#"{{ "local-userpass": {{ "config": {config} }} }}"#))])
+    };
+    let at = "auth/providers.json at $.local-userpass.config";
+    let only = "only automatic confirmation is supported yet, so registration is rejected";
+    assert_eq!(
+        providers(r#"{ "autoConfrim": true }"#),
+        [format!(
+            "warning: {at}.autoConfirm: is missing, and {only}; the key 'autoConfrim' beside it is not known and not used"
+        )]
+    );
+    assert_eq!(providers("{}"), [format!("warning: {at}.autoConfirm: is missing, and {only}")]);
+    assert_eq!(providers(r#"{ "autoConfirm": false }"#), [format!("warning: {at}: {only}")]);
+    assert_eq!(
+        providers(r#"{ "autoConfirm": true, "runConfirmationFunction": true }"#),
+        [format!("warning: {at}: {only}")]
+    );
+    assert_eq!(
+        providers(r#"{ "autoConfirm": "yes" }"#),
+        [format!(r#"error: {at}.autoConfirm: expected true or false, got "yes""#)]
+    );
 }
 
 #[test]

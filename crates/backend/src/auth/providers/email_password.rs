@@ -23,14 +23,20 @@ struct EmailPassword {
     auto_confirm: bool,
 }
 
+/// The warning about other kinds of confirmation.
+const REJECTED: &str = "only automatic confirmation is supported yet, so registration is rejected";
+
 pub(super) fn read(provider: &mut Reader<'_>) -> Arc<dyn Provider> {
     let config = provider.get("config").cloned().unwrap_or(Value::Object(serde_json::Map::new()));
     let mut config = provider.inside(".config", &config);
-    let auto_confirm = config.flag("autoConfirm").unwrap_or(false);
+    let auto_confirm = config.flag("autoConfirm");
     let by_function = config.flag("runConfirmationFunction").unwrap_or(false);
-    if !auto_confirm || by_function {
-        config.note("", "only automatic confirmation is supported yet, so registration is rejected");
+    if auto_confirm == Some(false) || by_function {
+        config.note("", REJECTED);
+    } else if auto_confirm.is_none() {
+        config.note_missing("autoConfirm", &format!("is missing, and {REJECTED}"));
     }
+    let auto_confirm = auto_confirm.unwrap_or(false);
     if config.flag("runResetFunction").unwrap_or(false) {
         config.note("runResetFunction", "passwords cannot be reset yet");
     }
