@@ -69,10 +69,14 @@ pub fn listen(
         let backend = opened.embedded()?.backend();
         match backend.start().await {
             Ok(()) => {}
-            Err(backend::Error { detail: Some(reason), .. }) => return Err(Error::custom(reason)),
             // A database may start later than its clients. The server waits for it, and `/healthz`
             // reports it.
-            Err(error) => tracing::warn!(%error, "the store is not ready; requests fail until it is"),
+            Err(error) if error.is_transient => {
+                tracing::warn!(%error, "the store is not ready; requests fail until it is")
+            }
+            Err(error) => {
+                return Err(Error::custom(error.detail.unwrap_or_else(|| error.message.into_owned())));
+            }
         }
         let server = Server::listen(backend, options).await;
         let server = server.map_err(|error| Error::custom(error.to_string()))?;

@@ -219,11 +219,11 @@ describe("passwords", () => {
     await expect(app.logIn(Realm.Credentials.function({ secret: PASSWORD.repeat(4000) }))).rejects.toThrow();
     const secret = given.filter(({ text }) => text.includes(PASSWORD));
     expect([...new Set(secret.map(({ operation }) => operation))].sort()).toEqual([
-      "callResetPasswordFunction",
       "link",
       "logIn",
-      "registerUser",
-      "resetPassword",
+      "register",
+      "reset",
+      "reset/call",
     ]);
     for (const { payload } of secret) {
       expect(whole(payload)).not.toContain(PASSWORD);

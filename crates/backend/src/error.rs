@@ -31,12 +31,14 @@ pub struct Error {
     /// shown in the operator's own process and in the log, and never sent to a client over a
     /// network.
     pub detail: Option<String>,
+    /// True if the database was unavailable, so that a later request may succeed.
+    pub is_transient: bool,
 }
 
 impl Error {
     /// Creates an error with a message for the client.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), server_code: None, retry_after: None, detail: None }
+        Self { code, message: message.into(), server_code: None, retry_after: None, detail: None, is_transient: false }
     }
 
     /// Creates an error that may not occur again if the client retries after `seconds`.
@@ -125,7 +127,11 @@ impl From<store::Error> for Error {
             }
             // The client must know whether the write may have been applied, and what to do. These
             // messages contain no host and no path.
-            store::Error::Unavailable { .. } | store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
+            store::Error::Unavailable { .. } => {
+                tracing::warn!(%error, "request failed: the database is unavailable");
+                Self { is_transient: true, ..Self::new(ErrorCode::InternalServerError, error.to_string()) }
+            }
+            store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
                 tracing::warn!(%error, "request failed: the database is unavailable");
                 Self::new(ErrorCode::InternalServerError, error.to_string())
             }

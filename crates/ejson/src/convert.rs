@@ -39,8 +39,18 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
 /// Converts JSON to BSON of about `largest` bytes at most. Returns `None` as soon as it would be
 /// larger.
 pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) -> Result<Option<RawBson>> {
+    to_bson_in_scope(json, reading, largest, 0)
+}
+
+/// Does the same for a value within a number of scopes of JavaScript functions.
+pub(super) fn to_bson_in_scope(
+    json: Json<'_>,
+    reading: Reading,
+    largest: usize,
+    scopes: usize,
+) -> Result<Option<RawBson>> {
     let is_container = matches!(json, Json::Array(_) | Json::Object(_) | Json::Large(_));
-    let mut writer = Writer::up_to(reading, largest.saturating_add(HOLDER));
+    let mut writer = Writer { scopes, ..Writer::up_to(reading, largest.saturating_add(HOLDER)) };
     let written = writer.value("", json).and_then(|()| writer.end(0));
     if writer.is_full {
         return Ok(None);
@@ -96,6 +106,8 @@ pub(super) struct Writer {
     /// True if the value exceeds the maximum.
     pub(super) is_full: bool,
     reading: Reading,
+    /// The number of scopes around the value.
+    scopes: usize,
     /// True if text was converted whose names have not been checked.
     has_streamed: bool,
     /// The path of an invalid value, from the inside out.
@@ -104,7 +116,8 @@ pub(super) struct Writer {
 
 pub(super) const INVALID: &str = "the value is not valid Extended JSON";
 
-/// The error of a value that is not valid Extended JSON. The names on the way to it are given from the outside in.
+/// Returns the error of a value that is not valid Extended JSON. `way` is its path from the outside
+/// in.
 pub(super) fn invalid_at<'n>(way: impl ExactSizeIterator<Item = &'n String>) -> Error {
     let message = match way.len() {
         0 => INVALID.to_owned(),
@@ -116,7 +129,7 @@ pub(super) fn invalid_at<'n>(way: impl ExactSizeIterator<Item = &'n String>) -> 
 impl Writer {
     fn new(reading: Reading) -> Self {
         let (out, way) = (vec![0; 4], Vec::new());
-        Self { out, largest: usize::MAX, is_full: false, reading, has_streamed: false, way }
+        Self { out, largest: usize::MAX, is_full: false, reading, scopes: 0, has_streamed: false, way }
     }
 
     /// Creates a writer of at most `largest` bytes.
@@ -242,7 +255,7 @@ impl Writer {
                     _ => {}
                 }
                 if members.first().is_some_and(|(key, _)| is_wrapper(key)) {
-                    match unwrap(&members, self.reading) {
+                    match unwrap(&members, self.reading, self.scopes) {
                         Some(value) => return self.bson(name, value),
                         None if self.reading == Reading::Strict => return None,
                         None => {}

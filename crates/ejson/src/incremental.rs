@@ -781,7 +781,7 @@ impl Values {
     fn put_binary(&mut self, data: &Data, element: usize, json: &Json<'_>) -> Option<()> {
         const OLD_SUBTYPE: u8 = 2;
         let Json::Object(members) = json else { return None };
-        let Some(RawBson::Binary(binary)) = unwrap(members, Reading::Strict) else { return None };
+        let Some(RawBson::Binary(binary)) = unwrap(members, Reading::Strict, 0) else { return None };
         if !data.is_valid || !binary.bytes.is_empty() {
             return None;
         }

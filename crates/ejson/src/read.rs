@@ -32,6 +32,10 @@ const MAX_TREES: usize = 1024 * 1024;
 /// The maximum size of a JavaScript function's scope in bytes: that of a document.
 const MAX_SCOPE: usize = 16 * 1024 * 1024;
 
+/// The maximum number of scopes of JavaScript functions within each other. Each level is converted
+/// on its own, so a client could otherwise multiply the work and the memory by the nesting depth.
+const MAX_SCOPES: usize = 4;
+
 /// The maximum number of members or items of an outermost level of large JSON that is read into a
 /// tree.
 pub(super) const MAX_OUTER: usize = 4 * 1024;
@@ -295,12 +299,12 @@ pub fn is_wrapper(key: &str) -> bool {
 }
 
 /// Returns the value of a wrapper, which must have exactly the members of its type.
-pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading) -> Option<RawBson> {
+pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading, scopes: usize) -> Option<RawBson> {
     match members {
         [(key, value)] => unwrap_one(key, value, reading),
         [(first, one), (second, other)] => match (&**first, &**second) {
-            ("$code", "$scope") => with_scope(one, other, reading),
-            ("$scope", "$code") => with_scope(other, one, reading),
+            ("$code", "$scope") => with_scope(one, other, reading, scopes),
+            ("$scope", "$code") => with_scope(other, one, reading, scopes),
             // The format of version 1.
             ("$binary", "$type") => binary(one, other),
             _ => None,
@@ -358,9 +362,12 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
     })
 }
 
-fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading) -> Option<RawBson> {
+fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading, scopes: usize) -> Option<RawBson> {
+    if scopes == MAX_SCOPES && reading == Reading::Strict {
+        return None;
+    }
     let code = code.as_str()?.to_owned();
-    match convert::to_bson_up_to(scope.clone(), reading, MAX_SCOPE) {
+    match convert::to_bson_in_scope(scope.clone(), reading, MAX_SCOPE, scopes + 1) {
         Ok(Some(RawBson::Document(scope))) => {
             Some(RawBson::JavaScriptCodeWithScope(RawJavaScriptCodeWithScope { code, scope }))
         }

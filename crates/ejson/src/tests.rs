@@ -379,3 +379,14 @@ fn few_of_the_small_values_in_large_json_become_trees() {
     let RawBson::Array(items) = Json::Array(items).into_bson().unwrap() else { panic!() };
     assert_eq!(items.into_iter().count(), 1_000);
 }
+
+#[test]
+fn the_nesting_of_scopes_is_limited() {
+    let nested =
+        |levels: usize| format!("{}{{}}{}", r#"{"a":{"$code":"","$scope":"#.repeat(levels), "}}".repeat(levels));
+    assert!(read(nested(4).as_bytes()).unwrap().into_bson().is_ok());
+    let error = read(nested(5).as_bytes()).unwrap().into_bson().unwrap_err();
+    assert!(error.to_string().ends_with("is not valid Extended JSON"), "{error}");
+    // A backend may answer with what was stored before.
+    assert!(read_stored(nested(20).as_bytes()).unwrap().into_stored_bson().is_ok());
+}

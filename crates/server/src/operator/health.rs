@@ -40,7 +40,10 @@ async fn check(state: &AppState) -> Result<Answer, Unhealthy> {
     match state.backend.check_health().await {
         Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),
         Err(error) => {
-            tracing::warn!(%error, "health check failed");
+            match &error {
+                Unhealthy::Store(error) => tracing::warn!(%error, "health check failed: the store cannot be read"),
+                Unhealthy::NotReady(reason) => tracing::warn!(reason, "health check failed: the store is not ready"),
+            }
             Err(error)
         }
     }
