@@ -161,3 +161,69 @@ test.each([
 test("jest reports an app that is left open", () => {
   expect(detectOpenHandles("new Realm.App(options);")).toContain("open handle");
 });
+
+/** Runs a program with `workers` terminated workers of this code; the worker posts when it is up. */
+function afterTermination(code, workers, report) {
+  const program = `
+    const { Worker } = require("node:worker_threads");
+    const fs = require("node:fs");
+    const net = require("node:net");
+    const descriptors = ["/proc/self/fd", "/dev/fd"].find((directory) => fs.existsSync(directory));
+    const open = () => (descriptors ? fs.readdirSync(descriptors).length : 0);
+    const code = ${JSON.stringify(`
+      const Realm = require(${JSON.stringify(ROOT)});
+      const { parentPort, workerData } = require("node:worker_threads");
+      (async () => { ${code} })();`)};
+    const run = (workerData) => new Promise((resolve, reject) => {
+      const worker = new Worker(code, { eval: true, workerData });
+      let said;
+      worker.on("message", (message) => { said = message; setTimeout(() => worker.terminate(), 20); });
+      worker.on("error", reject);
+      worker.on("exit", () => resolve(said));
+    });
+    /** Waits until a condition holds; false after ten seconds. */
+    const until = async (holds) => {
+      for (const end = Date.now() + 10_000; Date.now() < end; await new Promise((next) => setTimeout(next, 50))) {
+        if (await holds()) return true;
+      }
+      return false;
+    };
+    (async () => {
+      await run(0);
+      const before = open();
+      let said;
+      for (let round = 1; round <= ${workers}; round++) said = await run(round);
+      ${report}
+    })();`;
+  return node(["-e", program], { cwd: temporaryDirectory() });
+}
+
+test("a terminated worker that follows a collection releases its store", () => {
+  const answer = afterTermination(
+    `const app = new Realm.App({ id: "w" + workerData, definition: ${JSON.stringify(QUICKSTART)},
+       store: "sqlite:w" + workerData + ".sqlite", logger: null, metadata: { mode: "inMemory" } });
+     const user = await app.logIn(Realm.Credentials.anonymous());
+     const collection = user.mongoClient("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
+     setTimeout(() => parentPort.postMessage("up"), 50);
+     for await (const event of collection.watch()) parentPort.postMessage(event);`,
+    10,
+    "console.log(await until(() => open() <= before + 5));",
+  );
+  expect(answer).toEqual({ status: 0, signal: null, stdout: "true\n", stderr: "" });
+});
+
+test("a terminated worker that serves does not listen any more", () => {
+  const answer = afterTermination(
+    `const { url } = await Realm.serve({ app: "w", definition: ${JSON.stringify(QUICKSTART)}, store: "memory:", port: 0,
+       logger: null });
+     parentPort.postMessage(url);`,
+    1,
+    `const refuses = () => new Promise((resolve) => {
+       const socket = net.connect(Number(new URL(said).port), "127.0.0.1");
+       socket.once("connect", () => { socket.destroy(); resolve(false); });
+       socket.once("error", () => resolve(true));
+     });
+     console.log(await until(refuses));`,
+  );
+  expect(answer).toEqual({ status: 0, signal: null, stdout: "true\n", stderr: "" });
+});
