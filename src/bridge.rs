@@ -8,11 +8,12 @@ use std::{
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use backend::Progress;
 use client::{
-    App, Error, Event,
+    App, EXIT_PATIENCE, Error, Event,
     connection::{Connection, Embedded},
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -158,9 +159,13 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Writes the results of refreshes to the session files of all open apps.
+    /// Writes the results of refreshes to the session files of all open apps, within
+    /// [`EXIT_PATIENCE`] in total if other processes hold the files.
     fn write_snapshots(&self) {
-        lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
+        let deadline = Instant::now() + EXIT_PATIENCE;
+        for app in lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()) {
+            app.write_snapshots(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 }
 
