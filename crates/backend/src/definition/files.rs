@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
@@ -17,11 +17,17 @@ pub(super) struct Files(BTreeMap<String, Option<String>>);
 /// The maximum depth of an export's directories, with room for nested functions.
 const MAX_DEPTH: usize = 12;
 
+/// The maximum size of a file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The maximum number of files and directories of a definition.
+const MAX_ENTRIES: usize = 100_000;
+
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
-        let mut files = BTreeMap::new();
-        collect(directory, "", 0, &mut files)?;
-        Ok(Self(files))
+        let mut reader = Reader { files: BTreeMap::new(), entries: 0, root: directory };
+        reader.collect(directory, "", &mut Vec::new())?;
+        Ok(Self(reader.files))
     }
 
     pub(super) fn development() -> Self {
@@ -100,48 +106,64 @@ impl IntoIterator for Files {
     }
 }
 
-fn collect(
-    directory: &Path,
-    prefix: &str,
-    depth: usize,
-    files: &mut BTreeMap<String, Option<String>>,
-) -> Result<(), Problem> {
-    let problem = |error: std::io::Error| Problem {
-        severity: Severity::Refused,
-        file: if prefix.is_empty() { directory.display().to_string() } else { prefix.trim_end_matches('/').to_owned() },
-        path: String::new(),
-        message: format!("cannot be read: {error}"),
-    };
-    for entry in fs::read_dir(directory).map_err(problem)? {
-        let entry = entry.map_err(problem)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json" {
-            continue;
+/// Reads the files of a directory and the directories in it.
+struct Reader<'d> {
+    files: BTreeMap<String, Option<String>>,
+    /// The number of entries so far. Symbolic links can make a few directories look like many.
+    entries: usize,
+    root: &'d Path,
+}
+
+impl Reader<'_> {
+    /// Reads a directory whose path in the definition is `prefix`. `above` are the canonical paths
+    /// of the directory and those that contain it: a link to one of them leads nowhere new.
+    fn collect(&mut self, directory: &Path, prefix: &str, above: &mut Vec<PathBuf>) -> Result<(), Problem> {
+        let whole =
+            if prefix.is_empty() { self.root.display().to_string() } else { prefix.trim_end_matches('/').into() };
+        let problem = |error: std::io::Error| unreadable(whole.clone(), &error);
+        let canonical = directory.canonicalize().map_err(problem)?;
+        if above.len() > MAX_DEPTH || above.contains(&canonical) {
+            return Ok(());
         }
-        let path = entry.path();
-        if path.is_dir() {
-            if depth < MAX_DEPTH {
-                collect(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
+        above.push(canonical);
+        for entry in fs::read_dir(directory).map_err(problem)? {
+            let entry = entry.map_err(problem)?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                let root = self.root.display().to_string();
+                return Err(unreadable(root, &format_args!("it has more than {MAX_ENTRIES} files")));
             }
-        } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
-            let file = format!("{prefix}{name}");
-            if !is_read(&file) {
-                // An empty file configures nothing, whatever its name is.
-                if entry.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-                    files.insert(file, None);
-                }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json"
+            {
                 continue;
             }
-            let text = fs::read_to_string(&path).map_err(|error| Problem {
-                severity: Severity::Refused,
-                file: file.clone(),
-                path: String::new(),
-                message: format!("cannot be read: {error}"),
-            })?;
-            files.insert(file, Some(text));
+            let path = entry.path();
+            if path.is_dir() {
+                self.collect(&path, &format!("{prefix}{name}/"), above)?;
+            } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
+                let file = format!("{prefix}{name}");
+                if is_read(&file) {
+                    let text = read(&path).map_err(|error| unreadable(file.clone(), &error))?;
+                    self.files.insert(file, Some(text));
+                } else if entry.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                    // An empty file configures nothing, whatever its name is.
+                    self.files.insert(file, None);
+                }
+            }
         }
+        above.pop();
+        Ok(())
     }
-    Ok(())
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let bytes = files::read_regular(path, MAX_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
+}
+
+fn unreadable(file: String, error: &dyn std::fmt::Display) -> Problem {
+    Problem { severity: Severity::Refused, file, path: String::new(), message: format!("cannot be read: {error}") }
 }
 
 fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, report: &mut Report) {
