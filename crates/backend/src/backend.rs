@@ -84,6 +84,25 @@ impl std::fmt::Debug for Backend {
     }
 }
 
+/// Returns the name of the database for users and sessions of an app.
+fn database_of(app_id: &str) -> String {
+    format!("userkeep_{app_id}")
+}
+
+/// Checks that MongoDB accepts the name of the app's database.
+fn check_app_id(app_id: &str) -> Result<(), store::Error> {
+    Namespace::new(&database_of(app_id), "users").check().map_err(|_| {
+        let most = MONGODB_NAME_BYTES - database_of("").len();
+        let reason = format!(
+            "the app id '{app_id}' cannot be used with a store on MongoDB: it may have up to {most} bytes there, and no slash, backslash, dot, space, quotation mark, dollar sign or NUL, because a database is named after it"
+        );
+        store::Error::DataSource { reason }
+    })
+}
+
+/// The maximum length of a database name on MongoDB, in bytes.
+const MONGODB_NAME_BYTES: usize = 63;
+
 impl Backend {
     /// Creates the backend of the app `app_id` with one store for everything.
     ///
@@ -100,7 +119,7 @@ impl Backend {
 
     fn on(app_id: &str, definition: Definition, stores: Stores, environment: Environment, options: &Options) -> Self {
         let store = Arc::clone(stores.main());
-        let database = format!("userkeep_{app_id}");
+        let database = database_of(app_id);
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
         Self {
             app_id: app_id.to_owned(),
@@ -129,7 +148,8 @@ impl Backend {
     /// sources with a store of their own.
     ///
     /// # Errors
-    /// If a store cannot be opened.
+    /// If a store cannot be opened, or if the app's own store is on MongoDB and MongoDB does not
+    /// accept a database that is named after the app.
     pub fn open(
         app_id: &str,
         definition: Definition,
@@ -153,6 +173,9 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
+        if let StoreAddress::MongoDb(_) = address {
+            check_app_id(app_id)?;
+        }
         let settings = StoreSettings { durability: options.durability, retention: options.change_retention };
         let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, settings)?;
         Ok(Self::on(app_id, definition, stores, environment, options))
@@ -203,11 +226,14 @@ impl Backend {
         self.prepare().await
     }
 
-    /// Checks that the store can be read.
+    /// Checks that the files of the stores are in their places, and that the app's own store can be
+    /// read.
     ///
     /// # Errors
-    /// If the store cannot be read. The error is for the operator.
+    /// If a file was removed or replaced, or the store cannot be read. The error is for the
+    /// operator.
     pub async fn check_health(&self) -> Result<(), store::Error> {
+        self.stores.check_files()?;
         self.keys.check_readable().await
     }
 

@@ -40,8 +40,11 @@ struct ErrorBody<'a> {
     server_code: Option<i32>,
 }
 
-/// An error as JSON.
+/// Returns an error as JSON. The detail, which is for the operator only, is logged.
 pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
+    if let Some(cause) = &error.detail {
+        tracing::error!(%cause, "request failed: the store cannot be used");
+    }
     let body = ErrorBody { error: &error.message, error_code: error.code.name(), server_code: error.server_code };
     serde_json::to_vec(&body).unwrap_or_default()
 }

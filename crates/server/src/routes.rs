@@ -124,6 +124,7 @@ pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
             StoreError::Open { .. } | StoreError::OpenInThisProcess { .. } => {
                 "the store cannot be opened; the log has the reason"
             }
+            StoreError::FileReplaced { .. } => "the store's file was removed or replaced",
             StoreError::NewerFormat { .. } => "the store was written by a newer version of Userkeep",
             StoreError::NotAStore { .. } => "the store's file is not a Userkeep store",
             StoreError::Unavailable { .. } => "the database is not available",
