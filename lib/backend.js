@@ -123,7 +123,12 @@ function definedId(definition) {
   const directory = definitionDirectory(definition);
   for (const name of ["root_config.json", "realm_config.json"]) {
     try {
-      const { app_id: id } = JSON.parse(fs.readFileSync(path.join(directory, name), "utf8"));
+      const file = path.join(directory, name);
+      // A named pipe or a device could be read for ever.
+      if (!fs.statSync(file).isFile()) {
+        continue;
+      }
+      const { app_id: id } = JSON.parse(fs.readFileSync(file, "utf8"));
       if (typeof id === "string" && id !== "") {
         return id;
       }

@@ -80,15 +80,22 @@ function chooseStore({ app, store, definition }, { needsApp = false, mayCreate =
 }
 
 /**
- * Checks that the file of a store is there: a misspelled name must not make a new one.
+ * Checks that the file of a store exists and is not empty: a misspelled name must not create a store.
  *
- * @throws {UsageError} if it is not
+ * @throws {UsageError} if it does not exist, or is empty
  */
 function checkExists(file, advice = "") {
   if (file === "memory") {
     throw new UsageError("a store in memory is gone when its process ends; name another one with --store");
   }
-  if (file.startsWith("mongodb") || fs.existsSync(file)) {
+  if (file.startsWith("mongodb")) {
+    return;
+  }
+  if (fs.existsSync(file)) {
+    const found = fs.statSync(file);
+    if (found.isFile() && found.size === 0) {
+      throw new UsageError(`the file ${file} is empty, and not a Userkeep store${advice}`);
+    }
     return;
   }
   // The ending is the same, and would make all of them alike.
