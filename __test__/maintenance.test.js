@@ -6,6 +6,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const independent = [require("bson4"), require("bson5"), require("bson6")];
 const {
+  QUICKSTART,
   Realm,
   customDataOf,
   logInNew,
@@ -199,4 +200,41 @@ test("maintenance tasks report their progress, and the reason if they fail", asy
     status: 1,
     stderr: expect.stringContaining("unexpected argument 'b'"),
   });
+});
+
+test("a file that is empty is no store, and no command makes it one", async () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, "empty.sqlite");
+  fs.writeFileSync(file, "");
+  const store = ["--store", `sqlite:${file}`];
+  const stderr = `userkeep: the file ${file} is empty, and not a Userkeep store`;
+  const rotate = ["keys", "rotate", "--app", "test-app", "--definition", QUICKSTART];
+  for (const command of [["doctor"], ["export", path.join(directory, "dump")], rotate]) {
+    expect(await userkeep(...command, ...store)).toEqual({ status: 1, stdout: "", stderr: `${stderr}\n` });
+  }
+  const migrated = await userkeep("migrate", "--from", `sqlite:${file}`, "--to", `sqlite:${directory}/new.sqlite`);
+  expect(migrated).toEqual({ status: 1, stdout: "", stderr: `${stderr}\n` });
+  expect(fs.statSync(file).size).toBe(0);
+});
+
+test("a store is not migrated to itself", async () => {
+  const { file } = await inUse();
+  const link = path.join(path.dirname(file), "link.sqlite");
+  fs.symlinkSync(file, link);
+  for (const to of [file, link]) {
+    expect(await userkeep("migrate", "--from", `sqlite:${file}`, "--to", `sqlite:${to}`)).toEqual({
+      status: 1,
+      stdout: "",
+      stderr: "userkeep: the source and the target are the same store\n",
+    });
+  }
+});
+
+const onLinux = process.platform === "linux" ? test : test.skip;
+
+onLinux("a store that cannot be created is an error with one reason", async () => {
+  const options = ["--app", "a", "--definition", QUICKSTART, "--port", "0", "--store", "sqlite:/proc/x/y"];
+  const { status, stderr } = await userkeep("serve", ...options);
+  expect(status).toBe(1);
+  expect(stderr.match(/cannot open the store/g)).toHaveLength(1);
 });

@@ -161,7 +161,7 @@ describe("custom user data", () => {
     const user = await logInNew(openEmbedded({ logger: log.logger }));
     await customDataOf(user).insertOne({ userId: user.id, color: "pink" });
     expect(await user.refreshCustomData()).toMatchObject({ color: "pink" });
-    await eventually(() => expect(log.text()).toMatch(/warn .*no index on the user id field/));
+    await eventually(() => expect(log.text()).toMatch(/warn .*user id field of the custom user data has no index/));
   });
 });
 
@@ -233,7 +233,7 @@ test("migrate copies a store to MongoDB and back, with users, documents and inde
     stderr: expect.stringContaining("2502 documents were sent and 2503 are there"),
   });
   const none = await userkeep("migrate", "--from", first, "--to", second, "--database", "nothing");
-  expect(none.stderr).toContain("there is no database 'nothing'");
+  expect(none.stderr).toContain("the source has no database 'nothing'");
   expect((await userkeep("migrate", "--to", second)).stderr).toContain("--from is missing");
   expect((await userkeep("migrate", "--from", first, "--to", "memory:")).stderr).toContain("gone at once");
   expect(fs.existsSync(path.join(directory, "first.sqlite"))).toBe(true);

@@ -3,6 +3,7 @@
 // Operation of a server: health, metrics, logs, request ids, shutdown and key rotation.
 
 const { execFile, spawn } = require("node:child_process");
+const fs = require("node:fs");
 const path = require("node:path");
 const { promisify } = require("node:util");
 const {
@@ -66,6 +67,32 @@ test("serves health and metrics on a separate listener, which is off by default"
   expect(metrics).toMatch(/^userkeep_http_request_duration_seconds_count\{route="none"\} 1$/m);
   expect(metrics).toMatch(/^userkeep_refused_attempts_total 0$/m);
   expect(metrics).toMatch(/^# EOF$/m);
+});
+
+test("health and log-ins fail after the store's file was removed, and the log says so once", async () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, "store.sqlite");
+  const lines = [];
+  const server = await serve({
+    store: `sqlite:${file}`,
+    metricsPort: 0,
+    logger: (level, text) => lines.push([level, text]),
+  });
+  expect((await logIn(server.url)).status).toBe(200);
+  for (const end of ["", "-wal", "-shm"]) {
+    fs.rmSync(`${file}${end}`);
+  }
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const health = await fetch(`${server.url}/healthz`);
+    expect([health.status, (await health.json()).error]).toEqual([503, "the store's file was removed or replaced"]);
+    const forOperator = await fetch(`${server.metricsUrl}/healthz`);
+    expect((await forOperator.json()).error).toContain(`the file of the store ${file} was removed or replaced`);
+    expect((await logIn(server.url)).status).toBe(500);
+  }
+  await eventually(() => {
+    const warnings = lines.filter(([, text]) => text.includes("the store's file was removed or replaced"));
+    expect(warnings.map(([level]) => level)).toEqual(["warn"]);
+  });
 });
 
 test("every response has a request id, which a trusted proxy may set", async () => {

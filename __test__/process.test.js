@@ -64,6 +64,44 @@ test("custom data that was refreshed just before the process ended is restored",
   }
 });
 
+const onLinux = process.platform === "linux" ? test : test.skip;
+
+onLinux("the end of a process waits for the lock of the session file for two seconds at most", async () => {
+  const directory = temporaryDirectory();
+  // The lock of the file belongs to a process that does not let go of it.
+  const lock = path.join(directory, ".userkeep/test-app.session.lock");
+  const hold = `
+    const { spawn } = require("node:child_process");
+    const holder = spawn("flock", [${JSON.stringify(lock)}, "sh", "-c", "echo held; sleep 60"], { detached: true });
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    console.log(holder.pid);
+    const begun = Date.now();
+    process.on("exit", () => console.log(Date.now() - begun));
+  `;
+  const code = `(async () => { ${WRITE} ${hold} await user.refreshCustomData(); process.exit(); })();`;
+  const [, pid, took] = (await program(directory, code)).split("\n");
+  process.kill(-Number(pid));
+  expect(Number(took)).toBeLessThan(4_000);
+});
+
+test("a hard link to a store that a process has open is not opened by another one", async () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, "store.sqlite");
+  const link = path.join(directory, "sub/hard.sqlite");
+  const backend = await openBackend({ definition: QUICKSTART, store: `sqlite:${file}` });
+  const collection = backend.collection(DATABASE, COLLECTION);
+  await collection.insertOne({ n: 1 });
+  fs.mkdirSync(path.dirname(link));
+  fs.linkSync(file, link);
+  const open = (store) =>
+    program(directory, `Realm.openBackend({ ...options, store: ${JSON.stringify(`sqlite:${store}`)} });`);
+  await expect(open(link)).rejects.toThrow("the file has 2 names (hard links)");
+  await collection.insertOne({ n: 2 });
+  expect(await collection.count()).toBe(2);
+  fs.rmSync(link);
+  await open(file);
+});
+
 test("worker threads share the backend, and end by themselves", async () => {
   const directory = temporaryDirectory();
   const answer = await program(

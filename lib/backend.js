@@ -147,7 +147,8 @@ function checkDefinition(definition) {
 /** Returns the text of a file, or undefined if the file does not exist. */
 function readIfExists(file) {
   try {
-    return fs.readFileSync(file, "utf8");
+    // A named pipe or a device could be read for ever.
+    return fs.statSync(file).isFile() ? fs.readFileSync(file, "utf8") : undefined;
   } catch (error) {
     if (error.code === "ENOENT") {
       return undefined;

@@ -8,9 +8,10 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
-use client::{App, Error};
+use client::{EXIT_TIMEOUT, Error};
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Either, select},
@@ -41,9 +42,13 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Writes the results of refreshes to the session files of all open apps.
+    /// Writes the results of refreshes to the session files of all open apps, within
+    /// [`EXIT_TIMEOUT`] in total if other processes hold the files.
     fn write_snapshots(&self) {
-        lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()).for_each(App::write_snapshots);
+        let deadline = Instant::now() + EXIT_TIMEOUT;
+        for app in lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()) {
+            app.write_snapshots(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 }
 

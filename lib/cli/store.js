@@ -123,13 +123,20 @@ async function checkHasApp({ id, store, native: { bridge, handle } }) {
 }
 
 /**
- * Checks that the file of a store exists, so that a misspelled name does not create a new store.
+ * Checks that the file of a store exists and is not empty: a misspelled name must not create a store.
  *
- * @throws {UsageError} if it does not exist
+ * @throws {UsageError} if it does not exist, or is empty
  */
 function checkExists(file, advice = "") {
   checkNotInMemory(file);
-  if (file.startsWith("mongodb") || fs.existsSync(file)) {
+  if (file.startsWith("mongodb")) {
+    return;
+  }
+  if (fs.existsSync(file)) {
+    const found = fs.statSync(file);
+    if (found.isFile() && found.size === 0) {
+      throw new UsageError(`the file ${file} is empty, and not a Userkeep store${advice}`);
+    }
     return;
   }
   // The common extension would make all names similar.

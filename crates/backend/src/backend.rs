@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bson::{RawBson, raw::RawDocumentBuf};
-use store::{Durability, Explanation, Retention, Store};
+use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
     Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
     auth::{self, Origin, PublicKey, provider_not_found},
-    context::{Context, in_time, too_late},
+    context::{Context, database_of, in_time, too_late},
     data::{self, Subscription},
     definition::Definition,
     limits::OperationLimits,
@@ -70,6 +70,21 @@ pub enum Unhealthy {
 #[derive(Debug)]
 pub struct Backend(Arc<Context>);
 
+/// The maximum length of a database name on MongoDB, in bytes.
+const MONGODB_NAME_BYTES: usize = 63;
+
+/// Checks that MongoDB accepts the name of the app's database.
+fn check_app_id(app_id: &str) -> Result<(), store::Error> {
+    Namespace::new(&database_of(app_id), "users").check().map_err(|_| {
+        let most = MONGODB_NAME_BYTES - database_of("").len();
+        let reason = format!(
+            "the app id '{app_id}' cannot be used with a store on MongoDB: it may have up to {most} bytes there, and no \
+             slash, backslash, dot, space, quotation mark, dollar sign or NUL, because a database is named after it"
+        );
+        store::Error::DataSource { reason }
+    })
+}
+
 impl Backend {
     /// Creates the backend of the app `app_id` on a store that is open.
     pub fn new(
@@ -88,7 +103,8 @@ impl Backend {
     /// sources with a store of their own.
     ///
     /// # Errors
-    /// If a store cannot be opened.
+    /// If a store cannot be opened, or if the app's own store is on MongoDB and MongoDB does not
+    /// accept a database that is named after the app.
     pub fn open(
         app_id: &str,
         definition: Definition,
@@ -112,6 +128,9 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Result<Self, store::Error> {
+        if let StoreAddress::MongoDb(_) = address {
+            check_app_id(app_id)?;
+        }
         let settings = StoreSettings { durability: options.durability, retention: options.change_retention };
         let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, settings)?;
         Ok(Self(Arc::new(Context::new(app_id, definition, stores, environment, options))))
@@ -151,11 +170,13 @@ impl Backend {
         self.0.stores.close().await;
     }
 
-    /// Checks that the store can be read, and that the last preparation succeeded.
+    /// Checks that the files of the stores are in their places, that the app's own store can be read,
+    /// and that the last preparation succeeded.
     ///
     /// # Errors
     /// If not. The reason is for the operator.
     pub async fn check_health(&self) -> Result<(), Unhealthy> {
+        self.0.stores.check_files()?;
         self.0.keys.check_readable().await?;
         match self.0.preparation_failure() {
             Some(error) => Err(Unhealthy::NotReady(error.detail.unwrap_or_else(|| error.message.into_owned()))),

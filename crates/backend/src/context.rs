@@ -53,6 +53,11 @@ impl std::fmt::Debug for Context {
     }
 }
 
+/// Returns the name of the database for users and sessions of an app.
+pub(crate) fn database_of(app_id: &str) -> String {
+    format!("userkeep_{app_id}")
+}
+
 /// The state of [`Context::prepare`].
 #[derive(Default)]
 struct Preparation {
@@ -72,7 +77,7 @@ impl Context {
         options: &Options,
     ) -> Self {
         let store = Arc::clone(stores.main());
-        let database = format!("userkeep_{app_id}");
+        let database = database_of(app_id);
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
         Self {
             app_id: app_id.to_owned(),

@@ -62,9 +62,8 @@ impl Error {
     }
 
     /// Creates the error of a failure that the operator can resolve, such as a store that cannot
-    /// be opened.
+    /// be opened. The caller shows or logs the detail.
     fn for_operator(cause: &store::Error) -> Self {
-        tracing::error!(%cause, "request failed: the store cannot be used");
         Self { detail: Some(cause.to_string()), ..Self::new(ErrorCode::InternalServerError, "internal server error") }
     }
 
@@ -137,6 +136,7 @@ impl From<store::Error> for Error {
             }
             store::Error::Open { .. }
             | store::Error::OpenInThisProcess { .. }
+            | store::Error::FileReplaced { .. }
             | store::Error::NewerFormat { .. }
             | store::Error::NotAStore { .. }
             | store::Error::Address { .. } => Self::for_operator(&error),

@@ -203,6 +203,11 @@ impl Stores {
         self.services.get(service).unwrap_or(&self.main)
     }
 
+    /// Checks that the files of embedded stores were neither removed nor replaced.
+    pub(crate) fn check_files(&self) -> store::Result<()> {
+        self.all.iter().try_for_each(|store| store.check_file())
+    }
+
     pub(crate) async fn close(&self) {
         for store in &self.all {
             store.close().await;

@@ -1,6 +1,9 @@
 //! The app of the SDK: its users on this device, and their requests to the backend.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use backend::{
     Secret,
@@ -17,13 +20,16 @@ use tokio::sync::watch;
 use crate::{
     Error, Event, Handle, Metadata, Result, UserState, UserView,
     connection::Connection,
-    session_file::{Kept, SessionFile},
+    session_file::{Kept, LOCK_PATIENCE, SessionFile},
     state::{ClientState, User},
 };
 
 mod snapshots;
 
 use snapshots::Snapshots;
+
+/// Time that a process which ends waits for others that change the session files, in total.
+pub const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The parameters of an app.
 pub struct Settings {
@@ -381,15 +387,16 @@ impl App {
         self.state().close();
         self.connection.close().await;
         if let Some(snapshots) = self.snapshots.clone() {
-            let _ = tokio::task::spawn_blocking(move || snapshots.write()).await;
+            let _ = tokio::task::spawn_blocking(move || snapshots.write(LOCK_PATIENCE)).await;
         }
     }
 
     /// Writes the pending snapshots into the session file on the calling thread, for a process
-    /// that ends.
-    pub fn write_snapshots(&self) {
+    /// that ends. Waits for other processes that change the file up to `patience`; the snapshots
+    /// are lost then.
+    pub fn write_snapshots(&self, patience: Duration) {
         if let Some(snapshots) = &self.snapshots {
-            let _ = snapshots.write();
+            snapshots.write_last(patience);
         }
     }
 
@@ -421,7 +428,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.write_snapshots();
+        self.write_snapshots(EXIT_TIMEOUT);
     }
 }
 

@@ -11,7 +11,7 @@ mod session_file;
 mod state;
 mod watch;
 
-pub use app::{App, Settings};
+pub use app::{App, EXIT_TIMEOUT, Settings};
 pub use error::{Error, Result};
 pub use session_file::{Metadata, SessionFile};
 pub use state::{Event, Handle, UserState, UserView};

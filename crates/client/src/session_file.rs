@@ -4,7 +4,10 @@
 //! Writes replace the file atomically. Processes that share the file take turns, and each changes
 //! its own part only.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -23,6 +26,9 @@ use crate::{
 
 const PLAIN: &[u8; 4] = b"UKS0";
 const ENCRYPTED: &[u8; 4] = b"UKS1";
+
+/// Time to wait for another process that changes the file, after which a change fails.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The length of an encryption key in bytes, as in the SDK.
 pub(crate) const KEY_LENGTH: usize = 64;
@@ -89,21 +95,21 @@ impl SessionFile {
     /// power failure.
     pub(crate) fn update(&self, durable: bool, change: impl FnOnce(&mut Kept)) -> Result<()> {
         files::create_directory(self.path.parent().unwrap_or(Path::new(""))).map_err(|error| self.unwritten(&error))?;
-        self.replace(durable, |kept| {
+        self.replace(durable, LOCK_PATIENCE, |kept| {
             change(kept);
             true
         })
     }
 
-    /// Changes the contents of an existing file, not durably. Writes only if `change` returns
-    /// true.
-    pub(crate) fn update_existing(&self, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
+    /// Changes the contents of an existing file, not durably. Waits for other processes up to
+    /// `patience`. Writes only if `change` returns true.
+    pub(crate) fn update_existing(&self, patience: Duration, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
         // A directory that the application has removed is not created again.
-        if self.path.exists() { self.replace(false, change) } else { Ok(()) }
+        if self.path.exists() { self.replace(false, patience, change) } else { Ok(()) }
     }
 
-    fn replace(&self, durable: bool, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
-        let _lock = files::Lock::acquire(&self.path).map_err(|error| self.unwritten(&error))?;
+    fn replace(&self, durable: bool, patience: Duration, change: impl FnOnce(&mut Kept) -> bool) -> Result<()> {
+        let _lock = files::Lock::acquire(&self.path, patience).map_err(|error| self.unwritten(&error))?;
         let mut kept = self.load()?;
         if !change(&mut kept) {
             return Ok(());

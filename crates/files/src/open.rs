@@ -51,6 +51,25 @@ fn identity(_: &Metadata) -> Option<FileId> {
     None
 }
 
+/// Returns the number of names (hard links) of the file at a path, after following symbolic links;
+/// always 1 on Windows.
+///
+/// # Errors
+/// If the file cannot be found.
+pub fn link_count(path: &Path) -> io::Result<u64> {
+    std::fs::metadata(path).map(|metadata| links(&metadata))
+}
+
+#[cfg(unix)]
+fn links(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn links(_: &Metadata) -> u64 {
+    1
+}
+
 /// An exclusive lock of a directory, which processes and libraries hold while they open a file in
 /// it. It is released when dropped, and by the operating system when its process ends.
 #[derive(Debug)]

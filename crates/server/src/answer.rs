@@ -29,8 +29,11 @@ pub(crate) enum Answer {
     },
 }
 
-/// Writes the body of an error.
+/// Writes the body of an error. The detail, which is for the operator only, is logged.
 pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
+    if let Some(cause) = &error.detail {
+        tracing::error!(%cause, "request failed: the store cannot be used");
+    }
     let body = ErrorBody::new(error.code, &error.message, error.server_code);
     serde_json::to_vec(&body).unwrap_or_default()
 }

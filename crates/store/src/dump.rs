@@ -24,6 +24,11 @@ const METADATA: &str = ".metadata.json";
 /// addition: MongoDB does not allow names of that length.
 const DATABASE_NAME: &str = "databaseName";
 
+/// The metadata field that marks a collection of our own whose name begins with `system.`. It is
+/// our own addition: MongoDB's collections of such names are not imported.
+const WRITTEN_BY: &str = "writtenBy";
+const USERKEEP: &str = "userkeep";
+
 /// Returns the error of a file or directory of the dump.
 fn at(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Dump { path: path.to_owned(), reason: reason.to_string() }

@@ -64,6 +64,12 @@ pub enum Error {
         /// The path of the file.
         path: PathBuf,
     },
+    /// The file was removed or replaced while the store was open. Writes would be lost.
+    #[error("the file of the store {} was removed or replaced while the store was open; nothing was written. Put the file back and restart the process", path.display())]
+    FileReplaced {
+        /// The path of the file.
+        path: PathBuf,
+    },
     /// The backup cannot be written.
     #[error("cannot write the backup {}: {reason}", path.display())]
     Backup {
@@ -102,7 +108,7 @@ pub enum Error {
         /// The reason, in words.
         reason: String,
     },
-    /// The data sources do not fit their stores.
+    /// The app or its data sources do not fit their stores.
     #[error("{reason}")]
     DataSource {
         /// The reason, in words.

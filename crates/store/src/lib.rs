@@ -14,6 +14,7 @@ mod index;
 mod insert_missing;
 pub mod migrate;
 mod mongo;
+mod names;
 mod progress;
 mod request;
 mod results;
@@ -154,6 +155,31 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Returns the names of all collections.
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>>;
 
+    /// Returns the names of `namespaces` that the store does not accept in a migration or an
+    /// import, as messages. An embedded store accepts every name that another store has.
+    ///
+    /// # Errors
+    /// If the names of the existing databases cannot be read.
+    fn refused_names(&self, _namespaces: Vec<Namespace>) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Creates the collections of a migration or an import if necessary. An embedded store does so
+    /// even if MongoDB rejects their names, so that their documents stay readable; MongoDB creates
+    /// a collection with its first document or index.
+    ///
+    /// # Errors
+    /// If a collection cannot be created.
+    fn adopt_collections(&self, _namespaces: Vec<Namespace>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Returns text that is equal for two handles of one store; `None` for a store in memory. It
+    /// contains no credentials.
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     /// Returns a batch of the documents of a collection: the first one, or the one after a cursor.
     ///
     /// Nothing is locked between two calls. Documents that are written during the iteration may be
@@ -169,6 +195,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Checks the store for inconsistencies, on one snapshot. With `repair`, indexes that disagree
     /// with the documents are rebuilt first, and the remaining problems are returned.
     fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>>;
+
+    /// Checks that the path of an embedded store still leads to the open file.
+    ///
+    /// # Errors
+    /// [`Error::FileReplaced`] if the file was removed or replaced.
+    fn check_file(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Finishes the operations in flight and releases files and threads. Later calls fail with
     /// [`Error::Closed`].

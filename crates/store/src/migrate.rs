@@ -55,9 +55,13 @@ impl Sum {
 /// migration can be repeated. No other client should write to either store meanwhile.
 ///
 /// # Errors
-/// If the target has a different document with the same `_id`, or additional documents in one of
+/// If both are the same store. If the target does not accept the name of a collection; nothing is
+/// written then. If the target has a different document with the same `_id`, or additional documents in one of
 /// the collections. If an index cannot be created. If a copy differs from its source.
 pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, progress: &Progress) -> Result<Migrated> {
+    if from.identity().is_some_and(|identity| to.identity() == Some(identity)) {
+        return Err(Error::Migration { reason: "the source and the target are the same store".into() });
+    }
     let mut migrated = Migrated::default();
     let is_selected = |namespace: &Namespace| {
         selection.databases.is_empty() || selection.databases.iter().any(|name| **name == *namespace.database)
@@ -69,6 +73,12 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, pr
         }
     }
     // Finds everything that can fail beforehand, before anything is written.
+    let refused = to.refused_names(namespaces.clone()).await?;
+    if !refused.is_empty() {
+        let reason =
+            format!("the target does not accept all names, and nothing was written:\n  {}", refused.join("\n  "));
+        return Err(Error::Migration { reason });
+    }
     let mut plans = Vec::new();
     for namespace in namespaces {
         for (name, reason) in from.unknown_indexes(namespace.clone()).await? {
@@ -82,6 +92,7 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, pr
         plans.push((namespace, indexes));
     }
     for (namespace, _) in &plans {
+        to.adopt_collections(vec![namespace.clone()]).await?;
         let sum = copy_documents(from, to, namespace, progress, &mut migrated.documents).await?;
         compare(to, namespace, sum, progress).await?;
     }

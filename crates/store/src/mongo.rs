@@ -30,7 +30,7 @@ use query::{Budget, Environment, Variables};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write,
+    Progress, Result, Store, Watch, Write, names,
 };
 use connect::{Lane, Shared};
 pub use preference::ReadPreference;
@@ -300,6 +300,18 @@ impl Store for MongoStore {
     fn collections(&self) -> BoxFuture<'_, Result<Vec<Namespace>>> {
         let request = Request { lane: self.lane, budget: Budget::default(), writes: false, bytes: 0 };
         self.admitted(request, |store| async move { store.list_collections().await })
+    }
+
+    fn refused_names(&self, namespaces: Vec<Namespace>) -> BoxFuture<'_, Result<Vec<String>>> {
+        let request = Request { lane: self.lane, budget: Budget::default(), writes: false, bytes: 0 };
+        self.admitted(request, |store| async move {
+            let existing = store.list_databases().await?;
+            Ok(names::refused(&namespaces.iter().collect::<Vec<_>>(), &existing, store.shared.own()))
+        })
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.shared.hosts())
     }
 
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bson::{RawBson, raw::RawDocumentBuf};
 use query::{Budget, ErrorCode, Filter, Pipeline, Projection, Sort, Update, Variables};
 
-use crate::{Error, Guard, Result};
+use crate::{Error, Guard, Result, names};
 
 /// The full name of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,31 +33,12 @@ impl Namespace {
     /// # Errors
     /// `InvalidNamespace` (73), with the rule that is broken.
     pub fn check(&self) -> Result<()> {
-        let Self { database, collection } = self;
-        let wrong = if database.is_empty() || database.len() >= DATABASE_BYTES {
-            Some("a database name has 1 to 63 bytes")
-        } else if database.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
-            Some("a database name has no slash, backslash, dot, space, quotation mark, dollar sign or NUL")
-        } else if collection.is_empty() || collection.starts_with('.') || collection.ends_with('.') {
-            Some("a collection name is not empty, and neither begins nor ends with a dot")
-        } else if collection.contains(['$', '\0']) || collection.starts_with("system.") {
-            Some("a collection name has no dollar sign or NUL, and does not begin with 'system.'")
-        } else if database.len() + 1 + collection.len() > NAMESPACE_BYTES {
-            Some("the names of a database and a collection have up to 254 bytes together")
-        } else {
-            None
-        };
+        let wrong = names::wrong_database(&self.database).or_else(|| names::wrong_collection(self));
         let Some(wrong) = wrong else { return Ok(()) };
         let message = format!("Invalid namespace specified '{self}': {wrong}");
         Err(query::Error { code: ErrorCode::InvalidNamespace, message }.into())
     }
 }
-
-/// Exclusive upper bound of the length of a database name, in bytes.
-const DATABASE_BYTES: usize = 64;
-
-/// The maximum length of a full name, in bytes, including the dot.
-const NAMESPACE_BYTES: usize = 255;
 
 impl fmt::Display for Namespace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

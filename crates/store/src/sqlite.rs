@@ -14,6 +14,7 @@ mod conditional;
 mod connection;
 mod effects;
 mod lines;
+mod place;
 mod plan;
 mod read;
 mod write;
@@ -38,6 +39,7 @@ use crate::{
 use change_feed::ChangeFeed;
 pub use changes::Retention;
 use connection::StoreConnection;
+use place::FilePlace;
 use writer::{Job, Writer};
 
 /// The number of steps that a limited write may take on the writer thread, before it is planned
@@ -133,6 +135,8 @@ pub struct SqliteStore {
 
 pub(crate) struct Shared {
     location: Location,
+    /// `None` for a store in memory.
+    place: Option<Arc<FilePlace>>,
     settings: Settings,
     /// The number of syncs by the writer.
     syncs: AtomicU64,
@@ -173,18 +177,19 @@ impl SqliteStore {
         environment: Arc<dyn Environment + Send + Sync>,
         settings: Settings,
     ) -> Result<Self> {
-        let memory = match &location {
-            Location::Memory => Some(Mutex::new(StoreConnection::memory(&settings)?)),
+        let (memory, place) = match &location {
+            Location::Memory => (Some(Mutex::new(StoreConnection::memory(&settings)?)), None),
             Location::File(path) => {
                 let failed = |error: std::io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
                 files::refuse_network(directory_of(path)).map_err(failed)?;
-                None
+                (None, Some(Arc::new(FilePlace::new(path))))
             }
         };
         let state = Mutex::new(OpenState::Open { writer: None, readers: Vec::new() });
         let store = Self {
             shared: Arc::new(Shared {
                 location,
+                place,
                 settings,
                 syncs: AtomicU64::new(0),
                 environment,
@@ -339,7 +344,11 @@ impl Shared {
         }
         let session = match self.idle_reader(RESERVED_READERS)? {
             Some(session) => Some(session),
-            None => StoreConnection::open_existing(&self.location, &self.settings)?,
+            None => {
+                let session = StoreConnection::open_existing(&self.location, &self.settings)?;
+                self.note_opened(session.is_some())?;
+                session
+            }
         };
         let Some(mut session) = session else { return read(None) };
         let answer = read(Some(&mut session));
@@ -352,6 +361,23 @@ impl Shared {
         match &mut *lock(&self.state) {
             OpenState::Open { readers, .. } => Ok(if readers.len() > reserved { readers.pop() } else { None }),
             OpenState::Closed => Err(Error::Closed),
+        }
+    }
+
+    /// Returns the finding about a file that exists, but has no store in it yet.
+    fn empty_file(&self) -> Option<Finding> {
+        let Location::File(path) = &self.location else { return None };
+        let what = format!("{} is empty, and not a Userkeep store", path.display());
+        path.exists().then_some(Finding { what, is_of_index: false })
+    }
+
+    /// Checks that a new connection uses the file of the earlier ones. Without one, checks that
+    /// there never was a file.
+    fn note_opened(&self, is_open: bool) -> Result<()> {
+        match &self.place {
+            Some(place) if is_open => place.note_opened(),
+            Some(place) => place.check(),
+            None => Ok(()),
         }
     }
 
@@ -539,6 +565,22 @@ impl Store for SqliteStore {
         self.on_a_thread(|session| session.map_or(Ok(Vec::new()), StoreConnection::namespaces))
     }
 
+    fn adopt_collections(&self, namespaces: Vec<Namespace>) -> BoxFuture<'_, Result<()>> {
+        self.submit(|reply| Job::CreateCollections { namespaces, reply }).map(|done| done.map(|_| ())).boxed()
+    }
+
+    fn identity(&self) -> Option<String> {
+        let Location::File(path) = &self.shared.location else { return None };
+        let canonical = || {
+            let directory = directory_of(path).canonicalize().ok()?;
+            Some(directory.join(path.file_name()?))
+        };
+        Some(match files::FileId::of(path) {
+            Ok(Some(file)) => format!("{file:?}"),
+            _ => path.canonicalize().ok().or_else(canonical).as_ref().unwrap_or(path).display().to_string(),
+        })
+    }
+
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>> {
         let after = after.and_then(|place| place.as_i64()).unwrap_or(0);
         self.on_a_thread(move |session| {
@@ -555,10 +597,10 @@ impl Store for SqliteStore {
 
     fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
         async move {
-            let seen = progress.clone();
+            let (seen, shared) = (progress.clone(), Arc::clone(&self.shared));
             let check = move |session: Option<&mut StoreConnection>| match session {
                 Some(session) => check::check(session, &seen),
-                None => Ok(Vec::new()),
+                None => Ok(shared.empty_file().into_iter().collect()),
             };
             let findings = self.on_a_thread(check.clone()).await?;
             if !repair || !findings.iter().any(|finding| finding.is_of_index) {
@@ -569,6 +611,10 @@ impl Store for SqliteStore {
             self.on_a_thread(check).await
         }
         .boxed()
+    }
+
+    fn check_file(&self) -> Result<()> {
+        self.shared.place.as_ref().map_or(Ok(()), |place| place.check())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -174,7 +174,10 @@ async fn verify(directory: &Path, history: &History, context: &str) -> Vec<(i32,
     let store =
         SqliteStore::open_with(Location::File(directory.join("store.sqlite")), Arc::new(SystemEnvironment), settings);
     let store = store.unwrap_or_else(|error| panic!("{context}: {error}"));
-    let findings = store.check(false, Progress::default()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    let mut findings =
+        store.check(false, Progress::default()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    // A store whose creation failed is an empty file, which the next write completes.
+    findings.retain(|finding| !finding.what.ends_with("store.sqlite is empty, and not a Userkeep store"));
     assert_eq!(findings, [], "{context}");
     let mut found = BTreeMap::new();
     for document in store.find(Find::new(pairs(), Filter::all())).await.unwrap() {

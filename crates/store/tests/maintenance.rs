@@ -19,6 +19,7 @@ use store::{
     Change, Error, Find, Finding, Index, Location, Modify, Namespace, Operation, Progress, SqliteStore, Store,
     SystemEnvironment, Watch, Write,
     dump::{self, Import, Imported},
+    migrate::{self, Migrated, Selection},
 };
 
 fn people() -> Namespace {
@@ -91,7 +92,7 @@ async fn damage_is_reported_and_damaged_indexes_are_rebuilt() {
             "app.people index tags_1_n_-1: 1 of its entries point to no document",
             true,
         ),
-        ("DROP TABLE multikey_2", "app.people index tags_1_n_-1: it is not marked", true),
+        ("DROP TABLE multikey_2", "app.people index tags_1_n_-1: it is multikey, but not marked as such", true),
         ("UPDATE documents_1 SET body = x'00' WHERE seq = 9", "app.people: the document at 9 is not BSON", false),
         (
             "UPDATE documents_1 SET id = x'77' WHERE seq = 9",
@@ -354,4 +355,195 @@ async fn a_slow_reader_of_pages_blocks_neither_writes_nor_checkpoints() {
         }
     }
     assert!(seen.is_sorted() && seen.len() >= 5_000, "{}", seen.len());
+}
+
+/// Returns a store as an earlier version may have left it: with names and documents that are
+/// rejected today.
+async fn of_an_earlier_version(path: &Path) -> SqliteStore {
+    let store = open(path);
+    for number in 0..5 {
+        insert(&store, &Namespace::new("app", &format!("c{number}")), &[doc! { "_id": number }]).await.unwrap();
+    }
+    store.close().await;
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE collections SET database = 'a.b' WHERE name = 'c1';
+             UPDATE collections SET name = 'system.x' WHERE name = 'c2';
+             UPDATE collections SET name = 'a$b' WHERE name = 'c3';
+             UPDATE collections SET database = 'App' WHERE name = 'c4';",
+        )
+        .unwrap();
+    let body = raw(&doc! { "_id": 0, "a": { "$oid": "x" }, "b": { "c": 1, "d": 2 } }).into_bytes();
+    // The second field of the document in it gets the name of the first.
+    let at = body.windows(3).position(|bytes| bytes == b"\x10d\0").unwrap();
+    let body = [&body[..=at], b"c", &body[at + 2..]].concat();
+    connection.execute("UPDATE documents_1 SET body = ?1", [&body]).unwrap();
+    connection.execute("UPDATE changes SET document = ?1 WHERE collection = 1", [&body]).unwrap();
+    drop(connection);
+    open(path)
+}
+
+async fn contents(store: &SqliteStore) -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut contents = Vec::new();
+    for name in store.collections().await.unwrap() {
+        let documents = all(store, &name).await.into_iter().map(RawDocumentBuf::into_bytes).collect();
+        contents.push((name.to_string(), documents));
+    }
+    contents.sort();
+    contents
+}
+
+#[tokio::test]
+async fn names_and_documents_that_are_rejected_today_are_migrated_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = of_an_earlier_version(&directory.path().join("store.sqlite")).await;
+    let before = contents(&store).await;
+    assert_eq!(before.len(), 5);
+
+    let target = open(&directory.path().join("migrated.sqlite"));
+    let migrated = migrate::migrate(&store, &target, &Selection::default(), &Progress::default()).await.unwrap();
+    let documents = Imported { written: 5, unchanged: 0 };
+    assert_eq!(migrated, Migrated { collections: 5, documents: documents.clone(), reported: Vec::new() });
+    assert_eq!(contents(&target).await, before);
+
+    let dump = directory.path().join("dump");
+    dump::export(&store, &dump, &Progress::default()).await.unwrap();
+    let target = open(&directory.path().join("imported.sqlite"));
+    let import = Import::open(&dump, false).unwrap();
+    assert_eq!(import.reported, [] as [String; 0]);
+    assert_eq!(import.run(&target, &Progress::default()).await.unwrap(), documents);
+    assert_eq!(contents(&target).await, before);
+    // The exception is for names that another store has.
+    assert!(insert(&target, &Namespace::new("app", "b$c"), &[doc! {}]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_check_lists_the_names_that_mongodb_rejects() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    of_an_earlier_version(&path).await.close().await;
+    let settings = store::Settings { unwatched: Some("userkeep"), ..Default::default() };
+    let store = SqliteStore::open_with(Location::File(path), Arc::new(SystemEnvironment), settings).unwrap();
+    let long = format!("userkeep_{}", "x".repeat(100));
+    for database in ["userkeep_my app", "userkeep_my.app", &long, "userkeep_App", "userkeep_app"] {
+        for collection in ["users", "sessions"] {
+            insert(&store, &Namespace::new(database, collection), &[doc! {}]).await.unwrap();
+        }
+    }
+    let findings: Vec<String> = check(&store, false).await.into_iter().map(|finding| finding.what).collect();
+    let expected = [
+        "the database 'app': MongoDB does not accept its name: it differs from the database 'App' in case only",
+        "the database 'a.b': MongoDB does not accept its name: a database name has no slash",
+        "the database 'App': ",
+        "the database 'userkeep_my app': ",
+        "the database 'userkeep_my.app': ",
+        &format!("the database '{long}': MongoDB does not accept its name: a database name has 1 to 63 bytes"),
+        "the database 'userkeep_App': MongoDB does not accept its name: it differs from the database 'userkeep_app'",
+        "the database 'userkeep_app': ",
+    ];
+    assert_eq!(findings.len(), expected.len(), "{findings:?}");
+    for (finding, expected) in findings.iter().zip(expected) {
+        assert!(finding.starts_with(expected), "{finding}");
+    }
+    assert!(findings[3].ends_with("(it belongs to the app with the id 'my app')"), "{}", findings[3]);
+}
+
+#[tokio::test]
+async fn a_store_is_not_migrated_to_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let store = filled(&path).await;
+    let (same, dotted) = (open(&path), open(&directory.path().join("./store.sqlite")));
+    for to in [&store, &same, &dotted] {
+        let error = migrate::migrate(&store, to, &Selection::default(), &Progress::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the source and the target are the same store");
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_an_empty_file_says_that_it_is_no_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    // An empty database is what a process leaves that ends while it creates the store.
+    for is_database in [false, true] {
+        std::fs::write(&path, "").unwrap();
+        if is_database {
+            rusqlite::Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+        }
+        let findings = check(&open(&path), false).await;
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].what.ends_with("store.sqlite is empty, and not a Userkeep store"), "{findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_only_get_different_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    of_an_earlier_version(&path).await.close().await;
+    let store = open(&path);
+    let names = ["Foo", "foo", "FOO", "con", "Nul.x"];
+    for (number, name) in (10..).zip(names) {
+        insert(&store, &Namespace::new("other", name), &[doc! { "_id": number }]).await.unwrap();
+    }
+    let dump = directory.path().join("dump");
+    dump::export(&store, &dump, &Progress::default()).await.unwrap();
+    let mut files: Vec<String> = Vec::new();
+    for database in std::fs::read_dir(&dump).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        files.push(database.display().to_string());
+        files.extend(std::fs::read_dir(&database).unwrap().map(|entry| entry.unwrap().path().display().to_string()));
+    }
+    let lower: std::collections::HashSet<String> = files.iter().map(|file| file.to_lowercase()).collect();
+    assert_eq!(lower.len(), files.len(), "{files:?}");
+    let is_device = |file: &String| file.to_lowercase().contains("/con.") || file.to_lowercase().contains("/nul.");
+    assert!(!files.iter().any(is_device), "{files:?}");
+
+    let target = open(&directory.path().join("other.sqlite"));
+    Import::open(&dump, false).unwrap().run(&target, &Progress::default()).await.unwrap();
+    assert_eq!(contents(&target).await, contents(&store).await);
+}
+
+#[tokio::test]
+async fn collections_of_the_mongodb_server_are_left_out_of_an_import() {
+    let directory = tempfile::tempdir().unwrap();
+    let dump = directory.path().join("dump");
+    std::fs::create_dir_all(dump.join("app")).unwrap();
+    std::fs::write(dump.join("app/system.views.bson"), raw(&doc! { "_id": 1 }).as_bytes()).unwrap();
+    std::fs::write(dump.join("app/people.bson"), raw(&doc! { "_id": 1 }).as_bytes()).unwrap();
+    let store = open(&directory.path().join("store.sqlite"));
+    let import = Import::open(&dump, false).unwrap();
+    assert_eq!(import.reported.len(), 1);
+    assert!(
+        import.reported[0]
+            .ends_with("system.views.bson: it is a collection of the MongoDB server's own and is not imported"),
+        "{:?}",
+        import.reported
+    );
+    import.run(&store, &Progress::default()).await.unwrap();
+    assert_eq!(store.collections().await.unwrap(), [people()]);
+}
+
+/// A reader would wait for a named pipe, and read a device without end.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn only_regular_files_of_a_dump_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = directory.path().join("app");
+    std::fs::create_dir_all(&app).unwrap();
+    let pipe = |name: &str| {
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, app.join(name), fifo, mode, 0).unwrap();
+    };
+    let link = |name: &str| std::os::unix::fs::symlink("/dev/zero", app.join(name)).unwrap();
+    std::fs::write(app.join("three.bson"), "").unwrap();
+    std::fs::write(app.join("four.bson"), "").unwrap();
+    pipe("one.bson");
+    link("two.bson");
+    pipe("three.metadata.json");
+    link("four.metadata.json");
+    let error = Import::open(directory.path(), false).unwrap_err().to_string();
+    for name in ["one.bson", "two.bson", "three.metadata.json", "four.metadata.json"] {
+        assert!(error.contains(&format!("{name}: it is not a regular file")), "{error}");
+    }
 }

@@ -21,8 +21,9 @@ use bson::{
 use query::{Budget, Filter, Limits, Path, Pipeline, Update};
 use store::{
     Aggregate, Audience, Change, ChangeKind, ChangeStream, Count, Denied, Error, Find, Guard, GuardFilters, Index,
-    Modify, MongoStore, Namespace, Operation, Outcome, ReadPreference, Result, Returning, Store, SystemEnvironment,
-    Watch, Write,
+    Location, Modify, MongoStore, Namespace, Operation, Outcome, Progress, ReadPreference, Result, Returning,
+    SqliteStore, Store, SystemEnvironment, Watch, Write,
+    migrate::{Selection, migrate},
 };
 use support::{
     OwnServer, filter, fresh, fresh_database, open,
@@ -1032,4 +1033,55 @@ async fn users_receive_only_messages_of_errors_that_their_request_caused() {
         let passed_on = error.to_string().contains("failCommand");
         assert_eq!((self::code(&error), passed_on), (code, [14, 40323].contains(&code)), "{error}");
     }
+}
+
+#[tokio::test]
+async fn names_that_the_server_rejects_are_listed_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let environment = || Arc::new(SystemEnvironment);
+    let settings = || store::Settings { unwatched: Some("userkeep"), ..Default::default() };
+    let sqlite = || SqliteStore::open_with(Location::File(path.clone()), environment(), settings()).unwrap();
+    let source = sqlite();
+    let (good, target) = (Namespace::new(&fresh_database(), "people"), open(&server()));
+    let existing = Namespace::new(&fresh_database(), "people");
+    write(&*target, insert(&existing, vec![doc! {}])).await.unwrap();
+    let upper = Namespace::new(&existing.database.to_uppercase(), "people");
+    for namespace in [&good, &upper, &Namespace::new("userkeep_my app", "users"), &Namespace::new("x", "c")] {
+        write(&source, insert(namespace, vec![doc! {}])).await.unwrap();
+    }
+    source.close().await;
+    // An earlier version accepted this name.
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch("UPDATE collections SET name = 'a$b' WHERE name = 'c'").unwrap();
+    drop(file);
+    let source = sqlite();
+
+    let expected = [
+        "nothing was written",
+        &format!("the database '{}': ", upper.database),
+        &format!("it differs from the database '{}' in case only", existing.database),
+        "the database 'userkeep_my app': MongoDB does not accept its name",
+        "(it belongs to the app with the id 'my app')",
+        "the collection 'x.a$b': MongoDB does not accept its name",
+    ];
+    let dump = directory.path().join("dump");
+    store::dump::export(&source, &dump, &Progress::default()).await.unwrap();
+    let import = store::dump::Import::open(&dump, false).unwrap();
+    let errors = [
+        migrate(&source, &*target, &Selection::default(), &Progress::default()).await.unwrap_err(),
+        import.run(&*target, &Progress::default()).await.unwrap_err(),
+    ];
+    for error in errors.map(|error| error.to_string()) {
+        for expected in expected {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+    assert_eq!(all(&*target, &good).await, [] as [Document; 0]);
+
+    let selection = Selection { databases: vec![good.database.to_string()], ..Selection::default() };
+    migrate(&source, &*target, &selection, &Progress::default()).await.unwrap();
+    assert_eq!(all(&*target, &good).await.len(), 1);
+    let error = migrate(&*target, &*open(&server()), &selection, &Progress::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the source and the target are the same store");
 }

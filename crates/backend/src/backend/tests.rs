@@ -724,3 +724,22 @@ async fn the_error_of_the_first_future_is_returned() {
     let never = std::future::pending::<Result<i32>>();
     assert_eq!(first_decides(late(Err(wrong("first"))), never).await, Err(wrong("first")));
 }
+
+#[tokio::test]
+async fn an_app_id_that_mongodb_cannot_name_a_database_after_is_rejected_at_once() {
+    let mongodb = StoreAddress::MongoDb(Secret::from("mongodb://127.0.0.1:1/".to_owned()));
+    let open = |id: &str, address: &StoreAddress| {
+        let definition = Definition::development().unwrap();
+        Backend::open(id, definition, address, Environment::system(), &Options::default())
+    };
+    let long = "x".repeat(55);
+    for id in ["my app", "my.app", "a/b", "a$b", &long] {
+        let error = open(id, &mongodb).unwrap_err().to_string();
+        let expected = format!(
+            "the app id '{id}' cannot be used with a store on MongoDB: it may have up to 54 bytes there, and no slash,"
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        open(id, &StoreAddress::Memory).unwrap();
+    }
+    open(&long[1..], &mongodb).unwrap();
+}

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
@@ -25,16 +25,22 @@ enum Contents {
 /// The maximum depth of an export's directories, with room for nested functions.
 const MAX_DEPTH: usize = 12;
 
+/// The maximum size of a file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The maximum number of files and directories of a definition.
+const MAX_ENTRIES: usize = 100_000;
+
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
-        let mut files = BTreeMap::new();
-        collect(directory, "", 0, &mut files).map_err(|error| Problem {
+        let mut reader = Reader { files: BTreeMap::new(), entries: 0 };
+        reader.collect(directory, "", &mut Vec::new()).map_err(|error| Problem {
             severity: Severity::Refused,
             file: directory.display().to_string(),
             path: String::new(),
             message: format!("cannot be read: {error}"),
         })?;
-        Ok(Self(files))
+        Ok(Self(reader.files))
     }
 
     pub(super) fn development() -> Self {
@@ -137,53 +143,80 @@ fn severity(path: &str, environment: &str) -> Severity {
     }
 }
 
-/// Reads the files of a directory and of the directories in it.
-///
-/// # Errors
-/// If the directory itself cannot be read.
-fn collect(
-    directory: &Path,
-    prefix: &str,
-    depth: usize,
-    files: &mut BTreeMap<String, Contents>,
-) -> Result<(), std::io::Error> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json" {
-            continue;
+/// Reads the files of a directory and the directories in it.
+struct Reader {
+    files: BTreeMap<String, Contents>,
+    /// The number of entries so far. Symbolic links can make a few directories look like many.
+    entries: usize,
+}
+
+impl Reader {
+    /// Reads a directory whose path in the definition is `prefix`. `above` are the canonical paths
+    /// of the directories that contain it: a link to one of them leads nowhere new.
+    ///
+    /// # Errors
+    /// If the directory itself cannot be read, or there are too many files.
+    fn collect(&mut self, directory: &Path, prefix: &str, above: &mut Vec<PathBuf>) -> Result<(), std::io::Error> {
+        let canonical = directory.canonicalize()?;
+        if above.len() > MAX_DEPTH || above.contains(&canonical) {
+            return Ok(());
         }
-        let path = entry.path();
-        let file = format!("{prefix}{name}");
-        if path.is_dir() {
-            // Directories that are no part of an export need not be readable.
-            let is_part = DIRECTORIES.contains(&file.split('/').next().unwrap_or_default());
-            if depth < MAX_DEPTH
-                && let Err(error) = collect(&path, &format!("{file}/"), depth + 1, files)
-                && is_part
+        above.push(canonical);
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(std::io::Error::other(format!("the definition has more than {MAX_ENTRIES} files")));
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json"
             {
-                files.insert(file, Contents::Unreadable(error.to_string()));
+                continue;
             }
-        } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
-            let contents = match is_read(&file) {
-                true => fs::read_to_string(&path)
-                    .map_or_else(|error| Contents::Unreadable(error.to_string()), Contents::Text),
-                false => Contents::Unread,
-            };
-            // An empty file configures nothing, unless the export has a file of that name.
-            let is_empty = match &contents {
-                Contents::Text(text) => {
-                    text.trim().is_empty() && ["environments/", "triggers/", "values/"].contains(&prefix)
+            let path = entry.path();
+            let file = format!("{prefix}{name}");
+            if path.is_dir() {
+                // Directories that are no part of an export need not be readable.
+                let is_part = DIRECTORIES.contains(&file.split('/').next().unwrap_or_default());
+                if let Err(error) = self.collect(&path, &format!("{file}/"), above) {
+                    if self.entries > MAX_ENTRIES {
+                        return Err(error);
+                    }
+                    if is_part {
+                        self.files.insert(file, Contents::Unreadable(error.to_string()));
+                    }
                 }
-                Contents::Unread => entry.metadata().is_ok_and(|metadata| metadata.len() == 0),
-                Contents::Unreadable(_) => false,
-            };
-            if !is_empty {
-                files.insert(file, contents);
+            } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
+                self.add(file, prefix, &path);
             }
+        }
+        above.pop();
+        Ok(())
+    }
+
+    fn add(&mut self, file: String, prefix: &str, path: &Path) {
+        let contents = match is_read(&file) {
+            true => read(path).map_or_else(|error| Contents::Unreadable(error.to_string()), Contents::Text),
+            false => Contents::Unread,
+        };
+        // An empty file configures nothing, unless the export has a file of that name.
+        let is_empty = match &contents {
+            Contents::Text(text) => {
+                text.trim().is_empty() && ["environments/", "triggers/", "values/"].contains(&prefix)
+            }
+            Contents::Unread => fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0),
+            Contents::Unreadable(_) => false,
+        };
+        if !is_empty {
+            self.files.insert(file, contents);
         }
     }
-    Ok(())
+}
+
+/// Reads a regular file of a limited size. A named pipe or a device could be read for ever.
+fn read(path: &Path) -> std::io::Result<String> {
+    let bytes = files::read_regular(path, MAX_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
 }
 
 fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, severity: Severity, report: &mut Report) {

@@ -30,6 +30,43 @@ const SOURCE: (&str, &str) = ("data_sources/m/config.json", r#"{ "name": "m", "t
 const RULES: &str = r#"{ "database": "app", "collection": "people", "filters": [],
     "roles": [{ "name": "own", "apply_when": { "userId": "%%user.id" }, "read": true, "write": true, "insert": true, "delete": true, "search": true }] }"#;
 
+#[cfg(target_os = "linux")]
+#[test]
+fn only_regular_files_of_a_limited_size_are_read_and_loops_of_links_once() {
+    use std::os::unix::fs::symlink;
+    let directory = write(&[PROVIDERS, SOURCE, ("data_sources/m/app/people/rules.json", RULES)]);
+    let at = |path: &str| directory.path().join(path);
+    // With links back from several directories, each level would have several times as many.
+    for number in 0..6 {
+        symlink(directory.path(), at(&format!("functions{number}"))).unwrap();
+        symlink("..", at(&format!("data_sources/up{number}"))).unwrap();
+    }
+    // A directory may be used twice.
+    symlink("m/app", at("data_sources/m/other")).unwrap();
+    let begun = std::time::Instant::now();
+    let _ = Definition::check(directory.path());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    let file = at("auth/custom_user_data.json");
+    let problem = || Definition::load(directory.path()).unwrap_err().to_string();
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    assert!(
+        problem().contains("auth/custom_user_data.json: cannot be read: it is not a regular file"),
+        "{}",
+        problem()
+    );
+    fs::remove_file(&file).unwrap();
+    symlink("/dev/zero", &file).unwrap();
+    assert!(
+        problem().contains("auth/custom_user_data.json: cannot be read: it is not a regular file"),
+        "{}",
+        problem()
+    );
+    fs::remove_file(&file).unwrap();
+    fs::File::create(&file).unwrap().set_len(16 * 1024 * 1024 + 1).unwrap();
+    assert!(problem().contains("cannot be read: it has more than 16777216 bytes"), "{}", problem());
+}
+
 fn load(files: &[(&str, &str)]) -> Result<Definition, DefinitionError> {
     let directory = write(files);
     Definition::load(directory.path())

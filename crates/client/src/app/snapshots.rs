@@ -6,19 +6,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, TryLockError},
+    time::{Duration, Instant},
 };
 
 use super::lock;
 use crate::{
-    Handle, Result, UserState,
-    session_file::{Kept, SessionFile},
+    Error, Handle, Result, UserState,
+    session_file::{Kept, LOCK_PATIENCE, SessionFile},
     state::{ClientState, User},
 };
 
 /// Time between a refresh and the write of its snapshot.
 const WRITE_DELAY: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to begin a write while another one is pending.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The snapshots of an app's users that the session file does not have yet.
 #[derive(Debug)]
@@ -56,17 +59,28 @@ impl Snapshots {
             // A dropped app has already written its snapshots.
             if let Some(snapshots) = snapshots.upgrade() {
                 // A failed write is repeated after the next refresh, and when the app closes.
-                tokio::task::spawn_blocking(move || snapshots.write());
+                tokio::task::spawn_blocking(move || snapshots.write(LOCK_PATIENCE));
             }
         });
     }
 
-    /// Writes the snapshots that the file does not have yet.
+    /// Writes the snapshots that the file does not have yet. Waits up to `patience` for a pending
+    /// write and for other processes that change the file.
     ///
     /// # Errors
-    /// If the file cannot be read or written; the snapshots then remain unwritten.
-    pub(super) fn write(&self) -> Result<()> {
-        let _writing = lock(&self.writing);
+    /// If the file cannot be read or written in this time; the snapshots then remain unwritten.
+    pub(super) fn write(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        let _writing = loop {
+            match self.writing.try_lock() {
+                Ok(writing) => break writing,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY_INTERVAL),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::custom("the session file is being written; the pending changes are not in it"));
+                }
+            }
+        };
         let users = {
             let mut unwritten = lock(&self.unwritten);
             unwritten.is_scheduled = false;
@@ -75,11 +89,21 @@ impl Snapshots {
         if users.is_empty() {
             return Ok(());
         }
-        let written = self.file.update_existing(|kept| merge(&lock(&self.state), &users, kept));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let written = self.file.update_existing(left, |kept| merge(&lock(&self.state), &users, kept));
         if written.is_err() {
             lock(&self.unwritten).users.extend(users);
         }
         written
+    }
+
+    /// Writes the snapshots of a process that ends like [`write`](Self::write), and gives them up
+    /// if that takes too long, so that nothing waits for them again.
+    pub(super) fn write_last(&self, patience: Duration) {
+        let begun = Instant::now();
+        if self.write(patience).is_err() && begun.elapsed() >= patience {
+            lock(&self.unwritten).users.clear();
+        }
     }
 }
 

@@ -313,7 +313,7 @@ async fn a_pending_refresh_does_not_undo_a_log_out() {
         let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
         app.take_events();
         // Neither change can be written yet, so either may be written last.
-        let held = files::Lock::acquire(&path).unwrap();
+        let held = files::Lock::acquire(&path, Duration::ZERO).unwrap();
         let refreshing = Arc::clone(&app);
         let refresh = tokio::spawn(async move { refreshing.refresh_custom_data(user).await });
         while app.take_events().is_empty() {
@@ -330,7 +330,7 @@ async fn a_pending_refresh_does_not_undo_a_log_out() {
         log_out.await.unwrap().unwrap();
         let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
         assert_eq!(reopened.all_users(), [], "round {round}");
-        app.write_snapshots();
+        app.write_snapshots(EXIT_TIMEOUT);
         let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
         assert_eq!(reopened.all_users(), [], "round {round}, with the snapshot written");
     }
@@ -393,7 +393,7 @@ async fn refreshes_are_written_later_in_one_write() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     // Nothing has changed since.
-    app.write_snapshots();
+    app.write_snapshots(EXIT_TIMEOUT);
     assert!(writes(&app) <= before + 2, "{} writes", writes(&app) - before);
 }
 
@@ -423,7 +423,7 @@ async fn a_refresh_does_not_restore_sessions_or_directories_removed_by_others() 
     let also = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
     app.refresh_custom_data(user).await.unwrap();
     also.log_out(also.current_user().unwrap()).await.unwrap();
-    app.write_snapshots();
+    app.write_snapshots(EXIT_TIMEOUT);
     let reopened = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
     let (handle, _) = reopened.all_users()[0];
     assert_eq!(
@@ -448,10 +448,10 @@ async fn a_failed_write_of_a_snapshot_is_repeated() {
     app.refresh_custom_data(user).await.unwrap();
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, b"damaged").unwrap();
-    app.write_snapshots();
+    app.write_snapshots(EXIT_TIMEOUT);
     assert_eq!(std::fs::read(&path).unwrap(), b"damaged", "a damaged file stays unchanged");
     std::fs::write(&path, bytes).unwrap();
-    app.write_snapshots();
+    app.write_snapshots(EXIT_TIMEOUT);
     assert_eq!(kept_number(&connection, &path), Some(1));
 }
 
@@ -526,4 +526,38 @@ async fn a_stream_ends_when_its_user_leaves_and_when_the_app_is_closed() {
     assert_eq!(error.message, "Request failed: Unauthorized (401)");
     let (ended, ()) = futures_util::future::join(app.next_events(&mut of_other), app.close()).await;
     assert_eq!(ended, Ok(None));
+}
+
+/// Another process, or a copy of the directory on another system, may hold the lock for ever.
+#[tokio::test]
+async fn a_process_that_ends_waits_for_the_lock_of_the_session_file_up_to_a_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test-app.session");
+    let connection = moody();
+    let (app, user) = with_custom_data(&connection, &path).await;
+    app.refresh_custom_data(user).await.unwrap();
+    let held = files::Lock::acquire(&path, Duration::ZERO).unwrap();
+    let begun = std::time::Instant::now();
+    app.write_snapshots(Duration::from_millis(100));
+    // The snapshots are given up, so dropping the app does not wait again.
+    drop(app);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    drop(held);
+    assert_eq!(kept_number(&connection, &path), None);
+
+    // While a write waits for the lock, the end of the process does not wait for that write.
+    let path = directory.path().join("other-app.session");
+    let app = open(&connection, Some(path.clone()), &Metadata::NoEncryption).unwrap();
+    let user = app.log_in(Credentials::anonymous(), true).await.unwrap();
+    app.refresh_custom_data(user).await.unwrap();
+    let held = files::Lock::acquire(&path, Duration::ZERO).unwrap();
+    let snapshots = app.snapshots.clone().unwrap();
+    let waiting = std::thread::spawn(move || snapshots.write(Duration::from_secs(1)));
+    std::thread::sleep(Duration::from_millis(100));
+    let begun = std::time::Instant::now();
+    app.write_snapshots(Duration::from_millis(100));
+    assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(error.message.contains("cannot be written: another process has held the lock"), "{}", error.message);
+    drop(held);
 }

@@ -17,6 +17,7 @@ pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
             Unhealthy::Store(StoreError::Open { .. } | StoreError::OpenInThisProcess { .. }) => {
                 "the store cannot be opened; the log has the reason"
             }
+            Unhealthy::Store(StoreError::FileReplaced { .. }) => "the store's file was removed or replaced",
             Unhealthy::Store(StoreError::NewerFormat { .. }) => "the store was written by a newer version of Userkeep",
             Unhealthy::Store(StoreError::NotAStore { .. }) => "the store's file is not a Userkeep store",
             Unhealthy::Store(StoreError::Unavailable { .. }) => "the database is not available",

@@ -17,6 +17,13 @@ const KEPT: usize = 208;
 /// The mark between the two. No name that is escaped here contains it otherwise.
 const MARK: &str = "%24";
 
+/// The length of a hash in a name.
+const HASH_BYTES: usize = 27;
+
+/// The names of devices on Windows, also with an extension
+/// (<https://learn.microsoft.com/windows/win32/fileio/naming-a-file>).
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+
 /// Escapes a name so that it is a valid file name on every system, and never leads out of its
 /// directory.
 pub(super) fn escape(name: &str) -> String {
@@ -33,25 +40,45 @@ pub(super) fn escape(name: &str) -> String {
             }
         }
     }
-    escaped
+    // Windows ignores a dot at the end.
+    if escaped.ends_with('.') {
+        escaped.truncate(escaped.len() - 1);
+        escaped.push_str("%2E");
+    }
+    match escaped.bytes().next() {
+        Some(first) if is_device(&escaped) => format!("%{first:02X}{}", &escaped[1..]),
+        _ => escaped,
+    }
+}
+
+fn is_device(escaped: &str) -> bool {
+    let stem = escaped.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_port = |digit: &str| matches!(digit.as_bytes(), [b'0'..=b'9']);
+    DEVICES.contains(&&*stem) || ["com", "lpt"].iter().any(|port| stem.strip_prefix(port).is_some_and(is_port))
 }
 
 /// Returns the file name of a collection or the directory name of a database, escaped. A name that
 /// is too long is shortened as mongodump does: a hash distinguishes names with the same beginning,
 /// and the metadata holds the full name.
 pub(super) fn shorten(name: &str) -> String {
+    let escaped = escape(name);
+    if escaped.len() > MAX_NAME_BYTES { shorten_always(name) } else { escaped }
+}
+
+/// Returns a name with a hash, like [`shorten`] for a name that is too long. Names that differ in
+/// case only get different ones.
+pub(super) fn shorten_always(name: &str) -> String {
     let mut escaped = escape(name);
-    if escaped.len() > MAX_NAME_BYTES {
-        escaped.truncate(KEPT);
-        escaped.push_str(MARK);
-        escaped.push_str(&URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes())));
-    }
+    escaped.truncate(KEPT);
+    escaped.push_str(MARK);
+    escaped.push_str(&URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, name.as_bytes())));
     escaped
 }
 
-/// True if a file name was shortened, so that it does not give the collection's name.
+/// True if a file name ends with a hash, so that it does not give the collection's name.
 pub(super) fn is_shortened(escaped: &str) -> bool {
-    escaped.len() == MAX_NAME_BYTES && escaped.get(KEPT..).is_some_and(|rest| rest.starts_with(MARK))
+    let at = escaped.len().checked_sub(MARK.len() + HASH_BYTES);
+    at.and_then(|at| escaped.get(at..)).is_some_and(|rest| rest.starts_with(MARK))
 }
 
 /// Returns the original of an escaped name; `None` if it is not valid.
@@ -77,13 +104,33 @@ mod tests {
 
     #[test]
     fn names_stay_in_their_directory_and_unescape_to_the_original() {
-        for name in ["people", "a.b", "..", ".", "../../etc/passwd", "a/b\\c", "ä%2F", "con:", "", "x\u{0}y", "$cmd"] {
+        for name in [
+            "Con",
+            "nul.a",
+            "COM1",
+            "a.",
+            "people",
+            "a.b",
+            "..",
+            ".",
+            "../../etc/passwd",
+            "a/b\\c",
+            "ä%2F",
+            "con:",
+            "",
+            "x\u{0}y",
+            "$cmd",
+        ] {
             let escaped = escape(name);
             assert!(!escaped.contains(['/', '\\', ':', '\0']) && !escaped.starts_with('.'), "{escaped}");
             assert_eq!(unescape(&escaped).unwrap(), name);
         }
         assert_eq!(escape("app.people-2"), "app.people-2");
         assert_eq!(shorten("people"), "people");
+        assert_eq!(
+            ["con", "COM1.a", "console", "com", "a."].map(escape),
+            ["%63on", "%43OM1.a", "console", "com", "a%2E"]
+        );
         assert_eq!((unescape("%"), unescape("%2"), unescape("%zz"), unescape("%ff")), (None, None, None, None));
     }
 

@@ -5,24 +5,29 @@ use std::{
 };
 
 use bson::{Bson, raw::RawDocumentBuf};
-use query::{MAX_DOCUMENT_SIZE, validate};
+use query::{MAX_DOCUMENT_SIZE, validate_form};
 
 use super::{
-    DATABASE_NAME, DOCUMENTS, METADATA, at,
+    DATABASE_NAME, DOCUMENTS, METADATA, USERKEEP, WRITTEN_BY, at,
     names::{is_shortened, unescape},
 };
 use crate::{
     Index, Namespace, Progress, Result, Store,
     insert_missing::{Imported, insert_missing},
+    names,
 };
 
 /// Limits of one commit, in documents and in bytes.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// The maximum size of a metadata file, in bytes.
+const METADATA_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A dump that has been checked and can be imported.
 #[derive(Debug)]
 pub struct Import {
+    directory: PathBuf,
     collections: Vec<Collection>,
     /// The parts of the dump that are not imported, each with the reason.
     pub reported: Vec<String>,
@@ -42,7 +47,7 @@ impl Import {
     /// # Errors
     /// All reasons that prevent the import, each with its file. Nothing is written.
     pub fn open(directory: &Path, ignore_indexes: bool) -> Result<Self> {
-        let mut import = Self { collections: Vec::new(), reported: Vec::new() };
+        let mut import = Self { directory: directory.to_owned(), collections: Vec::new(), reported: Vec::new() };
         let mut wrong = Vec::new();
         for database in sorted(directory)?.into_iter().filter(|path| path.is_dir()) {
             let escaped = file_name(&database).unwrap_or_default();
@@ -59,7 +64,7 @@ impl Import {
                     }
                     Some(file) if file.ends_with(DOCUMENTS) => {
                         match import.collection(name.as_deref(), &path, ignore_indexes) {
-                            Ok(collection) => import.collections.push(collection),
+                            Ok(collection) => import.collections.extend(collection),
                             Err(error) => wrong.push(error.to_string()),
                         }
                     }
@@ -71,13 +76,14 @@ impl Import {
             let reason = format!("the dump cannot be imported, and nothing was written:\n  {}", wrong.join("\n  "));
             return Err(at(directory, reason));
         }
-        if import.collections.is_empty() {
+        if import.collections.is_empty() && import.reported.is_empty() {
             return Err(at(directory, "the directory has no dump: no file DATABASE/COLLECTION.bson"));
         }
         Ok(import)
     }
 
-    fn collection(&mut self, database: Option<&str>, path: &Path, ignore_indexes: bool) -> Result<Collection> {
+    fn collection(&mut self, database: Option<&str>, path: &Path, ignore_indexes: bool) -> Result<Option<Collection>> {
+        files::open_regular(path).map_err(|error| at(path, error))?;
         let stem = file_name(path).and_then(|name| name.strip_suffix(DOCUMENTS)).unwrap_or_default();
         let described = path.with_file_name(format!("{stem}{METADATA}"));
         let metadata = read_metadata(&described)?;
@@ -91,9 +97,14 @@ impl Import {
         };
         let name = name.ok_or_else(|| at(path, "the name of the file is not a collection name"))?;
         let database = database.or_else(|| described_as(DATABASE_NAME)).ok_or_else(shortened)?;
+        if names::is_of_the_server(&name) && described_as(WRITTEN_BY) != Some(USERKEEP) {
+            let reason = "it is a collection of the MongoDB server's own and is not imported";
+            self.reported.push(at(path, reason).to_string());
+            return Ok(None);
+        }
         let mut collection =
             Collection { namespace: Namespace::new(database, &name), path: path.to_owned(), indexes: Vec::new() };
-        let Some(metadata) = metadata else { return Ok(collection) };
+        let Some(metadata) = metadata else { return Ok(Some(collection)) };
         if let Ok(options) = metadata.get_document("options") {
             for (option, _) in query::elements(options) {
                 self.reported.push(at(&described, format!("the option {option} is not imported")).to_string());
@@ -114,7 +125,7 @@ impl Import {
                 }
             }
         }
-        Ok(collection)
+        Ok(Some(collection))
     }
 
     /// Writes the documents, and then creates the indexes. Documents that exist already, byte for
@@ -122,8 +133,16 @@ impl Import {
     ///
     /// # Errors
     /// If a document is not valid or its key belongs to a different document; the error has the
-    /// file, and the number and position of the document. The documents written before stay.
+    /// file, and the number and position of the document. The documents written before stay. If the
+    /// store does not accept the name of a collection; nothing is written then.
     pub async fn run(&self, store: &dyn Store, progress: &Progress) -> Result<Imported> {
+        let namespaces = self.collections.iter().map(|collection| collection.namespace.clone()).collect();
+        let refused = store.refused_names(namespaces).await?;
+        if !refused.is_empty() {
+            let reason =
+                format!("the store does not accept all names, and nothing was written:\n  {}", refused.join("\n  "));
+            return Err(at(&self.directory, reason));
+        }
         let mut imported = Imported::default();
         for collection in &self.collections {
             collection.run(store, progress, &mut imported).await?;
@@ -134,9 +153,10 @@ impl Import {
 
 impl Collection {
     async fn run(&self, store: &dyn Store, progress: &Progress, imported: &mut Imported) -> Result<()> {
-        let file = File::open(&self.path).map_err(|error| at(&self.path, error))?;
+        let file = files::open_regular(&self.path).map_err(|error| at(&self.path, error))?;
         let size = file.metadata().map_err(|error| at(&self.path, error))?.len();
         progress.begin(self.namespace.to_string(), size);
+        store.adopt_collections(vec![self.namespace.clone()]).await.map_err(|error| at(&self.path, error))?;
         let mut documents = Documents { path: &self.path, reader: BufReader::new(file), number: 0, offset: 0 };
         loop {
             let (first, begun) = (documents.number, documents.offset);
@@ -192,7 +212,9 @@ impl Documents<'_> {
         bytes[..4].copy_from_slice(&length);
         self.reader.read_exact(&mut bytes[4..]).map_err(cut)?;
         let document = RawDocumentBuf::from_bytes(bytes).map_err(|error| wrong(&error))?;
-        validate(&document).map_err(|error| wrong(&error))?;
+        // A store may have documents that `query::validate` rejects today, and its dump must remain
+        // importable.
+        validate_form(&document).map_err(|error| wrong(&error))?;
         (self.number, self.offset) = (number, offset + size as u64);
         Ok(Some(document))
     }
@@ -200,7 +222,7 @@ impl Documents<'_> {
 
 /// Reads the metadata of a collection. Returns `None` if the file does not exist.
 fn read_metadata(path: &Path) -> Result<Option<RawDocumentBuf>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match files::read_regular(path, METADATA_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(|error| at(path, error))?,
     };

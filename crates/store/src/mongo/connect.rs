@@ -15,8 +15,8 @@ use bson::{Document, Timestamp, doc, raw::RawDocumentBuf};
 use mongodb::{
     Client, ClientSession, ClusterTime, Collection,
     options::{
-        Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, DriverInfo, ReadConcern, ReadPreference,
-        SelectionCriteria, Tls, WriteConcern,
+        Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, DriverInfo, HostInfo, ReadConcern,
+        ReadPreference, SelectionCriteria, Tls, WriteConcern,
     },
 };
 use query::{Budget, Environment};
@@ -286,6 +286,23 @@ impl Shared {
             let reason = format!("it did not answer within {} s", all.as_secs_f32());
             Err(Error::Unavailable { reason, maybe_written: true })
         })
+    }
+
+    /// Returns the name prefix of the backend's own databases.
+    pub(super) fn own(&self) -> Option<&'static str> {
+        self.own
+    }
+
+    /// Returns the hosts of the connection string in a fixed order.
+    pub(super) fn hosts(&self) -> String {
+        match &self.address.host_info {
+            HostInfo::HostIdentifiers(hosts) => {
+                let mut hosts: Vec<_> = hosts.iter().map(|host| host.to_string().to_ascii_lowercase()).collect();
+                hosts.sort();
+                hosts.join(",")
+            }
+            other => format!("{other:?}"),
+        }
     }
 
     /// True if a database belongs to the backend.

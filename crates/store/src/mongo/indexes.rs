@@ -9,7 +9,7 @@ use bson::{
 use futures_util::StreamExt;
 
 use super::{MongoStore, errors};
-use crate::{Error, Index, Namespace, Result};
+use crate::{Error, Index, Namespace, Result, names};
 
 /// Server error: the collection, or its database, does not exist.
 pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
@@ -113,15 +113,21 @@ impl MongoStore {
         self.shared.within(true, async { collection.drop_index(name).await }).await
     }
 
+    /// Returns the names of all databases.
+    pub(super) async fn list_databases(&self) -> Result<Vec<String>> {
+        let client = self.client().await?;
+        self.shared.within(false, async { client.list_database_names().await }).await
+    }
+
     /// Returns all collections except those of the server, sorted by database and name.
     pub(super) async fn list_collections(&self) -> Result<Vec<Namespace>> {
         let client = self.client().await?;
-        let databases = self.shared.within(false, async { client.list_database_names().await }).await?;
+        let databases = self.list_databases().await?;
         let mut namespaces = Vec::new();
         for database in databases.into_iter().filter(|database| !OF_THE_SERVER.contains(&&**database)) {
             let list = async { client.database(&database).list_collection_names().await };
             let names = self.shared.within(false, list).await?;
-            let names = names.into_iter().filter(|name| !name.starts_with("system."));
+            let names = names.into_iter().filter(|name| !names::is_of_the_server(name));
             namespaces.extend(names.map(|name| Namespace::new(&database, &name)));
         }
         namespaces.sort_by(|one, other| (&one.database, &one.collection).cmp(&(&other.database, &other.collection)));

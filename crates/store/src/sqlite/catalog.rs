@@ -8,7 +8,7 @@ use bson::raw::RawDocument;
 use rusqlite::Connection;
 
 use super::Settings;
-use crate::{Error, Index, Namespace, Result};
+use crate::{Error, Index, Namespace, Result, names};
 
 pub(super) struct Catalog {
     settings: Settings,
@@ -92,6 +92,11 @@ impl Catalog {
         Ok(self.collection(namespace))
     }
 
+    /// Returns the prefix of the backend's own databases.
+    pub(super) fn own(&self) -> Option<&'static str> {
+        self.settings.unwatched
+    }
+
     pub(super) fn collections(&self) -> impl Iterator<Item = &Collection> {
         self.collections.values().map(|collection| &**collection)
     }
@@ -114,6 +119,19 @@ impl Catalog {
             return Ok(collection);
         }
         self.check_name(namespace)?;
+        self.adopt_collection(connection, namespace)
+    }
+
+    /// Creates a collection if it does not exist, even if MongoDB rejects its name. Only within a
+    /// write transaction.
+    pub(super) fn adopt_collection(
+        &mut self,
+        connection: &Connection,
+        namespace: &Namespace,
+    ) -> Result<Arc<Collection>> {
+        if let Some(collection) = self.collection(namespace) {
+            return Ok(collection);
+        }
         connection.execute(
             "INSERT INTO collections (database, name) VALUES (?1, ?2)",
             [&*namespace.database, &*namespace.collection],
@@ -132,14 +150,14 @@ impl Catalog {
     /// # Errors
     /// `InvalidNamespace` (73), or `DatabaseDifferCase` (13297) if the name of another database
     /// differs in case only.
-    pub(super) fn check_name(&self, namespace: &Namespace) -> Result<()> {
+    fn check_name(&self, namespace: &Namespace) -> Result<()> {
         if !self.settings.keeps_changes_of(namespace) {
             return Ok(());
         }
         namespace.check()?;
         let database = &*namespace.database;
         let mut others = self.collections.keys().map(|namespace| &*namespace.database);
-        match others.find(|other| *other != database && other.eq_ignore_ascii_case(database)) {
+        match others.find(|other| names::differ_in_case(other, database)) {
             None => Ok(()),
             Some(other) => {
                 let message = format!(

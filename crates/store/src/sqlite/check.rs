@@ -14,7 +14,7 @@ use super::{
     read::text,
     write,
 };
-use crate::{ChangeKind, Error, Finding, Progress, Result};
+use crate::{ChangeKind, Error, Finding, Progress, Result, names};
 
 /// The maximum number of reported findings of one kind.
 const TOLD: usize = 20;
@@ -71,14 +71,13 @@ pub(super) fn check(session: &mut StoreConnection, progress: &Progress) -> Resul
     })
 }
 
-/// Reports names that an earlier version accepted and MongoDB does not: such a collection cannot
-/// be migrated there.
+/// Reports names that MongoDB does not accept: the collections cannot be migrated there. An earlier
+/// version accepted such names, and the ids of apps may be any text.
 fn check_names(catalog: &Catalog, collections: &[&Collection], findings: &mut Findings) {
     findings.begin();
-    for Collection { namespace, .. } in collections {
-        if let Err(error) = catalog.check_name(namespace) {
-            findings.add(false, || format!("{namespace}: MongoDB does not accept this name: {error}"));
-        }
+    let namespaces: Vec<_> = collections.iter().map(|collection| &collection.namespace).collect();
+    for refused in names::refused(&namespaces, &[], catalog.own()) {
+        findings.add(false, || refused.clone());
     }
 }
 

@@ -211,8 +211,12 @@ async fn expired_documents_are_removed_in_batches_with_their_keys() {
     ];
     store.write(vec![insert(many), insert(others)]).await.unwrap();
     let sweep = |now: i64| {
-        let keeper =
-            writer::Keeper { environment: Arc::new(At(now)), retention: Retention::default(), feed: Arc::default() };
+        let keeper = writer::Keeper {
+            environment: Arc::new(At(now)),
+            retention: Retention::default(),
+            feed: Arc::default(),
+            place: None,
+        };
         writer::sweep(&mut lock(store.shared.memory.as_ref().unwrap()), &keeper).unwrap().documents
     };
     assert_eq!(sweep(9_999), 0);
@@ -317,7 +321,7 @@ async fn rejects_names_that_mongodb_does_not_accept_and_reads_existing_ones() {
     assert_eq!(store.find(Find::new(odd, query::Filter::all())).await.unwrap().len(), 1);
     let findings = store.check(false, Progress::default()).await.unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].what.starts_with("D B.a$b: MongoDB does not accept this name"), "{findings:?}");
+    assert!(findings[0].what.starts_with("the database 'D B': MongoDB does not accept its name"), "{findings:?}");
 }
 
 #[tokio::test]
@@ -664,4 +668,70 @@ async fn rejects_a_file_that_another_library_of_the_process_has_open() {
     drop(other);
     let (first, second) = (open().unwrap(), open().unwrap());
     assert_eq!((all(&first, doc! {}).await.len(), all(&second, doc! {}).await.len()), (1, 1));
+}
+
+/// The log stands beside the name: connections under two names would write two logs of one file.
+#[cfg(unix)]
+#[tokio::test]
+async fn rejects_a_file_that_has_several_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, link) = (directory.path().join("app.sqlite"), directory.path().join("sub/hard.sqlite"));
+    let open = |path: &std::path::Path| SqliteStore::open(Location::File(path.to_owned()), Arc::new(SystemEnvironment));
+    let refusal = |path: &std::path::Path| open(path).unwrap_err().to_string();
+    let store = open(&path).unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+    std::fs::create_dir(link.parent().unwrap()).unwrap();
+    std::fs::hard_link(&path, &link).unwrap();
+
+    // A store that was open before stays usable under its name.
+    assert!(refusal(&link).contains("open in this process under another name"), "{}", refusal(&link));
+    let also = open(&path).unwrap();
+    also.write(vec![insert(vec![doc! { "_id": 2 }])]).await.unwrap();
+    assert_eq!(all(&store, doc! {}).await.len(), 2);
+    for store in [store, also] {
+        store.close().await;
+    }
+
+    for path in [&path, &link] {
+        assert!(refusal(path).contains("the file has 2 names (hard links)"), "{}", refusal(path));
+    }
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (store, linked) = (open(&path).unwrap(), open(&link).unwrap());
+    assert_eq!((all(&store, doc! {}).await.len(), all(&linked, doc! {}).await.len()), (2, 2));
+}
+
+/// The connections would go on with a file that has no name: every write would be lost.
+#[cfg(unix)]
+#[tokio::test]
+async fn writes_fail_while_the_file_is_removed_or_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, aside) = (directory.path().join("sub/app.sqlite"), directory.path().join("aside"));
+    let store = file_store(&directory);
+    assert!(store.check_file().is_ok());
+    store.write(vec![insert(vec![doc! { "_id": 1 }])]).await.unwrap();
+    assert!(store.check_file().is_ok());
+    let is_refused = |result: Result<()>| matches!(result, Err(Error::FileReplaced { .. }));
+    std::fs::rename(&path, &aside).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(&path, "").unwrap();
+        }
+        assert!(is_refused(store.check_file()));
+        assert!(is_refused(store.write(vec![insert(vec![doc! { "_id": 2 }])]).await.map(|_| ())));
+        // A read that needs a new connection does not take another file for the store.
+        let held = store.shared.idle_reader(0).unwrap();
+        assert!(is_refused(store.shared.read(|_| Ok(()))));
+        held.into_iter().for_each(|reader| store.shared.keep_reader(reader));
+    }
+    std::fs::rename(&aside, &path).unwrap();
+    store.write(vec![insert(vec![doc! { "_id": 3 }])]).await.unwrap();
+    assert_eq!(all(&store, doc! {}).await.len(), 2);
+    store.close().await;
+
+    // The first write does not create a file again that readers have had open.
+    let store = file_store(&directory);
+    std::fs::remove_file(&path).unwrap();
+    assert!(is_refused(store.write(vec![insert(vec![doc! { "_id": 4 }])]).await.map(|_| ())));
+    assert!(!path.exists());
 }

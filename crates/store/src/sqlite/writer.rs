@@ -25,6 +25,7 @@ use super::{
     connection::StoreConnection,
     lines::Lines,
     lock,
+    place::FilePlace,
     write::{self, Failure},
 };
 use crate::{Error, Index, Namespace, Outcome, Result, Write};
@@ -94,6 +95,11 @@ pub(super) enum Job {
         name: String,
         reply: Reply,
     },
+    /// Creates collections, whatever their names are.
+    CreateCollections {
+        namespaces: Vec<Namespace>,
+        reply: Reply,
+    },
     /// Rebuilds all indexes.
     Repair {
         reply: Reply,
@@ -110,7 +116,13 @@ impl Writer {
         // A store in memory has only one connection, which the writer shares.
         let session = match &shared.memory {
             Some(_) => None,
-            None => Some(StoreConnection::open_for_writing(&shared.location, &shared.settings)?),
+            None => {
+                // A file that was removed is not created again under the readers of the old one.
+                shared.note_opened(false)?;
+                let session = StoreConnection::open_for_writing(&shared.location, &shared.settings)?;
+                shared.note_opened(true)?;
+                Some(session)
+            }
         };
         let log = match &shared.location {
             Location::File(path) => Some(Log::of(path, &shared.settings)),
@@ -122,6 +134,7 @@ impl Writer {
             environment: Arc::clone(&shared.environment),
             retention: shared.settings.retention,
             feed: Arc::clone(&shared.feed),
+            place: shared.place.clone(),
         };
         // The thread holds a weak reference: it ends when the store, and with it the sender, is
         // dropped.
@@ -152,6 +165,14 @@ pub(super) struct Keeper {
     pub(super) environment: Arc<dyn Environment + Send + Sync>,
     pub(super) retention: Retention,
     pub(super) feed: Arc<ChangeFeed>,
+    /// `None` for a store in memory.
+    pub(super) place: Option<Arc<FilePlace>>,
+}
+
+impl Keeper {
+    fn check_file(&self) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), |place| place.check())
+    }
 }
 
 fn run(
@@ -186,6 +207,12 @@ fn run(
             fail(lines.drain().map(Job::into_reply), &error);
         }
         let sweeps = Instant::now() >= next_sweep;
+        // Writes to a file without a name would be acknowledged and lost.
+        if let (true, Err(Error::FileReplaced { path })) = (sweeps || !lines.is_empty(), keeper.check_file()) {
+            for reply in lines.drain().map(Job::into_reply) {
+                let _ = reply.send(Err(Error::FileReplaced { path: path.clone() }));
+            }
+        }
         let is_busy = !lines.is_empty();
         if let Some(log) = log.as_mut().filter(|_| is_busy) {
             log.note();
@@ -434,6 +461,15 @@ fn run_job(session: &mut StoreConnection, environment: &dyn Environment, job: Jo
             reply,
             protected(|| write::drop_index(session, &namespace, &name).map(|()| Vec::new()).map_err(Failure::from)),
         ),
+        Job::CreateCollections { namespaces, reply } => {
+            let create = || {
+                namespaces.iter().try_for_each(|namespace| {
+                    session.catalog.adopt_collection(&session.connection, namespace).map(|_| ())
+                })?;
+                Ok(Vec::new())
+            };
+            (reply, protected(create))
+        }
         Job::Repair { reply } => {
             (reply, protected(|| check::repair(session).map(|()| Vec::new()).map_err(Failure::from)))
         }
@@ -478,7 +514,10 @@ impl Job {
     fn owner(&self) -> Option<Arc<str>> {
         match self {
             Self::Write { budget, .. } | Self::CarryOut { budget, .. } => budget.owner().cloned(),
-            Self::EnsureIndexes { .. } | Self::DropIndex { .. } | Self::Repair { .. } => None,
+            Self::EnsureIndexes { .. }
+            | Self::DropIndex { .. }
+            | Self::CreateCollections { .. }
+            | Self::Repair { .. } => None,
         }
     }
 
@@ -488,6 +527,7 @@ impl Job {
             | Self::CarryOut { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
+            | Self::CreateCollections { reply, .. }
             | Self::Repair { reply } => reply,
         }
     }
@@ -498,6 +538,7 @@ impl Job {
             | Self::CarryOut { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
+            | Self::CreateCollections { reply, .. }
             | Self::Repair { reply } => reply,
         }
     }
