@@ -3,13 +3,12 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
+const { eventsOf, native, result } = require("./bridge.js");
 const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
-const { KNOWN_KEYS, resolveConfiguration, storeAddress, withoutPassword } = require("./configuration.js");
-const { makeLogger } = require("./logger.js");
-const { didYouMean } = require("./suggest.js");
+const { resolveConfiguration, storeAddress } = require("./configuration.js");
+const { openLogged } = require("./handle.js");
 
 /** The interval between two calls of `onProgress`, in milliseconds. */
 const PROGRESS_INTERVAL = 100;
@@ -193,19 +192,10 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
     throw new Error(`The option '${idOption}' is required: the definition has no app_id`);
   }
   const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
-  const log = makeLogger(options.logger);
-  for (const key of unknown) {
-    log("warn", `unknown option '${key}' has no effect${didYouMean(key, KNOWN_KEYS)}`);
-  }
-  const opened = openHandle({ ...configuration, sessionFile: undefined, encryptionKey: undefined });
-  const { origin, reported, allowsAnyOrigin } = opened;
-  const stopLogging = listenToLog(log);
-  const close = async () => {
-    await closeHandle(opened);
-    stopLogging();
-  };
-  const store = withoutPassword(configuration.store || "memory");
-  return { native: opened, id, origin, reported, allowsAnyOrigin, log, store, close };
+  const native = { ...configuration, sessionFile: undefined, encryptionKey: undefined };
+  const { opened, ...handle } = openLogged({ native, unknown }, options.logger);
+  handle.reportOptions();
+  return { native: opened, id, ...handle };
 }
 
 /** Opens a backend for its operator. */

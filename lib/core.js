@@ -1,11 +1,10 @@
 "use strict";
 
-const { beforeSettling, closeHandle, eventsOf, listenToLog, native, openHandle, result } = require("./bridge.js");
+const { beforeSettling, eventsOf, native, result } = require("./bridge.js");
 const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
-const { KNOWN_KEYS, resolveConfiguration, withoutPassword } = require("./configuration.js");
-const { makeLogger } = require("./logger.js");
-const { didYouMean } = require("./suggest.js");
+const { resolveConfiguration } = require("./configuration.js");
+const { openLogged } = require("./handle.js");
 
 const NO_PARAMETERS = Buffer.from(encode({}));
 const NO_USER = 0;
@@ -27,21 +26,21 @@ class Core {
   #users = 1;
   #closing = null;
   #opened;
-  #stopLogging;
+  #close;
   #shared;
 
-  constructor(config, { native: configuration, shared, unknown }) {
-    const log = makeLogger(config.logger);
-    const opened = openHandle(configuration);
+  constructor(config, resolved) {
+    const { opened, store, log, reportOptions, reportDefinition, close } = openLogged(resolved, config.logger);
     this.#opened = opened;
+    this.#close = close;
     this.id = config.id;
-    this.#shared = shared;
-    const { baseUrl, store } = configuration;
+    this.#shared = resolved.shared;
+    const { baseUrl } = resolved.native;
     this.baseUrl = baseUrl;
     log(
       "info",
       baseUrl === undefined
-        ? `app '${config.id}' runs ${opened.origin} on the store ${withoutPassword(store || "memory")}`
+        ? `app '${config.id}' runs ${opened.origin} on the store ${store}`
         : `app '${config.id}' uses the backend at ${baseUrl}`,
     );
     if (opened.definitionAppId && opened.definitionAppId !== config.id) {
@@ -50,18 +49,13 @@ class Core {
     if (baseUrl !== undefined && config.fetch !== undefined) {
       log("warn", "the option 'fetch' has no effect: the addon makes the requests");
     }
-    for (const key of unknown) {
-      log("warn", `unknown option '${key}' has no effect${didYouMean(key, KNOWN_KEYS)}`);
-    }
-    for (const problem of opened.reported) {
-      log("warn", problem);
-    }
+    reportOptions();
+    reportDefinition();
     this.flush = this.flush.bind(this);
     beforeSettling.add(this.flush);
-    this.#stopLogging = listenToLog(log);
     openCores.add(this);
-    if (shared) {
-      sharedCores.set(shared.name, this);
+    if (this.#shared) {
+      sharedCores.set(this.#shared.name, this);
     }
   }
 
@@ -189,12 +183,11 @@ class Core {
   close() {
     if (!this.#closing) {
       beforeSettling.delete(this.flush);
-      this.#stopLogging();
       openCores.delete(this);
       if (this.#shared && sharedCores.get(this.#shared.name) === this) {
         sharedCores.delete(this.#shared.name);
       }
-      this.#closing = closeHandle(this.#opened);
+      this.#closing = this.#close();
     }
     return this.#closing;
   }

@@ -79,13 +79,11 @@ async function serve(options) {
     backend.id = assert.string(app, "app");
   }
   const opened = openNative(backend, "app");
-  const { id, origin, reported, allowsAnyOrigin, log, store, close: release } = opened;
-  const { bridge, handle } = opened.native;
+  const { id, log, store, reportDefinition, close: release } = opened;
+  const { bridge, handle, origin, allowsAnyOrigin } = opened.native;
   try {
     const { url, metricsUrl } = await result(native.listen(bridge, handle, listen));
-    for (const problem of reported) {
-      log("warn", problem);
-    }
+    reportDefinition();
     if (allowsAnyOrigin) {
       log("warn", ANY_ORIGIN);
     }

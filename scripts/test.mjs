@@ -126,6 +126,8 @@ const checks = {
   spelling: () => single("npx", ["cspell", "lint", "--no-progress", "--no-summary", "."]),
   dependencies: () => counting(["scripts/dependencies.mjs"]),
   types: () => single("npx", ["tsc", "-p", "__test__/types"]),
+  "examples in the declarations": () => counting(["scripts/doc-examples.mjs"]),
+  tour: () => counting(["scripts/tour.mjs"]),
   jest: () => jestRun(["--selectProjects", "embedded", "remote"]),
   // In one process, because the suites on MongoDB share a server.
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
