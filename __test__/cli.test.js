@@ -193,7 +193,7 @@ test("keys are rotated only of an app that the store has", async () => {
   fs.writeFileSync(path.join(directory, "empty.sqlite"), "");
   const empty = path.join(fs.realpathSync(directory), "empty.sqlite");
   expect(await rotate("--store", "sqlite:empty.sqlite", "--app", "my-app")).toEqual(
-    fails(`userkeep: there is no app 'my-app' in ${empty}: it has no app\n`),
+    fails(`userkeep: the file ${empty} is empty, and not a Userkeep store\n`),
   );
 
   expect(await rotate(...store, "--app", "my-app")).toMatchObject({
