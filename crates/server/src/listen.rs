@@ -93,7 +93,7 @@ pub enum ListenError {
     #[error("cannot start the HTTP threads: {0}")]
     Threads(std::io::Error),
     /// The certificate or its key cannot be read or used. The message names the file.
-    #[error("TLS cannot be spoken: {0}")]
+    #[error("cannot use TLS: {0}")]
     Tls(String),
 }
 
@@ -213,7 +213,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// loopback address, because clients cannot connect to it.
 fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
     if bound.ip().is_unspecified() {
-        tracing::warn!("listening on all addresses without a public URL: clients on other machines need one");
+        tracing::warn!("the server listens on all addresses: set the public URL for clients on other machines");
         bound.set_ip(match bound.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),

@@ -29,7 +29,7 @@ impl Tls {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| in_file(&self.certificate, &error))?;
         if certificates.is_empty() {
-            return Err(in_file(&self.certificate, &"there is no certificate in it"));
+            return Err(in_file(&self.certificate, &"the file contains no certificate"));
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| in_file(&self.key, &error))?;
         let mut configuration = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn any_body_is_decoded_or_rejected_without_a_panic(body in vec(any::<u8>(), 0..200), index in 0..Endpoint::ALL.len()) {
+    fn decodes_or_rejects_any_body(body in vec(any::<u8>(), 0..200), index in 0..Endpoint::ALL.len()) {
         let received = Received {
             endpoint: Endpoint::ALL[index],
             parameter: &|_| Some("x"),
