@@ -1,9 +1,9 @@
 "use strict";
 
-/** The suites of what works the same way wherever the backend is: they run in this process, over HTTP, and on MongoDB. */
+/** The suites that do not depend on the backend. They run in process, over HTTP and on MongoDB. */
 const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
 
-/** Those that run on MongoDB too, of what is in this process alone: all but what is about files. */
+/** The in-process suites that run on MongoDB too: all except those about files. */
 const ON_MONGODB = [
   "abuse",
   "app",
@@ -19,13 +19,16 @@ const ON_MONGODB = [
   "serve-watch",
 ];
 
-/** The attacks that are the same wherever the backend is. */
+/** The attacks that do not depend on the backend. */
 const ATTACKS_EVERYWHERE = ["functions-proxy", "operations", "rules-booleans", "values"];
 
-/** The attacks on values and over HTTP that depend on the store. Those of `crowd` on MongoDB are in crates/backend/tests/shares.rs. */
+/**
+ * The attacks on values and over HTTP that depend on the store. For `crowd`, the tests on MongoDB
+ * are in crates/backend/tests/shares.rs.
+ */
 const ATTACKS_ON_STORES = ["decoding", "duplicates", "http"];
 
-/** The attacks that have nothing to do with a server of MongoDB. */
+/** The attacks that do not involve a MongoDB server. */
 const ATTACKS_WITHOUT_MONGODB = ["encoder", "linear"];
 
 const suites = (names) => names.map((name) => `<rootDir>/__test__/${name}.test.js`);

@@ -161,7 +161,7 @@ test("the JSON log has the request id in each line of a request, and contains no
         expect.objectContaining({
           time: expect.any(String),
           level: "debug",
-          message: "a request was answered",
+          message: "request completed",
           request_id: id,
           method: "POST",
           route: "/api/client/v2.0/app/{app}/functions/call",

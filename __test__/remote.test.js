@@ -382,6 +382,6 @@ test("connects over TLS with a certificate of NODE_EXTRA_CA_CERTS", async () => 
     delete process.env.NODE_EXTRA_CA_CERTS;
   }
   const wrong = { app: "far", tlsCert: file("key.pem"), tlsKey: file("key.pem") };
-  await expect(serve(wrong)).rejects.toThrow(/TLS cannot be spoken: .*key\.pem: there is no certificate in it/);
+  await expect(serve(wrong)).rejects.toThrow(/cannot use TLS: .*key\.pem: the file contains no certificate/);
   await expect(serve({ app: "far", tlsCert: file("cert.pem") })).rejects.toThrow("needs both 'tlsCert' and 'tlsKey'");
 });

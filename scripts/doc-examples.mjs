@@ -1,9 +1,9 @@
 // Compiles the examples in the declarations: `node scripts/doc-examples.mjs`.
 //
-// Each fenced block after `@example` in `index.d.ts` and `lib/database.d.ts` becomes a module with the
-// settings of `__test__/types/tsconfig.json`, as if it were in that directory. Every public entry
-// needs an example, and every option and property of a class needs a description. Entries that are
-// marked as deprecated need none. The last line is `N passed, N failed`.
+// Each fenced block after `@example` in `index.d.ts` and `lib/database.d.ts` is compiled as a
+// module with the settings of `__test__/types/tsconfig.json`, as if it were in that directory.
+// Every public entry needs an example, and every option and property of a class needs a
+// description. Deprecated entries need neither. The last line is `N passed, N failed`.
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const DECLARATIONS = ["index.d.ts", "lib/database.d.ts"].map((file) => path.join(ROOT, file));
 const TYPES = path.join(ROOT, "__test__/types");
 
-/** What an example may use without declaring it. */
+/** The imports and declarations that every example may use. */
 const PRELUDE = `import Realm, { App, BSON, Credentials, openBackend, serve, User, UserState } from "userkeep";
 type Plant = { _id: Realm.BSON.ObjectId; name: string; type: string; height?: number };
 declare const app: Realm.App;
@@ -32,7 +32,7 @@ declare const process: {
 };
 `;
 
-/** The names of the Realm database that work, so that they need an example. */
+/** The names of the Realm database that are implemented, so that they need an example. */
 const WORKING = new Set([
   "LogCategory",
   "LogEntry",
@@ -61,7 +61,7 @@ function placeOf(source, position) {
   return `${path.relative(ROOT, source.fileName)}:${line + 1}`;
 }
 
-/** Extracts the examples of a file: their code, and the line before it, counted from 1. */
+/** Extracts the examples of a file: their code, and the number of the line before it, from 1. */
 function examplesOf(file) {
   const lines = ts.sys.readFile(file).split("\n");
   const examples = [];
@@ -83,7 +83,7 @@ function examplesOf(file) {
   return examples;
 }
 
-/** The module of an example. Its code has the lines of the block, after those of the prelude. */
+/** Returns the module of an example: the prelude, then the lines of the block. */
 function moduleOf({ code }) {
   const isImport = (line) => /^import\b/.test(line);
   const imports = code.filter(isImport).join(" ");
@@ -134,7 +134,7 @@ class EntryCheck {
   #seen = new Set();
   #main;
 
-  /** `main` is the declaration of `Realm`. Its other members are those of an open Realm. */
+  /** `main` is the class `Realm`. Only its static members work; the others need an open Realm. */
   constructor(checker, main) {
     this.#checker = checker;
     this.#main = main;
@@ -168,7 +168,7 @@ class EntryCheck {
     if (!isPublic || this.#isDeprecated(symbol)) {
       return;
     }
-    // A namespace of the same name as a value only has the types of its values.
+    // A namespace with the same name as a value contains only types of that value.
     const isBsonOrValue = symbol.name === "BSON" || (symbol.flags & ts.SymbolFlags.Variable) !== 0;
     const isNamespaceAlone = declarations.every(ts.isModuleDeclaration) && !isBsonOrValue;
     if (!isNamespaceAlone) {
@@ -249,7 +249,7 @@ function isReference(declaration) {
   return ts.isTypeAliasDeclaration(declaration) && declaration.type.getText().startsWith("RealmItself.");
 }
 
-/** The object types in a type: itself, or the parts of an intersection. */
+/** Returns the object types in a type: the type itself, or the parts of an intersection. */
 function literalsIn(type) {
   if (ts.isIntersectionTypeNode(type)) {
     return type.types.flatMap(literalsIn);

@@ -1,8 +1,10 @@
-// Runs the program of each guide: `node scripts/guides.mjs [NAME…]`. `MONGODB_URI` names a MongoDB-compatible server.
+// Runs the program of each guide: `node scripts/guides.mjs [NAME…]`. `MONGODB_URI` is the address
+// of a MongoDB-compatible server.
 //
-// A guide of `docs/guides` has one program: a fenced `js` block whose first line is `// program: NAME.mjs`. It runs in
-// an empty temporary directory in which `userkeep` is installed. A guide fails if it has no program, and if its program
-// fails or calls none of the methods of `node:assert` other than `match`. The last line is `N passed, N failed`.
+// A guide of `docs/guides` has one program: a fenced `js` block whose first line is
+// `// program: NAME.mjs`. It runs in an empty temporary directory in which `userkeep` is
+// installed. A guide fails if it has no program, or if its program fails or calls no method of
+// `node:assert` except `match`. The last line is `N passed, N failed`.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -20,7 +22,7 @@ const PACKAGES = { userkeep: ROOT, "realm-web": path.join(ROOT, "node_modules", 
 /** The databases that programs create on `MONGODB_URI`. */
 const DATABASES = ["custom-user-data-database", "userkeep_mongodb-guide"];
 
-/** A module that runs before a program and writes the number of its assertions to the file in `ASSERTIONS`. */
+/** Runs before a program, and writes the number of its assertions to the file in `ASSERTIONS`. */
 const COUNTER = `
 const assert = require("node:assert");
 const fs = require("node:fs");
@@ -28,7 +30,7 @@ const { syncBuiltinESMExports } = require("node:module");
 let count = 0;
 for (const module of [assert, assert.strict]) {
   for (const [name, check] of Object.entries(module)) {
-    // Node compares assert.match and assert.doesNotMatch with its own functions, so they are not counted.
+    // Node checks the identity of assert.match and assert.doesNotMatch, so they are not wrapped.
     if (typeof check === "function" && /^[a-z]/.test(name) && !/^(strict|match|doesNotMatch)$/.test(name)) {
       module[name] = (...args) => {
         count += 1;
@@ -42,19 +44,19 @@ const file = process.env.ASSERTIONS;
 process.on("exit", () => fs.writeFileSync(file, String(count)));
 `;
 
-/** The programs of a guide: `{ name, text }`. */
+/** Returns the programs of a guide: `{ name, text }`. */
 function programsOf(guide) {
   const blocks = fs.readFileSync(guide, "utf8").matchAll(/^```js\n(\/\/ program: (\S+\.mjs)\n[\s\S]*?)^```$/gm);
   return [...blocks].map(([, text, name]) => ({ name, text }));
 }
 
-/** The environment of a program: without settings of Userkeep, of npm and of a run around it. */
+/** Returns the environment of a program, without settings of Userkeep, npm and Node options. */
 function environment(additions) {
   const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_OPTIONS$|USERKEEP_)/.test(name));
   return { ...Object.fromEntries(kept), ...additions };
 }
 
-/** Runs a program in a directory of its own; returns the reason of a failure, or undefined. */
+/** Runs a program in its own directory. Returns the reason of a failure, or undefined. */
 function failureOf({ name, text }) {
   const directory = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-guide-")));
   try {
@@ -84,7 +86,7 @@ function failureOf({ name, text }) {
   }
 }
 
-/** Runs the program of a guide; returns the reason of a failure, or undefined. */
+/** Runs the program of a guide. Returns the reason of a failure, or undefined. */
 function check(guide) {
   const programs = programsOf(guide);
   if (programs.length !== 1) {
@@ -93,7 +95,7 @@ function check(guide) {
   return failureOf(programs[0]);
 }
 
-/** Runs `work`, and then drops the databases that it has created on `MONGODB_URI`. */
+/** Runs `work`, and then drops the databases that it created on `MONGODB_URI`. */
 async function withoutTraces(work) {
   if (!process.env.MONGODB_URI) {
     return work();

@@ -1,4 +1,4 @@
-//! The operator's functions: one door for requests to the backend, and the HTTP server.
+//! The operator's functions: requests to the backend, and the HTTP server.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! The state of one JavaScript environment (the main thread or a worker): its open apps, and the
-//! operations under way.
+//! The state of one JavaScript environment (the main thread or a worker): its open apps and its
+//! pending operations.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -35,7 +35,7 @@ use crate::{
 pub struct Bridge {
     outbox: Arc<Outbox>,
     next_id: AtomicU32,
-    /// The open apps by their handles. A handle is used again after its app was closed.
+    /// The open apps by handle. The handle of a closed app is reused.
     opened: Mutex<Vec<Option<Arc<Opened>>>>,
     /// Becomes true when the environment has ended.
     ended: watch::Sender<bool>,
@@ -53,9 +53,9 @@ impl Bridge {
 }
 
 impl Drop for Bridge {
-    /// Runs when the environment ends, also if a worker is terminated, but not on
-    /// `process.exit()`. No code of the environment can close anything any more, so this ends its
-    /// servers, streams and operations, which would otherwise keep their stores open.
+    /// Ends the environment's servers, streams and operations, which would otherwise keep their
+    /// stores open. Runs when the environment ends, also if a worker is terminated, but not on
+    /// `process.exit()`. JavaScript code cannot run any more at this point.
     fn drop(&mut self) {
         self.write_snapshots();
         for opened in lock(&self.opened).drain(..).flatten() {
@@ -82,7 +82,7 @@ fn runtime() -> napi::Result<&'static Handle> {
     runtime.as_ref().map(Runtime::handle).ok_or_else(|| napi::Error::from_reason("Userkeep cannot start its threads"))
 }
 
-/// Creates the bridge of an environment. `deliver` is called with results.
+/// Creates the bridge of an environment, which calls `deliver` with results.
 #[napi]
 pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
     let outbox = Arc::new(Outbox::default());
@@ -92,8 +92,8 @@ pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result
     Ok(External::new(Bridge { outbox, next_id, opened, ended }))
 }
 
-/// Releases the environment's function when no app is open and no operation is pending, because
-/// Node counts it as an open handle. Nothing is delivered or logged afterwards.
+/// Releases the environment's function, because Node counts it as an open handle. Called when no
+/// app is open and no operation is pending. Nothing is delivered or logged afterwards.
 #[napi]
 pub fn release_bridge(bridge: &External<Bridge>) {
     bridge.outbox.release();
@@ -135,8 +135,8 @@ impl Bridge {
         self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
     }
 
-    /// Starts an operation. If `inline` is true, it is polled once on this thread. If it is not
-    /// done then, it continues on the runtime's threads, until the environment ends.
+    /// Starts an operation. If `inline` is true, polls it once on this thread. An operation that
+    /// is not complete then continues on the runtime's threads until the environment ends.
     pub fn start(
         &self,
         env: &Env,

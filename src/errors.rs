@@ -1,7 +1,7 @@
 use client::Error;
 use napi_derive::napi;
 
-/// An error on its way to JavaScript, where it becomes an `Error`.
+/// An error that JavaScript receives as an `Error`.
 #[napi(object)]
 pub struct ErrorObject {
     pub code: i32,
@@ -27,7 +27,7 @@ impl From<Error> for ErrorObject {
     }
 }
 
-/// Creates the error of a synchronous function, which the SDK throws without a code.
+/// Creates the error of a synchronous function, without a code as in the SDK.
 pub fn thrown(error: &Error) -> napi::Error {
     napi::Error::from_reason(error.message.clone())
 }

@@ -53,11 +53,11 @@ static OUTBOXES: Mutex<Vec<Weak<Outbox>>> = Mutex::new(Vec::new());
 /// The most verbose level of all environments, as an index of [`LEVELS`].
 static LOUDEST: AtomicUsize = AtomicUsize::new(0);
 
-/// Forwards log lines to an environment from now on, in addition to others.
+/// Starts to forward log lines to an environment, in addition to other environments.
 pub fn add(outbox: &Arc<Outbox>) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        // Another addon of the process may have installed its own subscriber, which then gets our
+        // If another addon of the process has already installed a subscriber, it receives these
         // lines.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Forward));
     });
@@ -91,7 +91,7 @@ struct Forward;
 struct Fields(Map<String, Value>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forward {
-    /// The level may change at any time, so the result of `enabled` must not be cached.
+    /// Prevents caching of the result of `enabled`, because the level may change at any time.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }

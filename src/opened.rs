@@ -17,11 +17,11 @@ use crate::{
 /// An open app, or an operator's handle, which has no users.
 pub struct Opened {
     pub connection: Arc<dyn Connection>,
-    /// The same connection, if the backend is in this process.
+    /// The same connection with its own type, if the backend is in this process.
     embedded: Option<Arc<Embedded>>,
     pub app: Option<App>,
-    /// Events that operations caused before their call returned. Listeners are called for them at
-    /// once, and for later events later.
+    /// Events that operations caused before their call returned. Listeners are called immediately
+    /// for these, and later for all others.
     at_once: Mutex<Vec<Event>>,
     /// The HTTP server of the backend, if it listens.
     server: OnceLock<Arc<Server>>,
@@ -52,7 +52,7 @@ impl Opened {
         self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
     }
 
-    /// True if some calls complete at once, so that polling them on the environment's own thread
+    /// True if some calls complete at the first poll, so that polling on the environment's thread
     /// is worthwhile.
     pub fn may_answer_at_once(&self) -> bool {
         self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())

@@ -1,4 +1,4 @@
-//! The functions that JavaScript calls: from bytes to the client's operations.
+//! The functions that JavaScript calls. They decode bytes and start operations of the client.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,7 +51,7 @@ pub struct Configuration {
     pub session_file: Option<String>,
     /// The 64-byte key that encrypts the session file.
     pub encryption_key: Option<Buffer>,
-    /// Limits of one operation of a user: documents and bytes of an answer, milliseconds,
+    /// Limits of one operation of a user: documents and bytes of a result, milliseconds, and
     /// documents of a write.
     pub max_documents: Option<u32>,
     pub max_answer_bytes: Option<u32>,
@@ -159,12 +159,12 @@ pub fn address(store: &str) -> StoreAddress {
 
 fn open_http(configuration: &Configuration) -> Result<Http, Error> {
     let base_url = configuration.base_url.as_deref().unwrap_or_default();
-    // An invalid timeout stands for the default, as in the SDK.
+    // An invalid timeout means the default, as in the SDK.
     let timeout = configuration.timeout.and_then(|timeout| Duration::try_from_secs_f64(timeout / 1000.0).ok());
     Http::new(&configuration.app_id, base_url, timeout, configuration.certificates.as_deref().unwrap_or_default())
 }
 
-/// Closes an app. Calls under way may fail, and later calls are rejected.
+/// Closes an app. Running calls may fail, and later calls are rejected.
 #[napi]
 pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
@@ -180,10 +180,11 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
     bridge.start(env, &opened, closing.boxed(), false)
 }
 
-/// Calls a function for a user, or for the system user on an operator's handle. With a service, it
-/// is a data source's function with one argument, a document; without one, it is a function of the
-/// app, and `arguments` is `{ arguments: [ … ] }`. A point read on an embedded store returns its
-/// result at once.
+/// Calls a function for a user, or for the system user on an operator's handle.
+///
+/// With a service, calls a function of a data source, and `arguments` is its only argument, a
+/// document. Without a service, calls a function of the app, and `arguments` is `{ arguments: [ …
+/// ] }`. A read by `_id` on an embedded store returns its result immediately.
 #[napi]
 pub fn call_function(
     env: &Env,
@@ -225,8 +226,8 @@ pub fn request(
     payload: &[u8],
 ) -> napi::Result<Started> {
     let payload = document(payload)?;
-    // The changes that these make on this device must be done when the function returns, before
-    // any request.
+    // These operations must change the state on this device before the function returns and before
+    // any request is sent.
     let inline = matches!(operation.as_str(), "logOut" | "removeUser");
     bridge.run(env, handle, inline, |opened| async move { run(opened.app()?, &operation, user, &payload).await })
 }
@@ -285,7 +286,7 @@ fn api_key_action(action: &str, value: impl Fn() -> Result<String, Error>) -> Re
     })
 }
 
-/// An API key in the form of the SDK: `{ _id, key?, name, disabled }`.
+/// Encodes an API key in the format of the SDK: `{ _id, key?, name, disabled }`.
 fn api_key(key: ApiKey) -> RawDocumentBuf {
     let mut document = bson::rawdoc! { "_id": key.id, "name": key.name, "disabled": key.disabled };
     if let Some(secret) = &key.key {
@@ -299,8 +300,8 @@ pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
         .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
 }
 
-/// Encodes a value as the only field of a document, the form in which values are passed to
-/// JavaScript.
+/// Encodes a value as the only field of a document, because values are passed to JavaScript as
+/// documents.
 pub fn wrap(value: &RawBson) -> Option<Vec<u8>> {
     let mut document = RawDocumentBuf::new();
     document.append(bson::raw::cstr!("v"), value);

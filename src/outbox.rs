@@ -1,4 +1,4 @@
-//! Results and log lines on their way to the thread of an environment.
+//! Delivers results and log lines to the thread of an environment.
 
 use std::sync::{
     Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -21,8 +21,8 @@ pub type Outcome = Result<Option<Vec<u8>>, Error>;
 /// concatenated bytes of the small ones, and log lines.
 pub type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
 
-/// The maximum size in bytes of data that is copied into memory of Node's own, which costs less
-/// than handing over memory of Rust's.
+/// The maximum size in bytes of data that is copied into Node's memory. For small data, a copy is
+/// cheaper than an external buffer.
 const COPIED: usize = 64 * 1024;
 
 /// Bytes that become a `Buffer`.
@@ -36,7 +36,7 @@ pub enum Started {
     Bytes(Bytes),
     /// The error.
     Error(ErrorObject),
-    /// The call is done and has no result.
+    /// The call is complete and has no result.
     Done,
 }
 
@@ -48,7 +48,7 @@ pub enum Delivered {
     Bytes(Bytes),
     /// The error.
     Error(ErrorObject),
-    /// The operation is done and has no result.
+    /// The operation is complete and has no result.
     Done,
 }
 
@@ -102,8 +102,8 @@ impl From<Outcome> for Started {
 }
 
 impl Delivered {
-    /// Moves a small result into `together`: one external buffer for each small result would cost
-    /// Node more than it is worth.
+    /// Moves a small result into `together`, because one external buffer per small result would be
+    /// expensive for Node.
     fn new(outcome: Outcome, together: &mut Vec<u8>) -> Self {
         match outcome {
             Ok(Some(bytes)) if bytes.len() <= COPIED => {
@@ -117,7 +117,7 @@ impl Delivered {
     }
 }
 
-/// Results and log lines that wait for delivery on the environment's thread.
+/// The queue of results and log lines for the environment's thread.
 #[derive(Default)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
@@ -146,7 +146,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Counts an operation whose result will be pushed. Must be called on the environment's thread.
+    /// Counts an operation whose result will be pushed. Must be called on the environment's
+    /// thread.
     pub fn begin(&self, env: &Env) {
         if self.pending.fetch_add(1, Ordering::AcqRel) == 0 {
             self.keep_alive(env, true);
@@ -178,7 +179,7 @@ impl Outbox {
             add(&mut waiting);
             first
         };
-        // One call delivers everything that has gathered until it runs.
+        // One call delivers everything that is in the queue when it runs.
         if let (true, Some(wake)) = (first, self.wake.get()) {
             wake.call();
         }

@@ -33,7 +33,7 @@ pub fn development_definition() -> Vec<DefinitionFile> {
 /// A problem of a definition.
 #[napi(object)]
 pub struct ProblemObject {
-    /// True if the problem keeps the definition from loading.
+    /// True if the problem prevents the definition from loading.
     pub is_error: bool,
     /// The file, the JSON path and the message.
     pub text: String,
@@ -58,10 +58,11 @@ pub fn check_definition(directory: String) -> CheckedObject {
     CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
 }
 
-/// Reads the state on this device, without waiting: `currentUser`, `allUsers`, `user`,
-/// `userState`, `customData` or `profile` of an app, or the `progress` of a handle's current task.
-/// Returns the encoded document, with the value in the field `v` if it is not a document; nothing
-/// if there is none.
+/// Reads the state on this device, without waiting.
+///
+/// `what` is `currentUser`, `allUsers`, `user`, `userState`, `customData` or `profile` of an app,
+/// or the `progress` of a handle's current task. Returns an encoded document, which contains other
+/// values in the field `v`, or nothing if there is no value.
 #[napi]
 pub fn read(bridge: &External<Bridge>, handle: u32, what: String, user: u32) -> napi::Result<Option<Buffer>> {
     let opened = bridge.opened(handle)?;
@@ -106,7 +107,7 @@ fn read_user(app: &App, what: &str, user: u32) -> Result<Option<Vec<u8>>, Error>
     })
 }
 
-/// Makes a user the current one.
+/// Sets the current user.
 #[napi]
 pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
     let opened = bridge.opened(handle)?;

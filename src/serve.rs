@@ -23,7 +23,7 @@ pub struct ServerConfiguration {
     /// Networks such as `10.0.0.0/8`, or single addresses.
     pub trusted_proxies: Vec<String>,
     pub unlimited: Vec<String>,
-    /// Time limit for each step that waits for a client, in milliseconds.
+    /// Time limit for each step that waits for the client, in milliseconds.
     pub client_timeout: Option<u32>,
     pub metrics_host: Option<String>,
     pub metrics_port: Option<u16>,
@@ -69,8 +69,8 @@ pub fn listen(
         let backend = opened.embedded()?.backend();
         match backend.start().await {
             Ok(()) => {}
-            // A database may start later than its clients. The server waits for it, and `/healthz`
-            // reports it.
+            // The database may start after the server. The server waits for it, and `/healthz`
+            // reports the state.
             Err(error) if error.is_transient => {
                 tracing::warn!(%error, "the store is not ready; requests fail until it is")
             }
@@ -100,7 +100,7 @@ pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Resul
     })
 }
 
-/// Stops accepting requests and shuts the server down after those under way.
+/// Stops accepting requests, and shuts the server down when the running ones have finished.
 #[napi]
 pub fn stop_serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {

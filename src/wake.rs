@@ -1,9 +1,9 @@
-//! A JavaScript function that any thread can call; it runs on its environment's thread
+//! A JavaScript function that any thread can call. It runs on the thread of its environment
 //! (<https://nodejs.org/api/n-api.html#asynchronous-thread-safe-function-calls>).
 //!
-//! napi-rs has such functions too. But with its feature for them, it creates one of its own in
-//! each environment, which Node counts as an open handle until the environment ends. So that
-//! feature is off, and this module uses Node's interface.
+//! napi-rs has such functions too, but its feature for them creates an additional function in each
+//! environment, which Node counts as an open handle until the environment ends. The feature is
+//! therefore off, and this module uses Node's interface.
 
 #![allow(unsafe_code, reason = "Node's interface consists of unsafe functions over pointers")]
 
@@ -25,8 +25,8 @@ pub struct Wake<A: JsValuesTupleIntoVec + 'static> {
 }
 
 struct CallbackState<A> {
-    /// `None` once it is released or its environment has ended. Node frees it only after
-    /// [`finalize`], which waits for this lock.
+    /// `None` after the function is released or its environment has ended. Node frees the function
+    /// only after [`finalize`], which waits for this lock.
     raw: Mutex<Option<Raw>>,
     arguments: Box<dyn Fn(&Env) -> A + Send + Sync>,
 }
@@ -43,8 +43,8 @@ impl<A> CallbackState<A> {
 }
 
 impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
-    /// Prepares a function for calls from any thread. `arguments` runs on the environment's thread
-    /// for each call. The function does not keep the process alive.
+    /// Prepares a function for calls from any thread. For each call, `arguments` runs on the
+    /// environment's thread. The function does not keep the process alive.
     ///
     /// # Errors
     /// If Node cannot create the function.
@@ -53,7 +53,8 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
         function: &Function<'_, A, ()>,
         arguments: impl Fn(&Env) -> A + Send + Sync + 'static,
     ) -> napi::Result<Self> {
-        // Threads outlive the environment, and Node would unload the addon with the last one.
+        // Threads outlive the environments, and Node would unload the addon with the last
+        // environment.
         retain_current_module_for_unload_safety();
         let shared = Arc::new(CallbackState { raw: Mutex::new(None), arguments: Box::new(arguments) });
         let name = env.create_string("Userkeep")?;
@@ -119,7 +120,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
         });
     }
 
-    /// Releases the function. Calls that are scheduled already still run.
+    /// Releases the function. Calls that are already scheduled still run.
     pub fn release(&self) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held.take() else { return };

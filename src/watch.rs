@@ -75,7 +75,7 @@ impl Source {
 }
 
 /// Creates a change stream of a data source for a user, or for the system user on an operator's
-/// handle. Returns its number. Nothing is requested before [`next_events`].
+/// handle. Returns the number of the stream. The first request is sent by [`next_events`].
 #[napi]
 pub fn watch(
     bridge: &External<Bridge>,
@@ -92,7 +92,7 @@ pub fn watch(
     Ok(opened.add_watched(OpenSubscription::new(source)))
 }
 
-/// Waits for the next events of a stream; returns nothing once it has ended. If the backend is in
+/// Waits for the next events of a stream, or returns nothing if it has ended. If the backend is in
 /// this process, the stream is open when this function returns.
 #[napi]
 pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
@@ -109,13 +109,13 @@ pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u3
 /// Ends a stream.
 #[napi]
 pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
-    // A closed app has no streams.
+    // A closed app has no streams any more.
     if let Ok(opened) = bridge.opened(handle) {
         opened.remove_watched(stream);
     }
 }
 
-/// All streams of an open app.
+/// Returns all streams of an open app.
 #[derive(Default)]
 pub struct Streams {
     last: u32,

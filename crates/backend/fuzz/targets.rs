@@ -30,7 +30,7 @@ pub fn run(target: &str, bytes: &[u8]) {
     });
 }
 
-/// A document that passes validation can be traversed, compared, and written as Extended JSON that
+/// Checks that a valid document can be traversed, compared, and written as Extended JSON that
 /// parses to the same document.
 fn bson_is_checked(bytes: &[u8]) {
     let Ok(document) = RawDocument::from_bytes(bytes) else { return };
@@ -51,7 +51,7 @@ fn bson_is_checked(bytes: &[u8]) {
     assert_eq!(written(&read), text);
 }
 
-/// The result of parsing Extended JSON is BSON that passes the validation of its form.
+/// Checks that parsing Extended JSON returns BSON that passes the validation of its form.
 fn ejson_is_read(bytes: &[u8]) {
     if let Ok(RawBson::Document(document)) = ejson::read(bytes).and_then(ejson::Json::into_bson) {
         query::validate_form(&document).expect("parsed Extended JSON is valid BSON");
@@ -59,7 +59,8 @@ fn ejson_is_read(bytes: &[u8]) {
     call_is_decoded(bytes);
 }
 
-/// Whatever arrives in pieces, as a call or as its arguments, is decoded to BSON or refused.
+/// Checks that bytes in pieces, as a call or as its arguments, are decoded to valid BSON or
+/// rejected.
 fn call_is_decoded(bytes: &[u8]) {
     for (before, after) in [("", ""), (r#"{"name":"f","arguments":["#, "]}")] {
         let json = [before.as_bytes(), bytes, after.as_bytes()].concat();
@@ -68,7 +69,7 @@ fn call_is_decoded(bytes: &[u8]) {
             && let Ok(call) = decoder.finish()
             && let Some(Ok(arguments)) = call.arguments.map(ejson::Arguments::into_all)
         {
-            query::validate_form(&arguments).expect("what was decoded is BSON");
+            query::validate_form(&arguments).expect("decoded arguments are valid BSON");
         }
     }
 }
@@ -139,7 +140,7 @@ fn pipeline_is_run(holder: &RawDocument) {
     let _ = Sort::parse(holder).map(|sort| documents().iter().for_each(|document| drop(sort.key(document))));
 }
 
-/// No generated token is accepted.
+/// Checks that no generated token is accepted.
 fn token_is_refused(bytes: &[u8]) {
     thread_local! {
         static BACKEND: (tokio::runtime::Runtime, Arc<Backend>) = {

@@ -1,4 +1,5 @@
-//! The operator's API: one door for the program, the command line and, later, an API over HTTP.
+//! The operator's API, the single entry point for the program, the command line and, later, an
+//! HTTP API.
 
 mod maintenance;
 
@@ -12,15 +13,15 @@ use crate::{Progress, Result, StoreAddress, context::Context};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AdminRequest {
-    /// Creates a new signing key; returns its id. Older keys verify tokens until the last token
-    /// that they signed has expired.
+    /// Creates a new signing key and returns its id. An older key verifies tokens until the last
+    /// token that it signed has expired.
     RotateKeys,
-    /// Reads if the store has keys of the app; returns `{ isStored, others }`, with the ids of the
-    /// other apps whose keys it has if it has none of this one.
+    /// Checks that the store contains keys of the app; returns `{ isStored, others }`. If it
+    /// contains none, `others` has the ids of the apps whose keys it contains.
     StoredApps,
-    /// Copies the store into a file; returns nothing.
+    /// Copies the store to a file; returns nothing.
     Backup {
-        /// The file, which must not exist.
+        /// The path of the file, which must not exist.
         file: PathBuf,
     },
     /// Writes a dump into a directory; returns its number of documents.
@@ -38,7 +39,7 @@ pub enum AdminRequest {
     /// Copies the contents of the store to another one; returns `{ collections, written,
     /// unchanged, reported }`.
     Migrate {
-        /// The other store.
+        /// The address of the other store.
         to: StoreAddress,
         /// The databases to copy; all if empty.
         databases: Vec<String>,
@@ -52,7 +53,7 @@ pub enum AdminRequest {
     },
 }
 
-/// The operator's door to a backend.
+/// The operator's access to a backend.
 #[derive(Debug, Clone)]
 pub struct Admin(Arc<Context>);
 
@@ -86,7 +87,7 @@ impl Admin {
     }
 }
 
-/// A document with what a copy of documents has done.
+/// Returns the counts of a copy as a document.
 fn copied(written: u64, unchanged: u64, reported: &[String]) -> bson::raw::RawDocumentBuf {
     let mut lines = bson::raw::RawArrayBuf::new();
     reported.iter().for_each(|line| lines.push(line.as_str()));

@@ -1,4 +1,4 @@
-//! The backend of one app: a dispatcher from requests to the rooms that carry them out.
+//! The backend of one app: dispatches requests to the modules that handle them.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ use crate::{
 /// The options of a backend.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// The kind of failure that acknowledged writes survive.
+    /// The durability of acknowledged writes: the kind of failure that they survive.
     pub durability: Durability,
     /// The limits of one operation of a user.
     pub limits: OperationLimits,
-    /// How long change events are kept for resumed streams; a day or 256 MB by default.
+    /// Retention of change events for resumed streams; a day or 256 MB by default.
     pub change_retention: Retention,
-    /// The stores of data sources whose documents are not in the app's own store.
+    /// The stores of data sources that are not in the app's own store.
     pub data_sources: DataSources,
     /// True if tokens name the app as their audience (`aud`). Earlier versions reject such tokens.
     pub token_audience: bool,
 }
 
-/// The circumstances of a request, beside the request itself.
+/// The context of a request: its network origin and its headers.
 #[derive(Debug, Clone, Default)]
 pub struct RequestContext {
     /// The client's network address; `None` for the application in this process, whose requests
@@ -43,12 +43,12 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// A request of the application in this process.
+    /// Creates the context of a request by the application in this process.
     pub fn in_process() -> Self {
         Self::default()
     }
 
-    /// A request from a client at a network address.
+    /// Creates the context of a request from a network address.
     pub fn from_origin(origin: Origin) -> Self {
         Self { origin: Some(origin), headers: Vec::new() }
     }
@@ -60,13 +60,13 @@ pub enum Unhealthy {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The store can be read, but what the backend needs in it cannot be created. The reason is
-    /// for the operator.
+    /// The store can be read, but the indexes or keys that the backend needs cannot be created.
+    /// The reason is for the operator.
     #[error("{0}")]
     NotReady(String),
 }
 
-/// The backend of an app. It is shared by reference, and its only state is caches.
+/// The backend of an app. It is shared by reference. All its state except caches is in the stores.
 #[derive(Debug)]
 pub struct Backend(Arc<Context>);
 
@@ -86,7 +86,7 @@ fn check_app_id(app_id: &str) -> Result<(), store::Error> {
 }
 
 impl Backend {
-    /// Creates the backend of the app `app_id` on a store that is open.
+    /// Creates the backend of the app `app_id` on an open store.
     pub fn new(
         app_id: &str,
         definition: Definition,
@@ -115,8 +115,8 @@ impl Backend {
         Self::open_on(app_id, definition, address, None, environment, options)
     }
 
-    /// Does the same as [`open`](Self::open), but takes the app's own store as `open_store` if
-    /// that is open already.
+    /// Does the same as [`open`](Self::open), but uses `open_store` as the app's own store if it
+    /// is already open.
     ///
     /// # Errors
     /// If another store cannot be opened.
@@ -174,7 +174,7 @@ impl Backend {
     /// and that the last preparation succeeded.
     ///
     /// # Errors
-    /// If not. The reason is for the operator.
+    /// [`Unhealthy`], with a reason for the operator.
     pub async fn check_health(&self) -> Result<(), Unhealthy> {
         self.0.stores.check_files()?;
         self.0.keys.check_readable().await?;
@@ -231,8 +231,8 @@ impl Backend {
         Ok(explained)
     }
 
-    /// Checks an access token's signature, kind and time, and returns the user's id. It does not
-    /// read the session, so that a server can call it before it reads the body of a request.
+    /// Checks an access token's signature, kind and time, and returns the user's id. Does not read
+    /// the session, so that a server can call it before it reads the body of a request.
     ///
     /// # Errors
     /// If the token is not valid.
@@ -240,22 +240,22 @@ impl Backend {
         self.0.sessions.claim_of_access_token(access_token).await.map(|claim| claim.user_id().to_hex())
     }
 
-    /// Answers a request of the same process.
+    /// Handles a request from the same process.
     ///
     /// # Errors
-    /// As [`handle`](Self::handle).
+    /// The errors of [`handle`](Self::handle).
     pub async fn handle_in_process(&self, request: Request) -> Result<Response> {
         self.handle(request, &RequestContext::in_process()).await
     }
 
-    /// Answers a request. A client at a network address that fails too often is rejected until its
-    /// wait is over; the application in this process is not, because it acts for all its users.
+    /// Handles a request. Failed attempts over a network are rate limited. The application in this
+    /// process is exempt, because it acts for all its users.
     ///
     /// # Errors
     /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
-        // A call has a time limit of its own.
+        // A call has its own time limit.
         let until = if matches!(request, Request::CallFunction(_)) { None } else { context.deadline() };
         let Some(origin) = circumstances.origin else {
             return in_time(until, self.dispatch(request), too_late).await;
@@ -267,7 +267,7 @@ impl Backend {
         }
     }
 
-    /// Passes a request to the room that carries it out.
+    /// Passes a request to the module that handles it.
     async fn dispatch(&self, request: Request) -> Result<Response> {
         let context = &self.0;
         match request {
@@ -296,7 +296,7 @@ impl Backend {
     /// Calls a function of a data source as the system user, without rules. For the operator.
     ///
     /// # Errors
-    /// As for a user, except the errors of rules.
+    /// The errors of a user's call, except the errors of rules.
     pub async fn call_as_system(&self, service: &str, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
         data::call_as_system(&self.0, service, name, argument).await
     }
@@ -305,7 +305,7 @@ impl Backend {
     /// function `watch` of a data source.
     ///
     /// # Errors
-    /// As for a query, and if `resumeAfter` is not a token at which the stream can resume.
+    /// The errors of a query, and an error if the stream cannot resume at the token `resumeAfter`.
     pub async fn watch(&self, call: CallFunction) -> Result<Subscription> {
         data::watch(&self.0, call).await
     }

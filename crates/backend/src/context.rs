@@ -1,4 +1,4 @@
-//! The parts of a backend, which every room works with.
+//! The parts of a backend, which all its modules use.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,12 +22,12 @@ use crate::{
     stores::Stores,
 };
 
-/// Time limit of a request that reads or writes users and sessions, and of the preparation, on a
-/// store in another process. Each consists of several operations there.
+/// Time limit of a request about users or sessions, and of the preparation, on a remote store.
+/// Each consists of several operations of the store.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 
-/// The parts of an app's backend. The verbs in `auth`, `data` and `admin` take it, and never the
-/// [`Backend`](crate::Backend).
+/// The parts of an app's backend. The functions in `auth`, `data` and `admin` take it, and never
+/// the [`Backend`](crate::Backend).
 pub(crate) struct Context {
     pub(crate) app_id: String,
     pub(crate) definition: Definition,
@@ -62,7 +62,7 @@ pub(crate) fn database_of(app_id: &str) -> String {
 #[derive(Default)]
 struct Preparation {
     done: OnceCell<()>,
-    /// The attempt under way, which all requests share.
+    /// The running attempt, which all requests share.
     attempt: Mutex<Option<WeakShared<BoxFuture<'static, Result<()>>>>>,
     /// The error of the last attempt, for the operator.
     failure: Mutex<Option<Error>>,
@@ -100,14 +100,14 @@ impl Context {
         }
     }
 
-    /// Returns the time at which a request about users or sessions must end: none on a store in
-    /// this process, where nothing waits for a network.
+    /// Returns the deadline of a request about users or sessions. Embedded stores have none,
+    /// because they do not wait for a network.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.stores.has_remote().then(|| Instant::now() + REQUEST_TIME)
     }
 
-    /// Creates what everything else relies on, before the first write: the indexes and the keys.
-    /// Concurrent requests share one attempt and its error.
+    /// Creates the required indexes and keys before the first write. Concurrent requests share one
+    /// attempt and its error.
     pub(crate) async fn prepare(self: &Arc<Self>) -> Result<()> {
         if self.preparation.done.initialized() {
             return Ok(());
@@ -115,7 +115,7 @@ impl Context {
         let prepared = self.attempt().await;
         *lock(&self.preparation.failure) = prepared.as_ref().err().cloned();
         if prepared.is_ok() {
-            // Another request may have set it; both say the same.
+            // Another request may have set it already, to the same value.
             let _ = self.preparation.done.set(());
         }
         prepared
@@ -126,7 +126,7 @@ impl Context {
         lock(&self.preparation.failure).clone()
     }
 
-    /// Joins the attempt under way, or begins one.
+    /// Joins the running attempt, or starts one.
     fn attempt(self: &Arc<Self>) -> Shared<BoxFuture<'static, Result<()>>> {
         let mut attempt = lock(&self.preparation.attempt);
         let under_way = attempt.as_ref().and_then(WeakShared::upgrade);
@@ -178,22 +178,22 @@ impl Context {
         Ok(())
     }
 
-    /// Returns the encryption of a user's resume tokens, which only this app opens, and only with
-    /// the same context.
+    /// Returns the encryption of a user's resume tokens. Only this app can decrypt them, and only
+    /// in the same context.
     pub(crate) async fn token_seal(&self, context: &[&str]) -> Result<TokenSeal> {
         let context: Vec<&str> = [&*self.app_id].iter().chain(context).copied().collect();
         Ok(TokenSeal::new(self.keys.resume_key().await?, &context))
     }
 
-    /// Returns the variables of an expression that is evaluated now.
+    /// Returns the variables for the evaluation of an expression at the current time.
     pub(crate) fn variables(&self) -> Variables {
         Variables::at(query::Environment::now(&self.environment))
     }
 
-    /// Confirms that the session that an access token claims is open and its user enabled.
+    /// Confirms that the session that an access token claims is open and its user is enabled.
     ///
     /// # Errors
-    /// `InvalidSession` otherwise.
+    /// `InvalidSession` if not.
     pub(crate) async fn confirm(&self, claim: &Claim) -> Result<CachedSession> {
         self.sessions.confirm(claim, &self.users).await
     }
@@ -205,7 +205,7 @@ impl Context {
         rules: &Arc<RuleSet>,
         namespace: &Namespace,
     ) -> Result<Authorization> {
-        // The current custom data, so that a revoked privilege ends at once.
+        // Reads the current custom data, so that a revoked privilege ends immediately.
         let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
         let id: Arc<str> = claim.user_id().to_hex().into();
         let user = RuleUser { id: Arc::clone(&id), custom_data };
@@ -219,8 +219,8 @@ impl Context {
     }
 }
 
-/// Runs an operation until its time is over, if that is limited. Writes that a remote store has
-/// begun are completed by themselves.
+/// Runs an operation until its deadline, if it has one. Writes that a remote store has started
+/// still complete.
 pub(crate) fn in_time<T>(
     until: Option<Instant>,
     operation: impl Future<Output = Result<T>>,
@@ -234,20 +234,20 @@ pub(crate) fn in_time<T>(
     }
 }
 
-/// Returns the error of a request about users or sessions whose time is over.
+/// Returns the error of a request about users or sessions that exceeds its time limit.
 pub(crate) fn too_late() -> Error {
     let reason = format!("it did not answer within {} s", REQUEST_TIME.as_secs());
     store::Error::Unavailable { reason, maybe_written: true }.into()
 }
 
-/// Returns the error of a user's operation whose time is over before it has begun.
+/// Returns the error of a user's operation that exceeds its time limit before it starts.
 pub(crate) fn time_is_over() -> Error {
     let server_code = Some(query::ErrorCode::MaxTimeMsExpired.number());
     Error { server_code, ..Error::new(ErrorCode::MongoDBError, "operation exceeded time limit") }
 }
 
-/// Runs both at once. An error of the first ends both; one of the second is returned only if the
-/// first succeeds.
+/// Runs two futures concurrently. An error of the first cancels the second. An error of the second
+/// is returned only if the first succeeds.
 pub(crate) async fn first_decides<A, B>(
     first: impl Future<Output = Result<A>>,
     second: impl Future<Output = Result<B>>,

@@ -1,5 +1,5 @@
-//! Conversion of JSON to BSON in one buffer: each byte is copied only once, however deep it is
-//! nested.
+//! Converts JSON to BSON in a single buffer, so that each byte is copied only once at any nesting
+//! depth.
 
 use std::{fmt, io::Write};
 
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub(super) enum Reading {
     /// For data from clients.
     Strict,
-    /// For stored data, which is accepted as it is.
+    /// For stored data, which is accepted even if it is not valid Extended JSON.
     Stored,
 }
 
@@ -36,13 +36,12 @@ pub(super) fn to_bson(json: Json<'_>, reading: Reading) -> Result<RawBson> {
     to_bson_up_to(json, reading, usize::MAX)?.ok_or_else(|| Error::invalid(INVALID))
 }
 
-/// Converts JSON to BSON of about `largest` bytes at most. Returns `None` as soon as it would be
-/// larger.
+/// Converts JSON to BSON of at most about `largest` bytes. Returns `None` if it would be larger.
 pub(super) fn to_bson_up_to(json: Json<'_>, reading: Reading, largest: usize) -> Result<Option<RawBson>> {
     to_bson_in_scope(json, reading, largest, 0)
 }
 
-/// Does the same for a value within a number of scopes of JavaScript functions.
+/// Does the same for a value inside `scopes` nested scopes of JavaScript functions.
 pub(super) fn to_bson_in_scope(
     json: Json<'_>,
     reading: Reading,
@@ -76,11 +75,15 @@ pub(super) fn to_bson_in_scope(
     }
 }
 
-/// Replaces objects that represent values of Extended JSON by these values, as if the document had
-/// come as JSON over HTTP. The document must have been validated.
+/// Replaces each Extended JSON object in a document, such as `{ $oid: "…" }`, with the value it
+/// represents.
+///
+/// A document that a client passes as BSON therefore has the same meaning as one that arrives as
+/// JSON over HTTP. The document must have been validated with [`query::validate_names`].
 ///
 /// # Errors
-/// If such an object is not valid, with its path; and the errors of [`query::budget::charge`].
+/// - [`Error::Invalid`] with the path of the first object that is not valid Extended JSON.
+/// - [`Error::Budget`] if the work exceeds the budget of the current operation.
 pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
     let mut writer = Writer::new(Reading::Strict);
     match writer.fields(document) {
@@ -92,23 +95,25 @@ pub fn resolve(document: &RawDocument) -> Result<RawDocumentBuf> {
     }
 }
 
-/// The maximum number of bytes of JSON for a byte of BSON.
+/// The maximum ratio of the size of JSON to the size of its BSON, for the memory budget.
 const JSON_FACTOR: usize = 8;
 
-/// Bytes of a document around its only element, whose name is empty.
+/// Size in bytes of a document around its only element, whose name is empty.
 const HOLDER: usize = 7;
 
+/// Writes BSON values into one buffer, as elements of an unfinished document.
 #[derive(Debug)]
 pub(super) struct Writer {
+    /// The BSON so far.
     pub(super) out: Vec<u8>,
     /// The maximum number of bytes to write.
     pub(super) largest: usize,
     /// True if the value exceeds the maximum.
     pub(super) is_full: bool,
     reading: Reading,
-    /// The number of scopes around the value.
+    /// Number of nested JavaScript scopes that contain the value.
     scopes: usize,
-    /// True if text was converted whose names have not been checked.
+    /// True if a large value was converted, whose names have not been validated.
     has_streamed: bool,
     /// The path of an invalid value, from the inside out.
     way: Vec<String>,
@@ -116,8 +121,8 @@ pub(super) struct Writer {
 
 pub(super) const INVALID: &str = "the value is not valid Extended JSON";
 
-/// Returns the error of a value that is not valid Extended JSON. `way` is its path from the outside
-/// in.
+/// Returns the error of a value that is not valid Extended JSON. `way` is its path from the
+/// outside in.
 pub(super) fn invalid_at<'n>(way: impl ExactSizeIterator<Item = &'n String>) -> Error {
     let message = match way.len() {
         0 => INVALID.to_owned(),
@@ -142,7 +147,7 @@ impl Writer {
         invalid_at(self.way.iter().rev())
     }
 
-    /// Writes a part of a value, and records its path if it is not valid.
+    /// Writes a member or an item. Records its path if it is not valid.
     fn part(&mut self, name: &str, json: Json<'_>) -> Option<()> {
         let written = self.value(name, json);
         if written.is_none() {
@@ -151,7 +156,7 @@ impl Writer {
         written
     }
 
-    /// Writes the fields of a document, and converts objects that represent values.
+    /// Writes the fields of a document, and replaces Extended JSON objects with their values.
     fn fields(&mut self, document: &RawDocument) -> Result<Option<()>> {
         for (name, value) in query::elements(document) {
             query::budget::charge(1)?;
@@ -164,6 +169,7 @@ impl Writer {
         Ok(Some(()))
     }
 
+    /// Writes a field, and replaces Extended JSON objects in it with their values.
     fn resolved(&mut self, name: &str, value: RawBsonRef<'_>) -> Result<Option<()>> {
         let (type_byte, fields) = match value {
             RawBsonRef::Document(document) => (0x03, document),
@@ -189,8 +195,8 @@ impl Writer {
         }
     }
 
+    /// Writes the type and the name of an element. Fails if the name contains a NUL byte.
     fn element(&mut self, type_byte: u8, name: &str) -> Option<()> {
-        // The name of a field cannot contain a NUL byte.
         if name.as_bytes().contains(&0) {
             return None;
         }
@@ -201,17 +207,19 @@ impl Writer {
         Some(())
     }
 
-    /// Checks that `bytes` more bytes may be written.
+    /// Fails if `bytes` more bytes would exceed the maximum size, and sets `is_full`.
     pub(super) fn make_room(&mut self, bytes: usize) -> Option<()> {
         self.is_full |= self.out.len() + bytes > self.largest;
         (!self.is_full).then_some(())
     }
 
+    /// Begins a document or an array. Returns the index of its length, which [`Self::end`] sets.
     pub(super) fn begin(&mut self) -> usize {
         self.out.extend_from_slice(&[0; 4]);
         self.out.len() - 4
     }
 
+    /// Ends the document or array that begins at `start`, and sets its length.
     pub(super) fn end(&mut self, start: usize) -> Option<()> {
         self.out.push(0);
         let length = i32::try_from(self.out.len() - start).ok()?;
@@ -219,7 +227,7 @@ impl Writer {
         Some(())
     }
 
-    /// Writes text, or a value whose type has the form of text.
+    /// Writes a string, or a value of another type with the same encoding (code or symbol).
     fn text(&mut self, type_byte: u8, name: &str, text: &str) -> Option<()> {
         self.element(type_byte, name)?;
         self.make_room(text.len())?;
@@ -230,6 +238,7 @@ impl Writer {
         Some(())
     }
 
+    /// Writes a value under a name. Fails if it is not valid or too large.
     pub(super) fn value(&mut self, name: &str, json: Json<'_>) -> Option<()> {
         match json {
             Json::Null | Json::Boolean(_) | Json::Integer(_) | Json::Number(_) => {
@@ -248,7 +257,7 @@ impl Writer {
                 self.end(start)
             }
             Json::Object(members) => {
-                // These may be as large as a document: they are not copied in between.
+                // These values may be as large as a document, so they are written without a copy.
                 match &members[..] {
                     [(key, Json::Text(text))] if key == "$code" => return self.text(0x0d, name, text),
                     [(key, Json::Text(text))] if key == "$symbol" => return self.text(0x0e, name, text),
@@ -277,7 +286,7 @@ impl Writer {
         }
     }
 
-    /// Writes the value of a number, a boolean or a null, which comes after its type and name.
+    /// Writes the value bytes of a number, a boolean or a null, after the type and the name.
     pub(super) fn plain(&mut self, json: &Json<'_>) {
         match *json {
             Json::Boolean(value) => self.out.push(value.into()),
@@ -290,6 +299,7 @@ impl Writer {
         }
     }
 
+    /// Writes a BSON value under a name.
     fn bson(&mut self, name: &str, value: RawBson) -> Option<()> {
         let mut holder = RawDocumentBuf::new();
         holder.append(CString::try_from(name).ok()?, value);
@@ -321,14 +331,14 @@ struct Index {
 impl Index {
     fn next(&mut self) -> &str {
         self.text.clear();
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(self.text, "{}", self.count);
         self.count += 1;
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 }
 
-/// A value of JSON text that is written under a name while it is read.
+/// A deserializer seed that converts JSON text to BSON while it is parsed.
 struct Value<'w> {
     writer: &'w mut Writer,
     name: &'w str,
@@ -340,7 +350,7 @@ impl Value<'_> {
     }
 }
 
-/// The path is recorded by the writer, and messages contain no values.
+/// Returns a generic error. The writer records the path, and messages contain no values.
 fn invalid<E: serde::de::Error>() -> E {
     E::custom("not valid Extended JSON")
 }
@@ -430,8 +440,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// Parses a member of a type wrapper: into a tree if it is as small as valid ones usually are, or
-/// else as text.
+/// Parses a member of a type wrapper. Parses a small member, such as most valid ones, into a tree,
+/// and keeps a large one as text.
 fn wrapped<E: serde::de::Error>(value: &RawValue) -> Result<Json<'_>, E> {
     let text = value.get();
     let is_small = measure(text.as_bytes()).1 <= MAX_WRAPPED;

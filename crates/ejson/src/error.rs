@@ -1,15 +1,19 @@
 use std::borrow::Cow;
 
-/// The result of reading or converting JSON.
+/// The result of an operation on Extended JSON.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The reason why JSON cannot become BSON. No message repeats a value.
+/// The reason why JSON cannot be converted to BSON.
+///
+/// The messages contain positions and field names but no values, so that they may be logged and
+/// sent to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text is not JSON, or a value is not valid Extended JSON; the message names the place.
+    /// The text is not JSON, or a value is not valid Extended JSON. The message contains the line
+    /// and column, or the path of the field.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
-    /// The budget of the current operation is spent.
+    /// The conversion exceeds the time or memory budget of the current operation.
     #[error(transparent)]
     Budget(#[from] query::Error),
 }

@@ -1,8 +1,8 @@
 //! Decodes a function call `{ name, service, arguments }` while its JSON arrives. The arguments
-//! become BSON at once, so that memory follows the BSON and not the JSON, which may be several
-//! times as long.
+//! are converted to BSON immediately. The memory therefore depends on the size of the BSON and not
+//! on the size of the JSON, which may be several times as long.
 //!
-//! An object that stands for a value of a type is held as text until it ends. The data of a
+//! A type wrapper, such as `{ $date: … }`, is kept as text until it is complete. The data of a
 //! canonical `$binary` is decoded as it arrives.
 
 use std::{collections::HashSet, io::Write};
@@ -26,39 +26,39 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Size of the pieces that are decoded between two looks at the capacity of the BSON, in bytes.
+/// Size in bytes of the pieces that are decoded between two checks of the BSON buffer's capacity.
 const SLICE: usize = 16 * 1024;
 
-/// Bytes of BSON that a byte of JSON may become: `0,` may become an item with a name of seven
-/// digits.
+/// The maximum ratio of the size of BSON to the size of its JSON. The two bytes `0,` may become an
+/// item whose name has seven digits.
 const EXPANSION: usize = 8;
 
-/// Buffers grow by this factor. Few growths leave little memory behind, and a page that was never
-/// written to costs none.
+/// The growth factor of buffers. A large factor means few reallocations, which leave unused memory
+/// behind. Reserved pages use no memory until they are written.
 const GROWTH: usize = 4;
 
-/// Capacity of the buffer for the text of a large value, in bytes: that of a document in base64,
-/// or of numbers. Longer text is copied.
+/// Capacity in bytes of the buffer for the text of a large value, enough for a document of the
+/// maximum size in base64. Longer text causes another reallocation.
 const MAX_TEXT: usize = 40 * 1024 * 1024;
 
-/// Capacity of the buffer that is kept for the text of the next value, in bytes.
+/// The maximum capacity in bytes of a buffer that is kept for the next value.
 const KEPT_TEXT: usize = 4 * 1024;
 
-/// Bytes of BSON around the arguments, at most.
+/// The maximum number of bytes of BSON around the arguments.
 const AROUND: usize = 64;
 
-/// The name under which the arguments of a function are in a document.
+/// The name of the arguments in the document that contains them.
 const ARGUMENTS: &[u8] = b"arguments";
 
-/// The bytes before the array of the arguments: the length of the document, and the array's type
-/// and name.
+/// Number of bytes before the array of the arguments: the length of the document, and the type and
+/// name of the array.
 const HEAD: usize = 4 + 1 + ARGUMENTS.len() + 1;
 
-/// The bytes before the first argument: the head, the length of the array, and the argument's type
-/// and name.
+/// Number of bytes before the first argument: the head, the length of the array, and the type and
+/// name of the argument.
 const FIRST: usize = HEAD + 4 + 3;
 
-/// BSON types that are written here.
+/// The BSON types that this module writes.
 mod bson_type {
     pub(super) const TEXT: u8 = 0x02;
     pub(super) const DOCUMENT: u8 = 0x03;
@@ -69,9 +69,9 @@ mod bson_type {
 /// The reason why a call cannot be decoded.
 #[derive(Debug)]
 pub enum Undecoded {
-    /// The call is too large as BSON.
+    /// The arguments exceed the maximum size as BSON.
     TooLarge,
-    /// The call is not valid.
+    /// The call is not valid. The error has the position or the path of the fault.
     Invalid(Error),
 }
 
@@ -82,23 +82,41 @@ impl From<Error> for Undecoded {
 }
 
 /// Decodes a function call from pieces of its JSON.
+///
+/// The call is an object with the members `name` and `service` (strings) and `arguments` (an
+/// array), in any order. Other members are ignored.
+///
+/// # Examples
+/// ```
+/// let mut decoder = ejson::CallDecoder::new(1024);
+/// for piece in [r#"{"name":"sum","argu"#, r#"ments":[1,2]}"#] {
+///     decoder.push(piece.as_bytes())?;
+/// }
+/// let call = decoder.finish()?;
+/// assert_eq!(call.head.get("name").and_then(|name| name.as_str()), Some("sum"));
+/// assert_eq!(call.arguments.map(|arguments| arguments.count()), Some(2));
+/// # Ok::<(), ejson::Undecoded>(())
+/// ```
 #[derive(Debug)]
 pub struct CallDecoder {
     tokens: Tokens,
     call: Call,
 }
 
-/// A function call as it was sent.
+/// A decoded function call. Its members have not been checked for completeness.
 #[derive(Debug)]
 pub struct DecodedCall {
-    /// An object with the members `name` and `service` that were there. A member that is not text
-    /// is null.
+    /// An object with the members `name` and `service` of the call. A member that is not a string
+    /// is null, and a missing member is missing here too.
     pub head: Json<'static>,
-    /// The arguments; none if there are none.
+    /// The arguments, or `None` if the call has no member `arguments`.
     pub arguments: Option<Arguments>,
 }
 
-/// The arguments of a call.
+/// The arguments of a call, as BSON.
+///
+/// An invalid value in them is reported by [`into_all`](Self::into_all) and
+/// [`into_only_document`](Self::into_only_document).
 #[derive(Debug)]
 pub struct Arguments {
     is_array: bool,
@@ -107,7 +125,7 @@ pub struct Arguments {
     fault: Option<Fault>,
 }
 
-/// The first value of the arguments that is not valid. The way to it is from the outside in.
+/// The first invalid value of the arguments, with its path from the outside in.
 #[derive(Debug)]
 enum Fault {
     NotExtendedJson(Vec<String>),
@@ -115,18 +133,23 @@ enum Fault {
 }
 
 impl CallDecoder {
-    /// A decoder for a call whose arguments have about `largest` bytes as BSON at most.
+    /// Creates a decoder for a call whose arguments need at most about `largest` bytes as BSON.
     pub fn new(largest: usize) -> Self {
         Self { tokens: Tokens::new(), call: Call::new(largest) }
     }
 
-    /// Decodes the next piece, which may end anywhere. The time is linear in the length of the
-    /// piece, except that the text of a value may end in it.
+    /// Decodes the next piece, which may end anywhere, even inside a UTF-8 sequence.
+    ///
+    /// The time is linear in the length of the piece, plus the length of a type wrapper that ends
+    /// in it.
     ///
     /// # Errors
-    /// If what has arrived cannot be the beginning of a valid call. A value that is not valid
-    /// Extended JSON is reported by [`finish`](Self::finish), since the rest of the text may not
-    /// be JSON. The decoder must not be used after an error.
+    /// - [`Undecoded::TooLarge`] if the BSON exceeds the maximum size.
+    /// - [`Undecoded::Invalid`] if the text so far cannot be the start of a valid call.
+    ///
+    /// A value that is not valid Extended JSON is no error here, because the rest of the text may
+    /// not even be JSON: the methods of [`Arguments`] report it. The decoder must not be used
+    /// after an error.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Undecoded> {
         for slice in piece.chunks(SLICE) {
             self.call.values.reserve(EXPANSION * slice.len());
@@ -136,16 +159,16 @@ impl CallDecoder {
         Ok(())
     }
 
-    /// Number of bytes that the decoder holds between two pieces. Capacity that has not been
-    /// written to does not count.
+    /// Returns the number of bytes that the decoder holds between two pieces. Does not count
+    /// capacity that has not been written to.
     pub fn held(&self) -> usize {
         self.tokens.held() + self.call.held()
     }
 
-    /// Ends the text.
+    /// Ends the text and returns the call.
     ///
     /// # Errors
-    /// If the text is not complete, or not an object.
+    /// [`Undecoded::Invalid`] if the text is incomplete or not an object.
     pub fn finish(mut self) -> Result<DecodedCall, Undecoded> {
         self.tokens.finish(&mut self.call)?;
         self.call.finish().map_err(Undecoded::Invalid)
@@ -153,21 +176,22 @@ impl CallDecoder {
 }
 
 impl Arguments {
-    /// True if they are an array.
+    /// True if the member `arguments` is an array.
     pub fn is_array(&self) -> bool {
         self.is_array
     }
 
-    /// The number of arguments.
+    /// Returns the number of arguments.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The document `{ arguments: [ … ] }`.
+    /// Returns the document `{ arguments: [ … ] }`.
     ///
     /// # Errors
-    /// If a value is not valid Extended JSON, a name is there twice in one object, or they are not
-    /// an array.
+    /// [`Error::Invalid`] if a value is not valid Extended JSON, if an object has a duplicate
+    /// name, or if the arguments are not an array. The path of a fault begins with the index of
+    /// the argument.
     pub fn into_all(self) -> Result<RawDocumentBuf> {
         self.check(0)?;
         let mut bson = self.bson;
@@ -179,10 +203,12 @@ impl Arguments {
         Ok(document)
     }
 
-    /// The only argument; none if it is not a document.
+    /// Returns the only argument. Returns `None` if there is not exactly one, or if it is not a
+    /// document.
     ///
     /// # Errors
-    /// As [`into_all`](Self::into_all).
+    /// The errors of [`into_all`](Self::into_all). The path of a fault is relative to the
+    /// document.
     pub fn into_only_document(self) -> Result<Option<RawDocumentBuf>> {
         self.check(1)?;
         let mut bson = self.bson;
@@ -197,7 +223,8 @@ impl Arguments {
         Ok(Some(document))
     }
 
-    /// Reports the value that is not valid, without the outermost names of the way to it.
+    /// Returns the error of the first invalid value, without the first `skipped` names of its
+    /// path.
     fn check(&self, skipped: usize) -> Result<()> {
         match &self.fault {
             None if !self.is_array => Err(refused("the arguments are not an array".to_owned())),
@@ -215,30 +242,32 @@ fn check_names(document: &RawDocument) -> Result<()> {
     query::validate_names(document).map_err(|error| Error::invalid(error.message))
 }
 
-/// Writes the length of the document that begins at `start` and has its last byte.
+/// Sets the length of the complete document that begins at `start`.
 fn set_length(bson: &mut [u8], start: usize) {
     set_number(bson, start, bson.len() - start);
 }
 
-/// Writes a length. The BSON is much smaller than 2 GB.
+/// Writes a length at an index. The conversion cannot fail, because the BSON is much smaller than
+/// 2 GB.
 fn set_number(bson: &mut [u8], at: usize, number: usize) {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
     bson[at..at + 4].copy_from_slice(&number.to_le_bytes());
 }
 
-/// Makes room for more bytes in a buffer that seldom has more than `largest`.
+/// Reserves space for `more` bytes in a buffer that rarely grows beyond `largest`.
 fn reserve(buffer: &mut Vec<u8>, more: usize, largest: usize) {
     let needed = buffer.len() + more;
     if needed <= buffer.capacity() {
         return;
     }
     let wanted = needed.max(GROWTH * buffer.capacity());
-    // The memory that a growth leaves behind is not given back at once: the last growth is large,
-    // and the one before it small.
+    // The system does not get the old memory back immediately after a reallocation. The last
+    // reallocation is therefore a large step from a small buffer.
     let capacity = if wanted > largest / GROWTH { largest.max(needed + needed / 8) } else { wanted };
     buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
 }
 
+/// A member of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Member {
     Name,
@@ -247,7 +276,7 @@ enum Member {
     Unknown,
 }
 
-/// A call of which a part has arrived.
+/// A call that is partly decoded.
 #[derive(Debug)]
 struct Call {
     /// Number of open objects and arrays.
@@ -257,9 +286,10 @@ struct Call {
     member: Member,
     names: HashSet<String>,
     names_bytes: usize,
-    /// The current name or text of the call itself.
+    /// The current name or string at the level of the call itself.
     text: Vec<u8>,
-    /// True if the current text is of the call itself, and is not of an unknown member.
+    /// True if the current name or string belongs to the call itself, and not to an unknown
+    /// member.
     keeps_text: bool,
     name: Option<Json<'static>>,
     service: Option<Json<'static>>,
@@ -308,7 +338,7 @@ impl Call {
         Ok(DecodedCall { head: Json::Object(head), arguments: self.has_arguments.then_some(arguments) })
     }
 
-    /// A value begins. True if it is in the arguments.
+    /// Records the start of a value. Returns true if it is in the arguments.
     fn begin_value(&mut self) -> bool {
         match self.depth {
             1 => match self.member {
@@ -327,7 +357,7 @@ impl Call {
         self.depth >= 2 && self.member == Member::Arguments && self.has_array
     }
 
-    /// Takes a name of the call.
+    /// Handles the name of a member of the call.
     fn take_name(&mut self) -> Result<(), Undecoded> {
         let name = self.take_text();
         self.member = match name.as_str() {
@@ -348,7 +378,7 @@ impl Call {
         Ok(())
     }
 
-    /// The text, which the reader has checked.
+    /// Takes the current text. The reader has checked that it is UTF-8.
     fn take_text(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.text)).unwrap_or_default()
     }
@@ -426,50 +456,51 @@ struct Frame {
     is_array: bool,
     /// Index of the length.
     start: usize,
-    /// Number of the members or items that have begun.
+    /// Number of members or items so far.
     count: usize,
     /// Index of the type of the current member or item.
     element: usize,
 }
 
-/// The arguments as BSON, of which a part has been written.
+/// The partly written BSON of the arguments.
 #[derive(Debug)]
 struct Values {
     writer: Writer,
     frames: Vec<Frame>,
-    /// The object of a type that is being read.
+    /// The type wrapper that is being read.
     wrapper: Wrapper,
     /// Index of the length of the current text.
     text_start: usize,
-    /// The first fault. Nothing is written after it.
+    /// The first fault. No value is written after it.
     fault: Option<Fault>,
 }
 
-/// The object of a type as text.
+/// A type wrapper, collected as text.
 #[derive(Debug, Default)]
 struct Wrapper {
-    /// Number of the open objects and arrays in it, and itself; 0 if there is none.
+    /// Number of open objects and arrays, including the wrapper itself. 0 outside a wrapper.
     level: usize,
-    /// Number of the members that have begun.
+    /// Number of members so far.
     members: usize,
     text: Vec<u8>,
     /// Index of the first byte of the current piece that belongs to the text.
     from: usize,
     is_binary: bool,
-    /// The name in the object of `$binary` that is being read, as far as it is of interest.
+    /// The current name in the object of `$binary`, unless it is longer than `base64`.
     name: Vec<u8>,
     is_name_read: bool,
     data: Option<Data>,
 }
 
-/// The data of `$binary`, which are not in the text.
+/// The data of a `$binary`, which is decoded directly and is not part of the collected text.
 #[derive(Debug)]
 struct Data {
     /// Index of the first byte in the BSON.
     start: usize,
     /// True until the base64 ends.
     is_open: bool,
-    /// Up to four characters of base64. The last four may have padding.
+    /// Up to four base64 characters that are not decoded yet, because the last four may contain
+    /// padding.
     pending: Vec<u8>,
     is_valid: bool,
 }
@@ -486,7 +517,7 @@ impl Values {
         }
     }
 
-    /// Makes room for the BSON of a piece.
+    /// Reserves space for the BSON of a piece.
     fn reserve(&mut self, more: usize) {
         if !self.frames.is_empty() {
             let largest = self.writer.largest.saturating_add(EXPANSION * SLICE);
@@ -494,7 +525,7 @@ impl Values {
         }
     }
 
-    /// The array of the arguments begins.
+    /// Begins the array of the arguments.
     fn begin(&mut self) {
         let out = &mut self.writer.out;
         out.push(bson_type::ARRAY);
@@ -504,13 +535,13 @@ impl Values {
         self.frames.push(Frame { is_array: true, start, count: 0, element: 0 });
     }
 
-    /// Checks that so many bytes more may be written.
+    /// Checks that `bytes` more bytes do not exceed the maximum size.
     fn make_room(&mut self, bytes: usize) -> Result<(), Undecoded> {
         self.writer.make_room(bytes).ok_or(Undecoded::TooLarge)
     }
 
     /// Begins a value: writes its type, and its name if it is an item. The name of a member has
-    /// been written.
+    /// already been written.
     fn begin_value(&mut self, type_byte: u8) -> Result<(), Undecoded> {
         self.make_room(2)?;
         let (Some(frame), out) = (self.frames.last_mut(), &mut self.writer.out) else { return Ok(()) };
@@ -527,19 +558,19 @@ impl Values {
         Ok(())
     }
 
-    /// The name of the current member or item of a frame.
+    /// Returns the name of the current member or item of a frame.
     fn name(&self, frame: &Frame) -> String {
         let name = self.writer.out.get(frame.element + 1..).unwrap_or_default();
         let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         String::from_utf8_lossy(&name[..length]).into_owned()
     }
 
-    /// The names of what is being read, from the outside in.
+    /// Returns the path of the current value, from the outside in.
     fn way(&self) -> Vec<String> {
         self.frames.iter().map(|frame| self.name(frame)).collect()
     }
 
-    /// Notes a fault, and releases what has been written.
+    /// Records a fault, and releases the BSON.
     fn fail(&mut self, fault: Fault) {
         self.fault = Some(fault);
         self.frames = Vec::new();
@@ -637,6 +668,7 @@ impl Values {
         }
     }
 
+    /// Ends the name of a member. Starts a type wrapper if the first name of an object is one.
     fn end_name(&mut self, place: Place<'_>) -> Result<(), Undecoded> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         let name = &self.writer.out[frame.element + 1..];
@@ -658,9 +690,9 @@ impl Values {
         Ok(())
     }
 
-    /// The innermost object is of a type.
+    /// Turns the innermost object into a type wrapper.
     fn begin_wrapper(&mut self, name: &str, place: Place<'_>) -> Result<(), Undecoded> {
-        // It is a value of what it is in, and not a document.
+        // The wrapper becomes a value of the enclosing object or array, and not a document.
         if let Some(frame) = self.frames.pop() {
             self.writer.out.truncate(frame.start);
         }
@@ -693,7 +725,7 @@ impl Values {
             wrapper.is_name_read = true;
         } else if wrapper.name == BASE64 && wrapper.data.is_none() {
             wrapper.take(place.piece, place.end);
-            // The length and the subtype come first.
+            // Space for the length and the subtype, which precede the data.
             self.make_room(5)?;
             self.writer.out.extend_from_slice(&[0; 5]);
             let start = self.writer.out.len();
@@ -707,7 +739,7 @@ impl Values {
         if wrapper.is_name_read && wrapper.name.len() + part.len() <= BASE64.len() {
             wrapper.name.extend_from_slice(part);
         } else if wrapper.is_name_read {
-            // Another name, whatever it is.
+            // The name is longer than `base64`, so it is another one.
             wrapper.name.clear();
             wrapper.is_name_read = false;
         } else if let Some(data) = wrapper.data.as_mut().filter(|data| data.is_open && data.is_valid) {
@@ -721,13 +753,13 @@ impl Values {
         self.wrapper.is_name_read = false;
         if !is_name && let Some(data) = self.wrapper.data.as_mut().filter(|data| data.is_open) {
             data.finish(&mut self.writer.out);
-            // The closing quote belongs to the text, as the opening one does.
+            // The collected text contains both quotes around the data, which is left out.
             self.wrapper.text.push(b'"');
             self.wrapper.from = place.end;
         }
     }
 
-    /// Takes what belongs to the text of the object, if it is not complete.
+    /// Collects the rest of the piece if a type wrapper is incomplete.
     fn end_piece(&mut self, piece: &[u8]) {
         if self.wrapper.level > 0 {
             self.wrapper.take(piece, piece.len());
@@ -735,7 +767,7 @@ impl Values {
         }
     }
 
-    /// Writes the value that an object of a type stands for.
+    /// Writes the value that a type wrapper represents.
     fn end_wrapper(&mut self, place: Place<'_>) -> Result<(), Undecoded> {
         self.wrapper.take(place.piece, place.end);
         let text = std::mem::take(&mut self.wrapper.text);
@@ -748,6 +780,7 @@ impl Values {
         Ok(())
     }
 
+    /// Parses and writes a complete type wrapper. Returns the fault if it is not valid.
     fn put_wrapper(&mut self, text: &[u8]) -> Result<Option<Fault>, Undecoded> {
         let json = read_stored(text)?;
         if let Some(names) = names::find(&json) {
@@ -777,7 +810,7 @@ impl Values {
         Ok(Some(Fault::NotExtendedJson(way)))
     }
 
-    /// Writes the subtype and length of data that have been written.
+    /// Sets the type, subtype and length of binary data that has been written.
     fn put_binary(&mut self, data: &Data, element: usize, json: &Json<'_>) -> Option<()> {
         const OLD_SUBTYPE: u8 = 2;
         let Json::Object(members) = json else { return None };
@@ -789,7 +822,7 @@ impl Values {
         out[element] = bson_type::BINARY;
         let subtype = u8::from(binary.subtype);
         out[data.start - 1] = subtype;
-        // The old subtype has a second length in front of its data.
+        // The data of the old subtype begins with a second length.
         if subtype == OLD_SUBTYPE {
             let length = i32::try_from(out.len() - data.start).ok()?;
             out.splice(data.start..data.start, length.to_le_bytes());
@@ -804,7 +837,7 @@ impl Values {
 const BASE64: &[u8] = b"base64";
 
 impl Wrapper {
-    /// Takes the part of a piece that belongs to the text and ends at `end`.
+    /// Collects the part of a piece up to `end`, unless it is data of a `$binary`.
     fn take(&mut self, piece: &[u8], end: usize) {
         if self.data.as_ref().is_some_and(|data| data.is_open) {
             return;
@@ -817,10 +850,10 @@ impl Wrapper {
 }
 
 impl Data {
-    /// Decodes further characters, and keeps the last ones: they may have padding.
+    /// Decodes further characters, except the last one to four, which may contain padding.
     fn decode(&mut self, part: &[u8], out: &mut Vec<u8>) {
         let all = self.pending.len() + part.len();
-        // One to four remain.
+        // One to four characters remain.
         let whole = all.saturating_sub(1) / 4 * 4;
         if whole == 0 {
             self.pending.extend_from_slice(part);
@@ -836,6 +869,7 @@ impl Data {
         self.pending.extend_from_slice(last);
     }
 
+    /// Decodes the last characters.
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.is_open = false;
         self.is_valid &= STANDARD.decode_vec(&self.pending, out).is_ok();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Error, Result};
 
-/// A call as it is read whole: its head, and its arguments.
+/// A decoded call: the members of its head, and its arguments.
 type Read = (Vec<(String, Option<String>)>, Option<RawDocumentBuf>);
 
 const LARGEST: usize = 18 << 20;
@@ -70,7 +70,7 @@ fn read_in_pieces<'j>(pieces: impl Iterator<Item = &'j [u8]>) -> Result<Read> {
     Ok((head, Some(arguments)))
 }
 
-/// Checks that both ways agree for pieces of one size.
+/// Checks that decoding in pieces of one size gives the same result as reading the whole text.
 fn check(json: &[u8], size: usize) {
     let (whole, pieces) = (read_whole(json), read_in_pieces(json.chunks(size)));
     let shown = || String::from_utf8_lossy(json).into_owned();
@@ -114,7 +114,7 @@ fn a_piece_may_end_anywhere() {
 }
 
 #[test]
-fn invalid_json_is_refused_at_its_place_in_any_pieces() {
+fn reports_the_position_of_invalid_json_in_any_pieces() {
     for value in [
         "01",
         "-",
@@ -167,7 +167,7 @@ fn invalid_json_is_refused_at_its_place_in_any_pieces() {
 }
 
 #[test]
-fn values_that_are_not_valid_are_reported_as_they_are_whole() {
+fn reports_invalid_values_like_the_reader_of_whole_text() {
     for value in [
         r#"{"$oid":"secret"}"#,
         r#"[1,{"b":{"$numberInt":5}}]"#,
@@ -190,7 +190,7 @@ fn values_that_are_not_valid_are_reported_as_they_are_whole() {
             }
         }
     }
-    // The path is that of a large call.
+    // The path is the same as for a large call.
     for (value, path) in [
         (r#"{"x":1,"x":2}"#, "value.x"),
         (r#"[{"$binary":{"base64":"AQI=","base64":"AQI=","subType":"00"}}]"#, "value.0.$binary.base64"),
@@ -202,7 +202,7 @@ fn values_that_are_not_valid_are_reported_as_they_are_whole() {
 }
 
 #[test]
-fn the_members_of_a_call_have_any_order_and_others_are_ignored() {
+fn accepts_members_in_any_order_and_ignores_unknown_ones() {
     for json in [
         r#"{"arguments":[{"a":1}],"service":"s","name":"n"}"#,
         r#"{"x":[{"$oid":1},"\n",{"y":{}}],"arguments":[1,"a"],"z":"text","name":"n"}"#,
@@ -234,7 +234,7 @@ fn the_members_of_a_call_have_any_order_and_others_are_ignored() {
     assert!(read_in_pieces(deep(190).as_bytes().chunks(7)).is_ok());
 }
 
-/// Decodes a large call in pieces of 64 kB; returns the call and the most bytes that were held.
+/// Decodes a large call in pieces of 64 kB. Returns the call and the maximum number of held bytes.
 fn decode_large(json: &str) -> (Result<DecodedCall, Undecoded>, usize) {
     let mut decoder = CallDecoder::new(LARGEST);
     let mut most = 0;
@@ -248,7 +248,7 @@ fn decode_large(json: &str) -> (Result<DecodedCall, Undecoded>, usize) {
 }
 
 #[test]
-fn what_is_held_follows_the_bson() {
+fn memory_depends_on_the_size_of_the_bson() {
     const MB: usize = 1 << 20;
     for (value, wire, held) in [
         (format!("\"{}\"", "\\u0041".repeat(8 * MB)), 48 * MB, 8 * MB),
@@ -274,7 +274,7 @@ fn what_is_held_follows_the_bson() {
 }
 
 #[test]
-fn decoding_ends_when_the_bson_is_too_large_and_holds_nothing_after_a_fault() {
+fn decoding_stops_when_the_bson_is_too_large_and_holds_no_memory_after_a_fault() {
     for value in [
         format!("[{}1]", "0,".repeat(3 << 20)),
         format!("\"{}\"", "a".repeat(19 << 20)),
@@ -298,7 +298,7 @@ fn decoding_ends_when_the_bson_is_too_large_and_holds_nothing_after_a_fault() {
 }
 
 #[test]
-fn the_time_is_linear_in_tiny_pieces() {
+fn the_time_is_linear_even_in_tiny_pieces() {
     let text = "\\ud83d\\ude00é".repeat(100_000);
     let begun = std::time::Instant::now();
     for value in [
@@ -314,7 +314,7 @@ fn the_time_is_linear_in_tiny_pieces() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
-/// Names of types, of operators, of the call, and of fields.
+/// Names of type wrappers, of operators, of members of the call, and of fields.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         2 => proptest::sample::select(&query::EXTENDED_JSON_NAMES[..]).prop_map(str::to_owned),
@@ -394,7 +394,7 @@ fn call() -> impl Strategy<Value = String> {
         .prop_map(|members| format!("{{{}}}", members.join(",")))
 }
 
-/// Changes of single bytes, by their places.
+/// Changes of single bytes, with their positions.
 fn mutations() -> impl Strategy<Value = Vec<(prop::sample::Index, u8, u8)>> {
     let byte = prop_oneof![
         4 => proptest::sample::select(&b"{}[]\",:\\u0123abd.-+e \n\0\x01\x7f\x80\xc3\xe8\xff"[..]),
@@ -419,7 +419,7 @@ fn mutate(json: &mut Vec<u8>, mutations: &[(prop::sample::Index, u8, u8)]) {
     }
 }
 
-/// True if an unknown member has a name twice, which is not looked for in pieces.
+/// True if an unknown member contains a duplicate name, which the decoder does not look for.
 fn is_about_unknown(error: &Error) -> bool {
     error.to_string().ends_with("is there twice") && !error.to_string().starts_with("the field 'arguments.")
 }
@@ -434,9 +434,10 @@ fn cut<'j>(json: &'j [u8], cuts: &[prop::sample::Index]) -> Vec<&'j [u8]> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
-    /// A call in any pieces means what it means whole, and is refused exactly when it is refused whole.
+    /// Decoding a call in any pieces gives the same result, or fails in the same cases, as reading
+    /// it whole.
     #[test]
-    fn pieces_mean_the_same_as_the_whole(
+    fn pieces_give_the_same_result_as_the_whole(
         call in call(),
         mutations in mutations(),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
@@ -449,7 +450,7 @@ proptest! {
             (Ok(whole), Ok(pieces)) => prop_assert_eq!(whole, pieces),
             (Err(whole), Err(pieces)) => {
                 let is_syntax = whole.to_string().starts_with("this is not JSON");
-                // A second member of the call with one name is refused before the rest is read.
+                // The decoder rejects a duplicate member of the call before it reads the rest.
                 if !whole.to_string().ends_with("is there twice") && !pieces.to_string().ends_with("is there twice") {
                     prop_assert_eq!(whole.to_string(), pieces.to_string());
                 } else {

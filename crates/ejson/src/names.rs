@@ -7,13 +7,13 @@ use super::Json;
 /// Objects of up to this many members are compared pairwise; larger ones use a set.
 const FEW_NAMES: usize = 16;
 
-/// Returns the path of the first member with a duplicate name.
+/// Returns the path of the first member with a duplicate name, as text for messages.
 pub(super) fn find_twice(value: &Json<'_>) -> Option<String> {
     let way = find(value)?;
     Some(query::shown_path(way.iter().rev()))
 }
 
-/// Does the same, and returns the parts of the path from the inside out.
+/// Returns the path of the first member with a duplicate name, as parts from the inside out.
 pub(super) fn find<'j>(value: &'j Json<'_>) -> Option<Vec<Cow<'j, str>>> {
     match value {
         Json::Object(members) => {
@@ -34,6 +34,7 @@ fn with<'j>(mut way: Vec<Cow<'j, str>>, part: Cow<'j, str>) -> Option<Vec<Cow<'j
     Some(way)
 }
 
+/// Returns the first duplicate name among the members of one object.
 fn name_twice<'j>(members: &'j [(Cow<'_, str>, Json<'_>)]) -> Option<&'j str> {
     if members.len() <= FEW_NAMES {
         return members.iter().enumerate().find_map(|(index, (name, _))| {

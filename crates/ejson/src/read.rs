@@ -1,3 +1,5 @@
+//! Reads JSON into trees, and converts type wrappers such as `{ "$oid": … }` to BSON values.
+
 use std::{borrow::Cow, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -17,56 +19,73 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The maximum nesting depth of JSON: that of a document, its envelope, and the wrappers of its
-/// values.
+/// The maximum nesting depth of JSON: the maximum depth of a document, plus 50 levels for the
+/// envelope and the type wrappers.
 pub(super) const MAX_DEPTH: usize = query::MAX_NESTING_DEPTH + 50;
 
-/// The maximum number of values in JSON that is read into a tree. Of larger JSON, only the
-/// outermost levels are, because a tree takes up to 27 times the memory of its text.
+/// The maximum number of values in JSON that is completely read into a tree. Only the outermost
+/// levels of larger JSON become a tree, because a tree needs up to 27 times the memory of its
+/// text.
 const MAX_TREE: usize = 16 * 1024;
 
 /// The maximum total size in bytes of small values within large JSON that are read into trees.
 /// Further values stay text until they are converted to BSON.
 const MAX_TREES: usize = 1024 * 1024;
 
-/// The maximum size of a JavaScript function's scope in bytes: that of a document.
+/// The maximum size of the scope of a JavaScript function, in bytes. The maximum size of a
+/// document is the same.
 const MAX_SCOPE: usize = 16 * 1024 * 1024;
 
-/// The maximum number of scopes of JavaScript functions within each other. Each level is converted
-/// on its own, so a client could otherwise multiply the work and the memory by the nesting depth.
+/// The maximum number of nested scopes of JavaScript functions. Each level is converted
+/// separately, so a client could otherwise multiply the work and the memory by the nesting depth.
 const MAX_SCOPES: usize = 4;
 
-/// The maximum number of members or items of an outermost level of large JSON that is read into a
-/// tree.
+/// The maximum number of members or items in an outermost level of large JSON. A level with more
+/// is kept as text.
 pub(super) const MAX_OUTER: usize = 4 * 1024;
 
-/// A JSON value. Text without escapes is borrowed from the input, and members keep their order.
+/// A JSON value. Members keep their order and may have duplicate names.
+///
+/// Strings without escapes borrow from the input. [`Json::into_bson`] converts a value to BSON and
+/// interprets Extended JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
-    /// `null`
+    /// The value `null`.
     Null,
-    /// `true` or `false`
+    /// The value `true` or `false`.
     Boolean(bool),
-    /// A whole number in the range of an `i64`.
+    /// A number without fraction and exponent, in the range of an `i64`.
     Integer(i64),
-    /// Any other number.
+    /// Any other number, rounded to a `f64`.
     Number(f64),
     /// A string.
     Text(Cow<'a, str>),
     /// An array.
     Array(Vec<Self>),
-    /// An object, as its members in their order.
+    /// An object, as its members in the order of the text.
     Object(Vec<(Cow<'a, str>, Self)>),
-    /// The text of a large array or object, which is converted to BSON without an intermediate
-    /// tree. It is valid JSON, but duplicate names in it are found only by the conversion.
+    /// The text of a large array or object. It is valid JSON, but the conversion to BSON is the
+    /// first to find duplicate names in it. The conversion needs no tree in between.
     Large(&'a str),
 }
 
-/// Reads JSON from a client, as deep as documents may be.
+/// Reads JSON from a client. Use [`Json::into_bson`] to convert the values in it.
+///
+/// The time is linear in the length of the text. Large arrays and objects stay text
+/// ([`Json::Large`]), because their trees would need many times the memory of the text.
 ///
 /// # Errors
-/// If the text is not JSON, with the position; if an object has a duplicate name, with its path.
-/// The messages contain no values.
+/// - [`Error::Invalid`] with the line and column if the text is not JSON.
+/// - [`Error::Invalid`] if the nesting is deeper than a valid document and its envelope.
+/// - [`Error::Invalid`] with the path if an object has a duplicate name.
+///
+/// # Examples
+/// ```
+/// let json = ejson::read(br#"{ "name": "find", "limit": 5 }"#)?;
+/// assert_eq!(json.get("name").and_then(|name| name.as_str()), Some("find"));
+/// assert_eq!(json.get("limit").and_then(|limit| limit.as_i64()), Some(5));
+/// # Ok::<(), ejson::Error>(())
+/// ```
 pub fn read(json: &[u8]) -> Result<Json<'_>> {
     let value = read_stored(json)?;
     match names::find_twice(&value) {
@@ -75,15 +94,18 @@ pub fn read(json: &[u8]) -> Result<Json<'_>> {
     }
 }
 
-/// Reads JSON from a backend. Use [`Json::into_stored_bson`] for the values in it, because data of
-/// an earlier version or another program is read as it is.
+/// Reads JSON that Userkeep or a backend has written, and accepts duplicate names.
+///
+/// Use [`Json::into_stored_bson`] to convert the values in it: data of an earlier version or of
+/// another program must stay readable even if it is not valid Extended JSON.
 ///
 /// # Errors
-/// If the text is not JSON, with the position.
+/// [`Error::Invalid`] if the text is not JSON, with the line and column, or if it is nested too
+/// deep.
 pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     let (depth, values) = measure(json);
-    // The parser's own limit is lower than that of documents. Without any limit, a client could
-    // overflow the stack.
+    // The parser's own limit is lower than the limit of documents and is disabled. Without any
+    // limit, a client could overflow the stack.
     if depth > MAX_DEPTH {
         return Err(too_deep());
     }
@@ -99,20 +121,23 @@ pub fn read_stored(json: &[u8]) -> Result<Json<'_>> {
     Ok(inner(whole, false, &mut left))
 }
 
+/// Returns an error with the given message.
 pub(super) fn refused(message: String) -> Error {
     Error::invalid(message)
 }
 
+/// Returns the error of JSON that exceeds the maximum nesting depth.
 pub(super) fn too_deep() -> Error {
     refused(format!("the JSON is nested more than {MAX_DEPTH} levels deep"))
 }
 
-/// Returns the error of text that is not JSON. The position is enough, and the parser's message
-/// could contain values.
+/// Returns the error of text that is not JSON. It contains the position only, because the parser's
+/// message could contain values.
 pub(super) fn not_json(line: usize, column: usize) -> Error {
     refused(format!("this is not JSON: line {line}, column {column}"))
 }
 
+/// Parses JSON text into a tree, without limits.
 pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
     let mut parser = serde_json::Deserializer::from_slice(json);
     parser.disable_recursion_limit();
@@ -121,13 +146,14 @@ pub(super) fn tree(json: &[u8]) -> serde_json::Result<Json<'_>> {
     Ok(value)
 }
 
-/// Reads an object whose tree would be large.
+/// Reads the members of an object that is too large for a tree.
 fn outer_object<'a>(members: Vec<(Key<'a>, &'a RawValue)>, left: &mut usize) -> Json<'a> {
     Json::Object(members.into_iter().map(|(Key(name), value)| (name, inner(value, true, left))).collect())
 }
 
-/// Reads JSON text into a tree if it is small. If it is large and an array whose items are wanted,
-/// reads only its items. `left` is the number of bytes that may still become trees.
+/// Reads JSON text into a tree if it is small, or keeps it as text. If it is a large array and
+/// `is_outer` is true, reads its items in the same way. `left` is the remaining number of bytes
+/// that may become trees.
 fn inner<'a>(value: &'a RawValue, is_outer: bool, left: &mut usize) -> Json<'a> {
     let json = value.get();
     if !json.starts_with(['{', '[']) {
@@ -144,7 +170,7 @@ fn inner<'a>(value: &'a RawValue, is_outer: bool, left: &mut usize) -> Json<'a> 
     Json::Large(json)
 }
 
-/// Returns the nesting depth of brackets and the maximum possible number of values.
+/// Returns the nesting depth of brackets, and an upper bound of the number of values.
 pub(super) fn measure(json: &[u8]) -> (usize, usize) {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
     let mut values = 1;
@@ -166,7 +192,7 @@ pub(super) fn measure(json: &[u8]) -> (usize, usize) {
     (deepest, values)
 }
 
-/// The texts of an object's members, or of an array's items, which have no names.
+/// The unparsed members of an object, or items of an array. Items have no names.
 struct Outer<'a, N>(Vec<(N, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, Key<'a>> {
@@ -224,7 +250,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, ()> {
 }
 
 impl<'a> Json<'a> {
-    /// Returns the value of a member of an object.
+    /// Returns the value of the first member named `key`. Returns `None` if there is none, or if
+    /// the value is not an object read into a tree.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
@@ -232,7 +259,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Removes a member from an object and returns its value.
+    /// Removes the first member named `key` from an object and returns its value. Returns `None`
+    /// in the same cases as [`get`](Self::get).
     pub fn remove(&mut self, key: &str) -> Option<Self> {
         match self {
             Self::Object(members) => {
@@ -243,7 +271,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Returns the text if the value is a string.
+    /// Returns the text if the value is a string, or `None` otherwise.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -251,7 +279,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Returns the number if the value is a whole number.
+    /// Returns the number if the value is [`Json::Integer`], or `None` otherwise.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -259,46 +287,63 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Converts the value to BSON, as Extended JSON of any format.
+    /// Converts the value to BSON. Accepts Extended JSON in the canonical and the relaxed format.
+    ///
+    /// A [`Json::Integer`] becomes an `int32` or, if it is larger, an `int64`. A [`Json::Number`]
+    /// becomes a `double`.
     ///
     /// # Errors
-    /// If a value is not valid Extended JSON or a name is a duplicate. The messages contain no
-    /// values.
+    /// [`Error::Invalid`] with the path of the first value that is not valid Extended JSON, or of
+    /// a duplicate name.
+    ///
+    /// # Examples
+    /// ```
+    /// let value = ejson::read(br#"{ "$numberLong": "5" }"#)?.into_bson()?;
+    /// assert_eq!(value, bson::RawBson::Int64(5));
+    /// # Ok::<(), ejson::Error>(())
+    /// ```
     pub fn into_bson(self) -> Result<RawBson> {
         convert::to_bson(self, Reading::Strict)
     }
 
-    /// Does the same as [`into_bson`](Self::into_bson) for BSON of about `largest` bytes at most;
-    /// returns `None` if it would be larger. The conversion stops at the limit, because JSON of
+    /// Converts the value to BSON of at most about `largest` bytes, as
+    /// [`into_bson`](Self::into_bson) does. Returns `None` if the BSON would be larger.
+    ///
+    /// The conversion stops at the limit. A limit on the JSON is not enough, because the JSON of
     /// numbers is much shorter than its BSON.
     ///
     /// # Errors
-    /// The errors of `into_bson`.
+    /// The errors of [`into_bson`](Self::into_bson).
     pub fn into_bson_up_to(self, largest: usize) -> Result<Option<RawBson>> {
         convert::to_bson_up_to(self, Reading::Strict, largest)
     }
 
-    /// Converts stored data to BSON, leniently: objects that only resemble a type of Extended JSON
-    /// are documents, regular expressions may have any options, and names may be duplicate.
+    /// Converts stored data to BSON, with lenient rules.
+    ///
+    /// An object that resembles a type wrapper but is not valid becomes a document. Regular
+    /// expressions may have any options, and names may be duplicates.
     ///
     /// # Errors
-    /// If a name or a regular expression contains a NUL byte.
+    /// [`Error::Invalid`] if a name or a regular expression contains a NUL byte.
     pub fn into_stored_bson(self) -> Result<RawBson> {
         convert::to_bson(self, Reading::Stored)
     }
 
+    /// Parses the text of a string as another type.
     fn parse<T: std::str::FromStr>(&self) -> Option<T> {
         self.as_str()?.parse().ok()
     }
 }
 
-/// True if an object whose first key is `key` represents a value of a type that JSON does not
-/// have.
+/// True if an object whose first name is `key` is a type wrapper.
+///
+/// A type wrapper, such as `{ "$oid": "…" }`, represents a value of a type that JSON does not
+/// have. The names of query operators, such as `$gt`, are not wrappers.
 pub fn is_wrapper(key: &str) -> bool {
     key.starts_with('$') && query::EXTENDED_JSON_NAMES.contains(&key)
 }
 
-/// Returns the value of a wrapper, which must have exactly the members of its type.
+/// Returns the value of a type wrapper. Its members must be exactly the members of its type.
 pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading, scopes: usize) -> Option<RawBson> {
     match members {
         [(key, value)] => unwrap_one(key, value, reading),
@@ -313,14 +358,14 @@ pub(super) fn unwrap(members: &[(Cow<'_, str>, Json<'_>)], reading: Reading, sco
     }
 }
 
+/// Returns the value of a type wrapper with one member.
 fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> {
     let text = || value.as_str().map(str::to_owned);
     Some(match key {
         "$binary" => binary(value.get("base64")?, value.get("subType")?)?,
         "$code" => RawBson::JavaScriptCode(text()?),
         "$date" => RawBson::DateTime(date(value)?),
-        // The parts of a DBPointer are private in `bson`. The type has been deprecated for fifteen
-        // years.
+        // The fields of a DBPointer are private in `bson`. BSON has deprecated this type.
         "$dbPointer" => {
             let pointer = serde_json::json!({
                 "$ref": value.get("$ref")?.as_str()?,
@@ -362,6 +407,7 @@ fn unwrap_one(key: &str, value: &Json<'_>, reading: Reading) -> Option<RawBson> 
     })
 }
 
+/// Returns a JavaScript function with a scope, if the scope is not nested too deep.
 fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading, scopes: usize) -> Option<RawBson> {
     if scopes == MAX_SCOPES && reading == Reading::Strict {
         return None;
@@ -375,6 +421,7 @@ fn with_scope(code: &Json<'_>, scope: &Json<'_>, reading: Reading, scopes: usize
     }
 }
 
+/// Decodes binary data. The subtype has one or two hexadecimal digits.
 fn binary(base64: &Json<'_>, subtype: &Json<'_>) -> Option<RawBson> {
     let bytes = STANDARD.decode(base64.as_str()?).ok()?;
     let is_hex =
@@ -383,7 +430,7 @@ fn binary(base64: &Json<'_>, subtype: &Json<'_>) -> Option<RawBson> {
     Some(RawBson::Binary(Binary { subtype: subtype.into(), bytes }))
 }
 
-/// Parses a date in the canonical format, in the relaxed one, or in that of version 1.
+/// Parses a date in the canonical format, the relaxed format, or the format of version 1.
 fn date(value: &Json<'_>) -> Option<DateTime> {
     match value {
         Json::Text(text) => DateTime::parse_rfc3339_str(text).ok(),
@@ -391,8 +438,7 @@ fn date(value: &Json<'_>) -> Option<DateTime> {
     }
 }
 
-/// Parses a whole number, which a client may have written in the canonical format inside another
-/// type.
+/// Parses a whole number inside a type wrapper. Some clients write it as a type wrapper too.
 fn whole(value: &Json<'_>) -> Option<i64> {
     const LARGEST: f64 = 9_007_199_254_740_992.0;
     let of_double = |number: f64| (number.fract() == 0.0 && number.abs() <= LARGEST).then_some(number as i64);
@@ -409,7 +455,7 @@ fn whole(value: &Json<'_>) -> Option<i64> {
     }
 }
 
-/// Text that is borrowed if possible.
+/// The name of a member, borrowed from the input if it has no escapes.
 pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 
 #[test]
-fn every_type_is_written_as_the_specification_says_and_read_again() {
+fn every_type_round_trips_in_the_format_of_the_specification() {
     let id = ObjectId::parse_str("63c1b2a1f0e1d2c3b4a59687").unwrap();
     let document = doc! {
         "double": 1.5, "whole": 2.0, "negative zero": -0.0, "large": 1e300, "infinite": f64::NEG_INFINITY,
@@ -54,7 +54,7 @@ fn every_type_is_written_as_the_specification_says_and_read_again() {
 }
 
 #[test]
-fn json_may_be_as_deep_as_documents_and_no_deeper() {
+fn limits_the_nesting_depth_of_json_to_that_of_documents() {
     let nested = |levels: usize| format!("{}1{}", "[{\"\\\"[\":".repeat(levels / 2), "}]".repeat(levels / 2));
     assert!(read(nested(read::MAX_DEPTH).as_bytes()).is_ok());
     let error = read(nested(read::MAX_DEPTH + 2).as_bytes()).unwrap_err();
@@ -66,7 +66,7 @@ fn json_may_be_as_deep_as_documents_and_no_deeper() {
 }
 
 #[test]
-fn other_flavours_are_read_too() {
+fn reads_relaxed_and_older_formats() {
     let read = |json: &str| {
         let value = read(json.as_bytes()).unwrap().into_bson().unwrap();
         assert_eq!(Json::Large(json).into_bson().unwrap(), value);
@@ -108,7 +108,7 @@ fn other_flavours_are_read_too() {
 }
 
 #[test]
-fn what_is_not_extended_json_is_refused_and_not_shown() {
+fn rejects_invalid_extended_json_without_showing_values() {
     for json in [
         r#"{"$oid":"secret"}"#,
         r#"{"$oid":"63c1b2a1f0e1d2c3b4a59687","secret":1}"#,
@@ -139,7 +139,7 @@ fn what_is_not_extended_json_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_refused_at_any_depth() {
+fn rejects_duplicate_names_at_any_depth() {
     let many = (0..1000).map(|number| format!("\"n{number}\":{number}")).collect::<Vec<_>>().join(",");
     for (json, path) in [
         (r#"{"name":"a","service":1,"name":"b"}"#.to_owned(), "name"),
@@ -156,14 +156,14 @@ fn a_name_that_is_there_twice_is_refused_at_any_depth() {
     }
 }
 
-/// A call with an argument of many values, and with the members that a server reads before it.
+/// A call with an argument of many values, after the members that a server reads first.
 fn large_call(items: &str, count: usize) -> String {
     let items = vec![items; count].join(",");
     format!(r#"{{"name":"insertOne","arguments":[{{"database":"d","document":{{"a":[{items}]}}}},5],"service":"s"}}"#)
 }
 
 #[test]
-fn large_json_is_read_as_small_json_is() {
+fn reads_large_json_like_small_json() {
     for items in ["1", "[]", r#"{"a":1,"b":{"$oid":"63c1b2a1f0e1d2c3b4a59687"}}"#, r#""\\\"[,""#] {
         let json = large_call(items, 20_000);
         let mut call = read(json.as_bytes()).unwrap();
@@ -183,7 +183,7 @@ fn large_json_is_read_as_small_json_is() {
 }
 
 #[test]
-fn large_json_is_refused_as_small_json_is() {
+fn rejects_large_json_like_small_json() {
     let document = |members: &str| large_call("1", 20_000).replace(r#""a":["#, &format!(r#"{members},"a":["#));
     let argument = |json: &str| match read(json.as_bytes()).unwrap().remove("arguments") {
         Some(Json::Array(mut arguments)) => arguments.remove(0).into_bson(),
@@ -204,9 +204,9 @@ fn large_json_is_refused_as_small_json_is() {
     }
 }
 
-/// Data that was stored before it became invalid must not make other data unreadable.
+/// Data that was valid when it was stored must not make other data unreadable.
 #[test]
-fn what_is_stored_is_read_as_it_is() {
+fn reads_stored_data_that_is_not_valid() {
     let json = r#"[{"a":1,"a":2},{"a":{"$oid":"x"}},{"a":{"$regularExpression":{"pattern":"a","options":"zq"}}},{"$date":5,"b":1}]"#;
     assert!(read(json.as_bytes()).is_err());
     for value in [read_stored(json.as_bytes()).unwrap(), Json::Large(json)] {
@@ -222,7 +222,7 @@ fn what_is_stored_is_read_as_it_is() {
 
 #[test]
 fn deep_json_is_copied_once() {
-    // Copied once for each level, this would be gigabytes.
+    // One copy per level would need gigabytes.
     let json = format!("{}\"{}\"{}", "{\"a\":".repeat(240), "x".repeat(8 << 20), "}".repeat(240));
     let begun = std::time::Instant::now();
     let RawBson::Document(document) = read(json.as_bytes()).unwrap().into_bson().unwrap() else { panic!() };
@@ -237,7 +237,7 @@ fn over_http(document: &RawDocumentBuf) -> crate::Result<RawBson> {
 }
 
 #[test]
-fn literals_in_documents_are_the_values_that_they_are_over_http() {
+fn type_wrappers_in_documents_have_the_same_values_as_over_http() {
     let id = ObjectId::parse_str("63c1b2a1f0e1d2c3b4a59687").unwrap();
     let date = DateTime::from_millis(1_577_836_800_000);
     for (literal, value) in [
@@ -274,8 +274,8 @@ fn literals_in_documents_are_the_values_that_they_are_over_http() {
 }
 
 #[test]
-fn literals_cost_no_more_than_their_documents() {
-    // As deep and as large as a document may be, and copied only once.
+fn type_wrappers_need_no_more_memory_than_their_documents() {
+    // A document of the maximum depth and size is copied only once.
     let mut deep = rawdoc! { "text": "x".repeat(8 << 20), "at": { "$date": 5 } };
     for _ in 0..190 {
         deep = rawdoc! { "a": deep };
@@ -283,7 +283,7 @@ fn literals_cost_no_more_than_their_documents() {
     let begun = std::time::Instant::now();
     assert!(resolve(&deep).is_ok());
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
-    // JSON that is written in between counts towards the budget.
+    // The intermediate JSON counts in the budget.
     let numbers: Vec<Bson> = (0..100_000).map(Bson::Int32).collect();
     let wrapped = RawDocumentBuf::try_from(doc! { "a": { "$oid": numbers } }).unwrap();
     let budget = query::Budget::new(query::Limits { bytes: Some(1 << 20), ..Default::default() });
@@ -296,7 +296,7 @@ mod random {
 
     use super::*;
 
-    /// Names of types, of operators, and of fields.
+    /// Names of type wrappers, of operators, and of fields.
     fn name() -> impl Strategy<Value = String> {
         prop_oneof![
             3 => proptest::sample::select(&query::EXTENDED_JSON_NAMES[..]).prop_map(str::to_owned),
@@ -324,7 +324,7 @@ mod random {
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
-                // Usually one member, as literals have.
+                // Usually one member, like a type wrapper.
                 proptest::collection::vec((name(), inner), 0..3)
                     .prop_map(|members| Bson::Document(members.into_iter().collect())),
             ]
@@ -334,9 +334,9 @@ mod random {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-        /// A call has the same meaning in the process and over HTTP.
+        /// A call has the same meaning in process and over HTTP.
         #[test]
-        fn a_document_means_the_same_in_the_process_and_over_http(value in value()) {
+        fn a_document_has_the_same_meaning_in_process_and_over_http(value in value()) {
             let document = RawDocumentBuf::try_from(doc! { "a": value }).unwrap();
             match (resolve(&document), over_http(&document)) {
                 (Ok(here), Ok(there)) => prop_assert_eq!(RawBson::Document(here), there),
@@ -348,7 +348,7 @@ mod random {
 }
 
 #[test]
-fn the_conversion_ends_when_the_bson_is_too_large() {
+fn the_conversion_stops_when_the_bson_is_too_large() {
     let texts = [
         format!("[{}]", vec!["0"; 30_000].join(",")),
         format!(r#"{{"a":"{}"}}"#, "x".repeat(200_000)),
@@ -364,13 +364,13 @@ fn the_conversion_ends_when_the_bson_is_too_large() {
             other => panic!("{other:?}"),
         };
         assert_eq!(value.clone().into_bson_up_to(bytes).unwrap(), Some(bson));
-        // The zero bytes at the ends are not counted.
+        // The limit does not count the final zero bytes.
         assert_eq!(value.into_bson_up_to(bytes - 20).unwrap(), None, "{text:.40}");
     }
 }
 
 #[test]
-fn few_of_the_small_values_in_large_json_become_trees() {
+fn limits_the_number_of_small_values_in_large_json_that_become_trees() {
     let item = format!("[{}]", vec!["0"; 4_000].join(","));
     let text = format!(r#"{{"arguments":[{}]}}"#, vec![&*item; 1_000].join(","));
     let Some(Json::Array(items)) = read(text.as_bytes()).unwrap().remove("arguments") else { panic!() };
@@ -387,6 +387,6 @@ fn the_nesting_of_scopes_is_limited() {
     assert!(read(nested(4).as_bytes()).unwrap().into_bson().is_ok());
     let error = read(nested(5).as_bytes()).unwrap().into_bson().unwrap_err();
     assert!(error.to_string().ends_with("is not valid Extended JSON"), "{error}");
-    // A backend may answer with what was stored before.
+    // A backend may return data that was stored before the limit existed.
     assert!(read_stored(nested(20).as_bytes()).unwrap().into_stored_bson().is_ok());
 }

@@ -1,8 +1,8 @@
-//! Reads JSON in pieces: the reader keeps its state between two pieces, and never looks at a byte
-//! twice.
+//! A JSON tokenizer for text that arrives in pieces. It keeps its state between two pieces and
+//! reads each byte only once.
 //!
-//! It accepts what `serde_json` accepts. The crate `actson` reads in pieces too, but accepts a
-//! lone surrogate, and holds a text until the text ends.
+//! It accepts the same text as `serde_json`. The crate `actson` reads in pieces too, but it
+//! accepts lone surrogates and buffers a string until its end.
 
 use super::{
     Json,
@@ -10,37 +10,38 @@ use super::{
     read::{MAX_DEPTH, not_json, too_deep, tree},
 };
 
-/// Consumer of the tokens of JSON text.
+/// A consumer of the tokens of JSON text.
 pub(super) trait Sink {
-    /// An object or an array begins.
+    /// Handles the start of an object or an array.
     fn open(&mut self, is_object: bool) -> Result<(), Undecoded>;
 
-    /// The innermost object or array ends.
+    /// Handles the end of the innermost object or array.
     fn close(&mut self, place: Place<'_>) -> Result<(), Undecoded>;
 
-    /// The name of a member, or a text, begins.
+    /// Handles the start of a member's name or of a string.
     fn begin_text(&mut self, is_name: bool, place: Place<'_>) -> Result<(), Undecoded>;
 
-    /// Further bytes of the name or text, without escapes. A part may end inside a UTF-8 sequence.
+    /// Handles further bytes of the name or string, with escapes resolved. A part may end inside a
+    /// UTF-8 sequence.
     fn text(&mut self, part: &[u8]) -> Result<(), Undecoded>;
 
-    /// The name or text ends. All of it is valid UTF-8.
+    /// Handles the end of the name or string. Its bytes are valid UTF-8.
     fn end_text(&mut self, is_name: bool, place: Place<'_>) -> Result<(), Undecoded>;
 
-    /// A number, a boolean or a null.
+    /// Handles a number, a boolean or a null.
     fn plain(&mut self, value: Json<'_>) -> Result<(), Undecoded>;
 }
 
-/// The end of a token.
+/// The position of the end of a token.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p> {
-    /// The piece that the token ends in.
+    /// The piece in which the token ends.
     pub(super) piece: &'p [u8],
     /// Index of the first byte after the token.
     pub(super) end: usize,
 }
 
-/// The state of the reader: what may come next.
+/// The state of the tokenizer, named after the tokens that it accepts next.
 #[derive(Debug, Clone, Copy)]
 enum State {
     Value,
@@ -58,41 +59,41 @@ enum State {
     Literal(Literal),
 }
 
-/// A literal of which some bytes have been read.
+/// A literal (`true`, `false` or `null`) that is partly read.
 #[derive(Debug, Clone, Copy)]
 struct Literal {
     text: &'static [u8],
     read: usize,
 }
 
-/// The state within an escape sequence. `high` is the first half of a surrogate pair.
+/// The state inside an escape sequence. `high` is the first half of a surrogate pair.
 #[derive(Debug, Clone, Copy)]
 enum Escape {
     None,
     Backslash,
-    /// After `\u`. `code` is none if a digit was not hexadecimal.
+    /// After `\u`. `code` is `None` if a digit was not hexadecimal.
     Hex {
         digits: u8,
         code: Option<u16>,
         high: Option<u16>,
     },
-    /// The backslash of the second half comes next.
+    /// Expects the backslash of the second half.
     LowBackslash(u16),
-    /// The `u` of the second half comes next.
+    /// Expects the `u` of the second half.
     LowLetter(u16),
 }
 
-/// A text that has begun.
+/// A name or string that is partly read.
 #[derive(Debug)]
 struct Text {
     is_name: bool,
     escape: Escape,
-    /// Bytes of a UTF-8 sequence that is not complete.
+    /// The bytes of an incomplete UTF-8 sequence.
     partial: [u8; 4],
     partial_len: usize,
-    /// Number of bytes so far, without escapes.
+    /// Number of bytes so far, with escapes resolved.
     length: usize,
-    /// Number of bytes before the first that is not valid UTF-8.
+    /// Number of bytes before the first invalid UTF-8 sequence, if there is one.
     valid: Option<usize>,
 }
 
@@ -101,7 +102,7 @@ impl Text {
         Self { is_name, escape: Escape::None, partial: [0; 4], partial_len: 0, length: 0, valid: None }
     }
 
-    /// Checks further bytes.
+    /// Checks that further bytes are valid UTF-8.
     fn check(&mut self, mut part: &[u8]) {
         while self.partial_len > 0 {
             let Some((&first, rest)) = part.split_first() else { return };
@@ -110,7 +111,8 @@ impl Text {
                 Ok(_) => self.partial_len = 0,
                 Err(error) if error.error_len().is_none() => self.partial_len += 1,
                 Err(_) => {
-                    // The byte may begin another sequence, which does not matter any more.
+                    // The byte may start another sequence, which is irrelevant after the first
+                    // error.
                     self.complete();
                 }
             }
@@ -129,7 +131,7 @@ impl Text {
         self.length += part.len();
     }
 
-    /// A sequence that is not complete here stays so.
+    /// Records an incomplete sequence as an error.
     fn complete(&mut self) {
         if self.partial_len > 0 {
             self.valid.get_or_insert(self.length - self.partial_len);
@@ -138,21 +140,21 @@ impl Text {
     }
 }
 
-/// A reader of JSON in pieces.
+/// A tokenizer of JSON in pieces.
 #[derive(Debug)]
 pub(super) struct Tokens {
     state: State,
     /// The open objects (true) and arrays (false).
     open: Vec<bool>,
     text: Text,
-    /// The beginning of a number that did not end in its piece.
+    /// The first part of a number that continues in the next piece.
     number: Vec<u8>,
-    /// Offset of the number.
+    /// Offset of the first byte of the current number.
     number_start: usize,
     /// Number of bytes before the current piece.
     offset: usize,
     line: usize,
-    /// Offset of the first byte of the line.
+    /// Offset of the first byte of the current line.
     line_start: usize,
 }
 
@@ -170,16 +172,16 @@ impl Tokens {
         }
     }
 
-    /// Number of bytes that it holds.
+    /// Returns the number of bytes that the tokenizer holds.
     pub(super) fn held(&self) -> usize {
         self.number.capacity()
     }
 
-    /// Reads a piece.
+    /// Reads a piece and passes its tokens to the sink.
     ///
     /// # Errors
-    /// If the text is not JSON or too deep, and those of the sink. The reader must not be used
-    /// after an error.
+    /// If the text is not JSON or nested too deep, and the errors of the sink. The tokenizer must
+    /// not be used after an error.
     pub(super) fn push(&mut self, piece: &[u8], sink: &mut impl Sink) -> Result<(), Undecoded> {
         let mut at = 0;
         while at < piece.len() {
@@ -197,7 +199,7 @@ impl Tokens {
     /// Ends the text.
     ///
     /// # Errors
-    /// If the text is not complete.
+    /// If the text is incomplete.
     pub(super) fn finish(&mut self, sink: &mut impl Sink) -> Result<(), Undecoded> {
         if matches!(self.state, State::Number) {
             let number = std::mem::take(&mut self.number);
@@ -209,7 +211,7 @@ impl Tokens {
         }
     }
 
-    /// The error about a byte of a piece.
+    /// Returns the error of an unexpected byte of a piece.
     fn wrong(&self, piece: &[u8], at: usize) -> Undecoded {
         match piece.get(at) {
             Some(b'\n') => not_json(self.line + 1, 0).into(),
@@ -221,7 +223,7 @@ impl Tokens {
         self.state = if self.open.is_empty() { State::End } else { State::CommaOrEnd };
     }
 
-    /// Reads a byte between values.
+    /// Reads a byte outside of names, strings, numbers and literals.
     fn read_structure(
         &mut self,
         state: State,
@@ -284,7 +286,7 @@ impl Tokens {
         sink.begin_text(is_name, place)
     }
 
-    /// Reads bytes of a text up to an escape, its end, or the end of the piece.
+    /// Reads bytes of a name or string up to an escape, its end, or the end of the piece.
     fn read_text(&mut self, piece: &[u8], from: usize, sink: &mut impl Sink) -> Result<usize, Undecoded> {
         if !matches!(self.text.escape, Escape::None) {
             self.read_escape(piece, from, sink)?;
@@ -306,7 +308,8 @@ impl Tokens {
             Some(b'"') => {
                 self.text.complete();
                 if let Some(valid) = self.text.valid {
-                    // As `serde_json` counts: escapes make it approximate.
+                    // The same column as `serde_json` reports. It is approximate if there are
+                    // escapes.
                     let column = self.offset + at + 1 - self.line_start;
                     return Err(not_json(self.line, column.saturating_sub(self.text.length - valid)).into());
                 }
@@ -321,7 +324,7 @@ impl Tokens {
         Ok(at + 1)
     }
 
-    /// Reads a byte of an escape.
+    /// Reads a byte of an escape sequence.
     fn read_escape(&mut self, piece: &[u8], at: usize, sink: &mut impl Sink) -> Result<(), Undecoded> {
         let byte = piece[at];
         let hex = |high| Escape::Hex { digits: 0, code: Some(0), high };
@@ -348,7 +351,7 @@ impl Tokens {
                 let code = code.zip(digit).map(|(code, digit)| (code << 4) | digit);
                 if digits < 3 {
                     if byte == b'\n' {
-                        // It is an error, which is reported after the fourth digit.
+                        // This is an error, which is reported after the fourth digit.
                         self.line += 1;
                         self.line_start = self.offset + at + 1;
                     }
@@ -359,8 +362,8 @@ impl Tokens {
                         (None, 0xd800..0xdc00) => Escape::LowBackslash(code),
                         _ => {
                             let units = high.into_iter().chain([code]);
-                            // There is one: with a high half, the second unit is consumed or is an
-                            // error.
+                            // The iterator yields exactly one result: with a high half, the second
+                            // unit is consumed or is an error.
                             let Some(Ok(character)) = char::decode_utf16(units).next() else {
                                 return Err(self.wrong(piece, at));
                             };
@@ -397,10 +400,11 @@ impl Tokens {
         }
     }
 
-    /// Takes a number. The byte after it is at `next` in the piece, if there is one.
+    /// Parses a complete number and passes it to the sink. `next` is the index of the byte after
+    /// it in the piece.
     fn put_number(&mut self, text: &[u8], piece: &[u8], next: usize, sink: &mut impl Sink) -> Result<(), Undecoded> {
         let number = tree(text).map_err(|error| {
-            // A number that lacks a digit is wrong at the byte after it.
+            // If a digit is missing, the error is at the byte after the number.
             if error.is_eof() && next < piece.len() {
                 return self.wrong(piece, next);
             }

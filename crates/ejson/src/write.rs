@@ -8,17 +8,28 @@ use bson::{
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 
 /// A BSON value that serializes as canonical Extended JSON, without an intermediate copy.
+///
+/// Numbers keep their types: an `int32` becomes `{ "$numberInt": "5" }`, a `double`
+/// `{ "$numberDouble": "5.0" }`. Serialization fails if the BSON bytes are malformed.
+///
+/// # Examples
+/// ```
+/// let value = bson::RawBson::Int64(5);
+/// let canonical = ejson::Canonical(value.as_raw_bson_ref());
+/// let text = serde_json::to_string(&canonical).unwrap_or_default();
+/// assert_eq!(text, r#"{"$numberLong":"5"}"#);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Canonical<'a>(pub RawBsonRef<'a>);
 
-/// Serializes `{ "$key": value }`, the form of types that JSON does not have.
+/// Serializes `{ "$key": value }`, the format of a value whose type JSON does not have.
 fn wrapped<S: Serializer>(serializer: S, key: &str, value: &(impl Serialize + ?Sized)) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(1))?;
     map.serialize_entry(key, value)?;
     map.end()
 }
 
-/// Text that is formatted while it is serialized.
+/// A string that is formatted during serialization.
 struct Text<T>(T);
 
 impl<T: Display> Serialize for Text<T> {
@@ -27,7 +38,7 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// An object with these members in this order.
+/// An object with the given members in the given order.
 struct Object<'a>(&'a [(&'a str, RawBsonRef<'a>)]);
 
 impl Serialize for Object<'_> {
@@ -40,6 +51,7 @@ impl Serialize for Object<'_> {
     }
 }
 
+/// The object `{ "t": …, "i": … }` of a timestamp.
 struct TimestampParts {
     time: u32,
     increment: u32,
@@ -54,6 +66,7 @@ impl Serialize for TimestampParts {
     }
 }
 
+/// An `int64`.
 struct Long(i64);
 
 impl Serialize for Long {
@@ -62,6 +75,7 @@ impl Serialize for Long {
     }
 }
 
+/// The members of a document.
 struct Members<'a>(&'a RawDocument);
 
 impl Serialize for Members<'_> {
@@ -125,8 +139,7 @@ impl Serialize for Canonical<'_> {
             RawBsonRef::Decimal128(number) => wrapped(serializer, "$numberDecimal", &Text(number)),
             RawBsonRef::MinKey => wrapped(serializer, "$minKey", &1),
             RawBsonRef::MaxKey => wrapped(serializer, "$maxKey", &1),
-            // The parts of a DBPointer are private in `bson`. The type has been deprecated for
-            // fifteen years.
+            // The fields of a DBPointer are private in `bson`. BSON has deprecated this type.
             RawBsonRef::DbPointer(_) => {
                 let pointer = Bson::try_from(RawBson::from(self.0)).map_err(S::Error::custom)?;
                 pointer.into_canonical_extjson().serialize(serializer)

@@ -35,7 +35,7 @@ codes! {
     UserAppDomainMismatch = 4302, 401;
     /// Pages of this origin may not make requests.
     DomainNotAllowed = 4303, 403;
-    /// The query finds more documents than an answer may have.
+    /// The result has more documents or bytes than a response may have.
     ReadSizeLimitExceeded = 4304, 400;
     /// An argument has a wrong type or value.
     InvalidParameter = 4305, 400;

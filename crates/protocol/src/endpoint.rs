@@ -1,20 +1,20 @@
-//! The endpoints of the client API: one row each.
+//! The endpoints of the client API, as a table with one row each.
 
 /// An HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// `GET`
+    /// The method `GET`.
     Get,
-    /// `POST`
+    /// The method `POST`.
     Post,
-    /// `PUT`
+    /// The method `PUT`.
     Put,
-    /// `DELETE`
+    /// The method `DELETE`.
     Delete,
 }
 
 impl Method {
-    /// The method's name on the wire.
+    /// Returns the method's name in HTTP.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -28,9 +28,9 @@ impl Method {
 /// The token that an endpoint expects in the `Authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
-    /// None. A header that comes anyway is ignored.
+    /// No token. The header is ignored.
     None,
-    /// An access token if the request links a user, and none otherwise.
+    /// An access token if the request links an identity to a user, and none otherwise.
     Linking,
     /// An access token.
     Access,
@@ -41,7 +41,7 @@ pub enum TokenKind {
 /// The body that an endpoint reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
-    /// None.
+    /// No body.
     None,
     /// A small object, such as an e-mail address and a password.
     Small,
@@ -86,11 +86,11 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    /// The URL at which an app's other endpoints are reached.
+    /// Returns the base URL of the app's other endpoints.
     Location: Get "/app/{app}/location", None, None;
-    /// The public keys that verify the tokens, as a JSON Web Key Set.
+    /// Returns the public keys that verify the tokens, as a JSON Web Key Set (RFC 7517).
     PublicKeys: Get "/app/{app}/auth/jwks", None, None;
-    /// A log-in with any provider; with the query `link=true`, linking.
+    /// Logs a user in with any provider. With the query `link=true`, links an identity to a user.
     LogIn: Post "/app/{app}/auth/providers/{provider}/login", Linking, Payload;
     /// Registers an e-mail address.
     Register: Post "/app/{app}/auth/providers/local-userpass/register", None, Small;
@@ -106,58 +106,61 @@ endpoints! {
     SendReset: Post "/app/{app}/auth/providers/local-userpass/reset/send", None, Small;
     /// Runs the reset function.
     CallReset: Post "/app/{app}/auth/providers/local-userpass/reset/call", None, Payload;
-    /// The profile of a user.
+    /// Returns the profile of a user.
     Profile: Get "/auth/profile", Access, None;
-    /// A new access token.
+    /// Returns a new access token.
     RefreshSession: Post "/auth/session", Refresh, None;
-    /// The end of a session.
+    /// Ends a session.
     EndSession: Delete "/auth/session", Refresh, None;
-    /// The deletion of a user by the user.
+    /// Deletes the user who sends the request.
     DeleteUser: Delete "/auth/delete", Access, None;
-    /// A new API key.
+    /// Creates an API key.
     CreateApiKey: Post "/auth/api_keys", Refresh, Small;
-    /// All API keys of a user.
+    /// Returns all API keys of a user.
     FetchApiKeys: Get "/auth/api_keys", Refresh, None;
-    /// One API key of a user.
+    /// Returns one API key of a user.
     FetchApiKey: Get "/auth/api_keys/{id}", Refresh, None;
-    /// The deletion of an API key.
+    /// Deletes an API key.
     DeleteApiKey: Delete "/auth/api_keys/{id}", Refresh, None;
     /// Enables an API key.
     EnableApiKey: Put "/auth/api_keys/{id}/enable", Refresh, None;
     /// Disables an API key.
     DisableApiKey: Put "/auth/api_keys/{id}/disable", Refresh, None;
-    /// A call of a function, or of a data source's; with `Accept: text/event-stream`, a stream.
+    /// Calls a function of the app or of a data source. With `Accept: text/event-stream`, opens a
+    /// stream of change events.
     CallFunction: Post "/app/{app}/functions/call", Access, Arguments;
-    /// A stream of change events, whose call is in the query.
+    /// Opens a stream of change events. The query contains the call.
     Watch: Get "/app/{app}/functions/call", Access, None;
     /// Registers a device for push notifications.
     RegisterPush: Put "/app/{app}/push/providers/{service}/registration", Access, Small;
-    /// Ends that registration.
+    /// Removes the registration of a device.
     DeregisterPush: Delete "/app/{app}/push/providers/{service}/registration", Access, None;
 }
 
 impl Endpoint {
-    /// The HTTP method.
+    /// Returns the HTTP method.
     pub fn method(self) -> Method {
         self.row().method
     }
 
-    /// The path below [`API`](crate::API), with parameters in braces: `/app/{app}/location`.
+    /// Returns the path below [`API`](crate::API), with parameters in braces:
+    /// `/app/{app}/location`.
     pub fn path(self) -> &'static str {
         self.row().path
     }
 
-    /// The token that the endpoint expects.
+    /// Returns the kind of token that the endpoint expects.
     pub fn token(self) -> TokenKind {
         self.row().token
     }
 
-    /// The body that the endpoint reads.
+    /// Returns the kind of body that the endpoint reads.
     pub fn body(self) -> BodyKind {
         self.row().body
     }
 
-    /// The path's segments, with the parameters' values filled in. The segments are not escaped.
+    /// Returns the segments of the path, with the values of the parameters. The segments are not
+    /// escaped.
     pub(crate) fn segments<'a>(self, value: impl Fn(&str) -> &'a str) -> Vec<&'a str> {
         let path = crate::API.split('/').chain(self.path().split('/')).filter(|segment| !segment.is_empty());
         path.map(|segment| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {

@@ -1,11 +1,11 @@
 //! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>) as App
 //! Services sent change events: `%`, line feeds and carriage returns are escaped in the data.
 
-/// The name of an event that carries the stream's position, without a change. Only Userkeep sends
-/// it; other clients ignore it.
+/// The name of an event that contains the position of the stream and no change. Only Userkeep
+/// sends it, and clients of App Services ignore it.
 pub const POSITION: &str = "position";
 
-/// The name of an event that carries the error which ends a stream.
+/// The name of an event that contains the error that ends a stream.
 pub const ERROR: &str = "error";
 
 /// Appends bytes to the data of an event, escaped.
@@ -25,7 +25,7 @@ pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Returns the data of an event without the escapes.
 pub fn unescape(data: &str) -> String {
-    // `%25` last: a percent sign in the data must not begin another escape.
+    // `%25` last, so that an unescaped percent sign does not start another escape.
     data.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%")
 }
 
@@ -38,12 +38,12 @@ pub struct Event {
     pub data: String,
 }
 
-/// Parses events from chunks of bytes. Each byte is searched once.
+/// Parses events from chunks of bytes. Searches each byte only once.
 #[derive(Debug, Default)]
 pub struct EventParser {
     /// Bytes after the last complete line.
     rest: Vec<u8>,
-    /// The part of `rest` in which there is no line end.
+    /// Number of bytes of `rest` that have been searched and contain no line end.
     searched: usize,
     name: String,
     data: Option<String>,
@@ -55,7 +55,7 @@ impl EventParser {
         self.rest.extend_from_slice(bytes);
     }
 
-    /// The number of bytes that no returned event has used.
+    /// Returns the number of bytes that are buffered for the next events.
     pub fn pending(&self) -> usize {
         self.rest.len() + self.data.as_ref().map_or(0, String::len)
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_percent_sign_begins_no_escape() {
+    fn an_escaped_percent_sign_starts_no_other_escape() {
         assert_eq!(unescape("%250A"), "%0A");
         let mut escaped = Vec::new();
         escape(&mut escaped, b"%0A\r\n?%");

@@ -1,9 +1,10 @@
-//! The App Services client API: every request and answer as a value, and the form of each over
-//! HTTP. The client encodes with this crate what the server decodes with it, and the other way
-//! round. It does no input or output.
+//! The App Services client API: every request and response as a value, and its HTTP format.
 //!
-//! A new request is one struct in [`request`] with its answer type, and one row in
-//! [`Endpoint`]'s table.
+//! The client encodes requests and decodes responses with this crate, and the server does the
+//! opposite. The crate does no input or output.
+//!
+//! To add a request, add a struct with its response type to [`request`], and a row to the table of
+//! [`Endpoint`].
 
 mod code;
 mod endpoint;
@@ -31,14 +32,14 @@ pub const JSON: &str = "application/json";
 /// The content type of a stream of change events.
 pub const EVENTS: &str = "text/event-stream";
 
-/// The request header with which a client asks for the custom data beside the access token, where
-/// its size is not limited. Only Userkeep's own client sends it.
+/// The request header that asks for the custom data next to the access token in the response. Its
+/// size is not limited there, unlike in the token. Only Userkeep's own client sends this header.
 pub const CUSTOM_DATA_HEADER: &str = "userkeep-custom-data";
 
 /// The value of [`CUSTOM_DATA_HEADER`].
 pub const CUSTOM_DATA_BESIDE: &str = "beside-token";
 
-/// The types of the authentication providers, as they stand in paths and in users' identities.
+/// The types of the authentication providers, as used in paths and in the identities of users.
 pub mod provider {
     /// Anonymous users.
     pub const ANONYMOUS: &str = "anon-user";

@@ -1,4 +1,4 @@
-//! The HTTP form of responses: the bodies that the server writes, and how the client reads them.
+//! The HTTP format of responses: writing for the server, and reading for the client.
 
 mod body;
 mod read;

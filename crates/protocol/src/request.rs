@@ -1,6 +1,6 @@
-//! The requests of the client API. Each is a struct with its answer type. The embedded client
-//! passes them as they are; over HTTP they have the form that [`Request::encode`] writes and
-//! [`Request::decode`] reads.
+//! The requests of the client API. Each is a struct with a response type. The embedded client
+//! passes them as values. [`Request::encode`] and [`Request::decode`] convert them to and from
+//! HTTP.
 
 mod api_keys;
 mod functions;
@@ -28,13 +28,13 @@ use crate::{
     response::{AccessGrant, ApiKey, Done, Profile, Response, Session, Unexpected},
 };
 
-/// A request with the type of its answer.
+/// A request with the type of its response.
 pub trait Call: Into<Request> {
-    /// The answer to this request.
+    /// The response to this request.
     type Answer: TryFrom<Response, Error = Unexpected>;
 }
 
-/// Declares which requests there are: the variants of [`Request`], and the answer of each.
+/// Declares the requests: the variants of [`Request`], and the response type of each.
 macro_rules! requests {
     ($($(#[$doc:meta])* $name:ident -> $answer:ty;)*) => {
         /// A request of the client API.
@@ -74,17 +74,17 @@ requests! {
     EndSession -> Done;
     /// Deletes a user and ends all of the user's sessions.
     DeleteUser -> Done;
-    /// Asks a provider for anything except a log-in.
+    /// Requests an action of a provider other than a log-in.
     ProviderAction -> Done;
     /// Lists or changes the API keys of a user.
     ApiKeys -> Vec<ApiKey>;
     /// Calls a function of the app or of a data source.
     CallFunction -> RawBson;
-    /// Registers a device for push notifications, or ends that.
+    /// Registers a device for push notifications, or removes the registration.
     Push -> Done;
 }
 
-/// The form of a request over HTTP, except its token.
+/// The conversion of a request to and from HTTP, except its token.
 trait Form {
     fn endpoint(&self) -> Endpoint;
 
@@ -92,7 +92,7 @@ trait Form {
         None
     }
 
-    /// The value of a parameter of the endpoint's path, except `app`.
+    /// Returns the value of a parameter of the endpoint's path, except `app`.
     fn parameter(&self, _name: &str) -> &str {
         ""
     }
@@ -101,18 +101,18 @@ trait Form {
         None
     }
 
-    /// The body, if the endpoint reads one.
+    /// Returns the body, if the endpoint reads one.
     fn body(&self) -> Result<Option<Vec<u8>>> {
         Ok(None)
     }
 }
 
-/// A request in its HTTP form.
+/// A request encoded for HTTP.
 #[derive(Clone)]
 pub struct HttpRequest {
     /// The endpoint, with its method.
     pub endpoint: Endpoint,
-    /// The segments of the whole path, not escaped.
+    /// The segments of the complete path, not escaped.
     pub segments: Vec<String>,
     /// The query, escaped.
     pub query: Option<&'static str>,
@@ -123,7 +123,7 @@ pub struct HttpRequest {
 }
 
 impl fmt::Debug for HttpRequest {
-    /// Without the body, which may hold a password.
+    /// Omits the body, which may contain a password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("HttpRequest")
@@ -133,13 +133,13 @@ impl fmt::Debug for HttpRequest {
     }
 }
 
-/// A request as it has arrived over HTTP.
+/// A request as received over HTTP.
 pub struct Received<'a> {
-    /// The endpoint that the method and the path name.
+    /// The endpoint of the method and the path.
     pub endpoint: Endpoint,
     /// Returns a parameter of the path, unescaped.
     pub parameter: &'a dyn Fn(&str) -> Option<&'a str>,
-    /// True if the query says `link=true`.
+    /// True if the query contains `link=true`.
     pub links: bool,
     /// The token of the `Authorization` header.
     pub token: Option<Secret>,
@@ -153,7 +153,7 @@ impl Request {
     /// Encodes the request for HTTP.
     ///
     /// # Errors
-    /// If a value cannot be written as Extended JSON.
+    /// If a value cannot be represented as Extended JSON.
     pub fn encode(&self, app_id: &str) -> Result<HttpRequest> {
         let form = self.form();
         let endpoint = form.endpoint();
@@ -167,11 +167,11 @@ impl Request {
         })
     }
 
-    /// Decodes a request that has arrived over HTTP. The caller checks the parameter `app`.
+    /// Decodes a request received over HTTP. The caller must check the parameter `app`.
     ///
     /// # Errors
-    /// An error for the client if a token, a parameter or a field is missing or has the wrong type,
-    /// or if the body is not valid or too large.
+    /// An error for the client if a token, a parameter or a field is missing or has the wrong
+    /// type, or if the body is not valid or too large.
     pub fn decode(received: &Received<'_>) -> Result<Self> {
         Ok(match received.endpoint {
             Endpoint::LogIn if received.links => Link::decode(received)?.into(),
@@ -197,10 +197,10 @@ impl Request {
 }
 
 impl Received<'_> {
-    /// The token that the endpoint needs.
+    /// Returns the token that the endpoint needs.
     ///
     /// # Errors
-    /// `MissingAuthReq` if there is none.
+    /// `MissingAuthReq` if the request has no token.
     pub fn token(&self) -> Result<Secret> {
         let missing = "expected Authorization header with JWT (Bearer schema).";
         self.token.clone().ok_or_else(|| Error::new(ErrorCode::MissingAuthReq, missing))
@@ -211,12 +211,12 @@ impl Received<'_> {
         value.ok_or_else(|| Error::bad_request(format!("the path has no '{name}'")))
     }
 
-    /// The body as a JSON object. An empty body is an empty object.
+    /// Returns the body as a JSON object. An empty body counts as an empty object.
     fn object(&self) -> Result<Json<'_>> {
         object(self.body)
     }
 
-    /// Converts members of the body to a document.
+    /// Converts members of the body to a BSON document.
     fn document(&self, members: Json<'_>) -> Result<SecretDocument> {
         match decoded(members, self.largest)? {
             RawBson::Document(document) => Ok(document.into()),
@@ -225,7 +225,7 @@ impl Received<'_> {
     }
 }
 
-/// A body as a JSON object. An empty body is an empty object.
+/// Parses a body as a JSON object. An empty body counts as an empty object.
 fn object(body: &[u8]) -> Result<Json<'_>> {
     if body.is_empty() {
         return Ok(Json::Object(Vec::new()));
@@ -236,7 +236,7 @@ fn object(body: &[u8]) -> Result<Json<'_>> {
     }
 }
 
-/// A member that must be a string.
+/// Returns a member that must be a string.
 fn text(object: &Json<'_>, key: &str) -> Result<String> {
     match object.get(key) {
         Some(Json::Text(text)) => Ok(text.clone().into_owned()),
@@ -255,12 +255,12 @@ pub fn too_large(largest: usize) -> Error {
     Error::too_large(format!("the arguments have more than {largest} bytes as BSON"))
 }
 
-/// Writes a body.
+/// Serializes a body.
 fn written(body: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(body).map_err(|error| Error::bad_request(format!("the request cannot be written: {error}")))
 }
 
-/// An object of JSON with the fields of a document.
+/// Converts a document to a JSON object of canonical Extended JSON.
 fn members(document: &SecretDocument) -> Result<serde_json::Map<String, serde_json::Value>> {
     let fields = ejson::Canonical(bson::raw::RawBsonRef::Document(document.expose()));
     match serde_json::to_value(fields) {

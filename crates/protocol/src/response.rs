@@ -10,12 +10,13 @@ use crate::Secret;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done;
 
-/// A response of another type than the request has. Only a fault in a backend causes it.
+/// The error of a response whose type does not match the request. Only a fault in a backend causes
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the response does not belong to the request")]
 pub struct Unexpected;
 
-/// Declares which responses there are: the variants of [`Response`], and the conversions.
+/// Declares the responses: the variants of [`Response`], and the conversions from and to them.
 macro_rules! responses {
     ($($(#[$doc:meta])* $name:ident($kind:ty);)*) => {
         /// The response to a [`Request`](crate::Request).
@@ -52,7 +53,7 @@ responses! {
     AccessGrant(AccessGrant);
     /// The profile of a user.
     Profile(Profile);
-    /// API keys: the one that a request names, or all.
+    /// API keys: the requested one, or all.
     ApiKeys(Vec<ApiKey>);
     /// The result of a function.
     Value(RawBson);
@@ -72,7 +73,7 @@ pub struct Session {
 }
 
 /// An access token, and the custom data at the time when the token was signed. The custom data is
-/// complete here; the token carries it only if it is small enough.
+/// complete here, while the token contains it only if it is small enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessGrant {
     /// The signed token.
@@ -108,10 +109,10 @@ pub struct Identity {
 pub struct ApiKey {
     /// The key's id, 24 hexadecimal digits.
     pub id: String,
-    /// The key itself, in the answer that creates it only.
+    /// The key itself, only in the response to its creation.
     pub key: Option<Secret>,
     /// The name that the user gave it.
     pub name: String,
-    /// True if it cannot be used to log in.
+    /// True if the key is disabled, so that it cannot be used to log in.
     pub disabled: bool,
 }

@@ -6,7 +6,8 @@ use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::{Error, ErrorCode, Result};
 
-/// A password or a token. Its text is left out of `Debug` output, and so of logs and errors.
+/// A password or a token. Its `Debug` output hides the text, so that logs and errors do not
+/// contain it.
 ///
 /// ```
 /// use protocol::Secret;
@@ -19,7 +20,7 @@ use crate::{Error, ErrorCode, Result};
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Returns the text. Call this only where the text itself is needed.
+    /// Returns the text. Call this only if the text itself is needed.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Secret {
 pub struct SecretDocument(RawDocumentBuf);
 
 impl SecretDocument {
-    /// Returns the document. Call this only where its values are needed.
+    /// Returns the document. Call this only if its values are needed.
     pub fn expose(&self) -> &RawDocument {
         &self.0
     }
@@ -51,7 +52,7 @@ impl SecretDocument {
     /// Returns a field that must be a string.
     ///
     /// # Errors
-    /// `MissingParameter` if there is no such field, `InvalidParameter` if it has another type.
+    /// `MissingParameter` if the field is missing, and `InvalidParameter` if it has another type.
     pub fn text(&self, name: &str) -> Result<&str> {
         match self.0.get(name) {
             Ok(Some(RawBsonRef::String(text))) => Ok(text),
@@ -63,7 +64,7 @@ impl SecretDocument {
     /// Returns a field that must be a string, as a secret.
     ///
     /// # Errors
-    /// As [`text`](Self::text).
+    /// The errors of [`text`](Self::text).
     pub fn secret(&self, name: &str) -> Result<Secret> {
         self.text(name).map(|text| Secret::from(text.to_owned()))
     }

@@ -1,5 +1,7 @@
-//! Answers: canonical Extended JSON, or an error in App Services' form. The clients insist on a content type of exactly
-//! `application/json`, and on none where there is no body.
+//! Responses: canonical Extended JSON, or an error in the format of App Services.
+//!
+//! The clients require the content type to be exactly `application/json`, and absent if there is
+//! no body.
 
 use axum::{
     body::Body,
@@ -14,22 +16,24 @@ use crate::pieces::Pieces;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What a request is answered with.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
+    /// A JSON body.
     Json(StatusCode, Vec<u8>),
-    /// JSON that is sent in pieces, each of which is released when the client has read it.
+    /// JSON that is sent in pieces. The memory of each piece is released when the client has read
+    /// it.
     Large(StatusCode, Pieces),
+    /// Status 204 without a body.
     Nothing,
-    /// Server-sent events, for as long as they come.
+    /// A stream of server-sent events.
     Events(Body),
-    Error {
-        status: StatusCode,
-        error: backend::Error,
-    },
+    /// An error, in the format of App Services.
+    Error { status: StatusCode, error: backend::Error },
 }
 
-/// Writes the body of an error. The detail, which is for the operator only, is logged.
+/// Returns the JSON body of an error response. The detail, which is for the operator only, is
+/// logged.
 pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
     if let Some(cause) = &error.detail {
         tracing::error!(%cause, "request failed: the store cannot be used");
@@ -51,7 +55,7 @@ impl Answer {
         match serde_json::to_vec(value) {
             Ok(body) => Self::Json(status, body),
             Err(error) => {
-                tracing::error!(%error, "an answer cannot be written");
+                tracing::error!(%error, "response cannot be serialized");
                 Self::unexpected()
             }
         }
@@ -65,13 +69,14 @@ impl Answer {
         backend::Error::new(ErrorCode::BadRequest, message.into()).into()
     }
 
-    /// For what cannot be.
+    /// Returns an internal server error, for states that should be impossible.
     pub(crate) fn unexpected() -> Self {
         backend::Error::new(ErrorCode::InternalServerError, "internal server error").into()
     }
 }
 
-/// Puts what axum itself refuses, as a path that is not UTF-8, into the form that the clients read.
+/// Converts a rejection by axum itself, for example of a path that is not UTF-8, to an error in
+/// the format of App Services.
 pub(crate) fn in_our_form(response: Response) -> Response {
     let is_ours = response.headers().get(header::CONTENT_TYPE) == Some(&JSON);
     if response.status().is_client_error() && !is_ours {
@@ -117,7 +122,7 @@ impl IntoResponse for Answer {
                 let headers = [
                     (header::CONTENT_TYPE, EVENTS),
                     (header::CACHE_CONTROL, "no-store"),
-                    // Some proxies otherwise keep back what comes until it is a lot.
+                    // Otherwise some proxies buffer events until they have collected many.
                     (HeaderName::from_static("x-accel-buffering"), "no"),
                 ];
                 return (headers, body).into_response();

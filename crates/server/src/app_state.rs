@@ -1,4 +1,4 @@
-//! The state that every handler shares.
+//! The state that all request handlers share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,39 +11,39 @@ use crate::{
     stream_permits::Streams, workers::Workers,
 };
 
-/// The state as a handler receives it.
+/// The extractor that passes the state to a handler.
 pub(crate) type Shared = State<Arc<AppState>>;
 
-/// The state of a server.
+/// The state of a running server.
 #[derive(Debug)]
 pub(crate) struct AppState {
     pub(crate) backend: Arc<Backend>,
     /// The URL under which clients reach the server.
     pub(crate) url: String,
-    /// The maximum size of a call's body, in bytes.
+    /// The maximum size of the body of a function call, in bytes.
     pub(crate) max_body: usize,
-    /// Time limit for each step that waits for a client.
+    /// Time limit for each step that waits for the client.
     pub(crate) client_timeout: Duration,
     pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
     /// Becomes true when the server shuts down.
     pub(crate) ending: watch::Receiver<bool>,
     pub(crate) streams: Streams,
-    /// The budget of large bodies.
+    /// The memory budget for large request bodies.
     pub(crate) bodies: Arc<Budget>,
-    /// The budget of large answers that clients have not read.
+    /// The memory budget for large responses that clients have not read yet.
     pub(crate) answers: Arc<Budget>,
     pub(crate) workers: Workers,
     pub(crate) events: LargeEvents,
-    /// True if clients reach the server itself over TLS.
+    /// True if the server itself terminates TLS.
     pub(crate) speaks_tls: bool,
 }
 
 impl AppState {
-    /// Checks the app id in a path.
+    /// Checks the app id in the path of a request.
     ///
     /// # Errors
-    /// With 404 for another app's id.
+    /// Status 404 if the id is not this app's.
     pub(crate) fn check_app(&self, app: &str) -> Result<(), Answer> {
         if app == self.backend.app_id() {
             return Ok(());

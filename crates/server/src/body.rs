@@ -1,4 +1,4 @@
-//! What comes in: bearer tokens and bodies of any flavour of Extended JSON.
+//! Reads bearer tokens and request bodies, which may be canonical or relaxed Extended JSON.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,60 +23,67 @@ use crate::{
     request_log::Peer,
 };
 
-/// The token of the `Authorization` header.
+/// Returns the bearer token of the `Authorization` header. May be empty.
+///
+/// # Errors
+/// Status 401 if the header is missing or has another scheme.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, Answer> {
     let token = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        // Without a token after it, as of who is logged out, it is a token that nobody has.
+        // A logged-out client sends the scheme without a token. The empty token is rejected later
+        // as invalid.
         .and_then(|value| value.strip_prefix("Bearer"));
     token.map(|token| Secret::from(token.trim().to_owned())).ok_or_else(|| {
         backend::Error::new(ErrorCode::MissingAuthReq, "expected Authorization header with JWT (Bearer schema).").into()
     })
 }
 
-/// A body that has arrived, and its part of the budget.
+/// A complete request body, with its permit.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
-    /// To be kept until the request has been handled; none for small bodies.
+    /// Counts the body in the budget, and must be kept until the request has been handled. None
+    /// for small bodies.
     pub(crate) permit: Option<Permit>,
 }
 
-/// The body of a request, and what it may be.
+/// Reads the body of a request, within limits.
 pub(crate) struct Incoming<'a> {
     pub(crate) state: &'a AppState,
     pub(crate) origin: &'a Origin,
-    /// Largest size in bytes.
+    /// The maximum size of the body, in bytes.
     pub(crate) largest: usize,
-    /// The token that must be valid before a large body is read; none on routes that have no tokens.
+    /// The access token, verified before a large body is read. None on routes without tokens.
     pub(crate) token: Option<&'a Secret>,
 }
 
-/// The frames of a body, and the time in which they must arrive.
+/// The frames of a body, with the deadlines by which they must arrive.
 pub(crate) struct Frames {
     body: Body,
     connection: Option<Arc<Connection>>,
-    /// Size in bytes that the client has declared.
+    /// The value of `Content-Length`, in bytes.
     declared: Option<usize>,
-    /// Bytes that have arrived.
+    /// Number of bytes received.
     arrived: usize,
+    /// Deadline of the next frame. Each frame extends it by its size at the minimum rate.
     deadline: Instant,
+    /// Deadline of the whole body.
     latest: Instant,
 }
 
 impl Frames {
-    /// True if the client has declared a large body.
+    /// True if `Content-Length` announces a large body.
     pub(crate) fn is_large(&self) -> bool {
         self.declared.is_some_and(|length| length > SMALL_BODY)
     }
 
-    /// A buffer for the body, or for its beginning if it is large.
+    /// Returns a buffer for the body, or for the first part of a large one.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.declared.unwrap_or(0).min(SMALL_BODY))
     }
 
-    /// Gives the client time that it has spent waiting for the server.
+    /// Extends the deadlines by time during which the client waited for the server.
     pub(crate) fn extend(&mut self, time: Duration) {
         self.deadline += time;
         self.latest += time;
@@ -84,11 +91,13 @@ impl Frames {
 }
 
 impl Incoming<'_> {
-    /// Reads a body whole.
+    /// Reads the complete body.
     ///
     /// # Errors
-    /// With 413 for one that is too large, 408 for one that is too slow, 401 for a large one without a valid token, and 429 or 503 for
-    /// one that does not fit into the budget.
+    /// - Status 413 if the body is too large.
+    /// - Status 408 if the body arrives too slowly.
+    /// - Status 401 if the body is large and the token is not valid.
+    /// - Status 429 or 503 if the body does not fit into the budget.
     pub(crate) async fn read(&self, request: Request) -> Result<Received, Answer> {
         let mut frames = self.frames(request)?;
         let mut received = Received { bytes: frames.buffer(), permit: None };
@@ -102,10 +111,10 @@ impl Incoming<'_> {
         Ok(received)
     }
 
-    /// Begins to read a body.
+    /// Starts to read a body.
     ///
     /// # Errors
-    /// With 413 if the client has declared a body that is too large.
+    /// Status 413 if `Content-Length` exceeds the maximum size.
     pub(crate) fn frames(&self, request: Request) -> Result<Frames, Answer> {
         let (parts, body) = request.into_parts();
         let declared = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -118,10 +127,11 @@ impl Incoming<'_> {
         Ok(Frames { body, connection, declared, arrived: 0, deadline: now + self.state.client_timeout, latest })
     }
 
-    /// The next bytes of a body; none at its end.
+    /// Returns the next bytes of a body, or none at its end.
     ///
     /// # Errors
-    /// With 413 if the body is too large, and 408 if it is too slow.
+    /// Status 413 if the body is too large, 408 if it arrives too slowly, and 400 if the
+    /// connection breaks.
     pub(crate) async fn next(&self, frames: &mut Frames) -> Result<Option<Bytes>, Answer> {
         loop {
             let frame = {
@@ -131,7 +141,7 @@ impl Incoming<'_> {
             let frame = match frame {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(_))) => return Err(Answer::bad_request("the body did not arrive whole")),
+                Ok(Some(Err(_))) => return Err(Answer::bad_request("the body is incomplete")),
                 Err(_) => {
                     let message = "the body took too long to arrive";
                     return Err(Answer::error(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message));
@@ -142,14 +152,15 @@ impl Incoming<'_> {
             if frames.arrived > self.largest {
                 return Err(self.too_large());
             }
-            // What came faster than it had to earns no more than a pause.
+            // A client that sent fast may pause afterwards, but never for longer than the timeout.
             let earned = Duration::from_secs_f64(data.len() as f64 / MIN_BODY_RATE as f64);
             frames.deadline = (frames.deadline + earned).min(Instant::now() + self.state.client_timeout);
             return Ok(Some(data));
         }
     }
 
-    /// Makes room for more bytes, which are counted once the body is not a small one any more.
+    /// Reserves space for `more` bytes. Counts them in the budget once the body is no longer
+    /// small.
     async fn make_room(&self, received: &mut Received, more: usize, declared: Option<usize>) -> Result<(), Answer> {
         let needed = received.bytes.len() + more;
         if needed <= SMALL_BODY {
@@ -176,10 +187,10 @@ impl Incoming<'_> {
         Answer::error(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message)
     }
 
-    /// A permit for a large body.
+    /// Returns a permit for a large body, counted for the user of the token if there is one.
     ///
     /// # Errors
-    /// With 401 if the token is not valid.
+    /// Status 401 if the token is not valid.
     pub(crate) async fn permit(&self) -> Result<Permit, Answer> {
         let mut permit = self.state.bodies.permit(self.origin);
         if let Some(token) = self.token {
@@ -190,10 +201,10 @@ impl Incoming<'_> {
 }
 
 impl Received {
-    /// Makes something of the body: of a large one on another thread, where the body is dropped too.
+    /// Parses the body. Parses and drops a large body on a worker thread.
     ///
     /// # Errors
-    /// Those of `parse`.
+    /// The errors of `parse`, and an internal error if it panics.
     pub(crate) async fn parse<T: Send + 'static>(
         self,
         state: &AppState,
@@ -203,7 +214,8 @@ impl Received {
         if bytes.len() <= SMALL_BODY {
             return Ok((parse(&bytes)?, permit));
         }
-        // The permit goes along: the bytes are held until they are parsed, whether the client waits or not.
+        // The permit moves to the worker, because the bytes stay in memory there even if the
+        // client disconnects.
         let (parsed, permit) = state.workers.run(move || (parse(&bytes), permit)).await?;
         Ok((parsed?, permit))
     }

@@ -1,5 +1,8 @@
-//! A budget of bytes that all requests share, and of which one place and one user hold at most a share: whoever sends a lot, or reads
-//! slowly, runs into the own share before anybody else notices.
+//! A memory budget in bytes that all requests share.
+//!
+//! A place (an IPv4 address or an IPv6 /64) and a user may each hold only a fraction of it, their
+//! share. A client that sends a lot of data, or reads slowly, exhausts its own share before it
+//! affects other clients.
 
 use std::{
     borrow::Borrow,
@@ -17,11 +20,12 @@ use crate::{
     limits::{RETRY_AFTER, SHARE},
 };
 
-/// A budget of bytes.
+/// A memory budget.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// What is counted, for messages.
+    /// Plural name of the counted items, for error messages.
     name: &'static str,
+    /// The maximum number of bytes.
     total: usize,
     held: Mutex<Held>,
 }
@@ -33,15 +37,16 @@ struct Held {
     by_user: HashMap<Arc<str>, usize>,
 }
 
-/// Bytes that a request holds of a budget. Gives them back when it is dropped.
+/// Bytes of a budget that a request holds. Returns them when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Arc<Budget>,
-    /// None if many clients make requests from there, so that no share applies.
+    /// None if no share of a place applies.
     place: Option<IpAddr>,
     user: Option<Arc<str>>,
+    /// True if many clients use the address, so that no share applies.
     is_shared: bool,
-    /// False if the bytes only count for the shares.
+    /// False if the bytes count for shares only, and not for the total.
     is_of_all: bool,
     bytes: usize,
 }
@@ -51,7 +56,8 @@ impl Budget {
         Arc::new(Self { name, total, held: Mutex::default() })
     }
 
-    /// A permit for a request from `origin`, for no bytes yet. No share applies to networks without limits.
+    /// Returns an empty permit for a request from `origin`. No share applies to networks without
+    /// limits.
     pub(crate) fn permit(self: &Arc<Self>, origin: &Origin) -> Permit {
         let place = (!origin.is_shared).then(|| origin.place());
         let mut permit = self.permit_of_all();
@@ -59,19 +65,21 @@ impl Budget {
         permit
     }
 
-    /// A permit for bytes of no client, to which no share applies.
+    /// Returns an empty permit for bytes that count for the total only, not for a share.
     pub(crate) fn permit_of_all(self: &Arc<Self>) -> Permit {
         Permit { budget: Arc::clone(self), place: None, user: None, is_shared: true, is_of_all: true, bytes: 0 }
     }
 
-    /// A permit for the share of a place, for bytes that are counted in the whole elsewhere.
+    /// Returns an empty permit that counts for the share of a place only. Another permit counts
+    /// the bytes for the total.
     pub(crate) fn share_of_place(self: &Arc<Self>, place: IpAddr) -> Permit {
         let mut permit = self.share();
         permit.place = Some(place);
         permit
     }
 
-    /// A permit for the share of a user, for bytes that are counted in the whole elsewhere.
+    /// Returns an empty permit that counts for the share of a user only. Another permit counts the
+    /// bytes for the total.
     pub(crate) fn share_of_user(self: &Arc<Self>, user: &Arc<str>) -> Permit {
         let mut permit = self.share();
         permit.user = Some(Arc::clone(user));
@@ -93,17 +101,17 @@ impl Budget {
             true => (StatusCode::TOO_MANY_REQUESTS, "of one client"),
             false => (StatusCode::SERVICE_UNAVAILABLE, "of all clients"),
         };
-        let message = format!("the {} {whose} are too large together; try again later", self.name);
+        let message = format!("the total size of the {} {whose} exceeds the limit; try again later", self.name);
         let error = Error { retry_after: Some(RETRY_AFTER), ..Error::new(ErrorCode::AppServerError, message) };
         Answer::Error { status, error }
     }
 }
 
 impl Permit {
-    /// Counts the bytes for a user too, from now on.
+    /// Counts the present and future bytes for a user too.
     ///
     /// # Errors
-    /// If they are over the user's share.
+    /// Status 429 if the bytes exceed the user's share.
     pub(crate) fn assign(&mut self, user: &str) -> Result<(), Answer> {
         if self.is_shared || self.user.is_some() {
             return Ok(());
@@ -119,22 +127,23 @@ impl Permit {
         Ok(())
     }
 
-    /// True if it holds no bytes.
+    /// True if the permit holds no bytes.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// Takes more bytes.
+    /// Takes `bytes` more bytes from the budget.
     ///
     /// # Errors
-    /// With status 429 if they are over a share, and with 503 if they are over the whole.
+    /// Status 429 if the bytes exceed a share, and 503 if they exceed the total.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Answer> {
         let share = self.budget.total / SHARE;
         let mut held = self.budget.held();
         let of_place = self.place.and_then(|place| held.by_place.get(&place)).copied().unwrap_or_default();
         let of_user = self.user.as_ref().and_then(|user| held.by_user.get(user)).copied().unwrap_or_default();
-        // A legal document may need more than a share: its JSON in an answer, and the text of one
-        // large value of a body beside its BSON. Alone, a request may have two shares.
+        // One document of the maximum size may need more than a share: as JSON in a response, or
+        // as the text and the BSON of a large value in a body. The only request of a client may
+        // therefore use two shares.
         let is_alone = of_place.max(of_user) <= self.bytes;
         let most = if is_alone { 2 * share } else { share };
         if !self.is_shared && of_place.max(of_user) + bytes > most {
@@ -156,7 +165,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Gives bytes back.
+    /// Returns bytes to the budget.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         let mut held = self.budget.held();
@@ -172,10 +181,10 @@ impl Permit {
         self.bytes -= bytes;
     }
 
-    /// Takes more bytes, or gives some back, until it holds this number.
+    /// Takes or returns bytes until the permit holds exactly `bytes`.
     ///
     /// # Errors
-    /// As [`Permit::grow`].
+    /// The errors of [`Permit::grow`].
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Answer> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
@@ -225,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_and_a_user_have_a_share_and_all_have_the_whole() {
+    fn limits_places_and_users_to_a_share_and_all_clients_to_the_total() {
         let budget = Budget::new("bodies", 800);
         let mut here = budget.permit(&origin("2001:db8::1", false));
         here.grow(60).unwrap();
@@ -235,7 +244,11 @@ mod tests {
         here.assign("a").unwrap();
         let mut elsewhere = budget.permit(&origin("192.0.2.1", false));
         elsewhere.grow(50).unwrap();
-        assert_eq!(status(elsewhere.assign("a")), Some((429, Some(RETRY_AFTER))), "a user is one everywhere");
+        assert_eq!(
+            status(elsewhere.assign("a")),
+            Some((429, Some(RETRY_AFTER))),
+            "the share of a user spans all places"
+        );
         elsewhere.resize(40).unwrap();
         elsewhere.assign("a").unwrap();
         assert_eq!(status(elsewhere.grow(1)), Some((429, Some(RETRY_AFTER))));

@@ -1,4 +1,4 @@
-//! Function calls. A large one is decoded while it arrives.
+//! Reads function calls. Decodes the body of a large call while it arrives.
 
 use axum::extract::Request;
 use backend::{
@@ -15,12 +15,12 @@ use crate::{
 };
 
 impl Incoming<'_> {
-    /// Reads the body of a function call. The permit counts what is held of a large one: the bytes
-    /// that have not been decoded, and what the others have become.
+    /// Reads the body of a function call. The permit of a large call counts the received bytes
+    /// that are not decoded yet, and the decoded values.
     ///
     /// # Errors
-    /// As [`Incoming::read`], with 413 if the arguments are too large as BSON, and with 400 if
-    /// they are not valid.
+    /// The errors of [`Incoming::read`], status 413 if the arguments are too large as BSON, and
+    /// status 400 if they are not valid.
     pub(crate) async fn read_call(
         &self,
         request: Request,
@@ -44,19 +44,21 @@ impl Incoming<'_> {
         match decoding {
             None => Ok((CallFunction::read(&bytes, access_token, MAX_DECODED)?, None)),
             Some(large) => {
-                // The permit goes along: the bytes are held until they are decoded, whether the
-                // client waits or not.
+                // The permit moves to the worker, because the bytes stay in memory there even if
+                // the client disconnects.
                 let finish = move || large.finish(&bytes, access_token);
                 self.state.workers.run(finish).await?.map(|(call, permit)| (call, Some(permit)))
             }
         }
     }
 
+    /// Starts to decode a large call.
     async fn decoding(&self) -> Result<Decoding, Answer> {
         Ok(Decoding { permit: self.permit().await?, decoder: CallDecoder::new(MAX_DECODED), counted: 0 })
     }
 
-    /// Decodes what has arrived on another thread. The client's time stands still meanwhile.
+    /// Decodes the received bytes on a worker thread. This time does not count against the
+    /// client's deadlines.
     async fn decode(
         &self,
         mut large: Decoding,
@@ -76,16 +78,16 @@ impl Incoming<'_> {
     }
 }
 
-/// A large call of which a part has been decoded.
+/// A large call that is partly decoded.
 struct Decoding {
     permit: Permit,
     decoder: CallDecoder,
-    /// Number of bytes that the permit holds.
+    /// Number of bytes that the permit holds now.
     counted: usize,
 }
 
 impl Decoding {
-    /// Counts what is held, with so many bytes that have not been decoded.
+    /// Updates the permit to the size of the decoded values plus `undecoded` bytes.
     fn count(&mut self, undecoded: usize) -> Result<(), Answer> {
         let held = self.decoder.held() + undecoded;
         if held != self.counted {
@@ -95,7 +97,7 @@ impl Decoding {
         Ok(())
     }
 
-    /// Decodes the rest, and makes the call of it.
+    /// Decodes the rest of the body and returns the call.
     fn finish(mut self, bytes: &[u8], access_token: Secret) -> Result<(CallFunction, Permit), Answer> {
         self.decoder.push(bytes).map_err(undecoded)?;
         self.count(bytes.len())?;

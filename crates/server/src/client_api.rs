@@ -1,4 +1,4 @@
-//! The client API: one route for each endpoint of the protocol.
+//! The router of the client API, with one route for each endpoint of the protocol.
 
 mod functions;
 mod requests;
@@ -38,17 +38,17 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         router = router.route(&format!("{API}{}", endpoint.path()), handler);
     }
     router
-        .fallback(|| async { Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "there is no such endpoint") })
+        .fallback(|| async { Answer::error(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "no endpoint has this path") })
         .method_not_allowed_fallback(|| async {
-            let message = "the endpoint does not take this method";
+            let message = "the endpoint does not support this method";
             Answer::error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message)
         })
-        // One layer for all: each is a copy and an allocation for each request.
+        // A single layer, because each layer costs a copy and an allocation per request.
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), request_log::request))
         .with_state(state)
 }
 
-/// The circumstances of a request whose function may read its headers.
+/// Returns the context of a request whose function may read the request headers.
 fn with_headers(origin: Origin, headers: &HeaderMap) -> RequestContext {
     let headers = headers
         .iter()

@@ -1,8 +1,10 @@
-//! Open connections: how many there are in all and from one place, and which of them wait for their clients.
+//! Counts the open connections, in total and by place, and tracks which of them are idle.
 //!
-//! When as many are open as may be, a new one takes the place of the one that has been waiting longest for its client, of the peer that
-//! has the most of those: a client that opens connections and leaves them open closes its own first. Connections whose requests are
-//! being worked on, and streams of events, are never closed for it.
+//! A connection is idle while it waits for its client. When the limit is reached, the server
+//! closes an idle connection for each new one: the one that has been idle longest among those of
+//! the place with the most connections. A client that opens connections and leaves them idle
+//! therefore loses its own first. Connections with a running request or an open event stream are
+//! never closed for this reason.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::limits::Limits;
 
-/// Number of places that a warning is remembered of.
+/// The maximum number of places for which the server remembers that it has logged a warning.
 const WARNED: usize = 10_000;
 
 /// The open connections of a listener.
@@ -41,37 +43,39 @@ struct Open {
     warned: HashSet<IpAddr>,
 }
 
-/// A connection, as long as it is open.
+/// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: u64,
+    /// The place of the peer: an IPv4 address or an IPv6 /64.
     place: IpAddr,
     registry: Arc<Registry>,
-    /// Number of requests and streams on it that do not wait for the client: 0 or 1, and 2 for a moment.
+    /// Number of running requests and streams that do not wait for the client: 0 or 1, and briefly
+    /// 2.
     working: AtomicUsize,
-    /// Since when it has been waiting, in milliseconds from the registry's beginning.
+    /// Time of the last activity, in milliseconds since the creation of the registry.
     waiting_since: AtomicU64,
     closed: Notify,
 }
 
-/// Takes a connection out of the registry when it has ended.
+/// Removes a connection from the registry when it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection(Arc<Connection>);
 
-/// Keeps a connection from being closed in favour of another one.
+/// Marks a connection as busy, so that it is not closed in favour of a new one.
 #[derive(Debug)]
 pub(crate) struct Working(Arc<Connection>);
 
-/// Lets a connection whose request is being worked on be closed while it waits for its client.
+/// Marks a connection with a running request as idle while the request waits for the client.
 #[derive(Debug)]
 pub(crate) struct Waiting(Arc<Connection>);
 
-/// The reason for which a connection is refused.
+/// The reason why a connection is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Its peer has its share. `is_first` is true the first time.
+    /// Its place has reached its limit. `is_first` is true the first time.
     Share { is_first: bool },
-    /// All connections are open, and each of them is being worked on.
+    /// The limit of all connections is reached, and none of them is idle.
     Full,
 }
 
@@ -80,11 +84,11 @@ impl Connections {
         Self(Arc::new(Registry { limits, begun: Instant::now(), open: Mutex::default() }))
     }
 
-    /// Registers a connection, in place of a waiting one if there are too many. `has_share` is false for networks that only have the
-    /// limit of all connections.
+    /// Registers a connection. Closes an idle one if the limit of all connections is reached.
+    /// `has_share` is false for networks that are exempt from the limit per place.
     ///
     /// # Errors
-    /// If the peer has its share, or no connection waits for its client.
+    /// If the place has reached its limit, or if no connection is idle.
     pub(crate) fn admit(&self, peer: IpAddr, has_share: bool) -> Result<OpenConnection, Refused> {
         let limits = &self.0.limits;
         let place = Origin { address: peer, is_shared: false }.place();
@@ -111,7 +115,7 @@ impl Connections {
         Ok(OpenConnection(connection))
     }
 
-    /// Closes a connection that waits for its client, for the sake of new ones; false if there is none.
+    /// Closes an idle connection to make room for new ones. Returns false if none is idle.
     pub(crate) fn close_longest_waiting(&self) -> bool {
         self.0.open().close_longest_waiting()
     }
@@ -122,6 +126,7 @@ impl Registry {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Milliseconds since the creation of the registry.
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -155,30 +160,31 @@ impl Open {
 }
 
 impl Connection {
-    /// Marks the connection as one that is being worked on, until the guard is dropped.
+    /// Marks the connection as busy until the returned guard is dropped.
     pub(crate) fn work(self: &Arc<Self>) -> Working {
         self.working.fetch_add(1, Ordering::AcqRel);
         Working(Arc::clone(self))
     }
 
-    /// The opposite for a while, within [`Connection::work`]: the rest of the request is the client's to send.
+    /// Marks the connection as idle until the returned guard is dropped, while the client sends
+    /// the rest of a request. Only valid within [`Connection::work`].
     pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
         self.touch();
         self.working.fetch_sub(1, Ordering::AcqRel);
         Waiting(Arc::clone(self))
     }
 
-    /// Notes that the client has just sent or read something.
+    /// Records activity of the client: it has just sent or read data.
     pub(crate) fn touch(&self) {
         self.waiting_since.store(self.registry.now(), Ordering::Relaxed);
     }
 
-    /// Ends the connection, with whatever is under way on it.
+    /// Closes the connection, and cancels its request or stream.
     pub(crate) fn close(&self) {
         self.closed.notify_one();
     }
 
-    /// Waits until the connection is to be closed.
+    /// Waits until [`Connection::close`] is called.
     pub(crate) async fn closed(&self) {
         self.closed.notified().await;
     }
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_its_share_of_connections_and_gets_it_back() {
+    fn limits_the_connections_of_a_place_and_releases_them() {
         let connections = Connections::new(limits(100, 2));
         let first = connections.admit(address("2001:db8::1"), true).unwrap();
         let second = connections.admit(address("2001:db8::2"), true).unwrap();
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_server_closes_the_longest_waiting_connection_of_the_place_with_the_most() {
+    fn a_full_server_closes_the_longest_idle_connection_of_the_place_with_the_most() {
         let connections = Connections::new(limits(4, 4));
         let friend = connections.admit(address("192.0.2.1"), true).unwrap();
         let busy = connections.admit(address("192.0.2.2"), true).unwrap();

@@ -1,5 +1,7 @@
-//! Which pages may make requests (<https://developer.mozilla.org/docs/Web/HTTP/CORS>): those of the definition's
-//! `allowed_request_origins`, with credentials; without a list, those of any origin, without.
+//! Cross-origin requests of web pages (<https://developer.mozilla.org/docs/Web/HTTP/CORS>).
+//!
+//! The origins in `allowed_request_origins` of the definition may make requests with credentials.
+//! Without such a list, all origins may make requests, without credentials.
 
 use axum::{
     extract::Request,
@@ -18,13 +20,14 @@ use backend::ErrorCode;
 
 use crate::{answer::Answer, app_state::AppState};
 
-/// How long a browser may remember what it was allowed, in seconds.
+/// The time for which a browser may cache the response to a preflight request, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// Answers a request if its origin may make it.
+/// Handles the request if its origin is allowed, and adds the CORS headers to the response.
+/// Rejects other origins with `DomainNotAllowed`.
 pub(crate) async fn check(state: &AppState, request: Request, next: Next) -> Response {
     let allowed = &state.backend.definition().allowed_request_origins;
-    // A request without an origin does not come from a page.
+    // A request without an `Origin` header does not come from a page.
     let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };
     let is_listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
     if !allowed.is_empty() && !is_listed {
@@ -38,12 +41,13 @@ pub(crate) async fn check(state: &AppState, request: Request, next: Next) -> Res
     response
 }
 
+/// Adds the CORS headers to a response.
 fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, preflight: bool) {
     match origin {
         Some(origin) => {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            // The answer is another one for another origin: a cache must not mix them up.
+            // The response depends on the origin, so caches must store one per origin.
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
         None => {

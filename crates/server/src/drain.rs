@@ -1,5 +1,7 @@
-//! Reading the rest of a body whose request has been answered before it had arrived. A connection that is closed while its client
-//! still sends is reset, and the client may then never see the answer.
+//! Reads and discards the rest of a request body after an early response.
+//!
+//! If the server closed the connection while the client is still sending, the system would reset
+//! it, and the client might never receive the response.
 
 use std::{
     pin::Pin,
@@ -26,18 +28,19 @@ use crate::{
     listen::ended,
 };
 
-/// The body of a request, which leaves itself to its [`Unread`] if it is dropped before its end.
+/// A request body that moves to its [`Unread`] if it is dropped before its end.
 pub(crate) struct Draining {
-    /// None after its end.
+    /// None after the end of the body.
     body: Option<Incoming>,
     unread: Unread,
 }
 
-/// The rest of the body of a request, as soon as its handler has dropped it.
+/// The rest of a request body, available when the handler has dropped the body.
 #[derive(Clone, Default)]
 pub(crate) struct Unread(Arc<Mutex<Option<Incoming>>>);
 
 impl Draining {
+    /// Wraps a body, and returns the place for its unread rest.
     pub(crate) fn new(body: Incoming) -> (Self, Unread) {
         let unread = Unread::default();
         (Self { body: Some(body), unread: unread.clone() }, unread)
@@ -78,10 +81,12 @@ impl Drop for Draining {
 }
 
 impl Unread {
-    /// Reads and discards what is left of the body, beside the answer that is about to be sent. The connection is closed afterwards.
+    /// Reads and discards the rest of the body in a background task, while the response is sent.
+    /// The connection is closed afterwards.
     ///
-    /// Must be called in the runtime of the connection's thread, which has one thread: the task begins when the head of the answer has
-    /// been written. A client that waits for `100 Continue` therefore gets the answer instead of it.
+    /// Must be called in the single-threaded runtime of the connection, so that the task starts
+    /// only after the head of the response has been written. A client that waits for `100
+    /// Continue` then receives the response instead.
     pub(crate) fn drain(self, response: &mut Response, connection: Arc<Connection>, ending: watch::Receiver<bool>) {
         let Some(body) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -94,7 +99,7 @@ impl Unread {
     }
 }
 
-/// Reads a body until it ends, or is too large, too slow or too long on its way.
+/// Reads a body until it ends, or until it exceeds one of the `DRAINED_*` limits.
 async fn discard(mut body: Incoming, connection: &Connection) {
     let latest = Instant::now() + Duration::from_secs(DRAINED_TIME);
     let mut left = DRAINED_BYTES;

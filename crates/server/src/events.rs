@@ -1,5 +1,6 @@
-//! Change events as server-sent events, in the way that the clients of App Services read them
-//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>, with `%` and line ends escaped in the data).
+//! Sends change events as server-sent events, in the format that the clients of App Services read:
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>, with `%` and line ends
+//! escaped in the data.
 
 use std::{collections::VecDeque, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -24,17 +25,20 @@ use crate::{
     stream_permits::StreamPermit,
 };
 
-/// Interval at which a silent stream sends its position, so that both ends, and proxies between them, see that it is alive.
+/// Interval at which an idle stream sends its position, so that the client, the server and proxies
+/// detect a broken connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The largest event that is written where the stream is polled, in bytes of BSON, and about the size of what is written at once.
+/// The maximum size of an event that is serialized on the HTTP thread, in bytes of BSON, and the
+/// approximate size of a batch of events.
 const SMALL_EVENT: usize = 16 * 1024;
 
-/// A stream of events on its way to a client.
+/// A stream of events to a client.
 pub(crate) struct EventStream {
     pub(crate) state: Arc<AppState>,
     pub(crate) watcher: Subscription,
-    /// For small events that have been taken from the watcher and not been read by the client yet.
+    /// Counts the small events that were taken from the watcher and that the client has not read
+    /// yet.
     pub(crate) permit: Permit,
     pub(crate) client: Client,
     pub(crate) connection: Option<Arc<Connection>>,
@@ -42,9 +46,11 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// The body of an answer: the events of the watcher, until it fails, the client goes away or the server ends. The watcher is
-    /// not polled before the client has taken what it was sent. Events that exceed the budget of answers end the stream with an
-    /// error.
+    /// Returns the response body, which sends the events of the watcher.
+    ///
+    /// The stream ends when the watcher fails, the client disconnects or the server shuts down.
+    /// The watcher is polled only after the client has read the previous events. Events that
+    /// exceed the response budget end the stream with an error.
     pub(crate) fn into_body(self) -> Body {
         let first = StreamState {
             stream: self,
@@ -65,19 +71,22 @@ impl EventStream {
     }
 }
 
+/// The state of a stream between two polls.
 struct StreamState {
     stream: EventStream,
+    /// True until the first message has been sent.
     is_new: bool,
-    /// Events that have not been written yet.
+    /// Events that have not been serialized yet.
     pending: VecDeque<Pending>,
-    /// Bytes of the small ones.
+    /// Total size of the small pending events, in bytes of BSON.
     pending_bytes: usize,
-    /// The large event that is being sent.
+    /// The large event that is being sent, with the deadline by which the client must read it.
     sending: Option<(LargeEvent, Option<Deadline>)>,
-    /// The text of that event after its `_id`, if it has not been sent yet.
+    /// The text of that event after its `_id`, until it is sent.
     rest: Option<Bytes>,
 }
 
+/// An event that has not been serialized yet.
 enum Pending {
     Small(Arc<ChangeEvent>),
     Large(LargeEvent),
@@ -93,16 +102,16 @@ impl Pending {
 }
 
 impl StreamState {
-    /// The next text to send; none when the server ends.
+    /// Returns the next text to send, or none when the server shuts down.
     async fn next(&mut self) -> Option<Result<Bytes, backend::Error>> {
         if let Some(rest) = self.rest.take() {
             return Some(Ok(rest));
         }
-        // The client has read what was sent before. To count less always succeeds.
+        // The client has read the previous text. Reducing the count always succeeds.
         self.sending = None;
         let _ = self.count(0);
         if std::mem::take(&mut self.is_new) {
-            // Tells the client at once that the stream is open, and its position.
+            // Informs the client immediately that the stream is open, and of its position.
             return Some(Ok(self.position()));
         }
         if self.pending.is_empty() {
@@ -120,7 +129,7 @@ impl StreamState {
                     }
                 }
                 Ok(Err(error)) => return Some(Err(error)),
-                // Other clients ignore events of this name.
+                // Clients that do not know the `position` event ignore it.
                 Err(_) => return Some(Ok(self.position())),
             }
         }
@@ -133,7 +142,8 @@ impl StreamState {
         Some(self.write().await.map_err(into_error))
     }
 
-    /// Leaves out pending events that the client may not see any more, if it has taken its time to read others.
+    /// Discards pending events that the user may no longer see, because permissions may change
+    /// while the client reads earlier events.
     async fn check_pending(&mut self) -> Result<(), backend::Error> {
         let events = self.pending.iter().map(Pending::event).collect();
         let visible = self.stream.watcher.still_visible(events).await?;
@@ -145,7 +155,7 @@ impl StreamState {
         Ok(())
     }
 
-    /// Takes events to be written, and counts them.
+    /// Adds events to the pending ones, and counts them.
     fn take(&mut self, events: &[Arc<ChangeEvent>]) -> Result<(), Answer> {
         for event in events {
             let is_large = event.size() > SMALL_EVENT;
@@ -159,8 +169,8 @@ impl StreamState {
         self.count(0)
     }
 
-    /// The beginning of one large event, or the text of small ones up to about [`SMALL_EVENT`]
-    /// bytes.
+    /// Serializes the first part of one large event, or small events of up to about
+    /// [`SMALL_EVENT`] bytes.
     async fn write(&mut self) -> Result<Bytes, Answer> {
         let (mut text, mut bytes) = (Vec::new(), 0);
         while let Some(event) = self.pending.pop_front() {
@@ -181,13 +191,14 @@ impl StreamState {
         Ok(text.into())
     }
 
+    /// Registers a large event that this stream will send.
     fn hold(&self, event: &Arc<ChangeEvent>) -> Result<LargeEvent, Answer> {
         let EventStream { state, watcher, client, .. } = &self.stream;
         state.events.hold(event, watcher.audience(), client)
     }
 
-    /// The beginning of a large event. The rest is ready by then, so that no error comes between
-    /// the two.
+    /// Returns the first part of a large event. Serializes the rest before, so that no error can
+    /// occur between the two parts.
     async fn write_large(&mut self, event: LargeEvent) -> Result<Bytes, Answer> {
         let state = &self.stream.state;
         let text = event.text(&state.workers).await?;
@@ -200,13 +211,15 @@ impl StreamState {
         Ok(begin.into())
     }
 
-    /// Counts small events that are being sent, beside those that wait to be.
+    /// Updates the permit to the `sending` bytes of text plus the size of the small pending
+    /// events.
     fn count(&mut self, sending: usize) -> Result<(), Answer> {
         let bytes = sending + self.pending_bytes;
         self.stream.permit.resize(if bytes > SMALL_ANSWER { bytes } else { 0 })
     }
 
-    /// The position of the stream, which clients resume from.
+    /// Returns the `position` event with the resume token of the stream, or a comment if there is
+    /// none.
     fn position(&self) -> Bytes {
         let Some(position) = self.stream.watcher.position() else { return Bytes::from_static(b":\n\n") };
         let mut text = b"event: position\n".to_vec();
@@ -215,6 +228,7 @@ impl StreamState {
     }
 }
 
+/// Returns an `error` event, the last one of a stream.
 fn failure(error: &backend::Error) -> Bytes {
     let mut text = b"event: error\n".to_vec();
     write_data(&mut text, &error_body(error));

@@ -1,8 +1,10 @@
-//! Large change events that streams are sending. Streams that send the same event at the same time
-//! share one copy of its text, which is made once, on a thread of its own, and released when the
-//! last of them has sent it. The `_id` is not part of the shared text: each user has another one,
-//! which each stream writes in front. The text counts once for each place and for each user with
-//! such a stream, so that many clients of one place can follow a collection with large documents.
+//! Shares the text of large change events between the streams that send them.
+//!
+//! Streams that send the same event at the same time share one copy of its text. A worker thread
+//! serializes it once, and the memory is released when the last stream has sent it. The `_id`
+//! differs from user to user, so each stream writes its own `_id` before the shared text. The text
+//! counts once for each place and once for each user, so that many clients of one place can follow
+//! a collection with large documents.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -26,26 +28,28 @@ use crate::{
     workers::Workers,
 };
 
-/// The text of an event has up to about this many times the bytes of its BSON. What has more is counted when it has been written.
+/// Estimated ratio of the size of an event's text to the size of its BSON. The exact size is
+/// counted after serialization.
 const TEXT_FACTOR: usize = 2;
 
-/// The large events that are being sent.
+/// The large events that streams are sending.
 #[derive(Debug)]
 pub(crate) struct LargeEvents {
     answers: Arc<Budget>,
-    /// By the addresses of the events and their audiences.
+    /// Keyed by the memory address of the event and by the audience.
     events: Mutex<HashMap<(usize, Audience), Weak<SharedEvent>>>,
 }
 
-/// An event, as long as a stream has it to send.
+/// A large event that one or more streams are sending.
 #[derive(Debug)]
 struct SharedEvent {
     event: Arc<ChangeEvent>,
     audience: Audience,
     text: OnceCell<Bytes>,
-    /// Counts the event in the whole budget.
+    /// Counts the text in the total of the budget.
     permit: Mutex<Permit>,
-    /// The places and users with streams that have the event, and how many streams each has.
+    /// The places and users whose streams send the event. Each has a permit for its share, and the
+    /// number of its streams.
     holders: Mutex<HashMap<Holder, (Permit, usize)>>,
 }
 
@@ -67,7 +71,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct LargeEvent {
     shared: Arc<SharedEvent>,
-    /// None for networks without shares.
+    /// Empty for networks without shares.
     holders: Vec<Holder>,
 }
 
@@ -76,10 +80,10 @@ impl LargeEvents {
         Self { answers: Arc::clone(answers), events: Mutex::default() }
     }
 
-    /// Counts an event for a client that it is to be sent to.
+    /// Counts an event for a client that will receive it.
     ///
     /// # Errors
-    /// If it is over the share of the place or the user, or over the whole.
+    /// If the event exceeds the share of the place or the user, or the total of the budget.
     pub(crate) fn hold(
         &self,
         event: &Arc<ChangeEvent>,
@@ -108,6 +112,7 @@ impl LargeEvents {
         Ok(held)
     }
 
+    /// Returns the shared event for this audience. Creates it if no stream is sending it.
     fn shared(&self, event: &Arc<ChangeEvent>, audience: Audience) -> Arc<SharedEvent> {
         let mut events = lock(&self.events);
         let key = (Arc::as_ptr(event) as usize, audience);
@@ -130,6 +135,7 @@ impl LargeEvents {
 }
 
 impl SharedEvent {
+    /// Adds a stream of a place or a user. Only its first stream counts for the share.
     fn add(&self, holder: &Holder, mut permit: Permit, bytes: usize) -> Result<(), Answer> {
         match lock(&self.holders).entry(holder.clone()) {
             Entry::Occupied(mut entry) => entry.get_mut().1 += 1,
@@ -141,6 +147,7 @@ impl SharedEvent {
         Ok(())
     }
 
+    /// Removes a stream of a place or a user. Releases the share with its last stream.
     fn remove(&self, holder: &Holder) {
         let mut holders = lock(&self.holders);
         if let Entry::Occupied(mut entry) = holders.entry(holder.clone()) {
@@ -153,15 +160,17 @@ impl SharedEvent {
 }
 
 impl LargeEvent {
-    /// The event.
+    /// Returns the event.
     pub(crate) fn event(&self) -> &Arc<ChangeEvent> {
         &self.shared.event
     }
 
-    /// The text of the event after [`write_id`], made by the first stream that asks for it.
+    /// Returns the text of the event after the part of [`write_id`]. The first call serializes it
+    /// on a worker thread.
     ///
     /// # Errors
-    /// If it is larger than what was counted and over a share, or if writing it panics.
+    /// If the text is larger than estimated and exceeds the budget, or if the serialization
+    /// panics.
     pub(crate) async fn text(&self, workers: &Workers) -> Result<Bytes, Answer> {
         let write = || async {
             let (event, audience) = (Arc::clone(&self.shared.event), self.shared.audience);
@@ -169,7 +178,7 @@ impl LargeEvent {
                 let mut text = Vec::with_capacity(event.size());
                 write_json(&mut text, &event.body(audience));
                 text.extend_from_slice(END);
-                // The brace that begins the object stands before the `_id`.
+                // `write_id` writes the opening brace, before the `_id`.
                 Bytes::from(text).slice(1..)
             };
             workers.run(write).await
@@ -196,10 +205,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins the data of a server-sent event.
+/// The prefix of the data of a server-sent event.
 const BEGIN: &[u8] = b"data: ";
 
-/// Ends the data of a server-sent event.
+/// The end of the data of a server-sent event.
 const END: &[u8] = b"\n\n";
 
 /// Appends a document as the data of a server-sent event.
@@ -209,8 +218,8 @@ pub(crate) fn write_document(text: &mut Vec<u8>, document: &RawDocument) {
     text.extend_from_slice(END);
 }
 
-/// Appends the beginning of the data of a server-sent event: a document up to and with its `_id`.
-/// [`LargeEvent::text`] is the rest.
+/// Appends the start of the data of a server-sent event, up to and including the `_id` of the
+/// document. [`LargeEvent::text`] returns the rest.
 pub(crate) fn write_id(text: &mut Vec<u8>, id: &RawDocument) {
     text.extend_from_slice(BEGIN);
     write_json(text, &rawdoc! { "_id": id.to_owned() });
@@ -219,7 +228,7 @@ pub(crate) fn write_id(text: &mut Vec<u8>, id: &RawDocument) {
 }
 
 fn write_json(text: &mut Vec<u8>, document: &RawDocument) {
-    // Only a writer that fails makes this fail.
+    // Cannot fail, because the writer never fails.
     let _ = serde_json::to_writer(Data(text), &Canonical(RawBsonRef::Document(document)));
 }
 
@@ -277,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn streams_share_an_event_as_long_as_one_sends_it() {
+    async fn streams_share_the_text_of_an_event_until_the_last_one_has_sent_it() {
         let (events, workers) = (LargeEvents::new(&Budget::new("answers", 1_000_000)), Workers::new());
         let (event, here) = (event(10_000), client("192.0.2.1", "a"));
         let first = events.hold(&event, Audience::User, &here).unwrap();
@@ -316,12 +325,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_counts_once_for_a_place_and_for_a_user_until_the_last_stream_has_sent_it() {
+    async fn an_event_counts_once_per_place_and_user_until_the_last_stream_has_sent_it() {
         let answers = Budget::new("answers", 8 * 50_000);
         let (events, workers) = (LargeEvents::new(&answers), Workers::new());
         let (first, second) = (event(40_000), event(40_000));
         let hold = |event, address: &str, user: &str| events.hold(event, Audience::User, &client(address, user));
-        // Many users of one place, and many places.
+        // Many users in one place, and many places.
         let held: Vec<LargeEvent> = (0..100)
             .flat_map(|user| [(1, user), (user, user)])
             .map(|(place, user)| hold(&first, &format!("198.51.100.{place}"), &format!("{user}")).unwrap())
@@ -329,8 +338,8 @@ mod tests {
         drop(held);
         let held: Vec<LargeEvent> = (0..100).map(|_| hold(&first, "192.0.2.1", "a").unwrap()).collect();
         held[0].text(&workers).await.unwrap();
-        assert!(hold(&second, "192.0.2.1", "b").is_err(), "the place has its share");
-        assert!(hold(&second, "192.0.2.2", "a").is_err(), "the user has the share everywhere");
+        assert!(hold(&second, "192.0.2.1", "b").is_err(), "the place has used its share");
+        assert!(hold(&second, "192.0.2.2", "a").is_err(), "the share of a user spans all places");
         assert!(hold(&second, "192.0.2.2", "b").is_ok());
         drop(held);
         hold(&second, "192.0.2.1", "a").unwrap();

@@ -1,5 +1,9 @@
-//! The App Services client API over HTTP, `/api/client/v2.0/…`, as `realm-web` and the SDKs speak it: what comes in
-//! becomes a [`backend::Request`], and what answers it becomes JSON.
+//! Serves the App Services client API over HTTP, as `realm-web` and the SDKs use it.
+//!
+//! [`Server::listen`] opens the listeners. Each request below `/api/client/v2.0/` becomes a
+//! [`backend::Request`], and the backend's response becomes Extended JSON or a stream of
+//! server-sent events. [`Limits`] bounds the connections and the memory that clients can occupy. A
+//! second, optional listener serves `/healthz` and `/metrics` to the operator.
 
 mod answer;
 mod app_state;

@@ -1,4 +1,4 @@
-//! Listening, and ending without losing what is under way.
+//! Opens the listeners, accepts connections, and shuts down gracefully.
 
 use std::{
     io::Write,
@@ -32,70 +32,77 @@ use crate::{
     workers::Workers,
 };
 
-/// Connections that wait to be accepted. Beyond it, the system drops new ones, of which clients hear only when they time out.
+/// The maximum number of connections that wait to be accepted. The system drops further ones
+/// silently, so that their clients time out.
 const BACKLOG: u32 = 1024;
 
-/// How long a client may keep a connection without a sign of life, unless said otherwise.
+/// Default time limit for each step that waits for the client.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a connection is answered for which there is no room.
+/// The response to a connection that exceeds the limit of all connections.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// How long to wait where the system has no more sockets to give.
+/// Delay before the next attempt to accept a connection after a failure.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What a server is told.
+/// The options of a server. The default listens on a free port of `127.0.0.1` without TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The address; `127.0.0.1` if missing.
+    /// The host name or IP address to listen on; `127.0.0.1` by default.
     pub host: Option<String>,
-    /// The port; 0 picks one.
+    /// The port to listen on. 0, the default, picks a free one.
     pub port: u16,
-    /// The URL under which clients reach it; the bound address if missing. Never taken from a request.
+    /// The URL under which clients reach the server; the bound address by default. It is never
+    /// derived from a request.
     pub public_url: Option<String>,
-    /// The largest body as it is sent, in bytes; 64 MB if missing.
+    /// The maximum size of a request body as sent, in bytes; 64 MB by default. A larger one is
+    /// rejected with status 413.
     pub max_body: Option<usize>,
-    /// The certificate, if it is to speak TLS.
+    /// The certificate and its key. Without them the server uses plain HTTP.
     pub tls: Option<Tls>,
-    /// The proxies that are believed about the addresses of their clients.
+    /// The networks of trusted proxies. The server takes the client's address from the
+    /// `X-Forwarded-For` header of their requests.
     pub trusted_proxies: Vec<IpNet>,
-    /// From where so many people make requests, as the application's own servers, that they are not limited together.
+    /// Networks that are exempt from the limits per place, such as those of the application's own
+    /// servers.
     pub unlimited: Vec<IpNet>,
-    /// How long a client may take to agree on TLS, to send the headers of a request or the first of its body, to ask again
-    /// over the same connection, and to read what it is sent; 30 s if missing.
+    /// Time limit for each step that waits for the client; 30 s by default. The steps are the TLS
+    /// handshake, the headers of a request, the first part of its body, the next request on the
+    /// connection, and reading the response.
     pub client_timeout: Option<Duration>,
-    /// The host and the port for the operator: `/healthz` and `/metrics`.
+    /// The host and the port of the operator's listener, which serves `/healthz` and `/metrics`.
+    /// None by default.
     pub metrics: Option<(String, u16)>,
-    /// The limits of what clients may make the server hold.
+    /// Limits on the connections and the memory that clients can occupy.
     pub limits: Limits,
 }
 
-/// Why a server does not listen.
+/// The reason why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address is not free, or not one of this machine's.
+    /// The address is in use, cannot be resolved, or does not belong to this machine.
     #[error("cannot listen on {address}: {cause}")]
     Bind {
-        /// The address.
+        /// The host and the port.
         address: String,
-        /// What the system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The threads that answer cannot be started.
-    #[error("the threads that answer cannot be started: {0}")]
+    /// The HTTP threads cannot be started.
+    #[error("cannot start the HTTP threads: {0}")]
     Threads(std::io::Error),
-    /// The certificate or its key cannot be used.
-    #[error("TLS cannot be spoken: {0}")]
+    /// The certificate or its key cannot be read or used. The message names the file.
+    #[error("cannot use TLS: {0}")]
     Tls(String),
 }
 
-/// A server that listens.
+/// A running server. Call [`Server::close`] to shut it down gracefully.
 #[derive(Debug)]
 pub struct Server {
-    /// Where clients reach it, without a trailing slash.
+    /// The URL under which clients reach the server, without a trailing slash.
     pub url: String,
-    /// Where the operator reaches `/healthz` and `/metrics`.
+    /// The base URL of `/healthz` and `/metrics`, if the operator's listener is enabled.
     pub metrics_url: Option<String>,
     end: watch::Sender<bool>,
     serving: Mutex<Vec<JoinHandle<()>>>,
@@ -103,10 +110,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to listen. Must be called in a runtime, which then answers.
+    /// Starts a server: reads the certificate, binds the addresses, and starts the HTTP threads.
+    ///
+    /// Must be called within a Tokio runtime, which then accepts the connections.
     ///
     /// # Errors
-    /// Where the address cannot be had, or the certificate not be used.
+    /// If an address cannot be bound, the certificate cannot be used, or a thread cannot be
+    /// started.
     pub async fn listen(backend: Arc<Backend>, options: Options) -> Result<Self, ListenError> {
         let tls = options.tls.as_ref().map(Tls::acceptor).transpose().map_err(ListenError::Tls)?;
         let (listener, bound) = bind(options.host.as_deref().unwrap_or("127.0.0.1"), options.port).await?;
@@ -119,7 +129,7 @@ impl Server {
         let limits = options.limits;
         let metrics = Metrics::new(Arc::clone(&backend));
         let (end, ending) = watch::channel(false);
-        let answers = Budget::new("answers that wait to be read", limits.answers);
+        let answers = Budget::new("unread responses", limits.answers);
         let state = Arc::new(AppState {
             backend,
             url: url.clone(),
@@ -129,7 +139,7 @@ impl Server {
             metrics: metrics.clone(),
             ending: ending.clone(),
             streams: Streams::new(limits.connections, metrics.streams.clone()),
-            bodies: Budget::new("bodies", limits.bodies),
+            bodies: Budget::new("request bodies", limits.bodies),
             answers: Arc::clone(&answers),
             workers: Workers::new(),
             events: LargeEvents::new(&answers),
@@ -151,12 +161,13 @@ impl Server {
         Ok(Self { url, metrics_url, end, serving: Mutex::new(serving), threads })
     }
 
-    /// Waits until the server is told to end.
+    /// Waits until [`Server::close`] is called.
     pub async fn ended(&self) {
         ended(self.end.subscribe()).await;
     }
 
-    /// Takes no more requests, and waits, but not for ever, for those that are under way.
+    /// Shuts the server down. Accepts no more requests, and waits up to 10 s for running ones to
+    /// finish.
     pub async fn close(&self) {
         self.end.send_replace(true);
         for serving in self.serving.lock().await.drain(..) {
@@ -166,11 +177,12 @@ impl Server {
     }
 }
 
-/// Waits until a server is to end. One that is dropped ends as well.
+/// Waits until the server shuts down or is dropped.
 pub(crate) async fn ended(mut ending: watch::Receiver<bool>) {
     let _ = ending.wait_for(|end| *end).await;
 }
 
+/// Binds the first address of `host` that can be bound.
 async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |cause| ListenError::Bind { address: format!("{host}:{port}"), cause };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -189,17 +201,19 @@ async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Listen
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As the listener of tokio does: a server that is started again need not wait for the connections of the last one to time out.
+    // Tokio's own listener does the same: a restarted server can bind the port while old
+    // connections are still in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// The URL of an address. Nobody reaches the one that stands for all of a machine's.
+/// Returns the URL of a bound address. Replaces an unspecified address such as `0.0.0.0` with the
+/// loopback address, because clients cannot connect to it.
 fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
     if bound.ip().is_unspecified() {
-        tracing::warn!("clients elsewhere need the URL under which they reach the server: name it as the public URL");
+        tracing::warn!("the server listens on all addresses: set the public URL for clients on other machines");
         bound.set_ip(match bound.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -208,7 +222,7 @@ fn url_of(scheme: &str, mut bound: SocketAddr) -> String {
     format!("{scheme}://{bound}")
 }
 
-/// Decides which connections a listener takes.
+/// Decides which connections a listener accepts.
 struct Entrance {
     connections: Connections,
     proxies: Proxies,
@@ -219,18 +233,18 @@ impl Entrance {
         Self { connections: Connections::new(limits), proxies: proxies.clone() }
     }
 
-    /// Registers a connection; one for which there is no room is closed.
+    /// Registers a connection, or closes it if a limit is reached.
     fn admit(&self, stream: TcpStream, peer: IpAddr, speaks_tls: bool) -> Option<(TcpStream, OpenConnection)> {
         match self.connections.admit(peer, !self.proxies.exempts(peer)) {
             Ok(open) => return Some((stream, open)),
             Err(Refused::Share { is_first: true }) => tracing::warn!(
                 client = %peer,
-                "a client has as many connections open as one may have; further ones are closed at once"
+                "a client has reached its connection limit; further connections are closed immediately"
             ),
             Err(Refused::Share { is_first: false }) => {}
             Err(Refused::Full) if speaks_tls => {}
             Err(Refused::Full) => {
-                // Its buffer is empty, and so takes it at once.
+                // Does not block, because the send buffer of a new connection is empty.
                 if let Ok(mut stream) = stream.into_std() {
                     let _ = stream.write_all(NO_ROOM);
                 }
@@ -240,7 +254,7 @@ impl Entrance {
     }
 }
 
-/// Takes connections until the server is to end.
+/// Accepts connections until the server shuts down.
 async fn accept(
     listener: TcpListener,
     context: ListenerContext,
@@ -262,8 +276,8 @@ async fn accept(
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                // The system may have no more sockets to give.
+                tracing::warn!(%error, "cannot accept a connection");
+                // The process may have reached its limit of open files.
                 entrance.connections.close_longest_waiting();
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }

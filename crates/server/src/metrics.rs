@@ -1,4 +1,5 @@
-//! Counts and durations, in the text format of Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Metrics of the server, in the text format of Prometheus
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// The bounds of what durations are sorted into, in seconds.
+/// The upper bounds of the buckets of the duration histogram, in seconds.
 const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,7 +31,7 @@ struct RouteLabels {
     route: String,
 }
 
-/// What is measured of a server.
+/// The metrics of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Mutex<Registry>>,
@@ -38,28 +39,28 @@ pub(crate) struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     connections: Gauge,
-    /// How many streams of events are open.
+    /// Number of open event streams.
     pub(crate) streams: Gauge,
 }
 
-/// A request that is under way, or a connection that is open.
+/// Counts a running request or an open connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Running<'a> {
     metrics: &'a Metrics,
     gauge: &'a Gauge,
 }
 
-/// What the backend has counted itself.
+/// Exports the counters of the backend.
 #[derive(Debug)]
 struct OfBackend(Arc<Backend>);
 
 impl Collector for OfBackend {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (name, help, value) in [
-            ("userkeep_refused_attempts", "Attempts that were refused because who asked had to wait", self.0.refused()),
+            ("userkeep_refused_attempts", "Attempts rejected by the rate limit", self.0.refused()),
             (
                 "userkeep_custom_data_left_out",
-                "AccessGrant tokens without the custom data, which did not fit",
+                "Access tokens issued without custom data because it was too large",
                 self.0.custom_data_left_out(),
             ),
         ] {
@@ -76,31 +77,31 @@ impl Metrics {
         let requests = Family::default();
         let durations: Family<_, _, fn() -> Histogram> = Family::new_with_constructor(|| Histogram::new(BOUNDS));
         let (in_flight, connections, streams) = (Gauge::default(), Gauge::default(), Gauge::default());
-        registry.register("userkeep_http_requests", "Requests that were answered", requests.clone());
+        registry.register("userkeep_http_requests", "Completed requests", requests.clone());
         registry.register_with_unit(
             "userkeep_http_request_duration",
-            "How long requests took",
+            "Duration of requests",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register("userkeep_http_requests_in_flight", "Requests that are under way", in_flight.clone());
-        registry.register("userkeep_http_connections", "Connections that are open", connections.clone());
-        registry.register("userkeep_event_streams", "Streams of change events that are open", streams.clone());
+        registry.register("userkeep_http_requests_in_flight", "Running requests", in_flight.clone());
+        registry.register("userkeep_http_connections", "Open connections", connections.clone());
+        registry.register("userkeep_event_streams", "Open streams of change events", streams.clone());
         registry.register_collector(Box::new(OfBackend(backend)));
         Self { registry: Arc::new(Mutex::new(registry)), requests, durations, in_flight, connections, streams }
     }
 
-    /// A request begins.
+    /// Counts a request as running until the returned guard is dropped.
     pub(crate) fn begin(&self) -> Running<'_> {
         Running::new(self, &self.in_flight)
     }
 
-    /// A connection begins.
+    /// Counts a connection as open until the returned guard is dropped.
     pub(crate) fn connected(&self) -> Running<'_> {
         Running::new(self, &self.connections)
     }
 
-    /// All of it as text.
+    /// Returns all metrics as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -115,7 +116,8 @@ impl<'a> Running<'a> {
         Self { metrics, gauge }
     }
 
-    /// The request has been answered. One whose client goes away before is dropped and not counted.
+    /// Records a completed request. If the client disconnects before the response, the guard is
+    /// dropped and the request is not recorded.
     pub(crate) fn end(self, method: &Method, route: &str, status: StatusCode, took: Duration) {
         let labels = RequestLabels { method: name(method), route: route.to_owned(), status: status.as_u16() };
         self.metrics.requests.get_or_create(&labels).inc();
@@ -129,7 +131,8 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A method that clients make up must not make a series of its own.
+/// Returns the label of a method. Unknown methods share one label, so that clients cannot create
+/// new time series.
 fn name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,4 +1,4 @@
-//! What an operator reads: health and metrics.
+//! The operator's listener: health and metrics.
 
 mod health;
 
@@ -16,7 +16,7 @@ use crate::{app_state::AppState, security};
 
 pub(crate) use health::health;
 
-/// The routes of the operator's own listener.
+/// Returns the router of the operator's listener.
 pub(crate) fn router(state: Arc<AppState>) -> Router {
     let metrics = state.metrics.clone();
     let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

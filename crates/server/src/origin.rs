@@ -1,5 +1,7 @@
-//! Where a request comes from. Its address is the connection's, and only a proxy that the operator trusts can say
-//! otherwise: anybody can send a forwarding header.
+//! Determines the client address of a request.
+//!
+//! This is the peer address of the connection, unless the peer is a proxy that the operator
+//! trusts. Forwarding headers of other peers are ignored, because any client can send them.
 
 use std::net::IpAddr;
 
@@ -9,36 +11,42 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whom to believe about addresses, and whose clients not to count together.
+/// The networks of trusted proxies, and the networks without limits per place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Proxies {
+    /// Proxies whose `X-Forwarded-For` header is used.
     pub(crate) trusted: Vec<IpNet>,
+    /// Networks that many clients share, so that the limits per place do not apply.
     pub(crate) unlimited: Vec<IpNet>,
 }
 
+/// True if one of the networks contains the address.
 fn is_among(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
 impl Proxies {
+    /// True if the peer is a trusted proxy.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         is_among(&self.trusted, peer.to_canonical())
     }
 
-    /// Where a request of a connection comes from.
+    /// Returns the origin of a request from `peer`.
     pub(crate) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
         let address = self.address(peer.to_canonical(), headers);
         Origin { address, is_shared: is_among(&self.unlimited, address) }
     }
 
-    /// True if a peer has no share of the connections: many clients are behind it, or the operator has exempted it.
+    /// True if the limit of connections per place does not apply to a peer: it is a trusted proxy,
+    /// or in a network without limits.
     pub(crate) fn exempts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         is_among(&self.trusted, peer) || is_among(&self.unlimited, peer)
     }
 
-    /// Each proxy appends the address that it was asked from: the last one that none of ours has written is the client's. Read as
-    /// bytes, from the right: what the client wrote before it, of whatever bytes, hides nothing.
+    /// Returns the client address. Each proxy appends the address of its peer to the header, so
+    /// the client is the last address that is not a trusted proxy. Reads the header from the right
+    /// and as bytes, because the left part comes from the client and may be invalid.
     fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut address = peer;
         let mut hops =
@@ -51,7 +59,7 @@ impl Proxies {
     }
 }
 
-/// An address as proxies write it: some add a port.
+/// Parses an address in a forwarding header, with an optional port.
 fn parse(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim();
     let address = hop.parse().or_else(|_| hop.parse().map(|socket: std::net::SocketAddr| socket.ip()));
@@ -74,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_is_believed_and_only_about_what_it_has_seen() {
-        let nobody = Proxies::default();
-        assert_eq!(address(&nobody, "192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
+    fn only_trusted_proxies_can_set_the_client_address() {
+        let none = Proxies::default();
+        assert_eq!(address(&none, "192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
 
         let nets = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let proxies = Proxies { trusted: nets, unlimited: vec!["203.0.113.0/24".parse().unwrap()] };
-        assert_eq!(address(&proxies, "192.0.2.1", &["198.51.100.1"]), "192.0.2.1", "who asks is no proxy");
+        assert_eq!(address(&proxies, "192.0.2.1", &["198.51.100.1"]), "192.0.2.1", "the peer is not a proxy");
         assert_eq!(address(&proxies, "10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(address(&proxies, "::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(address(&proxies, "::1", &["9.9.9.9, 198.51.100.1", "10.1.1.1"]), "198.51.100.1");
@@ -88,7 +96,11 @@ mod tests {
         assert_eq!(address(&proxies, "10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(address(&proxies, "10.0.0.1", &["é, 198.51.100.1"]), "198.51.100.1");
         assert_eq!(address(&proxies, "10.0.0.1", &["\u{80}", "198.51.100.1, 10.1.1.1"]), "198.51.100.1");
-        assert_eq!(address(&proxies, "10.0.0.1", &["198.51.100.1, é"]), "10.0.0.1", "what a proxy wrote itself");
+        assert_eq!(
+            address(&proxies, "10.0.0.1", &["198.51.100.1, é"]),
+            "10.0.0.1",
+            "an invalid address from a trusted proxy"
+        );
         for useless in [&[][..], &["unknown"], &["198.51.100.1, "]] {
             assert_eq!(address(&proxies, "10.0.0.1", useless), "10.0.0.1");
         }

@@ -1,5 +1,5 @@
-//! Large answers, written and sent in pieces, so that the memory of a piece is released when the client has read it. All of them
-//! together have a budget while they wait to be read.
+//! Serializes and sends large responses in pieces. The memory of each piece is released when the
+//! client has read it. All unread responses share a memory budget.
 
 use std::{
     collections::VecDeque,
@@ -29,27 +29,30 @@ use crate::{
     limits::{INLINE_ANSWER, MIN_BODY_RATE, SMALL_ANSWER},
 };
 
-/// Size of BSON whose JSON is written at once, without a permit, in bytes.
+/// The maximum size of BSON that is serialized without a permit, in bytes.
 const TINY: usize = 4 * 1024;
 
-/// A large answer on its way to the client.
+/// The body of a response that is sent in pieces.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     pieces: VecDeque<Bytes>,
+    /// Number of bytes that have not been passed to the connection.
     left: usize,
-    /// Bytes of the piece that is being sent.
+    /// Size of the piece that is being sent, in bytes.
     sending: usize,
     permit: Permit,
     connection: Option<Arc<Connection>>,
     deadline: Option<Deadline>,
 }
 
-/// Closes the connection of a client that reads its answer too slowly.
+/// Closes the connection of a client that reads its response too slowly. Dropping it cancels the
+/// deadline.
 #[derive(Debug)]
 pub(crate) struct Deadline(AbortHandle);
 
 impl Deadline {
-    /// Closes a connection unless `bytes` bytes are read from it at the lowest rate, after which this has to be dropped.
+    /// Starts the deadline by which the client must read `bytes` bytes at the minimum rate, plus
+    /// `client_timeout`. Must be dropped when the client has read them.
     pub(crate) fn of(connection: Arc<Connection>, bytes: usize, client_timeout: Duration) -> Self {
         let longest = client_timeout + Duration::from_secs((bytes / MIN_BODY_RATE) as u64);
         let task = tokio::spawn(async move {
@@ -66,23 +69,24 @@ impl Drop for Deadline {
     }
 }
 
-/// The client that an answer is for.
+/// The client that receives a response.
 pub(crate) struct Reader<'a> {
     pub(crate) origin: &'a Origin,
-    /// The user, as the token was verified before the call.
+    /// The id of the user, from the token that was verified before the call.
     pub(crate) user: &'a str,
     pub(crate) connection: Option<Arc<Connection>>,
-    /// True if the call has written. A refusal then says so, or the client would call again.
+    /// True if the call may have written. If the response cannot be sent, the error then says that
+    /// the write was carried out, so that the client does not retry.
     pub(crate) has_written: bool,
 }
 
-/// The content of an answer.
+/// The content of a response.
 pub(crate) trait Content: Serialize + Send + 'static {
-    /// Bytes of BSON that become JSON.
+    /// Size of the BSON to serialize, in bytes.
     fn size(&self) -> usize;
 }
 
-/// A value as the content of an answer.
+/// A BSON value as the content of a response.
 pub(crate) struct Value(pub(crate) RawBson);
 
 impl Serialize for Value {
@@ -109,10 +113,11 @@ impl Content for Value {
     }
 }
 
-/// The answer to a call. Large ones are written on another thread.
+/// Returns the response with the given content. Serializes large content on a worker thread.
 ///
 /// # Errors
-/// With 429 or 503 if too many answers are waiting to be read.
+/// Status 429 or 503 if the unread responses exceed a share or the total of the budget. If the
+/// call has written, status 400 instead, after which clients do not retry.
 pub(crate) async fn answer(
     state: &AppState,
     status: StatusCode,
@@ -141,12 +146,14 @@ pub(crate) async fn answer(
     Ok(Answer::Large(status, pieces))
 }
 
-/// The refusal of an answer to a call that has written. Its status is none after which clients call again.
+/// Returns the error for a response that cannot be sent after a write. Clients do not retry after
+/// its status.
 fn not_sent(error: &Error) -> Answer {
-    let message = format!("the write was carried out, but its answer cannot be sent: {}", error.message);
+    let message = format!("the write was carried out, but its response cannot be sent: {}", error.message);
     Answer::error(StatusCode::BAD_REQUEST, ErrorCode::ReadSizeLimitExceeded, message)
 }
 
+/// Serializes the content into pieces.
 fn write(content: &impl Content, permit: Permit) -> Result<Pieces, Answer> {
     let mut writer = Writer { full: VecDeque::new(), last: Vec::new(), length: 0, permit, refusal: None };
     let written = serde_json::to_writer(&mut writer, content);
@@ -154,7 +161,7 @@ fn write(content: &impl Content, permit: Permit) -> Result<Pieces, Answer> {
     match (written, refusal) {
         (Err(_), Some(refusal)) => Err(refusal),
         (Err(error), None) => {
-            tracing::error!(%error, "an answer cannot be written");
+            tracing::error!(%error, "response cannot be serialized");
             Err(Answer::unexpected())
         }
         (Ok(()), _) => {
@@ -164,7 +171,8 @@ fn write(content: &impl Content, permit: Permit) -> Result<Pieces, Answer> {
     }
 }
 
-/// Takes JSON in pieces, as far as the budget goes. The first piece is free.
+/// A writer that collects JSON in pieces and counts them in the budget. The first piece does not
+/// count unless there are more.
 struct Writer {
     full: VecDeque<Bytes>,
     last: Vec<u8>,
@@ -197,7 +205,7 @@ impl io::Write for Writer {
 }
 
 impl Pieces {
-    /// Names the connection that the answer goes to, which is closed if the client reads too slowly.
+    /// Sets the connection that sends the response. It is closed if the client reads too slowly.
     fn send_to(&mut self, connection: Option<Arc<Connection>>, client_timeout: Duration) {
         if let Some(connection) = connection.clone()
             && self.pieces.len() > 1
@@ -213,7 +221,8 @@ impl Body for Pieces {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        // The one before has been taken over by the connection, which holds up to one.
+        // The connection buffers up to one piece. It polls for the next one when it has sent the
+        // previous one.
         let sent = std::mem::take(&mut self.sending);
         self.permit.shrink(sent);
         if let Some(connection) = &self.connection {
@@ -244,7 +253,7 @@ mod tests {
     use crate::budget::Budget;
 
     #[tokio::test]
-    async fn an_answer_is_charged_until_it_has_been_read() {
+    async fn a_response_counts_in_the_budget_until_it_has_been_read() {
         let budget = Budget::new("answers", 8 * 8 * SMALL_ANSWER);
         let origin = Origin { address: [192, 0, 2, 1].into(), is_shared: false };
         let value = |size| Value(RawBson::Document(rawdoc! { "text": "x".repeat(size) }));
@@ -255,7 +264,7 @@ mod tests {
             pieces.frame().await.unwrap().unwrap();
         }
         let second = write(&value(3 * SMALL_ANSWER), budget.permit(&origin)).unwrap();
-        assert!(write(&value(SMALL_ANSWER - 20), budget.permit(&origin)).is_ok(), "small answers are always sent");
+        assert!(write(&value(SMALL_ANSWER - 20), budget.permit(&origin)).is_ok(), "small responses are always sent");
         let json = second.collect().await.unwrap().to_bytes();
         assert_eq!(json.len(), 3 * SMALL_ANSWER + 11);
         drop(pieces);

@@ -1,5 +1,5 @@
-//! What an operator sees of each request: an id that is in every line of the log that belongs to it, what it came to, and
-//! how long it took.
+//! Logs and measures each request. A request id appears in all log lines of a request and in its
+//! response.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -15,20 +15,22 @@ use crate::{answer::in_our_form, app_state::AppState, connections::Connection, c
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken over from a proxy, in characters.
+/// The maximum length of a request id that a proxy may set, in characters. A longer id is
+/// replaced.
 const LONGEST_ID: usize = 64;
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// None for a router that is asked without a connection.
+    /// None if the router is called directly, without a connection.
     pub(crate) connection: Option<Arc<Connection>>,
 }
 
-/// Runs a request under an id, counts it, and notes what it came to.
+/// Handles a request: assigns its id, checks its headers, and logs and counts its status and
+/// duration.
 pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
-    // A connection always has one; a router that is asked without is nobody's.
+    // Every connection sets a peer. Only a direct call of the router has none.
     let (peer, connection) = match request.extensions().get::<Peer>() {
         Some(Peer { address, connection }) => (*address, connection.clone()),
         None => (IpAddr::from([0, 0, 0, 0]), None),
@@ -54,8 +56,8 @@ pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Req
         let (status, client) = (response.status().as_u16(), origin.address);
         let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         match status {
-            500.. => tracing::warn!(%method, route, status, %client, milliseconds, "a request failed"),
-            _ => tracing::debug!(%method, route, status, %client, milliseconds, "a request was answered"),
+            500.. => tracing::warn!(%method, route, status, %client, milliseconds, "request failed"),
+            _ => tracing::debug!(%method, route, status, %client, milliseconds, "request completed"),
         }
         response
     }
@@ -67,13 +69,14 @@ pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Req
     response
 }
 
+/// True if a proxy's id is short and contains only characters that are safe in a log.
 fn is_plain(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(byte);
     (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(allowed)
 }
 
-/// Only has to differ from others: it is no secret.
+/// Returns a unique id. It is not secret.
 fn new_id() -> HeaderValue {
     HeaderValue::from_str(&bson::oid::ObjectId::new().to_hex()).unwrap_or(HeaderValue::from_static("none"))
 }

@@ -1,5 +1,7 @@
-//! Headers: requests whose framing or target could be read in two ways are refused, and every answer says that browsers are to take it
-//! as data and nothing else.
+//! Checks and sets security headers.
+//!
+//! Requests with ambiguous framing or an ambiguous target are rejected. Every response carries
+//! headers that prevent browsers from interpreting it as anything but data.
 
 use axum::{
     extract::Request,
@@ -19,13 +21,14 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// A year, in seconds.
+/// HTTP Strict Transport Security for one year (in seconds).
 const ONLY_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Refuses a request that a proxy, or a server behind it, could read in another way.
+/// Rejects a request that a proxy could interpret differently from this server (request
+/// smuggling).
 ///
 /// # Errors
-/// With 415 for a body that is encoded, and with 400 otherwise.
+/// Status 415 if the body has a content encoding, and status 400 for other faults.
 pub(crate) fn check(request: &Request) -> Result<(), Answer> {
     let headers = request.headers();
     let count = |name: HeaderName| headers.get_all(name).iter().take(2).count();
@@ -33,7 +36,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Answer> {
         return Err(Answer::bad_request("there is more than one Authorization header"));
     }
     match count(HOST) {
-        // Load balancers check the health of a server in this way.
+        // Some load balancers send health checks as HTTP/1.0 without a Host header.
         0 if request.version() < Version::HTTP_11 => {}
         1 => {}
         0 => return Err(Answer::bad_request("there is no Host header")),
@@ -53,12 +56,14 @@ pub(crate) fn check(request: &Request) -> Result<(), Answer> {
     Ok(())
 }
 
-/// True for requests whose answers carry tokens or users, which no cache may keep.
+/// True if the responses at this path contain tokens or user data, so that no cache may store
+/// them.
 pub(crate) fn is_private(path: &str) -> bool {
     path.contains("/auth/")
 }
 
-/// Adds what every answer has.
+/// Adds the security headers to a response. `speaks_tls` is true if the server itself terminates
+/// TLS.
 pub(crate) fn protect(headers: &mut HeaderMap, is_private: bool, speaks_tls: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     headers.insert(CONTENT_SECURITY_POLICY, NOTHING);

@@ -1,5 +1,8 @@
-//! How many streams of events are open. Each keeps a connection, of which there is a bounded number, for as long as it likes; so no
-//! place may have more than a share of them, and all together leave some for requests.
+//! Limits the number of open event streams, in total and per place.
+//!
+//! A stream occupies one of the limited connections for as long as its client likes. The total
+//! limit leaves some connections for requests, and the limit per place leaves streams for other
+//! clients.
 
 use std::{
     collections::HashMap,
@@ -12,16 +15,16 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::connections::{Connection, Working};
 
-/// How many there may be from one place, unless many people make their requests from there.
+/// The maximum number of streams from one place. Networks without limits are exempt.
 const FROM_ONE_PLACE: usize = 200;
 
-/// After how many seconds it is worth asking again.
+/// The value of `Retry-After`, in seconds.
 const RETRY_AFTER: u64 = 10;
 
-/// The streams that are open, by the places that they are from.
+/// The open event streams of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
-    /// How many there may be at all.
+    /// The maximum number of streams.
     limit: usize,
     open: Arc<Mutex<Open>>,
     gauge: Gauge,
@@ -33,7 +36,7 @@ struct Open {
     by_place: HashMap<IpAddr, usize>,
 }
 
-/// A stream that is open.
+/// Counts an open stream until it is dropped, and marks its connection as busy.
 #[derive(Debug)]
 pub(crate) struct StreamPermit {
     streams: Streams,
@@ -42,7 +45,8 @@ pub(crate) struct StreamPermit {
 }
 
 impl Streams {
-    /// None yet, of a server with so many connections; a gauge shows how many there are.
+    /// Returns a registry without streams. Up to 80 % of `connections` may be streams, and `gauge`
+    /// exports their number.
     pub(crate) fn new(connections: usize, gauge: Gauge) -> Self {
         Self { limit: connections * 4 / 5, open: Arc::default(), gauge }
     }
@@ -51,16 +55,16 @@ impl Streams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one more in.
+    /// Registers a stream.
     ///
     /// # Errors
-    /// Where there are too many.
+    /// Status 429 if the limit of the place or the total limit is reached.
     pub(crate) fn acquire(&self, origin: &Origin, connection: Option<&Arc<Connection>>) -> Result<StreamPermit, Error> {
         let place = origin.place();
         let mut open = self.open();
         let from_here = open.by_place.get(&place).copied().unwrap_or_default();
         if open.all >= self.limit || (from_here >= FROM_ONE_PLACE && !origin.is_shared) {
-            let message = "too many streams of events are open; end some";
+            let message = "too many event streams are open; close some and try again";
             return Err(Error { retry_after: Some(RETRY_AFTER), ..Error::new(ErrorCode::AppServerError, message) });
         }
         open.all += 1;
@@ -90,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_has_its_share_and_gets_it_back() {
+    fn limits_the_streams_of_a_place_and_releases_them() {
         let streams = Streams::new(1000, Gauge::default());
         let from = |address: &str, is_shared| Origin { address: address.parse().unwrap(), is_shared };
         let held: Vec<StreamPermit> = (0..FROM_ONE_PLACE)

@@ -1,5 +1,6 @@
-//! The threads that answer. Each has a runtime of its own, so that a request is answered where its connection is, and wakes
-//! nobody else. Clients that are slow, or that are gone without having said so, are cut.
+//! The HTTP threads. Each has its own single-threaded runtime, which handles all requests of its
+//! connections, so that a request wakes no other thread. Connections of slow or vanished clients
+//! are closed.
 
 use std::{
     convert::Infallible,
@@ -34,13 +35,14 @@ use crate::{
     connections::OpenConnection, drain::Draining, limits::MAX_HEAD, listen::ended, metrics::Metrics, request_log::Peer,
 };
 
-/// How long an answer may take once the server is to end.
+/// The maximum time that running requests may take after the shutdown has started.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How many threads there are at most: half as many as cores, since who writes, hashes passwords and asks needs some too.
+/// The maximum number of HTTP threads. There are half as many as CPU cores, because the store,
+/// password hashing and local clients need cores too.
 const MAX_THREADS: usize = 16;
 
-/// What connections come to.
+/// The context that all connections of a listener share.
 pub(crate) struct ListenerContext {
     pub(crate) router: Router,
     pub(crate) tls: Option<TlsAcceptor>,
@@ -48,7 +50,7 @@ pub(crate) struct ListenerContext {
     pub(crate) client_timeout: Duration,
 }
 
-/// A connection that has been accepted.
+/// An accepted connection, on its way to an HTTP thread.
 struct Accepted {
     stream: std::net::TcpStream,
     peer: IpAddr,
@@ -57,7 +59,7 @@ struct Accepted {
     _load: Load,
 }
 
-/// Counts a connection for its thread as long as it is open.
+/// Counts a connection of a thread until it is dropped.
 struct Load(Arc<AtomicUsize>);
 
 impl Load {
@@ -73,13 +75,14 @@ impl Drop for Load {
     }
 }
 
+/// An HTTP thread.
 struct Thread {
     connections: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
     finished: oneshot::Receiver<()>,
 }
 
-/// The threads of a server. They end when it does, with what is under way.
+/// The HTTP threads of a server.
 pub(crate) struct Threads(Mutex<Vec<Thread>>);
 
 impl std::fmt::Debug for Threads {
@@ -89,6 +92,10 @@ impl std::fmt::Debug for Threads {
 }
 
 impl Threads {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread.
     pub(crate) fn start(ending: &watch::Receiver<bool>) -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MAX_THREADS));
         let threads = (0..count).map(|number| {
@@ -98,7 +105,7 @@ impl Threads {
             let ending = ending.clone();
             std::thread::Builder::new().name(format!("userkeep-http-{number}")).spawn(move || {
                 runtime.block_on(run(incoming, ending));
-                // What still reads for a client that is gone need not be waited for.
+                // Does not wait for blocking work whose client has disconnected.
                 runtime.shutdown_background();
                 let _ = done.send(());
             })?;
@@ -111,9 +118,9 @@ impl Threads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a connection to the thread that has the fewest.
+    /// Passes a connection to the thread with the fewest connections.
     pub(crate) fn take(&self, stream: TcpStream, peer: IpAddr, open: OpenConnection, context: &Arc<ListenerContext>) {
-        // It has to be registered with the thread's own runtime.
+        // The stream must be registered with the runtime of its thread, not with this one.
         let Ok(stream) = stream.into_std() else { return };
         let threads = self.all();
         if let Some(thread) = threads.iter().min_by_key(|thread| thread.load.load(Ordering::Relaxed)) {
@@ -122,7 +129,8 @@ impl Threads {
         }
     }
 
-    /// Waits, but not for ever, for what is under way. Nothing may be accepted any more.
+    /// Waits until the threads have ended, which takes up to 10 s. No connection may be accepted
+    /// afterwards.
     pub(crate) async fn finish(&self) {
         let threads = std::mem::take(&mut *self.all());
         for Thread { connections, finished, .. } in threads {
@@ -132,6 +140,7 @@ impl Threads {
     }
 }
 
+/// Runs the connections of a thread until the server shuts down.
 async fn run(mut incoming: mpsc::UnboundedReceiver<Accepted>, ending: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
@@ -145,22 +154,23 @@ async fn run(mut incoming: mpsc::UnboundedReceiver<Accepted>, ending: watch::Rec
     }
     let drained = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!("requests that took too long were ended with the server");
+        tracing::warn!("requests were cancelled because they exceeded the shutdown timeout");
         connections.shutdown().await;
     }
 }
 
-/// Answers a connection until it ends, or is closed in favour of another one.
+/// Serves a connection until it ends, or until it is closed in favour of a new one.
 async fn handle_connection(accepted: Accepted, ending: watch::Receiver<bool>) {
     let Accepted { stream, peer, ref context, ref open, .. } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let _connected = context.metrics.connected();
     tokio::select! {
-        () = open.connection().closed() => tracing::debug!(client = %peer, "a connection was closed by the server"),
+        () = open.connection().closed() => tracing::debug!(client = %peer, "connection closed by the server"),
         () = agree(stream, peer, context, open, ending) => {}
     }
 }
 
+/// Performs the TLS handshake if the listener uses TLS, and serves the connection.
 async fn agree(
     stream: TcpStream,
     peer: IpAddr,
@@ -170,18 +180,19 @@ async fn agree(
 ) {
     let address = peer;
     let peer = Peer { address, connection: Some(Arc::clone(open.connection())) };
-    // Without it small answers wait for acknowledgements of others.
+    // Otherwise small responses wait for the acknowledgement of earlier ones (Nagle's algorithm).
     let _ = stream.set_nodelay(true);
     match &context.tls {
         None => serve(stream, peer, context, ending).await,
         Some(tls) => match timeout(context.client_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve(stream, peer, context, ending).await,
-            Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS could be agreed on"),
-            Err(_) => tracing::debug!(client = %address, "agreeing on TLS took too long"),
+            Ok(Err(error)) => tracing::debug!(client = %address, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(client = %address, "TLS handshake timed out"),
         },
     }
 }
 
+/// Serves the requests of a connection. On shutdown, finishes the running request.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: Peer,
@@ -210,10 +221,11 @@ async fn serve(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = %address, %error, "a connection ended early");
+        tracing::debug!(client = %address, %error, "connection ended with an error");
     }
 }
 
+/// Handles a request, and discards the rest of its body if the response is ready before.
 async fn answer(
     mut router: Router,
     request: hyper::Request<Incoming>,

@@ -1,4 +1,4 @@
-//! TLS, for a server that no proxy stands in front of.
+//! TLS, for a server without a TLS-terminating proxy in front.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,24 +9,27 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate with what it was signed by, and its key: two files in PEM.
+/// The paths of a certificate chain and its private key, both in PEM format.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// The certificate first, then those that signed it.
+    /// Path of the certificate chain: the server's certificate first, then the intermediate ones.
     pub certificate: PathBuf,
-    /// The private key.
+    /// Path of the private key.
     pub key: PathBuf,
 }
 
 impl Tls {
-    /// Reads the files; what is wrong with them, in words.
+    /// Reads the files and returns a TLS acceptor for HTTP/1.1.
+    ///
+    /// # Errors
+    /// A message that names the file and the fault.
     pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, String> {
         let in_file = |path: &PathBuf, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let certificates = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| in_file(&self.certificate, &error))?;
         if certificates.is_empty() {
-            return Err(in_file(&self.certificate, &"there is no certificate in it"));
+            return Err(in_file(&self.certificate, &"the file contains no certificate"));
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| in_file(&self.key, &error))?;
         let mut configuration = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -1,4 +1,5 @@
-//! Threads for what takes too long for an HTTP thread: parsing large bodies, and writing large answers.
+//! Worker threads for work that would block an HTTP thread too long, such as parsing large bodies
+//! and serializing large responses.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
 
-/// Runs computations on threads of their own, as many at once as there are cores.
+/// Runs computations on worker threads, at most one per CPU core at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Workers(Arc<Semaphore>);
 
@@ -16,10 +17,10 @@ impl Workers {
         Self(Arc::new(Semaphore::new(cores)))
     }
 
-    /// Runs a computation; what it takes with it is dropped there too.
+    /// Runs a computation on a worker thread, and drops its captured values there.
     ///
     /// # Errors
-    /// If it panics.
+    /// An internal error if the computation panics.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0).acquire_owned().await.map_err(|_| Answer::unexpected())?;

@@ -8,7 +8,7 @@ use store::{Namespace, Store, dump, migrate as migration};
 use super::copied;
 use crate::{Error, ErrorCode, Progress, Result, StoreAddress, context::Context, open_store};
 
-/// The error of a task, whose message is for the operator.
+/// The error of a maintenance task. Its message is for the operator.
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorCode::InternalServerError, error.to_string())
 }
@@ -23,13 +23,14 @@ async fn has_keys(store: &dyn Store, database: &str) -> Result<bool, store::Erro
     Ok(!store.page(Namespace::new(database, KEYS), None).await?.documents.is_empty())
 }
 
-/// Only reads the store, so that a misspelled id creates no app.
+/// Checks that the store contains keys of the app. Only reads the store, so that a misspelled id
+/// does not create an app.
 pub(super) async fn stored_apps(context: &Context) -> Result<RawBson> {
     let store = &**context.main_store();
     let is_stored = has_keys(store, &format!("{OWN_DATABASE}{}", context.app_id)).await.map_err(failed)?;
     let mut others = RawArrayBuf::new();
     if !is_stored {
-        // The user of a MongoDB store may not be allowed to list its databases.
+        // The MongoDB user may lack the privilege to list databases.
         for namespace in store.collections().await.unwrap_or_default() {
             if &*namespace.collection == KEYS
                 && let Some(id) = namespace.database.strip_prefix(OWN_DATABASE)

@@ -1,4 +1,4 @@
-//! The cache of recently confirmed sessions, and the reads under way that confirm one.
+//! The cache of recently confirmed sessions, and the pending reads that confirm sessions.
 
 use std::{
     collections::HashMap,
@@ -20,11 +20,11 @@ use super::sessions::Caller;
 use crate::Result;
 
 /// Time in milliseconds for which a read confirms a session or a user, counted from when the read
-/// was sent. A request made 5 s after the response of a log-out never relies on a read from before
-/// the log-out.
+/// was sent. A request 5 s after the response to a log-out therefore never relies on a read from
+/// before the log-out.
 pub(super) const SESSION_CACHE_TTL: i64 = 4_000;
 
-/// Time in milliseconds for which a session counts as known to be open.
+/// Time in milliseconds for which a confirmed session is assumed to be open.
 const KNOWN_FOR: i64 = 60_000;
 
 /// True if a read sent at `at` confirms a request made at `now`, both in milliseconds since the
@@ -50,8 +50,8 @@ pub(super) struct Key {
 
 type Answer = BoxFuture<'static, Result<CachedSession>>;
 
-/// A read under way. It is registered until it ends, is dropped by all requests that wait for it,
-/// is replaced or is invalidated.
+/// A pending read. It is registered until it ends, is replaced or invalidated, or until all
+/// requests that wait for it have been dropped.
 struct Read {
     number: u64,
     at: i64,
@@ -61,8 +61,8 @@ struct Read {
 /// Confirmed sessions. Concurrent requests of one session share a read.
 pub(super) struct Confirmations {
     confirmed: Cache<ObjectId, CachedSession>,
-    /// The last times at which sessions were open, in milliseconds since the Unix epoch. They
-    /// authorize no request.
+    /// The last times at which sessions were open, in milliseconds since the Unix epoch. These
+    /// times alone authorize no request.
     known: Cache<ObjectId, i64>,
     reads: Mutex<HashMap<Key, Read>>,
     count: AtomicU64,
@@ -78,11 +78,11 @@ impl Confirmations {
         }
     }
 
-    /// Returns the session from the cache, or as `read` confirms it.
+    /// Returns the session from the cache, or the result of `read`.
     ///
-    /// A request joins a read under way if that was sent less than [`SESSION_CACHE_TTL`] ago. The
-    /// age of an answer counts from then, because a slow database may have read the session long
-    /// before it answers.
+    /// A request joins a pending read that was sent less than [`SESSION_CACHE_TTL`] ago. The age
+    /// of a result counts from when the read was sent, because a slow database may have read the
+    /// session long before it responds.
     ///
     /// # Errors
     /// The errors of `read`.
@@ -144,8 +144,8 @@ impl Confirmations {
         self.known.insert(session_id, now);
     }
 
-    /// Removes a session that ends on this node. A read of it under way is invalidated: its answer
-    /// is not cached, and later requests start another read.
+    /// Removes a session that ends on this node. Invalidates a pending read of it: its result is
+    /// not cached, and later requests start another read.
     pub(super) fn forget(&self, key: Key) {
         self.lock().remove(&key);
         self.confirmed.remove(&key.session_id);
@@ -169,7 +169,7 @@ impl Confirmations {
     }
 }
 
-/// The registration of a read under way, which ends with it.
+/// The registration of a pending read. Dropping it removes the read.
 struct Registered {
     confirmations: Arc<Confirmations>,
     key: Key,
@@ -177,10 +177,10 @@ struct Registered {
 }
 
 impl Registered {
-    /// Caches the answer, unless the read was invalidated or replaced by a newer one.
+    /// Caches the result, unless the read was invalidated or replaced by a newer one.
     fn note(&self, confirmed: &CachedSession) {
-        // Under the lock, so that an invalidation either finds the answer in the cache or keeps it
-        // out.
+        // Under the lock, so that an invalidation either finds the result in the cache or prevents
+        // it from being cached.
         let reads = self.confirmations.lock();
         if reads.get(&self.key).is_some_and(|read| read.number == self.number) {
             self.confirmations.confirmed.insert(self.key.session_id, confirmed.clone());
@@ -235,7 +235,7 @@ mod tests {
             })
         }
 
-        /// A request whose own read would find the session open or not.
+        /// A request at the time `now`. If it starts a read, the read completes immediately.
         async fn answered(&self, now: i64, is_open: bool) -> Result<i64> {
             let (send, answer) = oneshot::channel();
             send.send(is_open).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn concurrent_requests_share_a_read_whose_age_counts_from_when_it_was_sent() {
+    async fn concurrent_requests_share_a_read_whose_age_counts_from_its_start() {
         let world = World::new();
         let (send, answer) = oneshot::channel();
         let mut first = Box::pin(world.request(1_000, answer));
@@ -277,8 +277,8 @@ mod tests {
         assert!(slow.as_mut().now_or_never().is_none());
         assert_eq!(world.answered(4_000, true).await, Ok(4_000));
         send.send(true).unwrap();
-        assert_eq!(slow.await.unwrap().at, 0, "a waiting request is answered");
-        assert_eq!(world.answered(7_999, false).await, Ok(4_000), "the older answer does not replace the newer");
+        assert_eq!(slow.await.unwrap().at, 0, "a waiting request gets its result");
+        assert_eq!(world.answered(7_999, false).await, Ok(4_000), "the older result does not replace the newer one");
         assert!(world.answered(8_000, false).await.is_err());
     }
 
@@ -296,11 +296,11 @@ mod tests {
             assert!(world.answered(4_001, false).await.is_err(), "a later request does not join it");
             send.send(true).unwrap();
             assert!(before.await.is_ok());
-            assert!(world.answered(4_002, false).await.is_err(), "its answer is not cached");
+            assert!(world.answered(4_002, false).await.is_err(), "its result is not cached");
 
             assert_eq!(world.answered(4_003, true).await, Ok(4_003));
             forget(&world);
-            assert!(world.answered(4_004, false).await.is_err(), "neither is an earlier one");
+            assert!(world.answered(4_004, false).await.is_err(), "an earlier result is not cached either");
         }
     }
 

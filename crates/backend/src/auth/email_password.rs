@@ -14,9 +14,10 @@ const EMAIL_LENGTH: usize = 128;
 /// Creates a user who can log in with a name and a password.
 ///
 /// # Errors
-/// `BadRequest` if the name or the password is not allowed, `AccountNameInUse` if the name is taken.
+/// `BadRequest` if the name or the password is not allowed, and `AccountNameInUse` if the name is
+/// already in use.
 pub(super) async fn register(context: &Arc<Context>, email: &str, password: Secret) -> Result<()> {
-    // Without confirmation by mail, it is a name, and need not be an address.
+    // Without confirmation by mail, the name need not be an e-mail address.
     let is_name = (1..=EMAIL_LENGTH).contains(&email.chars().count())
         && email.trim() == email
         && !email.chars().any(char::is_control);
@@ -27,7 +28,7 @@ pub(super) async fn register(context: &Arc<Context>, email: &str, password: Secr
         return Err(Error::bad_request("password must be between 6 and 128 characters"));
     }
     context.prepare().await?;
-    // Checked before the work of hashing, and again by the unique index.
+    // Checked before the expensive hashing. The unique index checks it again.
     if context.users.by_email(email).await?.is_some() {
         return Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"));
     }
@@ -45,7 +46,7 @@ pub(super) async fn register(context: &Arc<Context>, email: &str, password: Secr
 /// Checks that a name is registered.
 ///
 /// # Errors
-/// `UserNotFound` if it is not.
+/// `UserNotFound` if the name is not registered.
 pub(super) async fn existing_user(context: &Context, email: &str) -> Result<()> {
     match context.users.by_email(email).await? {
         Some(_) => Ok(()),

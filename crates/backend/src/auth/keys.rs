@@ -1,7 +1,8 @@
-//! The Ed25519 keys that sign tokens. The first log-in creates one, and it is kept in the store so
-//! that all nodes sign and verify with the same keys. A rotation adds a key that signs from then
-//! on. Of the previous key only the public half is kept, as long as it may verify a valid token.
-//! The key of resume tokens is in the same collection.
+//! The Ed25519 keys that sign tokens.
+//!
+//! The first log-in creates a key and stores it, so that all nodes sign and verify with the same
+//! keys. A rotation adds a new signing key. Only the public half of the previous key is kept, as
+//! long as it may verify a valid token. The key of resume tokens is in the same collection.
 
 use std::{
     collections::HashMap,
@@ -32,11 +33,12 @@ use super::{
 };
 use crate::{DeclaredQuery, Environment, Error, Result};
 
-/// Maximum age in milliseconds of the cached keys for signing; older ones are read again.
+/// Maximum age in milliseconds of the cached keys for signing. Older ones are read from the store
+/// again.
 pub(super) const MAX_AGE: i64 = 60_000;
 
-/// Minimum time in milliseconds between two reads of the keys for tokens with an unknown key id.
-/// Any client can send such tokens, so they must not cause more reads.
+/// Minimum time in milliseconds between two reads of the keys because of an unknown key id. Any
+/// client can send tokens with such ids, so they must not cause many reads.
 const MIN_AGE: i64 = 1_000;
 
 /// The `_id` of the key of resume tokens. Signing keys have numbers.
@@ -59,7 +61,7 @@ pub struct PublicKey {
     pub x: String,
 }
 
-/// All keys whose tokens are still accepted; the newest one signs.
+/// All keys whose tokens are still accepted. The newest one signs.
 #[derive(Default)]
 pub(super) struct Keys {
     pub(super) signing: Option<SigningKey>,
@@ -115,8 +117,8 @@ impl KeyRing {
         if keys.signing.is_some() && self.age(&keys) < MAX_AGE { Ok(keys) } else { self.reload().await }
     }
 
-    /// Returns the keys, and reads them again if the key id is unknown: another node may have
-    /// created it.
+    /// Returns the keys. Reads them again if the key id is unknown, because another node may have
+    /// created the key.
     pub(super) async fn for_verifying(&self, id: &str) -> Result<Arc<Keys>> {
         let keys = self.loaded();
         if keys.verifying.contains_key(id) {
@@ -125,7 +127,7 @@ impl KeyRing {
         let asked_at = self.now().timestamp_millis();
         let _alone = self.reloading.lock().await;
         let keys = self.loaded();
-        // Another request has read them in the meantime: one read serves all that wait.
+        // Another request has read the keys in the meantime. One read serves all waiting requests.
         if keys.verifying.contains_key(id) || keys.read_at >= asked_at {
             return Ok(keys);
         }
@@ -203,7 +205,7 @@ impl KeyRing {
         Ok(self.reload().await?.public.clone())
     }
 
-    /// When the keys were read, in milliseconds since the Unix epoch.
+    /// Returns the time of the last read, in milliseconds since the Unix epoch.
     #[cfg(test)]
     pub(crate) fn last_read(&self) -> i64 {
         self.loaded().read_at
@@ -219,7 +221,7 @@ impl KeyRing {
         if self.loaded().signing.is_some() || self.reload().await?.signing.is_some() {
             return Ok(());
         }
-        // If two nodes start at once, one creates the first key and the other finds it.
+        // If two nodes start at the same time, one creates the first key and the other finds it.
         let (_, insert) = self.make(1)?;
         match self.collection.write(insert).await {
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {}
@@ -231,7 +233,7 @@ impl KeyRing {
         }
     }
 
-    /// Creates a key; returns its id and the write that stores it.
+    /// Creates a key. Returns its id and the write that stores it.
     fn make(&self, number: i64) -> Result<(String, Write)> {
         let id = super::hex(&self.environment.random::<8>()?);
         let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())

@@ -15,7 +15,8 @@ use crate::{
     response::{AccessGrant, Session},
 };
 
-/// Logs a user in: the provider proves who the user is, and the rest is the same for all providers.
+/// Logs a user in. The provider verifies the user's identity, and all other steps are the same for
+/// all providers.
 ///
 /// # Errors
 /// `AuthProviderNotFound` if the provider is not enabled, `UserDisabled` if the user is disabled,
@@ -38,10 +39,10 @@ pub(crate) async fn log_in(context: &Arc<Context>, LogIn { credentials, device_i
     Ok(Session { access, refresh_token, user_id: caller.user_id.to_hex(), device_id: caller.device_id })
 }
 
-/// Adds an identity to a user. It is not supported yet.
+/// Adds an identity to a user. This is not supported yet.
 ///
 /// # Errors
-/// `BadRequest` always; `InvalidSession` if the user is not logged in.
+/// `InvalidSession` if the user is not logged in, and `BadRequest` in all other cases.
 pub(crate) async fn link(context: &Context, Link { access_token, .. }: Link) -> Result<AccessGrant> {
     context.sessions.by_access_token(&access_token, &context.users).await?;
     Err(Error::bad_request("linking identities is not supported yet"))

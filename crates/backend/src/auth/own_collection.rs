@@ -10,7 +10,8 @@ use bson::{
 use query::{Budget, Filter};
 use store::{Change, Find, Index, Modify, Namespace, Operation, Outcome, Result, Store, Write};
 
-/// A collection of the backend's own database, with the operations that its rooms need.
+/// A collection of the backend's own database, with the operations that the backend's modules
+/// need.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnCollection {
     store: Arc<dyn Store>,
@@ -66,8 +67,8 @@ impl OwnCollection {
         Ok(self.store.write(vec![write]).await?.pop().unwrap_or_default())
     }
 
-    /// Returns the budget of an operation for a user, who gets a fair share of the connections to a
-    /// remote store. An embedded store has no connections to share.
+    /// Returns the budget of an operation for a user, who gets a fair share of the connections to
+    /// a remote store. An embedded store has no connections to share.
     pub(crate) fn budget_of(&self, user_id: ObjectId) -> Budget {
         if self.store.is_remote() { Budget::unlimited(Some(user_id.to_hex().into())) } else { Budget::default() }
     }

@@ -1,5 +1,5 @@
-//! Password hashing with argon2id, on a few threads of its own with a bounded queue, so that a
-//! flood of log-ins delays only log-ins.
+//! Password hashing with argon2id, on a few dedicated threads with a bounded queue, so that a
+//! flood of log-ins delays only other log-ins.
 
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 
 use crate::{Error, Result, Secret};
 
-/// The maximum number of passwords that wait to be hashed; more are rejected.
+/// The maximum number of passwords that wait to be hashed. Further log-ins are rejected.
 const QUEUE: usize = 128;
 
-/// Seconds after which the client should try again when the queue is full.
+/// The value of `Retry-After` if the queue is full, in seconds.
 const RETRY_AFTER: u64 = 2;
 
-/// OWASP's recommendation: 19 MiB, two passes, one lane
+/// The parameters that OWASP recommends: 19 MiB, two passes, one lane
 /// (<https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html>).
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -36,7 +36,8 @@ type Work = Box<dyn FnOnce(&Argon2<'static>) + Send>;
 #[derive(Clone)]
 pub(crate) struct Passwords {
     queue: SyncSender<Work>,
-    /// A hash to verify against if the user does not exist, so that the response takes as long.
+    /// A hash to verify against if the user does not exist, so that the response takes the same
+    /// time.
     decoy: Arc<OnceLock<String>>,
 }
 
@@ -68,7 +69,8 @@ impl Passwords {
             .map_err(Error::internal)
     }
 
-    /// True if the password matches the hash. Without a hash it takes as long and returns false.
+    /// True if the password matches the hash. Without a hash, takes the same time and returns
+    /// false.
     pub(crate) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool> {
         let decoy = Arc::clone(&self.decoy);
         self.run(move |argon2| {
@@ -95,7 +97,7 @@ impl Passwords {
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job: Work = Box::new(move |argon2| {
-            // A client that has disconnected needs no result.
+            // Fails if the client has disconnected, which needs no result.
             if !reply.is_closed() {
                 let _ = reply.send(work(argon2));
             }
@@ -111,7 +113,7 @@ impl Passwords {
 }
 
 fn run(work: &Mutex<Receiver<Work>>) {
-    // With more log-ins than cores, requests of users who are logged in come first. On other
+    // If there are more log-ins than cores, requests of logged-in users take precedence. On other
     // systems, a thread cannot lower its own priority without privileges.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);
@@ -120,7 +122,7 @@ fn run(work: &Mutex<Receiver<Work>>) {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        // The caller of a job that panics gets an error, and the thread continues.
+        // If a job panics, its caller receives an error, and the thread continues.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&argon2)));
     }
 }

@@ -1,4 +1,4 @@
-//! The authentication providers. A provider is one file in `providers/` and one row in [`TABLE`].
+//! The authentication providers. Each provider has a file in `providers/` and a row in [`TABLE`].
 
 mod anonymous;
 mod email_password;
@@ -19,20 +19,20 @@ use crate::{
 
 /// An enabled authentication provider.
 pub(crate) trait Provider: fmt::Debug + Send + Sync {
-    /// Returns the name of the account that a log-in is for, if the payload has one: failed
-    /// log-ins are limited for each account.
+    /// Returns the account name in the payload of a log-in, if there is one. Failed log-ins are
+    /// rate limited per account.
     fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str>;
 
-    /// True if a log-in creates a user without any proof, so that log-ins are limited as
-    /// registrations are.
+    /// True if a log-in creates a user without credentials, so that log-ins have the rate limit of
+    /// registrations.
     fn creates_users(&self) -> bool {
         false
     }
 
-    /// Proves who a user is.
+    /// Verifies the identity of a user.
     ///
     /// # Errors
-    /// `InvalidPassword` and the like; the message is the client's.
+    /// An error such as `InvalidPassword`, with a message for the client.
     fn authenticate<'a>(
         &'a self,
         context: &'a Arc<Context>,
@@ -42,7 +42,7 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// Carries out an action other than a log-in.
     ///
     /// # Errors
-    /// By default that the provider has no actions.
+    /// By default `BadRequest`, because the provider has no actions.
     fn act<'a>(
         &'a self,
         _context: &'a Arc<Context>,
@@ -57,7 +57,7 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 pub(crate) enum Proven {
     /// The user exists.
     User(User),
-    /// The identity is new, and a user is to be created for it.
+    /// The identity is new, and the backend must create a user for it.
     NewUser(NewUser),
 }
 
@@ -71,11 +71,11 @@ pub(crate) struct NewUser {
     pub(crate) data: RawDocumentBuf,
     /// The hash of the password, if the user has one.
     pub(crate) password_hash: Option<String>,
-    /// True if the user is deleted when it has not been used for 90 days.
+    /// True if the user is deleted after 90 days without activity.
     pub(crate) expires: bool,
 }
 
-/// Reads the configuration of a provider that is enabled.
+/// Reads the configuration of an enabled provider.
 type Read = fn(&mut Reader<'_>) -> Arc<dyn Provider>;
 
 /// The supported providers.
@@ -96,7 +96,7 @@ impl Providers {
         self.0.contains_key(provider)
     }
 
-    /// The enabled provider of a type.
+    /// Returns the enabled provider of a type.
     pub(crate) fn get(&self, provider: &str) -> Option<&Arc<dyn Provider>> {
         self.0.get(provider)
     }
@@ -131,7 +131,7 @@ impl Providers {
         provider.known(&["metadata_fields", "redirect_uris", "secret_config", "config"]);
         let Some((kind, read)) = TABLE.iter().find(|(kind, _)| *kind == name) else {
             let suggestion = did_you_mean(name, known());
-            // Its keys are not reported, because they belong to the same mistake.
+            // The unknown keys in it are not reported, because they have the same cause.
             return provider.note("", &format!("the provider is not known and not used{suggestion}"));
         };
         self.0.insert(kind, read(provider));

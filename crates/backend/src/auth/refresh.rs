@@ -1,4 +1,4 @@
-//! The life of a session after its log-in: refresh, profile, end, and the deletion of the user.
+//! The requests of an open session: refresh, profile, log-out, and the deletion of the user.
 
 use super::log_in::grant_access;
 use crate::{
@@ -12,7 +12,7 @@ pub(crate) async fn refresh(context: &Context, refresh_token: &Secret) -> Result
     let claim = context.sessions.claim_of_refresh_token(refresh_token).await?;
     let caller = context.sessions.by_refresh_token(refresh_token, &claim, &context.users);
     let (caller, custom_data) = if context.main_store().is_remote() {
-        // Session, user and custom data in one round trip.
+        // Reads the session, the user and the custom data in one round trip.
         first_decides(caller, context.custom_data.of_at_once(claim.user_id())).await?
     } else {
         (caller.await?, context.custom_data.of(claim.user_id()).await?)
@@ -36,7 +36,8 @@ pub(crate) async fn end_session(context: &Context, refresh_token: &Secret) -> Re
     context.sessions.close(&caller).await.map(|()| Done)
 }
 
-/// Deletes a user and ends the user's sessions. The custom data stays: it is the application's.
+/// Deletes a user and ends the user's sessions. The custom data remains, because it belongs to the
+/// application.
 pub(crate) async fn delete_user(context: &Context, access_token: &Secret) -> Result<Done> {
     let caller = context.sessions.by_access_token(access_token, &context.users).await?;
     context.sessions.end_with(&caller, context.users.delete(caller.user_id)).await.map(|()| Done)

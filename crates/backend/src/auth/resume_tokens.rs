@@ -1,6 +1,8 @@
-//! Resume tokens of users' change streams: the store's tokens, encrypted and bound to the app, the
-//! data source, the collection and the user. They are encrypted because a store's token names a
-//! position in all changes of the store, and on MongoDB it contains document keys.
+//! Resume tokens of users' change streams.
+//!
+//! They are the store's tokens, encrypted and bound to the app, the data source, the collection
+//! and the user. They are encrypted because a store's token is a position in all changes of the
+//! store, and on MongoDB it contains document keys.
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +19,7 @@ use crate::{Error, Result};
 /// Length of a key in bytes.
 pub(super) const KEY_LENGTH: usize = 32;
 
-/// The first part of each token's context. It changes with the format of the tokens.
+/// The first part of each token's context. A new token format needs a new value.
 const PURPOSE: &str = "userkeep resume token 1";
 
 /// The encryption key of an app's resume tokens.
@@ -49,16 +51,16 @@ pub(crate) struct TokenSeal {
 }
 
 impl TokenSeal {
-    /// Creates the encryption for a context. A token is accepted only with the context that it was
-    /// sealed with.
+    /// Creates the encryption for a context. A token is accepted only in the context in which it
+    /// was sealed.
     pub(crate) fn new(key: Arc<ResumeKey>, context: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in [PURPOSE].iter().chain(context) {
             bytes.extend((part.len() as u64).to_be_bytes());
             bytes.extend(part.as_bytes());
         }
-        // An event always has the same token. With a fixed nonce, AES-GCM-SIV reveals only that
-        // two tokens are equal (RFC 8452).
+        // An event must always have the same token, so the nonce is fixed. With AES-GCM-SIV, this
+        // reveals only that two tokens are equal (RFC 8452).
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..NONCE_LEN]);
         Self { key, context: bytes, nonce }
@@ -69,8 +71,8 @@ impl TokenSeal {
         let mut bytes = token.as_str().as_bytes().to_vec();
         let sealed = self.key.0.seal_in_place_append_tag(self.nonce(), Aad::from(&self.context), &mut bytes);
         if sealed.is_err() {
-            // Only a token of several gigabytes fails. A stream cannot resume after the empty
-            // token.
+            // Fails only for a token of several gigabytes. The result is an empty token, which
+            // cannot be used to resume.
             bytes.clear();
         }
         ResumeToken::from(&*URL_SAFE_NO_PAD.encode(bytes))
@@ -114,7 +116,7 @@ mod tests {
         let token = ResumeToken::from("82ab");
         let sealed = seal.seal(&token);
         assert_eq!(seal.open(&sealed).unwrap(), token);
-        assert_eq!(seal.seal(&token), sealed, "an event has one token");
+        assert_eq!(seal.seal(&token), sealed, "an event always has the same token");
         assert_ne!(seal.seal(&"82ac".into()), sealed);
         assert!(!sealed.as_str().contains("82ab"));
         assert!(sealed.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));

@@ -1,5 +1,5 @@
-//! Sessions, which refresh tokens stand for. A request is answered only while its session is open
-//! and its user is enabled.
+//! Sessions. A refresh token represents a session. A request succeeds only while its session is
+//! open and its user is enabled.
 
 use std::sync::Arc;
 
@@ -22,14 +22,15 @@ use crate::{DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, provid
 /// Lifetime of an access token, in seconds.
 const ACCESS_LIFETIME: i64 = 30 * 60;
 
-/// Lifetime of a refresh token in seconds, except an anonymous user's.
+/// Lifetime of a refresh token of a user who is not anonymous, in seconds.
 const REFRESH_LIFETIME: i64 = 60 * 24 * 60 * 60;
 
-/// Lifetime of an anonymous user's refresh token, in seconds. Anonymous users cannot log in again,
-/// so the token practically never expires (50 years); its session ends with the user.
+/// Lifetime of an anonymous user's refresh token, in seconds (50 years). Anonymous users cannot
+/// log in again, so the token practically never expires. Its session ends when the user is
+/// deleted.
 const ANONYMOUS_LIFETIME: i64 = 50 * 365 * 24 * 60 * 60;
 
-/// Seconds after which an unused user without any other identity is deleted
+/// Time in seconds after which an inactive user with only an anonymous identity is deleted
 /// (<https://www.mongodb.com/docs/atlas/app-services/users/sessions/>).
 const ANONYMOUS_UNUSED: i64 = 90 * 24 * 60 * 60;
 /// Minimum time in seconds between two updates of that expiry.
@@ -42,8 +43,8 @@ pub(crate) struct Sessions {
     collection: OwnCollection,
     environment: Environment,
     tokens: Tokens,
-    /// Recently confirmed sessions, if the store is remote. An embedded store is read for each
-    /// request.
+    /// Recently confirmed sessions, if the store is remote. On an embedded store, each request
+    /// reads its session.
     confirmations: Arc<Confirmations>,
     /// Recently enabled users of an embedded store, and the time of the read in milliseconds since
     /// the Unix epoch.
@@ -89,8 +90,8 @@ impl Claim {
     }
 }
 
-/// Returns when an anonymous user who was active at `now`, in seconds since the Unix epoch, is
-/// deleted if unused.
+/// Returns the time at which an anonymous user who is active at `now` will be deleted if no
+/// further activity follows. `now` is in seconds since the Unix epoch.
 pub(super) fn anonymous_end(now: i64) -> DateTime {
     DateTime::from_millis((now + ANONYMOUS_UNUSED) * 1000)
 }
@@ -154,8 +155,8 @@ impl Sessions {
         };
         let insert = self.collection.insertion(document);
         let outcomes = self.store().write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
-        // The user was deleted or disabled after the password was checked; the session must not
-        // outlive the user.
+        // The user may have been deleted or disabled after the password check. The session must
+        // not outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
             let end = self.end(user.id, by_id(caller.session_id));
             self.store().write(vec![end]).await?;
@@ -184,7 +185,7 @@ impl Sessions {
         self.tokens.keys().rotate(&unused).await
     }
 
-    /// True if a token may be valid that was signed by a key that was retired at `retired_at`.
+    /// True if a key that was retired at `retired_at` may have signed a token that is still valid.
     async fn may_have_signed(&self, retired_at: DateTime) -> Result<bool> {
         let now = query::Environment::now(&self.environment);
         // Other nodes may use the old key for a while after a rotation.
@@ -195,8 +196,8 @@ impl Sessions {
         Ok(!self.store().find(self.find_signed_until(last_signed)?).await?.is_empty())
     }
 
-    /// Returns the query for a session that was opened before a time, in milliseconds, and may
-    /// still be open.
+    /// Returns the query for a session that was opened before a time, in milliseconds since the
+    /// Unix epoch, and may still be open.
     fn find_signed_until(&self, last_signed: i64) -> Result<Find> {
         let filter = Filter::parse(&rawdoc! {
             "created_at": { "$lte": DateTime::from_millis(last_signed) },
@@ -211,8 +212,8 @@ impl Sessions {
         self.confirm(&claim, users).await.map(|confirmed| confirmed.caller)
     }
 
-    /// Confirms that the session that an access token claims is open and that its user is enabled,
-    /// or that both were so less than 4 s ago. Both are read from a remote store at once.
+    /// Confirms that the session that an access token claims is open and its user is enabled, or
+    /// that both were so less than 4 s ago. Reads both concurrently from a remote store.
     ///
     /// # Errors
     /// `InvalidSession` if the session has ended, or the user is disabled or deleted.
@@ -257,8 +258,8 @@ impl Sessions {
         Ok(CachedSession { caller, at: enabled_at.map_or(at, |enabled_at| enabled_at.min(at)) })
     }
 
-    /// True if this node has confirmed the session within the last minute, and has not learned
-    /// since that it has ended.
+    /// True if this node has confirmed the session within the last minute, and has not found it
+    /// closed since then.
     pub(crate) fn is_known(&self, claim: &Claim) -> bool {
         self.confirmations.is_known(claim.0.session_id, self.now())
     }
@@ -359,17 +360,17 @@ impl Sessions {
         self.confirmations.forget(key);
         let end = self.end(caller.user_id, by_id(caller.session_id));
         let ended = self.store().write(vec![end]).await;
-        // A read that was sent in the meantime may have found the session open.
+        // Again, because a concurrent read may have found the session open.
         self.confirmations.forget(key);
         Ok(ended.map(|_| ())?)
     }
 
-    /// Ends all sessions of a user and applies `user_goes`, the write that deletes the user.
+    /// Ends all sessions of a user, and carries out `user_goes`, the write that deletes the user.
     pub(crate) async fn end_with(&self, caller: &Caller, user_goes: Write) -> Result<()> {
         self.forget_user(caller.user_id);
         let end_all = || self.end(caller.user_id, of_user(caller.user_id));
-        // Sessions are ended again afterwards: a concurrent log-in may have found the user and
-        // opened one.
+        // Ends the sessions again afterwards, because a concurrent log-in may have opened one
+        // before the user was deleted.
         let ended = self.store().write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.forget_user(caller.user_id);
         Ok(ended.map(|_| ())?)

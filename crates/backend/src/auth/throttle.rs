@@ -1,10 +1,11 @@
-//! The rate limit of failed attempts over a network. A client that fails must wait before it tries
-//! again. The wait doubles with each failure up to a maximum, and counted failures decay over
-//! time.
+//! The rate limit of failed attempts over a network.
 //!
-//! Failures are counted per account and network, per account, and per network. A network from
-//! which an account has logged in before is exempt from the last two limits for that account, so
-//! that an attack locks no user out.
+//! After several failures, a client must wait before it tries again. The wait doubles with each
+//! further failure up to a maximum, and the count of failures decays over time.
+//!
+//! Failures are counted per account and network, per account, and per network. If an account has
+//! logged in from a network before, the last two limits do not apply to it there, so that an
+//! attack does not lock the user out.
 //!
 //! On MongoDB, all nodes share the counts.
 
@@ -32,8 +33,8 @@ use crate::{
 };
 use buckets::{Bucket, Buckets, REMEMBERED};
 
-/// The number of passwords of one account that are checked at the same time for one network.
-/// Further attempts wait for their results.
+/// The maximum number of concurrent password checks for one account from one network. Further
+/// attempts wait for their results.
 const AT_ONCE: usize = 4;
 
 /// A rate limit with exponential backoff.
@@ -55,7 +56,7 @@ const ACCOUNT_HERE: Limit = Limit { free: 5.0, first_wait: 1.0, longest_wait: 30
 /// Failures with one account from any network.
 const ACCOUNT: Limit = Limit { free: 20.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 60.0 };
 
-/// Failures from one network, which may be a whole company's.
+/// Failures from one network, which may be shared by a whole company.
 const PLACE: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 10.0 };
 
 /// Users created from one network.
@@ -144,20 +145,21 @@ struct Counted {
     refuse_first: bool,
 }
 
-/// A request under way. If it is dropped before [`settle`](Self::settle), as when the client
-/// disconnects, it counts as failed.
+/// A running request. If it is dropped before [`settle`](Self::settle), for example because the
+/// client disconnects, it counts as failed.
 pub(crate) struct Attempt<'a> {
     throttle: &'a Throttle,
     origin: Origin,
     counted: Counted,
-    /// The buckets when the request began; empty if they have not been read.
+    /// The buckets at the start of the request, or none if they have not been read.
     recalled: HashMap<Key, Bucket>,
     settled: bool,
     _gate: Option<OwnedSemaphorePermit>,
 }
 
 impl Throttle {
-    /// Counts in memory, or in the store's database `database` if nodes share the store.
+    /// Creates a throttle that counts in memory, or in the store's database `database` if nodes
+    /// share the store.
     pub(crate) fn new(environment: Environment, store: &Arc<dyn Store>, database: &str) -> Self {
         let buckets = Arc::new(Buckets::new(store, database));
         Self { buckets, gates: Cache::new(REMEMBERED), environment, refused: AtomicU64::new(0) }
@@ -187,8 +189,8 @@ impl Throttle {
         self.gates.get_or_insert_with(&key, make).unwrap_or_else(|never: std::convert::Infallible| match never {})
     }
 
-    /// Begins a request, or rejects it with the time to wait. Returns `None` for a request that is
-    /// not limited.
+    /// Starts a request, or rejects it with the remaining wait. Returns `None` if the request is
+    /// not rate limited.
     pub(crate) async fn begin(
         &self,
         request: &Request,
@@ -249,7 +251,7 @@ impl Attempt<'_> {
         self.counted.account.map(|account| Key::Known(account, self.place()))
     }
 
-    /// Reads all buckets that may matter, in one query.
+    /// Reads all buckets that may apply, in one query.
     async fn recall(&mut self) -> Result<()> {
         let account = self.counted.account;
         let here = account.map(|account| Key::AccountHere(account, self.place()));
@@ -286,8 +288,8 @@ impl Attempt<'_> {
         self.throttle.buckets.count(keys, self.throttle.now()).await
     }
 
-    /// Counts the result of the request. If a refresh fails and the limit is reached, the error is
-    /// the one of the rate limit.
+    /// Counts the result of the request. If a refresh fails and the limit is reached, returns the
+    /// error of the rate limit.
     pub(crate) async fn settle(mut self, answer: Result<Response>) -> Result<Response> {
         let buckets = &self.throttle.buckets;
         let noted = match &answer {
@@ -295,7 +297,7 @@ impl Attempt<'_> {
                 self.settled = true;
                 self.succeeded(response).await
             }
-            // Failures of the server are not the client's.
+            // Internal errors do not count as failures of the client.
             Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
                 self.settled = true;
                 Ok(())
@@ -314,7 +316,7 @@ impl Attempt<'_> {
                 counted
             }
         };
-        // The client's result does not depend on whether it could be counted.
+        // A failure to count does not change the result for the client.
         if let Err(error) = noted {
             tracing::warn!(%error, "cannot record the result of a rate-limited request");
         }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, Result, Secret};
 
-/// Capacity of the cache of verified tokens, so that a signature is not verified for each request.
+/// Capacity of the cache of verified tokens, which avoids a signature verification per request.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ struct RefreshClaims<'a> {
     baas_identity: ClaimedIdentity<'a>,
     exp: i64,
     iat: i64,
-    /// Random, so that the tokens of two sessions differ in more than their ids.
+    /// A random value, so that the tokens of two sessions differ in more than their ids.
     jti: String,
     sub: String,
     typ: Kind,
@@ -90,7 +90,7 @@ struct Claims {
     baas_id: Option<String>,
     baas_domain_id: String,
     nbf: Option<i64>,
-    /// Missing in tokens of older versions; `null` is not valid.
+    /// The audience. Missing in tokens of older versions; `null` is not valid.
     #[serde(default, deserialize_with = "Audience::read")]
     aud: Option<Audience>,
 }
@@ -135,7 +135,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Creates the signer of the app `app_id`. Versions before `aud` reject tokens with an
+    /// Creates the signer of the app `app_id`. Older versions of Userkeep reject tokens with an
     /// audience, so set `names_audience` only when no node runs such a version.
     pub(crate) fn new(keys: Arc<KeyRing>, app_id: &str, names_audience: bool) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, app_id.as_bytes());
@@ -214,7 +214,7 @@ impl Tokens {
         self.verified.insert(token.to_owned(), verified);
     }
 
-    /// Returns the claims of a token if one of the app's keys signed it for this app. It does not
+    /// Returns the claims of a token if one of the app's keys signed it for this app. Does not
     /// check the time.
     pub(super) async fn verify(&self, token: &Secret) -> Result<Verified> {
         if let Some(verified) = self.verified.get(token.expose()) {
@@ -235,9 +235,9 @@ impl Tokens {
 
     fn decode(&self, token: &Secret, key_id: &str, keys: &Keys) -> Option<Verified> {
         let mut validation = Validation::new(Algorithm::EdDSA);
-        // The backend's own clock decides about time.
+        // The expiry is checked elsewhere, with the backend's own clock.
         validation.validate_exp = false;
-        // Tokens without an audience are accepted; `includes` checks the others below.
+        // Tokens without an audience are accepted. `includes` below checks the others.
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         let claims =

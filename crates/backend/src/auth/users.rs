@@ -1,4 +1,4 @@
-//! Users as they are stored in the backend's own database.
+//! The users in the backend's own database.
 
 use std::sync::Arc;
 
@@ -69,12 +69,12 @@ impl Users {
     /// Creates a user.
     ///
     /// # Errors
-    /// `AccountNameInUse` if the provider has a user of this name.
+    /// `AccountNameInUse` if the provider already has a user with this name.
     pub(crate) async fn create(&self, new_user: &NewUser) -> Result<User> {
         let document = self.document(new_user);
         let user = User::read(&document, new_user.provider).map_err(Error::internal)?;
         match self.collection.write(self.collection.insertion(document)).await {
-            // Of two concurrent registrations, the unique index rejects one.
+            // The unique index rejects one of two concurrent registrations.
             Err(store::Error::DuplicateKey { .. }) => {
                 Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"))
             }

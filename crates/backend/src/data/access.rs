@@ -7,7 +7,7 @@ use store::Store;
 use super::{Authorization, Call, no_rule};
 use crate::{Error, ErrorCode, Result, auth::Claim, context::Context, request::Arguments, rules::RuleSet};
 
-/// A call that its user may make, as far as the rules of the collection say.
+/// A call that the rules of the collection permit in principle.
 pub(super) struct Authorized<'c> {
     pub(super) call: Call,
     pub(super) authorization: Authorization,
@@ -20,7 +20,7 @@ pub(super) struct Authorized<'c> {
 ///
 /// # Errors
 /// `FunctionNotFound` for a function of the app, `NoMatchingRuleFound` if the collection has no
-/// rules, and what is wrong with the data source or the arguments.
+/// rules, and an error if the data source or the arguments are not valid.
 pub(super) async fn authorize<'c>(
     context: &'c Context,
     claim: &Claim,

@@ -20,7 +20,7 @@ use crate::{
 /// `InvalidSession` if the session is not open, and the errors of the function.
 pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<RawBson> {
     let CallFunction { access_token, name, arguments } = request;
-    // The session and the custom data are read within the time of the operation.
+    // The time limit includes the reads of the session and the custom data.
     let until = context.stores.has_remote().then(|| context.collections.deadline());
     let claim = in_time(until, context.sessions.claim_of_access_token(&access_token), time_is_over).await?;
     let confirm = || in_time(until, context.confirm(&claim), time_is_over);
@@ -31,7 +31,7 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
         let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
         Ok((call, parsed, store))
     };
-    // Only a user who may call learns what is wrong with the call.
+    // Other errors of the call are returned only to a user with a valid session.
     let (call, parsed, store) = match parsed.await {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -41,8 +41,8 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
     };
     let main = context.main_store();
     match parsed {
-        // The session and the query are sent together and take one round trip. Only for a session
-        // that is known to be open: the token of one that has ended must not cause work in the
+        // The session and the query are read concurrently, in one round trip. Only if the session
+        // was open recently, because the token of an ended session must not cause work in the
         // database.
         Parsed::Find(find) if main.is_remote() && context.sessions.is_known(&claim) => {
             let documents = async { store.find(*find).await.map_err(Error::from) };
@@ -65,7 +65,7 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
 /// Calls a function of a data source as the system user, without rules.
 ///
 /// # Errors
-/// As for a user, except the errors of rules.
+/// The errors of a user's call, except the errors of rules.
 pub(crate) async fn call_as_system(
     context: &Arc<Context>,
     service: &str,

@@ -1,4 +1,5 @@
-//! The functions of a data source, which `mongoClient` calls, under the rules of the collection.
+//! The functions of a data source, which `mongoClient` calls. They apply the rules of the
+//! collection.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -37,7 +38,7 @@ const FORBIDDEN_TO_USERS: &[&str] = &[
 /// The prefix of the backend's own databases.
 pub(crate) const OWN_DATABASES: &str = "userkeep";
 
-/// Databases of the server, which are not the application's.
+/// The system databases of MongoDB.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
 
 /// The functions of data sources, with the limits of one call.
@@ -49,9 +50,9 @@ pub(crate) struct Collections {
 /// The permissions of a call.
 #[derive(Clone)]
 pub(crate) enum Authorization {
-    /// No rules: the operator, or a system function.
+    /// No rules apply, for the operator or a system function.
     System,
-    /// The rules of a collection, for the user with this id.
+    /// The rules of a collection apply, for the user with this id.
     Guarded(Arc<dyn Guard>, Arc<str>),
 }
 
@@ -116,8 +117,8 @@ impl Authorization {
         let update = arguments
             .get("update")
             .ok_or_else(|| Error::new(ErrorCode::MissingParameter, "the update is missing".to_owned()))?;
-        // An empty update changes nothing. MongoDB's command would take it as a replacement by an
-        // empty document.
+        // An empty update changes nothing. MongoDB's command would interpret it as a replacement
+        // with an empty document.
         let nothing = rawdoc! { "$set": {} };
         let is_empty = update.as_document().is_some_and(|update| query::elements(update).next().is_none());
         let update = if is_empty { RawBsonRef::Document(&nothing) } else { update };
@@ -156,13 +157,13 @@ impl Collections {
         Self { limits }
     }
 
-    /// Returns the deadline of a user's operation that begins now.
+    /// Returns the deadline of a user's operation that starts now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.time
     }
 
     /// Returns the budget for an operation with these permissions, whose request has `bytes`
-    /// bytes. It ends at `until`, or after the usual time from now.
+    /// bytes. The deadline is `until`, or else the usual time limit from now.
     pub(crate) fn budget(&self, access: &Authorization, bytes: usize, until: Option<Instant>) -> Budget {
         let budget = match access {
             Authorization::System => Budget::default(),
@@ -262,7 +263,7 @@ impl Collections {
         })
     }
 
-    /// Returns the maximum number of documents and of bytes of an answer. The number of documents
+    /// Returns the maximum number of documents and of bytes of a result. The number of documents
     /// is limited for the operator too.
     fn answer_limits(&self, limits: Option<&OperationLimits>) -> (Option<usize>, Option<usize>) {
         (Some(self.limits.documents), limits.map(|limits| limits.answer_bytes))
@@ -324,7 +325,7 @@ impl Collections {
         }
     }
 
-    /// Returns the result of a query from the documents that it found.
+    /// Builds the result of a query from the documents that it found.
     pub(crate) fn found(call: &Call, mut documents: Vec<RawDocumentBuf>) -> RawBson {
         if call.name == "findOne" { document_or_null(documents.pop()) } else { array(documents) }
     }
@@ -351,7 +352,7 @@ impl Collections {
     }
 }
 
-/// Returns the parameters of each function, besides the database and the collection.
+/// Returns the parameters of a function, besides the database and the collection.
 pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
     Ok(match name {
         "find" => &["query", "project", "sort", "limit"],

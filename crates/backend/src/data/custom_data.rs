@@ -1,4 +1,4 @@
-//! Custom user data: the document that belongs to a user
+//! Custom user data: one document per user
 //! (<https://www.mongodb.com/docs/atlas/app-services/users/custom-metadata/>).
 
 use std::{
@@ -21,24 +21,24 @@ use store::{Find, Index, Store};
 
 use crate::{DeclaredQuery, Error, Result, definition, ejson::Canonical, stores::Stores};
 
-/// The maximum size of custom data in an access token, in bytes of its JSON. Tokens travel in HTTP
-/// headers; larger data is left out.
+/// The maximum size of custom data in an access token, in bytes of its JSON. Larger data is
+/// omitted, because tokens are sent in HTTP headers.
 const TOKEN_LIMIT: usize = 16 * 1024;
 
 pub(crate) struct CustomData {
     store: Arc<dyn Store>,
     configuration: Option<definition::CustomUserData>,
-    /// The number of tokens without the data because it was too large.
+    /// The number of tokens without custom data because it was too large.
     left_out: AtomicU64,
     in_use: InUse,
 }
 
-/// Large documents that requests hold. Concurrent requests of one user share one copy.
+/// The large documents that running requests use. Concurrent requests of one user share one copy.
 #[derive(Default)]
 struct InUse(Mutex<HashMap<ObjectId, Weak<RawDocumentBuf>>>);
 
 impl InUse {
-    /// Returns the document as it was read, or an equal copy that another request holds.
+    /// Returns the document itself, or an equal copy that another request uses.
     fn share(&self, user_id: ObjectId, read: RawDocumentBuf) -> Arc<RawDocumentBuf> {
         if read.as_bytes().len() <= TOKEN_LIMIT {
             return Arc::new(read);
@@ -75,8 +75,8 @@ impl CustomData {
         self.warn_of_doubles(configuration, is_insertable(configuration)).await?;
         let (namespace, field) = (&configuration.namespace, configuration.user_id_field.as_str());
         match self.make_index(configuration).await {
-            // The operator must resolve a conflict, and users can still log in. If the store
-            // cannot be reached, they cannot.
+            // A conflict with another index does not prevent log-ins, and the operator must
+            // resolve it. An unavailable store does prevent them.
             Err(error @ (store::Error::Query(_) | store::Error::DuplicateKey { .. } | store::Error::Engine(_))) => {
                 tracing::warn!(%namespace, field, %error, "the user id field of the custom user data has no index, and none can be created: each log-in reads the whole collection");
                 Ok(())
@@ -101,7 +101,7 @@ impl CustomData {
     }
 
     async fn make_index(&self, configuration: &definition::CustomUserData) -> store::Result<()> {
-        // Any complete index of the operator that begins with the field is sufficient.
+        // Any non-partial index of the operator that starts with the field is sufficient.
         let held = self.store.indexes(configuration.namespace.clone()).await?.unwrap_or_default();
         let is_of_field = |index: &Index| {
             index.partial.is_none()
@@ -114,9 +114,8 @@ impl CustomData {
         self.store.ensure_indexes(configuration.namespace.clone(), vec![index]).await
     }
 
-    /// Returns a user's current document: the one with the id as a string, or else as an ObjectId;
-    /// of several, the first inserted. A document that lists the id in an array belongs to no
-    /// user.
+    /// Returns a user's current document: the first inserted one with the user's id as a string,
+    /// or else as an ObjectId. A document that contains the id in an array belongs to no user.
     pub(crate) async fn of(&self, user_id: ObjectId) -> Result<Option<Arc<RawDocumentBuf>>> {
         match self.by_id(RawBson::String(user_id.to_hex()), user_id).await? {
             None => self.by_id(RawBson::ObjectId(user_id), user_id).await,
@@ -152,17 +151,17 @@ impl CustomData {
         Some((DeclaredQuery::new("the custom data of a user", find, index), Arc::clone(&self.store)))
     }
 
-    /// Returns the number of tokens that were issued without the data since the start, because it
-    /// was too large.
+    /// Returns the number of tokens since the start that were issued without custom data because
+    /// it was too large.
     pub(crate) fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// Returns the `user_data` claim: canonical Extended JSON, which all clients can read; `None`
-    /// if it is too large.
+    /// Returns the `user_data` claim in canonical Extended JSON, which all clients can read, or
+    /// `None` if it is too large.
     pub(crate) fn claim(&self, user_id: ObjectId, document: &RawDocument) -> Result<Option<Box<RawValue>>> {
-        // BSON is rarely longer than its JSON, so most documents that are too large are not
-        // converted.
+        // BSON is rarely longer than its JSON, so the size of the BSON rejects most large
+        // documents without a conversion.
         let mut size = document.as_bytes().len();
         if size <= TOKEN_LIMIT {
             let claim = Canonical(RawBsonRef::Document(document));
@@ -178,9 +177,9 @@ impl CustomData {
     }
 }
 
-/// Returns the query for the first document that has the user's id in the field itself. The store
-/// excludes documents that list the id in an array, so that no user can make another user's log-in
-/// read many documents.
+/// Returns the query for the first document whose field has the user's id as its value. The store
+/// excludes documents that contain the id in an array, so that no user can make another user's
+/// log-in read many documents.
 fn find_of(configuration: &definition::CustomUserData, id: RawBson) -> Find {
     let field = configuration.user_id_field.as_str();
     let listed = Filter::Path(PathFilter { path: Path::new(field), predicate: Predicate::Type(TypeSet::of_arrays()) });

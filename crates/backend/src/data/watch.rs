@@ -21,15 +21,16 @@ use crate::{
     rules::RuleSet,
 };
 
-/// Maximum time that a stream waits before it checks its session again. No event is sent after the
-/// session has ended in any case.
+/// Maximum time between two checks of the session of an idle stream. Independently of this, no
+/// event is sent after the session has ended.
 const SESSION_CHECK: Duration = Duration::from_secs(1);
 
 /// Time in milliseconds after which a confirmation of the session, counted from when its read was
 /// sent, is too old to send events.
 const TOLD_FOR: i64 = 5_000;
 
-/// A change stream of a collection for one viewer, opened by [`Backend::watch`](crate::Backend::watch) or
+/// A change stream of a collection for one viewer. Opened by
+/// [`Backend::watch`](crate::Backend::watch) or
 /// [`Backend::watch_as_system`](crate::Backend::watch_as_system).
 #[derive(Debug)]
 pub struct Subscription {
@@ -39,13 +40,13 @@ pub struct Subscription {
     /// The position after all selected events.
     position: Option<ResumeToken>,
     selection: Arc<Selection>,
-    /// The limits of selecting the events that arrive together.
+    /// The limits for the selection of the events of one batch.
     limits: Collections,
     viewer: Viewer,
     view: View,
     check_at: Instant,
-    /// When the read was sent that confirmed the session for the last events, in milliseconds
-    /// since the Unix epoch.
+    /// The time at which the last read that confirmed the session was sent, in milliseconds since
+    /// the Unix epoch.
     confirmed_at: Option<i64>,
 }
 
@@ -78,7 +79,7 @@ impl View {
 /// The parameters of a stream.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// The keys of the `_id`s of the documents to watch; all documents if `None`.
+    /// The keys of the `_id`s of the documents to watch, or `None` for all documents.
     ids: Option<HashSet<Vec<u8>>>,
     /// The filter that events must match.
     filter: Filter,
@@ -92,9 +93,9 @@ pub(crate) struct Selection {
 pub(crate) enum Viewer {
     /// The operator, without rules.
     System,
-    /// A user, as long as the session is open.
+    /// A user with an open session.
     User {
-        /// For the session and the custom data.
+        /// The parts of the backend that confirm the session and read the custom data.
         context: Arc<Context>,
         /// The name of the data source.
         service: String,
@@ -108,7 +109,7 @@ pub(crate) enum Viewer {
 /// Opens a change stream of a collection for a user, as long as the session is open.
 ///
 /// # Errors
-/// As for a query, and if `resumeAfter` is not a token at which the stream can resume.
+/// The errors of a query, and an error if the stream cannot resume at the token `resumeAfter`.
 pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Result<Subscription> {
     let CallFunction { access_token, name, arguments } = request;
     let claim = context.sessions.claim_of_access_token(&access_token).await?;
@@ -126,7 +127,7 @@ pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Resu
 /// Opens a change stream of a collection as the system user, without rules.
 ///
 /// # Errors
-/// As for a user, except the errors of rules.
+/// The errors of a user's stream, except the errors of rules.
 pub(crate) async fn watch_as_system(
     context: &Arc<Context>,
     service: &str,
@@ -180,8 +181,8 @@ impl Selection {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&encode_key(event.id())))
     }
 
-    /// Returns the events that match and that the viewer may read. They are not copied, because
-    /// many streams may share them.
+    /// Returns the matching events that the viewer may read. Does not copy them, because many
+    /// streams may share them.
     fn select(
         &self,
         changes: &[Arc<ChangeEvent>],
@@ -227,7 +228,8 @@ impl Subscription {
                 let token = view.open(token)?;
                 (store.watch(watch(Some(token))).await?, view)
             }
-            // The embedded store's position is fixed before the key of tokens is read or created.
+            // Fixes the position of the embedded store before the key of resume tokens is read or
+            // created.
             None => (store.watch(watch(None)).await?, viewer.view(&namespace).await?),
         };
         let (changes, position) = (Arc::from([]), stream.position());
@@ -249,8 +251,9 @@ impl Subscription {
     /// Cancel safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// `InvalidSession` once the session has ended; MongoDB's `ChangeStreamHistoryLost` if the
-    /// stream is so far behind that its next events are not retained any more.
+    /// - `InvalidSession` if the session has ended.
+    /// - MongoDB's `ChangeStreamHistoryLost` if the next events of the stream are no longer
+    ///   retained.
     pub async fn next(&mut self) -> Result<Vec<Arc<ChangeEvent>>> {
         loop {
             if self.changes.is_empty() {
@@ -263,11 +266,11 @@ impl Subscription {
                     }
                 }
             }
-            // Checked for each batch: a viewer whose session has ended, or who may not read any
-            // more, gets no more events.
+            // Checked for each batch, so that a viewer receives no more events after the session
+            // has ended or the permission has been revoked.
             let (access, confirmed_at) = match self.access().await {
                 Ok(access) => access,
-                // The database is overloaded: the stream keeps the events and tries again.
+                // The database is overloaded. The stream keeps the events and tries again.
                 Err(error) if error.retry_after.is_some() => {
                     tokio::time::sleep(SESSION_CHECK).await;
                     continue;
@@ -275,8 +278,8 @@ impl Subscription {
                 Err(error) => return Err(error),
             };
             let events = select(self.limits, &self.selection, &self.changes, access, &self.view).await?;
-            // If the database took too long, the confirmation is outdated: the stream keeps the
-            // events until one is recent.
+            // If the database was too slow, the confirmation is outdated. The stream keeps the
+            // events until a confirmation is recent.
             if !events.is_empty() && self.is_outdated(confirmed_at) {
                 continue;
             }
@@ -289,8 +292,8 @@ impl Subscription {
         }
     }
 
-    /// Checks events again that [`next`](Self::next) returned and that were not sent for a while:
-    /// the session may have ended since then, or the rules may hide them now.
+    /// Filters events that [`next`](Self::next) returned and that were not sent immediately. The
+    /// session may have ended since then, or the rules may hide the events now.
     ///
     /// # Errors
     /// The errors of [`next`](Self::next).
@@ -308,7 +311,7 @@ impl Subscription {
         self.view.document(event)
     }
 
-    /// Returns the `_id` of an event, which the viewer of this stream can resume after.
+    /// Returns the `_id` of an event, after which the viewer of this stream can resume.
     pub fn id(&self, event: &ChangeEvent) -> RawDocumentBuf {
         self.view.token(&event.token).to_document()
     }
@@ -324,11 +327,12 @@ impl Subscription {
         self.position.as_ref().map(|token| self.view.token(token).to_document())
     }
 
-    /// Returns the viewer's permissions, and the time at which the read that confirms the session
+    /// Returns the viewer's permissions, and the time at which the read that confirmed the session
     /// was sent.
     async fn access(&mut self) -> Result<(Authorization, Option<i64>)> {
         let access = self.access_now().await;
-        // Even if that took long, events have time to arrive before the next check.
+        // Counted from now, so that events can arrive before the next check even if this one was
+        // slow.
         self.check_at = Instant::now() + SESSION_CHECK;
         access
     }
@@ -355,7 +359,7 @@ impl Subscription {
     }
 }
 
-/// Selects events: on this thread if there are few, or else on a worker thread.
+/// Selects events on this thread if there are few, or else on a worker thread.
 async fn select(
     limits: Collections,
     selection: &Arc<Selection>,

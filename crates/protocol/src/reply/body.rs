@@ -21,13 +21,13 @@ pub struct ErrorBody<'a> {
 }
 
 impl<'a> ErrorBody<'a> {
-    /// The body of an error with a code and a message.
+    /// Creates the body of an error.
     pub fn new(code: ErrorCode, message: &'a str, server_code: Option<i32>) -> Self {
         Self { error: message, error_code: code.name(), server_code }
     }
 }
 
-/// The body of the location: the URL of the app's other endpoints.
+/// The body of the location response: the base URL of the app's other endpoints.
 #[derive(Debug, Clone, Serialize)]
 pub struct LocationBody<'a> {
     deployment_model: &'static str,
@@ -37,17 +37,17 @@ pub struct LocationBody<'a> {
 }
 
 impl<'a> LocationBody<'a> {
-    /// The body for a server at this URL.
+    /// Creates the body for a server at this URL.
     pub fn new(url: &'a str) -> Self {
         let ws_hostname = url.replacen("http", "ws", 1);
         Self { deployment_model: "GLOBAL", location: "US-VA", hostname: url, ws_hostname }
     }
 }
 
-/// The body of the answer to a log-in, a link or a refresh.
+/// The body of the response to a log-in, a link or a refresh.
 pub struct TokensBody {
     access: AccessGrant,
-    /// The other fields of a log-in's answer.
+    /// The additional fields of the response to a log-in.
     session: Option<SessionFields>,
     has_custom_data: bool,
 }
@@ -59,29 +59,30 @@ struct SessionFields {
 }
 
 impl TokensBody {
-    /// The answer to a log-in. `has_custom_data` says whether the client asked for the custom data
-    /// beside the token.
+    /// Creates the response to a log-in. `has_custom_data` is true if the client asked for the
+    /// custom data next to the token.
     pub fn of_session(session: Session, has_custom_data: bool) -> Self {
         let Session { access, refresh_token, user_id, device_id } = session;
         Self { access, session: Some(SessionFields { refresh_token, user_id, device_id }), has_custom_data }
     }
 
-    /// The answer to a refresh or a link.
+    /// Creates the response to a refresh or a link. `has_custom_data` as in
+    /// [`of_session`](Self::of_session).
     pub fn of_access(access: AccessGrant, has_custom_data: bool) -> Self {
         Self { access, session: None, has_custom_data }
     }
 
-    /// The access token.
+    /// Returns the access token.
     pub fn access_token(&self) -> &crate::Secret {
         &self.access.access_token
     }
 
-    /// The user's id, in the answer to a log-in.
+    /// Returns the id of the user, or `None` in the response to a refresh or a link.
     pub fn user_id(&self) -> Option<&str> {
         self.session.as_ref().map(|session| session.user_id.as_str())
     }
 
-    /// The size of the custom data that is written, as BSON in bytes.
+    /// Returns the size of the custom data in the body, in bytes of BSON.
     pub fn size(&self) -> usize {
         let custom_data = self.access.custom_data.as_ref().filter(|_| self.has_custom_data);
         custom_data.map_or(0, |custom_data| custom_data.as_bytes().len())
@@ -122,7 +123,8 @@ impl<'a> From<&'a Profile> for ProfileBody<'a> {
     }
 }
 
-/// The body with API keys: an object for the one that the request names, an array for all.
+/// Returns the body of a response with API keys: an array if all were requested, or else the
+/// object of one key.
 pub fn api_keys_body(keys: &[ApiKey], is_list: bool) -> Value {
     let object = |key: &ApiKey| {
         let mut object = json!({ "_id": key.id, "name": key.name, "disabled": key.disabled });

@@ -16,42 +16,42 @@ use crate::{
     response::{AccessGrant, ApiKey, Done, Identity, Profile, Session},
 };
 
-/// The number of characters of a response that is not JSON in an error message.
+/// The maximum number of characters of a non-JSON response that an error message quotes.
 const SHOWN: usize = 2000;
 
-/// The SDK's message for tokens of a log-in that are not JWTs.
+/// The SDK's message if the tokens of a log-in are not JWTs.
 const BAD_LOG_IN: &str = "Could not log in user: received malformed JWT";
 
-/// A response in its HTTP form.
+/// A response as received over HTTP.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// True if the content type is JSON. Only then is an error's body read.
+    /// True if the content type is JSON. The body of an error is read only in this case.
     pub is_json: bool,
     /// The body.
     pub body: &'a [u8],
 }
 
-/// The error of a response, with the code that the SDK gives it.
+/// The error in a response, with the code that the SDK assigns to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The error code. `AppServerError` stands for an unknown one.
+    /// The error code, or `AppServerError` if it is unknown.
     pub code: ErrorCode,
     /// The message.
     pub message: String,
     /// MongoDB's error code.
     pub server_code: Option<i32>,
-    /// The URL of the request's log entry.
+    /// The URL of the log entry for the request.
     pub link: Option<String>,
 }
 
-/// The reason why a response is not used.
+/// The reason why a response cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreadable {
     /// The response is an error.
     Failure(Failure),
-    /// The body is not the JSON that belongs to the request.
+    /// The body is not the JSON that the request expects.
     Malformed(String),
     /// A field is missing, or is not a string.
     MissingKey(&'static str),
@@ -62,7 +62,7 @@ pub enum Unreadable {
 type Result<T, E = Unreadable> = std::result::Result<T, E>;
 
 impl Request {
-    /// True if the response may carry the custom data beside the token.
+    /// True if the response may contain the custom data next to the token.
     pub fn returns_custom_data(&self) -> bool {
         matches!(self, Self::LogIn(_) | Self::Link(_) | Self::RefreshSession(_))
     }
@@ -81,7 +81,7 @@ impl Request {
             Self::RefreshSession(_) => read_access(&mut reply.object()?, "malformed JWT")?.into(),
             Self::ReadProfile(_) => read_profile(reply.object()?)?.into(),
             Self::ApiKeys(ApiKeys { action, .. }) => read_api_keys(action, reply)?.into(),
-            // An empty body is the SDK's `null`.
+            // The SDK reads an empty body as `null`.
             Self::CallFunction(_) if reply.body.is_empty() => RawBson::Null.into(),
             Self::CallFunction(_) => read_ejson(reply.json()?)?.into(),
             Self::EndSession(_) | Self::DeleteUser(_) | Self::ProviderAction(_) | Self::Push(_) => Done.into(),
@@ -161,7 +161,8 @@ impl Failure {
         Some(Self { code, message, server_code: server_code(body), link: text("link").map(str::to_owned) })
     }
 
-    /// Reads the data of a server-sent event named `error`. Data that is no JSON is the message.
+    /// Reads the data of a server-sent event named `error`. If the data is not JSON, it is the
+    /// message.
     pub fn of_event(data: &str) -> Self {
         let body = ejson::read_stored(data.as_bytes()).ok();
         let member = |key: &str| body.as_ref().and_then(|body| body.get(key)).and_then(Json::as_str);
@@ -221,7 +222,8 @@ fn read_session(mut object: Json<'_>) -> Result<Session> {
     Ok(Session { access, refresh_token, user_id, device_id })
 }
 
-/// Reads the access token, and the custom data in the response or else in the token.
+/// Reads the access token and the custom data. The custom data is in the response, or else in the
+/// token.
 fn read_access(object: &mut Json<'_>, malformed: &'static str) -> Result<AccessGrant> {
     let access_token = token(object, "access_token", malformed)?;
     let custom_data = match object.remove("custom_data") {

@@ -33,7 +33,7 @@ fn reads_what_the_server_writes() {
     let refresh = RefreshSession { refresh_token: secret("r") };
     let body = TokensBody::of_access(access.clone(), true);
     assert_eq!(read(refresh.clone(), &body), Ok(Response::AccessGrant(access.clone())));
-    // Beside the token only if the client asked for it.
+    // The custom data is next to the token only if the client asked for it.
     let alone = TokensBody::of_access(access.clone(), false);
     let without = AccessGrant { custom_data: None, ..access };
     assert_eq!(read(refresh, &alone), Ok(Response::AccessGrant(without)));
@@ -81,7 +81,7 @@ fn reads_errors_of_streams() {
 }
 
 #[test]
-fn rejects_responses_that_lack_what_the_sdk_needs() {
+fn rejects_responses_without_fields_that_the_sdk_needs() {
     let log_in = || LogIn { credentials: Credentials::anonymous(), device_id: None };
     let tokens = serde_json::json!({ "refresh_token": TOKEN, "user_id": "u", "device_id": "d" });
     assert_eq!(read(log_in(), &tokens), Err(Unreadable::MissingKey("access_token")));

@@ -15,7 +15,7 @@ pub struct ApiKeys {
 /// An action on the API keys of a user. An `id` has 24 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiKeyAction {
-    /// Creates a key of this name. Only this answer has the key itself.
+    /// Creates a key with this name. Only the response to this action contains the key itself.
     Create {
         /// The name.
         name: String,

@@ -11,7 +11,7 @@ use crate::{Endpoint, Error, Result, Secret};
 /// A call of a function of the app, or of a function of a data source such as `find`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallFunction {
-    /// The access token of the user who calls.
+    /// The access token of the calling user.
     pub access_token: Secret,
     /// The name of the function.
     pub name: String,
@@ -22,19 +22,20 @@ pub struct CallFunction {
 /// The arguments of a function.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arguments {
-    /// The one argument of a data source's function: `{ database, collection, … }`.
+    /// The only argument of a data source's function: `{ database, collection, … }`.
     Service {
         /// The name of the data source.
         service: String,
         /// The argument.
         argument: RawDocumentBuf,
     },
-    /// The arguments of a function of the app, in order. An `undefined` one is `Undefined`.
+    /// The arguments of a function of the app, in order. `undefined` is passed as BSON
+    /// `Undefined`.
     Function(RawArrayBuf),
 }
 
 impl Arguments {
-    /// The name of the data source, if it is one's function.
+    /// Returns the name of the data source if the function belongs to one.
     pub fn service(&self) -> Option<&str> {
         match self {
             Self::Service { service, .. } => Some(service),
@@ -42,7 +43,7 @@ impl Arguments {
         }
     }
 
-    /// The size of the arguments as BSON, in bytes.
+    /// Returns the size of the arguments, in bytes of BSON.
     pub fn size(&self) -> usize {
         match self {
             Self::Service { argument, .. } => argument.as_bytes().len(),
@@ -50,11 +51,12 @@ impl Arguments {
         }
     }
 
-    /// The arguments as JSON had them.
+    /// Converts the arguments from JSON.
     ///
     /// # Errors
-    /// If a data source's function has not exactly one argument, a document; if they have more than
-    /// `largest` bytes; or if they are not valid Extended JSON.
+    /// - If a data source's function does not have exactly one argument, which must be a document.
+    /// - If the arguments have more than `largest` bytes as BSON.
+    /// - If the arguments are not valid Extended JSON.
     fn decode(service: Option<String>, arguments: Vec<Json<'_>>, largest: usize) -> Result<Self> {
         let Some(service) = service else {
             return match decoded(Json::Array(arguments), largest)? {
@@ -69,7 +71,7 @@ impl Arguments {
         }
     }
 
-    /// The same for a call that was decoded while it arrived.
+    /// Converts the arguments of a call that was decoded while it arrived.
     fn of_decoded(service: Option<String>, arguments: Option<ejson::Arguments>) -> Result<Self> {
         if arguments.as_ref().is_some_and(|arguments| !arguments.is_array()) {
             return Err(not_an_array());
@@ -102,14 +104,14 @@ fn not_a_document() -> Error {
     Error::bad_request("the argument must be a document")
 }
 
-/// The names of a function and its service.
+/// The name of a function, and the name of its service if it has one.
 fn names(head: &Json<'_>) -> Result<(String, Option<String>)> {
     let name = text(head, "name")?;
     let service = head.get("service").map(|_| text(head, "service")).transpose()?;
     Ok((name, service))
 }
 
-/// The body of a call, in the order in which realm-web writes it.
+/// The body of a call, with the members in the same order as in realm-web.
 #[derive(Serialize)]
 struct Body<'a> {
     name: &'a str,
@@ -123,10 +125,11 @@ impl CallFunction {
         Self::read(received.body, received.token()?, received.largest)
     }
 
-    /// Reads a call from its JSON: a body, or the decoded query of a stream of events.
+    /// Reads a call from JSON: a request body, or the decoded query of a stream of events.
     ///
     /// # Errors
-    /// If the JSON or its arguments are not valid, or have more than `largest` bytes as BSON.
+    /// If the JSON or the arguments are not valid, or if the arguments have more than `largest`
+    /// bytes as BSON.
     pub fn read(json: &[u8], access_token: Secret, largest: usize) -> Result<Self> {
         let mut body = object(json)?;
         let (name, service) = names(&body)?;
@@ -138,10 +141,10 @@ impl CallFunction {
         Self::checked(access_token, name, Arguments::decode(service, arguments, largest)?, largest)
     }
 
-    /// Makes a call of one that was decoded while it arrived.
+    /// Creates the request from a call that was decoded while it arrived.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn of_decoded(call: DecodedCall, access_token: Secret, largest: usize) -> Result<Self> {
         let (name, service) = names(&call.head)?;
         Self::checked(access_token, name, Arguments::of_decoded(service, call.arguments)?, largest)

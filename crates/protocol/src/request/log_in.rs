@@ -4,7 +4,8 @@ use super::{Form, Received, members, written};
 use crate::{Endpoint, Error, Result, Secret, SecretDocument, provider};
 
 /// The credentials of a log-in: the name of a provider, and a payload that only the provider
-/// reads, with the names of the wire: `{ username, password }`, `{ key }`, `{ token }`.
+/// reads. The payload has the field names of the HTTP format: `{ username, password }`, `{ key }`,
+/// `{ token }`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Credentials {
     /// The type of the provider, such as [`provider::EMAIL_PASSWORD`].
@@ -32,24 +33,24 @@ pub struct Link {
 }
 
 impl Credentials {
-    /// The credentials of a new anonymous user.
+    /// Returns the credentials of a new anonymous user.
     pub fn anonymous() -> Self {
         Self { provider: provider::ANONYMOUS.to_owned(), payload: SecretDocument::default() }
     }
 
-    /// The credentials of an e-mail address and a password.
+    /// Returns the credentials for an e-mail address and a password.
     pub fn email_password(email: &str, password: &str) -> Self {
         let payload = bson::rawdoc! { "username": email, "password": password };
         Self { provider: provider::EMAIL_PASSWORD.to_owned(), payload: payload.into() }
     }
 
-    /// True if they create an anonymous user.
+    /// True if the credentials create an anonymous user.
     pub fn are_anonymous(&self) -> bool {
         self.provider == provider::ANONYMOUS
     }
 
-    /// The body of a log-in. A custom function's payload stands for itself; the other providers'
-    /// payloads are sent beside the provider's name, as the SDK sent them.
+    /// Returns the body of a log-in. The payload of a custom function is the body itself. For
+    /// other providers, the body contains the payload and the name of the provider, as in the SDK.
     fn body(&self, device_id: Option<&str>) -> Result<Vec<u8>> {
         let mut body = members(&self.payload)?;
         if self.provider != provider::CUSTOM_FUNCTION {
@@ -60,7 +61,7 @@ impl Credentials {
         written(&body)
     }
 
-    /// Reads a payload, and the device id beside it: a string, or an ObjectId in Extended JSON.
+    /// Reads a payload, and the device id next to it: a string, or an ObjectId in Extended JSON.
     fn decode(received: &Received<'_>) -> Result<(Self, Option<String>)> {
         let provider = received.parameter("provider")?;
         let mut body = received.object()?;
@@ -84,7 +85,7 @@ impl LogIn {
 
 impl Link {
     pub(super) fn decode(received: &Received<'_>) -> Result<Self> {
-        // Never status 401: realm-web would refresh the token and ask again without end.
+        // Never status 401: realm-web would refresh the token and retry forever.
         let access_token = received.token().map_err(|_| Error::bad_request("linking needs a logged-in user"))?;
         Ok(Self { access_token, credentials: Credentials::decode(received)?.0 })
     }

@@ -20,7 +20,7 @@ pub enum Action {
     CallReset,
 }
 
-/// The endpoint of each action, and its name for a client in this process.
+/// The endpoint of each action, and its name in an embedded client.
 const ACTIONS: [(Action, Endpoint, &str); 7] = [
     (Action::Register, Endpoint::Register, "register"),
     (Action::Confirm, Endpoint::Confirm, "confirm"),
@@ -37,12 +37,12 @@ impl Action {
         ACTIONS.into_iter().map(|(action, ..)| action)
     }
 
-    /// The action of an endpoint, if it is one.
+    /// Returns the action of an endpoint, if it has one.
     pub(super) fn of(endpoint: Endpoint) -> Option<Self> {
         ACTIONS.into_iter().find(|row| row.1 == endpoint).map(|row| row.0)
     }
 
-    /// The action with the name that ends its path, such as `confirm/send`.
+    /// Returns the action with a name, which is the end of its path, such as `confirm/send`.
     pub fn by_name(name: &str) -> Option<Self> {
         ACTIONS.into_iter().find(|row| row.2 == name).map(|row| row.0)
     }
@@ -52,19 +52,19 @@ impl Action {
     }
 }
 
-/// Asks a provider for anything except a log-in. Only the provider reads the payload.
+/// Requests an action of a provider other than a log-in. Only the provider reads the payload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderAction {
     /// The type of the provider. Only [`provider::EMAIL_PASSWORD`] has actions.
     pub provider: String,
     /// The action.
     pub action: Action,
-    /// The payload, with the names of the wire.
+    /// The payload, with the field names of the HTTP format.
     pub payload: SecretDocument,
 }
 
 impl ProviderAction {
-    /// An action of the provider for e-mail addresses and passwords.
+    /// Creates an action of the provider for e-mail addresses and passwords.
     pub fn email_password(action: Action, payload: impl Into<SecretDocument>) -> Self {
         Self { provider: provider::EMAIL_PASSWORD.to_owned(), action, payload: payload.into() }
     }

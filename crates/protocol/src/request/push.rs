@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{Form, Received, text, written};
 use crate::{Endpoint, Result, Secret};
 
-/// Registers a device for push notifications, or ends that.
+/// Registers a device for push notifications, or removes the registration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Push {
     /// The user's access token.
@@ -22,7 +22,7 @@ pub enum PushAction {
         /// The token that the push service gave the device.
         registration_token: Secret,
     },
-    /// Ends the registration.
+    /// Removes the registration.
     Deregister,
 }
 

@@ -1,7 +1,7 @@
 use super::Form;
 use crate::{Endpoint, Secret};
 
-/// Declares requests that carry a token and nothing else.
+/// Declares requests that contain only a token.
 macro_rules! token_alone {
     ($($(#[$doc:meta])* $name:ident { $(#[$token_doc:meta])* $token:ident } at $endpoint:ident;)*) => {$(
         $(#[$doc])*

@@ -36,7 +36,7 @@ fn value() -> impl Strategy<Value = Bson> {
 }
 
 fn document() -> impl Strategy<Value = RawDocumentBuf> {
-    // `options` and `provider` are the protocol's own, beside a payload.
+    // The protocol itself adds `options` and `provider` to a payload.
     let name = "[a-z]{1,6}|[a-zA-Z ü]{9,12}";
     vec((name, value()), 0..5)
         .prop_map(|fields| RawDocumentBuf::try_from(fields.into_iter().collect::<Document>()).unwrap())
@@ -114,7 +114,7 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Sends a request as an HTTP server receives it: by the endpoint's method and path.
+/// Decodes an encoded request in the way of an HTTP server, by method and path.
 fn received(request: &HttpRequest) -> Result<Request> {
     let path = format!("{}{}", crate::API, request.endpoint.path());
     let pattern: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn no_body_stops_the_decoder(body in vec(any::<u8>(), 0..200), index in 0..Endpoint::ALL.len()) {
+    fn decodes_or_rejects_any_body(body in vec(any::<u8>(), 0..200), index in 0..Endpoint::ALL.len()) {
         let received = Received {
             endpoint: Endpoint::ALL[index],
             parameter: &|_| Some("x"),
@@ -170,7 +170,7 @@ fn refusal(endpoint: Endpoint, token: Option<&str>, links: bool, body: &str) -> 
 }
 
 #[test]
-fn names_what_a_request_lacks() {
+fn names_the_missing_part_of_a_request() {
     let call = |body| refusal(Endpoint::CallFunction, Some("t"), false, body);
     assert_eq!(call("{}"), (ErrorCode::MissingParameter, "'name' is missing".into()));
     assert_eq!(call("[]"), (ErrorCode::BadRequest, "the body must be a JSON object".into()));
@@ -180,7 +180,7 @@ fn names_what_a_request_lacks() {
     let large = format!(r#"{{"name":"f","arguments":["{}"]}}"#, "x".repeat(200));
     assert_eq!(call(&large).1, "the arguments have more than 100 bytes as BSON");
     assert_eq!(refusal(Endpoint::CallFunction, None, false, "{}").0, ErrorCode::MissingAuthReq);
-    // Not 401, after which realm-web would refresh its token and ask again without end.
+    // Not 401, after which realm-web would refresh its token and retry forever.
     let linking = "linking needs a logged-in user";
     assert_eq!(refusal(Endpoint::LogIn, None, true, "{}"), (ErrorCode::BadRequest, linking.into()));
 }

@@ -1,4 +1,4 @@
-//! Calls of functions, and streams of change events.
+//! The endpoints that call functions and open streams of change events.
 
 use std::sync::Arc;
 
@@ -24,9 +24,10 @@ use crate::{
     request_log::Peer,
 };
 
-/// The functions of data sources that write nothing, so that a client may call them again.
+/// The data source functions that only read, so that a client may safely retry them.
 const READS: [&str; 4] = ["find", "findOne", "count", "aggregate"];
 
+/// Handles `POST …/functions/call`.
 pub(super) async fn call(
     State(state): Shared,
     Extension(origin): Extension<Origin>,
@@ -36,18 +37,18 @@ pub(super) async fn call(
 ) -> Result<Answer, Answer> {
     state.check_app(&app)?;
     let token = bearer(&headers)?;
-    // Before the body is read: only users make the server work. And before the call: a token that
-    // expires in the meantime must not turn what was done into a failure.
+    // Before the body is read, so that only authenticated users cause work. Also before the call,
+    // because a token that expires during the call must not turn a completed write into an error.
     let user = state.backend.check_access_token(&token).await?;
     let connection = request.extensions().get::<Peer>().and_then(|peer| peer.connection.clone());
     let incoming = Incoming { state: &state, origin: &origin, largest: state.max_body, token: Some(&token) };
     let (call, mut permit) = incoming.read_call(request, token.clone()).await?;
-    // The decoded arguments are held until the call has been made.
+    // The decoded arguments stay in memory until the call returns.
     if let Some(permit) = &mut permit {
         permit.resize(call.arguments.size())?;
     }
-    // Userkeep's own client asks for a stream in this way: its arguments may be long, and are not
-    // for the logs of proxies.
+    // Userkeep's own client opens streams with POST, because its arguments may be long and must
+    // not appear in the logs of proxies.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
         return stream(state, &origin, connection, call).await;
     }
@@ -63,13 +64,14 @@ pub(super) async fn call(
     pieces::answer(&state, StatusCode::OK, Value(value), reader).await
 }
 
-/// The query of a stream of events.
+/// The query parameters of a request that opens a stream of events.
 #[derive(Deserialize)]
 pub(super) struct WatchQuery {
     baas_request: String,
     baas_at: Option<String>,
 }
 
+/// Handles `GET …/functions/call`, which opens a stream of change events.
 pub(super) async fn watch(
     State(state): Shared,
     Extension(origin): Extension<Origin>,
@@ -79,20 +81,20 @@ pub(super) async fn watch(
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
     state.check_app(&app)?;
-    // The SDK sends the token in the query, realm-web in the header.
+    // The SDK sends the token in the query, and realm-web in the header.
     let access_token = match query.baas_at {
         Some(token) => Secret::from(token),
         None => bearer(&headers)?,
     };
     state.backend.check_access_token(&access_token).await?;
-    // The parser of queries reads a plus sign as a space.
+    // The query parser decodes a plus sign as a space.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
     let call = CallFunction::read(&request, access_token, MAX_DECODED)?;
     stream(state, &origin, peer.connection.clone(), call).await
 }
 
-/// Begins to answer with events.
+/// Opens a stream and returns the response that sends its events.
 async fn stream(
     state: Arc<AppState>,
     origin: &Origin,

@@ -1,4 +1,5 @@
-//! Every request except calls: decoded by the protocol, answered by the backend.
+//! The endpoints other than function calls. The `protocol` crate decodes each request, and the
+//! backend handles it.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::{
 
 use super::with_headers;
 
-/// The parts of a request beside its body.
+/// The parts of a request other than its body.
 pub(super) struct Beside {
     pub(super) origin: Extension<Origin>,
     pub(super) peer: Extension<Peer>,
@@ -36,12 +37,14 @@ pub(super) struct Beside {
     pub(super) headers: HeaderMap,
 }
 
+/// The query parameters of a log-in. `link=true` links an identity to the user of the access
+/// token.
 #[derive(Deserialize)]
 pub(super) struct LinkQuery {
     link: Option<String>,
 }
 
-/// Answers a request of an endpoint.
+/// Handles a request to an endpoint.
 pub(super) async fn handle(
     endpoint: Endpoint,
     State(state): Shared,
@@ -73,7 +76,7 @@ pub(super) async fn handle(
     let is_list = matches!(&request, Request::ApiKeys(keys) if keys.action == ApiKeyAction::FetchAll);
     let circumstances = with_headers(*origin, &headers);
     let response = match state.backend.handle(request, &circumstances).await {
-        // Never status 401: realm-web would refresh the token and ask again without end.
+        // Never status 401: realm-web would refresh the token and retry forever.
         Err(error) if links => return Err(Answer::bad_request(error.message)),
         response => response?,
     };
@@ -97,12 +100,13 @@ pub(super) async fn handle(
     }
 }
 
+/// Returns a path parameter by name.
 fn parameter<'p>(parameters: &'p [(String, String)], name: &str) -> Option<&'p str> {
     parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The maximum size of a body in bytes; none if the endpoint reads no body. The payload of most
-/// log-ins is small.
+/// Returns the maximum size of a body in bytes, or none if the endpoint reads no body. Only
+/// log-ins with a custom function or a custom token carry a large payload.
 fn largest_body(endpoint: Endpoint, provider: Option<&str>) -> Option<usize> {
     let has_payload = provider.is_none_or(|kind| matches!(kind, provider::CUSTOM_FUNCTION | provider::CUSTOM_TOKEN));
     match endpoint.body() {
@@ -124,7 +128,7 @@ fn decode(
     Ok(Request::decode(&received)?)
 }
 
-/// The answer to a log-in, a link or a refresh.
+/// Returns the response to a log-in, a link or a refresh.
 async fn answer(
     state: &AppState,
     status: StatusCode,
@@ -142,7 +146,7 @@ async fn answer(
 }
 
 impl AppState {
-    /// Reads a body of up to `largest` bytes at an endpoint without a token of its own.
+    /// Reads a body of up to `largest` bytes. No access token is verified before.
     async fn read(
         &self,
         request: HttpRequest,

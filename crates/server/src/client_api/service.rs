@@ -1,4 +1,4 @@
-//! The endpoints that say how to reach the app and how to verify its tokens.
+//! The endpoints for the app's location and the public keys of its tokens.
 
 use axum::extract::{Path, State};
 use protocol::reply::LocationBody;
@@ -6,11 +6,13 @@ use serde_json::json;
 
 use crate::{answer::Answer, app_state::Shared};
 
+/// Returns the URL under which clients reach the app.
 pub(super) async fn location(State(state): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
     state.check_app(&app)?;
     Ok(Answer::json(&LocationBody::new(&state.url)))
 }
 
+/// Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517).
 pub(super) async fn public_keys(State(state): Shared, Path(app): Path<String>) -> Result<Answer, Answer> {
     state.check_app(&app)?;
     let keys = state.backend.public_keys().await?;

@@ -1,4 +1,4 @@
-//! The health of the store, for load balancers and for the operator.
+//! The health check, for load balancers and for the operator.
 
 use axum::{extract::State, http::StatusCode};
 use backend::{ErrorCode, StoreError, Unhealthy};
@@ -9,8 +9,8 @@ use crate::{
     app_state::{AppState, Shared},
 };
 
-/// Answers 200 if the store can be used. On the listener of the clients, a failure names its kind
-/// and neither a path nor a host.
+/// Responds with status 200 if the store can be used, and with 503 otherwise. Clients can reach
+/// this endpoint, so the message names the kind of the failure but no path or host.
 pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
     check(&state).await.map_err(|error| {
         unhealthy(match error {
@@ -27,7 +27,7 @@ pub(crate) async fn health(State(state): Shared) -> Result<Answer, Answer> {
     })
 }
 
-/// Answers the same on the operator's listener, with the reason of a failure.
+/// Responds like [`health`] on the operator's listener, with the full reason of a failure.
 pub(super) async fn health_for_operator(State(state): Shared) -> Result<Answer, Answer> {
     check(&state).await.map_err(|error| {
         unhealthy(match error {
@@ -37,6 +37,7 @@ pub(super) async fn health_for_operator(State(state): Shared) -> Result<Answer, 
     })
 }
 
+/// Checks the store, and logs a failure.
 async fn check(state: &AppState) -> Result<Answer, Unhealthy> {
     match state.backend.check_health().await {
         Ok(()) => Ok(Answer::json(&json!({ "status": "ok" }))),

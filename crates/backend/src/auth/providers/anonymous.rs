@@ -1,4 +1,4 @@
-//! `anon-user`: a new user for each log-in, who needs no credentials.
+//! The provider `anon-user`: each log-in creates a new user, without credentials.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `local-userpass`: an e-mail address, or another name, and a password.
+//! The provider `local-userpass`: log-in with an e-mail address, or another name, and a password.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(super) fn read(provider: &mut Reader<'_>) -> Arc<dyn Provider> {
 }
 
 impl Provider for EmailPassword {
-    /// A log-in names the account `username`, every action `email`.
+    /// The field of the account name is `username` in a log-in, and `email` in all actions.
     fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str> {
         payload.text("username").or_else(|_| payload.text("email")).ok()
     }

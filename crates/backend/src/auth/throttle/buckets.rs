@@ -1,5 +1,5 @@
-//! The counts of the rate limit: in memory, or in the store if several nodes share one, so that an
-//! attacker gains nothing by changing nodes.
+//! The counts of the rate limit. They are in memory, or in the store if several nodes share it, so
+//! that an attacker cannot evade the limit by switching nodes.
 
 use std::{
     collections::HashMap,
@@ -20,8 +20,8 @@ use super::{Key, Limit};
 use crate::auth::OwnCollection;
 use crate::{DeclaredQuery, Result};
 
-/// Capacity of each in-memory cache of accounts and networks; beyond it, the least recently used
-/// ones are evicted.
+/// Capacity of each in-memory cache of accounts and networks. If it is exceeded, the least
+/// recently used entry is evicted.
 pub(super) const REMEMBERED: usize = 100_000;
 
 /// Time in milliseconds for which a shared store keeps the network of a successful log-in.
@@ -34,7 +34,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Bucket {
     counted: f64,
-    /// Milliseconds since the Unix epoch.
+    /// A time in milliseconds since the Unix epoch.
     at: i64,
     wait_until: i64,
 }
@@ -87,7 +87,7 @@ pub(super) enum Buckets {
 
 pub(super) struct SharedBuckets {
     collection: OwnCollection,
-    /// Log-ins that are recorded in the store already.
+    /// Log-ins that are already recorded in the store.
     known: Cache<Key, ()>,
 }
 
@@ -209,7 +209,7 @@ impl SharedBuckets {
                     query::elements(&written).for_each(|(name, value)| query::append(&mut document, name, value));
                     self.collection.write(self.collection.insertion(document)).await
                 }
-                // Only if no other node has changed the count in the meantime.
+                // Matches only if no other node has changed the count in the meantime.
                 Some(before) => {
                     let mut filter = rawdoc! { "_id": id(key) };
                     query::elements(&before.write()).for_each(|(name, value)| query::append(&mut filter, name, value));
@@ -224,8 +224,7 @@ impl SharedBuckets {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Concurrent requests keep changing the count, so it grows even if this failure is not in
-        // it.
+        // Concurrent requests keep changing the count, so it grows even without this failure.
         Ok(())
     }
 
@@ -236,7 +235,7 @@ impl SharedBuckets {
         let update = Update::parse(&rawdoc! { "$set": { "expires_at": DateTime::from_millis(now + KNOWN_FOR) } })?;
         let note = self.collection.change(of_key(key), Change::Update { update, upsert: true });
         match self.collection.write(note).await {
-            // If two requests insert it at once, one insert is enough.
+            // If two requests insert the same log-in concurrently, one insert is enough.
             Ok(_) | Err(store::Error::DuplicateKey { .. }) => {
                 self.known.insert(key, ());
                 Ok(())

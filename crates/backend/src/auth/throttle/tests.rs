@@ -5,7 +5,7 @@ use bson::DateTime;
 use super::*;
 use crate::request::{Credentials, ReadProfile, RefreshSession};
 
-/// Both supported providers.
+/// Enables both supported providers.
 fn providers() -> Providers {
     crate::Definition::development().unwrap().providers
 }
@@ -76,7 +76,7 @@ async fn each_failure_doubles_the_wait_up_to_a_maximum() {
     let mut waits = Vec::new();
     for _ in 0..20 {
         let wait = attempt(&throttle, &log_in("a"), origin, wrong()).await.unwrap();
-        assert_eq!(attempt(&throttle, &log_in("a"), origin, right()).await, Some(wait), "refused while waiting");
+        assert_eq!(attempt(&throttle, &log_in("a"), origin, right()).await, Some(wait), "rejected during the wait");
         waits.push(wait);
         clock.fetch_add(wait as i64 * 1000, Ordering::SeqCst);
         assert_eq!(attempt(&throttle, &log_in("a"), origin, wrong()).await, None);
@@ -124,7 +124,7 @@ async fn an_attack_does_not_lock_out_a_user_who_has_logged_in_from_this_network(
     assert!(attempt(&throttle, &log_in("a"), from("203.0.113.1"), right()).await.is_some(), "other networks must wait");
     assert!(attempt(&throttle, &log_in("b"), home, right()).await.is_some());
     assert_eq!(attempt(&throttle, &log_in("a"), home, right()).await, None);
-    // But unlimited guesses from this network are not possible.
+    // The number of guesses from this network is still limited.
     assert_eq!(free(&throttle, |_| log_in("a"), |_| home).await, 6);
 }
 
@@ -177,7 +177,7 @@ async fn concurrent_attempts_wait_and_abandoned_attempts_count_as_failures() {
     assert!(futures_util::poll!(&mut next).is_pending(), "waits for the results of the others");
     under_way.clear();
     assert!(next.await.is_ok());
-    // Four abandoned attempts, and one that was dropped at once.
+    // Four abandoned attempts, and one that was dropped before it started.
     assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 1);
     // Concurrent log-ins with the right password all succeed.
     let honest = log_in("b");
