@@ -68,7 +68,7 @@ const onLinux = process.platform === "linux" ? test : test.skip;
 
 onLinux("the end of a process waits for the lock of the session file for two seconds at most", async () => {
   const directory = temporaryDirectory();
-  // The lock of the file belongs to a process that does not let go of it.
+  // Another process holds the lock of the file.
   const lock = path.join(directory, ".userkeep/test-app.session.lock");
   const hold = `
     const { spawn } = require("node:child_process");

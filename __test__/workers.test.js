@@ -162,7 +162,9 @@ test("jest reports an app that is left open", () => {
   expect(detectOpenHandles("new Realm.App(options);")).toContain("open handle");
 });
 
-/** Runs a program with `workers` terminated workers of this code; the worker posts when it is up. */
+/**
+ * Runs a program with `workers` terminated workers of this code; the worker posts when it is up.
+ */
 function afterTermination(code, workers, report) {
   const program = `
     const { Worker } = require("node:worker_threads");

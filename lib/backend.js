@@ -128,7 +128,9 @@ function kindOf(name) {
   }
 }
 
-/** Checks that the directory of a definition exists, if the option or the environment names one. */
+/**
+ * Checks that the directory of a definition exists, if the option or the environment names one.
+ */
 function checkDefinition(definition) {
   const named = definition ?? (process.env.USERKEEP_DEFINITION || undefined);
   if (typeof named !== "string") {

@@ -13,7 +13,10 @@ const API = "/api/client/v2.0/app/test-app";
 const CALL = `${API}/functions/call`;
 const MB = 2 ** 20;
 
-/** Beside the BSON: a piece that is not decoded yet, smaller buffers that the BSON was in, and what the allocator keeps. */
+/**
+ * Beside the BSON: a piece that is not decoded yet, smaller buffers that the BSON was in, and
+ * what the allocator keeps.
+ */
 const SLACK = 16 * MB;
 
 const describeOnLinux = process.platform === "linux" ? describe : describe.skip;
@@ -41,7 +44,7 @@ async function startServer() {
   const memory = (name) =>
     1024 * Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(fs.readFileSync(`/proc/${child.pid}/status`, "utf8"))[1]);
   const server = { url, token, memory };
-  // What the first large call makes the server load is there before memory is measured.
+  // The first large call makes the server load code, so it comes before memory is measured.
   const warm = await send(server, bodyOf(JSON.stringify("x".repeat(MB))));
   expect((await warm.finish()).status).toBe(200);
   return server;

@@ -58,7 +58,9 @@ function checkPlain(command, name, kind, value) {
   }
 }
 
-/** Returns the option of a command as JavaScript names it, such as `publicUrl` for `public-url`. */
+/**
+ * Returns the option of a command as JavaScript names it, such as `publicUrl` for `public-url`.
+ */
 const camelCase = (name) => name.replace(/-(\w)/g, (_all, letter) => letter.toUpperCase());
 
 /**

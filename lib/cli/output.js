@@ -3,7 +3,9 @@
 const { withoutPasswords } = require("../configuration.js");
 const { escapeControls } = require("../logger.js");
 
-/** Returns a line to print. Escapes control characters, for example in the name of a collection. */
+/**
+ * Returns a line to print. Escapes control characters, for example in the name of a collection.
+ */
 const printable = (line) => escapeControls(withoutPasswords(line));
 
 /** Prints a line. */

@@ -123,7 +123,8 @@ async function checkHasApp({ id, store, native: { bridge, handle } }) {
 }
 
 /**
- * Checks that the file of a store exists and is not empty: a misspelled name must not create a store.
+ * Checks that the file of a store exists and is not empty: a misspelled name must not create a
+ * store.
  *
  * @throws {UsageError} if it does not exist, or is empty
  */

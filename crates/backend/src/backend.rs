@@ -170,8 +170,8 @@ impl Backend {
         self.0.stores.close().await;
     }
 
-    /// Checks that the files of the stores are in their places, that the app's own store can be read,
-    /// and that the last preparation succeeded.
+    /// Checks that the files of the stores are in their places, that the app's own store can be
+    /// read, and that the last preparation succeeded.
     ///
     /// # Errors
     /// [`Unhealthy`], with a reason for the operator.

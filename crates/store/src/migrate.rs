@@ -56,8 +56,9 @@ impl Sum {
 ///
 /// # Errors
 /// If both are the same store. If the target does not accept the name of a collection; nothing is
-/// written then. If the target has a different document with the same `_id`, or additional documents in one of
-/// the collections. If an index cannot be created. If a copy differs from its source.
+/// written then. If the target has a different document with the same `_id`, or additional
+/// documents in one of the collections. If an index cannot be created. If a copy differs from its
+/// source.
 pub async fn migrate(from: &dyn Store, to: &dyn Store, selection: &Selection, progress: &Progress) -> Result<Migrated> {
     if from.identity().is_some_and(|identity| to.identity() == Some(identity)) {
         return Err(Error::Migration { reason: "the source and the target are the same store".into() });

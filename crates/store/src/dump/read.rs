@@ -133,8 +133,8 @@ impl Import {
     ///
     /// # Errors
     /// If a document is not valid or its key belongs to a different document; the error has the
-    /// file, and the number and position of the document. The documents written before stay. If the
-    /// store does not accept the name of a collection; nothing is written then.
+    /// file, and the number and position of the document. The documents written before stay. If
+    /// the store does not accept the name of a collection; nothing is written then.
     pub async fn run(&self, store: &dyn Store, progress: &Progress) -> Result<Imported> {
         let namespaces = self.collections.iter().map(|collection| collection.namespace.clone()).collect();
         let refused = store.refused_names(namespaces).await?;
@@ -212,8 +212,8 @@ impl Documents<'_> {
         bytes[..4].copy_from_slice(&length);
         self.reader.read_exact(&mut bytes[4..]).map_err(cut)?;
         let document = RawDocumentBuf::from_bytes(bytes).map_err(|error| wrong(&error))?;
-        // A store may have documents that `query::validate` rejects today, and its dump must remain
-        // importable.
+        // A store may have documents that `query::validate` rejects today, and its dump must
+        // remain importable.
         validate_form(&document).map_err(|error| wrong(&error))?;
         (self.number, self.offset) = (number, offset + size as u64);
         Ok(Some(document))

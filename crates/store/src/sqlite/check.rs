@@ -71,8 +71,8 @@ pub(super) fn check(session: &mut StoreConnection, progress: &Progress) -> Resul
     })
 }
 
-/// Reports names that MongoDB does not accept: the collections cannot be migrated there. An earlier
-/// version accepted such names, and the ids of apps may be any text.
+/// Reports names that MongoDB does not accept: the collections cannot be migrated there. An
+/// earlier version accepted such names, and the ids of apps may be any text.
 fn check_names(catalog: &Catalog, collections: &[&Collection], findings: &mut Findings) {
     findings.begin();
     let namespaces: Vec<_> = collections.iter().map(|collection| &collection.namespace).collect();

@@ -20,8 +20,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct FilePlace {
     path: PathBuf,
-    /// The file of the first connection; unset before, and on Windows, where an open file cannot be
-    /// removed.
+    /// The file of the first connection; unset before, and on Windows, where an open file cannot
+    /// be removed.
     file: OnceLock<FileId>,
     is_reported: AtomicBool,
 }
