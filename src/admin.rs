@@ -16,7 +16,7 @@ use crate::{
 
 /// Carries out a request of the operator by its name. `payload` is a document of its parameters.
 #[napi]
-pub fn admin(
+pub(crate) fn admin(
     env: &Env,
     bridge: &External<Bridge>,
     handle: u32,

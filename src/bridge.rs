@@ -32,7 +32,7 @@ use crate::{
     outbox::{Delivery, Outbox, Outcome, Started, lock},
 };
 
-pub struct Bridge {
+pub(crate) struct Bridge {
     outbox: Arc<Outbox>,
     next_id: AtomicU32,
     /// The open apps by handle. The handle of a closed app is reused.
@@ -70,7 +70,7 @@ impl Drop for Bridge {
 
 /// Writes the results of refreshes to the session files. Called when the process is about to exit.
 #[napi]
-pub fn write_snapshots(bridge: &External<Bridge>) {
+pub(crate) fn write_snapshots(bridge: &External<Bridge>) {
     bridge.write_snapshots();
 }
 
@@ -84,7 +84,7 @@ fn runtime() -> napi::Result<&'static Handle> {
 
 /// Creates the bridge of an environment, which calls `deliver` with results.
 #[napi]
-pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
+pub(crate) fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result<External<Bridge>> {
     let outbox = Arc::new(Outbox::default());
     outbox.set_receiver(env, &deliver, Arc::downgrade(&outbox))?;
     log::add(&outbox);
@@ -95,16 +95,16 @@ pub fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi::Result
 /// Releases the environment's function, because Node counts it as an open handle. Called when no
 /// app is open and no operation is pending. Nothing is delivered or logged afterwards.
 #[napi]
-pub fn release_bridge(bridge: &External<Bridge>) {
+pub(crate) fn release_bridge(bridge: &External<Bridge>) {
     bridge.outbox.release();
 }
 
 impl Bridge {
-    pub fn outbox(&self) -> &Outbox {
+    pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    pub fn add(&self, opened: Opened) -> u32 {
+    pub(crate) fn add(&self, opened: Opened) -> u32 {
         let mut all = lock(&self.opened);
         let free = all.iter().position(Option::is_none).unwrap_or_else(|| {
             all.push(None);
@@ -114,17 +114,17 @@ impl Bridge {
         free as u32
     }
 
-    pub fn opened(&self, handle: u32) -> napi::Result<Arc<Opened>> {
+    pub(crate) fn opened(&self, handle: u32) -> napi::Result<Arc<Opened>> {
         let opened = lock(&self.opened).get(handle as usize).cloned().flatten();
         opened.ok_or_else(|| napi::Error::from_reason("The app has been closed"))
     }
 
-    pub fn remove(&self, handle: u32) -> Option<Arc<Opened>> {
+    pub(crate) fn remove(&self, handle: u32) -> Option<Arc<Opened>> {
         lock(&self.opened).get_mut(handle as usize)?.take()
     }
 
     /// Creates an operation on an open app with `make`, and starts it with [`start`](Self::start).
-    pub fn run<F: Future<Output = Outcome> + Send + 'static>(
+    pub(crate) fn run<F: Future<Output = Outcome> + Send + 'static>(
         &self,
         env: &Env,
         handle: u32,
@@ -137,7 +137,7 @@ impl Bridge {
 
     /// Starts an operation. If `inline` is true, polls it once on this thread. An operation that
     /// is not complete then continues on the runtime's threads until the environment ends.
-    pub fn start(
+    pub(crate) fn start(
         &self,
         env: &Env,
         opened: &Opened,

@@ -3,7 +3,7 @@ use napi_derive::napi;
 
 /// An error that JavaScript receives as an `Error`.
 #[napi(object)]
-pub struct ErrorObject {
+pub(crate) struct ErrorObject {
     pub code: i32,
     pub error_code: String,
     pub message: String,
@@ -28,6 +28,6 @@ impl From<Error> for ErrorObject {
 }
 
 /// Creates the error of a synchronous function, without a code as in the SDK.
-pub fn thrown(error: &Error) -> napi::Error {
+pub(crate) fn thrown(error: &Error) -> napi::Error {
     napi::Error::from_reason(error.message.clone())
 }

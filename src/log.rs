@@ -41,7 +41,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 /// A log line.
 #[napi(object)]
 #[derive(Clone)]
-pub struct LogLine {
+pub(crate) struct LogLine {
     pub level: String,
     pub message: String,
     /// The fields as a JSON object.
@@ -54,7 +54,7 @@ static OUTBOXES: Mutex<Vec<Weak<Outbox>>> = Mutex::new(Vec::new());
 static LOUDEST: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts to forward log lines to an environment, in addition to other environments.
-pub fn add(outbox: &Arc<Outbox>) {
+pub(crate) fn add(outbox: &Arc<Outbox>) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         // If another addon of the process has already installed a subscriber, it receives these
@@ -68,7 +68,7 @@ pub fn add(outbox: &Arc<Outbox>) {
 
 /// Sets the log level of an environment.
 #[napi]
-pub fn set_log_level(bridge: &External<Bridge>, level: String) -> napi::Result<()> {
+pub(crate) fn set_log_level(bridge: &External<Bridge>, level: String) -> napi::Result<()> {
     let place = LEVELS.iter().position(|(name, _)| *name == level);
     let place = place.ok_or_else(|| napi::Error::from_reason(format!("there is no log level '{level}'")))?;
     bridge.outbox().log_level.store(place, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An open app, or an operator's handle, which has no users.
-pub struct Opened {
+pub(crate) struct Opened {
     pub connection: Arc<dyn Connection>,
     /// The same connection with its own type, if the backend is in this process.
     embedded: Option<Arc<Embedded>>,
@@ -30,7 +30,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
+    pub(crate) fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
         Self {
             connection,
             embedded,
@@ -43,53 +43,53 @@ impl Opened {
     }
 
     /// Returns the users of this device.
-    pub fn app(&self) -> Result<&App, Error> {
+    pub(crate) fn app(&self) -> Result<&App, Error> {
         self.app.as_ref().ok_or_else(|| Error::custom("an operator's handle has no users"))
     }
 
     /// Returns the backend of this process, for its operator.
-    pub fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
+    pub(crate) fn embedded(&self) -> Result<&Arc<Embedded>, Error> {
         self.embedded.as_ref().ok_or_else(|| Error::custom("the backend is not in this process"))
     }
 
     /// True if some calls complete at the first poll, so that polling on the environment's thread
     /// is worthwhile.
-    pub fn may_answer_at_once(&self) -> bool {
+    pub(crate) fn may_answer_at_once(&self) -> bool {
         self.embedded.as_ref().is_some_and(|embedded| embedded.may_answer_at_once())
     }
 
-    pub fn set_server(&self, server: Server) {
+    pub(crate) fn set_server(&self, server: Server) {
         let _ = self.server.set(Arc::new(server));
     }
 
-    pub fn server(&self) -> Option<Arc<Server>> {
+    pub(crate) fn server(&self) -> Option<Arc<Server>> {
         self.server.get().cloned()
     }
 
     /// Returns the progress of the current maintenance task.
-    pub fn progress(&self) -> &Progress {
+    pub(crate) fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    pub fn add_watched(&self, watched: OpenSubscription) -> u32 {
+    pub(crate) fn add_watched(&self, watched: OpenSubscription) -> u32 {
         lock(&self.streams).add(watched)
     }
 
-    pub fn watched(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
+    pub(crate) fn watched(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
         lock(&self.streams).get(stream)
     }
 
-    pub fn remove_watched(&self, stream: u32) {
+    pub(crate) fn remove_watched(&self, stream: u32) {
         lock(&self.streams).remove(stream);
     }
 
     /// Ends all streams.
-    pub fn stop_watching(&self) {
+    pub(crate) fn stop_watching(&self) {
         lock(&self.streams).remove_all();
     }
 
     /// Keeps the events that have occurred for [`take_events`](Self::take_events).
-    pub fn note_events(&self) {
+    pub(crate) fn note_events(&self) {
         if let Some(app) = &self.app {
             lock(&self.at_once).extend(app.take_events());
         }
@@ -97,7 +97,7 @@ impl Opened {
 
     /// Takes the events that listeners have not been called for: all, or only those that occurred
     /// before the last call returned.
-    pub fn take_events(&self, all: bool) -> Vec<Event> {
+    pub(crate) fn take_events(&self, all: bool) -> Vec<Event> {
         if all {
             self.note_events();
         }

@@ -31,7 +31,7 @@ use crate::{
 
 /// The configuration of an app. JavaScript has resolved options, environment and defaults.
 #[napi(object)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     pub app_id: String,
     /// The URL of a remote backend; without it, the backend is in this process.
     pub base_url: Option<String>,
@@ -71,7 +71,7 @@ pub struct Configuration {
 
 /// An open app, and facts about its definition if the backend is in this process.
 #[napi(object)]
-pub struct OpenedApp {
+pub(crate) struct OpenedApp {
     pub handle: u32,
     pub origin: String,
     pub definition_app_id: Option<String>,
@@ -83,7 +83,7 @@ pub struct OpenedApp {
 
 /// Opens an app.
 #[napi]
-pub fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Result<OpenedApp> {
+pub(crate) fn open(bridge: &External<Bridge>, configuration: Configuration) -> napi::Result<OpenedApp> {
     let embedded = match &configuration.base_url {
         Some(_) => None,
         None => Some(Arc::new(open_embedded(&configuration).map_err(|error| thrown(&error))?)),
@@ -147,7 +147,7 @@ fn limits(configuration: &Configuration) -> OperationLimits {
 }
 
 /// Parses the address of a store that JavaScript has resolved.
-pub fn address(store: &str) -> StoreAddress {
+pub(crate) fn address(store: &str) -> StoreAddress {
     match store {
         "" => StoreAddress::Memory,
         address if address.starts_with("mongodb://") || address.starts_with("mongodb+srv://") => {
@@ -166,7 +166,7 @@ fn open_http(configuration: &Configuration) -> Result<Http, Error> {
 
 /// Closes an app. Running calls may fail, and later calls are rejected.
 #[napi]
-pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+pub(crate) fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
     let closed = Arc::clone(&opened);
@@ -186,7 +186,7 @@ pub fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<
 /// document. Without a service, calls a function of the app, and `arguments` is `{ arguments: [ …
 /// ] }`. A read by `_id` on an embedded store returns its result immediately.
 #[napi]
-pub fn call_function(
+pub(crate) fn call_function(
     env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
@@ -217,7 +217,7 @@ pub fn call_function(
 /// Runs any other operation of a user or an app by its name. `payload` is a document of its
 /// parameters.
 #[napi]
-pub fn request(
+pub(crate) fn request(
     env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
@@ -295,14 +295,14 @@ fn api_key(key: ApiKey) -> RawDocumentBuf {
     document
 }
 
-pub fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
+pub(crate) fn document(bytes: &[u8]) -> napi::Result<RawDocumentBuf> {
     RawDocumentBuf::from_bytes(bytes.to_vec())
         .map_err(|error| napi::Error::from_reason(format!("the arguments are not BSON: {error}")))
 }
 
 /// Encodes a value as the only field of a document, because values are passed to JavaScript as
 /// documents.
-pub fn wrap(value: &RawBson) -> Option<Vec<u8>> {
+pub(crate) fn wrap(value: &RawBson) -> Option<Vec<u8>> {
     let mut document = RawDocumentBuf::new();
     document.append(bson::raw::cstr!("v"), value);
     Some(document.into_bytes())

@@ -15,21 +15,21 @@ use napi::{
 use crate::{errors::ErrorObject, log::LogLine, wake::Wake};
 
 /// The result of an operation: bytes (a BSON document), nothing, or an error.
-pub type Outcome = Result<Option<Vec<u8>>, Error>;
+pub(crate) type Outcome = Result<Option<Vec<u8>>, Error>;
 
 /// The arguments of the JavaScript function that receives results: their ids, the results, the
 /// concatenated bytes of the small ones, and log lines.
-pub type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
+pub(crate) type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
 
 /// The maximum size in bytes of data that is copied into Node's memory. For small data, a copy is
 /// cheaper than an external buffer.
 const COPIED: usize = 64 * 1024;
 
 /// Bytes that become a `Buffer`.
-pub struct Bytes(pub Vec<u8>);
+pub(crate) struct Bytes(pub Vec<u8>);
 
 /// The return value of a call.
-pub enum Started {
+pub(crate) enum Started {
     /// The id under which the result will be delivered.
     Pending(u32),
     /// The result.
@@ -41,7 +41,7 @@ pub enum Started {
 }
 
 /// A result that is delivered later.
-pub enum Delivered {
+pub(crate) enum Delivered {
     /// The length of the result in the buffer that all small results share.
     Small(u32),
     /// A large result.
@@ -119,7 +119,7 @@ impl Delivered {
 
 /// The queue of results and log lines for the environment's thread.
 #[derive(Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// Keeps the process alive only while an operation is pending.
     wake: OnceLock<Wake<Delivery>>,
@@ -137,7 +137,12 @@ struct Waiting {
 
 impl Outbox {
     /// Sets the function that receives the results of `inbox`.
-    pub fn set_receiver(&self, env: &Env, deliver: &Function<Delivery, ()>, inbox: Weak<Self>) -> napi::Result<()> {
+    pub(crate) fn set_receiver(
+        &self,
+        env: &Env,
+        deliver: &Function<Delivery, ()>,
+        inbox: Weak<Self>,
+    ) -> napi::Result<()> {
         let wake = Wake::new(env, deliver, move |env| match inbox.upgrade() {
             Some(outbox) => outbox.take(env),
             None => (vec![], vec![], Bytes(vec![]), vec![]).into(),
@@ -148,24 +153,24 @@ impl Outbox {
 
     /// Counts an operation whose result will be pushed. Must be called on the environment's
     /// thread.
-    pub fn begin(&self, env: &Env) {
+    pub(crate) fn begin(&self, env: &Env) {
         if self.pending.fetch_add(1, Ordering::AcqRel) == 0 {
             self.keep_alive(env, true);
         }
     }
 
     /// Adds the result of an operation.
-    pub fn finish(&self, id: u32, outcome: Outcome) {
+    pub(crate) fn finish(&self, id: u32, outcome: Outcome) {
         self.push(|waiting| waiting.answers.push((id, outcome)));
     }
 
     /// Adds a log line.
-    pub fn log(&self, line: LogLine) {
+    pub(crate) fn log(&self, line: LogLine) {
         self.push(|waiting| waiting.lines.push(line));
     }
 
     /// Releases the environment's function. Nothing is delivered or logged afterwards.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.log_level.store(0, Ordering::Relaxed);
         if let Some(wake) = self.wake.get() {
             wake.release();
@@ -206,6 +211,6 @@ impl Outbox {
     }
 }
 
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

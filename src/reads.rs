@@ -19,20 +19,20 @@ use crate::{bridge::Bridge, errors::thrown, operations::wrap};
 
 /// A file of a definition.
 #[napi(object)]
-pub struct DefinitionFile {
+pub(crate) struct DefinitionFile {
     pub path: String,
     pub text: String,
 }
 
 /// Returns the files of the built-in development definition.
 #[napi]
-pub fn development_definition() -> Vec<DefinitionFile> {
+pub(crate) fn development_definition() -> Vec<DefinitionFile> {
     Definition::development_files().into_iter().map(|(path, text)| DefinitionFile { path, text }).collect()
 }
 
 /// A problem of a definition.
 #[napi(object)]
-pub struct ProblemObject {
+pub(crate) struct ProblemObject {
     /// True if the problem prevents the definition from loading.
     pub is_error: bool,
     /// The file, the JSON path and the message.
@@ -41,7 +41,7 @@ pub struct ProblemObject {
 
 /// The problems of a definition.
 #[napi(object)]
-pub struct CheckedObject {
+pub(crate) struct CheckedObject {
     pub problems: Vec<ProblemObject>,
     /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
@@ -49,7 +49,7 @@ pub struct CheckedObject {
 
 /// Lists every problem of the definition in a directory.
 #[napi]
-pub fn check_definition(directory: String) -> CheckedObject {
+pub(crate) fn check_definition(directory: String) -> CheckedObject {
     let Checked { problems, allows_any_origin } = Definition::check(Path::new(&directory));
     let object = |problem: &Problem| ProblemObject {
         is_error: problem.severity == Severity::Refused,
@@ -64,7 +64,7 @@ pub fn check_definition(directory: String) -> CheckedObject {
 /// or the `progress` of a handle's current task. Returns an encoded document, which contains other
 /// values in the field `v`, or nothing if there is no value.
 #[napi]
-pub fn read(bridge: &External<Bridge>, handle: u32, what: String, user: u32) -> napi::Result<Option<Buffer>> {
+pub(crate) fn read(bridge: &External<Bridge>, handle: u32, what: String, user: u32) -> napi::Result<Option<Buffer>> {
     let opened = bridge.opened(handle)?;
     if what == "progress" {
         let (stage, done, total) = opened.progress().read();
@@ -109,7 +109,7 @@ fn read_user(app: &App, what: &str, user: u32) -> Result<Option<Vec<u8>>, Error>
 
 /// Sets the current user.
 #[napi]
-pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
+pub(crate) fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::Result<()> {
     let opened = bridge.opened(handle)?;
     opened.app().and_then(|app| app.switch_user(user)).map_err(|error| thrown(&error))
 }
@@ -117,7 +117,7 @@ pub fn switch_user(bridge: &External<Bridge>, handle: u32, user: u32) -> napi::R
 /// Takes the events that listeners have not been called for: a user's handle, or -1 for the app.
 /// Returns all events, or only those that occurred before the last call returned.
 #[napi]
-pub fn take_events(bridge: &External<Bridge>, handle: u32, all: bool) -> napi::Result<Vec<i64>> {
+pub(crate) fn take_events(bridge: &External<Bridge>, handle: u32, all: bool) -> napi::Result<Vec<i64>> {
     let event = |event| match event {
         Event::App => -1,
         Event::User(user) => i64::from(user),

@@ -12,7 +12,7 @@ use crate::{bridge::Bridge, errors::thrown, operations::wrap, outbox::Started};
 
 /// The configuration of a server, which JavaScript has checked.
 #[napi(object)]
-pub struct ServerConfiguration {
+pub(crate) struct ServerConfiguration {
     pub host: Option<String>,
     pub port: u16,
     pub public_url: Option<String>,
@@ -58,7 +58,7 @@ fn networks(all: &[String]) -> Result<Vec<IpNet>, Error> {
 
 /// Opens the store and starts listening, for an operator's handle. Returns the URLs.
 #[napi]
-pub fn listen(
+pub(crate) fn listen(
     env: &Env,
     bridge: &External<Bridge>,
     handle: u32,
@@ -72,7 +72,7 @@ pub fn listen(
             // The database may start after the server. The server waits for it, and `/healthz`
             // reports the state.
             Err(error) if error.is_transient => {
-                tracing::warn!(%error, "the store is not ready; requests fail until it is")
+                tracing::warn!(%error, "the store is not ready; requests fail until it is");
             }
             Err(error) => {
                 return Err(Error::custom(error.detail.unwrap_or_else(|| error.message.into_owned())));
@@ -91,7 +91,7 @@ pub fn listen(
 
 /// Completes when the server begins to shut down, and keeps the process alive until then.
 #[napi]
-pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+pub(crate) fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         if let Some(server) = opened.server() {
             server.ended().await;
@@ -102,7 +102,7 @@ pub fn serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Resul
 
 /// Stops accepting requests, and shuts the server down when the running ones have finished.
 #[napi]
-pub fn stop_serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
+pub(crate) fn stop_serving(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     bridge.run(env, handle, false, |opened| async move {
         if let Some(server) = opened.server() {
             server.close().await;

@@ -20,7 +20,7 @@ use napi::{
 };
 
 /// The function. It is released on drop.
-pub struct Wake<A: JsValuesTupleIntoVec + 'static> {
+pub(crate) struct Wake<A: JsValuesTupleIntoVec + 'static> {
     shared: Arc<CallbackState<A>>,
 }
 
@@ -48,7 +48,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
     ///
     /// # Errors
     /// If Node cannot create the function.
-    pub fn new(
+    pub(crate) fn new(
         env: &Env,
         function: &Function<'_, A, ()>,
         arguments: impl Fn(&Env) -> A + Send + Sync + 'static,
@@ -74,7 +74,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
                 Some(finalize::<A>),
                 context,
                 Some(call::<A>),
-                &mut raw,
+                &raw mut raw,
             )
         };
         if status != sys::Status::napi_ok {
@@ -89,7 +89,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
     }
 
     /// Schedules a call of the function, unless it is released.
-    pub fn call(&self) {
+    pub(crate) fn call(&self) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held else { return };
             // SAFETY: a function that is not released cannot be freed while the lock is held.
@@ -106,7 +106,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
 
     /// Sets whether the function keeps the process alive. Must be called on the environment's
     /// thread.
-    pub fn keep_alive(&self, env: &Env, keep: bool) {
+    pub(crate) fn keep_alive(&self, env: &Env, keep: bool) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held else { return };
             // SAFETY: as in `call`; `env` is the environment that created the function.
@@ -121,7 +121,7 @@ impl<A: JsValuesTupleIntoVec + 'static> Wake<A> {
     }
 
     /// Releases the function. Calls that are already scheduled still run.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.shared.with(|held| {
             let Some(Raw(raw)) = held.take() else { return };
             // SAFETY: as in `call`. It is released only once, because it has been taken.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// An open change stream.
-pub struct OpenSubscription {
+pub(crate) struct OpenSubscription {
     source: Mutex<Source>,
     stop: watch::Sender<bool>,
 }
@@ -42,7 +42,7 @@ impl OpenSubscription {
     }
 
     /// Ends the stream, also for calls that wait for events.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
@@ -77,7 +77,7 @@ impl Source {
 /// Creates a change stream of a data source for a user, or for the system user on an operator's
 /// handle. Returns the number of the stream. The first request is sent by [`next_events`].
 #[napi]
-pub fn watch(
+pub(crate) fn watch(
     bridge: &External<Bridge>,
     handle: u32,
     user: u32,
@@ -95,7 +95,7 @@ pub fn watch(
 /// Waits for the next events of a stream, or returns nothing if it has ended. If the backend is in
 /// this process, the stream is open when this function returns.
 #[napi]
-pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
+pub(crate) fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
     let inline = bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         let Some(watched) = opened.watched(stream) else { return Ok(None) };
@@ -108,7 +108,7 @@ pub fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u3
 
 /// Ends a stream.
 #[napi]
-pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
+pub(crate) fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
     // A closed app has no streams any more.
     if let Ok(opened) = bridge.opened(handle) {
         opened.remove_watched(stream);
@@ -117,29 +117,29 @@ pub fn stop_watching(bridge: &External<Bridge>, handle: u32, stream: u32) {
 
 /// Returns all streams of an open app.
 #[derive(Default)]
-pub struct Streams {
+pub(crate) struct Streams {
     last: u32,
     watched: std::collections::HashMap<u32, Arc<OpenSubscription>>,
 }
 
 impl Streams {
-    pub fn add(&mut self, watched: OpenSubscription) -> u32 {
+    pub(crate) fn add(&mut self, watched: OpenSubscription) -> u32 {
         self.last += 1;
         self.watched.insert(self.last, Arc::new(watched));
         self.last
     }
 
-    pub fn get(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
+    pub(crate) fn get(&self, stream: u32) -> Option<Arc<OpenSubscription>> {
         self.watched.get(&stream).cloned()
     }
 
-    pub fn remove(&mut self, stream: u32) {
+    pub(crate) fn remove(&mut self, stream: u32) {
         if let Some(watched) = self.watched.remove(&stream) {
             watched.stop();
         }
     }
 
-    pub fn remove_all(&mut self) {
+    pub(crate) fn remove_all(&mut self) {
         self.watched.drain().for_each(|(_, watched)| watched.stop());
     }
 }

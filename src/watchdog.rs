@@ -5,7 +5,7 @@ use napi_derive::napi;
 /// Returns the CPU time of the calling thread in microseconds; zero on systems that do not provide
 /// it.
 #[napi]
-pub fn thread_cpu_time() -> f64 {
+pub(crate) fn thread_cpu_time() -> f64 {
     #[cfg(unix)]
     {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -15,10 +15,10 @@ use query::{Budget, Filter, Limits, Pipeline, Projection, Sort, Update, Variable
 use store::{Location, SqliteStore, SystemEnvironment};
 
 /// The names of the targets.
-pub const TARGETS: [&str; 6] = ["bson", "ejson", "filter", "update", "pipeline", "token"];
+pub(crate) const TARGETS: [&str; 6] = ["bson", "ejson", "filter", "update", "pipeline", "token"];
 
 /// Runs a target on `bytes`.
-pub fn run(target: &str, bytes: &[u8]) {
+pub(crate) fn run(target: &str, bytes: &[u8]) {
     let limits = Limits { time: Some(Duration::from_secs(5)), steps: Some(2_000_000), bytes: Some(32 << 20) };
     Budget::new(limits).enter(|| match target {
         "bson" => bson_is_checked(bytes),

@@ -194,7 +194,7 @@ impl Definition {
             }
             ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
             ["auth", "custom_user_data.json"] => {
-                self.custom_user_data = read_custom_user_data(data_sources, &mut Reader::new(path, value, report))
+                self.custom_user_data = read_custom_user_data(data_sources, &mut Reader::new(path, value, report));
             }
             ["data_sources", service, "config.json"] => {
                 let read_preference = read_service(service, &mut Reader::new(path, value, report));
@@ -241,7 +241,7 @@ impl Definition {
             ["triggers", _] => note_trigger(path, value, data_sources, report),
             ["values", _] => report.note(path, "", "values are not available yet"),
             ["http_endpoints" | "https_endpoints", "config.json"] => {
-                unavailable(value, "HTTPS endpoints are not served", path, report)
+                unavailable(value, "HTTPS endpoints are not served", path, report);
             }
             ["http_endpoints" | "https_endpoints", "data_api_config.json"] => {
                 if !value.get("disabled").is_some_and(|disabled| disabled == true) {

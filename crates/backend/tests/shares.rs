@@ -203,7 +203,7 @@ fn check(sent: &[Sent], limit: Duration, operation: &str) {
         if !["getMore", "killCursors", "abortTransaction"].contains(&name.as_str()) {
             let time = time_of(command).unwrap_or_else(|| panic!("{operation}: {name} has no time limit"));
             assert!(time > Duration::ZERO && time <= left, "{operation}: {name} has {time:?} of {left:?}");
-            left = time - LATENCY;
+            left = time.checked_sub(LATENCY).unwrap();
         }
         if ["find", "aggregate", "update", "delete", "findAndModify", "count"].contains(&name.as_str()) {
             assert!(is_simple(command), "{operation}: {command}");

@@ -212,7 +212,7 @@ fn read(document: &RawDocument) -> Result<Kept, bson::error::Error> {
         user.state = if kept.get_bool("logged_in")? { UserState::LoggedIn } else { UserState::LoggedOut };
         user.access_token = Secret::from(kept.get_str("access_token")?.to_owned());
         user.refresh_token = Secret::from(kept.get_str("refresh_token")?.to_owned());
-        user.device_id = kept.get_str("device_id")?.to_owned();
+        kept.get_str("device_id")?.clone_into(&mut user.device_id);
         user.profile = kept.get_document("profile")?.to_owned();
         user.custom_data = kept.get_document("custom_data").ok().map(RawDocument::to_owned);
         for identity in kept.get_array("identities")? {

@@ -107,7 +107,7 @@ fn a_piece_may_end_anywhere() {
         r#"{"$regularExpression":{"pattern":"a","options":"i"}}"#,
     ] {
         let json = call_with(value);
-        for size in 1..json.len() + 1 {
+        for size in 1..=json.len() {
             check(json.as_bytes(), size);
         }
     }
@@ -254,7 +254,7 @@ fn memory_depends_on_the_size_of_the_bson() {
         (format!("\"{}\"", "\\u0041".repeat(8 * MB)), 48 * MB, 8 * MB),
         (format!("[{}1]", "1,          ".repeat(MB)), 11 * MB, 13 * MB),
         (format!(r#"{{"$binary":{{"base64":"{}","subType":"00"}}}}"#, "AAAA".repeat(5 * MB)), 20 * MB, 15 * MB),
-        (format!(r#"[{}1]"#, r#"{"$numberInt":"5"},"#.repeat(MB)), 19 * MB, 13 * MB),
+        (format!(r"[{}1]", r#"{"$numberInt":"5"},"#.repeat(MB)), 19 * MB, 13 * MB),
         (format!(r#"{{"$code":"{}"}}"#, "a".repeat(8 * MB)), 8 * MB, 8 * MB),
     ] {
         let json = call_with(&value);

@@ -249,7 +249,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Outer<'a, ()> {
     }
 }
 
-impl<'a> Json<'a> {
+impl Json<'_> {
     /// Returns the value of the first member named `key`. Returns `None` if there is none, or if
     /// the value is not an object read into a tree.
     pub fn get(&self, key: &str) -> Option<&Self> {

@@ -79,7 +79,7 @@ impl Pipeline {
             let message = format!("Pipeline length must be no longer than {MAX_STAGES} stages");
             return Err(Error::location(7_749_501, message));
         }
-        let sources = items(stages).filter_map(|stage| stage.as_document()).map(RawDocument::to_owned).collect();
+        let sources = items(stages).filter_map(bson::RawBsonRef::as_document).map(RawDocument::to_owned).collect();
         let stages: Vec<_> = Self::parse_stages(stages)?;
         if stages.iter().skip(1).any(|stage| matches!(stage, Stage::Documents(_))) {
             return Err(Error::location(40602, "$documents is only valid as the first stage in a pipeline"));

@@ -70,7 +70,7 @@ pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
     }
     document
         .iter_elements()
-        .map_while(|element| element.ok())
+        .map_while(std::result::Result::ok)
         .find(|element| element.key().as_str() == key)
         .and_then(|element| element.value().ok())
 }
@@ -79,7 +79,7 @@ pub fn get<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
 #[inline(never)]
 fn get_in_large<'a>(document: &'a RawDocument, key: &str) -> Option<RawBsonRef<'a>> {
     let mut toll = Toll::default();
-    let found = document.iter_elements().map_while(|element| element.ok()).find(|element| {
+    let found = document.iter_elements().map_while(std::result::Result::ok).find(|element| {
         // Skipped strings are not validated.
         toll.element(ElementType::Null, 0);
         element.key().as_str() == key

@@ -397,7 +397,7 @@ impl Filter {
             Self::And(filters) => filters.iter().for_each(|filter| filter.collect_equalities(found)),
             // An `$or` of one branch is that branch, and an `$in` of one value is an equality.
             Self::Or(filters) if filters.len() == 1 => {
-                filters.iter().for_each(|filter| filter.collect_equalities(found))
+                filters.iter().for_each(|filter| filter.collect_equalities(found));
             }
             Self::Path(PathFilter { path, predicate: Predicate::Eq(value) }) => found.push((path, value)),
             Self::Path(PathFilter { path, predicate: Predicate::In(values, patterns) })
@@ -554,10 +554,10 @@ impl Predicate {
             Self::In(candidates, patterns) => {
                 candidates.contain(value) || patterns.iter().any(|pattern| pattern.matches(value))
             }
-            Self::Gt(bound) => compares(bound, value, |order| order.is_gt(), false),
-            Self::Gte(bound) => compares(bound, value, |order| order.is_ge(), true),
-            Self::Lt(bound) => compares(bound, value, |order| order.is_lt(), false),
-            Self::Lte(bound) => compares(bound, value, |order| order.is_le(), true),
+            Self::Gt(bound) => compares(bound, value, std::cmp::Ordering::is_gt, false),
+            Self::Gte(bound) => compares(bound, value, std::cmp::Ordering::is_ge, true),
+            Self::Lt(bound) => compares(bound, value, std::cmp::Ordering::is_lt, false),
+            Self::Lte(bound) => compares(bound, value, std::cmp::Ordering::is_le, true),
             Self::Exists => value.is_some(),
             Self::Type(types) => value.is_some_and(|value| types.contains(value)),
             Self::Mod(divisor, remainder) => {

@@ -109,7 +109,7 @@ impl KeyPattern {
                 .filter(|direction| *direction != 0.0 && !direction.is_nan())
                 .ok_or_else(|| wrong(format!("Values in the index key pattern must be 1 or -1, at '{name}'")))?;
             let path = Path::new(name);
-            if path.parts().iter().any(|part| part.is_empty()) {
+            if path.parts().iter().any(std::string::String::is_empty) {
                 return Err(wrong(format!("Index keys cannot contain an empty field: '{name}'")));
             }
             if path.parts().iter().any(|part| part.starts_with('$')) {
@@ -297,7 +297,7 @@ impl KeyPattern {
     }
 }
 
-impl<'a> Reached<'a> {
+impl Reached<'_> {
     /// Follows the path until it ends or meets an array.
     fn advanced(self) -> Self {
         let Self::Within(mut value, mut rest) = self else { return self };

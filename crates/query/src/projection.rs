@@ -225,7 +225,7 @@ impl Projection {
             Some(None) => {}
             Some(Some(inner)) => match value {
                 RawBsonRef::Document(document) => {
-                    crate::append(projected, name, &self.project_document(inner, document))
+                    crate::append(projected, name, &self.project_document(inner, document));
                 }
                 RawBsonRef::Array(array) => crate::append(projected, name, &self.project_array(inner, array)),
                 // A path below a value without fields reaches nothing.

@@ -104,7 +104,7 @@ impl Update {
                 match elements(update).next() {
                     Some((name, _)) if name.starts_with('$') => {
                         let actions = parse::operators(update, &array_filters)?;
-                        let filters = filters.into_iter().flat_map(items).filter_map(|filter| filter.as_document());
+                        let filters = filters.into_iter().flat_map(items).filter_map(bson::RawBsonRef::as_document);
                         Ok(Self::Operators(Operators {
                             actions,
                             array_filters,
@@ -120,7 +120,7 @@ impl Update {
                 Err(Error::parse("arrayFilters may not be specified for pipeline-syle updates"))
             }
             (RawBsonRef::Array(stages), None) => {
-                for stage in items(stages).filter_map(|stage| stage.as_document()) {
+                for stage in items(stages).filter_map(bson::RawBsonRef::as_document) {
                     budget::charge(1)?;
                     let name = elements(stage).next().map(|(name, _)| name);
                     if let Some(name) = name.filter(|name| !UPDATE_STAGES.contains(name)) {

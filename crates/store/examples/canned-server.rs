@@ -81,7 +81,7 @@ fn answer(command: &RawDocument, documents: &[&RawDocument], kept: &Kept) -> Raw
         }
         "insert" => {
             let inline = command.get_array("documents").ok().into_iter().flatten().flatten();
-            let inline = inline.filter_map(|document| document.as_document());
+            let inline = inline.filter_map(bson::RawBsonRef::as_document);
             let all: Vec<_> = inline.chain(documents.iter().copied()).map(RawDocument::to_owned).collect();
             let count = all.len() as i32;
             if is_kept {

@@ -254,7 +254,7 @@ fn implies(one: &Predicate, other: &Predicate) -> bool {
         // A value beyond one bound is beyond every weaker bound of the same type.
         (Gt(bound) | Gte(bound), Gte(_)) | (Lt(bound) | Lte(bound), Lte(_)) => value(bound, other),
         (Gt(bound), Gt(_)) => value(bound, other),
-        (Gte(bound), Gt(_)) | (Lte(bound), Lt(_)) | (Lt(bound), Lt(_)) => value(bound, other),
+        (Gte(bound), Gt(_)) | (Lte(bound) | Lt(bound), Lt(_)) => value(bound, other),
         _ => false,
     }
 }

@@ -495,7 +495,7 @@ async fn an_operation_is_retried_after_a_lost_connection_and_nothing_is_written_
         assert!(!all(&*store, &namespace).await.is_empty());
         // For an insert, and for a transaction.
         proxy.cut_at("insert", cut, 1);
-        let id = format!("{}", expected);
+        let id = format!("{expected}");
         write(&*store, insert(&namespace, vec![doc! { "_id": &id }])).await.unwrap();
         proxy.cut_at("commitTransaction", cut, 1);
         let two = ["x", "y"].map(|name| insert(&namespace, vec![doc! { "_id": format!("{name}{id}") }]));
@@ -683,7 +683,7 @@ async fn a_restart_during_transactions_and_a_change_stream_loses_and_repeats_not
         tokio::time::sleep(Duration::from_millis(away)).await;
         server.go_on();
     }
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     is_over.store(true, Ordering::SeqCst);
     let (acknowledged, failed) = writing.await.unwrap();
     // After a retry, most of them succeed.

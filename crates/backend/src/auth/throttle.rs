@@ -154,7 +154,7 @@ pub(crate) struct Attempt<'a> {
     /// The buckets at the start of the request, or none if they have not been read.
     recalled: HashMap<Key, Bucket>,
     settled: bool,
-    _gate: Option<OwnedSemaphorePermit>,
+    gate_permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Throttle {
@@ -199,11 +199,11 @@ impl Throttle {
     ) -> Result<Option<Attempt<'_>>> {
         let Some(counted) = Self::counted(request, providers) else { return Ok(None) };
         let recalled = HashMap::new();
-        let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, _gate: None };
+        let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, gate_permit: None };
         if attempt.counted.refuse_first {
             if let Some(account) = attempt.counted.account {
                 let gate = self.gate(Key::AccountHere(account, origin.address.into()));
-                attempt._gate = gate.acquire_owned().await.ok();
+                attempt.gate_permit = gate.acquire_owned().await.ok();
             }
             attempt.recall().await?;
             attempt.check()?;

@@ -55,7 +55,7 @@ fn expressions_are_true_false_or_unresolved() {
         for wanted in [true, false] {
             match parsed.filter(&context, wanted) {
                 Some(filter) => {
-                    assert_eq!(filter.matches(&document), truth == Truth::from(wanted), "{expression}: {filter:?}")
+                    assert_eq!(filter.matches(&document), truth == Truth::from(wanted), "{expression}: {filter:?}");
                 }
                 None => assert!(expression.to_string().contains("null"), "{expression} is not a filter"),
             }

@@ -21,7 +21,7 @@ const FEW: usize = 8;
 
 /// An update operator with its parsed operand.
 #[derive(Debug, Clone)]
-pub enum Action {
+pub(super) enum Action {
     /// `$set`
     Set(RawBson),
     /// `$setOnInsert`
@@ -61,7 +61,7 @@ pub enum Action {
 
 /// A bitwise operation of `$bit`.
 #[derive(Debug, Clone, Copy)]
-pub enum BitOperation {
+pub(super) enum BitOperation {
     /// `and`
     And,
     /// `or`
@@ -72,7 +72,7 @@ pub enum BitOperation {
 
 /// `$push` with its modifiers.
 #[derive(Debug, Clone)]
-pub struct Push {
+pub(super) struct Push {
     /// The values to add (`$each`).
     pub values: Vec<RawBson>,
     /// The index at which to add them (`$position`); a negative one counts from the end.
@@ -85,7 +85,7 @@ pub struct Push {
 
 /// The order of `$push`'s `$sort`.
 #[derive(Debug, Clone)]
-pub enum PushSort {
+pub(super) enum PushSort {
     /// By the items themselves.
     Whole {
         /// True to sort the largest item first.
@@ -97,7 +97,7 @@ pub enum PushSort {
 
 /// The condition for the items that `$pull` removes.
 #[derive(Debug, Clone)]
-pub enum Pull {
+pub(super) enum Pull {
     /// Items equal to a value.
     Value(RawBson),
     /// Documents that match a filter.

@@ -183,7 +183,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-impl<'a> Node<'a> {
+impl Node<'_> {
     /// Creates the node of a new field: an empty document until it is set.
     fn made() -> Self {
         Node::Document(Fields::default())

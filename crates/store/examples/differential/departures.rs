@@ -6,7 +6,7 @@ use bson::{Bson, Document, bson};
 use super::support::case::{Case, Outcome};
 
 /// A known cause of differences.
-pub struct Departure {
+pub(crate) struct Departure {
     /// The page of the manual, and the behaviour of the server.
     pub page: &'static str,
     /// True if the departure may explain the outcomes of the two servers.
@@ -16,7 +16,7 @@ pub struct Departure {
 }
 
 /// All known departures.
-pub const KNOWN: &[Departure] = &[
+pub(crate) const KNOWN: &[Departure] = &[
     Departure {
         page: "reference/operator/aggregation: an expression's failure has code 2 instead of a number of its own",
         shows: |_, ours, theirs| {
@@ -307,16 +307,16 @@ pub const KNOWN: &[Departure] = &[
 
 impl Departure {
     /// True if the departure can be removed from the case alone, whatever the outcomes are.
-    pub fn is_of_the_case(&self) -> bool {
+    pub(crate) fn is_of_the_case(&self) -> bool {
         self.without.is_some()
     }
 
     /// Returns the case without this departure. If nothing else differs, the servers agree on it.
-    pub fn without(&self, case: &Case) -> Case {
+    pub(crate) fn without(&self, case: &Case) -> Case {
         self.without.map_or_else(|| case.clone(), |without| without(case))
     }
 
-    pub fn shows(&self, case: &Case, ours: &Outcome, theirs: &Outcome) -> bool {
+    pub(crate) fn shows(&self, case: &Case, ours: &Outcome, theirs: &Outcome) -> bool {
         (self.shows)(case, ours, theirs)
     }
 }

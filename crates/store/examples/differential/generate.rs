@@ -33,10 +33,10 @@ const TYPES: &[&str] = &[
 ];
 
 /// A deterministic source of cases: the same seed and batch give the same cases.
-pub struct Generator(ChaCha8Rng);
+pub(crate) struct Generator(ChaCha8Rng);
 
 impl Generator {
-    pub fn new(seed: u64, batch: u64) -> Self {
+    pub(crate) fn new(seed: u64, batch: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(batch);
         Self(random)
@@ -135,7 +135,7 @@ impl Generator {
 
     fn filter(&mut self, depth: usize) -> Document {
         let mut filter = Document::new();
-        for _ in 0..1 + usize::from(self.one_in(3)) {
+        for _ in 0..=usize::from(self.one_in(3)) {
             match self.below(14) {
                 0 if depth > 0 => {
                     let operator = self.pick(&["$and", "$or", "$nor"]);
@@ -156,7 +156,7 @@ impl Generator {
             return self.value(2);
         }
         let mut conditions = Document::new();
-        for _ in 0..1 + usize::from(self.one_in(4)) {
+        for _ in 0..=usize::from(self.one_in(4)) {
             let (operator, operand) = self.condition(depth);
             conditions.insert(operator, operand);
             if operator == "$regex" && self.one_in(2) {
@@ -263,7 +263,7 @@ impl Generator {
 
     fn schema(&mut self, depth: usize) -> Document {
         let mut schema = Document::new();
-        for _ in 0..1 + self.below(2) {
+        for _ in 0..=self.below(2) {
             match self.below(9) {
                 0 => drop(schema.insert("required", vec![self.pick(&["a", "b", "c"])])),
                 1 | 2 if depth > 0 => {
@@ -491,7 +491,7 @@ impl Generator {
     fn projection(&mut self) -> Document {
         let mut projection = Document::new();
         let including = self.below(2) == 0;
-        for _ in 0..1 + self.below(3) {
+        for _ in 0..=self.below(3) {
             let path = self.path();
             let value = match self.below(10) {
                 0 if !(including && path.contains('.')) => bson!({ "$slice": self.pick(&[1, -1, 0, 2]) }),
@@ -512,7 +512,7 @@ impl Generator {
 
     fn sort(&mut self) -> Document {
         let mut sort = Document::new();
-        for _ in 0..1 + self.below(2) {
+        for _ in 0..=self.below(2) {
             sort.insert(self.path(), self.pick(&[1, -1]));
         }
         // The order of equal documents differs between servers.
@@ -636,7 +636,7 @@ impl Generator {
         }
         let mut update = Document::new();
         let mut filters = false;
-        for _ in 0..1 + usize::from(self.one_in(3)) {
+        for _ in 0..=usize::from(self.one_in(3)) {
             let (operator, operand) = self.action();
             let path = if ["$rename", "$setOnInsert"].contains(&operator) { self.path() } else { self.update_path() };
             filters |= path.contains("$[x]");
@@ -704,13 +704,13 @@ impl Generator {
 
     /// Returns indexes of all kinds. No document violates them by its values alone.
     #[allow(dead_code, reason = "the comparison with the other server uses no indexes")]
-    pub fn indexes(&mut self, count: usize) -> Vec<Document> {
+    pub(crate) fn indexes(&mut self, count: usize) -> Vec<Document> {
         (0..count).map(|_| self.index()).collect()
     }
 
     fn index(&mut self) -> Document {
         let mut key = Document::new();
-        for _ in 0..1 + self.below(3) {
+        for _ in 0..=self.below(3) {
             key.insert(self.path(), self.pick(&[1, -1]));
         }
         let mut index = doc! { "key": key };
@@ -732,13 +732,13 @@ impl Generator {
     // Batches.
 
     /// Returns reads of the same documents.
-    pub fn reads(&mut self, count: usize) -> Vec<Case> {
+    pub(crate) fn reads(&mut self, count: usize) -> Vec<Case> {
         let documents: Vec<Document> = (0..SHARED as i32).map(|id| self.document(id)).collect();
         (0..count).map(|_| Case { documents: documents.clone(), command: self.read() }).collect()
     }
 
     /// Returns updates of one document each.
-    pub fn updates(&mut self, count: usize) -> Vec<Case> {
+    pub(crate) fn updates(&mut self, count: usize) -> Vec<Case> {
         (0..count as i32)
             .map(|id| {
                 // Now and then the document does not exist.
@@ -750,7 +750,7 @@ impl Generator {
     }
 
     /// Returns changes of a few documents; each case runs alone.
-    pub fn changes(&mut self, count: usize) -> Vec<Case> {
+    pub(crate) fn changes(&mut self, count: usize) -> Vec<Case> {
         (0..count)
             .map(|_| Case { documents: (0..3).map(|id| self.document(id)).collect(), command: self.change() })
             .collect()

@@ -5,7 +5,7 @@ use bson::{Bson, Document};
 use super::support::case::Case;
 
 /// Returns all cases that are one step simpler, the largest steps first.
-pub fn simpler(case: &Case) -> Vec<Case> {
+pub(crate) fn simpler(case: &Case) -> Vec<Case> {
     let mut found = Vec::new();
     for place in 0..case.documents.len() {
         let mut documents = case.documents.clone();

@@ -15,19 +15,19 @@ use store::{
 use super::{expect::integer, options};
 
 /// The error code of features that Userkeep does not have.
-pub const REFUSED: i32 = 115;
+pub(crate) const REFUSED: i32 = 115;
 
 /// The error code of a duplicate key.
 const DUPLICATE_KEY: i32 = 11000;
 
 /// The error of a command.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     pub code: i32,
     pub message: String,
 }
 
-pub type Answer = Result<Document, Failure>;
+pub(crate) type Answer = Result<Document, Failure>;
 
 impl From<query::Error> for Failure {
     fn from(error: query::Error) -> Self {
@@ -45,30 +45,30 @@ impl From<Error> for Failure {
     }
 }
 
-pub fn failure(code: i32, message: impl Into<String>) -> Failure {
+pub(crate) fn failure(code: i32, message: impl Into<String>) -> Failure {
     Failure { code, message: message.into() }
 }
 
-pub fn refused(what: impl std::fmt::Display) -> Failure {
+pub(crate) fn refused(what: impl std::fmt::Display) -> Failure {
     failure(REFUSED, format!("{what} is not supported by Userkeep"))
 }
 
 /// A store for one vector.
-pub struct Database {
+pub(crate) struct Database {
     store: SqliteStore,
 }
 
 impl Database {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
     }
 
     /// Returns the store, for operations without a command.
-    pub fn store(&self) -> &SqliteStore {
+    pub(crate) fn store(&self) -> &SqliteStore {
         &self.store
     }
 
-    pub async fn run(&self, command: &Document) -> Answer {
+    pub(crate) async fn run(&self, command: &Document) -> Answer {
         let command = &options::checked(command)?;
         check_time(command)?;
         let (name, target) = command.iter().next().unwrap();

@@ -2,7 +2,7 @@
 //! `vectors`, `differential` and the regression tests.
 #![allow(dead_code, reason = "each of them uses a part")]
 
-pub mod case;
-pub mod commands;
-pub mod expect;
+pub(crate) mod case;
+pub(crate) mod commands;
+pub(crate) mod expect;
 mod options;

@@ -121,7 +121,7 @@ const COMMANDS: &[(&str, Fields, &[&str])] = &[
 
 /// Returns the command without null fields, if every field belongs to the command and has an
 /// allowed type.
-pub fn checked(command: &Document) -> Result<Document, Failure> {
+pub(super) fn checked(command: &Document) -> Result<Document, Failure> {
     let mut all = command.iter();
     let (name, target) = all.next().ok_or_else(|| failure(59, "no command"))?;
     let Some((_, fields, required)) = COMMANDS.iter().find(|(other, ..)| other == name) else {
@@ -181,7 +181,7 @@ fn is_of(kind: Kind, value: &Bson) -> Result<bool, Failure> {
 }
 
 /// Checks the required fields of an index and the types of its options.
-pub fn check_index(specification: &Document) -> Result<(), Failure> {
+pub(super) fn check_index(specification: &Document) -> Result<(), Failure> {
     const FIELDS: &[(&str, Kind)] = &[
         ("2dsphereIndexVersion", Number),
         ("bits", Number),

@@ -111,7 +111,7 @@ impl Import {
             }
         }
         for index in metadata.get_array("indexes").ok().into_iter().flatten() {
-            let index = index.ok().and_then(|index| index.as_document());
+            let index = index.ok().and_then(bson::RawBsonRef::as_document);
             let index = index.ok_or_else(|| at(&described, "an index is not a document"))?;
             match Index::parse(index) {
                 Ok(index) => collection.indexes.push(index),

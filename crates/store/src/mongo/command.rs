@@ -259,7 +259,7 @@ impl MongoStore {
                 None => None,
             };
             let run = database.run_raw_command(self.timed(&command, budget)?);
-            let reply = run.optional(session.as_mut(), |run, session| run.session(session)).await;
+            let reply = run.optional(session.as_mut(), mongodb::action::RunCommand::session).await;
             self.shared.note_written(session.as_ref());
             return Ok(read_reply(reply).map_err(|rejected| rejected.error)?);
         };
@@ -286,7 +286,7 @@ impl MongoStore {
     ) -> Result<Document, Rejected> {
         lease.begin();
         let run = database.run_raw_command(command);
-        let reply = run.optional(lease.session.as_mut(), |run, session| run.session(session)).await;
+        let reply = run.optional(lease.session.as_mut(), mongodb::action::RunCommand::session).await;
         lease.end(reply.as_ref().is_err_and(is_of_connection));
         self.shared.note_written(lease.session.as_ref());
         read_reply(reply)

@@ -641,7 +641,7 @@ fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
         && !removed.is_empty()
     {
         let mut unset = RawDocumentBuf::new();
-        for path in removed.into_iter().flatten().filter_map(|path| path.as_str()) {
+        for path in removed.into_iter().flatten().filter_map(bson::RawBsonRef::as_str) {
             note(path);
             query::append(&mut unset, path, true);
         }

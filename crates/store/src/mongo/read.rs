@@ -718,7 +718,7 @@ fn visit_plan(stage: &Document, explanation: &mut Explanation, indexes: &mut Vec
         Ok("IDHACK" | "CLUSTERED_IXSCAN" | "EXPRESS_CLUSTERED_IXSCAN") => explanation.stage = "IDHACK",
         // One key of one index, usually the index on `_id`.
         Ok("EXPRESS_IXSCAN") if stage.get_str("indexName").is_ok_and(|name| name == "_id_") => {
-            explanation.stage = "IDHACK"
+            explanation.stage = "IDHACK";
         }
         Ok("EOF") => explanation.stage = "EOF",
         Ok("IXSCAN" | "EXPRESS_IXSCAN") => {

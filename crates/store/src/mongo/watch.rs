@@ -900,7 +900,8 @@ fn after(before: &RawDocument, description: &RawDocument) -> Option<RawDocumentB
     } else if !description.get_document("updatedFields").is_ok_and(RawDocument::is_empty) {
         return None;
     }
-    for path in array(description, "removedFields").into_iter().flatten().flatten().filter_map(|path| path.as_str()) {
+    for path in array(description, "removedFields").into_iter().flatten().flatten().filter_map(bson::RawBsonRef::as_str)
+    {
         append(&mut unset, path, true);
     }
     if has_odd_names_within(RawBsonRef::Document(before))

@@ -165,10 +165,10 @@ impl MongoStore {
         let document: DriverResult<Option<RawDocumentBuf>> = match &modify.change {
             Change::Delete => {
                 let delete = collection.find_one_and_delete(filter).max_time(time);
-                let delete = delete.optional(sort, |delete, sort| delete.sort(sort));
-                let delete = delete.optional(collation, |delete, collation| delete.collation(collation));
-                let delete = delete.optional(projection, |delete, projection| delete.projection(projection));
-                delete.optional(session, |delete, session| delete.session(session)).await
+                let delete = delete.optional(sort, mongodb::action::FindOneAndDelete::sort);
+                let delete = delete.optional(collation, mongodb::action::FindOneAndDelete::collation);
+                let delete = delete.optional(projection, mongodb::action::FindOneAndDelete::projection);
+                delete.optional(session, mongodb::action::FindOneAndDelete::session).await
             }
             Change::Update { update, .. } => {
                 let filters = array_filters(update).map(all).transpose()?;
@@ -176,20 +176,19 @@ impl MongoStore {
                     Modification::Update(change) => {
                         let update = collection.find_one_and_update(filter, change).max_time(time);
                         let update = update.upsert(upsert).return_document(after);
-                        let update = update.optional(filters, |update, filters| update.array_filters(filters));
-                        let update = update.optional(sort, |update, sort| update.sort(sort));
-                        let update = update.optional(collation, |update, collation| update.collation(collation));
-                        let update = update.optional(projection, |update, projection| update.projection(projection));
-                        update.optional(session, |update, session| update.session(session)).await
+                        let update = update.optional(filters, mongodb::action::FindOneAndUpdate::array_filters);
+                        let update = update.optional(sort, mongodb::action::FindOneAndUpdate::sort);
+                        let update = update.optional(collation, mongodb::action::FindOneAndUpdate::collation);
+                        let update = update.optional(projection, mongodb::action::FindOneAndUpdate::projection);
+                        update.optional(session, mongodb::action::FindOneAndUpdate::session).await
                     }
                     Modification::Replace(replacement) => {
                         let replace = collection.find_one_and_replace(filter, replacement).max_time(time);
                         let replace = replace.upsert(upsert).return_document(after);
-                        let replace = replace.optional(sort, |replace, sort| replace.sort(sort));
-                        let replace = replace.optional(collation, |replace, collation| replace.collation(collation));
-                        let replace =
-                            replace.optional(projection, |replace, projection| replace.projection(projection));
-                        replace.optional(session, |replace, session| replace.session(session)).await
+                        let replace = replace.optional(sort, mongodb::action::FindOneAndReplace::sort);
+                        let replace = replace.optional(collation, mongodb::action::FindOneAndReplace::collation);
+                        let replace = replace.optional(projection, mongodb::action::FindOneAndReplace::projection);
+                        replace.optional(session, mongodb::action::FindOneAndReplace::session).await
                     }
                 }
             }

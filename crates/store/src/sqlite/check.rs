@@ -137,7 +137,7 @@ fn check_documents(
         match get(document, "_id") {
             Some(value) if encode_key(value) == id => {}
             other => {
-                findings.add(false, || format!("{name}: the document {} is stored under another _id", text(other)))
+                findings.add(false, || format!("{name}: the document {} is stored under another _id", text(other)));
             }
         }
         Ok(())

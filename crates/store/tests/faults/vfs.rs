@@ -17,7 +17,7 @@ use rusqlite::ffi;
 
 /// The effect of a failure on its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The operation does nothing.
     Error,
     /// Half of the operation is carried out.
@@ -29,7 +29,7 @@ pub enum Failure {
 
 /// The simulated disk.
 #[derive(Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     directory: Option<PathBuf>,
     /// The number of operations so far.
     pub count: u64,
@@ -80,18 +80,18 @@ impl Image {
 
 impl Disk {
     /// Resets the disk, with the files below a directory.
-    pub fn begin(&mut self, directory: &Path, fails: Option<(u64, Failure)>) {
+    pub(crate) fn begin(&mut self, directory: &Path, fails: Option<(u64, Failure)>) {
         *self = Self { directory: Some(directory.to_owned()), fails, ..Self::default() };
     }
 
     /// Ends all failures.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         (self.fails, self.is_full) = (None, false);
     }
 
     /// Writes the state after a power cut into another directory: all synced data, and those other
     /// changes that `has` selects.
-    pub fn after_power_cut(&self, target: &Path, has: &mut dyn FnMut() -> bool) {
+    pub(crate) fn after_power_cut(&self, target: &Path, has: &mut dyn FnMut() -> bool) {
         std::fs::create_dir_all(target).unwrap();
         let ghosts = self.ghosts.iter().filter(|(path, _)| !self.files.contains_key(*path));
         for (path, image) in self.files.iter().chain(ghosts).filter(|(_, image)| image.is_named) {
@@ -112,7 +112,7 @@ impl Disk {
     }
 
     /// Syncs a file on behalf of code other than SQLite.
-    pub fn sync(&mut self, path: &Path) -> std::io::Result<()> {
+    pub(crate) fn sync(&mut self, path: &Path) -> std::io::Result<()> {
         if self.next(false).is_some() {
             return Err(std::io::Error::other("injected"));
         }
@@ -132,7 +132,7 @@ impl Disk {
     }
 }
 
-pub fn disk() -> MutexGuard<'static, Disk> {
+pub(crate) fn disk() -> MutexGuard<'static, Disk> {
     static DISK: OnceLock<Mutex<Disk>> = OnceLock::new();
     DISK.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -148,7 +148,7 @@ unsafe impl Sync for Real {}
 static REAL: OnceLock<Real> = OnceLock::new();
 
 /// Makes this the VFS of all connections that are opened from now on.
-pub fn install() {
+pub(crate) fn install() {
     REAL.get_or_init(|| {
         // SAFETY: finding a VFS initializes SQLite, which registers the system's VFS; the copy is
         // never freed.
@@ -214,7 +214,7 @@ unsafe extern "C" fn open(
         if code != ffi::SQLITE_OK {
             return code;
         }
-        (*file).pMethods = &METHODS;
+        (*file).pMethods = &raw const METHODS;
         if !name.is_null() {
             let path = PathBuf::from(CStr::from_ptr(name).to_str().unwrap());
             let mut disk = disk();

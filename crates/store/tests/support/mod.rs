@@ -6,7 +6,7 @@
     reason = "each test uses a part of this module, and none runs without a server"
 )]
 
-pub mod proxy;
+pub(crate) mod proxy;
 
 use std::{
     path::PathBuf,
@@ -23,14 +23,14 @@ use store::{MongoStore, Namespace, SystemEnvironment};
 
 /// Returns the connection string of the test server. Panics without one, so that no test is
 /// skipped silently.
-pub fn server() -> String {
+pub(crate) fn server() -> String {
     std::env::var("MONGODB_URI").expect(
         "MONGODB_URI names no MongoDB-compatible server: `npm test` starts one, or `node scripts/test-server.mjs start`",
     )
 }
 
 /// Adds options to a connection string.
-pub fn with_options(uri: &str, options: &str) -> String {
+pub(crate) fn with_options(uri: &str, options: &str) -> String {
     let (address, said) = uri.split_once('?').unwrap_or((uri, ""));
     let slash = if address.matches('/').count() < 3 { "/" } else { "" };
     let all: Vec<&str> = [said, options].into_iter().filter(|options| !options.is_empty()).collect();
@@ -38,33 +38,33 @@ pub fn with_options(uri: &str, options: &str) -> String {
 }
 
 /// Returns a database name that no other test uses.
-pub fn fresh_database() -> String {
+pub(crate) fn fresh_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Opens a store on a server.
-pub fn open(uri: &str) -> Arc<MongoStore> {
+pub(crate) fn open(uri: &str) -> Arc<MongoStore> {
     Arc::new(MongoStore::open(uri, Arc::new(SystemEnvironment), Some("userkeep")).unwrap())
 }
 
 /// Returns a collection in a database that no other test uses.
-pub fn fresh() -> Namespace {
+pub(crate) fn fresh() -> Namespace {
     Namespace::new(&fresh_database(), "things")
 }
 
 /// Converts a document to raw BSON.
-pub fn raw(document: Document) -> RawDocumentBuf {
+pub(crate) fn raw(document: Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(document).unwrap()
 }
 
 /// Parses a filter.
-pub fn filter(filter: Document) -> Filter {
+pub(crate) fn filter(filter: Document) -> Filter {
     Filter::parse(&raw(filter)).unwrap()
 }
 
 /// A server that belongs to one test, which can stop and restart it.
-pub struct OwnServer {
+pub(crate) struct OwnServer {
     directory: tempfile::TempDir,
     flags: Vec<String>,
     pub uri: String,
@@ -72,7 +72,7 @@ pub struct OwnServer {
 
 impl OwnServer {
     /// Starts a server, with additional flags.
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         let mut server = Self {
             directory: tempfile::tempdir().unwrap(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
@@ -83,18 +83,18 @@ impl OwnServer {
     }
 
     /// Stops the server, and restarts it on its data at the same address.
-    pub fn restart(&self) {
+    pub(crate) fn restart(&self) {
         self.stop();
         assert_eq!(self.run("start"), self.uri);
     }
 
     /// Stops the server.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.run("stop");
     }
 
     /// Starts the server again.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         assert_eq!(self.run("start"), self.uri);
     }
 

@@ -46,7 +46,7 @@ impl State {
 
 /// A recorded command.
 #[derive(Debug, Clone)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub command: Document,
     /// The size of the message in bytes.
     pub bytes: usize,
@@ -55,7 +55,7 @@ pub struct Sent {
 
 impl Sent {
     /// The command's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.command.keys().next().map_or("", String::as_str)
     }
 
@@ -69,7 +69,7 @@ impl Sent {
 
 /// A member of a replica set.
 #[derive(Clone)]
-pub struct Member {
+pub(crate) struct Member {
     /// The addresses of all members.
     pub hosts: Vec<String>,
     /// True if this member is the primary.
@@ -80,7 +80,7 @@ pub struct Member {
 
 /// The moment at which a connection is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Before the server receives the command.
     BeforeCommand,
     /// After the server has executed the command: its reply is lost.
@@ -88,7 +88,7 @@ pub enum Cut {
 }
 
 /// A proxy, which ends when it is dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     state: Arc<State>,
     /// The credentials of the connection string, if it has any.
     credentials: String,
@@ -99,7 +99,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts a proxy to the server of a connection string.
-    pub async fn to(uri: &str) -> Self {
+    pub(crate) async fn to(uri: &str) -> Self {
         let address = uri.trim_start_matches("mongodb://").split(['/', '?']).next().unwrap();
         let (credentials, hosts) = address.rsplit_once('@').map_or(("", address), |(who, hosts)| (who, hosts));
         let credentials = if credentials.is_empty() { String::new() } else { format!("{credentials}@") };
@@ -129,28 +129,28 @@ impl Proxy {
     }
 
     /// Returns the connection string of the proxy, with options.
-    pub fn uri(&self, options: &str) -> String {
+    pub(crate) fn uri(&self, options: &str) -> String {
         let uri = format!("mongodb://{}{}/?directConnection=true", self.credentials, self.address);
         super::with_options(&uri, options)
     }
 
     /// Returns the address of the proxy.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
     /// Makes the server introduce itself as a member of a replica set.
-    pub fn introduce(&self, member: Member) {
+    pub(crate) fn introduce(&self, member: Member) {
         *self.state.member.lock().unwrap() = Some(member);
     }
 
     /// Cuts all connections.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.send_modify(|count| *count += 1);
     }
 
     /// Cuts all connections and rejects new ones, or accepts connections again.
-    pub fn close(&self, is_closed: bool) {
+    pub(crate) fn close(&self, is_closed: bool) {
         self.state.is_closed.store(is_closed, Ordering::SeqCst);
         if is_closed {
             self.cut();
@@ -158,49 +158,49 @@ impl Proxy {
     }
 
     /// Holds back all messages while silent, like a network that loses packets under TCP.
-    pub fn silence(&self, is_silent: bool) {
+    pub(crate) fn silence(&self, is_silent: bool) {
         self.state.is_silent.store(is_silent, Ordering::SeqCst);
     }
 
     /// Delays each reply.
-    pub fn delay(&self, latency: Duration) {
+    pub(crate) fn delay(&self, latency: Duration) {
         self.state.latency.store(latency.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Delays each reply to a command on the collections of this name.
-    pub fn slow_down(&self, collection: &str, latency: Duration) {
+    pub(crate) fn slow_down(&self, collection: &str, latency: Duration) {
         *self.state.slow.lock().unwrap() = Some((collection.to_owned(), latency));
     }
 
     /// Cuts the connection at the next `times` commands of a name.
-    pub fn cut_at(&self, command: &str, cut: Cut, times: usize) {
+    pub(crate) fn cut_at(&self, command: &str, cut: Cut, times: usize) {
         *self.state.cut_at.lock().unwrap() = Some((command.to_owned(), cut));
         self.state.cuts.store(times, Ordering::SeqCst);
     }
 
     /// Returns the recorded commands of a name, without the driver's internal ones.
-    pub fn commands(&self, name: &str) -> Vec<Document> {
+    pub(crate) fn commands(&self, name: &str) -> Vec<Document> {
         let commands = self.state.commands.lock().unwrap();
         commands.iter().filter(|sent| sent.name() == name).map(|sent| sent.command.clone()).collect()
     }
 
     /// Returns the names of all commands since the last call.
-    pub fn take_names(&self) -> Vec<String> {
+    pub(crate) fn take_names(&self) -> Vec<String> {
         self.take_commands().iter().filter_map(|command| command.keys().next().cloned()).collect()
     }
 
     /// Returns the bytes of the server's replies since the last call.
-    pub fn take_answered(&self) -> u64 {
+    pub(crate) fn take_answered(&self) -> u64 {
         self.state.answered.swap(0, Ordering::SeqCst)
     }
 
     /// Returns all commands since the last call, without the driver's internal ones.
-    pub fn take_commands(&self) -> Vec<Document> {
+    pub(crate) fn take_commands(&self) -> Vec<Document> {
         self.take_sent().into_iter().map(|sent| sent.command).collect()
     }
 
     /// Returns the same commands with their sizes and times.
-    pub fn take_sent(&self) -> Vec<Sent> {
+    pub(crate) fn take_sent(&self) -> Vec<Sent> {
         let mut commands = std::mem::take(&mut *self.state.commands.lock().unwrap());
         let own = ["hello", "isMaster", "ismaster", "endSessions"];
         commands.retain(|sent| !own.contains(&sent.name()));
