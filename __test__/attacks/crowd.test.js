@@ -127,7 +127,7 @@ test("unread change streams share the events in memory, and each user has a limi
     socket.resume();
   }
   await pause(3000);
-  const ended = streams.filter(({ text }) => text.includes("event: error") && text.includes("too large together"));
+  const ended = streams.filter(({ text }) => text.includes("event: error") && text.includes("exceeds the limit"));
   expect(ended.length).toBeGreaterThan(5);
 });
 
