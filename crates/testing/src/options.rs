@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document};
 
-use super::commands::{Failure, failure, refused};
+use crate::commands::{Failure, failure, refused};
 
 /// The type of a field. Null counts as a missing field, except for strict types.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document};
 
-use super::commands::Answer;
+use crate::commands::Answer;
 
 /// Compares a reply with the expectation of a vector.
 pub fn check(check: &Document, answer: &Answer, portable: bool) -> Result<(), String> {

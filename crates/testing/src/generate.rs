@@ -5,7 +5,7 @@ use bson::{Binary, Bson, DateTime, Document, Timestamp, bson, doc, oid::ObjectId
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::support::case::Case;
+use crate::case::Case;
 
 /// The number of documents that the reads of a batch share.
 const SHARED: usize = 24;

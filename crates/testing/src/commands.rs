@@ -12,7 +12,7 @@ use store::{
     SqliteStore, Store, SystemEnvironment, Write,
 };
 
-use super::{expect::integer, options};
+use crate::{expect::integer, options};
 
 /// The error code of features that Userkeep does not have.
 pub const REFUSED: i32 = 115;
@@ -56,6 +56,12 @@ pub fn refused(what: impl std::fmt::Display) -> Failure {
 /// A store for one vector.
 pub struct Database {
     store: SqliteStore,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Database {

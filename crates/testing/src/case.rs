@@ -3,7 +3,7 @@
 use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::{Client, error::ErrorKind};
 
-use super::commands::Database;
+use crate::commands::Database;
 
 /// The name of the collection on both servers.
 pub const COLLECTION: &str = "c";
