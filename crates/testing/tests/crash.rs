@@ -18,7 +18,8 @@ use query::Filter;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use store::{
-    ChangeKind, Find, Location, Namespace, Progress, ResumeToken, SqliteStore, Store, SystemEnvironment, Watch,
+    ChangeKind, Find, Location, Maintenance, Namespace, Progress, ResumeToken, SqliteStore, Store, SystemEnvironment,
+    Watch,
 };
 
 fn pairs() -> Namespace {
