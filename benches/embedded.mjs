@@ -66,7 +66,7 @@ const limitProgram = [
   "--target",
   hostTriple(),
   "-p",
-  "userkeep-store",
+  "userkeep-testing",
   "--example",
   "limit",
   "--",

@@ -36,7 +36,7 @@ const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-bench-"));
 /** Starts or selects the server. Returns its address, its name, and `end`, which stops it. */
 async function server() {
   if (values.canned) {
-    const cargo = ["build", "--release", "--quiet", "--package", "userkeep-store", "--example", "canned-server"];
+    const cargo = ["build", "--release", "--quiet", "--package", "userkeep-testing", "--example", "canned-server"];
     runCommand("cargo", [...cargo, "--target", hostTriple()]);
     const program = path.join(ROOT, "target", hostTriple(), "release", "examples", "canned-server");
     const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"] });

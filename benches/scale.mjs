@@ -9,7 +9,7 @@ import { start, stop } from "../scripts/test-server.mjs";
 
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), "userkeep-scale-"));
 const uri = process.env.MONGODB_URI ?? (await start(directory));
-const cargo = ["run", "--release", "--quiet", "--package", "userkeep-backend", "--example", "scale"];
+const cargo = ["run", "--release", "--quiet", "--package", "userkeep-testing", "--example", "scale"];
 run("cargo", [...cargo, "--target", hostTriple(), "--", ...process.argv.slice(2)], {
   env: { ...process.env, MONGODB_URI: uri },
 });

@@ -2,5 +2,5 @@
 // `npm run soak:store [-- SECONDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
-const example = ["--package", "userkeep-store", "--example", "store-soak"];
+const example = ["--package", "userkeep-testing", "--example", "store-soak"];
 run("cargo", ["run", "--quiet", "--release", ...example, "--target", hostTriple(), "--", ...process.argv.slice(2)]);

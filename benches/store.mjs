@@ -2,5 +2,5 @@
 // `npm run bench:store [-- DOCUMENTS ROUNDS]`.
 import { hostTriple, run } from "../scripts/run.mjs";
 
-const example = ["--package", "userkeep-store", "--example", "store-bench"];
+const example = ["--package", "userkeep-testing", "--example", "store-bench"];
 run("cargo", ["run", "--quiet", "--release", ...example, "--target", hostTriple(), "--", ...process.argv.slice(2)]);

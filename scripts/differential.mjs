@@ -2,5 +2,14 @@
 // `npm run differential -- --seed S --cases N --against mongodb://…`.
 import { hostTriple, run } from "./run.mjs";
 
-const cargo = ["run", "--quiet", "--package", "userkeep-store", "--example", "differential", "--target", hostTriple()];
+const cargo = [
+  "run",
+  "--quiet",
+  "--package",
+  "userkeep-testing",
+  "--example",
+  "differential",
+  "--target",
+  hostTriple(),
+];
 run("cargo", [...cargo, "--", ...process.argv.slice(2)]);

@@ -11,7 +11,7 @@ const { values: options, positionals } = parseArgs({
   options: { seconds: { type: "string", default: "600" }, seed: { type: "string", default: `${Date.now()}` } },
 });
 const triple = hostTriple();
-run("cargo", ["build", "--target", triple, "--package", "userkeep-backend", "--example", "fuzz"]);
+run("cargo", ["build", "--target", triple, "--package", "userkeep-testing", "--example", "fuzz"]);
 for (const target of positionals.length > 0 ? positionals : TARGETS) {
   const args = [target, options.seconds, options.seed];
   const { status } = spawnSync(`target/${triple}/debug/examples/fuzz`, args, {

@@ -2,5 +2,5 @@
 // `npm run vectors -- DIR [--only TEXT] [--show]`.
 import { hostTriple, run } from "./run.mjs";
 
-const cargo = ["run", "--quiet", "--package", "userkeep-store", "--example", "vectors", "--target", hostTriple()];
+const cargo = ["run", "--quiet", "--package", "userkeep-testing", "--example", "vectors", "--target", hostTriple()];
 run("cargo", [...cargo, "--", ...process.argv.slice(2)]);

@@ -130,7 +130,7 @@ impl From<store::Error> for Error {
                 tracing::warn!(%error, "request failed: the database is unavailable");
                 Self { is_transient: true, ..Self::new(ErrorCode::InternalServerError, error.to_string()) }
             }
-            store::Error::NeedsTransaction | store::Error::Unsupported(_) => {
+            store::Error::NeedsTransaction => {
                 tracing::warn!(%error, "request failed: the database is unavailable");
                 Self::new(ErrorCode::InternalServerError, error.to_string())
             }

@@ -133,9 +133,6 @@ pub enum Error {
         /// The reason, in words.
         reason: String,
     },
-    /// This kind of store does not support the operation; the database has its own tools for it.
-    #[error("{0}")]
-    Unsupported(&'static str),
     /// Too many operations wait for a thread, of one owner or in total.
     #[error("too many operations {} are waiting; try again later", if *is_of_one { "of this user" } else { "of all users" })]
     TooManyWaiting {

@@ -39,7 +39,7 @@ pub use request::{
 };
 pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore, SyncLog};
 
-/// An inconsistency that [`Store::check`] has found.
+/// An inconsistency that [`Maintenance::check`] has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// A description of the problem and its location, for the operator.
@@ -186,15 +186,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// returned or not.
     fn page(&self, namespace: Namespace, after: Option<RawBson>) -> BoxFuture<'_, Result<Page>>;
 
-    /// Writes a consistent copy of the store to a file, which can be opened as a store.
-    ///
-    /// # Errors
-    /// If the file exists already, or cannot be written.
-    fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>>;
+    /// Returns the backups and checks of this store; `None` if the operator uses the tools of the
+    /// database instead, which [`Store::maintenance_advice`] names.
+    fn maintenance(&self) -> Option<&dyn Maintenance> {
+        None
+    }
 
-    /// Checks the store for inconsistencies, on one snapshot. With `repair`, indexes that disagree
-    /// with the documents are rebuilt first, and the remaining problems are returned.
-    fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>>;
+    /// Returns the messages for an operator who requests maintenance of a store without it.
+    fn maintenance_advice(&self) -> MaintenanceAdvice {
+        MaintenanceAdvice::default()
+    }
 
     /// Checks that the path of an embedded store still leads to the open file.
     ///
@@ -207,4 +208,35 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Finishes the operations in flight and releases files and threads. Later calls fail with
     /// [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Backups and checks, for stores that keep their own files.
+pub trait Maintenance: Send + Sync {
+    /// Writes a consistent copy of the store to a file, which can be opened as a store.
+    ///
+    /// # Errors
+    /// If the file exists already, or cannot be written.
+    fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>>;
+
+    /// Checks the store for inconsistencies, on one snapshot. With `repair`, indexes that disagree
+    /// with the documents are rebuilt first, and the remaining problems are returned.
+    fn check(&self, repair: bool, progress: Progress) -> BoxFuture<'_, Result<Vec<Finding>>>;
+}
+
+/// Messages that name the tools of a database whose store has no [`Maintenance`].
+#[derive(Debug, Clone, Copy)]
+pub struct MaintenanceAdvice {
+    /// How to back the store up.
+    pub backup: &'static str,
+    /// How to check the store.
+    pub check: &'static str,
+}
+
+impl Default for MaintenanceAdvice {
+    fn default() -> Self {
+        Self {
+            backup: "back up this store with the tools of its database",
+            check: "check this store with the tools of its database",
+        }
+    }
 }

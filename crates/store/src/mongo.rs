@@ -18,7 +18,6 @@ mod watch;
 mod write;
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,8 +28,8 @@ use mongodb::options::SelectionCriteria;
 use query::{Budget, Environment, Variables};
 
 use crate::{
-    Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write, names,
+    Aggregate, ChangeStream, Count, Error, Explanation, Find, Index, MaintenanceAdvice, Namespace, Operation, Outcome,
+    Page, Result, Store, Watch, Write, names,
 };
 use connect::{Lane, Shared};
 pub use preference::ReadPreference;
@@ -318,13 +317,11 @@ impl Store for MongoStore {
         self.unlimited(&namespace.clone(), false, |store| async move { store.page_after(&namespace, after).await })
     }
 
-    fn backup(&self, _: PathBuf, _: Progress) -> BoxFuture<'_, Result<()>> {
-        future::ready(Err(Error::Unsupported("back up a store on MongoDB with MongoDB's own tools, such as mongodump")))
-            .boxed()
-    }
-
-    fn check(&self, _: bool, _: Progress) -> BoxFuture<'_, Result<Vec<Finding>>> {
-        future::ready(Err(Error::Unsupported("check a store on MongoDB with MongoDB's own command `validate`"))).boxed()
+    fn maintenance_advice(&self) -> MaintenanceAdvice {
+        MaintenanceAdvice {
+            backup: "back up a store on MongoDB with MongoDB's own tools, such as mongodump",
+            check: "check a store on MongoDB with MongoDB's own command `validate`",
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

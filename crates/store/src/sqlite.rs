@@ -32,8 +32,8 @@ use query::{Budget, Environment, Variables};
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
-    Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Namespace, Operation, Outcome, Page,
-    Progress, Result, Store, Watch, Write, guarded,
+    Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Maintenance, Namespace, Operation,
+    Outcome, Page, Progress, Result, Store, Watch, Write, guarded,
     workers::{self, Turn},
 };
 use change_feed::ChangeFeed;
@@ -588,6 +588,29 @@ impl Store for SqliteStore {
         })
     }
 
+    fn maintenance(&self) -> Option<&dyn Maintenance> {
+        Some(self)
+    }
+
+    fn check_file(&self) -> Result<()> {
+        self.shared.place.as_ref().map_or(Ok(()), |place| place.check())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let state = std::mem::replace(&mut *lock(&self.shared.state), OpenState::Closed);
+        self.shared.feed.closed();
+        let OpenState::Open { writer, readers } = state else { return future::ready(()).boxed() };
+        drop(readers);
+        let Some(writer) = writer else { return future::ready(()).boxed() };
+        let finished = writer.finish();
+        async move {
+            let _ = finished.await;
+        }
+        .boxed()
+    }
+}
+
+impl Maintenance for SqliteStore {
     fn backup(&self, file: PathBuf, progress: Progress) -> BoxFuture<'_, Result<()>> {
         self.on_a_thread(move |session| match session {
             Some(session) => backup::backup(session, &file, &progress),
@@ -609,23 +632,6 @@ impl Store for SqliteStore {
             progress.begin("rebuilding indexes", 0);
             self.submit(|reply| Job::Repair { reply }).await?;
             self.on_a_thread(check).await
-        }
-        .boxed()
-    }
-
-    fn check_file(&self) -> Result<()> {
-        self.shared.place.as_ref().map_or(Ok(()), |place| place.check())
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        let state = std::mem::replace(&mut *lock(&self.shared.state), OpenState::Closed);
-        self.shared.feed.closed();
-        let OpenState::Open { writer, readers } = state else { return future::ready(()).boxed() };
-        drop(readers);
-        let Some(writer) = writer else { return future::ready(()).boxed() };
-        let finished = writer.finish();
-        async move {
-            let _ = finished.await;
         }
         .boxed()
     }

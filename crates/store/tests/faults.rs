@@ -21,8 +21,8 @@ use query::{Filter, Update};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use store::{
-    Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store,
-    SystemEnvironment, Write,
+    Change, Durability, Find, Index, Location, Maintenance, Modify, Namespace, Operation, Progress, Settings,
+    SqliteStore, Store, SystemEnvironment, Write,
 };
 use vfs::{Failure, disk};
 

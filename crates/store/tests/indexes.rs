@@ -3,15 +3,11 @@
 //! runs for longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "../examples/differential/generate.rs"]
-#[allow(dead_code, reason = "some of it is for the comparison with another server")]
-mod generate;
-#[path = "../examples/support/mod.rs"]
-mod support;
-
 use bson::{Bson, Document, doc};
-use generate::Generator;
-use support::case::{self, COLLECTION, Case, Server};
+use testing::{
+    case::{self, COLLECTION, Case, Server},
+    generate::Generator,
+};
 
 /// Creates those indexes that the documents allow, and returns their number.
 async fn index(server: &Server, indexes: &[Document]) -> usize {

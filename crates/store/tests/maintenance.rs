@@ -16,8 +16,8 @@ use bson::{
 };
 use query::{Filter, Update};
 use store::{
-    Change, Error, Find, Finding, Index, Location, Modify, Namespace, Operation, Progress, SqliteStore, Store,
-    SystemEnvironment, Watch, Write,
+    Change, Error, Find, Finding, Index, Location, Maintenance, Modify, Namespace, Operation, Progress, SqliteStore,
+    Store, SystemEnvironment, Watch, Write,
     dump::{self, Import, Imported},
     migrate::{self, Migrated, Selection},
 };

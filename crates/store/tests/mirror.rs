@@ -3,24 +3,18 @@
 //! for longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "../examples/differential/generate.rs"]
-#[allow(dead_code, reason = "some of it is for the comparison with another server")]
-mod generate;
-#[path = "../examples/support/mod.rs"]
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use bson::{
     Bson, Document, doc,
     raw::{RawDocument, RawDocumentBuf},
 };
-use generate::Generator;
 use query::{Filter, Update, encode_key};
 use store::{ChangeKind, ChangeStream, Find, Namespace, ResumeToken, Store, SystemEnvironment, Watch};
-use support::{
+use testing::{
     case::{COLLECTION, text},
     commands::Database,
+    generate::Generator,
 };
 
 /// The documents of a client, by the keys of their `_id`s.

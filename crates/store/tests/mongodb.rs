@@ -1085,3 +1085,11 @@ async fn names_that_the_server_rejects_are_listed_before_anything_is_written() {
     let error = migrate(&*target, &*open(&server()), &selection, &Progress::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "the source and the target are the same store");
 }
+
+#[tokio::test]
+async fn maintenance_is_left_to_the_tools_of_mongodb() {
+    let store = open(&server());
+    assert!(store.maintenance().is_none());
+    let advice = store.maintenance_advice();
+    assert!(advice.backup.contains("mongodump") && advice.check.contains("`validate`"), "{advice:?}");
+}

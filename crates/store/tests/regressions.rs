@@ -2,11 +2,8 @@
 //! to the smallest case: documents, a command, its reply, and the documents that remain.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "../examples/support/mod.rs"]
-mod support;
-
 use bson::{Bson, Document};
-use support::case::{Case, Outcome, Server};
+use testing::case::{Case, Outcome, Server};
 
 fn read(line: &str) -> Document {
     let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -44,7 +44,9 @@ pub(super) async fn stored_apps(context: &Context) -> Result<RawBson> {
 }
 
 pub(super) async fn backup(context: &Context, file: PathBuf, progress: &Progress) -> Result<RawBson> {
-    context.main_store().backup(file, progress.clone()).await.map_err(failed)?;
+    let store = context.main_store();
+    let Some(maintenance) = store.maintenance() else { return Err(failed(store.maintenance_advice().backup)) };
+    maintenance.backup(file, progress.clone()).await.map_err(failed)?;
     Ok(RawBson::Null)
 }
 
@@ -83,7 +85,9 @@ pub(super) async fn migrate(
 }
 
 pub(super) async fn check(context: &Context, repair: bool, progress: &Progress) -> Result<RawBson> {
-    let findings = context.main_store().check(repair, progress.clone()).await.map_err(failed)?;
+    let store = context.main_store();
+    let Some(maintenance) = store.maintenance() else { return Err(failed(store.maintenance_advice().check)) };
+    let findings = maintenance.check(repair, progress.clone()).await.map_err(failed)?;
     let mut all = RawArrayBuf::new();
     for finding in findings {
         all.push(rawdoc! { "what": finding.what.as_str(), "isOfIndex": finding.is_of_index });

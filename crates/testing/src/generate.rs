@@ -5,7 +5,7 @@ use bson::{Binary, Bson, DateTime, Document, Timestamp, bson, doc, oid::ObjectId
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::support::case::Case;
+use crate::case::Case;
 
 /// The number of documents that the reads of a batch share.
 const SHARED: usize = 24;
@@ -33,10 +33,10 @@ const TYPES: &[&str] = &[
 ];
 
 /// A deterministic source of cases: the same seed and batch give the same cases.
-pub(crate) struct Generator(ChaCha8Rng);
+pub struct Generator(ChaCha8Rng);
 
 impl Generator {
-    pub(crate) fn new(seed: u64, batch: u64) -> Self {
+    pub fn new(seed: u64, batch: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(batch);
         Self(random)
@@ -704,7 +704,7 @@ impl Generator {
 
     /// Returns indexes of all kinds. No document violates them by its values alone.
     #[allow(dead_code, reason = "the comparison with the other server uses no indexes")]
-    pub(crate) fn indexes(&mut self, count: usize) -> Vec<Document> {
+    pub fn indexes(&mut self, count: usize) -> Vec<Document> {
         (0..count).map(|_| self.index()).collect()
     }
 
@@ -732,13 +732,13 @@ impl Generator {
     // Batches.
 
     /// Returns reads of the same documents.
-    pub(crate) fn reads(&mut self, count: usize) -> Vec<Case> {
+    pub fn reads(&mut self, count: usize) -> Vec<Case> {
         let documents: Vec<Document> = (0..SHARED as i32).map(|id| self.document(id)).collect();
         (0..count).map(|_| Case { documents: documents.clone(), command: self.read() }).collect()
     }
 
     /// Returns updates of one document each.
-    pub(crate) fn updates(&mut self, count: usize) -> Vec<Case> {
+    pub fn updates(&mut self, count: usize) -> Vec<Case> {
         (0..count as i32)
             .map(|id| {
                 // Now and then the document does not exist.
@@ -750,7 +750,7 @@ impl Generator {
     }
 
     /// Returns changes of a few documents; each case runs alone.
-    pub(crate) fn changes(&mut self, count: usize) -> Vec<Case> {
+    pub fn changes(&mut self, count: usize) -> Vec<Case> {
         (0..count)
             .map(|_| Case { documents: (0..3).map(|id| self.document(id)).collect(), command: self.change() })
             .collect()

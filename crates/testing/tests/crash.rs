@@ -1,6 +1,6 @@
 //! Kills processes at random while they write under load. Afterwards every acknowledged write is
 //! stored completely, no other write is stored in part, indexes agree with documents, and events
-//! with commits. `CRASH_ROUNDS=500 cargo test -p userkeep-store --test crash` runs for longer. The
+//! with commits. `CRASH_ROUNDS=500 cargo test -p userkeep-testing` runs for longer. The
 //! processes are `examples/crash-child.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
@@ -18,7 +18,8 @@ use query::Filter;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use store::{
-    ChangeKind, Find, Location, Namespace, Progress, ResumeToken, SqliteStore, Store, SystemEnvironment, Watch,
+    ChangeKind, Find, Location, Maintenance, Namespace, Progress, ResumeToken, SqliteStore, Store, SystemEnvironment,
+    Watch,
 };
 
 fn pairs() -> Namespace {
@@ -29,7 +30,11 @@ fn pairs() -> Namespace {
 fn child_program() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/crash-child");
-    assert!(program.exists(), "{} is missing: `cargo build --examples -p userkeep-store` builds it", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo build -p userkeep-testing --examples` builds it",
+        program.display()
+    );
     program
 }
 

@@ -3,14 +3,14 @@
 use bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::{Client, error::ErrorKind};
 
-use super::commands::Database;
+use crate::commands::Database;
 
 /// The name of the collection on both servers.
-pub(crate) const COLLECTION: &str = "c";
+pub const COLLECTION: &str = "c";
 
 /// Documents, and a command on the collection that holds them.
 #[derive(Debug, Clone)]
-pub(crate) struct Case {
+pub struct Case {
     pub documents: Vec<Document>,
     pub command: Document,
 }
@@ -24,7 +24,7 @@ impl std::fmt::Display for Case {
 
 /// The outcome of a command.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// The error code of the command, or that of its first failed write.
     pub failure: Option<i32>,
     /// The reply, without the parts that depend on the server.
@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
 
 impl Case {
     /// Parses the form that [`Display`](std::fmt::Display) writes.
-    pub(crate) fn of(line: &Document) -> Self {
+    pub fn of(line: &Document) -> Self {
         Self { documents: documents_at(line, "documents"), command: line.get_document("command").unwrap().clone() }
     }
 }
@@ -47,7 +47,7 @@ fn documents_at(document: &Document, key: &str) -> Vec<Document> {
 
 impl Outcome {
     /// Parses the form that [`Display`](std::fmt::Display) writes.
-    pub(crate) fn of(line: &Document) -> Self {
+    pub fn of(line: &Document) -> Self {
         Self {
             failure: line.get_i32("code").ok(),
             reply: line.get_document("reply").cloned().unwrap_or_default(),
@@ -57,14 +57,14 @@ impl Outcome {
 
     /// True if the outcomes have the same error code, or equal replies, and leave equal documents.
     /// Values are compared to the last bit and fields in their order; all NaNs are equal.
-    pub(crate) fn agrees(&self, other: &Self) -> bool {
+    pub fn agrees(&self, other: &Self) -> bool {
         self.failure == other.failure
             && (self.failure.is_some() || text(&self.reply) == text(&other.reply))
             && self.leaves_as(other)
     }
 
     /// True if both left the same documents.
-    pub(crate) fn leaves_as(&self, other: &Self) -> bool {
+    pub fn leaves_as(&self, other: &Self) -> bool {
         self.left.len() == other.left.len()
             && self.left.iter().zip(&other.left).all(|(one, other)| text(one) == text(other))
     }
@@ -84,27 +84,27 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Returns a document as text with all its types.
-pub(crate) fn text(document: &Document) -> String {
+pub fn text(document: &Document) -> String {
     Bson::Document(document.clone()).into_canonical_extjson().to_string()
 }
 
 /// One of the two servers.
-pub(crate) enum Server {
+pub enum Server {
     Ours(Database),
     Theirs(mongodb::Database),
 }
 
 impl Server {
-    pub(crate) fn ours() -> Self {
+    pub fn ours() -> Self {
         Self::Ours(Database::new())
     }
 
-    pub(crate) fn theirs(client: &Client, database: &str) -> Self {
+    pub fn theirs(client: &Client, database: &str) -> Self {
         Self::Theirs(client.database(database))
     }
 
     /// Returns the reply of a command, or its error code.
-    pub(crate) async fn run(&self, command: &Document) -> Result<Document, i32> {
+    pub async fn run(&self, command: &Document) -> Result<Document, i32> {
         match self {
             Self::Ours(database) => database.run(command).await.map_err(|error| error.code),
             Self::Theirs(database) => database.run_command(command.clone()).await.map_err(|error| match &*error.kind {
@@ -115,7 +115,7 @@ impl Server {
     }
 
     /// Replaces the content of the collection.
-    pub(crate) async fn fill(&mut self, documents: &[Document]) {
+    pub async fn fill(&mut self, documents: &[Document]) {
         if let Self::Ours(database) = self {
             *database = Database::new();
         } else {
@@ -129,13 +129,13 @@ impl Server {
     }
 
     /// Returns the documents in the collection.
-    pub(crate) async fn left(&self) -> Vec<Document> {
+    pub async fn left(&self) -> Vec<Document> {
         let find = doc! { "find": COLLECTION, "filter": {}, "sort": { "_id": 1 }, "batchSize": 10_000 };
         let reply = self.run(&find).await.expect("a find");
         documents(&reply)
     }
 
-    pub(crate) async fn outcome(&mut self, case: &Case) -> Outcome {
+    pub async fn outcome(&mut self, case: &Case) -> Outcome {
         self.fill(&case.documents).await;
         let answer = self.run(&case.command).await;
         let left = if is_read(&case.command) { Vec::new() } else { self.left().await };
@@ -143,11 +143,11 @@ impl Server {
     }
 }
 
-pub(crate) fn is_read(command: &Document) -> bool {
+pub fn is_read(command: &Document) -> bool {
     ["find", "count", "distinct", "aggregate"].iter().any(|name| command.contains_key(name))
 }
 
-pub(crate) fn outcome(answer: Result<Document, i32>, left: Vec<Document>) -> Outcome {
+pub fn outcome(answer: Result<Document, i32>, left: Vec<Document>) -> Outcome {
     let mut left = left;
     left.iter_mut().for_each(|document| document.iter_mut().for_each(|(_, value)| without_new_ids(value)));
     left.sort_by_key(text);
@@ -169,7 +169,7 @@ pub(crate) fn outcome(answer: Result<Document, i32>, left: Vec<Document>) -> Out
 }
 
 /// Returns the indexes and codes of the writes that failed.
-pub(crate) fn write_errors(reply: &Document) -> Vec<(usize, i32)> {
+pub fn write_errors(reply: &Document) -> Vec<(usize, i32)> {
     let Ok(errors) = reply.get_array("writeErrors") else { return Vec::new() };
     errors
         .iter()

@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document};
 
-use super::commands::{Failure, failure, refused};
+use crate::commands::{Failure, failure, refused};
 
 /// The type of a field. Null counts as a missing field, except for strict types.
 #[derive(Clone, Copy)]
@@ -121,7 +121,7 @@ const COMMANDS: &[(&str, Fields, &[&str])] = &[
 
 /// Returns the command without null fields, if every field belongs to the command and has an
 /// allowed type.
-pub(super) fn checked(command: &Document) -> Result<Document, Failure> {
+pub(crate) fn checked(command: &Document) -> Result<Document, Failure> {
     let mut all = command.iter();
     let (name, target) = all.next().ok_or_else(|| failure(59, "no command"))?;
     let Some((_, fields, required)) = COMMANDS.iter().find(|(other, ..)| other == name) else {
@@ -181,7 +181,7 @@ fn is_of(kind: Kind, value: &Bson) -> Result<bool, Failure> {
 }
 
 /// Checks the required fields of an index and the types of its options.
-pub(super) fn check_index(specification: &Document) -> Result<(), Failure> {
+pub(crate) fn check_index(specification: &Document) -> Result<(), Failure> {
     const FIELDS: &[(&str, Kind)] = &[
         ("2dsphereIndexVersion", Number),
         ("bits", Number),

@@ -8,10 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod departures;
-mod generate;
 mod shrink;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +23,10 @@ use std::{
 use bson::{Bson, Document, doc};
 use mongodb::Client;
 
-use generate::Generator;
-use support::case::{self, COLLECTION, Case, Outcome, Server};
+use testing::{
+    case::{self, COLLECTION, Case, Outcome, Server},
+    generate::Generator,
+};
 
 /// The number of cases of each kind in a batch: reads of the same documents, updates of one
 /// document each, and other changes.

@@ -3,7 +3,7 @@
 
 use bson::{Bson, Document, bson};
 
-use super::support::case::{Case, Outcome};
+use testing::case::{Case, Outcome};
 
 /// A known cause of differences.
 pub(crate) struct Departure {

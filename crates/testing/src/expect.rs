@@ -2,10 +2,10 @@
 
 use bson::{Bson, Document};
 
-use super::commands::Answer;
+use crate::commands::Answer;
 
 /// Compares a reply with the expectation of a vector.
-pub(crate) fn check(check: &Document, answer: &Answer, portable: bool) -> Result<(), String> {
+pub fn check(check: &Document, answer: &Answer, portable: bool) -> Result<(), String> {
     let kind = check.get_str("kind").unwrap_or_default();
     let code = integer(check.get("expected_code")).or_else(|| integer(check.get("error_code")));
     if kind == "assertExceptionType" {
@@ -86,7 +86,7 @@ fn is_part(expected: &Bson, got: &Bson) -> bool {
 
 /// True if two values are equal by the rules of those who recorded the vectors: neither the order
 /// of fields nor the binary number type matters.
-pub(crate) fn same(one: &Bson, other: &Bson) -> bool {
+pub fn same(one: &Bson, other: &Bson) -> bool {
     match (one, other) {
         (Bson::Document(one), Bson::Document(other)) => {
             one.len() == other.len()
@@ -108,7 +108,7 @@ pub(crate) fn same(one: &Bson, other: &Bson) -> bool {
 }
 
 /// Returns a number if it is integral.
-pub(crate) fn integer(value: Option<&Bson>) -> Option<i64> {
+pub fn integer(value: Option<&Bson>) -> Option<i64> {
     match value? {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),

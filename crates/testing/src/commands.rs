@@ -12,22 +12,22 @@ use store::{
     SqliteStore, Store, SystemEnvironment, Write,
 };
 
-use super::{expect::integer, options};
+use crate::{expect::integer, options};
 
 /// The error code of features that Userkeep does not have.
-pub(crate) const REFUSED: i32 = 115;
+pub const REFUSED: i32 = 115;
 
 /// The error code of a duplicate key.
 const DUPLICATE_KEY: i32 = 11000;
 
 /// The error of a command.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub code: i32,
     pub message: String,
 }
 
-pub(crate) type Answer = Result<Document, Failure>;
+pub type Answer = Result<Document, Failure>;
 
 impl From<query::Error> for Failure {
     fn from(error: query::Error) -> Self {
@@ -45,30 +45,36 @@ impl From<Error> for Failure {
     }
 }
 
-pub(crate) fn failure(code: i32, message: impl Into<String>) -> Failure {
+pub fn failure(code: i32, message: impl Into<String>) -> Failure {
     Failure { code, message: message.into() }
 }
 
-pub(crate) fn refused(what: impl std::fmt::Display) -> Failure {
+pub fn refused(what: impl std::fmt::Display) -> Failure {
     failure(REFUSED, format!("{what} is not supported by Userkeep"))
 }
 
 /// A store for one vector.
-pub(crate) struct Database {
+pub struct Database {
     store: SqliteStore,
 }
 
+impl Default for Database {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Database {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
     }
 
     /// Returns the store, for operations without a command.
-    pub(crate) fn store(&self) -> &SqliteStore {
+    pub fn store(&self) -> &SqliteStore {
         &self.store
     }
 
-    pub(crate) async fn run(&self, command: &Document) -> Answer {
+    pub async fn run(&self, command: &Document) -> Answer {
         let command = &options::checked(command)?;
         check_time(command)?;
         let (name, target) = command.iter().next().unwrap();

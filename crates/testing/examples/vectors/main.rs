@@ -6,15 +6,12 @@
 //! If fewer pass than `passing.txt` states, the run fails; if more pass, raise the numbers there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{cell::Cell, collections::BTreeMap, io::BufRead, path::Path, process::ExitCode};
 
 use bson::{Bson, Document};
 use flate2::read::GzDecoder;
 
-use support::{
+use testing::{
     commands::{self, Answer, Database},
     expect,
 };

@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document};
 
-use super::support::case::Case;
+use testing::case::Case;
 
 /// Returns all cases that are one step simpler, the largest steps first.
 pub(crate) fn simpler(case: &Case) -> Vec<Case> {

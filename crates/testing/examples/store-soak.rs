@@ -20,7 +20,7 @@ use std::{
 use bson::{DateTime, raw::RawDocumentBuf, rawdoc};
 use query::{Filter, Update};
 use store::{
-    Change, Find, Index, Location, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store,
+    Change, Find, Index, Location, Maintenance, Modify, Namespace, Operation, Progress, Settings, SqliteStore, Store,
     SystemEnvironment, Watch, Write,
 };
 
