@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use backend::AdminRequest;
-use bson::{RawBson, raw::RawDocument};
+use bson::{
+    RawBson,
+    raw::{RawBsonRef, RawDocument},
+};
 use client::Error;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
@@ -38,19 +41,25 @@ fn request(operation: &str, payload: &RawDocument) -> Result<AdminRequest, Error
         payload.get_str(name).map(str::to_owned).map_err(|_| Error::custom(format!("{operation} needs '{name}'")))
     };
     let path = |name: &str| text(name).map(PathBuf::from);
-    let flag = |name: &str| payload.get_bool(name).unwrap_or(false);
+    let flag = |name: &str| match payload.get(name) {
+        Ok(Some(RawBsonRef::Boolean(flag))) => Ok(flag),
+        Ok(None) => Ok(false),
+        _ => Err(Error::custom(format!("{operation} needs '{name}' to be true or false"))),
+    };
     Ok(match operation {
         "rotateKeys" => AdminRequest::RotateKeys,
         "storedApps" => AdminRequest::StoredApps,
         "backup" => AdminRequest::Backup { file: path("file")? },
         "export" => AdminRequest::Export { directory: path("directory")? },
-        "import" => AdminRequest::Import { directory: path("directory")?, ignore_indexes: flag("ignoreIndexes") },
+        "import" => AdminRequest::Import { directory: path("directory")?, ignore_indexes: flag("ignoreIndexes")? },
         "migrate" => {
-            let databases = payload.get_array("databases").into_iter().flatten();
-            let databases = databases.filter_map(|name| name.ok()?.as_str().map(str::to_owned)).collect();
-            AdminRequest::Migrate { to: address(&text("to")?), databases, ignore_indexes: flag("ignoreIndexes") }
+            let names = payload.get_array("databases").map_err(|_| Error::custom("migrate needs 'databases'"))?;
+            let name = |name: bson::error::Result<RawBsonRef<'_>>| name.ok()?.as_str().map(str::to_owned);
+            let databases: Option<Vec<String>> = names.into_iter().map(name).collect();
+            let databases = databases.ok_or_else(|| Error::custom("a database's name must be a string"))?;
+            AdminRequest::Migrate { to: address(&text("to")?), databases, ignore_indexes: flag("ignoreIndexes")? }
         }
-        "check" => AdminRequest::Check { repair: flag("repair") },
+        "check" => AdminRequest::Check { repair: flag("repair")? },
         _ => return Err(Error::custom(format!("there is no operation '{operation}'"))),
     })
 }

@@ -2,6 +2,7 @@
 //! pending operations.
 
 use std::{
+    collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, OnceLock,
@@ -35,8 +36,9 @@ use crate::{
 pub(crate) struct Bridge {
     outbox: Arc<Outbox>,
     next_id: AtomicU32,
-    /// The open apps by handle. The handle of a closed app is reused.
-    opened: Mutex<Vec<Option<Arc<Opened>>>>,
+    next_handle: AtomicU32,
+    /// The open apps by handle. A handle is never reused: JavaScript may hold that of a closed app.
+    opened: Mutex<HashMap<u32, Arc<Opened>>>,
     /// Becomes true when the environment has ended.
     ended: watch::Sender<bool>,
 }
@@ -46,7 +48,7 @@ impl Bridge {
     /// [`EXIT_TIMEOUT`] in total if other processes hold the files.
     fn write_snapshots(&self) {
         let deadline = Instant::now() + EXIT_TIMEOUT;
-        for app in lock(&self.opened).iter().flatten().filter_map(|opened| opened.app.as_ref()) {
+        for app in lock(&self.opened).values().filter_map(|opened| opened.app.as_ref()) {
             app.write_snapshots(deadline.saturating_duration_since(Instant::now()));
         }
     }
@@ -58,7 +60,7 @@ impl Drop for Bridge {
     /// `process.exit()`. JavaScript code cannot run any more at this point.
     fn drop(&mut self) {
         self.write_snapshots();
-        for opened in lock(&self.opened).drain(..).flatten() {
+        for opened in lock(&self.opened).drain().map(|(_, opened)| opened) {
             opened.stop_watching();
             if let (Some(server), Ok(runtime)) = (opened.server(), runtime()) {
                 runtime.spawn(async move { server.close().await });
@@ -88,8 +90,9 @@ pub(crate) fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi:
     let outbox = Arc::new(Outbox::default());
     outbox.set_receiver(env, &deliver, Arc::downgrade(&outbox))?;
     log::add(&outbox);
-    let (next_id, opened, ended) = (AtomicU32::new(1), Mutex::default(), watch::Sender::new(false));
-    Ok(External::new(Bridge { outbox, next_id, opened, ended }))
+    let (next_id, next_handle) = (AtomicU32::new(1), AtomicU32::new(1));
+    let (opened, ended) = (Mutex::default(), watch::Sender::new(false));
+    Ok(External::new(Bridge { outbox, next_id, next_handle, opened, ended }))
 }
 
 /// Releases the environment's function, because Node counts it as an open handle. Called when no
@@ -105,22 +108,18 @@ impl Bridge {
     }
 
     pub(crate) fn add(&self, opened: Opened) -> u32 {
-        let mut all = lock(&self.opened);
-        let free = all.iter().position(Option::is_none).unwrap_or_else(|| {
-            all.push(None);
-            all.len() - 1
-        });
-        all[free] = Some(Arc::new(opened));
-        free as u32
+        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        lock(&self.opened).insert(handle, Arc::new(opened));
+        handle
     }
 
     pub(crate) fn opened(&self, handle: u32) -> napi::Result<Arc<Opened>> {
-        let opened = lock(&self.opened).get(handle as usize).cloned().flatten();
+        let opened = lock(&self.opened).get(&handle).cloned();
         opened.ok_or_else(|| napi::Error::from_reason("The app has been closed"))
     }
 
     pub(crate) fn remove(&self, handle: u32) -> Option<Arc<Opened>> {
-        lock(&self.opened).get_mut(handle as usize)?.take()
+        lock(&self.opened).remove(&handle)
     }
 
     /// Creates an operation on an open app with `make`, and starts it with [`start`](Self::start).

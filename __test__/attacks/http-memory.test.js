@@ -17,7 +17,7 @@ const MB = 2 ** 20;
  * Beside the BSON: a piece that is not decoded yet, smaller buffers that the BSON was in, and
  * what the allocator keeps.
  */
-const SLACK = 16 * MB;
+const SLACK = 24 * MB;
 
 const describeOnLinux = process.platform === "linux" ? describe : describe.skip;
 

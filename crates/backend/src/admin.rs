@@ -7,7 +7,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use bson::{RawBson, rawdoc};
 
-use crate::{Progress, Result, StoreAddress, context::Context};
+use crate::{
+    Progress, Result, StoreAddress,
+    context::{Context, in_time, too_late},
+};
 
 /// A request of the operator.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ impl Admin {
         let context = &self.0;
         match request {
             AdminRequest::RotateKeys => {
-                context.prepare().await?;
+                in_time(context.deadline(), context.prepare(), too_late).await?;
                 context.sessions.rotate_keys().await.map(RawBson::String)
             }
             AdminRequest::StoredApps => maintenance::stored_apps(context).await,

@@ -33,13 +33,20 @@ pub struct Options {
 }
 
 /// The context of a request: its network origin and its headers.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct RequestContext {
     /// The client's network address; `None` for the application in this process, whose requests
     /// are not rate limited.
     pub origin: Option<Origin>,
     /// The HTTP headers with names in lower case; empty for requests in this process.
     pub headers: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for RequestContext {
+    /// Without the headers, which may have a token or a cookie.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RequestContext").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl RequestContext {
@@ -162,7 +169,7 @@ impl Backend {
     /// # Errors
     /// If the store cannot be opened or written, or an index of the definition cannot be applied.
     pub async fn start(&self) -> Result<()> {
-        self.0.prepare().await
+        in_time(self.0.deadline(), self.0.prepare(), too_late).await
     }
 
     /// Closes all stores.
@@ -178,10 +185,13 @@ impl Backend {
     pub async fn check_health(&self) -> Result<(), Unhealthy> {
         self.0.stores.check_files()?;
         self.0.keys.check_readable().await?;
-        match self.0.preparation_failure() {
-            Some(error) => Err(Unhealthy::NotReady(error.detail.unwrap_or_else(|| error.message.into_owned()))),
-            None => Ok(()),
+        // A failed attempt is repeated here too: a load balancer that asks for the health sends no
+        // request that would do so.
+        if self.0.preparation_failure().is_none() {
+            return Ok(());
         }
+        let prepared = in_time(self.0.deadline(), self.0.prepare(), too_late).await;
+        prepared.map_err(|error| Unhealthy::NotReady(error.detail.unwrap_or_else(|| error.message.into_owned())))
     }
 
     /// Returns the public keys of the app's tokens, for servers that verify tokens offline.

@@ -112,21 +112,17 @@ impl Context {
         if self.preparation.done.initialized() {
             return Ok(());
         }
-        let prepared = self.attempt().await;
-        *lock(&self.preparation.failure) = prepared.as_ref().err().cloned();
-        if prepared.is_ok() {
-            // Another request may have set it already, to the same value.
-            let _ = self.preparation.done.set(());
-        }
-        prepared
+        self.attempt().await
     }
 
-    /// Returns the error of the last preparation if it failed.
+    /// Returns the error of the last preparation if it failed and none has succeeded.
     pub(crate) fn preparation_failure(&self) -> Option<Error> {
-        lock(&self.preparation.failure).clone()
+        let failure = lock(&self.preparation.failure).clone();
+        failure.filter(|_| !self.preparation.done.initialized())
     }
 
-    /// Joins the running attempt, or starts one.
+    /// Joins the attempt under way, or begins one. On a store in another process it goes on without
+    /// its callers, whose time is limited: an index may take longer to build than a request.
     fn attempt(self: &Arc<Self>) -> Shared<BoxFuture<'static, Result<()>>> {
         let mut attempt = lock(&self.preparation.attempt);
         let under_way = attempt.as_ref().and_then(WeakShared::upgrade);
@@ -134,8 +130,20 @@ impl Context {
             return under_way;
         }
         let context = Arc::clone(self);
-        let until = self.deadline();
-        let begun = in_time(until, async move { context.prepare_once().await }, too_late).boxed().shared();
+        let begun = async move {
+            let prepared = context.prepare_once().await;
+            *lock(&context.preparation.failure) = prepared.as_ref().err().cloned();
+            if prepared.is_ok() {
+                let _ = context.preparation.done.set(());
+            }
+            prepared
+        };
+        let begun = begun.boxed().shared();
+        if self.stores.has_remote()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(begun.clone());
+        }
         *attempt = begun.downgrade();
         begun
     }

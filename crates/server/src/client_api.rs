@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     routing::{MethodFilter, on},
 };
 use backend::{ErrorCode, Origin, RequestContext};
@@ -48,10 +48,12 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
-/// Returns the context of a request whose function may read the request headers.
+/// Returns the context of a request whose function may read the request headers, without those that
+/// authenticate: no function needs the client's own secrets.
 fn with_headers(origin: Origin, headers: &HeaderMap) -> RequestContext {
     let headers = headers
         .iter()
+        .filter(|(name, _)| *name != header::AUTHORIZATION && *name != header::COOKIE)
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     RequestContext { origin: Some(origin), headers: headers.collect() }
 }

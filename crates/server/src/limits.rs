@@ -10,6 +10,9 @@ pub(crate) const SMALL_BODY: usize = 64 * 1024;
 /// `reset/call`, in bytes. These bodies carry data of the application.
 pub(crate) const PAYLOAD_BODY: usize = 1024 * 1024;
 
+/// The maximum size of such a payload as BSON, in bytes.
+pub(crate) const MAX_PAYLOAD: usize = 2 * PAYLOAD_BODY;
+
 /// Default of the maximum size of the body of a function call, in bytes of JSON. A document of 16
 /// MB needs up to about twice as many bytes as JSON, and more only if most of its text must be
 /// escaped.

@@ -23,6 +23,12 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
     /// rate limited per account.
     fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str>;
 
+    /// Returns the same for an action: the name that [`act`](Self::act) uses, and no other field,
+    /// which a client could choose at will.
+    fn account_of_action<'p>(&self, _action: Action, _payload: &'p SecretDocument) -> Option<&'p str> {
+        None
+    }
+
     /// True if a log-in creates a user without credentials, so that log-ins have the rate limit of
     /// registrations.
     fn creates_users(&self) -> bool {

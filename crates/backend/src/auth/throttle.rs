@@ -27,7 +27,7 @@ use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result, SecretDocument,
+    DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result,
     auth::providers::Providers,
     request::{Action, LogIn, ProviderAction},
 };
@@ -213,14 +213,15 @@ impl Throttle {
     }
 
     fn counted(request: &Request, providers: &Providers) -> Option<Counted> {
-        let account = |provider: &str, payload: &SecretDocument| providers.get(provider)?.account(payload).map(digest);
         let (account, makes_user, refuse_first) = match request {
             Request::LogIn(LogIn { credentials, .. }) => {
-                let creates = providers.get(&credentials.provider).is_some_and(|provider| provider.creates_users());
-                (account(&credentials.provider, &credentials.payload), creates, true)
+                let provider = providers.get(&credentials.provider);
+                let account = provider.and_then(|provider| provider.account(&credentials.payload)).map(digest);
+                (account, provider.is_some_and(|provider| provider.creates_users()), true)
             }
             Request::ProviderAction(ProviderAction { provider, action, payload }) => {
-                (account(provider, payload), *action == Action::Register, true)
+                let account = providers.get(provider).and_then(|provider| provider.account_of_action(*action, payload));
+                (account.map(digest), *action == Action::Register, true)
             }
             Request::RefreshSession(_) => (None, false, false),
             _ => return None,
@@ -298,7 +299,16 @@ impl Attempt<'_> {
                 self.succeeded(response).await
             }
             // Internal errors do not count as failures of the client.
-            Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
+            Err(error)
+                if matches!(
+                    error.code,
+                    ErrorCode::InternalServerError
+                        | ErrorCode::AppServerError
+                        // Nothing was tried: these come before any password is checked.
+                        | ErrorCode::MissingParameter
+                        | ErrorCode::InvalidParameter
+                ) =>
+            {
                 self.settled = true;
                 Ok(())
             }

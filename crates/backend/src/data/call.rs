@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    context::{Context, first_decides, in_time, time_is_over},
+    context::{Context, first_decides, in_time, time_is_over, too_late},
     request::CallFunction,
 };
 
@@ -72,7 +72,7 @@ pub(crate) async fn call_as_system(
     name: String,
     argument: RawDocumentBuf,
 ) -> Result<RawBson> {
-    context.prepare().await?;
+    in_time(context.deadline(), context.prepare(), too_late).await?;
     let call = context.collections.read(&context.definition, service, name, argument)?;
     let budget = context.collections.budget(&Authorization::System, call.bytes(), None);
     let (call, parsed) = context.collections.parse(call, &Authorization::System, &budget).await?;

@@ -7,7 +7,7 @@ use axum::{
     extract::{Extension, Query, RawPathParams, Request as HttpRequest, State},
     http::{HeaderMap, StatusCode},
 };
-use backend::{Origin, Request, Response, Secret};
+use backend::{Origin, Request, RequestContext, Response, Secret};
 use protocol::{
     BodyKind, CUSTOM_DATA_HEADER, Endpoint, Received, TokenKind, provider,
     reply::{ProfileBody, TokensBody, api_keys_body},
@@ -21,12 +21,10 @@ use crate::{
     app_state::{AppState, Shared},
     body::{Incoming, bearer},
     connections::Connection,
-    limits::{MAX_DECODED, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
+    limits::{MAX_PAYLOAD, PAYLOAD_BODY, SMALL_ANSWER, SMALL_BODY},
     pieces::{self, Reader},
     request_log::Peer,
 };
-
-use super::with_headers;
 
 /// The parts of a request other than its body.
 pub(super) struct Beside {
@@ -74,7 +72,7 @@ pub(super) async fn handle(
     };
     let is_created = matches!(&request, Request::ProviderAction(action) if action.action == Action::Register);
     let is_list = matches!(&request, Request::ApiKeys(keys) if keys.action == ApiKeyAction::FetchAll);
-    let circumstances = with_headers(*origin, &headers);
+    let circumstances = RequestContext::from_origin(*origin);
     let response = match state.backend.handle(request, &circumstances).await {
         // Never status 401: realm-web would refresh the token and retry forever.
         Err(error) if links => return Err(Answer::bad_request(error.message)),
@@ -124,7 +122,7 @@ fn decode(
     body: &[u8],
 ) -> Result<Request, Answer> {
     let parameter = |name: &str| parameter(parameters, name);
-    let received = Received { endpoint, parameter: &parameter, links, token, body, largest: MAX_DECODED };
+    let received = Received { endpoint, parameter: &parameter, links, token, body, largest: MAX_PAYLOAD };
     Ok(Request::decode(&received)?)
 }
 

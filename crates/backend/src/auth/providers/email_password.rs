@@ -53,9 +53,19 @@ pub(super) fn read(provider: &mut Reader<'_>) -> Arc<dyn Provider> {
 }
 
 impl Provider for EmailPassword {
-    /// The field of the account name is `username` in a log-in, and `email` in all actions.
     fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str> {
-        payload.text("username").or_else(|_| payload.text("email")).ok()
+        payload.text("username").ok()
+    }
+
+    fn account_of_action<'p>(&self, action: Action, payload: &'p SecretDocument) -> Option<&'p str> {
+        match action {
+            Action::Confirm | Action::Reset => None,
+            Action::Register
+            | Action::SendConfirmation
+            | Action::CallConfirmation
+            | Action::SendReset
+            | Action::CallReset => payload.text("email").ok(),
+        }
     }
 
     fn authenticate<'a>(
