@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { assert, TypeAssertionError, ValueAssertionError } = require("./assert.js");
 
-/** The ways to keep logged-in users between two runs. */
+/** The modes of the option `metadata`: the storage of logged-in users between two runs. */
 const MetadataMode = Object.freeze({
   NoEncryption: "noEncryption",
   Encryption: "encryption",
@@ -12,7 +12,7 @@ const MetadataMode = Object.freeze({
   InMemory: "inMemory",
 });
 
-/** The options that limit one operation of a user. Each is a positive whole number. */
+/** The options that limit one operation of a user. Each value is a positive integer. */
 const LIMITS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"];
 
 /** The options of a backend in this process. */
@@ -26,7 +26,7 @@ const BACKEND_KEYS = new Set([
   "tokenAudience",
 ]);
 
-/** All options of an app. Some only exist for compatibility with the SDK. */
+/** All options of an app. Some exist only for compatibility with the Realm SDK. */
 const KNOWN_KEYS = new Set([
   ...BACKEND_KEYS,
   "id",
@@ -40,14 +40,16 @@ const KNOWN_KEYS = new Set([
   "logger",
 ]);
 
-/** The maximum of a limit in the addon. */
+/** The maximum value of a limit, a 32-bit integer in the addon. It replaces larger values. */
 const MAX_LIMIT = 2 ** 32 - 1;
 
-/** The prefix of the environment variables with the stores of data sources. */
+/** The prefix of the environment variables that contain the addresses of data sources. */
 const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
 
+/** The length of an encryption key, in bytes. */
 const KEY_LENGTH = 64;
 
+/** Returns an option that is a string, or else its environment variable, or undefined. */
 function setting(config, name, variable) {
   const value = config[name];
   if (value !== undefined && value !== null) {
@@ -93,6 +95,10 @@ function checkTypes(config) {
   }
 }
 
+/**
+ * Converts the option `metadata` to `{ inMemory, key }`. If `inMemory` is true, there is no
+ * session file. If `key` is set, it encrypts the session file.
+ */
 function encryptionKey(metadata) {
   if (metadata === undefined || metadata === null) {
     return { inMemory: false };
@@ -120,7 +126,10 @@ function encryptionKey(metadata) {
   return { inMemory: false, key: bytes };
 }
 
-/** Returns the definition's directory, or undefined for the built-in definition. */
+/**
+ * Returns the path of the definition's directory, or undefined for the built-in development
+ * definition.
+ */
 function definitionDirectory(config) {
   const named = setting(config, "definition", "USERKEEP_DEFINITION");
   if (named !== undefined) {
@@ -140,8 +149,8 @@ function definitionDirectory(config) {
 }
 
 /**
- * Converts a store's address for the addon: a file, a connection string, or an empty string for
- * memory. `name` names the setting in errors.
+ * Converts a store's address to the form of the addon: a file path, a connection string, or an
+ * empty string for a store in memory. `name` is the name of the setting in error messages.
  */
 function storeAddress(store, name) {
   if (store === "memory:") {
@@ -158,12 +167,12 @@ function storeAddress(store, name) {
   );
 }
 
-/** Options of a connection string whose values are secrets. */
+/** Matches each option of a connection string that contains a secret, with its value. */
 const SECRET_OPTIONS = /([?&;][^=&]*(?:password|secret|token|authmechanismproperties)[^=&]*=)[^&]*/gi;
 
 /**
- * Returns an address without secrets: without the text before an `@`, and without a text that can
- * be a password if there is no `@`.
+ * Replaces the secrets in an address with `***`: the text before the last `@`, and the values of
+ * secret options. Without an `@`, replaces all text after the scheme if it may contain a password.
  */
 function redact(address) {
   const [, scheme, rest] = /^([a-z][a-z0-9+.-]*:\/{0,2})?(.*)$/is.exec(address);
@@ -173,17 +182,20 @@ function redact(address) {
   return `${scheme ?? ""}${isUnclear ? "***" : shown}`.replace(SECRET_OPTIONS, "$1***");
 }
 
-/** Returns a store's address for messages: a connection string loses its user and password. */
+/** Returns a store's address for messages, without the secrets of a connection string. */
 function withoutPassword(store) {
   return /^mongodb(\+srv)?:/i.test(store) ? redact(store) : store;
 }
 
-/** Returns a value for messages that may be the address of a store by mistake. */
+/**
+ * Returns a value for messages. Redacts a value that looks like the address of a store, which a
+ * user can enter in the wrong place by mistake.
+ */
 function withoutSecrets(value) {
   return /^\s*mongodb(\+srv)?:|:\/\/|:.*@/is.test(value) ? redact(value) : value;
 }
 
-/** Returns a text in which no connection string has a user, a password or another secret. */
+/** Redacts the user, the password and other secrets of each connection string in a text. */
 function withoutPasswords(text) {
   // A password can contain any character, so it ends at the last `@` of the line.
   return text
@@ -191,7 +203,7 @@ function withoutPasswords(text) {
     .replace(/mongodb(?:\+srv)?:\/[^\s'"]*/gi, (address) => address.replace(SECRET_OPTIONS, "$1***"));
 }
 
-/** Returns the stores of data sources, from the option and from the environment. */
+/** Returns the addresses of data sources, from the option and from environment variables. */
 function dataSources(config) {
   const named = {};
   if (config.dataSources !== undefined) {
@@ -210,7 +222,7 @@ function dataSources(config) {
   return { dataSources: named, dataSourceVariables: variables };
 }
 
-/** Returns the certificates of `NODE_EXTRA_CA_CERTS`, which are trusted as in Node itself. */
+/** Returns the certificates of `NODE_EXTRA_CA_CERTS`. The client trusts them, as Node does. */
 function extraCertificates() {
   const file = process.env.NODE_EXTRA_CA_CERTS;
   if (!file) {
@@ -252,12 +264,13 @@ function embedded(config, ownFile, isStoreAlone) {
 }
 
 /**
- * Resolves the settings of an app from its configuration, the environment and the defaults, in
- * this order.
+ * Resolves the settings of an app. The configuration has priority over the environment, and the
+ * environment has priority over the defaults.
  *
- * `operator` selects the backend in this process, and `isStoreAlone` only its store. In the
- * result, `native` has the settings for the addon, `shared` identifies the apps that share the
- * backend, and `unknown` lists the unknown keys.
+ * `operator` is true for `openBackend()` and `serve()`, which run a backend in this process.
+ * `isStoreAlone` is true to open only the store, without an app definition. In the result,
+ * `native` has the settings for the addon, `shared` identifies the apps that share one backend,
+ * and `unknown` lists the unknown keys.
  */
 function resolveConfiguration(config, { operator = false, isStoreAlone = false } = {}) {
   checkTypes(config);

@@ -1,7 +1,7 @@
 "use strict";
 
-// Many concurrent operations, streams and responses of one user: other users are still served, and
-// memory stays bounded.
+// One user starts many concurrent operations, streams and unread responses. The server must still
+// serve other users, and its memory must stay bounded.
 
 const net = require("node:net");
 const Realm = require("../..");
@@ -13,7 +13,7 @@ const CALL = `${API}/app/test-app/functions/call`;
 const LOG_IN = `${API}/app/test-app/auth/providers`;
 const MB = 2 ** 20;
 
-/** Returns a store in a file, which several operations can read at once. */
+/** Returns the address of a new store in a file, which serves several reads at the same time. */
 const file = () => `sqlite:${temporaryDirectory()}/store.sqlite`;
 
 const sockets = [];
@@ -39,7 +39,7 @@ const call = (name, options) => ({
   arguments: [{ database: "db", collection: "c", ...options }],
 });
 
-/** Sends a request without reading the response, until `socket.resume()` is called. */
+/** Sends a request. The response stays unread until the caller calls `socket.resume()`. */
 function sendUnread(url, path, body, headers) {
   const { hostname, port } = new URL(url);
   const text = JSON.stringify(body);
@@ -59,7 +59,7 @@ function sendUnread(url, path, body, headers) {
   return connection;
 }
 
-/** An aggregation that takes longer than any limit: about a million steps for each document. */
+/** `slow` is an aggregation that exceeds every time limit: a million steps for each document. */
 const range = { $range: [0, 1000] };
 const slow = call("aggregate", {
   pipeline: [
@@ -82,7 +82,10 @@ async function longestOf(count, request) {
   return longest;
 }
 
-/** Measures memory. The returned function stops, and returns by how many bytes it grew at most. */
+/**
+ * Starts a measurement of resident memory. Returns a function that stops it and returns the
+ * maximum growth in bytes.
+ */
 function watchMemory() {
   const before = process.memoryUsage().rss;
   let most = 0;
@@ -97,7 +100,7 @@ function watchMemory() {
   };
 }
 
-test("unread change streams share the events in memory, and each user has a limited share", async () => {
+test("unread change streams share events in memory, and end when they exceed the user's memory limit", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const [token, other] = [await logIn(url), await logIn(url)];
   const headers = { Authorization: `Bearer ${token}` };
@@ -116,7 +119,7 @@ test("unread change streams share the events in memory, and each user has a limi
   const most = watchMemory();
   for (let n = 0; n < 6; n++) {
     expect(await grow(n)).toMatchObject({ status: 200 });
-    // Streams that begin now send different events.
+    // A stream that begins now sends only the later events.
     streams.push(...watch(5));
     await pause(300);
   }
@@ -131,7 +134,7 @@ test("unread change streams share the events in memory, and each user has a limi
   expect(ended.length).toBeGreaterThan(5);
 });
 
-test("many clients of one address that read promptly get all large events", async () => {
+test("many clients at one address receive all large events if they read promptly", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const tokens = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
   const streams = Array.from({ length: 100 }, (_, n) => {
@@ -155,11 +158,11 @@ test("many clients of one address that read promptly get all large events", asyn
   expect(streams.filter(({ bytes }) => bytes > 5_000_000)).toHaveLength(100);
 });
 
-test("unread responses of writes are limited; the error says that the write was carried out", async () => {
+test("limits unread responses of writes, and reports in the error that the write was carried out", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
-  // 2.5 MB, which become 15 MB as JSON.
+  // 2.5 MB of BSON are 15 MB of JSON, which needs six bytes for each control character.
   const document = { _id: 1, text: "\u0001".repeat(2_500_000), n: 0 };
   expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
   const most = watchMemory();
@@ -177,7 +180,7 @@ test("unread responses of writes are limited; the error says that the write was 
   expect(Number(counted.body.n.$numberInt)).toBe(30);
 });
 
-test("a client reads a stream of large and small events", async () => {
+test("a change stream delivers large and small events in order", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const app = new Realm.App({ id: "test-app", baseUrl: url, metadata: { mode: Realm.MetadataMode.InMemory } });
   const user = await app.logIn(Realm.Credentials.anonymous());
@@ -207,7 +210,7 @@ test("a client reads a stream of large and small events", async () => {
   expect(events[1].fullDocument.text.startsWith("100 %\r\n100")).toBe(true);
 });
 
-test("an idle stream that has sent a large event uses no memory budget", async () => {
+test("a stream releases its share of memory after it has sent a large event", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file() });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
@@ -218,7 +221,7 @@ test("an idle stream that has sent a large event uses no memory budget", async (
     socket.resume();
   }
   await pause(500);
-  // As JSON, each event is more than half of a user's share.
+  // Each event, as JSON, needs more than half of a user's share of memory.
   for (let n = 0; n < 2; n++) {
     const document = { _id: n, list: { text: "x".repeat(9_000_000), other: "y".repeat(2_000_000) } };
     expect(await post(url, CALL, call("insertOne", { document }), headers)).toMatchObject({ status: 200 });
@@ -264,7 +267,7 @@ test("concurrent writes use a bounded amount of memory", async () => {
   expect(most()).toBeLessThan(900 * MB);
   const done = answers.filter(({ status }) => status === 200).length;
   expect(done).toBeGreaterThan(0);
-  // Writes that timed out or had too many conflicts have changed nothing.
+  // A write that timed out or conflicted too often must not have changed any document.
   const counts = await post(url, CALL, call("find", { query: {}, project: { n: 1, _id: 0 } }), headers);
   expect(counts.body.map(({ n }) => Number(n.$numberInt))).toEqual(Array(10).fill(done));
 });
@@ -291,14 +294,14 @@ test("slow operations of one user block neither other users nor the user's small
   expect(most()).toBeLessThan(500 * MB);
 });
 
-test("one user's operations with large results use a limited share of the memory", async () => {
+test("limits the memory of one user's concurrent operations with large results", async () => {
   const { url } = await serve({ definition: openDefinition(), store: file(), maxTimeMS: 2000 });
   const token = await logIn(url);
   const headers = { Authorization: `Bearer ${token}` };
   const documents = Array.from({ length: 50 }, (_, n) => ({ _id: n, list: Array.from({ length: 500 }, () => n) }));
   await post(url, CALL, call("insertMany", { documents }), headers);
   const most = watchMemory();
-  // Needs more than the 100 MB that $push may use.
+  // The aggregation needs more than 100 MB, which is the limit of $push.
   const heavy = call("aggregate", {
     pipeline: [
       { $unwind: "$list" },
@@ -320,7 +323,7 @@ test("one user's operations with large results use a limited share of the memory
   expect(most()).toBeLessThan(1200 * MB);
 });
 
-test("writes of several users take turns", async () => {
+test("many writes of one user do not delay another user's write until they have finished", async () => {
   const app = await openApp({ definition: openDefinition(), store: file() });
   const credentials = Realm.Credentials.anonymous(false);
   const [user, other] = [await app.logIn(credentials), await app.logIn(credentials)];
@@ -339,7 +342,7 @@ test("writes of several users take turns", async () => {
   expect(await of(user).findOne({ _id: 1 }, { projection: { list: { $slice: 1 } } })).toMatchObject({ list: [300] });
 });
 
-test("rejects a document with too many index entries before it blocks the writer", async () => {
+test("rejects a write that changes too many index entries, and writes nothing", async () => {
   const directory = temporaryDirectory();
   const settings = { id: "keys", definition: openDefinition(), baseFilePath: directory, store: file() };
   const backend = await openBackend(settings);
@@ -361,7 +364,7 @@ test("rejects a document with too many index entries before it blocks the writer
       message: expect.stringContaining("entries to indexes; nothing was written"),
     });
   }
-  // The same limit applies to entries that are removed.
+  // The limit also applies to index entries that a write removes.
   for (let n = 10; n < 20; n++) {
     await collection.insertOne({ _id: n, list: Array.from({ length: 5000 }, (_, k) => k) });
   }
@@ -378,7 +381,7 @@ test("rejects a document with too many index entries before it blocks the writer
   expect(await collection.deleteOne({ _id: 5 })).toMatchObject({ deletedCount: 1 });
 });
 
-test("limits unread responses with custom data", async () => {
+test("rejects session refreshes while too many unread responses contain custom data", async () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": {
       enabled: true,

@@ -1,30 +1,33 @@
-//! A tree of paths by their parts, which finds paths that lead through one another without
-//! comparing all pairs.
+//! A prefix tree of field paths. It detects paths that are prefixes of other paths, without
+//! comparing each pair of paths.
 
 use std::collections::HashMap;
 
 use crate::{Result, budget};
 
-/// A set of paths.
+/// A set of field paths, as a prefix tree with a node for each part of a path.
 #[derive(Debug, Clone)]
 pub(crate) struct PathTree {
+    /// The nodes; the first is the root.
     nodes: Vec<Node>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Node {
+    /// The index of each child in `PathTree::nodes`, by the next part of the path.
     children: HashMap<String, usize>,
+    /// True if a path of the set ends at this node.
     is_path: bool,
 }
 
-/// A collision of a path with one in the tree.
+/// A collision of a new path with a path in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Collision {
-    /// It leads through a path with this number of parts.
+    /// A path in the tree, with this number of parts, is a prefix of the new path.
     Through(usize),
-    /// The path is in the tree already.
+    /// The tree already contains the new path.
     Same,
-    /// Another path leads through it.
+    /// The new path is a prefix of a path in the tree.
     Above,
 }
 
@@ -35,7 +38,7 @@ impl Default for PathTree {
 }
 
 impl PathTree {
-    /// Adds a path, unless it collides with another one.
+    /// Adds a path, or returns its collision with a path in the tree.
     ///
     /// # Errors
     /// Fails if the budget is exhausted.
@@ -58,7 +61,7 @@ impl PathTree {
         Ok(None)
     }
 
-    /// Adds a path, even if it collides with others.
+    /// Adds the nodes of a path for [`leads_to`](Self::leads_to), without a check for collisions.
     ///
     /// # Errors
     /// Fails if the budget is exhausted.
@@ -70,7 +73,7 @@ impl PathTree {
         Ok(())
     }
 
-    /// True if a path is in the tree or is a prefix of one.
+    /// True if the tree contains the path, or a path that it is a prefix of.
     pub(crate) fn leads_to(&self, parts: &[String]) -> bool {
         let mut place = 0;
         for part in parts {

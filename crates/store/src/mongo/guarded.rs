@@ -1,11 +1,13 @@
 //! Writes under a guard. The check and the write are atomic, in one of three ways:
 //!
-//! - The guard has filters: they become part of the filter, and the write is one command.
-//! - One document: it is read, and the guard checks it before and after the change in this
-//!   process. The write has the precondition that the document is unchanged in every field. If the
-//!   precondition fails, the whole operation is repeated.
-//! - Several documents, or a document that is too large for such a precondition: the same in a
-//!   transaction, which the server aborts if another writer changes one of the documents.
+//! - By filter: if the guard has filters, the store adds one to the caller's filter and sends a
+//!   single command.
+//! - Optimistic, for one document: the store reads the document, and the guard checks the versions
+//!   before and after the change in this process. The write has the precondition that every field
+//!   is unchanged. If the precondition fails, the store repeats the whole operation.
+//! - In a transaction, for several documents or for one that is too large for a precondition: the
+//!   guard checks each document in this process. The server aborts the transaction if another
+//!   writer changes one of the documents.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,12 +36,12 @@ use crate::{
 /// The maximum number of changes in one command.
 const BATCH: usize = 1000;
 
-/// The `maxTimeMS` of a commit, after which the store asks for its result again. It is a quarter
-/// of the time left, if that is less.
+/// The maximum `maxTimeMS` of a commit. A commit gets a quarter of the remaining time if that is
+/// less. If the time expires, the result is unknown and the store repeats the commit.
 const COMMIT_TIME: Duration = Duration::from_secs(1);
 
-/// The maximum size in bytes of a precondition and its change together: the size of a command,
-/// less room for its other fields.
+/// The maximum total size of a precondition and its change, in bytes: the size of a command
+/// without its other fields. A larger change runs in a transaction.
 const PINNED_BYTES: usize = BODY_BYTES - 16 * 1024;
 
 /// A change under a guard.
@@ -79,11 +81,11 @@ struct Pinned {
     change: Option<Change>,
     /// The document that the caller receives.
     document: Option<RawDocumentBuf>,
-    /// Accounts for all of these.
+    /// The memory reservation for the other fields.
     _held: Held,
 }
 
-/// The documents that a write changes, which count against the budget of the operation.
+/// The documents that a write changes, with their memory reservation.
 struct Targets {
     documents: Vec<RawDocumentBuf>,
     held: Held,
@@ -91,19 +93,19 @@ struct Targets {
 
 /// Planned changes of several documents.
 struct Plans {
-    /// The `_id`s of the deleted documents, each in a document of its own.
+    /// The `_id` of each document to delete, wrapped in a document with an empty field name.
     deleted: Vec<RawDocumentBuf>,
-    /// The update statements of the changed documents.
+    /// The update statement of each document to change.
     updates: Vec<RawDocumentBuf>,
     /// The document that the caller receives.
     document: Option<RawDocumentBuf>,
-    /// Accounts for all of these.
+    /// The memory reservation for the other fields.
     held: Held,
 }
 
-/// Returns the guard's filter for a change if one command with that filter has the same effect as
-/// a check of each document. This requires that the guard shows and lets change the same
-/// documents, and that the change touches none of the paths that the guard reads.
+/// Returns the guard's filter for a change, if one command with that filter has the same effect as
+/// a check of each document. This requires that the caller may change exactly the documents that
+/// it may see, and that the change touches no path that the guard reads.
 fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
     let rule = match &modify.change {
         Change::Delete => &filters.deletable,
@@ -116,14 +118,15 @@ fn rule<'g>(modify: &Modify, filters: &'g GuardFilters) -> Option<&'g Filter> {
     };
     let is_apart = match &modify.change {
         Change::Delete => true,
-        // `$` in an update refers to the whole filter, which would be more than the caller's.
+        // A positional `$` depends on the whole filter, so the guard's part could select another
+        // array element.
         Change::Update { update, .. } => !update.is_positional() && leaves_alone(update),
     };
     (filters.seen == *rule && is_apart).then_some(rule)
 }
 
-/// True if the value at one path may contain, or be part of, the value at the other. Array indexes
-/// are ignored: a path without an index reaches every element.
+/// True if one path may equal the other or be a prefix of it. Numeric parts are ignored, because a
+/// path without array indexes reaches every element.
 fn overlap(one: &Path, other: &Path) -> bool {
     let names = |path: &Path| {
         let is_name = |part: &&String| !part.bytes().all(|byte| byte.is_ascii_digit());
@@ -134,7 +137,7 @@ fn overlap(one: &Path, other: &Path) -> bool {
 }
 
 impl MongoStore {
-    /// Runs one write outside a transaction, unless its guard needs one.
+    /// Runs one write, in a transaction only if the check of the guard requires it.
     pub(super) async fn write_one(&self, write: &Arc<Write>) -> Result<Outcome> {
         let Write { namespace, operation, guard, limits, budget } = &**write;
         budget.check()?;
@@ -143,7 +146,8 @@ impl MongoStore {
                 if let Some(limits) = limits {
                     limits.check(documents.len(), documents.iter().map(|document| document.as_bytes().len()).sum())?;
                 }
-                // The guard's check of an insert does not depend on stored documents.
+                // The guard's check of an insert does not depend on stored documents, so the
+                // command needs no precondition.
                 let documents = self.prepared(write).await?;
                 self.run_single(self.insert(namespace, &documents, budget, None)).await
             }
@@ -154,7 +158,7 @@ impl MongoStore {
         }
     }
 
-    /// Returns the documents of an insert as they are stored, after the guard has allowed them.
+    /// Returns the documents of an insert in the form to store, after the guard has allowed each.
     async fn prepared(&self, write: &Arc<Write>) -> Result<Vec<RawDocumentBuf>> {
         let (inserted, environment) = (Arc::clone(write), Arc::clone(&self.shared.environment));
         let prepare = move || match &inserted.operation {
@@ -167,7 +171,7 @@ impl MongoStore {
         workers::run_if_large(&write.budget, prepare).await
     }
 
-    /// Runs one command outside a transaction; the command retries itself if that is safe.
+    /// Runs one command outside a transaction. `send` retries the command if that is safe.
     async fn run_single(&self, send: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome> {
         let mut stopped = None;
         let sent = async {
@@ -198,7 +202,8 @@ impl MongoStore {
         self.modify(namespace, command, session).await
     }
 
-    /// Runs a change under a guard, and repeats it if another write has interfered.
+    /// Runs a change under a guard, and repeats it up to [`ATTEMPTS`] times if another write has
+    /// interfered.
     async fn guarded(&self, write: &Arc<Write>, job: Job<'_>) -> Result<Outcome> {
         for _ in 0..ATTEMPTS {
             job.budget.check()?;
@@ -228,15 +233,15 @@ impl MongoStore {
         if outcome.matched > 0 { Ok(Some(outcome)) } else { self.nothing_matched(job, outcome).await }
     }
 
-    /// Checks the limits of a change of several documents; the server counts the documents first.
+    /// Checks a change of several documents against its limits. The server counts the documents.
     async fn check_size(&self, job: Job<'_>, filter: &RawDocument) -> Result<()> {
         let (Some(limits), true) = (job.limits, job.modify.multi) else { return Ok(()) };
         let (documents, bytes) = self.size_of(job.namespace, filter, limits.documents, job.budget).await?;
         limits.check(documents, bytes)
     }
 
-    /// Checks one document in this process, and writes it with the precondition that it is
-    /// unchanged. Returns `None` if another write has interfered.
+    /// Changes one document: checks it in this process, and writes it with the precondition that
+    /// the stored version is unchanged. Returns `None` if another write has interfered.
     async fn optimistic(&self, job: Job<'_>) -> Result<Option<Outcome>> {
         let targets = self.targets(job, None).await.map_err(|failure| failure.into_error(false))?;
         let Targets { documents, held: targets_held } = targets;
@@ -277,13 +282,16 @@ impl MongoStore {
         Ok(Some(outcome))
     }
 
-    /// Checks one document in this process, and writes it in a transaction: its versions before
-    /// and after the change are together too large for one command.
+    /// Changes one document in a transaction, because its versions before and after the change do
+    /// not fit into one command.
+    ///
+    /// # Errors
+    /// `BsonObjectTooLarge` (10334) on a standalone server, which has no transactions.
     async fn optimistic_by_transaction(&self, job: Job<'_>) -> Result<Outcome> {
         if self.kind().await? == Kind::Standalone {
             let message = format!(
-                "the versions of the document before and after the change exceed {PINNED_BYTES} bytes, which needs a \
-                 transaction; a standalone server has none, and nothing was written"
+                "the versions of the document before and after the change exceed {PINNED_BYTES} bytes, so the change \
+                 needs a transaction; a standalone server has none, and nothing was written"
             );
             return Err(Error::Query(query::Error { code: ErrorCode::BsonObjectTooLarge, message }));
         }
@@ -291,7 +299,7 @@ impl MongoStore {
         Ok(outcomes.into_iter().next().unwrap_or_default())
     }
 
-    /// Reads the documents to change. Documents that the caller may not see do not match.
+    /// Reads the documents to change. Hidden documents do not match.
     async fn targets(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<Targets, Failure> {
         let Job { namespace, modify, guard, limits, budget, .. } = job;
         let Pushdown { filter, residual_guard } = Pushdown::new(&modify.filter, Some(guard))?;
@@ -344,8 +352,8 @@ impl MongoStore {
         job.compute(plan).await
     }
 
-    /// Returns the document that an upsert inserts, and its outcome; `None` if the write is no
-    /// upsert.
+    /// Returns the document that an upsert inserts, and the outcome of the upsert; `None` if the
+    /// write is not an upsert.
     async fn upserted(&self, job: Job<'_>) -> Result<Option<(RawDocumentBuf, Outcome)>> {
         let environment = Arc::clone(&self.shared.environment);
         let make = move |modify: &Modify, guard: &dyn Guard| {
@@ -374,8 +382,9 @@ impl MongoStore {
         self.modify(namespace, command, session).await
     }
 
-    /// Handles a change that matches no visible document: denies it if it targets a hidden
-    /// document, and otherwise runs its upsert. Returns `None` if another write has interfered.
+    /// Handles a change that matches no visible document: denies it if its filter selects a
+    /// hidden document by `_id` alone, and inserts a document if it is an upsert. Returns `None`
+    /// if another writer has inserted a matching document in the meantime.
     async fn nothing_matched(&self, job: Job<'_>, outcome: Outcome) -> Result<Option<Outcome>> {
         let Job { namespace, budget, .. } = job;
         let hidden = self.check_hidden(job, None).await;
@@ -383,21 +392,21 @@ impl MongoStore {
         let Some((made, upserted)) = self.upserted(job).await? else { return Ok(Some(outcome)) };
         match self.run_single(self.insert(namespace, std::slice::from_ref(&made), budget, None)).await {
             Ok(_) => Ok(Some(upserted)),
-            // Another writer has inserted the document meanwhile, or the key belongs to another
-            // document.
+            // If the change still matches nothing, the key belongs to a document that does not
+            // match, and a second attempt would fail too.
             Err(Error::DuplicateKey { .. }) if self.is_there_now(job).await? => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// True if the change now matches a visible document.
+    /// True if the change matches a visible document by now.
     async fn is_there_now(&self, job: Job<'_>) -> Result<bool> {
         let targets = self.targets(job, None).await;
         Ok(!targets.map_err(|failure| failure.into_error(false))?.documents.is_empty())
     }
 
     /// Denies a change whose filter selects a hidden document by its `_id` alone. With any other
-    /// filter a hidden document does not match, so that the filter reveals nothing about it.
+    /// filter, a hidden document does not match, so the result reveals nothing about it.
     async fn check_hidden(&self, job: Job<'_>, session: Option<&mut ClientSession>) -> Result<(), Failure> {
         let Job { namespace, modify, guard, budget, .. } = job;
         if !guarded::denies_hidden(modify) {
@@ -432,7 +441,8 @@ impl MongoStore {
         self.shared.within_all(self.in_transactions(writes)).await
     }
 
-    /// Runs the writes in one transaction after another, until one is committed.
+    /// Runs the writes in a transaction. Starts a new transaction after a transient error, up to
+    /// [`ATTEMPTS`] transactions.
     async fn in_transactions(&self, writes: &[Arc<Write>]) -> Result<Vec<Outcome>> {
         let budget = &writes.first().map(|write| write.budget.clone()).unwrap_or_default();
         let mut session = self.session().await?;
@@ -447,10 +457,10 @@ impl MongoStore {
             self.shared.within(false, async { start.await }).await?;
             match self.in_transaction(writes, &mut session).await {
                 Ok(_) if is_over(budget, commit_time) => {
-                    // The caller receives a timeout error, so nothing may be committed.
+                    // The caller receives a timeout error, so nothing must be committed.
                     let _ = session.abort_transaction().await;
                     budget.check()?;
-                    let message = "operation exceeded time limit: too little is left for the commit".to_owned();
+                    let message = "operation exceeded time limit: too little time is left for the commit".to_owned();
                     return Err(Error::Query(query::Error { code: ErrorCode::MaxTimeMsExpired, message }));
                 }
                 Ok(outcomes) => match self.commit(&mut session, budget, commit_time).await {
@@ -474,7 +484,8 @@ impl MongoStore {
         Err(guarded::conflict())
     }
 
-    /// Commits a transaction, and asks again while the result is unknown.
+    /// Commits a transaction. Repeats the commit, up to [`ATTEMPTS`] times, while its result is
+    /// unknown.
     async fn commit(&self, session: &mut ClientSession, budget: &Budget, time: Duration) -> driver::Result<()> {
         for _ in 1..ATTEMPTS {
             match session.commit_transaction().await {
@@ -509,8 +520,8 @@ impl MongoStore {
         Ok(outcomes)
     }
 
-    /// Checks all documents before it writes. The transaction aborts if another writer has changed
-    /// one of them.
+    /// Runs a change under a guard in a transaction. Checks all documents before the first write.
+    /// The server aborts the transaction if another writer has changed one of them.
     async fn guarded_in_transaction(&self, job: Job<'_>, session: &mut ClientSession) -> Result<Outcome, Failure> {
         let Job { namespace, budget, .. } = job;
         let Targets { documents, held: _held } = self.targets(job, Some(&mut *session)).await?;
@@ -531,7 +542,7 @@ impl MongoStore {
             outcome.deleted += self.modify(namespace, command, Some(&mut *session)).await?.deleted;
         }
         for updates in updates.chunks(BATCH) {
-            // Packs the updates into as few commands as possible.
+            // The updates of a chunk can exceed the maximum size of one command.
             for updates in batches(updates, |update| update.as_bytes().len()) {
                 let updates: RawArrayBuf = updates.iter().cloned().collect();
                 let command = rawdoc! { "update": &*namespace.collection, "updates": updates, "ordered": true };
@@ -544,7 +555,7 @@ impl MongoStore {
     }
 }
 
-/// True if the time left is less than a commit may take.
+/// True if the remaining time is shorter than the time limit of a commit.
 fn is_over(budget: &Budget, commit_time: Duration) -> bool {
     budget.is_exhausted() || budget.time_left().is_some_and(|left| left < commit_time)
 }
@@ -556,8 +567,8 @@ fn is_transient(error: &driver::Error) -> bool {
 /// Plans the change of one document.
 ///
 /// # Errors
-/// As [`guarded::plan`], and `BadValue` (2) if a field name would occur twice: the guard would
-/// check one of the values, and other programs might read the other.
+/// Fails as [`guarded::plan`] does, and with `BadValue` (2) if a field name would occur twice. The
+/// guard would check only one of the two values, and another program might read the other one.
 fn plan_of(modify: &Modify, guard: &dyn Guard, before: &RawDocument, environment: &dyn Environment) -> Result<Planned> {
     let plan = guarded::plan(modify, Some(guard), before, environment)?;
     if let Planned::Become(after) = &plan {
@@ -598,9 +609,10 @@ fn statement(
     Ok(rawdoc! { "q": by_id(before).to_document(), "u": update, "collation": { "locale": "simple" } })
 }
 
-/// Returns the update that turns a document into the version that the guard has checked: the
-/// difference between the two, so that change streams report the same fields as for the caller's
-/// update, or else a replacement.
+/// Returns the update that turns a document into the version that the guard has checked.
+///
+/// An update of single fields is preferred, so that change streams report the same fields as for
+/// the caller's update. The alternative is a replacement.
 fn assignment(
     modify: &Modify,
     before: &RawDocument,
@@ -610,8 +622,7 @@ fn assignment(
     let is_replaced = matches!(&modify.change, Change::Update { update: Update::Replacement(_), .. });
     if !is_replaced
         && let Some(update) = difference(before, after)
-        // The order of fields may differ: the update must produce exactly the version that was
-        // checked.
+        // The update could produce another order of fields than the checked version.
         && update.apply(before, &Filter::all(), environment).is_ok_and(|made| made.as_bytes() == after.as_bytes())
     {
         return Ok(update);
@@ -622,8 +633,8 @@ fn assignment(
 /// Returns the difference between two versions of a document as an update; `None` if no update
 /// expresses it.
 fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
-    // If a field name occurs twice, the server changes the other one of the two fields than this
-    // store.
+    // If a field name occurs twice, the server and this store would change different ones of the
+    // two fields.
     if has_odd_names(before) || has_odd_names(after) || query::validate_names(before).is_err() {
         return None;
     }
@@ -647,6 +658,6 @@ fn difference(before: &RawDocument, after: &RawDocument) -> Option<Update> {
         }
         query::append(&mut update, "$unset", &unset);
     }
-    // A name that begins with `$` has another meaning in a path.
+    // In an update path, a part that begins with `$` is a positional operator.
     if is_plain && !update.is_empty() { Update::parse(&update).ok() } else { None }
 }
