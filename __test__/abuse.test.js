@@ -107,6 +107,16 @@ describe("the rate limit of log-ins", () => {
     expect(await failures(() => logIn("a@example.com", "wrong"))).toBe(6);
   });
 
+  test("applies to the account that an action uses, whatever else the request has", async () => {
+    await serve({ unlimited: ["127.0.0.1"] });
+    await register("a@example.com");
+    const registerAgain = (count) => {
+      const body = { email: "a@example.com", password: PASSWORD, username: `unknown${count}@example.com` };
+      return send("POST", `${providers}/local-userpass/register`, { body });
+    };
+    expect(await failures(registerAgain)).toBe(6);
+  });
+
   test("does not affect concurrent log-ins with the correct password", async () => {
     await serve();
     await register("a@example.com");

@@ -235,6 +235,8 @@ test("migrate copies a store to MongoDB and back, with users, documents and inde
   const none = await userkeep("migrate", "--from", first, "--to", second, "--database", "nothing");
   expect(none.stderr).toContain("the source has no database 'nothing'");
   expect((await userkeep("migrate", "--to", second)).stderr).toContain("--from is missing");
-  expect((await userkeep("migrate", "--from", first, "--to", "memory:")).stderr).toContain("lost when the process ends");
+  expect((await userkeep("migrate", "--from", first, "--to", "memory:")).stderr).toContain(
+    "lost when the process ends",
+  );
   expect(fs.existsSync(path.join(directory, "first.sqlite"))).toBe(true);
 });

@@ -37,7 +37,7 @@ pub(crate) struct Bridge {
     outbox: Arc<Outbox>,
     next_id: AtomicU32,
     next_handle: AtomicU32,
-    /// The open apps by handle. A handle is never reused: JavaScript may hold that of a closed app.
+    /// The open apps by handle. A handle is not reused: JavaScript may hold that of a closed app.
     opened: Mutex<HashMap<u32, Arc<Opened>>>,
     /// Becomes true when the environment has ended.
     ended: watch::Sender<bool>,

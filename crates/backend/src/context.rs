@@ -121,8 +121,8 @@ impl Context {
         failure.filter(|_| !self.preparation.done.initialized())
     }
 
-    /// Joins the attempt under way, or begins one. On a store in another process it goes on without
-    /// its callers, whose time is limited: an index may take longer to build than a request.
+    /// Joins the attempt under way, or begins one. On a store in another process it continues
+    /// after its callers' time is over: an index may take longer to build than a request.
     fn attempt(self: &Arc<Self>) -> Shared<BoxFuture<'static, Result<()>>> {
         let mut attempt = lock(&self.preparation.attempt);
         let under_way = attempt.as_ref().and_then(WeakShared::upgrade);

@@ -48,8 +48,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
-/// Returns the context of a request whose function may read the request headers, without those that
-/// authenticate: no function needs the client's own secrets.
+/// Returns the context of a request whose function may read the request headers, except
+/// those that authenticate: no function needs the client's secrets.
 fn with_headers(origin: Origin, headers: &HeaderMap) -> RequestContext {
     let headers = headers
         .iter()
