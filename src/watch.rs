@@ -92,8 +92,9 @@ pub(crate) fn watch(
     Ok(opened.add_watched(OpenSubscription::new(source)))
 }
 
-/// Waits for the next events of a stream, or returns nothing if it has ended. If the backend is in
-/// this process, the stream is open when this function returns.
+/// Waits for the next events of a stream, or returns nothing if it has ended. If the store is in
+/// this process, the stream is open when this function returns, unless the rules first need a read
+/// that has to wait.
 #[napi]
 pub(crate) fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, stream: u32) -> napi::Result<Started> {
     let inline = bridge.opened(handle)?.may_answer_at_once();

@@ -177,12 +177,16 @@ impl SqliteStore {
         environment: Arc<dyn Environment + Send + Sync>,
         settings: Settings,
     ) -> Result<Self> {
-        let (memory, place) = match &location {
-            Location::Memory => (Some(Mutex::new(StoreConnection::memory(&settings)?)), None),
+        let (memory, place, feed) = match &location {
+            Location::Memory => {
+                let session = StoreConnection::memory(&settings)?;
+                let feed = ChangeFeed::in_memory(&session.connection)?;
+                (Some(Mutex::new(session)), None, feed)
+            }
             Location::File(path) => {
                 let failed = |error: std::io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
                 files::refuse_network(directory_of(path)).map_err(failed)?;
-                (None, Some(Arc::new(FilePlace::new(path))))
+                (None, Some(Arc::new(FilePlace::new(path))), ChangeFeed::default())
             }
         };
         let state = Mutex::new(OpenState::Open { writer: None, readers: Vec::new() });
@@ -195,7 +199,7 @@ impl SqliteStore {
                 environment,
                 state,
                 memory,
-                feed: Arc::default(),
+                feed: Arc::new(feed),
             }),
         };
         // An unusable file is reported now instead of at the first operation.
@@ -544,10 +548,11 @@ impl Store for SqliteStore {
                 .map(|stream| Box::new(stream) as Box<dyn ChangeStream>)
         };
         let at_once = place.clone();
-        // The position in a file is always read immediately, if necessary on a new connection, so
-        // that the stream has every write after this call.
+        // Without a token, the position is always found immediately, so that the stream has every
+        // write after this call: in a file if necessary on a new connection.
         let read = |session: Option<&mut StoreConnection>| at_once(session).map(Some);
-        let found = match &self.shared.memory {
+        let found = match self.shared.feed.place_in_memory() {
+            Some(place) if watch.after.is_none() => self.shared.check_open().map(|()| Some(place)),
             Some(_) => self.shared.read_at_once(read),
             None => self.shared.read(read),
         };

@@ -62,7 +62,7 @@ pub(crate) struct Caller {
 }
 
 /// The user and the session that a verified token claims. [`Claim::confirm`] checks them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Claim(Verified);
 
 impl Claim {

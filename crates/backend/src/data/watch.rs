@@ -113,15 +113,28 @@ pub(crate) enum Viewer {
 pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Result<Subscription> {
     let CallFunction { access_token, name, arguments } = request;
     let claim = context.sessions.claim_of_access_token(&access_token).await?;
-    context.confirm(&claim).await?;
-    if name != "watch" {
-        return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
+    let begin = async {
+        if name != "watch" {
+            return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
+        }
+        let service = arguments.service().unwrap_or_default().to_owned();
+        let authorized = access::authorize(context, &claim, name, arguments).await?;
+        let Authorized { call, authorization, rules, store } = authorized;
+        let (call, selection) =
+            Selection::read(call, &authorization, context.variables(), &context.collections).await?;
+        let (rules, claim) = (Arc::clone(rules), claim.clone());
+        let viewer = Viewer::User { context: Arc::clone(context), service, claim, rules };
+        Subscription::begin(&**store, call, selection, viewer, context.collections).await
+    };
+    if context.stores.has_remote() {
+        context.confirm(&claim).await?;
+        return begin.await;
     }
-    let service = arguments.service().unwrap_or_default().to_owned();
-    let Authorized { call, authorization, rules, store } = access::authorize(context, &claim, name, arguments).await?;
-    let (call, selection) = Selection::read(call, &authorization, context.variables(), &context.collections).await?;
-    let viewer = Viewer::User { context: Arc::clone(context), service, claim, rules: Arc::clone(rules) };
-    Subscription::begin(&**store, call, selection, viewer, context.collections).await
+    // An embedded store opens the stream first, which costs it nothing: the stream then has every
+    // later write, even if the read of the session must wait for the connection.
+    let begun = begin.await;
+    context.confirm(&claim).await?;
+    begun
 }
 
 /// Opens a change stream of a collection as the system user, without rules.

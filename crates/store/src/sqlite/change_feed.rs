@@ -7,12 +7,16 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
 use query::Budget;
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{
@@ -44,6 +48,14 @@ pub(super) struct ChangeFeed {
     wake: Condvar,
     /// A counter that increases when there may be new changes, and when the store is closed.
     moved: watch::Sender<u64>,
+    /// The position of a store in memory, whose only connection may be in use.
+    memory: Option<MemoryPosition>,
+}
+
+struct MemoryPosition {
+    history: i64,
+    /// The id of the newest committed change.
+    newest: AtomicI64,
 }
 
 #[derive(Default)]
@@ -66,11 +78,31 @@ struct Recent {
 
 impl Default for ChangeFeed {
     fn default() -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), moved: watch::Sender::new(0) }
+        Self { state: Mutex::default(), wake: Condvar::new(), moved: watch::Sender::new(0), memory: None }
     }
 }
 
 impl ChangeFeed {
+    /// Creates the feed of a new store in memory.
+    pub(super) fn in_memory(connection: &Connection) -> Result<Self> {
+        let (history, newest) = (changes::history(connection)?, changes::newest(connection)?.into());
+        Ok(Self { memory: Some(MemoryPosition { history, newest }), ..Self::default() })
+    }
+
+    /// Records the newest change after a commit. Called before the writes are acknowledged.
+    pub(super) fn note_newest(&self, session: &StoreConnection) {
+        if let Some(memory) = &self.memory
+            && let Ok(newest) = session.recorder.newest(&session.connection)
+        {
+            memory.newest.store(newest, Ordering::Release);
+        }
+    }
+
+    /// Returns the position of a store in memory and the id of its history, without waiting.
+    pub(super) fn place_in_memory(&self) -> Option<(i64, Option<i64>)> {
+        self.memory.as_ref().map(|memory| (memory.newest.load(Ordering::Acquire), Some(memory.history)))
+    }
+
     /// Reports that this process has committed a write.
     pub(super) fn committed(&self) {
         let mut state = lock(&self.state);

@@ -73,6 +73,11 @@ impl Recorder {
         self.newest.set(None);
     }
 
+    /// Returns the id of the newest change; 0 before the first.
+    pub(super) fn newest(&self, connection: &Connection) -> Result<i64> {
+        self.newest.get().map_or_else(|| newest(connection), |newest| Ok(newest.id))
+    }
+
     /// Returns the amount recorded since the last call.
     pub(super) fn take_recorded(&self) -> Amount {
         self.recorded.take()

@@ -735,3 +735,24 @@ async fn writes_fail_while_the_file_is_removed_or_replaced() {
     assert!(is_refused(store.write(vec![insert(vec![doc! { "_id": 4 }])]).await.map(|_| ())));
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn a_stream_in_memory_begins_at_once_while_the_connection_is_in_use() {
+    let store = memory_store();
+    let watch = || Watch { namespace: namespace(), after: None, owner: None };
+    // The failed write is rolled back and must not hide the first one, which has the same commit.
+    let (first, failed) = futures_util::join!(
+        store.write(vec![insert(vec![doc! { "_id": 1 }])]),
+        store.write(vec![insert(vec![doc! { "_id": 2 }, doc! { "_id": 1 }])]),
+    );
+    first.unwrap();
+    assert!(failed.is_err());
+
+    let in_use = lock(store.shared.memory.as_ref().unwrap());
+    let mut stream = store.watch(watch()).now_or_never().unwrap().unwrap();
+    assert!(stream.position().is_some());
+    drop(in_use);
+    store.write(vec![insert(vec![doc! { "_id": 3 }])]).await.unwrap();
+    let events = stream.next().await.unwrap();
+    assert_eq!(events.iter().map(|event| event.id().as_i32()).collect::<Vec<_>>(), [Some(3)]);
+}

@@ -386,7 +386,10 @@ pub(super) fn sweep(session: &mut StoreConnection, keeper: &Keeper) -> Result<Sw
         })
         .and_then(|swept| session.run("COMMIT").map(|()| swept));
     match &swept {
-        Ok(swept) if swept.is_any() => keeper.feed.committed(),
+        Ok(swept) if swept.is_any() => {
+            keeper.feed.note_newest(session);
+            keeper.feed.committed();
+        }
         Ok(_) => {}
         Err(_) => drop(session.run("ROLLBACK")),
     }
@@ -428,6 +431,7 @@ fn commit(session: &mut StoreConnection, keeper: &Keeper, lines: &mut Lines<Job>
     match trimmed.and_then(|()| session.run("COMMIT")) {
         // Reply only after the commit has succeeded.
         Ok(()) => {
+            keeper.feed.note_newest(session);
             done.into_iter().for_each(|(reply, answer)| {
                 let _ = reply.send(answer);
             });
