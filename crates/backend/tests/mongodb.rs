@@ -726,3 +726,14 @@ async fn a_silent_database_ends_a_refresh_and_a_log_in_after_fifteen_seconds_and
     let answered = async { while node.log_in("ada@example.com").await.is_err() {} };
     tokio::time::timeout(SESSION_TIME, answered).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_health_check_repeats_a_failed_preparation() {
+    let proxy = Proxy::to(&server()).await;
+    let node = Node::open(&fresh_app(), &proxy.uri("serverSelectionTimeoutMS=300"));
+    proxy.close(true);
+    assert!(node.0.start().await.is_err());
+    assert!(node.0.check_health().await.is_err());
+    proxy.close(false);
+    node.0.check_health().await.unwrap();
+}
