@@ -3,6 +3,8 @@
 //! test -p userkeep-query --release --test arbitrary`.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bson::{
@@ -11,19 +13,8 @@ use bson::{
     raw::{RawBsonRef, RawDocumentBuf},
 };
 use proptest::prelude::*;
-use query::{Environment, Filter, Pipeline, Projection, Sort, Update, distinct, validate};
-
-struct Fixed;
-
-impl Environment for Fixed {
-    fn now(&self) -> DateTime {
-        DateTime::from_millis(0)
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::from_bytes([7; 12])
-    }
-}
+use query::{Filter, Pipeline, Projection, Sort, Update, distinct, validate};
+use support::Fixed;
 
 /// Maximum duration of one case, in a debug build on a busy machine.
 const LONGEST: Duration = Duration::from_secs(20);

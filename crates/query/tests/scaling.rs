@@ -2,30 +2,20 @@
 //! the budget, and every operation stops soon after its budget is exhausted.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bson::{
-    DateTime, RawBson,
-    oid::ObjectId,
+    RawBson,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
     rawdoc,
 };
 use query::{
-    Budget, Environment, Error, Filter, KeyPattern, Limits, Path, Pipeline, Projection, Result, Sort, Update, append,
-    difference, distinct,
+    Budget, Error, Filter, KeyPattern, Limits, Path, Pipeline, Projection, Result, Sort, Update, append, difference,
+    distinct,
 };
-
-struct Fixed;
-
-impl Environment for Fixed {
-    fn now(&self) -> DateTime {
-        DateTime::from_millis(0)
-    }
-
-    fn new_id(&self) -> ObjectId {
-        ObjectId::from_bytes([7; 12])
-    }
-}
+use support::Fixed;
 
 /// The work of an operation on one input.
 type Work = Box<dyn Fn() -> Result<()>>;

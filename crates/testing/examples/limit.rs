@@ -9,18 +9,15 @@
 
 use std::time::Instant;
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
+use testing::plain;
 
 fn main() {
     let argument = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<usize>().ok());
     let (documents, size, rounds) =
         (argument(1).unwrap_or(100_000), argument(2).unwrap_or(300), argument(3).unwrap_or(2_000));
     let directory = tempfile::tempdir().unwrap();
-    let connection = Connection::open(directory.path().join("limit.sqlite")).unwrap();
-    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-    connection.pragma_update(None, "synchronous", "NORMAL").unwrap();
-    connection.pragma_update(None, "cache_size", -16_384).unwrap();
-    connection.pragma_update(None, "mmap_size", 268_435_456i64).unwrap();
+    let connection = plain::open(&directory.path().join("limit.sqlite"));
     connection
         .execute_batch(
             "CREATE TABLE documents (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;

@@ -18,6 +18,7 @@ use store::{
     Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store,
     SystemEnvironment, Watch, Write,
 };
+use testing::plain;
 
 fn namespace() -> Namespace {
     Namespace::new("app", "things")
@@ -68,11 +69,7 @@ struct Plain(Connection);
 
 impl Plain {
     fn filled(directory: &std::path::Path, count: i64) -> Self {
-        let connection = Connection::open(directory.join("plain.sqlite")).unwrap();
-        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection.pragma_update(None, "synchronous", "NORMAL").unwrap();
-        connection.pragma_update(None, "cache_size", -16_384).unwrap();
-        connection.pragma_update(None, "mmap_size", 268_435_456i64).unwrap();
+        let connection = plain::open(&directory.join("plain.sqlite"));
         connection
             .execute_batch(
                 "CREATE TABLE documents (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;

@@ -15,3 +15,4 @@ pub mod commands;
 pub mod expect;
 pub mod generate;
 mod options;
+pub mod plain;

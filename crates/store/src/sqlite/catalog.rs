@@ -115,10 +115,9 @@ impl Catalog {
         connection: &Connection,
         namespace: &Namespace,
     ) -> Result<Arc<Collection>> {
-        if let Some(collection) = self.collection(namespace) {
-            return Ok(collection);
+        if !self.collections.contains_key(namespace) {
+            self.check_name(namespace)?;
         }
-        self.check_name(namespace)?;
         self.adopt_collection(connection, namespace)
     }
 
