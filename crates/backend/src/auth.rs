@@ -15,8 +15,8 @@ mod tokens;
 mod users;
 
 pub(crate) use confirmations::CachedSession;
-pub(crate) use keys::KeyRing;
 pub use keys::PublicKey;
+pub(crate) use keys::{KEYS_COLLECTION, KeyRing};
 pub(crate) use log_in::{link, log_in};
 pub(crate) use own_collection::OwnCollection;
 pub(crate) use passwords::Passwords;

@@ -27,7 +27,6 @@ pub(super) async fn register(context: &Arc<Context>, email: &str, password: Secr
     if !PASSWORD_LENGTH.contains(&password.expose().chars().count()) {
         return Err(Error::bad_request("password must be between 6 and 128 characters"));
     }
-    context.prepare().await?;
     // Checked before the expensive hashing. The unique index checks it again.
     if context.users.by_email(email).await?.is_some() {
         return Err(Error::new(ErrorCode::AccountNameInUse, "name already in use"));

@@ -24,6 +24,7 @@ use crate::{
 pub(crate) async fn log_in(context: &Arc<Context>, LogIn { credentials, device_id }: LogIn) -> Result<Session> {
     let provider = context.definition.providers.get(&credentials.provider);
     let provider = provider.ok_or_else(|| provider_not_found(&credentials.provider))?;
+    context.prepare().await?;
     let user = match provider.authenticate(context, &credentials.payload).await? {
         Proven::User(user) => user,
         Proven::NewUser(new_user) => context.users.create(&new_user).await?,

@@ -19,19 +19,26 @@ use crate::{
 
 /// An enabled authentication provider.
 pub(crate) trait Provider: fmt::Debug + Send + Sync {
-    /// Returns the account name in the payload of a log-in, if there is one. Failed log-ins are
-    /// rate limited per account.
-    fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str>;
+    /// Checks that the payload of a log-in is complete, and returns the account name in it, if
+    /// there is one. Failed log-ins are rate limited per account. Called before the limits are
+    /// read, so that an incomplete request costs no work of the store.
+    ///
+    /// # Errors
+    /// `MissingParameter` or `InvalidParameter`, as [`authenticate`](Self::authenticate).
+    fn account<'p>(&self, payload: &'p SecretDocument) -> Result<Option<&'p str>>;
 
-    /// Returns the same for an action: the name that [`act`](Self::act) uses, and no other field,
-    /// which a client could choose at will.
-    fn account_of_action<'p>(&self, _action: Action, _payload: &'p SecretDocument) -> Option<&'p str> {
-        None
+    /// Does the same for an action. The account is the name that [`act`](Self::act) uses, and not
+    /// that of another field, which a client could choose at will.
+    ///
+    /// # Errors
+    /// `MissingParameter` or `InvalidParameter`, as [`act`](Self::act).
+    fn account_of_action<'p>(&self, _action: Action, _payload: &'p SecretDocument) -> Result<Option<&'p str>> {
+        Ok(None)
     }
 
-    /// True if a log-in creates a user without credentials, so that log-ins have the rate limit of
-    /// registrations.
-    fn creates_users(&self) -> bool {
+    /// True if an action, or a log-in without one, creates a user without credentials, so that it
+    /// has the rate limit of registrations.
+    fn creates_users(&self, _action: Option<Action>) -> bool {
         false
     }
 
@@ -156,6 +163,7 @@ fn known() -> impl Iterator<Item = &'static str> {
 pub(crate) async fn act(context: &Arc<Context>, request: ProviderAction) -> Result<()> {
     let ProviderAction { provider, action, payload } = request;
     let enabled = context.definition.providers.get(&provider).ok_or_else(|| provider_not_found(&provider))?;
+    context.prepare().await?;
     enabled.act(context, action, &payload).await
 }
 

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result,
     auth::providers::Providers,
-    request::{Action, LogIn, ProviderAction},
+    request::{LogIn, ProviderAction},
 };
 use buckets::{Bucket, Buckets, REMEMBERED};
 
@@ -191,13 +191,17 @@ impl Throttle {
 
     /// Starts a request, or rejects it with the remaining wait. Returns `None` if the request is
     /// not rate limited.
+    ///
+    /// # Errors
+    /// The error of the rate limit, and `MissingParameter` or `InvalidParameter` for an incomplete
+    /// request.
     pub(crate) async fn begin(
         &self,
         request: &Request,
         origin: Origin,
         providers: &Providers,
     ) -> Result<Option<Attempt<'_>>> {
-        let Some(counted) = Self::counted(request, providers) else { return Ok(None) };
+        let Some(counted) = Self::counted(request, providers)? else { return Ok(None) };
         let recalled = HashMap::new();
         let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, gate_permit: None };
         if attempt.counted.refuse_first {
@@ -212,21 +216,22 @@ impl Throttle {
         Ok(Some(attempt))
     }
 
-    fn counted(request: &Request, providers: &Providers) -> Option<Counted> {
+    fn counted(request: &Request, providers: &Providers) -> Result<Option<Counted>> {
+        // Failures of a provider that is not enabled count too.
+        let unknown = Ok(Some(Counted { account: None, makes_user: false, refuse_first: true }));
         let (account, makes_user, refuse_first) = match request {
             Request::LogIn(LogIn { credentials, .. }) => {
-                let provider = providers.get(&credentials.provider);
-                let account = provider.and_then(|provider| provider.account(&credentials.payload)).map(digest);
-                (account, provider.is_some_and(|provider| provider.creates_users()), true)
+                let Some(provider) = providers.get(&credentials.provider) else { return unknown };
+                (provider.account(&credentials.payload)?, provider.creates_users(None), true)
             }
             Request::ProviderAction(ProviderAction { provider, action, payload }) => {
-                let account = providers.get(provider).and_then(|provider| provider.account_of_action(*action, payload));
-                (account.map(digest), *action == Action::Register, true)
+                let Some(provider) = providers.get(provider) else { return unknown };
+                (provider.account_of_action(*action, payload)?, provider.creates_users(Some(*action)), true)
             }
             Request::RefreshSession(_) => (None, false, false),
-            _ => return None,
+            _ => return Ok(None),
         };
-        Some(Counted { account, makes_user, refuse_first })
+        Ok(Some(Counted { account: account.map(digest), makes_user, refuse_first }))
     }
 
     fn refuse(&self, wait: i64) -> Error {
@@ -299,16 +304,7 @@ impl Attempt<'_> {
                 self.succeeded(response).await
             }
             // Internal errors do not count as failures of the client.
-            Err(error)
-                if matches!(
-                    error.code,
-                    ErrorCode::InternalServerError
-                        | ErrorCode::AppServerError
-                        // Nothing was tried: these come before any password is checked.
-                        | ErrorCode::MissingParameter
-                        | ErrorCode::InvalidParameter
-                ) =>
-            {
+            Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
                 self.settled = true;
                 Ok(())
             }

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use protocol::SecretDocument;
 
 use super::{NewUser, Proven, Provider};
-use crate::{Result, context::Context, definition::Reader};
+use crate::{Result, context::Context, definition::Reader, request::Action};
 
 #[derive(Debug)]
 struct Anonymous;
@@ -17,17 +17,16 @@ pub(super) fn read(_: &mut Reader<'_>) -> Arc<dyn Provider> {
 }
 
 impl Provider for Anonymous {
-    fn account<'p>(&self, _: &'p SecretDocument) -> Option<&'p str> {
-        None
+    fn account<'p>(&self, _: &'p SecretDocument) -> Result<Option<&'p str>> {
+        Ok(None)
     }
 
-    fn creates_users(&self) -> bool {
-        true
+    fn creates_users(&self, action: Option<Action>) -> bool {
+        action.is_none()
     }
 
-    fn authenticate<'a>(&'a self, context: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
+    fn authenticate<'a>(&'a self, _: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
         async {
-            context.prepare().await?;
             Ok(Proven::NewUser(NewUser {
                 provider: protocol::provider::ANONYMOUS,
                 name: ObjectId::new().to_hex(),

@@ -53,19 +53,29 @@ pub(super) fn read(provider: &mut Reader<'_>) -> Arc<dyn Provider> {
 }
 
 impl Provider for EmailPassword {
-    fn account<'p>(&self, payload: &'p SecretDocument) -> Option<&'p str> {
-        payload.text("username").ok()
+    fn account<'p>(&self, payload: &'p SecretDocument) -> Result<Option<&'p str>> {
+        let name = payload.text("username")?;
+        payload.text("password")?;
+        Ok(Some(name))
     }
 
-    fn account_of_action<'p>(&self, action: Action, payload: &'p SecretDocument) -> Option<&'p str> {
-        match action {
-            Action::Confirm | Action::Reset => None,
+    fn account_of_action<'p>(&self, action: Action, payload: &'p SecretDocument) -> Result<Option<&'p str>> {
+        let email = match action {
+            Action::Confirm | Action::Reset => return Ok(None),
             Action::Register
             | Action::SendConfirmation
             | Action::CallConfirmation
             | Action::SendReset
-            | Action::CallReset => payload.text("email").ok(),
+            | Action::CallReset => payload.text("email")?,
+        };
+        if action == Action::Register {
+            payload.text("password")?;
         }
+        Ok(Some(email))
+    }
+
+    fn creates_users(&self, action: Option<Action>) -> bool {
+        action == Some(Action::Register)
     }
 
     fn authenticate<'a>(
@@ -75,7 +85,6 @@ impl Provider for EmailPassword {
     ) -> BoxFuture<'a, Result<Proven>> {
         async {
             let (name, password) = (payload.text("username")?, payload.secret("password")?);
-            context.prepare().await?;
             let user = context.users.by_email(name).await?;
             let hash = user.as_ref().and_then(|user| user.password_hash.clone());
             // The password of an unknown user is hashed too, so that both take the same time.

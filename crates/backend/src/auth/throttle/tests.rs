@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicI64;
 use bson::DateTime;
 
 use super::*;
-use crate::request::{Credentials, ReadProfile, RefreshSession};
+use crate::request::{Action, Credentials, ReadProfile, RefreshSession};
 
 /// Enables both supported providers.
 fn providers() -> Providers {
@@ -183,6 +183,30 @@ async fn concurrent_attempts_wait_and_abandoned_attempts_count_as_failures() {
     let honest = log_in("b");
     let all = (0..50).map(|_| attempt(&throttle, &honest, from("192.0.2.7"), right()));
     assert!(futures_util::future::join_all(all).await.iter().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn an_incomplete_request_is_rejected_before_the_limits_and_not_counted() {
+    let (throttle, _) = throttle();
+    let origin = from("192.0.2.1");
+    let rejected = async |payload: bson::raw::RawDocumentBuf, action: Option<Action>| {
+        let provider = protocol::provider::EMAIL_PASSWORD.to_owned();
+        let request = match action {
+            Some(action) => Request::ProviderAction(ProviderAction { provider, action, payload: payload.into() }),
+            None => {
+                let credentials = Credentials { provider, payload: payload.into() };
+                Request::LogIn(LogIn { credentials, device_id: None })
+            }
+        };
+        throttle.begin(&request, origin, &providers()).await.err().map(|error| error.code)
+    };
+    for _ in 0..100 {
+        let of_log_in = rejected(bson::rawdoc! { "username": "a" }, None).await;
+        assert_eq!(of_log_in, Some(ErrorCode::MissingParameter));
+        let of_action = rejected(bson::rawdoc! { "email": 1 }, Some(Action::Register)).await;
+        assert_eq!(of_action, Some(ErrorCode::InvalidParameter));
+    }
+    assert_eq!(free(&throttle, |_| log_in("a"), |_| origin).await, 6);
 }
 
 #[tokio::test]
