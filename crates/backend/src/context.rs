@@ -1,7 +1,10 @@
 //! The parts of a backend, which all its modules use.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +14,6 @@ use futures_util::{
 };
 use query::Variables;
 use store::{Namespace, Store};
-use tokio::sync::OnceCell;
 
 use crate::{
     Environment, Error, ErrorCode, Options, Result,
@@ -25,6 +27,10 @@ use crate::{
 /// Time limit of a request about users or sessions, and of the preparation, on a remote store.
 /// Each consists of several operations of the store.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
+
+/// Time after a failed preparation in which it is not repeated, so that requests and health checks
+/// cannot make the store repeat it all the time.
+const PREPARATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The parts of an app's backend. The functions in `auth`, `data` and `admin` take it, and never
 /// the [`Backend`](crate::Backend).
@@ -61,11 +67,11 @@ pub(crate) fn database_of(app_id: &str) -> String {
 /// The state of [`Context::prepare`].
 #[derive(Default)]
 struct Preparation {
-    done: OnceCell<()>,
+    done: AtomicBool,
     /// The running attempt, which all requests share.
     attempt: Mutex<Option<WeakShared<BoxFuture<'static, Result<()>>>>>,
-    /// The error of the last attempt, for the operator.
-    failure: Mutex<Option<Error>>,
+    /// The end and the error of the last attempt, if it failed.
+    failure: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Context {
@@ -109,32 +115,40 @@ impl Context {
     /// Creates the required indexes and keys before the first write. Concurrent requests share one
     /// attempt and its error.
     pub(crate) async fn prepare(self: &Arc<Self>) -> Result<()> {
-        if self.preparation.done.initialized() {
+        if self.preparation.done.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.attempt().await
+        self.attempt()?.await
     }
 
-    /// Returns the error of the last preparation if it failed and none has succeeded.
-    pub(crate) fn preparation_failure(&self) -> Option<Error> {
-        let failure = lock(&self.preparation.failure).clone();
-        failure.filter(|_| !self.preparation.done.initialized())
+    /// True if the last preparation failed.
+    pub(crate) fn has_failed_to_prepare(&self) -> bool {
+        lock(&self.preparation.failure).is_some()
     }
 
     /// Joins the attempt under way, or begins one. On a store in another process it continues
     /// after its callers' time is over: an index may take longer to build than a request.
-    fn attempt(self: &Arc<Self>) -> Shared<BoxFuture<'static, Result<()>>> {
+    ///
+    /// # Errors
+    /// The error of the last attempt, if it failed less than [`PREPARATION_PAUSE`] ago.
+    fn attempt(self: &Arc<Self>) -> Result<Shared<BoxFuture<'static, Result<()>>>> {
         let mut attempt = lock(&self.preparation.attempt);
         let under_way = attempt.as_ref().and_then(WeakShared::upgrade);
         if let Some(under_way) = under_way.filter(|under_way| under_way.peek().is_none()) {
-            return under_way;
+            return Ok(under_way);
+        }
+        if let Some((at, error)) = &*lock(&self.preparation.failure)
+            && at.elapsed() < PREPARATION_PAUSE
+        {
+            return Err(error.clone());
         }
         let context = Arc::clone(self);
         let begun = async move {
             let prepared = context.prepare_once().await;
-            *lock(&context.preparation.failure) = prepared.as_ref().err().cloned();
+            let failure = prepared.as_ref().err().map(|error| (Instant::now(), error.clone()));
+            *lock(&context.preparation.failure) = failure;
             if prepared.is_ok() {
-                let _ = context.preparation.done.set(());
+                context.preparation.done.store(true, Ordering::Release);
             }
             prepared
         };
@@ -145,7 +159,7 @@ impl Context {
             runtime.spawn(begun.clone());
         }
         *attempt = begun.downgrade();
-        begun
+        Ok(begun)
     }
 
     async fn prepare_once(&self) -> Result<()> {
