@@ -32,21 +32,12 @@ pub struct Options {
     pub token_audience: bool,
 }
 
-/// The context of a request: its network origin and its headers.
-#[derive(Clone, Default)]
+/// The context of a request.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RequestContext {
     /// The client's network address; `None` for the application in this process, whose requests
     /// are not rate limited.
     pub origin: Option<Origin>,
-    /// The HTTP headers with names in lower case; empty for requests in this process.
-    pub headers: Vec<(String, String)>,
-}
-
-impl std::fmt::Debug for RequestContext {
-    /// Without the headers, which may have a token or a cookie.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("RequestContext").field("origin", &self.origin).finish_non_exhaustive()
-    }
 }
 
 impl RequestContext {
@@ -57,7 +48,7 @@ impl RequestContext {
 
     /// Creates the context of a request from a network address.
     pub fn from_origin(origin: Origin) -> Self {
-        Self { origin: Some(origin), headers: Vec::new() }
+        Self { origin: Some(origin) }
     }
 }
 
@@ -187,7 +178,7 @@ impl Backend {
         self.0.keys.check_readable().await?;
         // A failed attempt is repeated here too: a load balancer that asks for the health sends no
         // request that would do so.
-        if self.0.preparation_failure().is_none() {
+        if !self.0.has_failed_to_prepare() {
             return Ok(());
         }
         let prepared = in_time(self.0.deadline(), self.0.prepare(), too_late).await;

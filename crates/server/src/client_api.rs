@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, header},
+    http::StatusCode,
     routing::{MethodFilter, on},
 };
-use backend::{ErrorCode, Origin, RequestContext};
+use backend::ErrorCode;
 use protocol::{API, Endpoint, Method};
 
 use crate::{answer::Answer, app_state::AppState, operator, request_log};
@@ -46,14 +46,4 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         // A single layer, because each layer costs a copy and an allocation per request.
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), request_log::request))
         .with_state(state)
-}
-
-/// Returns the context of a request whose function may read the request headers, except
-/// those that authenticate: no function needs the client's secrets.
-fn with_headers(origin: Origin, headers: &HeaderMap) -> RequestContext {
-    let headers = headers
-        .iter()
-        .filter(|(name, _)| *name != header::AUTHORIZATION && *name != header::COOKIE)
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    RequestContext { origin: Some(origin), headers: headers.collect() }
 }

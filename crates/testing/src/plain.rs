@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-/// Opens a new file with the settings that are fastest without losing writes when the process ends.
+/// Opens a new file with the fastest settings that lose no write when the process ends.
 pub fn open(file: &Path) -> Connection {
     let connection = Connection::open(file).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();

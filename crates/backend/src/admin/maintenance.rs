@@ -6,34 +6,33 @@ use bson::{RawBson, raw::RawArrayBuf, rawdoc};
 use store::{Namespace, Store, dump, migrate as migration};
 
 use super::copied;
-use crate::{Error, ErrorCode, Progress, Result, StoreAddress, context::Context, open_store};
+use crate::{
+    Error, ErrorCode, Progress, Result, StoreAddress,
+    auth::KEYS_COLLECTION,
+    context::{Context, database_of},
+    open_store,
+};
 
 /// The error of a maintenance task. Its message is for the operator.
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorCode::InternalServerError, error.to_string())
 }
 
-/// The prefix of the name of an app's own database.
-const OWN_DATABASE: &str = "userkeep_";
-
-/// The collection of an app's own database that contains its keys.
-const KEYS: &str = "keys";
-
 async fn has_keys(store: &dyn Store, database: &str) -> Result<bool, store::Error> {
-    Ok(!store.page(Namespace::new(database, KEYS), None).await?.documents.is_empty())
+    Ok(!store.page(Namespace::new(database, KEYS_COLLECTION), None).await?.documents.is_empty())
 }
 
 /// Checks that the store contains keys of the app. Only reads the store, so that a misspelled id
 /// does not create an app.
 pub(super) async fn stored_apps(context: &Context) -> Result<RawBson> {
     let store = &**context.main_store();
-    let is_stored = has_keys(store, &format!("{OWN_DATABASE}{}", context.app_id)).await.map_err(failed)?;
+    let is_stored = has_keys(store, &database_of(&context.app_id)).await.map_err(failed)?;
     let mut others = RawArrayBuf::new();
     if !is_stored {
         // The MongoDB user may lack the privilege to list databases.
         for namespace in store.collections().await.unwrap_or_default() {
-            if &*namespace.collection == KEYS
-                && let Some(id) = namespace.database.strip_prefix(OWN_DATABASE)
+            if &*namespace.collection == KEYS_COLLECTION
+                && let Some(id) = namespace.database.strip_prefix(&database_of(""))
                 && has_keys(store, &namespace.database).await.unwrap_or(false)
             {
                 others.push(id);

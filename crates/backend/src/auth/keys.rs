@@ -33,6 +33,9 @@ use super::{
 };
 use crate::{DeclaredQuery, Environment, Error, Result};
 
+/// The collection of the keys, in the app's own database.
+pub(crate) const KEYS_COLLECTION: &str = "keys";
+
 /// Maximum age in milliseconds of the cached keys for signing. Older ones are read from the store
 /// again.
 pub(super) const MAX_AGE: i64 = 60_000;
@@ -89,7 +92,7 @@ pub(super) struct SigningKey {
 impl KeyRing {
     pub(crate) fn new(store: Arc<dyn Store>, database: &str, environment: Environment) -> Self {
         Self {
-            collection: OwnCollection::new(store, database, "keys"),
+            collection: OwnCollection::new(store, database, KEYS_COLLECTION),
             environment,
             loaded: RwLock::default(),
             reloading: tokio::sync::Mutex::default(),

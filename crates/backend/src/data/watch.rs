@@ -130,8 +130,9 @@ pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Resu
         context.confirm(&claim).await?;
         return begin.await;
     }
-    // An embedded store opens the stream first, which costs it nothing: the stream then has every
-    // later write, even if the read of the session must wait for the connection.
+    // An embedded store opens the stream first, which costs it little: the stream then has every
+    // later write, even if the read of the session must wait for the connection. Nothing is
+    // returned before the session is confirmed.
     let begun = begin.await;
     context.confirm(&claim).await?;
     begun

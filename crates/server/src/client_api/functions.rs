@@ -11,7 +11,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{EVENTS, request::Arguments};
 use serde::Deserialize;
 
-use super::with_headers;
 use crate::{
     answer::Answer,
     app_state::{AppState, Shared},
@@ -50,13 +49,13 @@ pub(super) async fn call(
     // Userkeep's own client opens streams with POST, because its arguments may be long and must
     // not appear in the logs of proxies.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
-        return stream(state, &origin, connection, call).await;
+        return stream(state, &origin, &user, connection, call).await;
     }
-    let (has_written, circumstances) = match &call.arguments {
-        Arguments::Service { .. } => (!READS.contains(&call.name.as_str()), RequestContext::from_origin(origin)),
-        Arguments::Function(_) => (true, with_headers(origin, &headers)),
+    let has_written = match &call.arguments {
+        Arguments::Service { .. } => !READS.contains(&call.name.as_str()),
+        Arguments::Function(_) => true,
     };
-    let Response::Value(value) = state.backend.handle(call.into(), &circumstances).await? else {
+    let Response::Value(value) = state.backend.handle(call.into(), &RequestContext::from_origin(origin)).await? else {
         return Err(Answer::unexpected());
     };
     drop(permit);
@@ -86,25 +85,25 @@ pub(super) async fn watch(
         Some(token) => Secret::from(token),
         None => bearer(&headers)?,
     };
-    state.backend.check_access_token(&access_token).await?;
+    let user = state.backend.check_access_token(&access_token).await?;
     // The query parser decodes a plus sign as a space.
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
     let call = CallFunction::read(&request, access_token, MAX_DECODED)?;
-    stream(state, &origin, peer.connection.clone(), call).await
+    stream(state, &origin, &user, peer.connection.clone(), call).await
 }
 
 /// Opens a stream and returns the response that sends its events.
 async fn stream(
     state: Arc<AppState>,
     origin: &Origin,
+    user: &str,
     connection: Option<Arc<Connection>>,
     call: CallFunction,
 ) -> Result<Answer, Answer> {
     let held = state.streams.acquire(origin, connection.as_ref())?;
     let mut permit = state.answers.permit(origin);
-    let user = state.backend.check_access_token(&call.access_token).await?;
-    permit.assign(&user)?;
+    permit.assign(user)?;
     let client = Client { origin: *origin, user: user.into() };
     let watcher = state.backend.watch(call).await?;
     Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
