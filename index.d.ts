@@ -2148,7 +2148,8 @@ declare namespace Realm {
   // ----- Errors
 
   /**
-   * The error of a rejected operation.
+   * The error of a rejected operation. If a remote backend could not be reached, its `cause` is
+   * the failure of the network, with a `code` of Node such as `ECONNREFUSED`.
    *
    * @example
    * ```ts

@@ -273,6 +273,7 @@ test("an unreachable or slow backend is a transport error", async () => {
     message: expect.stringMatching(
       new RegExp(`^request to ${gone.url}/api/client/v2.0/app/far/location failed, reason: .*refused`, "i"),
     ),
+    cause: expect.objectContaining({ code: "ECONNREFUSED", message: expect.stringMatching(/refused/i) }),
   });
   const server = await stub({ "/functions/call": () => ({ status: "never" }) });
   const slow = open({ baseUrl: server.url, timeout: 300, id: "slow" });
@@ -281,6 +282,7 @@ test("an unreachable or slow backend is a transport error", async () => {
   await expect(collectionOf(user).find()).rejects.toMatchObject({
     code: 4000,
     message: expect.stringContaining("failed, reason: the request took too long"),
+    cause: expect.objectContaining({ code: "ETIMEDOUT" }),
   });
   expect(Date.now() - begun).toBeGreaterThanOrEqual(290);
   expect(Date.now() - begun).toBeLessThan(5000);

@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert } = require("./assert.js");
-const { eventsOf, native, result } = require("./bridge.js");
+const { administer, eventsOf, native, result } = require("./bridge.js");
 const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
@@ -87,7 +87,7 @@ class Backend {
     const report = () => callBack(onProgress, decode(native.read(bridge, handle, "progress", NO_USER)));
     const timer = onProgress && setInterval(report, PROGRESS_INTERVAL);
     try {
-      const done = result(native.admin(bridge, handle, operation, encode(payload)));
+      const done = administer(this.#opened.native, operation, payload);
       // A task that is shorter than the interval is reported too.
       if (onProgress) {
         report();

@@ -1,7 +1,7 @@
 "use strict";
 
 const native = require("./native.js");
-const { decode } = require("./bson/index.js");
+const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { toError } = require("./errors.js");
 const { LEVELS } = require("./logger.js");
@@ -60,12 +60,22 @@ function releaseIfIdle() {
   }
 }
 
+/** Opens an app with its settings, of which one can be a key. */
+function openWith(configuration) {
+  const settings = encode(configuration);
+  try {
+    return native.open(bridge, settings);
+  } finally {
+    settings.fill(0);
+  }
+}
+
 /** Opens an app in the addon. Returns the addon's report and the bridge of the app's handle. */
 function openHandle(configuration) {
   bridge ??= native.createBridge(deliver);
   openHandles += 1;
   try {
-    return { ...native.open(bridge, configuration), bridge };
+    return { ...openWith(configuration), bridge };
   } catch (error) {
     openHandles -= 1;
     releaseIfIdle();
@@ -84,7 +94,7 @@ async function closeHandle({ bridge: opened, handle }) {
 }
 
 // On `process.exit()`, Node does not run the clean-up of an addon.
-process.once("exit", () => bridge && native.writeSnapshots(bridge));
+process.once("exit", () => bridge && native.releaseBridge(bridge));
 
 /** Sets the addon's log level to the most detailed level of all loggers. */
 function updateLogLevel() {
@@ -140,6 +150,11 @@ function result(started) {
   });
 }
 
+/** Carries out a request of the operator by its name. */
+async function administer({ bridge: opened, handle }, operation, payload = {}) {
+  return result(native.admin(opened, handle, encode({ ...payload, operation })));
+}
+
 /** Returns the events of a stream. The stream ends when `isClosed` returns true for its app. */
 function eventsOf({ bridge: opened, handle }, stream, isClosed) {
   return {
@@ -148,4 +163,14 @@ function eventsOf({ bridge: opened, handle }, stream, isClosed) {
   };
 }
 
-module.exports = { native, openHandle, closeHandle, result, eventsOf, beforeSettling, listenToLog, updateLogLevel };
+module.exports = {
+  native,
+  openHandle,
+  closeHandle,
+  result,
+  administer,
+  eventsOf,
+  beforeSettling,
+  listenToLog,
+  updateLogLevel,
+};

@@ -127,9 +127,7 @@ class Core {
   }
 
   switchUser(user) {
-    this.#assertOpen();
-    const { bridge, handle } = this.#opened;
-    native.switchUser(bridge, handle, user);
+    this.request("switchUser", user);
     this.flush();
   }
 

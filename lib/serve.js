@@ -2,7 +2,7 @@
 
 const { assert, ValueAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
-const { native, result } = require("./bridge.js");
+const { administer } = require("./bridge.js");
 const { withoutSecrets } = require("./configuration.js");
 
 const MAX_PORT = 65535;
@@ -30,6 +30,11 @@ function optional(check, value, name) {
   return value === undefined ? undefined : check(value, name);
 }
 
+/** Checks the files of a certificate and its key. */
+function tlsFiles(certificate, key) {
+  return { certificate: assert.string(certificate, "tlsCert"), key: assert.string(key, "tlsKey") };
+}
+
 /** Checks one network or a list of networks. Returns a list. */
 function networks(value, name) {
   const all = value === undefined ? [] : [value].flat();
@@ -42,7 +47,7 @@ function networks(value, name) {
 /** Splits the options into those of the listener, for the addon, and those of the backend. */
 function readOptions(options) {
   const { host, port = 3000, publicUrl, maxBodySize, tlsCert, tlsKey, trustProxy, unlimited, ...more } = options;
-  const { metricsHost, metricsPort, clientTimeout, ...rest } = more;
+  const { metricsHost = "127.0.0.1", metricsPort, clientTimeout, ...rest } = more;
   if (publicUrl !== undefined && !/^https?:\/\//.test(assert.string(publicUrl, "publicUrl"))) {
     throw new Error(
       `Expected 'publicUrl' to begin with http:// or https://, got ${JSON.stringify(withoutSecrets(publicUrl))}`,
@@ -51,18 +56,17 @@ function readOptions(options) {
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new Error("TLS needs both 'tlsCert' and 'tlsKey', the files of the certificate and its key");
   }
+  const operatorHost = assert.string(metricsHost, "metricsHost");
   const listen = {
     host: optional(assert.string, host, "host"),
     port: checkPort(port, "port"),
     publicUrl,
     maxBody: optional(checkPositive, maxBodySize, "maxBodySize"),
     clientTimeout: optional(checkPositive, clientTimeout, "clientTimeout"),
-    tlsCertificate: optional(assert.string, tlsCert, "tlsCert"),
-    tlsKey: optional(assert.string, tlsKey, "tlsKey"),
+    tls: optional(tlsFiles, tlsCert, tlsKey),
     trustedProxies: networks(trustProxy, "trustProxy"),
     unlimited: networks(unlimited, "unlimited"),
-    metricsHost: optional(assert.string, metricsHost, "metricsHost"),
-    metricsPort: optional(checkPort, metricsPort, "metricsPort"),
+    metrics: metricsPort === undefined ? undefined : [operatorHost, checkPort(metricsPort, "metricsPort")],
   };
   return { listen, rest };
 }
@@ -80,9 +84,9 @@ async function serve(options) {
   }
   const opened = openNative(backend, "app");
   const { id, log, store, reportDefinition, close: release } = opened;
-  const { bridge, handle, origin, allowsAnyOrigin } = opened.native;
+  const { origin, allowsAnyOrigin } = opened.native;
   try {
-    const { url, metricsUrl } = await result(native.listen(bridge, handle, listen));
+    const { url, metricsUrl } = await administer(opened.native, "listen", { options: listen });
     reportDefinition();
     if (allowsAnyOrigin) {
       log("warn", ANY_ORIGIN);
@@ -91,10 +95,10 @@ async function serve(options) {
     if (metricsUrl) {
       log("info", `serving ${metricsUrl}/healthz and ${metricsUrl}/metrics for the operator`);
     }
-    result(native.serving(bridge, handle));
+    administer(opened.native, "serving");
     let closing;
     const close = async () => {
-      closing ??= Promise.resolve(result(native.stopServing(bridge, handle))).then(release);
+      closing ??= administer(opened.native, "stopServing").then(release);
       return closing;
     };
     return { url, metricsUrl, close };

@@ -62,18 +62,12 @@ impl Drop for Bridge {
         self.write_snapshots();
         for opened in lock(&self.opened).drain().map(|(_, opened)| opened) {
             opened.stop_watching();
-            if let (Some(server), Ok(runtime)) = (opened.server(), runtime()) {
-                runtime.spawn(async move { server.close().await });
+            if let Ok(runtime) = runtime() {
+                runtime.spawn(async move { opened.close_server().await });
             }
         }
         self.ended.send_replace(true);
     }
-}
-
-/// Writes the results of refreshes to the session files. Called when the process is about to exit.
-#[napi]
-pub(crate) fn write_snapshots(bridge: &External<Bridge>) {
-    bridge.write_snapshots();
 }
 
 fn runtime() -> napi::Result<&'static Handle> {
@@ -95,10 +89,12 @@ pub(crate) fn create_bridge(env: &Env, deliver: Function<Delivery, ()>) -> napi:
     Ok(External::new(Bridge { outbox, next_id, next_handle, opened, ended }))
 }
 
-/// Releases the environment's function, because Node counts it as an open handle. Called when no
-/// app is open and no operation is pending. Nothing is delivered or logged afterwards.
+/// Writes the results of refreshes to the session files, and releases the environment's function,
+/// because Node counts it as an open handle. Called when no app is open and no operation is
+/// pending, or when the process is about to exit. Nothing is delivered or logged afterwards.
 #[napi]
 pub(crate) fn release_bridge(bridge: &External<Bridge>) {
+    bridge.write_snapshots();
     bridge.outbox.release();
 }
 

@@ -2,7 +2,7 @@ use client::Error;
 use napi_derive::napi;
 
 /// An error that JavaScript receives as an `Error`.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub(crate) struct ErrorObject {
     pub code: i32,
     pub error_code: String,
@@ -11,6 +11,14 @@ pub(crate) struct ErrorObject {
     pub retry_after: Option<f64>,
     pub status: Option<u16>,
     pub link: Option<String>,
+    /// The message and the code of the failure of the network.
+    pub cause: Option<CauseObject>,
+}
+
+#[napi(object, object_from_js = false)]
+pub(crate) struct CauseObject {
+    pub message: String,
+    pub code: Option<&'static str>,
 }
 
 impl From<Error> for ErrorObject {
@@ -23,6 +31,7 @@ impl From<Error> for ErrorObject {
             retry_after: error.retry_after.map(|seconds| seconds as f64),
             status: error.status,
             link: error.link,
+            cause: error.cause.map(|cause| CauseObject { message: cause.message, code: cause.code }),
         }
     }
 }

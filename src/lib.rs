@@ -21,7 +21,6 @@ mod opened;
 mod operations;
 mod outbox;
 mod reads;
-mod serve;
 mod wake;
 mod watch;
 mod watchdog;

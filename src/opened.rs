@@ -24,13 +24,13 @@ pub(crate) struct Opened {
     /// for these, and later for all others.
     at_once: Mutex<Vec<Event>>,
     /// The HTTP server of the backend, if it listens.
-    server: OnceLock<Arc<Server>>,
+    server: OnceLock<Server>,
     streams: Mutex<Streams>,
     progress: Progress,
 }
 
 impl Opened {
-    pub(crate) fn new(connection: Arc<dyn Connection>, embedded: Option<Arc<Embedded>>, app: Option<App>) -> Self {
+    pub(crate) fn new(client::Opened { connection, embedded, app }: client::Opened) -> Self {
         Self {
             connection,
             embedded,
@@ -59,11 +59,21 @@ impl Opened {
     }
 
     pub(crate) fn set_server(&self, server: Server) {
-        let _ = self.server.set(Arc::new(server));
+        let _ = self.server.set(server);
     }
 
-    pub(crate) fn server(&self) -> Option<Arc<Server>> {
-        self.server.get().cloned()
+    /// Waits until the server begins to shut down.
+    pub(crate) async fn server_ended(&self) {
+        if let Some(server) = self.server.get() {
+            server.ended().await;
+        }
+    }
+
+    /// Stops accepting requests, and shuts the server down when the running ones have finished.
+    pub(crate) async fn close_server(&self) {
+        if let Some(server) = self.server.get() {
+            server.close().await;
+        }
     }
 
     /// Returns the progress of the current maintenance task.

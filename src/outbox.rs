@@ -2,10 +2,11 @@
 
 use std::sync::{
     Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-    atomic::{AtomicU32, AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 use client::Error;
+use logging::Level;
 use napi::{
     Env,
     bindgen_prelude::{BufferSlice, FnArgs, Function, ToNapiValue},
@@ -125,8 +126,7 @@ pub(crate) struct Outbox {
     wake: OnceLock<Wake<Delivery>>,
     /// The number of unanswered operations. Only the environment's thread changes it.
     pending: AtomicU32,
-    /// The environment's log level, as an index of the levels.
-    pub log_level: AtomicUsize,
+    log_level: Mutex<Level>,
 }
 
 #[derive(Default)]
@@ -164,6 +164,14 @@ impl Outbox {
         self.push(|waiting| waiting.answers.push((id, outcome)));
     }
 
+    pub(crate) fn log_level(&self) -> Level {
+        *lock(&self.log_level)
+    }
+
+    pub(crate) fn set_log_level(&self, level: Level) {
+        *lock(&self.log_level) = level;
+    }
+
     /// Adds a log line.
     pub(crate) fn log(&self, line: LogLine) {
         self.push(|waiting| waiting.lines.push(line));
@@ -171,7 +179,7 @@ impl Outbox {
 
     /// Releases the environment's function. Nothing is delivered or logged afterwards.
     pub(crate) fn release(&self) {
-        self.log_level.store(0, Ordering::Relaxed);
+        self.set_log_level(Level::default());
         if let Some(wake) = self.wake.get() {
             wake.release();
         }

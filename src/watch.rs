@@ -103,7 +103,7 @@ pub(crate) fn next_events(env: &Env, bridge: &External<Bridge>, handle: u32, str
         let Some(events) = watched.next(&opened).await? else { return Ok(None) };
         let mut all = RawArrayBuf::new();
         events.into_iter().for_each(|event| all.push(event));
-        Ok(wrap(&RawBson::Array(all)))
+        Ok(Some(wrap(&RawBson::Array(all))))
     })
 }
 

@@ -109,10 +109,9 @@ const MOST_LISTED = 10;
  *
  * @throws {UsageError} if the store does not have the app
  */
-async function checkHasApp({ id, store, native: { bridge, handle } }) {
-  const { native, result } = require("../bridge.js");
-  const { encode } = require("../bson/index.js");
-  const { isStored, others } = await result(native.admin(bridge, handle, "storedApps", encode({})));
+async function checkHasApp({ id, store, native }) {
+  const { administer } = require("../bridge.js");
+  const { isStored, others } = await administer(native, "storedApps");
   if (isStored) {
     return;
   }

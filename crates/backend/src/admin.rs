@@ -5,15 +5,32 @@ mod maintenance;
 
 use std::{path::PathBuf, sync::Arc};
 
-use bson::{RawBson, rawdoc};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Progress, Result, StoreAddress,
+    Error, ErrorCode, Progress, Result, StoreAddress,
     context::{Context, in_time, too_late},
 };
 
 /// A request of the operator.
-#[derive(Debug, Clone)]
+///
+/// Its document has the name in `operation`, and its fields, such as `ignoreIndexes`.
+///
+/// ```
+/// use backend::AdminRequest;
+/// use bson::rawdoc;
+///
+/// let request = AdminRequest::read(&rawdoc! { "operation": "check", "repair": true }).unwrap();
+/// assert!(matches!(request, AdminRequest::Check { repair: true }));
+/// assert!(AdminRequest::read(&rawdoc! { "operation": "backup" }).is_err());
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "operation", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum AdminRequest {
     /// Creates a new signing key and returns its id. An older key verifies tokens until the last
@@ -37,6 +54,7 @@ pub enum AdminRequest {
         /// The directory.
         directory: PathBuf,
         /// True to import no indexes.
+        #[serde(default)]
         ignore_indexes: bool,
     },
     /// Copies the contents of the store to another one; returns `{ collections, written,
@@ -45,15 +63,52 @@ pub enum AdminRequest {
         /// The address of the other store.
         to: StoreAddress,
         /// The databases to copy; all if empty.
+        #[serde(default)]
         databases: Vec<String>,
         /// True to copy no indexes.
+        #[serde(default)]
         ignore_indexes: bool,
     },
     /// Checks the store for damage; returns `{ what, isOfIndex }` for each finding.
     Check {
         /// True to rebuild damaged indexes.
+        #[serde(default)]
         repair: bool,
     },
+}
+
+impl AdminRequest {
+    /// Reads a request from its document.
+    ///
+    /// # Errors
+    /// `InvalidParameter` if the operation is unknown, or a field is missing, unknown or of
+    /// another type. The message names it.
+    pub fn read(document: &RawDocument) -> Result<Self> {
+        read_document(document).map_err(|error| Error::new(ErrorCode::InvalidParameter, error))
+    }
+}
+
+/// Reads settings or parameters from a document.
+///
+/// # Errors
+/// If a field is missing, unknown or of another type. The message names it.
+///
+/// ```
+/// use bson::rawdoc;
+///
+/// #[derive(Debug, serde::Deserialize)]
+/// struct Address {
+///     host: String,
+/// }
+///
+/// let address: Address = backend::read_document(&rawdoc! { "host": "localhost" }).unwrap();
+/// assert_eq!(address.host, "localhost");
+/// let error = backend::read_document::<Address>(&rawdoc! {}).unwrap_err();
+/// assert_eq!(error, "missing field `host`");
+/// ```
+pub fn read_document<T: DeserializeOwned>(document: &RawDocument) -> Result<T, String> {
+    bson::deserialize_from_slice(document.as_bytes())
+        .map_err(|error: bson::error::Error| error.message.clone().unwrap_or_else(|| error.to_string()))
 }
 
 /// The operator's access to a backend.
@@ -91,7 +146,7 @@ impl Admin {
 }
 
 /// Returns the counts of a copy as a document.
-fn copied(written: u64, unchanged: u64, reported: &[String]) -> bson::raw::RawDocumentBuf {
+fn copied(written: u64, unchanged: u64, reported: &[String]) -> RawDocumentBuf {
     let mut lines = bson::raw::RawArrayBuf::new();
     reported.iter().for_each(|line| lines.push(line.as_str()));
     rawdoc! { "written": written.cast_signed(), "unchanged": unchanged.cast_signed(), "reported": lines }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bson::{DateTime, oid::ObjectId};
 
-/// The backend's source of time and of random bytes.
+/// The backend's source of time, of ids and of random bytes.
 ///
 /// ```
 /// use backend::Environment;
@@ -16,17 +16,29 @@ use bson::{DateTime, oid::ObjectId};
 #[derive(Clone)]
 pub struct Environment {
     clock: Arc<dyn Fn() -> DateTime + Send + Sync>,
+    ids: Arc<dyn Fn() -> ObjectId + Send + Sync>,
 }
 
 impl Environment {
     /// Uses the system's clock.
     pub fn system() -> Self {
-        Self { clock: Arc::new(DateTime::now) }
+        Self::with_clock(DateTime::now)
     }
 
     /// Uses the caller's clock.
     pub fn with_clock(clock: impl Fn() -> DateTime + Send + Sync + 'static) -> Self {
-        Self { clock: Arc::new(clock) }
+        Self { clock: Arc::new(clock), ids: Arc::new(ObjectId::new) }
+    }
+
+    /// Uses the caller's source of ids, each of which must be new.
+    #[must_use]
+    pub fn with_ids(self, ids: impl Fn() -> ObjectId + Send + Sync + 'static) -> Self {
+        Self { ids: Arc::new(ids), ..self }
+    }
+
+    /// Returns a new id, for a user, a session or a document.
+    pub fn new_id(&self) -> ObjectId {
+        (self.ids)()
     }
 
     /// Returns the current time in whole seconds since the Unix epoch.
@@ -57,6 +69,6 @@ impl query::Environment for Environment {
     }
 
     fn new_id(&self) -> ObjectId {
-        ObjectId::new()
+        Self::new_id(self)
     }
 }

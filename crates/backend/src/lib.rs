@@ -17,7 +17,7 @@ mod own_queries;
 pub mod rules;
 mod stores;
 
-pub use admin::{Admin, AdminRequest};
+pub use admin::{Admin, AdminRequest, read_document};
 pub use auth::{Origin, PublicKey};
 pub use backend::{Backend, Options, RequestContext, Unhealthy};
 pub use data::Subscription;

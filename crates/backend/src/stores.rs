@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::Deserialize;
 use store::{Durability, MongoStore, ReadPreference, Retention, Settings, SqliteStore, Store};
 
 use crate::{Environment, Secret, data::OWN_DATABASES, definition::Definition};
@@ -14,14 +15,38 @@ use crate::{Environment, Secret, data::OWN_DATABASES, definition::Definition};
 const VARIABLE: &str = "USERKEEP_DATA_SOURCE_";
 
 /// The address of a store.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+///
+/// It is read from a text: a MongoDB connection string, a path, or an empty text for a store in
+/// memory.
+///
+/// ```
+/// use backend::StoreAddress;
+///
+/// assert_eq!(StoreAddress::from(String::new()), StoreAddress::Memory);
+/// assert_eq!(StoreAddress::from("app.sqlite".to_owned()), StoreAddress::File("app.sqlite".into()));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "String")]
 pub enum StoreAddress {
     /// In memory: the documents are lost when the store closes.
+    #[default]
     Memory,
     /// A SQLite file.
     File(PathBuf),
     /// A MongoDB connection string, which may contain a password.
     MongoDb(Secret),
+}
+
+impl From<String> for StoreAddress {
+    fn from(address: String) -> Self {
+        if address.is_empty() {
+            Self::Memory
+        } else if address.starts_with("mongodb://") || address.starts_with("mongodb+srv://") {
+            Self::MongoDb(address.into())
+        } else {
+            Self::File(address.into())
+        }
+    }
 }
 
 /// The addresses of the data sources that have a store of their own. All other data sources use

@@ -24,6 +24,7 @@ use crate::{
     state::{ClientState, User},
 };
 
+mod operations;
 mod snapshots;
 
 use snapshots::Snapshots;

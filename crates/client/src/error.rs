@@ -1,3 +1,5 @@
+use crate::NetworkError;
+
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,6 +22,9 @@ pub struct Error {
     pub status: Option<u16>,
     /// The URL of the request's log entry for the operator, if the backend sent one.
     pub link: Option<String>,
+    /// The failure of the network, if the backend could not be reached.
+    #[source]
+    pub cause: Option<Box<NetworkError>>,
     /// True if the backend rejected the access token.
     pub(crate) unauthorized: bool,
     /// True if the connection to the backend failed, and a retry may succeed.
@@ -36,6 +41,7 @@ impl Error {
             retry_after: None,
             status: None,
             link: None,
+            cause: None,
             unauthorized: false,
             interrupted: false,
         }
@@ -65,8 +71,8 @@ impl Error {
         Self::client(4202, "MissingJsonKey", format!("Missing JSON key: {key}"))
     }
 
-    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
-        Self { interrupted: true, ..Self::custom(message) }
+    pub(crate) fn interrupted(message: impl Into<String>, cause: Option<NetworkError>) -> Self {
+        Self { interrupted: true, cause: cause.map(Box::new), ..Self::custom(message) }
     }
 
     pub(crate) fn closed() -> Self {

@@ -5,14 +5,18 @@
 //! [`Connection`](connection::Connection).
 
 mod app;
+mod configuration;
 pub mod connection;
 mod error;
+mod network_error;
 mod session_file;
 mod state;
 mod watch;
 
 pub use app::{App, EXIT_TIMEOUT, Settings};
+pub use configuration::{Configuration, Opened};
 pub use error::{Error, Result};
+pub use network_error::NetworkError;
 pub use session_file::{Metadata, SessionFile};
 pub use state::{Event, Handle, UserState, UserView};
 pub use watch::UserSubscription;

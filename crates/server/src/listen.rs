@@ -9,7 +9,9 @@ use std::{
 };
 
 use backend::Backend;
+use bson::raw::RawDocument;
 use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Mutex, watch},
@@ -47,7 +49,16 @@ const NO_ROOM: &[u8] =
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The options of a server. The default listens on a free port of `127.0.0.1` without TLS.
-#[derive(Debug, Clone, Default)]
+///
+/// ```
+/// use bson::rawdoc;
+/// use server::Options;
+///
+/// let options = Options::read(&rawdoc! { "port": 3000, "trustedProxies": ["10.0.0.0/8"] }).unwrap();
+/// assert_eq!((options.port, options.trusted_proxies.len()), (3000, 1));
+/// ```
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Options {
     /// The host name or IP address to listen on; `127.0.0.1` by default.
     pub host: Option<String>,
@@ -63,19 +74,46 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// The networks of trusted proxies. The server takes the client's address from the
     /// `X-Forwarded-For` header of their requests.
+    #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// Networks that are exempt from the limits per place, such as those of the application's own
     /// servers.
+    #[serde(deserialize_with = "networks")]
     pub unlimited: Vec<IpNet>,
     /// Time limit for each step that waits for the client; 30 s by default. The steps are the TLS
     /// handshake, the headers of a request, the first part of its body, the next request on the
-    /// connection, and reading the response.
+    /// connection, and reading the response. In a document, it is in milliseconds.
+    #[serde(deserialize_with = "milliseconds")]
     pub client_timeout: Option<Duration>,
     /// The host and the port of the operator's listener, which serves `/healthz` and `/metrics`.
     /// None by default.
     pub metrics: Option<(String, u16)>,
     /// Limits on the connections and the memory that clients can occupy.
+    #[serde(skip)]
     pub limits: Limits,
+}
+
+impl Options {
+    /// Reads options from a document. Networks are texts, such as `10.0.0.0/8` or `10.0.0.1`.
+    ///
+    /// # Errors
+    /// If an option is unknown or not valid. The message names it.
+    pub fn read(document: &RawDocument) -> Result<Self, String> {
+        backend::read_document(document)
+    }
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: String| {
+        let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+        network.map_err(|_| format!("'{text}' is neither a network, as 10.0.0.0/8, nor an address"))
+    };
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.into_iter().map(parse).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
 }
 
 /// The reason why a server cannot start.

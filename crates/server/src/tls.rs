@@ -7,10 +7,11 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
 
 /// The paths of a certificate chain and its private key, both in PEM format.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Tls {
     /// Path of the certificate chain: the server's certificate first, then the intermediate ones.
     pub certificate: PathBuf,

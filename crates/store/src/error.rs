@@ -145,13 +145,29 @@ pub enum Error {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The database engine failed, for example because of a full disk or a damaged file.
+    /// SQLite failed, for example because of a full disk or a damaged file.
+    #[error("the store failed: {0}")]
+    Sqlite(#[source] SqliteError),
+    /// The database engine failed in another way.
     #[error("the store failed: {0}")]
     Engine(String),
 }
 
+/// An error of SQLite.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct SqliteError(rusqlite::Error);
+
+impl SqliteError {
+    /// True if SQLite rejected the statement itself, for example because a table no longer exists.
+    pub(crate) fn is_of_statement(&self) -> bool {
+        matches!(self.0, rusqlite::Error::SqlInputError { .. })
+            || self.0.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR)
+    }
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Engine(error.to_string())
+        Self::Sqlite(SqliteError(error))
     }
 }

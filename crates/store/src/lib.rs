@@ -29,7 +29,7 @@ use bson::{RawBson, raw::RawDocumentBuf};
 
 pub use change::{Audience, ChangeEvent, ChangeKind, ChangeStream, ResumeToken, Watch};
 pub use environment::SystemEnvironment;
-pub use error::{Error, Result};
+pub use error::{Error, Result, SqliteError};
 pub use guard::{Denied, Guard, GuardFilters};
 pub use index::{Index, Partial};
 pub use mongo::{MongoStore, ReadPreference};

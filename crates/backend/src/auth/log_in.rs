@@ -33,7 +33,7 @@ pub(crate) async fn log_in(context: &Arc<Context>, LogIn { credentials, device_i
         return Err(Error::new(ErrorCode::UserDisabled, "user disabled"));
     }
     let is_device = |id: &String| ObjectId::parse_str(id).is_ok_and(|id| id.bytes() != [0; 12]);
-    let device_id = device_id.filter(is_device).unwrap_or_else(|| ObjectId::new().to_hex());
+    let device_id = device_id.filter(is_device).unwrap_or_else(|| context.environment.new_id().to_hex());
     let (caller, refresh_token) = context.sessions.open(&user, &context.users, device_id).await?;
     let custom_data = context.custom_data.of(caller.user_id).await?;
     let access = grant_access(context, &caller, custom_data).await?;

@@ -120,8 +120,8 @@ impl Sessions {
     pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
         let claim = Verified {
             kind: Kind::Access,
-            user_id: ObjectId::new(),
-            session_id: ObjectId::new(),
+            user_id: self.environment.new_id(),
+            session_id: self.environment.new_id(),
             expires: 0,
             begins: 0,
         };
@@ -136,7 +136,7 @@ impl Sessions {
 
     /// Opens a session for a user who has authenticated.
     pub(crate) async fn open(&self, user: &User, users: &Users, device_id: String) -> Result<(Caller, Secret)> {
-        let session_id = ObjectId::new();
+        let session_id = self.environment.new_id();
         let caller = Caller { user_id: user.id, session_id, device_id, needs_touch: false };
         let now = self.environment.unix_seconds();
         let anonymous = user.identity.provider_type == provider::ANONYMOUS;

@@ -48,7 +48,7 @@ impl Users {
         let by_key = self.find_by_key(&login_key(provider::EMAIL_PASSWORD, "placeholder@example.com"));
         vec![
             DeclaredQuery::new("a user by login key", by_key, login_index().name),
-            DeclaredQuery::new("a user by id", self.find_by_id(ObjectId::new()), "_id_"),
+            DeclaredQuery::new("a user by id", self.find_by_id(self.environment.new_id()), "_id_"),
         ]
     }
 
@@ -86,9 +86,9 @@ impl Users {
         let NewUser { provider, name, data, password_hash, expires } = new_user;
         let key = login_key(provider, name);
         let mut document = rawdoc! {
-            "_id": ObjectId::new(),
+            "_id": self.environment.new_id(),
             "type": "normal",
-            "identities": [{ "id": ObjectId::new().to_hex(), "provider_type": *provider, "key": key }],
+            "identities": [{ "id": self.environment.new_id().to_hex(), "provider_type": *provider, "key": key }],
             "data": data.clone(),
             "disabled": false,
             "created_at": query::Environment::now(&self.environment),

@@ -77,7 +77,12 @@ impl CustomData {
         match self.make_index(configuration).await {
             // A conflict with another index does not prevent log-ins, and the operator must
             // resolve it. An unavailable store does prevent them.
-            Err(error @ (store::Error::Query(_) | store::Error::DuplicateKey { .. } | store::Error::Engine(_))) => {
+            Err(
+                error @ (store::Error::Query(_)
+                | store::Error::DuplicateKey { .. }
+                | store::Error::Engine(_)
+                | store::Error::Sqlite(_)),
+            ) => {
                 tracing::warn!(%namespace, field, %error, "the user id field of the custom user data has no index, and none can be created: each log-in reads the whole collection");
                 Ok(())
             }

@@ -42,7 +42,7 @@ impl EventStream for Cut {
         async move {
             let next = std::pin::pin!(self.stream.next());
             match futures_util::future::select(std::pin::pin!(self.cut.changed()), next).await {
-                futures_util::future::Either::Left(_) => Err(Error::interrupted("cut")),
+                futures_util::future::Either::Left(_) => Err(Error::interrupted("cut", None)),
                 futures_util::future::Either::Right((events, _)) => events,
             }
         }
@@ -64,7 +64,7 @@ impl Connection for Moody {
             match &request {
                 Request::RefreshSession(_) if self.loses_refreshes.load(Ordering::SeqCst) > 0 => {
                     self.loses_refreshes.fetch_sub(1, Ordering::SeqCst);
-                    return Err(Error::interrupted("unreachable"));
+                    return Err(Error::interrupted("unreachable", None));
                 }
                 Request::RefreshSession(_) => {
                     self.refreshes.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +88,7 @@ impl Connection for Moody {
     fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
         async move {
             if self.unreachable.load(Ordering::SeqCst) {
-                return Err(Error::interrupted("unreachable"));
+                return Err(Error::interrupted("unreachable", None));
             }
             if self.rejects_access.load(Ordering::SeqCst) {
                 return Err(Error { unauthorized: true, ..Error::custom("expired") });

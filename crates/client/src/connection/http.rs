@@ -15,7 +15,7 @@ use reqwest::{Client, Url, header};
 use tokio::sync::{OnceCell, watch};
 
 use super::{Connection, EventStream};
-use crate::{Error, Result};
+use crate::{Error, NetworkError, Result};
 
 /// Default time limit of a request, as in the SDK.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,8 +40,9 @@ impl Http {
     /// If the URL is not an HTTP URL, or a certificate cannot be read.
     pub fn new(app_id: &str, base_url: &str, timeout: Option<Duration>, certificates: &[u8]) -> Result<Self> {
         let timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT);
-        let unusable =
-            |error: reqwest::Error| Error::custom(format!("the HTTP client cannot be created: {}", cause(&error)));
+        let unusable = |error: reqwest::Error| {
+            Error::custom(format!("the HTTP client cannot be created: {}", NetworkError::of(&error)))
+        };
         let mut client = Client::builder()
             .timeout(timeout)
             .user_agent(concat!("userkeep/", env!("CARGO_PKG_VERSION")))
@@ -125,8 +126,8 @@ impl Http {
         // A stream has no end to wait for, so the time limit applies to its head only.
         let sent = sent.timeout(Duration::from_secs(u32::MAX.into())).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
-            Ok(answer) => answer.map_err(|error| interrupted(&url, &cause(&error)))?,
-            Err(_) => return Err(interrupted(&url, TOO_LONG)),
+            Ok(answer) => answer.map_err(|error| interrupted(&url, NetworkError::of(&error)))?,
+            Err(_) => return Err(interrupted(&url, NetworkError::timed_out())),
         };
         if answer.status().is_success() {
             return Ok(Box::new(events::Events::new(answer)));
@@ -136,7 +137,7 @@ impl Http {
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<ReceivedReply> {
-        let answer = request.send().await.map_err(|error| interrupted(url, &cause(&error)))?;
+        let answer = request.send().await.map_err(|error| interrupted(url, NetworkError::of(&error)))?;
         self.receive(answer, url).await
     }
 
@@ -152,7 +153,7 @@ impl Http {
             status,
             is_json,
             retry_after,
-            body: answer.bytes().await.map_err(|error| interrupted(url, &cause(&error)))?,
+            body: answer.bytes().await.map_err(|error| interrupted(url, NetworkError::of(&error)))?,
         })
     }
 }
@@ -198,11 +199,9 @@ fn unwritten(error: protocol::Error) -> Error {
     Error::custom(error.message)
 }
 
-const TOO_LONG: &str = "the request took too long";
-
 /// Returns a connection error, with the SDK's message.
-fn interrupted(url: &Url, cause: &str) -> Error {
-    Error::interrupted(format!("request to {url} failed, reason: {cause}"))
+fn interrupted(url: &Url, cause: NetworkError) -> Error {
+    Error::interrupted(format!("request to {url} failed, reason: {cause}"), Some(cause))
 }
 
 /// Parses an HTTP URL without query and fragment. Returns `None` for other URLs, and for those
@@ -213,18 +212,6 @@ fn parse_url(text: &str) -> Option<Url> {
     url.set_fragment(None);
     let names_user = !url.username().is_empty() || url.password().is_some();
     (matches!(url.scheme(), "http" | "https") && url.has_host() && !names_user).then_some(url)
-}
-
-/// Returns the root cause of an error, as the system reports it.
-fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return TOO_LONG.to_owned();
-    }
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 impl Http {

@@ -36,6 +36,7 @@ pub(super) fn backup(session: &mut StoreConnection, target: &Path, progress: &Pr
         remove(&partial);
     }
     copied.map_err(|error| match error {
+        Error::Sqlite(error) => failed(error.to_string()),
         Error::Engine(reason) => failed(reason),
         other => other,
     })

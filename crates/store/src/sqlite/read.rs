@@ -305,10 +305,11 @@ pub(super) fn find_few(session: &mut StoreConnection, find: &Find) -> Result<Opt
     or_anew(session, answer)
 }
 
-/// Returns a result, or `None` if a cached index no longer exists. The catalog is forgotten then.
+/// Returns a result, or `None` if SQLite rejects the statement, because a cached index no longer
+/// exists. The catalog is forgotten then.
 fn or_anew<T>(session: &mut StoreConnection, answer: Result<Option<T>>) -> Result<Option<T>> {
     match answer {
-        Err(Error::Engine(why)) if why.contains("no such table") => {
+        Err(Error::Sqlite(error)) if error.is_of_statement() => {
             session.catalog.forget();
             Ok(None)
         }

@@ -417,7 +417,7 @@ async fn a_partly_failed_insert_leaves_nothing_of_the_document() {
     connection.execute_batch("ALTER TABLE entries_1 RENAME TO elsewhere").unwrap();
     let error =
         store.write(vec![insert(vec![doc! { "_id": 1, "n": 1 }, doc! { "_id": 2, "n": 1 }])]).await.unwrap_err();
-    assert!(matches!(error, Error::Engine(_)), "{error}");
+    assert!(matches!(error, Error::Sqlite(_)), "{error}");
     connection.execute_batch("ALTER TABLE elsewhere RENAME TO entries_1").unwrap();
     assert_eq!(all(&store, doc! {}).await, [] as [Document; 0]);
     assert_eq!(store.check(false, Progress::default()).await.unwrap(), []);

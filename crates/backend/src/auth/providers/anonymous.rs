@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{oid::ObjectId, raw::RawDocumentBuf};
+use bson::raw::RawDocumentBuf;
 use futures_util::future::{BoxFuture, FutureExt};
 use protocol::SecretDocument;
 
@@ -25,11 +25,11 @@ impl Provider for Anonymous {
         action.is_none()
     }
 
-    fn authenticate<'a>(&'a self, _: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
+    fn authenticate<'a>(&'a self, context: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
         async {
             Ok(Proven::NewUser(NewUser {
                 provider: protocol::provider::ANONYMOUS,
-                name: ObjectId::new().to_hex(),
+                name: context.environment.new_id().to_hex(),
                 data: RawDocumentBuf::new(),
                 password_hash: None,
                 expires: true,

@@ -10,7 +10,7 @@ use protocol::{
     reply::Failure,
 };
 
-use crate::{Error, Result, connection::EventStream};
+use crate::{Error, NetworkError, Result, connection::EventStream};
 
 /// Time without any data after which the server is considered gone. A server sends at least a
 /// comment every 15 seconds.
@@ -44,9 +44,12 @@ impl Events {
             }
             let chunk = match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the event stream")),
-                Ok(Err(error)) => return Err(Error::interrupted(super::cause(&error))),
-                Err(_) => return Err(Error::interrupted("the backend sent nothing for too long")),
+                Ok(Ok(None)) => return Err(Error::interrupted("the backend has ended the event stream", None)),
+                Ok(Err(error)) => {
+                    let cause = NetworkError::of(&error);
+                    return Err(Error::interrupted(cause.to_string(), Some(cause)));
+                }
+                Err(_) => return Err(Error::interrupted("the backend sent nothing for too long", None)),
             };
             if self.parser.pending() + chunk.len() > LONGEST {
                 return Err(Error::malformed_json("the backend sent an event that is too large"));
