@@ -6,7 +6,7 @@ mod maintenance;
 use std::{path::PathBuf, sync::Arc};
 
 use bson::{
-    RawBson,
+    Document, RawBson,
     raw::{RawDocument, RawDocumentBuf},
     rawdoc,
 };
@@ -107,8 +107,10 @@ impl AdminRequest {
 /// assert_eq!(error, "missing field `host`");
 /// ```
 pub fn read_document<T: DeserializeOwned>(document: &RawDocument) -> Result<T, String> {
-    bson::deserialize_from_slice(document.as_bytes())
-        .map_err(|error: bson::error::Error| error.message.clone().unwrap_or_else(|| error.to_string()))
+    // The deserializer of raw documents would need three times the code for each type.
+    Document::try_from(document)
+        .and_then(bson::deserialize_from_document)
+        .map_err(|error| error.message.clone().unwrap_or_else(|| error.to_string()))
 }
 
 /// The operator's access to a backend.
