@@ -139,6 +139,8 @@ describe("collection", () => {
     "count({ a: { b: undefined } })",
     "updateOne({ n: undefined }, { $set: { a: 1 } })",
     "deleteMany({ n: undefined })",
+    "deleteMany({ n: () => 1 })",
+    "deleteMany({ n: Symbol() })",
     "findOneAndDelete({ n: undefined })",
     "distinct('n', { n: undefined })",
     "aggregate([{ $match: { n: undefined } }]).toArray()",

@@ -89,6 +89,7 @@ describe("scope of a source", () => {
 
   test("names the right file and line in stack traces", async () => {
     const error = await failure("const unused = 1;\nexports = () => {\n  throw new Error('boom');\n};");
+    expect(error.functionStack).not.toContain(path.join("lib", "functions"));
     expect(error.functionStack).toContain(`${path.join(__dirname, "functions", "main.js")}:3:9`);
   });
 });
@@ -201,6 +202,36 @@ describe("isolation", () => {
     const kept = new Kept();
     await runFunction(withCollection("args[0].collection = collection;"), [kept]);
     expect(() => kept.collection.findOne()).toThrow("the function call has ended");
+  });
+});
+
+describe("concurrent calls", () => {
+  test("have globals and console lines of their own", async () => {
+    const source = withCollection(`shared = args[0];
+      for (let i = 0; i < 3; i++) { await collection.findOne(); console.log(shared); }
+      return shared;`);
+    const { call } = createRuntime({ functions: { main: source } });
+    const results = await Promise.all([1, 2, 3, 4].map((number) => call("main", [number])));
+    for (const [index, { value, messages }] of results.entries()) {
+      expect(value).toBe(index + 1);
+      expect(messages.map(({ text }) => text)).toEqual(Array(3).fill(String(value)));
+    }
+  });
+
+  test("use as many contexts as there are calls, and keep a limited number", async () => {
+    class Keep {
+      globals = [];
+    }
+    const source = withCollection("args[0].globals.push(globalThis); await collection.findOne();");
+    const { call } = createRuntime({ functions: { main: source }, limits: { contexts: 2 } });
+    const runAll = async () => {
+      const keep = new Keep();
+      await Promise.all([1, 2, 3].map(() => call("main", [keep])));
+      return new Set(keep.globals);
+    };
+    const first = await runAll();
+    const second = await runAll();
+    expect([first.size, [...second].filter((global) => first.has(global)).length]).toEqual([3, 2]);
   });
 });
 

@@ -50,9 +50,13 @@ function checkCount(method, name, value) {
 /** Checks an update: a document or a pipeline. */
 const checkUpdate = (method, update) => (Array.isArray(update) ? update : checkObject(method, "update", update));
 
+/** Returns true for values that have no place in BSON, so that an encoder omits their fields. */
+const isOmitted = (value) =>
+  value === undefined || typeof value === "symbol" || (typeof value === "function" && value._bsontype === undefined);
+
 /** Rejects `undefined` in a filter. Without the field, the filter would match other documents. */
 function rejectUndefined(value) {
-  if (value === undefined) {
+  if (isOmitted(value)) {
     throw Object.assign(new CallError("(BadValue) cannot compare to undefined", "MongoDBError"), { serverCode: 2 });
   }
   if (typeof value !== "object" || value === null || value._bsontype !== undefined || ArrayBuffer.isView(value)) {

@@ -1,5 +1,6 @@
 "use strict";
 
+const { withKeys } = require("./bare-keys.js");
 const { Lines } = require("./console.js");
 const { FunctionContextObject } = require("./context.js");
 const { OpenOperations, turn } = require("./drain.js");
@@ -18,6 +19,7 @@ class Call {
   needsFullCheck = false;
   /** True if a function of the call evaluates texts. */
   evaluates = false;
+  #namesKeys = false;
   #runtime;
   #context;
   #request;
@@ -90,7 +92,7 @@ class Call {
     if (failure !== undefined) {
       throw Object.assign(failure, { messages, dropped });
     }
-    return { value, messages, dropped };
+    return { value: this.#complete(value), messages, dropped };
   }
 
   async #finish() {
@@ -108,12 +110,21 @@ class Call {
       this.reportError(reason);
     }
     this.#isEnded = true;
+    // The context refers to its last call, whose arguments can be large.
+    this.#request = { id: this.#request.id, name: this.#request.name };
+  }
+
+  #assertOpen() {
+    if (this.#isEnded) {
+      throw this.#error("the function call has ended");
+    }
   }
 
   /** Evaluates a source and calls its function. */
   #invoke(script, args, isSystem, depth) {
     this.needsFullCheck ||= script.needsFullCheck;
     this.evaluates ||= script.evaluates;
+    this.#namesKeys ||= script.namesKeys;
     const evaluate = this.#context.evaluator(script);
     const context = new FunctionContextObject(this, isSystem, depth);
     const required = makeRequire(this.#runtime.modules, this.#context, script.name);
@@ -130,6 +141,7 @@ class Call {
 
   /** Executes another function: by reference, at once, and with exactly its result. */
   execute(name, args, isSystem, depth) {
+    this.#assertOpen();
     if (depth >= this.#runtime.limits.depth) {
       throw this.#error(`exceeded max function execution depth of ${this.#runtime.limits.depth}`);
     }
@@ -148,15 +160,18 @@ class Call {
     return result;
   }
 
+  /** Returns a value for an encoder, which does not know classes as values. */
+  #complete(value) {
+    return this.#namesKeys ? withKeys(value) : value;
+  }
+
   /** Sends an operation to the backend. */
   send(isSystem, service, name, args) {
-    return this.#runtime.backend.call(this.#request.id, isSystem, service, name, args);
+    return this.#runtime.backend.call(this.#request.id, isSystem, service, name, this.#complete(args));
   }
 
   #begin() {
-    if (this.#isEnded) {
-      throw this.#error("the function call has ended");
-    }
+    this.#assertOpen();
     try {
       this.#operations.begin();
     } catch (error) {
@@ -206,6 +221,7 @@ class Call {
 
   /** Runs an operation whose result is returned at once, or its promise if it has none yet. */
   immediate(start) {
+    this.#assertOpen();
     let result;
     try {
       result = start();

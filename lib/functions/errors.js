@@ -1,5 +1,6 @@
 "use strict";
 
+const path = require("node:path");
 const { inspect, types } = require("node:util");
 
 /** The code of an error that a function throws, or that none of the other codes describes. */
@@ -83,6 +84,13 @@ const isErrorLike = (value) =>
   types.isNativeError(value) ||
   (typeof value === "object" && value !== null && typeof value.message === "string" && typeof value.stack === "string");
 
+/** Returns the stack of an error without the frames of the runtime. */
+const stackOf = (error) =>
+  String(error.stack)
+    .split("\n")
+    .filter((line) => !line.includes(__dirname + path.sep))
+    .join("\n");
+
 /** Converts a thrown value to the error of the call. */
 function toFailure(thrown) {
   if (thrown instanceof CallError) {
@@ -91,7 +99,7 @@ function toFailure(thrown) {
   if (!isErrorLike(thrown)) {
     return new FunctionFailure(textOf(thrown));
   }
-  const fields = { functionStack: String(thrown.stack) };
+  const fields = { functionStack: stackOf(thrown) };
   if (thrown.name !== "FunctionError" || typeof thrown.errorCode !== "string") {
     return new FunctionFailure(messageOf(thrown), EXECUTION_ERROR, fields);
   }

@@ -29,7 +29,7 @@ function listObjects(shared) {
   for (const key of Reflect.ownKeys(globalThis)) {
     add(getOwnPropertyDescriptor(globalThis, key).value);
   }
-  for (const namespace of [Intl, WebAssembly]) {
+  for (const namespace of [globalThis.Intl ?? {}, globalThis.WebAssembly ?? {}]) {
     for (const key of Reflect.ownKeys(namespace)) {
       add(namespace[key]);
     }

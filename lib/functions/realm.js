@@ -63,16 +63,31 @@ function makeRealm(host) {
     if (host.isDate(value)) {
       return new OwnDate(host.timeOf(value));
     }
-    return prototype === null || getPrototypeOf(prototype) === null ? convertDocument(value) : value;
+    if (prototype === null || getPrototypeOf(prototype) === null) {
+      return convertDocument(value);
+    }
+    return value._bsontype === "Binary" ? host.withMethods(value) : value;
   }
 
   const isFunctionError = (value) => value instanceof FunctionError;
   return { Promise, Error: OwnError, TypeError, FunctionError, isFunctionError, convert, global: globalThis };
 }
 
+let hasMethods = false;
+
+/** Returns a `Binary` after its class has got the methods that functions use, such as `text`. */
+function withMethods(binary) {
+  if (!hasMethods) {
+    require("./globals/binary.js");
+    hasMethods = true;
+  }
+  return binary;
+}
+
 const HOST = {
   isDate: types.isDate,
   isNativeError: types.isNativeError,
+  withMethods,
   timeOf: Function.prototype.call.bind(Date.prototype.getTime),
 };
 

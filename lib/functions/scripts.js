@@ -28,6 +28,9 @@ function syntaxMessage(error) {
   return `SyntaxError: ${error.message}${advice}${exported}`;
 }
 
+/** Sources that can use the classes `MinKey` and `MaxKey` as values. */
+const NAMES_KEYS = /\bM(?:in|ax)Key\b/;
+
 /** A function's source, compiled when it is first used and then kept. */
 class FunctionScript {
   #script;
@@ -39,6 +42,7 @@ class FunctionScript {
     const source = definition.source ?? "";
     this.needsFullCheck = DEFINES.test(source);
     this.evaluates = EVALUATES.test(source);
+    this.namesKeys = NAMES_KEYS.test(source);
   }
 
   /** Returns the syntax error as `{ line, column, message }`, or undefined. */

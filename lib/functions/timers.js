@@ -7,7 +7,8 @@ const { promisify } = require("node:util");
  * otherwise end the thread.
  */
 class Timers {
-  #running = new Set();
+  /** The functions that stop the running timers. */
+  #running = new Map();
   #report;
 
   constructor(report) {
@@ -18,9 +19,7 @@ class Timers {
   guarded(callback) {
     return (...args) => {
       try {
-        const result = callback(...args);
-        // An asynchronous callback is not awaited. Its rejection is reported like any other.
-        return result;
+        callback(...args);
       } catch (error) {
         this.#report(error);
       }
@@ -33,27 +32,22 @@ class Timers {
         throw new TypeError('The "callback" argument must be of type function');
       }
       const guarded = this.guarded(callback);
-      const entry = { timer: undefined, stop };
       const run = (...args) => {
         if (!isRepeated) {
-          this.#running.delete(entry);
+          this.#running.delete(timer);
         }
         guarded(...args);
       };
-      entry.timer = start(run, ...rest);
-      this.#running.add(entry);
-      return entry.timer;
+      const timer = start(run, ...rest);
+      this.#running.set(timer, stop);
+      return timer;
     };
   }
 
   /** Returns the functions of the global object. `PromiseClass` is the realm's. */
   functions(PromiseClass) {
     const clear = (stop) => (timer) => {
-      for (const entry of this.#running) {
-        if (entry.timer === timer || (typeof timer !== "object" && Number(entry.timer) === Number(timer))) {
-          this.#running.delete(entry);
-        }
-      }
+      this.#running.delete(timer);
       stop(timer);
     };
     const timeout = this.#start(setTimeout, clearTimeout, false);
@@ -73,7 +67,7 @@ class Timers {
 
   /** Stops all timers. */
   clear() {
-    for (const { timer, stop } of this.#running) {
+    for (const [timer, stop] of this.#running) {
       stop(timer);
     }
     this.#running.clear();
