@@ -177,7 +177,7 @@ describe("bulk writes", () => {
   test("accept both shapes of an insertion, and all operations", async () => {
     const { operations } = await run(`await collection.bulkWrite([
       { insertOne: { document: { _id: 8 } } },
-      { insertOne: { _id: 9, document: { a: 1 } } },
+      { insertOne: { document: { a: 1 }, _id: 9 } },
       { updateOne: { filter: { n: 1 }, update: { $set: { a: 1 } }, upsert: true } },
       { replaceOne: { filter: { n: 2 }, replacement: { b: 1 } } },
       { deleteMany: { filter: { n: 3 } } },
@@ -190,7 +190,7 @@ describe("bulk writes", () => {
         ordered: false,
         operations: [
           { insertOne: { document: { _id: 8 } } },
-          { insertOne: { document: { _id: 9, document: { a: 1 } } } },
+          { insertOne: { document: { document: { a: 1 }, _id: 9 } } },
           { updateOne: { filter: { n: 1 }, update: { $set: { a: 1 } }, upsert: true } },
           { replaceOne: { filter: { n: 2 }, replacement: { b: 1 } } },
           { deleteMany: { filter: { n: 3 } } },
@@ -326,10 +326,11 @@ describe("sessions", () => {
       try {
         await session.withTransaction(async () => { await collection.findOne({}, {}, { session }); throw new Refused("no"); });
       } catch (error) {
+        const isOpen = session.inTransaction();
         await session.abortTransaction();
-        return [error instanceof Refused, error.message];
+        return [error instanceof Refused, error.message, isOpen];
       } finally { await session.endSession(); }`);
-    expect(value).toEqual([true, "no"]);
+    expect(value).toEqual([true, "no", false]);
     expect(operations.map(({ name }) => name)).toEqual(["startTransaction", "findOne", "abortTransaction"]);
   });
 

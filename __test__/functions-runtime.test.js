@@ -134,8 +134,8 @@ describe("isolation", () => {
     ],
     [
       "a changed prototype",
-      "exports = () => { Object.setPrototypeOf(Array.prototype, { last: 1 }); }",
-      "exports = () => [].last",
+      "exports = () => { Object.setPrototypeOf(Array.prototype, String.prototype); }",
+      "exports = () => [].trim",
       undefined,
     ],
     ["a change of `console`", "exports = () => { console.log = 1; }", "exports = () => typeof console.log", "function"],
@@ -355,6 +355,13 @@ describe("draining", () => {
     expect([value, backend.read("items").length]).toEqual([1, 20]);
   });
 
+  test("finishes an operation that begins after the function has returned", async () => {
+    const chain =
+      "(async () => { for (let i = 0; i < 100; i++) { await null; } collection.insertOne({ _id: 1 }); })();";
+    const source = withCollection(chain).replace("async function", "function");
+    expect((await runFunction(source)).backend.read("items")).toHaveLength(1);
+  });
+
   test("finishes the operations of a function that was executed and not awaited", async () => {
     const functions = {
       other: withCollection(
@@ -384,6 +391,15 @@ describe("draining", () => {
     const { messages, value } = await runFunction(source, [], { functions, data: { items: [{ _id: 1 }] } });
     expect(messages).toEqual([rejections]);
     expect(value).toBeUndefined();
+  });
+
+  test("logs the rejection of an executed function that comes after the result", async () => {
+    const functions = {
+      other: "exports = async () => { await new Promise((done) => setTimeout(done, 5)); throw new Error('late'); }",
+    };
+    const source = "exports = () => { context.functions.execute('other'); return 1; }";
+    const { messages, value } = await runFunction(source, [], { functions });
+    expect([value, messages]).toEqual([1, [{ level: "error", text: "unhandled error: late" }]]);
   });
 
   test("logs no rejection that was handled later", async () => {

@@ -17,8 +17,6 @@ class Call {
   sessions = [];
   /** True if a function of the call needs the full check of the context afterwards. */
   needsFullCheck = false;
-  /** True if a function of the call evaluates texts. */
-  evaluates = false;
   #namesKeys = false;
   #runtime;
   #context;
@@ -111,7 +109,7 @@ class Call {
     }
     this.#isEnded = true;
     // The context refers to its last call, whose arguments can be large.
-    this.#request = { id: this.#request.id, name: this.#request.name };
+    this.#request = { ...this.#request, arguments: undefined };
   }
 
   #assertOpen() {
@@ -123,7 +121,6 @@ class Call {
   /** Evaluates a source and calls its function. */
   #invoke(script, args, isSystem, depth) {
     this.needsFullCheck ||= script.needsFullCheck;
-    this.evaluates ||= script.evaluates;
     this.#namesKeys ||= script.namesKeys;
     const evaluate = this.#context.evaluator(script);
     const context = new FunctionContextObject(this, isSystem, depth);

@@ -73,9 +73,9 @@ class ContextPool {
   }
 
   /** Takes a context back after a call, or discards it. */
-  release(context, { needsFullCheck, evaluates }) {
+  release(context, { needsFullCheck }) {
     context.timers.clear();
-    if (!evaluates && this.#idle.length < this.#limit && context.isClean(needsFullCheck)) {
+    if (this.#idle.length < this.#limit && context.isClean(needsFullCheck)) {
       this.#idle.push(context);
     }
   }

@@ -11,9 +11,7 @@ const PREFIX = "(function (exports, context, require) { return (function () {\n"
 const SUFFIX = "\n; return exports; }).call(this); })";
 
 /** Words of sources that can change built-in objects so that only the full check finds it. */
-const DEFINES = /\bdefine[A-Z]|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
-/** Code of texts can leave declarations that no check finds. Its context is not used again. */
-const EVALUATES = /\beval\b|\bFunction\s*\(/;
+const DEFINES = /\bdefine[A-Z]|\beval\b|\bFunction\b|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
 
 /** Finds the position of a syntax error from its stack: a line, the source's line, and a caret. */
 function positionOf(error, file) {
@@ -41,7 +39,6 @@ class FunctionScript {
     this.name = definition.name;
     const source = definition.source ?? "";
     this.needsFullCheck = DEFINES.test(source);
-    this.evaluates = EVALUATES.test(source);
     this.namesKeys = NAMES_KEYS.test(source);
   }
 
