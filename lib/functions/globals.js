@@ -1,0 +1,120 @@
+"use strict";
+
+const { Timers } = require("./timers.js");
+const { makeConsole } = require("./console.js");
+
+/** The globals of Node that functions have too. */
+const SHARED = [
+  "AbortController",
+  "AbortSignal",
+  "ArrayBuffer",
+  "Blob",
+  "Buffer",
+  "DOMException",
+  "Event",
+  "EventTarget",
+  "FormData",
+  "Headers",
+  "Request",
+  "Response",
+  "TextDecoder",
+  "TextEncoder",
+  "URL",
+  "URLSearchParams",
+  "Uint8Array",
+  "atob",
+  "btoa",
+  "crypto",
+  "fetch",
+  "performance",
+];
+
+/** Wraps the functions of an object, so that their results belong to the realm. */
+function converted(realm, object) {
+  const members = Object.entries(object).map(([name, member]) => [
+    name,
+    typeof member === "function" ? (...args) => realm.convert(member(...args)) : member,
+  ]);
+  return Object.freeze(Object.fromEntries(members));
+}
+
+let bson;
+
+/** Returns the global `BSON`, which all contexts share. */
+function sharedBson() {
+  bson ??= Object.freeze(require("./globals/bson.js").makeBson());
+  return bson;
+}
+
+/** The globals that are loaded when a function uses them. */
+const LAZY = {
+  BSON: sharedBson,
+  EJSON: (realm) => converted(realm, require("./globals/ejson.js").makeEjson(sharedBson())),
+  utils: (realm) =>
+    Object.freeze({
+      jwt: converted(realm, require("./globals/jwt.js").jwt),
+      crypto: converted(realm, require("./globals/crypto.js").crypto),
+    }),
+};
+
+/** Defines a global. An assignment to it is visible as a change of the global object. */
+function define(global, name, value) {
+  Object.defineProperty(global, name, { value, writable: true, enumerable: false, configurable: true });
+}
+
+function defineLazily(global, name, load) {
+  let value;
+  Object.defineProperty(global, name, {
+    get() {
+      value ??= load();
+      return value;
+    },
+    set(replacement) {
+      Object.defineProperty(global, name, { value: replacement, writable: true, enumerable: true, configurable: true });
+    },
+    enumerable: false,
+    configurable: true,
+  });
+}
+
+/** Creates `process` as functions see it: without `exit`, with the environment of the thread. */
+function makeProcess(context) {
+  return {
+    version: process.version,
+    versions: Object.freeze({ ...process.versions }),
+    hrtime: process.hrtime,
+    nextTick: (callback, ...args) => process.nextTick(context.timers.guarded(callback), ...args),
+    get env() {
+      return context.call.environment;
+    },
+  };
+}
+
+/** Installs the globals of functions in a context. */
+function installGlobals(context) {
+  const { realm } = context;
+  const { global } = realm;
+  context.timers = new Timers((error) => context.call.reportError(error));
+  context.process = makeProcess(context);
+  for (const name of SHARED) {
+    if (name in globalThis) {
+      defineLazily(global, name, () => globalThis[name]);
+    }
+  }
+  for (const [name, load] of Object.entries(LAZY)) {
+    defineLazily(global, name, () => load(realm));
+  }
+  for (const [name, value] of Object.entries(context.timers.functions(realm.Promise))) {
+    define(global, name, value);
+  }
+  define(global, "structuredClone", (value, options) => realm.convert(structuredClone(value, options)));
+  define(
+    global,
+    "console",
+    makeConsole((level, text) => context.call.lines.add(level, text)),
+  );
+  define(global, "process", context.process);
+  define(global, "global", global);
+}
+
+module.exports = { installGlobals };
