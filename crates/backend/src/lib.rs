@@ -12,6 +12,7 @@ mod data;
 pub mod definition;
 mod environment;
 mod error;
+pub mod functions;
 mod limits;
 mod own_queries;
 pub mod rules;

@@ -1,0 +1,485 @@
+//! The JavaScript threads that run functions, and the calls that wait for them.
+//!
+//! A thread takes one call at a time, when its event loop is free, so a call never waits behind a
+//! function that blocks its thread while another thread is free. A watchdog asks threads with work
+//! to yield, starts spare ones, and ends those that exceed the time limit.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use bson::RawBson;
+use tokio::sync::oneshot;
+
+use super::{FunctionOptions, Invocation};
+use crate::{Error, ErrorCode, Result};
+
+/// The maximum number of calls that wait for a thread, in total and of one user.
+const MOST_WAITING: usize = 1000;
+const MOST_WAITING_OF_ONE: usize = 250;
+
+/// The maximum size of the arguments of all waiting calls, in bytes.
+const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
+
+/// The maximum number of calls that run on one thread at the same time.
+const MOST_RUNNING: usize = 256;
+
+/// Time without yielding after which a thread takes no new calls, and a spare one starts.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// Interval of the watchdog while calls run.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Seconds after which a client should try again if too many calls wait.
+const RETRY_AFTER: u64 = 2;
+
+/// The number of a thread that runs functions.
+pub type HostId = u32;
+
+/// The number of a call.
+pub type CallId = u64;
+
+/// A thread that runs functions.
+pub trait FunctionHost: Send + Sync {
+    /// Asks the thread to call [`FunctionPool::take`] as soon as it is free. Does not block.
+    fn wake(&self);
+
+    /// Asks the thread to stop a call whose result is not wanted any more. Does not block.
+    fn cancel(&self, call: CallId);
+}
+
+/// The environment that starts and ends threads: an open app, or the operator's handle.
+pub trait HostStarter: Send + Sync {
+    /// Starts a thread, which then attaches itself with [`FunctionPool::attach`]. Does not block.
+    fn start(&self, host: HostId);
+
+    /// Ends a thread, whatever it does. Does not block.
+    fn end(&self, host: HostId);
+}
+
+/// The reason why a thread ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostEnd {
+    /// It exceeded its memory limit.
+    Memory,
+    /// It was ended because a call exceeded its time limit.
+    Time,
+    /// It ended for another reason, or could not start.
+    Other,
+}
+
+impl HostEnd {
+    /// Returns the error of the calls that ran on the thread.
+    fn error(self) -> Error {
+        match self {
+            Self::Memory => Error::new(ErrorCode::FunctionExecutionError, "memory limit exceeded"),
+            Self::Time => time_is_over(),
+            Self::Other => Error::new(ErrorCode::FunctionExecutionError, "the thread of the function ended"),
+        }
+    }
+}
+
+fn time_is_over() -> Error {
+    Error::new(ErrorCode::ExecutionTimeLimitExceeded, "execution time limit exceeded")
+}
+
+/// A call that waits or runs.
+struct PendingCall {
+    invocation: Arc<Invocation>,
+    reply: oneshot::Sender<Result<RawBson>>,
+    /// The time at which it was queued, or taken by its thread.
+    since: Instant,
+    host: Option<HostId>,
+}
+
+struct Host {
+    starter: u32,
+    /// `None` until the thread is attached, and after it has detached.
+    thread: Option<Arc<dyn FunctionHost>>,
+    running: usize,
+    /// The number of unanswered [`FunctionHost::wake`]s, and since when the oldest is unanswered.
+    woken: usize,
+    woken_since: Instant,
+    is_stuck: bool,
+    /// True if the thread has been told to end, or has detached.
+    is_ending: bool,
+}
+
+impl Host {
+    fn is_free(&self) -> bool {
+        self.thread.is_some() && !self.is_stuck && !self.is_ending && self.running + self.woken < MOST_RUNNING
+    }
+
+    fn wake(&mut self) {
+        if let Some(thread) = &self.thread {
+            if self.woken == 0 {
+                self.woken_since = Instant::now();
+            }
+            self.woken += 1;
+            thread.wake();
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    starters: Vec<(u32, Arc<dyn HostStarter>)>,
+    hosts: HashMap<HostId, Host>,
+    calls: HashMap<CallId, PendingCall>,
+    waiting: VecDeque<CallId>,
+    waiting_bytes: usize,
+    next_call: CallId,
+    next_host: HostId,
+    next_starter: u32,
+    is_watched: bool,
+    is_closed: bool,
+}
+
+/// The threads that run the functions of one app.
+pub struct FunctionPool(Arc<Shared>);
+
+struct Shared {
+    options: FunctionOptions,
+    state: Mutex<State>,
+    /// Signalled when the first call arrives, and when the pool closes.
+    busy: Condvar,
+}
+
+impl std::fmt::Debug for FunctionPool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("FunctionPool").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+impl FunctionPool {
+    pub(crate) fn new(options: FunctionOptions) -> Self {
+        Self(Arc::new(Shared { options, state: Mutex::default(), busy: Condvar::new() }))
+    }
+
+    /// The options of the pool.
+    pub fn options(&self) -> FunctionOptions {
+        self.0.options
+    }
+
+    /// Adds an environment that can start threads. Returns its number.
+    pub fn add_starter(&self, starter: Arc<dyn HostStarter>) -> u32 {
+        let mut state = self.0.state();
+        state.next_starter += 1;
+        let id = state.next_starter;
+        state.starters.push((id, starter));
+        if !state.waiting.is_empty() {
+            state.dispatch(&self.0.options);
+        }
+        id
+    }
+
+    /// Removes an environment, whose threads end with it. Calls on them fail.
+    pub fn remove_starter(&self, starter: u32) {
+        let mut state = self.0.state();
+        state.starters.retain(|(id, _)| *id != starter);
+        let ended: Vec<HostId> =
+            state.hosts.iter().filter(|(_, host)| host.starter == starter).map(|(id, _)| *id).collect();
+        for host in ended {
+            state.remove_host(host, HostEnd::Other);
+        }
+        state.dispatch(&self.0.options);
+    }
+
+    /// Attaches a thread that was started, which can take calls from now on. Returns false if it is
+    /// not wanted any more and must end.
+    pub fn attach(&self, host: HostId, thread: Arc<dyn FunctionHost>) -> bool {
+        let mut state = self.0.state();
+        let waiting = state.waiting.len();
+        let Some(held) = state.hosts.get_mut(&host).filter(|host| !host.is_ending) else { return false };
+        held.thread = Some(thread);
+        for _ in 0..waiting.min(MOST_RUNNING) {
+            held.wake();
+        }
+        true
+    }
+
+    /// Detaches a thread whose environment has ended. The reason follows with
+    /// [`host_ended`](Self::host_ended).
+    pub fn detach(&self, host: HostId) {
+        if let Some(host) = self.0.state().hosts.get_mut(&host) {
+            host.thread = None;
+            host.is_ending = true;
+        }
+    }
+
+    /// Notes that a thread has ended. The calls on it fail, and another one starts if calls wait.
+    pub fn host_ended(&self, host: HostId, reason: HostEnd) {
+        let mut state = self.0.state();
+        let has_started = state.hosts.get(&host).is_some_and(|host| host.thread.is_some() || host.is_ending);
+        state.remove_host(host, reason);
+        if has_started {
+            state.dispatch(&self.0.options);
+        } else if !state.hosts.values().any(|host| !host.is_ending) {
+            // The next one would fail in the same way.
+            state.fail_waiting(&HostEnd::Other.error());
+        }
+    }
+
+    /// Takes the next call for a thread, which must be the current thread; `None` if no call waits.
+    pub fn take(&self, host: HostId) -> Option<(CallId, Arc<Invocation>)> {
+        let mut state = self.0.state();
+        let state = &mut *state;
+        let held = state.hosts.get_mut(&host)?;
+        held.woken = held.woken.saturating_sub(1);
+        held.woken_since = Instant::now();
+        held.is_stuck = false;
+        if held.is_ending || held.running >= MOST_RUNNING {
+            return None;
+        }
+        loop {
+            let id = state.waiting.pop_front()?;
+            let Some(call) = state.calls.get_mut(&id) else { continue };
+            state.waiting_bytes = state.waiting_bytes.saturating_sub(call.invocation.bytes());
+            if call.reply.is_closed() {
+                state.calls.remove(&id);
+                continue;
+            }
+            call.host = Some(host);
+            call.since = Instant::now();
+            held.running += 1;
+            return Some((id, Arc::clone(&call.invocation)));
+        }
+    }
+
+    /// Returns a running call, for the operations that it begins.
+    pub fn running(&self, call: CallId) -> Option<Arc<Invocation>> {
+        self.0.state().calls.get(&call).filter(|call| call.host.is_some()).map(|call| Arc::clone(&call.invocation))
+    }
+
+    /// Ends a call with its result.
+    pub fn finish(&self, call: CallId, result: Result<RawBson>) {
+        let mut state = self.0.state();
+        let Some(ended) = state.calls.remove(&call) else { return };
+        let is_waiting = !state.waiting.is_empty();
+        if let Some(host) = ended.host.and_then(|host| state.hosts.get_mut(&host)) {
+            host.running -= 1;
+            // The thread is free to take a call that was meant for another one.
+            if is_waiting && host.woken == 0 {
+                host.wake();
+            }
+        }
+        let _ = ended.reply.send(result);
+    }
+
+    /// Runs a function on one of the threads, and waits for its result.
+    ///
+    /// # Errors
+    /// The error of the function, `ExecutionTimeLimitExceeded`, and an error if too many calls
+    /// wait, or if nothing can run functions.
+    pub(crate) async fn call(&self, invocation: Invocation) -> Result<RawBson> {
+        let (reply, result) = oneshot::channel();
+        self.0.push(invocation, reply)?;
+        result.await.unwrap_or_else(|_| Err(HostEnd::Other.error()))
+    }
+
+    /// Fails all calls. Threads must be ended by their environments.
+    pub(crate) fn close(&self) {
+        let mut state = self.0.state();
+        state.is_closed = true;
+        state.waiting.clear();
+        state.waiting_bytes = 0;
+        for (_, call) in state.calls.drain() {
+            let _ = call.reply.send(Err(Error::new(ErrorCode::InternalServerError, "the store is closed")));
+        }
+        self.0.busy.notify_all();
+    }
+}
+
+impl Drop for FunctionPool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(self: &Arc<Self>, invocation: Invocation, reply: oneshot::Sender<Result<RawBson>>) -> Result<()> {
+        let mut state = self.state();
+        if state.is_closed || state.starters.is_empty() {
+            let message = "functions cannot run: no process that can run JavaScript has the app open";
+            return Err(Error::new(ErrorCode::FunctionExecutionError, message));
+        }
+        state.check_room(&invocation)?;
+        let id = state.next_call;
+        state.next_call += 1;
+        state.waiting_bytes += invocation.bytes();
+        let call = PendingCall { invocation: Arc::new(invocation), reply, since: Instant::now(), host: None };
+        state.calls.insert(id, call);
+        state.waiting.push_back(id);
+        state.dispatch(&self.options);
+        if state.is_watched {
+            self.busy.notify_one();
+        } else {
+            let watchdog = Arc::downgrade(self);
+            let thread = std::thread::Builder::new().name("userkeep-calls".to_owned());
+            state.is_watched = thread.spawn(move || watch(&watchdog)).is_ok();
+        }
+        Ok(())
+    }
+
+    /// Waits until calls run, or for the next check. Returns false if the pool is closed.
+    fn wait(&self) -> bool {
+        let mut state = self.state();
+        while state.calls.is_empty() && !state.is_closed {
+            state = self.busy.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.is_closed
+    }
+}
+
+/// Watches the calls of a pool until it is closed.
+fn watch(pool: &Weak<Shared>) {
+    loop {
+        let Some(shared) = pool.upgrade() else { return };
+        if !shared.wait() {
+            return;
+        }
+        shared.state().check(&shared.options, Instant::now());
+        drop(shared);
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+impl State {
+    fn check_room(&self, invocation: &Invocation) -> Result<()> {
+        let is_of_user = |id: &&CallId| {
+            self.calls.get(id).is_some_and(|call| call.invocation.caller_id() == invocation.caller_id())
+        };
+        let is_full = self.waiting.len() >= MOST_WAITING
+            || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
+            || (self.waiting.len() >= MOST_WAITING_OF_ONE
+                && invocation.caller_id().is_some()
+                && self.waiting.iter().filter(is_of_user).count() >= MOST_WAITING_OF_ONE);
+        if is_full {
+            return Err(Error::retry_later("too many function calls are waiting; try again later", RETRY_AFTER));
+        }
+        Ok(())
+    }
+
+    /// Wakes the free thread with the least work, and starts one if none is idle.
+    fn dispatch(&mut self, options: &FunctionOptions) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let least = self.hosts.iter().filter(|(_, host)| host.is_free());
+        let least = least.min_by_key(|(_, host)| host.running + host.woken).map(|(id, host)| (*id, host.running + host.woken));
+        let is_busy = least.is_none_or(|(_, load)| load > 0);
+        if let Some((id, _)) = least
+            && let Some(host) = self.hosts.get_mut(&id)
+        {
+            host.wake();
+        }
+        let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck).count();
+        let living = self.hosts.values().filter(|host| !host.is_ending).count();
+        let wanted = options.threads.max(1) as usize;
+        if is_busy && usable < wanted && living < wanted * 2 {
+            self.start_host();
+        }
+    }
+
+    fn start_host(&mut self) {
+        let Some((starter, start)) = self.starters.first().cloned() else { return };
+        self.next_host += 1;
+        let host = Host {
+            starter,
+            thread: None,
+            running: 0,
+            woken: 0,
+            woken_since: Instant::now(),
+            is_stuck: false,
+            is_ending: false,
+        };
+        self.hosts.insert(self.next_host, host);
+        start.start(self.next_host);
+    }
+
+    /// Removes a thread. The calls on it fail.
+    fn remove_host(&mut self, host: HostId, reason: HostEnd) {
+        if self.hosts.remove(&host).is_some() {
+            self.fail_calls_on(host, reason);
+        }
+    }
+
+    fn fail_waiting(&mut self, error: &Error) {
+        self.waiting_bytes = 0;
+        for call in std::mem::take(&mut self.waiting).into_iter().filter_map(|id| self.calls.remove(&id)) {
+            let _ = call.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Checks that threads yield and that calls keep their time limit.
+    fn check(&mut self, options: &FunctionOptions, now: Instant) {
+        let mut is_any_stuck = false;
+        for host in self.hosts.values_mut().filter(|host| host.thread.is_some() && !host.is_ending) {
+            if host.woken > 0 {
+                host.is_stuck = now.duration_since(host.woken_since) >= STUCK_AFTER;
+            } else if host.running > 0 {
+                host.wake();
+            }
+            is_any_stuck |= host.is_stuck;
+        }
+        self.end_late_calls(options, now);
+        // Calls whose thread is stuck move to another one.
+        if is_any_stuck || !self.waiting.is_empty() {
+            self.dispatch(options);
+        }
+    }
+
+    fn end_late_calls(&mut self, options: &FunctionOptions, now: Instant) {
+        let is_late = |call: &PendingCall| now.duration_since(call.since) >= options.time_limit;
+        let late: Vec<(CallId, Option<HostId>)> =
+            self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, call)| (*id, call.host)).collect();
+        for (id, host) in late {
+            self.expire(id, host, options);
+        }
+    }
+
+    /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
+    fn expire(&mut self, id: CallId, host: Option<HostId>, options: &FunctionOptions) {
+        // It can have failed with its thread.
+        let Some(call) = self.calls.remove(&id) else { return };
+        match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
+            None => {
+                self.waiting.retain(|waiting| *waiting != id);
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
+            }
+            Some((host, held)) => {
+                held.running = held.running.saturating_sub(1);
+                if held.is_stuck && options.threads > 0 {
+                    self.end_host(host);
+                } else if let Some(thread) = &held.thread {
+                    thread.cancel(id);
+                }
+            }
+        }
+        let _ = call.reply.send(Err(time_is_over()));
+    }
+
+    /// Ends a thread that does not yield. The calls on it fail.
+    fn end_host(&mut self, host: HostId) {
+        let Some(held) = self.hosts.get_mut(&host) else { return };
+        held.is_ending = true;
+        if let Some((_, starter)) = self.starters.iter().find(|(id, _)| *id == held.starter) {
+            starter.end(host);
+        }
+        self.fail_calls_on(host, HostEnd::Time);
+    }
+
+    fn fail_calls_on(&mut self, host: HostId, reason: HostEnd) {
+        let ended: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| call.host == Some(host)).map(|(id, _)| *id).collect();
+        for call in ended.into_iter().filter_map(|id| self.calls.remove(&id)) {
+            let _ = call.reply.send(Err(reason.error()));
+        }
+    }
+}
