@@ -27,7 +27,13 @@ let bridge;
 /** The number of open handles of the bridge. */
 let openHandles = 0;
 
-function deliver(ids, answers, together, lines) {
+/** Receives the calls of functions that this thread runs: `(call) => void`. */
+let onCall = () => {};
+
+/** Receives the commands to start and end threads: `(command) => void`. */
+let onCommand = () => {};
+
+function deliver(ids, answers, together, lines, calls, commands) {
   if (lines.length > 0) {
     const logs = loggers();
     for (const { level, message, fields } of lines) {
@@ -50,6 +56,12 @@ function deliver(ids, answers, together, lines) {
     }
     settle(answer, resolve, reject);
   });
+  for (const command of commands) {
+    onCommand(command);
+  }
+  for (const call of calls) {
+    onCall(call);
+  }
   releaseIfIdle();
 }
 
@@ -58,6 +70,23 @@ function releaseIfIdle() {
     native.releaseBridge(bridge);
     bridge = undefined;
   }
+}
+
+/** Returns the bridge of this thread, which stays until the returned function is called. */
+function holdBridge() {
+  bridge ??= native.createBridge(deliver);
+  openHandles += 1;
+  const release = () => {
+    openHandles -= 1;
+    releaseIfIdle();
+  };
+  return { bridge, release };
+}
+
+/** Sets the receivers of calls and of commands. */
+function receiveFunctions({ call = onCall, command = onCommand }) {
+  onCall = call;
+  onCommand = command;
 }
 
 /** Opens an app with its settings, of which one can be a key. */
@@ -169,6 +198,8 @@ module.exports = {
   closeHandle,
   result,
   administer,
+  holdBridge,
+  receiveFunctions,
   eventsOf,
   beforeSettling,
   listenToLog,

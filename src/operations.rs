@@ -9,7 +9,7 @@ use futures_util::future::FutureExt;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 
-use crate::{bridge::Bridge, errors::thrown, opened::Opened, outbox::Started};
+use crate::{bridge::Bridge, errors::thrown, functions::Starter, opened::Opened, outbox::Started};
 
 /// An open app, and facts about its definition if the backend is in this process.
 #[napi(object)]
@@ -21,6 +21,8 @@ pub(crate) struct OpenedApp {
     /// True if the definition lists no origins, so that pages of any origin may make requests over
     /// HTTP.
     pub allows_any_origin: bool,
+    /// The number of the backend, if its definition has functions that this environment may run.
+    pub functions: Option<u32>,
 }
 
 /// Opens an app with a document of settings, which JavaScript has resolved.
@@ -34,8 +36,13 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
     let reported = embedded.iter().flat_map(|embedded| embedded.reported()).map(ToString::to_string).collect();
     let allows_any_origin =
         embedded.is_some_and(|embedded| embedded.backend().definition().allowed_request_origins.is_empty());
+    let backend = embedded.map(Embedded::backend).filter(|backend| backend.has_functions());
     let handle = bridge.add(Opened::new(opened));
-    Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin })
+    let functions = match backend {
+        Some(backend) => Some(bridge.opened(handle)?.host_functions(Starter::new(bridge.outbox(), handle, backend))),
+        None => None,
+    };
+    Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin, functions })
 }
 
 /// Closes an app. Running calls may fail, and later calls are rejected.
@@ -43,6 +50,7 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
 pub(crate) fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
+    opened.stop_functions();
     let closed = Arc::clone(&opened);
     let closing = async move {
         match &closed.app {
@@ -51,7 +59,7 @@ pub(crate) fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::
         }
         Ok(None)
     };
-    bridge.start(env, &opened, closing.boxed(), false)
+    bridge.start(env, Some(&opened), closing.boxed(), false)
 }
 
 /// Calls a function for a user, or for the system user on an operator's handle.

@@ -1,6 +1,6 @@
 "use strict";
 
-const { encode } = require("./encode.js");
+const { encode, encodeWithUndefined } = require("./encode.js");
 
 /** Makes a class callable without `new`, as in older versions of `bson`. */
 function callable(Class) {
@@ -41,4 +41,5 @@ module.exports = {
   },
   decode,
   encode,
+  encodeWithUndefined,
 };

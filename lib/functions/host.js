@@ -1,0 +1,96 @@
+"use strict";
+
+// Runs the functions of backends on this thread.
+
+const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
+const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
+const { Runtime } = require("./runtime.js");
+
+/** The hosts of this thread, by the number of the backend. */
+const hosts = new Map();
+
+/** Formats the fields of a log entry. */
+const texts = (fields) => Object.entries(fields).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+
+/** A backend whose functions this thread runs. */
+class FunctionHost {
+  #bridge;
+  #number;
+  #runtime;
+  /** The calls that the backend has given up. */
+  #cancelled = new Set();
+  #running = new Set();
+
+  constructor(bridge, number, facts) {
+    this.#bridge = bridge;
+    this.#number = number;
+    this.#runtime = new Runtime({
+      ...facts,
+      backend: {
+        call: (call, isSystem, service, name, args) => this.#call(call, isSystem, service, name, args),
+        mayExecute: (call, name, args) => native.mayExecute(bridge, number, call, name, encode({ arguments: args })),
+      },
+      log: (level, { message, ...fields }) => native.logOfFunction(level, [message, ...texts(fields)].join(" ")),
+    });
+  }
+
+  #call(call, isSystem, service, name, args) {
+    return result(native.callInFunction(this.#bridge, this.#number, call, isSystem, service, name, encode(args)));
+  }
+
+  /** Runs a call and reports its result. */
+  async run(id, payload) {
+    this.#running.add(id);
+    let report;
+    try {
+      report = await this.#runtime.run({ id, ...decode(payload) });
+    } catch (failure) {
+      report = failed(failure);
+    }
+    this.#running.delete(id);
+    this.#cancelled.delete(id);
+    native.functionDone(this.#bridge, this.#number, id, encoded(report));
+  }
+
+  cancel(id) {
+    if (this.#running.has(id)) {
+      this.#cancelled.add(id);
+    }
+  }
+}
+
+/** Returns the report of a failed call. */
+function failed({ message, errorCode, serverCode, messages, dropped }) {
+  return { error: { message: String(message), errorCode, serverCode }, messages, dropped };
+}
+
+/** Encodes a report. A result that cannot be encoded becomes an error. */
+function encoded(report) {
+  try {
+    return report.error ? encode(report) : encodeWithUndefined(report);
+  } catch (error) {
+    const { messages, dropped } = report;
+    return encode({ ...failed({ message: `the result cannot be returned: ${error.message}` }), messages, dropped });
+  }
+}
+
+/** Lets this thread run the functions of a backend. Returns false if it is not wanted any more. */
+function attach(number, host) {
+  const { bridge, release } = holdBridge();
+  const facts = native.attachFunctions(bridge, number, host);
+  if (!facts) {
+    release();
+    return false;
+  }
+  hosts.set(number, new FunctionHost(bridge, number, decode(facts)));
+  return true;
+}
+
+receiveFunctions({
+  call: ({ backend, id, payload }) => {
+    const host = hosts.get(backend);
+    return payload ? host?.run(id, payload) : host?.cancel(id);
+  },
+});
+
+module.exports = { attach };
