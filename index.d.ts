@@ -2148,8 +2148,8 @@ declare namespace Realm {
   // ----- Errors
 
   /**
-   * The error of a rejected operation. If a remote backend could not be reached, its `cause` is
-   * the failure of the network, with a `code` of Node such as `ECONNREFUSED`.
+   * The error of a rejected operation. If a request failed in the network or took too long, its
+   * `cause` is that failure, with Node's `code` such as `ECONNREFUSED` if there is one.
    *
    * @example
    * ```ts

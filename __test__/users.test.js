@@ -186,7 +186,8 @@ describe("a user", () => {
     expect((await app.logIn(Credentials.emailPassword(two.profile.email, PASSWORD))).id).not.toBe(two.id);
 
     const stranger = await logInNew(await openApp());
-    expect(() => app.switchUser(stranger)).toThrow("User does not exist");
+    const switching = async () => app.switchUser(stranger);
+    await expect(switching()).rejects.toMatchObject({ message: "User does not exist", code: 4100 });
     await expect(app.removeUser(stranger)).rejects.toMatchObject({ code: 4100 });
     await expect(app.deleteUser({})).rejects.toThrow("Expected 'user' to be a User");
     expect(() => app.switchUser(undefined)).toThrow("Expected 'user' to be an object, got undefined");

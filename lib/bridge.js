@@ -89,7 +89,7 @@ function receiveFunctions({ call = onCall, command = onCommand }) {
   onCommand = command;
 }
 
-/** Opens an app with its settings, of which one can be a key. */
+/** Opens an app. Clears the encoded settings, because they can contain a key. */
 function openWith(configuration) {
   const settings = encode(configuration);
   try {
@@ -122,8 +122,13 @@ async function closeHandle({ bridge: opened, handle }) {
   }
 }
 
-// On `process.exit()`, Node does not run the clean-up of an addon.
-process.once("exit", () => bridge && native.releaseBridge(bridge));
+// On `process.exit()`, Node does not run the clean-up of an addon, which writes the session files.
+process.once("exit", () => {
+  if (bridge) {
+    native.releaseBridge(bridge);
+    bridge = undefined;
+  }
+});
 
 /** Sets the addon's log level to the most detailed level of all loggers. */
 function updateLogLevel() {
@@ -181,7 +186,13 @@ function result(started) {
 
 /** Carries out a request of the operator by its name. */
 async function administer({ bridge: opened, handle }, operation, payload = {}) {
-  return result(native.admin(opened, handle, encode({ ...payload, operation })));
+  const request = encode({ ...payload, operation });
+  try {
+    return result(native.admin(opened, handle, request));
+  } finally {
+    // The address of a store can contain a password.
+    request.fill(0);
+  }
 }
 
 /** Returns the events of a stream. The stream ends when `isClosed` returns true for its app. */

@@ -43,7 +43,7 @@ const KNOWN_KEYS = new Set([
   "logger",
 ]);
 
-/** The maximum value of a limit, a 32-bit integer in the addon. It replaces larger values. */
+/** The maximum value of a limit. It replaces larger values. */
 const MAX_LIMIT = 2 ** 32 - 1;
 
 /** The prefix of the environment variables that contain the addresses of data sources. */

@@ -128,6 +128,7 @@ class Core {
 
   switchUser(user) {
     this.request("switchUser", user);
+    // Other threads may have caused events too.
     this.flush();
   }
 

@@ -16,7 +16,8 @@ function checkPort(port, name) {
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) {
     throw new ValueAssertionError(`a port from 0 to ${MAX_PORT}`, port, name);
   }
-  return port;
+  // Without the sign of -0, which is not an integer in BSON.
+  return port + 0;
 }
 
 function checkPositive(value, name) {

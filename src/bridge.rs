@@ -63,8 +63,9 @@ impl Drop for Bridge {
         functions::detach(&self.outbox);
         for opened in lock(&self.opened).drain().map(|(_, opened)| opened) {
             opened.stop_watching();
-            if let Ok(runtime) = runtime() {
-                runtime.spawn(async move { opened.close_server().await });
+            // The rest is dropped on this thread: stores are closed when the environment ends.
+            if let (Some(server), Ok(runtime)) = (opened.server().cloned(), runtime()) {
+                runtime.spawn(async move { server.close().await });
             }
         }
         self.ended.send_replace(true);

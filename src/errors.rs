@@ -36,7 +36,8 @@ impl From<Error> for ErrorObject {
     }
 }
 
-/// Creates the error of a synchronous function, without a code as in the SDK.
+/// Creates the error of a function that returns no [`Started`](crate::outbox::Started). It has no
+/// code, as in the SDK.
 pub(crate) fn thrown(error: &Error) -> napi::Error {
     napi::Error::from_reason(error.message.clone())
 }

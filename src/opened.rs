@@ -25,7 +25,7 @@ pub(crate) struct Opened {
     /// for these, and later for all others.
     at_once: Mutex<Vec<Event>>,
     /// The HTTP server of the backend, if it listens.
-    server: OnceLock<Server>,
+    server: OnceLock<Arc<Server>>,
     streams: Mutex<Streams>,
     /// Lets the app start threads for the functions of its backend.
     starter: Mutex<Option<Starter>>,
@@ -63,7 +63,11 @@ impl Opened {
     }
 
     pub(crate) fn set_server(&self, server: Server) {
-        let _ = self.server.set(server);
+        let _ = self.server.set(Arc::new(server));
+    }
+
+    pub(crate) fn server(&self) -> Option<&Arc<Server>> {
+        self.server.get()
     }
 
     /// Waits until the server begins to shut down.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use backend::request::Arguments;
-use bson::{RawBson, raw::RawDocumentBuf};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+};
 use client::{App, Configuration, Error, connection::Embedded};
 use futures_util::future::FutureExt;
 use napi::{Env, bindgen_prelude::External};
@@ -28,7 +31,8 @@ pub(crate) struct OpenedApp {
 /// Opens an app with a document of settings, which JavaScript has resolved.
 #[napi]
 pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<OpenedApp> {
-    let opened = Configuration::read(&document(settings)?).and_then(Configuration::open);
+    let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
+    let opened = Configuration::read(settings).and_then(Configuration::open);
     let opened = opened.map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
     let (origin, definition_app_id) = embedded.map(Embedded::definition).unwrap_or_default();

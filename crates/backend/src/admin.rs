@@ -35,10 +35,10 @@ use crate::{
 pub enum AdminRequest {
     /// Creates a new signing key and returns its id. An older key verifies tokens until the last
     /// token that it signed has expired.
-    RotateKeys,
+    RotateKeys {},
     /// Checks that the store contains keys of the app; returns `{ isStored, others }`. If it
     /// contains none, `others` has the ids of the apps whose keys it contains.
-    StoredApps,
+    StoredApps {},
     /// Copies the store to a file; returns nothing.
     Backup {
         /// The path of the file, which must not exist.
@@ -129,11 +129,11 @@ impl Admin {
     pub async fn run(&self, request: AdminRequest, progress: &Progress) -> Result<RawBson> {
         let context = &self.0;
         match request {
-            AdminRequest::RotateKeys => {
+            AdminRequest::RotateKeys {} => {
                 in_time(context.deadline(), context.prepare(), too_late).await?;
                 context.sessions.rotate_keys().await.map(RawBson::String)
             }
-            AdminRequest::StoredApps => maintenance::stored_apps(context).await,
+            AdminRequest::StoredApps {} => maintenance::stored_apps(context).await,
             AdminRequest::Backup { file } => maintenance::backup(context, file, progress).await,
             AdminRequest::Export { directory } => maintenance::export(context, &directory, progress).await,
             AdminRequest::Import { directory, ignore_indexes } => {

@@ -206,7 +206,7 @@ async fn nodes_know_each_others_sessions(count: usize) {
 
 /// Rotates the signing keys; returns the id of the new one.
 async fn rotate_keys(node: &Node) -> String {
-    let rotated = node.0.admin().run(AdminRequest::RotateKeys, &Progress::default()).await.unwrap();
+    let rotated = node.0.admin().run(AdminRequest::RotateKeys {}, &Progress::default()).await.unwrap();
     rotated.as_str().unwrap().to_owned()
 }
 

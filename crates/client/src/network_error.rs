@@ -2,8 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-/// A failure of the network, as the system reports it. Unlike the error of the HTTP client, it
-/// does not contain the URL, which has an access token if a stream was opened.
+/// The root cause of a failed request, without the URL, which the error's message already has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct NetworkError {
@@ -37,7 +36,7 @@ impl NetworkError {
 fn code_of(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::ConnectionRefused => Some("ECONNREFUSED"),
-        ErrorKind::ConnectionReset => Some("ECONNRESET"),
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => Some("ECONNRESET"),
         ErrorKind::ConnectionAborted => Some("ECONNABORTED"),
         ErrorKind::BrokenPipe => Some("EPIPE"),
         ErrorKind::HostUnreachable => Some("EHOSTUNREACH"),

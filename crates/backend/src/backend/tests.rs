@@ -445,6 +445,23 @@ async fn an_anonymous_user_is_kept_if_used_within_ninety_days() {
     assert_eq!(error.message, "invalid session: failed to find refresh token");
 }
 
+#[tokio::test]
+async fn ids_come_from_the_environment() {
+    let next = Arc::new(AtomicI64::new(1));
+    let id = |number: i64| bson::oid::ObjectId::parse_str(format!("{number:024x}")).unwrap();
+    let environment = Environment::system().with_ids(move || id(next.fetch_add(1, Ordering::SeqCst)));
+    let store = SqliteStore::open(Location::Memory, Arc::new(environment.clone())).unwrap();
+    let definition = Definition::development().unwrap();
+    let backend = Backend::new("test-app", definition, Arc::new(store), environment, &Options::default());
+    let log_in = LogIn { credentials: Credentials::anonymous(), device_id: None };
+    let Ok(Response::Session(session)) = backend.handle_in_process(Request::LogIn(log_in)).await else {
+        panic!("the log-in failed");
+    };
+    // The name of the anonymous user has the first id, and the identity the third.
+    assert_eq!([session.user_id, session.device_id], [id(2).to_hex(), id(4).to_hex()]);
+    assert_eq!(claims(&session.refresh_token)["baas_id"], id(5).to_hex());
+}
+
 /// Opens a change stream as a user, with more arguments.
 async fn watch(
     backend: &Arc<Backend>,

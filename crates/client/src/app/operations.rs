@@ -63,8 +63,8 @@ impl App {
     }
 
     /// Reads the state on this device by name, without waiting: `currentUser`, `allUsers`, `user`,
-    /// `userState`, `customData` or `profile`. The last two are documents; others are in the field
-    /// `v` of one. Returns nothing if there is no value.
+    /// `userState`, `customData` or `profile`. The last two are documents; other values are in the
+    /// field `v` of a document. Returns nothing if there is no value.
     ///
     /// # Errors
     /// `ClientUserNotFound` (4100) if there is no such user; also if the name is unknown.

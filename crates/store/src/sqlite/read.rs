@@ -302,12 +302,12 @@ pub(super) fn find_few(session: &mut StoreConnection, find: &Find) -> Result<Opt
         Some(collection) => few(&session.connection, &collection, find, true, || Ok(())),
         None => Ok(Some(Vec::new())),
     };
-    or_anew(session, answer)
+    or_forget(session, answer)
 }
 
 /// Returns a result, or `None` if SQLite rejects the statement, because a cached index no longer
 /// exists. The catalog is forgotten then.
-fn or_anew<T>(session: &mut StoreConnection, answer: Result<Option<T>>) -> Result<Option<T>> {
+fn or_forget<T>(session: &mut StoreConnection, answer: Result<Option<T>>) -> Result<Option<T>> {
     match answer {
         Err(Error::Sqlite(error)) if error.is_of_statement() => {
             session.catalog.forget();
@@ -332,7 +332,7 @@ pub(super) fn find_few_both(
         });
     }
     let answer = few_both(session, finds);
-    or_anew(session, answer)
+    or_forget(session, answer)
 }
 
 fn few_both(session: &mut StoreConnection, finds: &[Find; 2]) -> Result<Option<[Vec<RawDocumentBuf>; 2]>> {
