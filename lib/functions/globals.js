@@ -2,6 +2,7 @@
 
 const { Timers } = require("./timers.js");
 const { makeConsole } = require("./console.js");
+const { guardContext } = require("./memory.js");
 
 /** The globals of Node that functions have too. */
 const SHARED = [
@@ -114,6 +115,7 @@ function installGlobals(context) {
     makeConsole((level, text) => context.call.lines.add(level, text)),
   );
   define(global, "process", context.process);
+  guardContext(global);
   define(global, "global", global);
 }
 

@@ -5,9 +5,7 @@
 const path = require("node:path");
 const { Worker } = require("node:worker_threads");
 const { native, receiveFunctions } = require("../bridge.js");
-
-/** The exit code of a thread that ended itself because of its memory limit. */
-const MEMORY_EXIT_CODE = 86;
+const { MEMORY_EXIT_CODE } = require("./memory.js");
 
 /** The threads of each app, by its handle: a map of workers by their numbers. */
 const threadsOf = new Map();
@@ -77,4 +75,4 @@ async function removeApp(handle) {
   await Promise.all([...threads.values()].map((worker) => worker.terminate()));
 }
 
-module.exports = { MEMORY_EXIT_CODE, addApp, removeApp };
+module.exports = { addApp, removeApp };

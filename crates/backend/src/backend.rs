@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, raw::RawDocumentBuf};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+};
 use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
@@ -11,8 +14,9 @@ use crate::{
     context::{Context, database_of, in_time, too_late},
     data::{self, Subscription},
     definition::Definition,
+    functions::{self, FunctionOptions, FunctionPool, Invocation},
     limits::OperationLimits,
-    request::{ApiKeys, CallFunction, Push, Request},
+    request::{ApiKeys, Arguments, CallFunction, Push, Request},
     response::{Done, Response},
     stores::{DataSources, StoreSettings, Stores},
 };
@@ -30,6 +34,8 @@ pub struct Options {
     pub data_sources: DataSources,
     /// True if tokens name the app as their audience (`aud`). Earlier versions reject such tokens.
     pub token_audience: bool,
+    /// The threads and limits of functions.
+    pub functions: FunctionOptions,
 }
 
 /// The context of a request.
@@ -165,6 +171,7 @@ impl Backend {
 
     /// Closes all stores.
     pub async fn close(&self) {
+        self.0.functions.close();
         self.0.stores.close().await;
     }
 
@@ -256,7 +263,7 @@ impl Backend {
     /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
-        // A call has its own time limit.
+        // A call has a time limit of its own.
         let until = if matches!(request, Request::CallFunction(_)) { None } else { context.deadline() };
         let Some(origin) = circumstances.origin else {
             return in_time(until, self.dispatch(request), too_late).await;
@@ -286,6 +293,9 @@ impl Backend {
                 context.sessions.by_refresh_token(&refresh_token, &claim, &context.users).await?;
                 Err(provider_not_found(protocol::provider::API_KEY))
             }
+            Request::CallFunction(CallFunction { access_token, name, arguments: Arguments::Function(arguments) }) => {
+                functions::call(context, &access_token, &name, arguments, None).await.map(Response::from)
+            }
             Request::CallFunction(call) => data::call(context, call).await.map(Response::from),
             Request::Push(Push { access_token, service, .. }) => {
                 context.sessions.by_access_token(&access_token, &context.users).await?;
@@ -300,6 +310,44 @@ impl Backend {
     /// The errors of a user's call, except the errors of rules.
     pub async fn call_as_system(&self, service: &str, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
         data::call_as_system(&self.0, service, name, argument).await
+    }
+
+    /// Returns the threads that run the app's functions.
+    pub fn functions(&self) -> &FunctionPool {
+        &self.0.functions
+    }
+
+    /// True if the definition has functions.
+    pub fn has_functions(&self) -> bool {
+        functions::has_functions(&self.0)
+    }
+
+    /// Returns what a thread that runs functions needs to know, as a document: `app`, `environment`,
+    /// `values`, `services`, `functions` and `directory`. It contains secrets.
+    pub fn function_facts(&self) -> RawDocumentBuf {
+        functions::facts(&self.0)
+    }
+
+    /// Calls a function of a data source for a running function: under the rules of its user, or
+    /// without rules if `is_system` is true.
+    ///
+    /// # Errors
+    /// The errors of the function.
+    pub async fn call_in_function(
+        &self,
+        invocation: &Invocation,
+        is_system: bool,
+        service: &str,
+        name: String,
+        arguments: RawDocumentBuf,
+    ) -> Result<RawBson> {
+        functions::call_inside(&self.0, invocation, is_system, service, name, arguments).await
+    }
+
+    /// Evaluates the condition (`can_evaluate`) of a function that a running function executes.
+    /// `arguments` is `{ arguments: [ … ] }`.
+    pub fn may_execute(&self, invocation: &Invocation, name: &str, arguments: &RawDocument) -> bool {
+        functions::may_execute(&self.0, invocation, name, arguments)
     }
 
     /// Opens a change stream of a collection for a user, as long as the session is open: the

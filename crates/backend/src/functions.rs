@@ -4,14 +4,26 @@
 //! This crate does not run JavaScript. An open app adds itself to the [`FunctionPool`] as a
 //! [`HostStarter`], and starts threads that take calls as [`FunctionHost`]s.
 
+mod call;
+mod inside;
 mod pool;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bson::{
+    Bson, Document, doc,
     oid::ObjectId,
     raw::{RawArrayBuf, RawDocumentBuf},
 };
+use serde_json::Value;
+
+use crate::{
+    context::Context,
+    definition::{Function, RunAs},
+};
+
+pub(crate) use call::call;
+pub(crate) use inside::{call_inside, may_execute};
 
 pub use pool::{CallId, FunctionHost, FunctionPool, HostEnd, HostId, HostStarter};
 
@@ -64,5 +76,95 @@ impl Invocation {
 
     fn caller_id(&self) -> Option<ObjectId> {
         self.caller
+    }
+}
+
+/// True if the definition has functions.
+pub(crate) fn has_functions(context: &Context) -> bool {
+    !context.definition.functions.is_empty()
+}
+
+/// The name under which the threads know the script that names the user of a function. No client
+/// can call it, because it is not in the definition.
+fn script_name(function: &str) -> String {
+    format!("run_as_user_id_script_source of {function}")
+}
+
+/// Returns what a thread that runs functions needs to know, as a document.
+pub(crate) fn facts(context: &Context) -> RawDocumentBuf {
+    let definition = &context.definition;
+    let root = std::path::absolute(&definition.origin).unwrap_or_else(|_| Path::new(&definition.origin).to_owned());
+    let functions: Vec<Bson> = definition.functions.iter().flat_map(|function| described(function, &root)).collect();
+    let services: Vec<Bson> = definition.services.keys().map(|name| Bson::String(name.clone())).collect();
+    let values: Document = definition.values.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+    let environment: Document =
+        definition.environment.values.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+    let facts = doc! {
+        "app": app(context),
+        "environment": { "tag": &definition.environment.tag, "values": environment },
+        "values": values,
+        "services": services,
+        "functions": functions,
+        "directory": root.join("functions").display().to_string(),
+    };
+    RawDocumentBuf::try_from(&facts).unwrap_or_default()
+}
+
+/// Describes a function, and the script that names its user.
+fn described(function: &Function, root: &Path) -> Vec<Bson> {
+    let file = root.join(&function.file).display().to_string();
+    let entry = |name: String, source: Option<&str>, is_system: bool| {
+        let mut entry = doc! {
+            "name": name,
+            "file": &file,
+            "isSystem": is_system,
+            "hasCondition": function.condition.is_some(),
+            "isPrivate": function.private,
+        };
+        if let Some(source) = source {
+            entry.insert("source", source);
+        }
+        Bson::Document(entry)
+    };
+    let mut entries =
+        vec![entry(function.name.clone(), function.source.as_deref(), matches!(function.run_as, RunAs::System))];
+    if let RunAs::Script(source) = &function.run_as {
+        entries.push(entry(script_name(&function.name), Some(source), false));
+    }
+    entries
+}
+
+/// Describes the app as `context.app`.
+fn app(context: &Context) -> Document {
+    let id = context.app_id.as_str();
+    doc! {
+        "id": stable_id(id),
+        "clientAppId": id,
+        "name": context.definition.name.as_deref().unwrap_or(id),
+        "projectId": "000000000000000000000000",
+        "deployment": { "model": "LOCAL", "providerRegion": "" },
+        "lastDeployed": context.loaded_at.try_to_rfc3339_string().unwrap_or_default(),
+        "hostingUri": "",
+    }
+}
+
+/// Returns 24 hexadecimal digits that depend only on the app's id.
+fn stable_id(id: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
+    digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Converts a value of the definition, which is plain JSON and not Extended JSON.
+fn plain(value: &Value) -> Bson {
+    match value {
+        Value::Null => Bson::Null,
+        Value::Bool(flag) => Bson::Boolean(*flag),
+        Value::Number(number) => {
+            let small = number.as_i64().and_then(|number| i32::try_from(number).ok());
+            small.map_or_else(|| Bson::Double(number.as_f64().unwrap_or(f64::NAN)), Bson::Int32)
+        }
+        Value::String(text) => Bson::String(text.clone()),
+        Value::Array(items) => Bson::Array(items.iter().map(plain).collect()),
+        Value::Object(fields) => Bson::Document(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, raw::RawDocumentBuf};
+use bson::{RawBson, oid::ObjectId, raw::RawDocumentBuf};
 
 use super::{
     Authorization, Collections, Parsed,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, Result,
     context::{Context, first_decides, in_time, time_is_over, too_late},
-    request::CallFunction,
+    request::{Arguments, CallFunction},
 };
 
 /// Calls a function for a user.
@@ -25,7 +25,7 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
     let claim = in_time(until, context.sessions.claim_of_access_token(&access_token), time_is_over).await?;
     let confirm = || in_time(until, context.confirm(&claim), time_is_over);
     let parsed = async {
-        let authorized = in_time(until, access::authorize(context, &claim, name, arguments), time_is_over).await?;
+        let authorized = in_time(until, access::authorize(context, claim.user_id(), name, arguments), time_is_over).await?;
         let Authorized { call, authorization, store, .. } = authorized;
         let budget = context.collections.budget(&authorization, call.bytes(), until);
         let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
@@ -60,6 +60,20 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
             context.collections.run(&**store, call, parsed).await
         }
     }
+}
+
+/// Calls a function of a data source for a user whose session is confirmed: in a function of the
+/// app.
+///
+/// # Errors
+/// The errors of the function.
+pub(crate) async fn call_as_user(context: &Context, user_id: ObjectId, name: String, arguments: Arguments) -> Result<RawBson> {
+    let until = context.stores.has_remote().then(|| context.collections.deadline());
+    let authorized = in_time(until, access::authorize(context, user_id, name, arguments), time_is_over).await?;
+    let Authorized { call, authorization, store, .. } = authorized;
+    let budget = context.collections.budget(&authorization, call.bytes(), until);
+    let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
+    context.collections.run(&**store, call, parsed).await
 }
 
 /// Calls a function of a data source as the system user, without rules.

@@ -189,11 +189,7 @@ impl Collections {
         let all = Arguments::new(&name, &arguments, takes(&name)?)?;
         let (database, collection) = (all.text("database")?, all.text("collection")?);
         let namespace = Namespace::new(database, collection);
-        let lower = database.to_ascii_lowercase();
-        if lower.starts_with(OWN_DATABASES)
-            || RESERVED_DATABASES.contains(&lower.as_str())
-            || collection.starts_with("system.")
-        {
+        if is_own_database(database) || collection.starts_with("system.") {
             return Err(no_rule(&namespace));
         }
         Ok(Call { namespace, name, arguments })
@@ -352,6 +348,12 @@ impl Collections {
     }
 }
 
+/// True if a database belongs to the backend or to MongoDB itself, and not to the app.
+pub(crate) fn is_own_database(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.starts_with(OWN_DATABASES) || RESERVED_DATABASES.contains(&lower.as_str())
+}
+
 /// Returns the parameters of a function, besides the database and the collection.
 pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
     Ok(match name {
@@ -367,6 +369,7 @@ pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
         "insertMany" => &["documents"],
         "deleteOne" | "deleteMany" => &["query"],
         "updateOne" | "updateMany" => &["query", "update", "upsert", "arrayFilters"],
+        "replaceOne" => &["query", "update", "upsert"],
         "createIndexes" => &["indexes"],
         "indexes" => &[],
         "dropIndex" => &["name"],
@@ -414,6 +417,11 @@ fn write(name: &str, arguments: &Arguments<'_>, access: &Authorization) -> Resul
             // Services.
             Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
         )),
+        "replaceOne" => {
+            let update = Update::replacement(arguments.required_document("update")?)?;
+            let change = Change::Update { update, upsert: arguments.flag("upsert")? };
+            Operation::modify(Modify::new(access.filter(arguments, "query")?, false, change))
+        }
         _ => find_one_and(name, arguments, access)?,
     })
 }
@@ -464,7 +472,7 @@ fn answer(name: &str, outcome: Outcome) -> RawBson {
             rawdoc! { "insertedIds": ids }
         }
         "deleteOne" | "deleteMany" => rawdoc! { "deletedCount": count(outcome.deleted) },
-        "updateOne" | "updateMany" => {
+        "updateOne" | "updateMany" | "replaceOne" => {
             let mut answer =
                 rawdoc! { "matchedCount": count(outcome.matched), "modifiedCount": count(outcome.modified) };
             if let Some(id) = outcome.upserted_id {

@@ -1,0 +1,149 @@
+//! Calls of functions by users.
+
+use std::sync::Arc;
+
+use bson::{
+    RawBson,
+    oid::ObjectId,
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
+    rawdoc,
+};
+
+use super::{Invocation, script_name};
+use crate::{
+    Error, ErrorCode, Result, Secret,
+    context::{Context, in_time, too_late},
+    definition::{Function, RunAs},
+};
+
+/// Calls a function of the app for a user. `request` is the function's `context.request`.
+///
+/// # Errors
+/// - `InvalidSession` if the session is not open.
+/// - `FunctionNotFound` if there is no function of the name, or it is private.
+/// - `FunctionExecutionError` if the condition of the function does not hold, or the function
+///   fails.
+/// - `ExecutionTimeLimitExceeded`.
+pub(crate) async fn call(
+    context: &Arc<Context>,
+    access_token: &Secret,
+    name: &str,
+    arguments: RawArrayBuf,
+    request: Option<RawDocumentBuf>,
+) -> Result<RawBson> {
+    let deadline = context.deadline();
+    let claim = in_time(deadline, context.sessions.claim_of_access_token(access_token), too_late).await?;
+    in_time(deadline, context.confirm(&claim), too_late).await?;
+    let function = context.definition.functions.get(name).filter(|function| !function.private);
+    let function = function.ok_or_else(|| not_found(name))?;
+    let user = in_time(deadline, describe_user(context, claim.user_id()), too_late).await?;
+    if !is_allowed(function, &user, request.as_deref(), &arguments) {
+        return Err(not_allowed(name));
+    }
+    let caller = Caller { id: Some(claim.user_id()), user, is_system: false };
+    let caller = run_as(context, function, caller, &arguments, request.as_ref()).await?;
+    tracing::debug!(function = name, "function called");
+    let Caller { id, user, is_system } = caller;
+    let invocation = Invocation { name: name.to_owned(), arguments, user, request, caller: id, is_system };
+    context.functions.call(invocation).await
+}
+
+/// The user whom a function runs for.
+struct Caller {
+    id: Option<ObjectId>,
+    /// The user as `context.user`.
+    user: RawDocumentBuf,
+    is_system: bool,
+}
+
+fn not_found(name: &str) -> Error {
+    Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'"))
+}
+
+pub(super) fn not_allowed(name: &str) -> Error {
+    Error::new(ErrorCode::FunctionExecutionError, format!("rule not matched for function \"{name}\""))
+}
+
+/// Evaluates the condition of a function.
+pub(super) fn is_allowed(
+    function: &Function,
+    user: &RawDocument,
+    request: Option<&RawDocument>,
+    arguments: &bson::raw::RawArray,
+) -> bool {
+    let Some(condition) = &function.condition else { return true };
+    let first = arguments.into_iter().next().and_then(Result::ok);
+    let nothing = RawDocumentBuf::new();
+    condition.allows(user, request.unwrap_or(&nothing), first)
+}
+
+/// Returns the user whom a function runs for instead of its caller, if its definition names one.
+async fn run_as(
+    context: &Arc<Context>,
+    function: &Function,
+    caller: Caller,
+    arguments: &RawArrayBuf,
+    request: Option<&RawDocumentBuf>,
+) -> Result<Caller> {
+    let system = |user| Caller { id: None, user, is_system: true };
+    match &function.run_as {
+        RunAs::Caller => Ok(caller),
+        RunAs::System => Ok(Caller { is_system: true, ..caller }),
+        RunAs::User(id) => user_of_text(context, id).await,
+        RunAs::Script(_) => {
+            let invocation = Invocation {
+                name: script_name(&function.name),
+                arguments: arguments.clone(),
+                user: caller.user,
+                request: request.cloned(),
+                caller: caller.id,
+                is_system: false,
+            };
+            match context.functions.call(invocation).await? {
+                RawBson::String(id) => user_of_text(context, &id).await,
+                RawBson::Document(answer) if is_system_user(&answer) => Ok(system(system_user())),
+                _ => Err(no_such_user()),
+            }
+        }
+    }
+}
+
+fn is_system_user(answer: &RawDocument) -> bool {
+    ["runAsSystem", "runAsSystemUser"].iter().any(|key| matches!(answer.get(key), Ok(Some(RawBsonRef::Boolean(true)))))
+}
+
+fn no_such_user() -> Error {
+    Error::invalid_session("error finding user for endpoint")
+}
+
+async fn user_of_text(context: &Context, id: &str) -> Result<Caller> {
+    let id = ObjectId::parse_str(id).map_err(|_| no_such_user())?;
+    let user = in_time(context.deadline(), describe_user(context, id), too_late).await.map_err(|error| {
+        if error.is_invalid_session() { no_such_user() } else { error }
+    })?;
+    Ok(Caller { id: Some(id), user, is_system: false })
+}
+
+/// Returns the system user as `context.user`.
+pub(super) fn system_user() -> RawDocumentBuf {
+    rawdoc! { "type": "system" }
+}
+
+/// Returns a user as `context.user`: `{ id, type, data, custom_data, identities }`.
+async fn describe_user(context: &Context, id: ObjectId) -> Result<RawDocumentBuf> {
+    let profile = context.users.profile(id).await?;
+    let custom_data = context.custom_data.of(id).await?;
+    let data = &profile.data;
+    let identities: RawArrayBuf = profile
+        .identities
+        .iter()
+        .map(|identity| rawdoc! { "id": &*identity.id, "provider_type": &*identity.provider_type, "data": data.clone() })
+        .collect();
+    Ok(rawdoc! {
+        "id": profile.user_id,
+        "type": profile.kind,
+        "data": profile.data.clone(),
+        "custom_data": custom_data.map_or_else(RawDocumentBuf::new, |data| (*data).clone()),
+        "identities": identities,
+    })
+}
