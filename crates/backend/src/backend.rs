@@ -39,11 +39,13 @@ pub struct Options {
 }
 
 /// The context of a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestContext {
     /// The client's network address; `None` for the application in this process, whose requests
     /// are not rate limited.
     pub origin: Option<Origin>,
+    /// The HTTP request as a function's `context.request`; `None` in this process.
+    pub http: Option<RawDocumentBuf>,
 }
 
 impl RequestContext {
@@ -54,7 +56,13 @@ impl RequestContext {
 
     /// Creates the context of a request from a network address.
     pub fn from_origin(origin: Origin) -> Self {
-        Self { origin: Some(origin) }
+        Self { origin: Some(origin), http: None }
+    }
+
+    /// Adds the HTTP request, as a function's `context.request`.
+    #[must_use]
+    pub fn with_http(self, request: RawDocumentBuf) -> Self {
+        Self { http: Some(request), ..self }
     }
 }
 
@@ -266,17 +274,17 @@ impl Backend {
         // A call has a time limit of its own.
         let until = if matches!(request, Request::CallFunction(_)) { None } else { context.deadline() };
         let Some(origin) = circumstances.origin else {
-            return in_time(until, self.dispatch(request), too_late).await;
+            return in_time(until, self.dispatch(request, circumstances), too_late).await;
         };
         let attempt = context.throttle.begin(&request, origin, &context.definition.providers);
         match in_time(until, attempt, too_late).await? {
-            Some(attempt) => attempt.settle(in_time(until, self.dispatch(request), too_late).await).await,
-            None => in_time(until, self.dispatch(request), too_late).await,
+            Some(attempt) => attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await,
+            None => in_time(until, self.dispatch(request, circumstances), too_late).await,
         }
     }
 
     /// Passes a request to the module that handles it.
-    async fn dispatch(&self, request: Request) -> Result<Response> {
+    async fn dispatch(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
         match request {
             Request::LogIn(log_in) => auth::log_in(context, log_in).await.map(Response::from),
@@ -294,7 +302,7 @@ impl Backend {
                 Err(provider_not_found(protocol::provider::API_KEY))
             }
             Request::CallFunction(CallFunction { access_token, name, arguments: Arguments::Function(arguments) }) => {
-                functions::call(context, &access_token, &name, arguments, None).await.map(Response::from)
+                functions::call(context, &access_token, &name, arguments, circumstances.http.clone()).await.map(Response::from)
             }
             Request::CallFunction(call) => data::call(context, call).await.map(Response::from),
             Request::Push(Push { access_token, service, .. }) => {
