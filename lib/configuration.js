@@ -228,23 +228,16 @@ function dataSources(config) {
   return { dataSources: named, dataSourceVariables: variables };
 }
 
-/** Returns the secrets, from environment variables and from the option, which has priority. */
+/** Returns the secrets of the option and of environment variables. Errors do not show them. */
 function secrets(config) {
-  const all = {};
-  for (const [variable, text] of Object.entries(process.env)) {
-    if (variable.startsWith(SECRET_VARIABLE)) {
-      all[variable.slice(SECRET_VARIABLE.length)] = text;
+  const given = config.secrets === undefined ? {} : assert.object(config.secrets, "secrets");
+  for (const [name, text] of Object.entries(given)) {
+    if (typeof text !== "string") {
+      throw new Error(`Expected 'secrets[${JSON.stringify(name)}]' to be a string, got a ${typeof text}`);
     }
   }
-  if (config.secrets !== undefined) {
-    for (const [name, text] of Object.entries(assert.object(config.secrets, "secrets"))) {
-      if (typeof text !== "string") {
-        throw new TypeError(`Expected 'secrets[${JSON.stringify(name)}]' to be a string`);
-      }
-      all[name] = text;
-    }
-  }
-  return all;
+  const variables = Object.entries(process.env).filter(([name]) => name.startsWith(SECRET_VARIABLE));
+  return { secrets: given, secretVariables: Object.fromEntries(variables) };
 }
 
 /** Returns the options of functions in the addon's form. */
@@ -289,7 +282,7 @@ function embedded(config, ownFile, isStoreAlone) {
     maxTime: limit("maxTimeMS"),
     maxWriteDocuments: limit("maxWriteDocuments"),
     tokenAudience: config.tokenAudience,
-    secrets: isStoreAlone ? undefined : secrets(config),
+    ...(isStoreAlone ? {} : secrets(config)),
     ...threadOptions(functionOptions(config.functions)),
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,

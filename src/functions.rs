@@ -17,7 +17,7 @@ use backend::{
 };
 use bson::{
     RawBson,
-    raw::{RawBsonRef, RawDocument, RawDocumentBuf, cstr},
+    raw::{RawDocument, RawDocumentBuf, cstr},
 };
 use client::Error;
 use futures_util::future::FutureExt;
@@ -214,13 +214,13 @@ fn result(report: &RawDocument) -> Result<RawBson, BackendError> {
         });
     }
     let value = report.get("value").ok().flatten();
-    Ok(value.map_or(RawBson::Undefined, RawBsonRef::to_raw_bson))
+    Ok(value.map_or(RawBson::Undefined, RawBson::from))
 }
 
 /// Writes the console lines of a call to the log.
 fn log_messages(function: &str, report: &RawDocument) {
     let lines = report.get_array("messages").into_iter().flatten().filter_map(Result::ok);
-    for line in lines.filter_map(|line| line.as_document()) {
+    for line in lines.filter_map(bson::RawBsonRef::as_document) {
         let text = line.get_str("text").unwrap_or_default();
         match line.get_str("level").unwrap_or_default() {
             "error" => tracing::error!(function, "{text}"),

@@ -84,7 +84,8 @@ pub(crate) fn call_function(
     let arguments = document(arguments)?;
     // Calls over HTTP are serialized on the runtime's threads, so that they do not block the event
     // loop.
-    let inline = bridge.opened(handle)?.may_answer_at_once();
+    // A function of the app never completes at once.
+    let inline = service.is_some() && bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         let value = match (&opened.app, service) {
             (None, service) => opened.embedded()?.call_as_system(&service.unwrap_or_default(), name, arguments).await?,

@@ -9,7 +9,7 @@ use bson::{
 use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
-    Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
+    Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, Secrets, StoreAddress,
     auth::{self, Origin, PublicKey, provider_not_found},
     context::{Context, database_of, in_time, too_late},
     data::{self, Subscription},
@@ -36,6 +36,8 @@ pub struct Options {
     pub token_audience: bool,
     /// The threads and limits of functions.
     pub functions: FunctionOptions,
+    /// The secrets of the definition.
+    pub secrets: Secrets,
 }
 
 /// The context of a request.

@@ -81,7 +81,7 @@ impl Invocation {
 
 /// True if the definition has functions.
 pub(crate) fn has_functions(context: &Context) -> bool {
-    !context.definition.functions.is_empty()
+    context.definition.functions.iter().next().is_some()
 }
 
 /// The name under which the threads know the script that names the user of a function. No client

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{
-    DataSources, Durability, OperationLimits, Options, Retention, definition::Secrets, functions::FunctionOptions,
+    DataSources, Durability, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions,
 };
 use bson::{Binary, raw::RawDocument};
 use serde::Deserialize;
@@ -61,9 +61,11 @@ pub struct Configuration {
     /// Retention of change events, in seconds and in bytes.
     change_retention_seconds: Option<f64>,
     change_retention_bytes: Option<f64>,
-    /// The secrets of the definition, by their names.
+    /// The secrets of the definition by their names, and the environment variables with secrets.
     #[serde(default)]
-    secrets: Secrets,
+    secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    secret_variables: BTreeMap<String, String>,
     /// The number of threads for functions, the time limit of a call in milliseconds, and the
     /// memory limit of a thread in MB.
     function_threads: Option<f64>,
@@ -131,7 +133,7 @@ impl Configuration {
             },
             token_audience: self.token_audience,
             functions: self.functions(),
-            secrets: self.secrets.clone(),
+            secrets: Secrets::new(self.secrets.clone()).with_variables(self.secret_variables.clone()),
         };
         Embedded::open(&self.app_id, self.definition.as_deref(), &self.store, &options)
     }

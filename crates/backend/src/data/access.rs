@@ -22,12 +22,12 @@ pub(super) struct Authorized<'c> {
 /// # Errors
 /// `FunctionNotFound` for a function of the app, `NoMatchingRuleFound` if the collection has no
 /// rules, and an error if the data source or the arguments are not valid.
-pub(super) async fn authorize<'c>(
-    context: &'c Context,
+pub(super) async fn authorize(
+    context: &Context,
     user_id: ObjectId,
     name: String,
     arguments: Arguments,
-) -> Result<Authorized<'c>> {
+) -> Result<Authorized<'_>> {
     let Arguments::Service { service, argument } = arguments else {
         return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
     };

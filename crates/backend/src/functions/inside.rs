@@ -82,7 +82,7 @@ impl Inside<'_> {
         match found {
             RawBson::Array(all) => {
                 let rest = all.into_iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).filter_map(Result::ok);
-                Ok(RawBson::Array(rest.map(RawBsonRef::to_raw_bson).collect()))
+                Ok(RawBson::Array(rest.map(RawBson::from).collect()))
             }
             found => Ok(found),
         }
@@ -116,7 +116,7 @@ impl Inside<'_> {
         let RawBson::Array(groups) = self.call("aggregate".to_owned(), argument).await? else {
             return Ok(RawBson::Array(RawArrayBuf::new()));
         };
-        let value = |group: RawBsonRef<'_>| Some(group.as_document()?.get("_id").ok()??.to_raw_bson());
+        let value = |group: RawBsonRef<'_>| Some(RawBson::from(group.as_document()?.get("_id").ok()??));
         Ok(RawBson::Array(groups.into_iter().filter_map(|group| value(group.ok()?)).collect()))
     }
 

@@ -54,7 +54,7 @@ pub struct Embedded {
 
 #[derive(Debug)]
 enum RegistryKey {
-    Backend(Key),
+    Backend(Box<Key>),
     Memory(MemoryKey),
 }
 
@@ -111,7 +111,7 @@ impl Embedded {
                 backend
             }
         };
-        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(key))) })
+        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(Box::new(key)))) })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -195,7 +195,7 @@ fn open_backend(
     options: &Options,
 ) -> Result<Backend> {
     let definition = match definition {
-        Some(directory) => Definition::load(directory),
+        Some(directory) => Definition::load(directory, &options.secrets),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
