@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{DIRECTORIES, Problem, Severity, is_read, json, report::Report};
+use super::{
+    Problem, Severity, json,
+    layout::{DIRECTORIES, is_read},
+    report::Report,
+};
 
 /// The JSON files by their path in the definition's directory, with `/` between the parts.
 pub(super) struct Files(BTreeMap<String, Contents>);
