@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use backend::{
-    Definition,
+    Definition, Secrets,
     definition::{Checked, Problem, Severity},
 };
 use bson::rawdoc;
@@ -46,7 +46,7 @@ pub(crate) struct CheckedObject {
 /// Lists every problem of the definition in a directory.
 #[napi]
 pub(crate) fn check_definition(directory: String) -> CheckedObject {
-    let Checked { problems, allows_any_origin } = Definition::check(Path::new(&directory));
+    let Checked { problems, allows_any_origin } = Definition::check(Path::new(&directory), &Secrets::default());
     let object = |problem: &Problem| ProblemObject {
         is_error: problem.severity == Severity::Refused,
         text: problem.to_string(),

@@ -6,6 +6,7 @@
 mod custom_user_data;
 mod data_sources;
 mod files;
+mod functions;
 mod indexes;
 mod json;
 mod layout;
@@ -13,6 +14,8 @@ mod reader;
 mod report;
 mod rules;
 mod suggest;
+mod templates;
+mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +29,13 @@ use store::Namespace;
 pub use crate::auth::providers::Providers;
 pub use custom_user_data::CustomUserData;
 pub use data_sources::Service;
+pub use functions::{Function, Functions, RunAs};
 pub use report::{DefinitionError, Problem, Severity};
 
+use crate::{
+    constants::{Constants, EnvironmentValues, Values},
+    secrets::Secrets,
+};
 use files::Files;
 pub(crate) use reader::Reader;
 use report::Report;
@@ -48,41 +56,57 @@ pub struct Definition {
     pub custom_user_data: Option<CustomUserData>,
     /// The data sources by the names that `mongoClient` takes.
     pub services: BTreeMap<String, Service>,
+    /// The functions.
+    pub functions: Functions,
+    /// The selected environment with its values.
+    pub environment: EnvironmentValues,
+    /// The app's values, with the texts of secrets.
+    pub values: Values,
     /// Problems that do not keep the definition from loading: parts of it that are not used.
     pub reported: Vec<Problem>,
     /// The directory that the definition was read from, for the log.
     pub origin: String,
 }
 
+/// The parts of a definition that are known before its files are read one by one.
+struct Known {
+    /// The names of the data sources.
+    sources: BTreeSet<String>,
+    constants: Constants,
+}
+
 /// The result of [`Definition::check`].
 #[derive(Debug)]
 pub struct Checked {
-    /// All problems, in the order of the files.
+    /// All problems, in the order in which they were found.
     pub problems: Vec<Problem>,
     /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
 }
 
 impl Definition {
-    /// Reads an export directory, in the layout of `appservices` or of `realm-cli`.
+    /// Reads an export directory, in the layout of `appservices` or of `realm-cli`. The values of
+    /// the definition get their secrets from `secrets` and from the file `secrets.json`.
     ///
     /// # Errors
-    /// All problems that keep the definition from loading, each with its file and JSON path.
-    pub fn load(directory: &FilePath) -> Result<Self, DefinitionError> {
+    /// All problems that keep the definition from loading, each with its file and JSON path. All
+    /// missing secrets are one problem.
+    pub fn load(directory: &FilePath, secrets: &Secrets) -> Result<Self, DefinitionError> {
         let origin = directory.display().to_string();
         let files = Files::read(directory)
             .map_err(|problem| DefinitionError { origin: origin.clone(), problems: vec![problem] })?;
-        Self::from_files(files, origin)
+        Self::from_files(&files, origin, secrets)
     }
 
     /// Lists all problems of an export directory, whether or not they keep it from loading.
-    pub fn check(directory: &FilePath) -> Checked {
+    /// Missing secrets are only reported, so that a definition can be checked without them.
+    pub fn check(directory: &FilePath, secrets: &Secrets) -> Checked {
         let origin = directory.display().to_string();
         let files = match Files::read(directory) {
             Ok(files) => files,
             Err(problem) => return Checked { problems: vec![problem], allows_any_origin: false },
         };
-        let (definition, problems) = Self::read(&files, origin);
+        let (definition, problems) = Self::read(&files, origin, secrets, Severity::Reported);
         let loads = problems.iter().all(|problem| problem.severity == Severity::Reported);
         Checked { problems, allows_any_origin: loads && definition.allowed_request_origins.is_empty() }
     }
@@ -102,7 +126,8 @@ impl Definition {
     /// # Errors
     /// None: a test checks that it loads.
     pub fn development() -> Result<Self, DefinitionError> {
-        Self::from_files(Files::development(), "the built-in development definition".into())
+        let origin = "the built-in development definition".into();
+        Self::from_files(&Files::development(), origin, &Secrets::default())
     }
 
     /// Returns the files of the development definition as pairs of path and text, as a starting
@@ -111,8 +136,8 @@ impl Definition {
         Files::development().into_texts().collect()
     }
 
-    fn from_files(files: Files, origin: String) -> Result<Self, DefinitionError> {
-        let (mut definition, problems) = Self::read(&files, origin);
+    fn from_files(files: &Files, origin: String, secrets: &Secrets) -> Result<Self, DefinitionError> {
+        let (mut definition, problems) = Self::read(files, origin, secrets, Severity::Refused);
         let (refused, reported): (Vec<_>, Vec<_>) =
             problems.into_iter().partition(|problem| problem.severity == Severity::Refused);
         if !refused.is_empty() {
@@ -123,10 +148,14 @@ impl Definition {
     }
 
     /// Returns the definition, which is complete unless a problem has the severity `Refused`, and
-    /// its problems.
-    fn read(files: &Files, origin: String) -> (Self, Vec<Problem>) {
+    /// its problems. `missing` is the severity of missing secrets.
+    ///
+    /// The constants are read first, because all other parts may refer to them.
+    fn read(files: &Files, origin: String, secrets: &Secrets, missing: Severity) -> (Self, Vec<Problem>) {
         let mut report = Report::default();
-        let parsed = files.parse(&mut report);
+        let mut parsed = files.parse(&mut report);
+        let constants = values::read(files, &mut parsed, secrets, missing, &mut report);
+        templates::expand(files, &mut parsed, &constants, &mut report);
         let mut definition = Self {
             name: None,
             app_id: None,
@@ -134,12 +163,15 @@ impl Definition {
             providers: Providers::default(),
             custom_user_data: None,
             services: BTreeMap::new(),
+            functions: functions::read(files, &parsed, &constants, &mut report),
+            environment: EnvironmentValues::default(),
+            values: Values::default(),
             reported: Vec::new(),
             origin,
         };
-        let sources = files.data_sources();
+        let known = Known { sources: files.data_sources(), constants };
         for (path, value) in &parsed {
-            definition.read_file(path, value, &sources, &mut report);
+            definition.read_file(path, value, &known, &mut report);
         }
         if !parsed.contains_key("auth/providers.json") {
             report.refuse("auth/providers.json", "", "the file is missing; is this directory an app's export?");
@@ -147,10 +179,11 @@ impl Definition {
         if let Some(custom_user_data) = &definition.custom_user_data {
             definition.services.entry(custom_user_data.service.clone()).or_default();
         }
+        Constants { environment: definition.environment, values: definition.values } = known.constants;
         (definition, report.into_problems())
     }
 
-    fn read_file(&mut self, path: &str, value: &Value, sources: &BTreeSet<String>, report: &mut Report) {
+    fn read_file(&mut self, path: &str, value: &Value, known: &Known, report: &mut Report) {
         let parts: Vec<&str> = path.split('/').collect();
         match parts[..] {
             ["root_config.json" | "realm_config.json"] => self.read_root(&mut Reader::new(path, value, report)),
@@ -163,19 +196,24 @@ impl Definition {
             }
             ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
             ["auth", "custom_user_data.json"] => {
-                self.custom_user_data = custom_user_data::read(sources, &mut Reader::new(path, value, report));
+                self.custom_user_data = custom_user_data::read(&known.sources, &mut Reader::new(path, value, report));
             }
             ["data_sources", service, "config.json"] => {
                 let read_preference = data_sources::read_config(service, &mut Reader::new(path, value, report));
                 self.services.entry(service.to_owned()).or_default().read_preference = read_preference;
             }
             ["data_sources", service, "default_rule.json"] => {
-                let rules = rules::read(&mut Reader::new(path, value, report));
+                let rules = rules::read(&mut Reader::new(path, value, report), &known.constants);
                 self.services.entry(service.to_owned()).or_default().default_rules = rules.map(Arc::new);
             }
             ["data_sources", service, database, collection, "rules.json"] => {
                 data_sources::check_directory(service, database, collection, report);
-                let rules = rules::read_of_collection(database, collection, &mut Reader::new(path, value, report));
+                let rules = rules::read_of_collection(
+                    database,
+                    collection,
+                    &mut Reader::new(path, value, report),
+                    &known.constants,
+                );
                 if let Some(rules) = rules {
                     let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
                     collections.insert(Namespace::new(database, collection), Arc::new(rules));
@@ -204,11 +242,9 @@ impl Definition {
                 }
             }
             ["data_sources", _, _, _, "relationships.json"] => {}
-            ["environments", _] => {}
-            ["functions", "config.json"] => unavailable(value, "functions cannot be called yet", path, report),
+            ["environments" | "values", _] => {}
             ["functions", ..] => {}
-            ["triggers", _] => note_trigger(path, value, sources, report),
-            ["values", _] => report.note(path, "", "values are not available yet"),
+            ["triggers", _] => note_trigger(path, value, &known.sources, report),
             ["http_endpoints" | "https_endpoints", "config.json"] => {
                 unavailable(value, "HTTPS endpoints are not served", path, report);
             }
@@ -227,17 +263,10 @@ impl Definition {
     fn read_root(&mut self, root: &mut Reader<'_>) {
         self.name = root.text("name");
         self.app_id = root.text("app_id").filter(|id| !id.is_empty());
-        // Known keys that are not used here: the environment is read earlier, and others describe
-        // where the app ran.
-        root.known(&[
-            "config_version",
-            "deployment_model",
-            "environment",
-            "hosting",
-            "location",
-            "provider_region",
-            "sync",
-        ]);
+        // The environment is read earlier, but only if it is a string.
+        root.text("environment");
+        // Known keys that are not used: they describe where the app ran.
+        root.known(&["config_version", "deployment_model", "hosting", "location", "provider_region", "sync"]);
         for (index, origin) in root.array("allowed_request_origins").iter().enumerate() {
             match origin.as_str() {
                 Some(origin) => self.allowed_request_origins.push(origin.trim_end_matches('/').to_owned()),

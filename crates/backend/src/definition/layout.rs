@@ -29,7 +29,8 @@ pub(super) fn is_read(path: &str) -> bool {
             | ["data_sources", _, "config.json" | "default_rule.json"]
             | ["data_sources", _, _, _, "rules.json" | "indexes.json" | "collection.json" | "schema.json"]
             | ["environments" | "triggers" | "values", _]
-            | ["functions" | "sync", "config.json"]
+            | ["functions", .., "config.json"]
+            | ["sync", "config.json"]
             | ["http_endpoints" | "https_endpoints", "config.json" | "data_api_config.json"]
     )
 }
