@@ -20,7 +20,7 @@ const VARIABLE: &str = "USERKEEP_SECRET_";
 /// let secrets = Secrets::new(given).with_variables(variables);
 /// assert!(!format!("{secrets:?}").contains("k3y") && !format!("{secrets:?}").contains("s3cret"));
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secrets {
     given: BTreeMap<String, Secret>,
     /// The contents of `secrets.json`.

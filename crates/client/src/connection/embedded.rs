@@ -9,7 +9,7 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, Secrets, Store, StoreAddress, Subscription,
+    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
     definition::Problem, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
@@ -195,7 +195,7 @@ fn open_backend(
     options: &Options,
 ) -> Result<Backend> {
     let definition = match definition {
-        Some(directory) => Definition::load(directory, &Secrets::default()),
+        Some(directory) => Definition::load(directory, &options.secrets),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;
