@@ -33,6 +33,11 @@ function decode(bytes) {
   return decoder(bytes);
 }
 
+/** Does the same, but keeps `undefined`, which a function can receive. */
+function decodeWithUndefined(bytes) {
+  return require("./decode.js").decodeWithUndefined(bytes);
+}
+
 // The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.
 module.exports = {
   get BSON() {
@@ -40,6 +45,7 @@ module.exports = {
     return classes;
   },
   decode,
+  decodeWithUndefined,
   encode,
   encodeWithUndefined,
 };

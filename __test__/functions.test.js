@@ -1,0 +1,371 @@
+"use strict";
+
+const http = require("node:http");
+const { MODE, Realm, eventually, logInNew, openApp, writeDefinition } = require("./helpers.js");
+
+const { BSON } = Realm;
+
+/** Writes a definition with functions: sources by name, and the entries of the manifest. */
+function withFunctions(sources, manifest = [], files = {}) {
+  const entries = Object.entries(sources).map(([name, source]) => [`functions/${name}.js`, source]);
+  return writeDefinition({ ...Object.fromEntries(entries), "functions/config.json": manifest, ...files });
+}
+
+/** Opens an app with functions and logs a user in. */
+async function open(sources, manifest, { files, ...options } = {}) {
+  const definition = withFunctions(sources, manifest, files);
+  const app = await openApp({ definition, ...options });
+  return { app, user: await logInNew(app) };
+}
+
+/** Opens an app with one function, and returns `call(...args)` for a new user. */
+async function openOne(source, entry = {}, options = {}) {
+  const { user } = await open({ main: source }, [{ name: "main", ...entry }], options);
+  return (...args) => user.callFunction("main", ...args);
+}
+
+describe("a call", () => {
+  test("passes arguments by position and returns the result", async () => {
+    const { user } = await open({ sum: "exports = (a, b) => a + b;", count: "exports = (...all) => all.length;" });
+    expect(await user.functions.sum(2, 3)).toBe(5);
+    expect(await user.callFunction("sum", "a", "b")).toBe("ab");
+    expect(await user.functions.count(1, undefined, null)).toBe(3);
+  });
+
+  test("returns each type as it came", async () => {
+    const call = await openOne("exports = (value) => value;");
+    const values = [
+      true,
+      null,
+      "text",
+      1.5,
+      -0.5,
+      2 ** 40,
+      BSON.Long.MAX_VALUE,
+      new Date(5),
+      new BSON.ObjectId("6500000000000000000000aa"),
+      BSON.Decimal128.fromString("1.50"),
+      new BSON.Binary(Buffer.from("ab"), 5),
+      new BSON.Timestamp({ t: 1, i: 2 }),
+      new BSON.MinKey(),
+      new BSON.MaxKey(),
+      [1, ["a"], []],
+      { a: { b: [{ c: 1 }] }, empty: {} },
+    ];
+    for (const value of values) {
+      expect(await call(value)).toEqual(value);
+    }
+  });
+
+  test("waits for promises, nested promises and cursors of the result", async () => {
+    const { user } = await open(
+      {
+        nested: `exports = async () => {
+          const items = context.services.get("mongodb-atlas").db("app").collection("items");
+          await items.insertMany([{ _id: 1 }, { _id: 2 }]);
+          return { count: items.count(), late: new Promise((resolve) => setTimeout(() => resolve("late"), 5)), none: undefined };
+        };`,
+        cursor: `exports = () => context.services.get("mongodb-atlas").db("app").collection("items").find({}).sort({ _id: -1 });`,
+        nothing: "exports = () => {};",
+      },
+      [
+        { name: "nested", run_as_system: true },
+        { name: "cursor", run_as_system: true },
+      ],
+    );
+    expect(await user.functions.nested()).toEqual({
+      count: 2,
+      late: "late",
+      none: null,
+    });
+    expect(await user.functions.cursor()).toEqual([{ _id: 2 }, { _id: 1 }]);
+    expect(await user.functions.nothing()).toBe(null);
+  });
+
+  test("finishes work that was begun and not awaited", async () => {
+    const { user } = await open(
+      {
+        write: `exports = () => {
+          const items = context.services.get("mongodb-atlas").db("app").collection("items");
+          for (let index = 0; index < 50; index++) items.insertOne({ index });
+        };`,
+        count: `exports = () => context.services.get("mongodb-atlas").db("app").collection("items").count();`,
+      },
+      [
+        { name: "write", run_as_system: true },
+        { name: "count", run_as_system: true },
+      ],
+    );
+    await user.functions.write();
+    expect(await user.functions.count()).toBe(50);
+  });
+});
+
+describe("a failure", () => {
+  const failure = async (source, options) => {
+    const call = await openOne(source, {}, options);
+    const error = await call().catch((caught) => caught);
+    return { message: error.message, code: error.errorCode, number: error.code };
+  };
+
+  test.each([
+    ["an error", "exports = () => { throw new Error('boom'); };", "boom"],
+    ["a text", "exports = () => { throw 'text'; };", "text"],
+    ["an object", "exports = () => { throw { a: 1 }; };", '{"a":1}'],
+    ["an unknown name", "exports = () => unknown;", "ReferenceError: 'unknown' is not defined"],
+    ["a rejection", "exports = async () => { throw new TypeError('wrong'); };", "TypeError: wrong"],
+    [
+      "a member of undefined",
+      "exports = () => context.none.post;",
+      "TypeError: Cannot access member 'post' of undefined",
+    ],
+  ])("of %s has its message", async (_name, source, message) => {
+    expect(await failure(source)).toEqual({ message, code: "FunctionExecutionError", number: 4313 });
+  });
+
+  test("names what is wrong with the source", async () => {
+    expect(await failure("exports = 5;")).toMatchObject({ code: "FunctionInvalid" });
+    expect(await failure("exports = function ( {")).toMatchObject({ code: "FunctionSyntaxError" });
+    expect(await failure("exports = () => require('no-such-package');")).toMatchObject({
+      message: expect.stringMatching(/Cannot find module 'no-such-package'.*main/s),
+    });
+  });
+
+  test("of an unknown, private or logged-out call", async () => {
+    const { app, user } = await open({ hidden: "exports = () => 1;", open: "exports = () => 2;" }, [
+      { name: "hidden", private: true },
+    ]);
+    for (const name of ["nope", "hidden", "constructor", "__proto__"]) {
+      await expect(user.callFunction(name)).rejects.toMatchObject({
+        message: `function not found: '${name}'`,
+        errorCode: "FunctionNotFound",
+      });
+    }
+    await user.logOut();
+    await expect(user.callFunction("open")).rejects.toMatchObject({ message: "unauthorized" });
+    await app.close();
+  });
+
+  test("of a function of the manifest without a source names it", async () => {
+    const { user } = await open({}, [{ name: "lost" }]);
+    await expect(user.callFunction("lost")).rejects.toMatchObject({ message: expect.stringContaining("lost") });
+  });
+});
+
+describe("the caller", () => {
+  const SELF = `exports = async () => ({
+    id: context.user.id, type: context.user.type, email: context.user.data.email, data: context.user.custom_data,
+    provider: context.user.identities[0].provider_type, system: context.runningAsSystem(),
+  });`;
+
+  test("is in context.user", async () => {
+    const { user } = await open({ self: SELF, system: SELF }, [{ name: "system", run_as_system: true }]);
+    const self = { id: user.id, type: "normal", email: user.profile.email, data: {}, provider: "local-userpass" };
+    expect(await user.functions.self()).toEqual({ ...self, system: false });
+    expect(await user.functions.system()).toEqual({ ...self, system: true });
+  });
+
+  test("may be another user, by id or by script", async () => {
+    const manifest = [
+      { name: "script", run_as_user_id_script_source: "exports = (id) => id;" },
+      { name: "system", run_as_user_id_script_source: "exports = () => ({ runAsSystem: true });" },
+    ];
+    const { app, user } = await open({ script: SELF, system: SELF }, manifest);
+    const other = await logInNew(app);
+    expect(await other.functions.script(user.id)).toMatchObject({ id: user.id, system: false });
+    await expect(other.functions.script("6500000000000000000000aa")).rejects.toMatchObject({
+      message: "invalid session: error finding user for endpoint",
+    });
+  });
+
+  test("meets the condition of the function", async () => {
+    const condition = { "%%user.data.email": { "%in": ["nobody@example.com"] } };
+    const { user } = await open({ closed: "exports = () => 1;", open: "exports = () => 2;" }, [
+      { name: "closed", can_evaluate: condition },
+      { name: "open", can_evaluate: { "%%user.type": "normal" } },
+    ]);
+    await expect(user.functions.closed()).rejects.toMatchObject({
+      message: 'rule not matched for function "closed"',
+      errorCode: "FunctionExecutionError",
+    });
+    expect(await user.functions.open()).toBe(2);
+  });
+});
+
+describe("rules", () => {
+  const WRITE = `exports = async (userId) => {
+    const data = context.services.get("mongodb-atlas").db("custom-user-data-database").collection("custom-user-data");
+    return data.insertOne({ userId, score: 1 });
+  };`;
+
+  test("apply to a function of the user, and not to a system function", async () => {
+    const { user } = await open({ user: WRITE, system: WRITE }, [{ name: "system", run_as_system: true }]);
+    await expect(user.functions.user("another")).rejects.toMatchObject({
+      message: expect.stringMatching(/not permitted/),
+    });
+    await user.functions.system(user.id);
+    await user.refreshCustomData();
+    expect(user.customData).toMatchObject({ score: 1 });
+  });
+
+  test("keep the backend's own databases from system functions", async () => {
+    const source = `exports = () => context.services.get("mongodb-atlas").db("userkeep_test-app").collection("users").find().toArray();`;
+    const call = await openOne(source, { run_as_system: true });
+    await expect(call()).rejects.toMatchObject({ message: expect.stringMatching(/no rule exists/) });
+  });
+});
+
+describe("values", () => {
+  test("secrets and the environment reach functions and conditions", async () => {
+    const files = {
+      "root_config.json": { app_id: "test-app", environment: "testing" },
+      "environments/testing.json": { values: { region: "north" } },
+      "values/limit.json": { name: "limit", value: { most: 5 } },
+      "values/key.json": { name: "key", from_secret: true, value: "apiKey" },
+    };
+    const source = `exports = () => ({
+      limit: context.values.get("limit"), key: context.values.get("key"), none: typeof context.values.get("none"),
+      tag: context.environment.tag, region: context.environment.values.region,
+    });`;
+    const entry = { can_evaluate: { "%%environment.values.region": "north" } };
+    const call = await openOne(source, entry, { files, secrets: { apiKey: "k3y" } });
+    expect(await call()).toEqual({
+      limit: { most: 5 },
+      key: "k3y",
+      none: "undefined",
+      tag: "testing",
+      region: "north",
+    });
+  });
+});
+
+describe("the collection API", () => {
+  test("has what functions have and clients do not", async () => {
+    const source = `exports = async () => {
+      const service = context.services.get("mongodb-atlas");
+      const items = service.db("app").collection("items");
+      const first = await items.insertMany([{ _id: 1, a: [1, 2] }, { _id: 2, a: 3 }, { _id: 3 }], { ordered: false });
+      const page = await items.find({}, { a: 0 }).sort({ _id: 1 }).skip(1).limit(1).toArray();
+      const replaced = await items.replaceOne({ _id: 3 }, { b: 1 });
+      const bulk = await items.bulkWrite([
+        { insertOne: { document: { _id: 4 } } },
+        { updateOne: { filter: { _id: 4 }, update: { $set: { a: 9 } } } },
+        { deleteOne: { filter: { _id: 1 } } },
+      ]);
+      return {
+        first, page, replaced, bulk, distinct: (await items.distinct("a", {})).sort(),
+        rest: await items.find().sort({ _id: 1 }).toArray(),
+        names: await service.db("app").getCollectionNames(), databases: await service.admin().getDBNames(),
+      };
+    };`;
+    const call = await openOne(source, { run_as_system: true });
+    expect(await call()).toEqual({
+      first: { insertedIds: [1, 2, 3] },
+      page: [{ _id: 2 }],
+      replaced: { matchedCount: 1, modifiedCount: 1 },
+      bulk: null,
+      distinct: [3, 9],
+      rest: [
+        { _id: 2, a: 3 },
+        { _id: 3, b: 1 },
+        { _id: 4, a: 9 },
+      ],
+      names: ["items"],
+      databases: expect.arrayContaining(["app"]),
+    });
+  });
+});
+
+describe("context.http and context.request", () => {
+  test("send requests, and describe the request of the call", async () => {
+    const server = http.createServer((request, response) => response.end(`got ${request.headers["x-name"]}`));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const call = await openOne(`exports = async (url) => {
+      const response = await context.http.get({ url, headers: { "X-Name": ["a"] } });
+      return { status: response.statusCode, text: response.body.text(), from: context.request?.remoteIPAddress, action: context.request?.action };
+    };`);
+    const isRemote = MODE === "remote";
+    expect(await call(`http://127.0.0.1:${server.address().port}/`)).toMatchObject({
+      status: 200,
+      text: "got a",
+      ...(isRemote && { from: "127.0.0.1", action: "main" }),
+    });
+    server.close();
+    server.closeAllConnections();
+  });
+});
+
+describe("limits", () => {
+  const SPIN = "exports = () => { for (;;) {} };";
+
+  test("end a loop, and calls on other threads go on", async () => {
+    const sources = { spin: SPIN, sum: "exports = (a, b) => a + b;", sleep: "exports = () => new Promise(() => {});" };
+    const { user } = await open(sources, [], { functions: { threads: 2, timeLimit: 1500 } });
+    const late = { message: "execution time limit exceeded", errorCode: "ExecutionTimeLimitExceeded" };
+    const ended = expect(user.functions.spin()).rejects.toMatchObject(late);
+    for (let index = 0; index < 20; index++) {
+      expect(await user.functions.sum(index, 1)).toBe(index + 1);
+    }
+    await ended;
+    await expect(user.functions.sleep()).rejects.toMatchObject(late);
+    expect(await user.functions.sum(1, 1)).toBe(2);
+  });
+
+  test("end a memory hog, also of buffers", async () => {
+    const sources = {
+      heap: "exports = () => { const all = []; for (;;) all.push({ text: 'x'.repeat(10) + all.length }); };",
+      buffers: "exports = () => { const all = []; for (;;) all.push(Buffer.alloc(1e6, 1)); };",
+      arrays: "exports = () => { const all = []; for (;;) all.push(new Float64Array(1e5).fill(1)); };",
+      garbage: "exports = () => { for (let index = 0; index < 500; index++) Buffer.alloc(1e6, 1); return 'fine'; };",
+    };
+    const { user } = await open(sources, [], { functions: { memoryLimit: 64, timeLimit: 60_000 } });
+    for (const name of ["heap", "buffers", "arrays"]) {
+      await expect(user.callFunction(name)).rejects.toMatchObject({
+        message: "memory limit exceeded",
+        errorCode: "FunctionExecutionError",
+      });
+    }
+    expect(await user.functions.garbage()).toBe("fine");
+  });
+
+  test("nothing of one call is visible to the next", async () => {
+    const call = await openOne(`exports = (set) => {
+      if (set) { leaked = 1; globalThis.other = 2; Array.prototype.extra = 3; setInterval(() => {}, 1); }
+      return [typeof leaked, typeof other, typeof [].extra];
+    };`);
+    await call(true);
+    expect(await call(false)).toEqual(["undefined", "undefined", "undefined"]);
+  });
+
+  test("the environment of the process is out of reach", async () => {
+    process.env.USERKEEP_TEST_SHOWN = "shown";
+    process.env.USERKEEP_TEST_HIDDEN = "hidden";
+    const source = "exports = () => ({ ...process.env });";
+    const call = await openOne(source, {}, { functions: { env: ["USERKEEP_TEST_SHOWN"] } });
+    expect(await call()).toEqual({ USERKEEP_TEST_SHOWN: "shown" });
+    delete process.env.USERKEEP_TEST_SHOWN;
+    delete process.env.USERKEEP_TEST_HIDDEN;
+  });
+
+  test("the calling thread runs functions with threads: 0", async () => {
+    const call = await openOne("exports = (a) => a * 2;", {}, { functions: { threads: 0 } });
+    expect(await call(4)).toBe(8);
+  });
+});
+
+test("the console goes to the log", async () => {
+  const lines = [];
+  const logger = (level, text) => lines.push(`${level} ${text}`);
+  const definition = withFunctions({
+    main: "exports = () => { console.log('one', { a: 1 }); console.error('two'); };",
+  });
+  if (MODE === "remote") {
+    return;
+  }
+  const app = await openApp({ definition, logger });
+  await (await logInNew(app)).functions.main();
+  await eventually(() => {
+    expect(lines).toContainEqual(expect.stringMatching(/^info one .*a.*1.* function=main$/));
+    expect(lines).toContainEqual("error two function=main");
+  });
+});
