@@ -1,7 +1,8 @@
 "use strict";
 
 const http = require("node:http");
-const { MODE, Realm, eventually, logInNew, openApp, writeDefinition } = require("./helpers.js");
+const os = require("node:os");
+const { MODE, Realm, eventually, logInNew, openApp, serve, writeDefinition } = require("./helpers.js");
 
 const { BSON } = Realm;
 
@@ -350,6 +351,50 @@ describe("limits", () => {
   test("the calling thread runs functions with threads: 0", async () => {
     const call = await openOne("exports = (a) => a * 2;", {}, { functions: { threads: 0 } });
     expect(await call(4)).toBe(8);
+  });
+});
+
+describe("the options", () => {
+  test.each([
+    [{ threads: 65 }, "functions.threads"],
+    [{ timeLimit: 0 }, "functions.timeLimit"],
+    [{ memoryLimit: 31 }, "functions.memoryLimit"],
+    [{ env: "PATH" }, "functions.env"],
+  ])("reject %j by its name", async (functions, name) => {
+    await expect(open({}, [], { functions })).rejects.toThrow(`'${name}'`);
+  });
+
+  test("report a name that does not exist, and use defaults for undefined", async () => {
+    if (MODE === "remote") {
+      return;
+    }
+    const warnings = [];
+    const logger = (level, text) => level === "warn" && warnings.push(text);
+    await openApp({ functions: { threads: undefined, timeout: 1 }, logger });
+    expect(warnings).toContainEqual("unknown option 'functions.timeout' has no effect");
+  });
+
+  test("of a server start one thread per core, or as many as are given", async () => {
+    const files = { "functions/node_modules/of-thread/index.js": "module.exports = Math.random();" };
+    const source = `exports = () => {
+      const end = Date.now() + 150;
+      while (Date.now() < end);
+      return require("of-thread");
+    };`;
+    const definition = withFunctions({ main: source }, [], files);
+    const parallelism = jest.spyOn(os, "availableParallelism").mockReturnValue(2);
+    const countThreads = async (functions) => {
+      const { url } = await serve({ definition, functions });
+      const app = new Realm.App({ id: "test-app", baseUrl: url, metadata: { mode: "inMemory" }, logger: null });
+      const user = await logInNew(app);
+      const threads = await Promise.all(Array.from({ length: 12 }, () => user.functions.main()));
+      await app.close();
+      return new Set(threads).size;
+    };
+    expect(await countThreads(undefined)).toBe(2);
+    expect(await countThreads({ timeLimit: 60_000 })).toBe(2);
+    expect(await countThreads({ threads: 1 })).toBe(1);
+    parallelism.mockRestore();
   });
 });
 

@@ -3,7 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert, TypeAssertionError, ValueAssertionError } = require("./assert.js");
-const { functionOptions } = require("./functions/options.js");
+const { functionOptions, unknownFunctionOptions } = require("./functions/options.js");
 
 /** The modes of the option `metadata`: the storage of logged-in users between two runs. */
 const MetadataMode = Object.freeze({
@@ -228,6 +228,10 @@ function dataSources(config) {
   return { dataSources: named, dataSourceVariables: variables };
 }
 
+/** Returns the environment variables that contain secrets. */
+const secretVariables = () =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith(SECRET_VARIABLE)));
+
 /** Returns the secrets of the option and of environment variables. Errors do not show them. */
 function secrets(config) {
   const given = config.secrets === undefined ? {} : assert.object(config.secrets, "secrets");
@@ -236,8 +240,7 @@ function secrets(config) {
       throw new Error(`Expected 'secrets[${JSON.stringify(name)}]' to be a string, got a ${typeof text}`);
     }
   }
-  const variables = Object.entries(process.env).filter(([name]) => name.startsWith(SECRET_VARIABLE));
-  return { secrets: given, secretVariables: Object.fromEntries(variables) };
+  return { secrets: given, secretVariables: secretVariables() };
 }
 
 /** Returns the options of functions in the addon's form. */
@@ -321,7 +324,10 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
     native: { ...backend, appId: config.id, sessionFile, encryptionKey: key, operator },
     shared: isInMemory ? undefined : { name, settings },
     functions: baseUrl === undefined ? functionOptions(config.functions) : undefined,
-    unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
+    unknown: [
+      ...Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
+      ...unknownFunctionOptions(config.functions),
+    ],
   };
 }
 
@@ -329,6 +335,7 @@ module.exports = {
   KNOWN_KEYS,
   MetadataMode,
   resolveConfiguration,
+  secretVariables,
   storeAddress,
   withoutPassword,
   withoutPasswords,

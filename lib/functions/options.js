@@ -17,12 +17,18 @@ function checkNumber(value, name, least, most) {
   return value;
 }
 
+/** Adds defaults to options. An option that is undefined gets its default too. */
+function withDefaults(option) {
+  const given = Object.entries(option).filter(([, value]) => value !== undefined);
+  return { ...DEFAULTS, ...Object.fromEntries(given) };
+}
+
 /** Checks the option `functions`. Returns it with defaults. */
 function functionOptions(option) {
   if (option === undefined) {
     return DEFAULTS;
   }
-  const { threads, timeLimit, memoryLimit, env } = { ...DEFAULTS, ...assert.object(option, "functions") };
+  const { threads, timeLimit, memoryLimit, env } = withDefaults(assert.object(option, "functions"));
   return {
     threads: checkNumber(threads, "functions.threads", 0, MOST_THREADS),
     timeLimit: checkNumber(timeLimit, "functions.timeLimit", 1, MOST),
@@ -31,4 +37,10 @@ function functionOptions(option) {
   };
 }
 
-module.exports = { functionOptions };
+/** Returns the names of options that do not exist, as `functions.NAME`. */
+const unknownFunctionOptions = (option = {}) =>
+  Object.keys(option)
+    .filter((name) => !Object.hasOwn(DEFAULTS, name))
+    .map((name) => `functions.${name}`);
+
+module.exports = { MOST_THREADS, functionOptions, unknownFunctionOptions };
