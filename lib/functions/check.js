@@ -49,10 +49,28 @@ function problemsOf(script, names, modules) {
   return error === undefined ? referenceProblems(script, names, modules) : [{ function: name, file, ...error }];
 }
 
+/** A call of `execute` whose first argument is not a literal, so that it can call any function. */
+const EXECUTES_ANY = /\bexecute\s*(?:\?\.)?\s*\(\s*(?:[^\s"'`]|(["'`])[^"'`\n]*(?:\$\{|\1\s*\+))/;
+
+/**
+ * Returns the names of the functions that nothing can call. `isUsed` of a function is true if
+ * users or other parts of the definition can call it. Any other source that contains the name of a
+ * function as a string can execute it.
+ */
+function uncallable(functions) {
+  const texts = functions.map(({ source = "" }) => maskComments(source));
+  if (texts.some((text) => EXECUTES_ANY.test(text))) {
+    return [];
+  }
+  const isNamed = (name, own) =>
+    texts.some((text, index) => index !== own && ['"', "'", "`"].some((mark) => text.includes(mark + name + mark)));
+  return functions.filter(({ name, isUsed }, index) => !(isUsed || isNamed(name, index))).map(({ name }) => name);
+}
+
 /** Checks sources without running them. */
 function checkFunctions(scripts, modules) {
   const names = new Set(scripts.map(({ name }) => name));
   return scripts.flatMap((script) => problemsOf(script, names, modules));
 }
 
-module.exports = { checkFunctions };
+module.exports = { checkFunctions, uncallable };

@@ -82,6 +82,10 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
+    /// The functions, whose sources can only be checked by JavaScript.
+    pub functions: Functions,
+    /// The names of the functions that other parts of the definition mention.
+    pub mentioned_functions: BTreeSet<String>,
 }
 
 impl Definition {
@@ -104,11 +108,24 @@ impl Definition {
         let origin = directory.display().to_string();
         let files = match Files::read(directory) {
             Ok(files) => files,
-            Err(problem) => return Checked { problems: vec![problem], allows_any_origin: false },
+            Err(problem) => {
+                return Checked {
+                    problems: vec![problem],
+                    allows_any_origin: false,
+                    functions: Functions::default(),
+                    mentioned_functions: BTreeSet::new(),
+                };
+            }
         };
+        let parsed = files.parse(&mut Report::default());
         let (definition, problems) = Self::read(&files, origin, secrets, Severity::Reported);
         let loads = problems.iter().all(|problem| problem.severity == Severity::Reported);
-        Checked { problems, allows_any_origin: loads && definition.allowed_request_origins.is_empty() }
+        Checked {
+            problems,
+            allows_any_origin: loads && definition.allowed_request_origins.is_empty(),
+            mentioned_functions: functions::mentioned(&definition.functions, &parsed),
+            functions: definition.functions,
+        }
     }
 
     /// Returns the built-in definition for development: anonymous and e-mail/password users with

@@ -103,6 +103,38 @@ pub(super) fn read(files: &Files, parsed: &Parsed, constants: &Constants, report
     Functions { functions: reading.functions, has_package: files.has_package() }
 }
 
+/// Returns the names of the functions that files outside of `functions/` mention by name or by id:
+/// triggers, endpoints and providers. Any string counts, so that none is overlooked.
+pub(super) fn mentioned(functions: &Functions, parsed: &Parsed) -> BTreeSet<String> {
+    let (own, others): (Vec<_>, Vec<_>) = parsed.iter().partition(|(path, _)| path.starts_with(DIRECTORY));
+    let mut texts = BTreeSet::new();
+    for (_, value) in others {
+        collect_texts(value, &mut texts);
+    }
+    let mut names: BTreeSet<String> =
+        functions.iter().map(|function| &function.name).filter(|name| texts.contains(name.as_str())).cloned().collect();
+    let entries =
+        own.into_iter().flat_map(|(_, value)| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    for entry in entries {
+        let text = |key| entry.get(key).and_then(Value::as_str);
+        if let Some(name) = text("name")
+            && ["id", "_id"].into_iter().filter_map(text).any(|id| texts.contains(id))
+        {
+            names.insert(name.to_owned());
+        }
+    }
+    names
+}
+
+fn collect_texts<'v>(value: &'v Value, texts: &mut BTreeSet<&'v str>) {
+    match value {
+        Value::String(text) => drop(texts.insert(text)),
+        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        Value::Object(fields) => fields.values().for_each(|field| collect_texts(field, texts)),
+        _ => {}
+    }
+}
+
 /// The functions that were read so far.
 struct Reading<'a> {
     constants: &'a Constants,

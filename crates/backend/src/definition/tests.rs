@@ -232,6 +232,23 @@ fn check(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
+fn a_check_finds_the_functions_that_other_files_mention() {
+    let manifest = r#"[
+        { "name": "byName", "private": true },
+        { "name": "byId", "id": "6500000000000000000000aa", "private": true },
+        { "name": "alone", "private": true }
+    ]"#;
+    let directory = write(&[
+        PROVIDERS,
+        ("functions/config.json", manifest),
+        ("triggers/t.json", r#"{ "function_name": "byName" }"#),
+        ("triggers/u.json", r#"{ "event_processors": [{ "function_id": "6500000000000000000000aa" }] }"#),
+    ]);
+    let mentioned = Definition::check(directory.path(), &Secrets::default()).mentioned_functions;
+    assert_eq!(mentioned.into_iter().collect::<Vec<_>>(), ["byId", "byName"]);
+}
+
+#[test]
 fn warnings_are_listed_beside_errors() {
     let problems = check(&[
         PROVIDERS,
