@@ -105,8 +105,8 @@ function examples() {
       /update pink \{ favoriteColor: 'pink' \}\nupdate blue .*\ntaken up again: update green/,
     ],
     "write-with-a-function/index.mjs": [
-      /user: insert not permitted\n.*from 1 to 10\nembedded: a call: 5\n[^]*over HTTP: custom data: \{ points: 10 \}/,
-      /embedded: custom data: \{ points: 15 \}\n[^]*over HTTP: custom data: \{ points: 20 \}/,
+      /user: insert not permitted\n.*from 1 to 10\nembedded: a call: 5\n[\s\S]*over HTTP: custom data: \{ points: 10 \}/,
+      /embedded: custom data: \{ points: 15 \}\n[\s\S]*over HTTP: custom data: \{ points: 20 \}/,
     ],
   };
   for (const [example, expected] of Object.entries(expectations)) {
