@@ -471,7 +471,7 @@ declare namespace Realm {
     threads?: number;
     /**
      * Time limit of a call in milliseconds; the wait for a thread has the same limit. A longer
-     * call fails with `execution time limit exceeded` (`ExecutionTimeLimitExceeded`).
+     * call fails with `execution time limit exceeded` (4341, `ExecutionTimeLimitExceeded`).
      * @default 300000
      */
     timeLimit?: number;
@@ -1027,8 +1027,8 @@ declare namespace Realm {
      *
      * Rejects with the function's message and code 4313 (`FunctionExecutionError`) if it throws or
      * its condition is not met, with 4325 (`FunctionNotFound`) if there is no such function or it
-     * is private, with `ExecutionTimeLimitExceeded` after the time limit, and with code 4101 if the
-     * user is logged out.
+     * is private, with 4341 (`ExecutionTimeLimitExceeded`) after the time limit, and with code
+     * 4101 if the user is logged out.
      *
      * @see https://www.mongodb.com/docs/atlas/app-services/functions/
      * @example

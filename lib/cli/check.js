@@ -17,7 +17,7 @@ function problemsOfFunctions(directory, functions) {
     return [];
   }
   const { Runtime } = require("../functions/runtime.js");
-  const { uncallable } = require("../functions/check.js");
+  const { unreachable } = require("../functions/check.js");
   const sources = functions.filter(({ source }) => typeof source === "string");
   // The check names the functions without a source already.
   const lacking = new Set(functions.filter((entry) => !sources.includes(entry)).map(({ name }) => name));
@@ -25,7 +25,7 @@ function problemsOfFunctions(directory, functions) {
   const found = runtime.check().filter((problem) => !lacking.has(problem.function));
   return [
     ...found.map(({ file, line, column, message }) => `${file}:${line}:${column}: ${message}`),
-    ...uncallable(functions).map((name) => `functions/config.json: nothing can call the private function '${name}'`),
+    ...unreachable(functions).map((name) => `functions/config.json: nothing can call the private function '${name}'`),
   ];
 }
 

@@ -57,7 +57,7 @@ const EXECUTES_ANY = /\bexecute\s*(?:\?\.)?\s*\(\s*(?:[^\s"'`]|(["'`])[^"'`\n]*(
  * users or other parts of the definition can call it. Any other source that contains the name of a
  * function as a string can execute it.
  */
-function uncallable(functions) {
+function unreachable(functions) {
   const texts = functions.map(({ source = "" }) => maskComments(source));
   if (texts.some((text) => EXECUTES_ANY.test(text))) {
     return [];
@@ -73,4 +73,4 @@ function checkFunctions(scripts, modules) {
   return scripts.flatMap((script) => problemsOf(script, names, modules));
 }
 
-module.exports = { checkFunctions, uncallable };
+module.exports = { checkFunctions, unreachable };
