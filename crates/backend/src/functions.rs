@@ -165,6 +165,8 @@ fn plain(value: &Value) -> Bson {
         }
         Value::String(text) => Bson::String(text.clone()),
         Value::Array(items) => Bson::Array(items.iter().map(plain).collect()),
-        Value::Object(fields) => Bson::Document(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
+        Value::Object(fields) => {
+            Bson::Document(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect())
+        }
     }
 }

@@ -118,9 +118,9 @@ fn no_such_user() -> Error {
 
 async fn user_of_text(context: &Context, id: &str) -> Result<Caller> {
     let id = ObjectId::parse_str(id).map_err(|_| no_such_user())?;
-    let user = in_time(context.deadline(), describe_user(context, id), too_late).await.map_err(|error| {
-        if error.is_invalid_session() { no_such_user() } else { error }
-    })?;
+    let user = in_time(context.deadline(), describe_user(context, id), too_late)
+        .await
+        .map_err(|error| if error.is_invalid_session() { no_such_user() } else { error })?;
     Ok(Caller { id: Some(id), user, is_system: false })
 }
 
@@ -137,7 +137,9 @@ async fn describe_user(context: &Context, id: ObjectId) -> Result<RawDocumentBuf
     let identities: RawArrayBuf = profile
         .identities
         .iter()
-        .map(|identity| rawdoc! { "id": &*identity.id, "provider_type": &*identity.provider_type, "data": data.clone() })
+        .map(
+            |identity| rawdoc! { "id": &*identity.id, "provider_type": &*identity.provider_type, "data": data.clone() },
+        )
         .collect();
     Ok(rawdoc! {
         "id": profile.user_id,

@@ -32,6 +32,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Interval of the watchdog while calls run.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Time without calls after which a spare thread ends.
+const SPARE_LIFETIME: Duration = Duration::from_secs(10);
+
 /// Seconds after which a client should try again if too many calls wait.
 const RETRY_AFTER: u64 = 2;
 
@@ -102,6 +105,8 @@ struct Host {
     /// The number of unanswered [`FunctionHost::wake`]s, and since when the oldest is unanswered.
     woken: usize,
     woken_since: Instant,
+    /// The time of the last call.
+    used_at: Instant,
     is_stuck: bool,
     /// True if the thread has been told to end, or has detached.
     is_ending: bool,
@@ -244,6 +249,7 @@ impl FunctionPool {
             call.host = Some(host);
             call.since = Instant::now();
             held.running += 1;
+            held.used_at = Instant::now();
             return Some((id, Arc::clone(&call.invocation)));
         }
     }
@@ -352,9 +358,8 @@ fn watch(pool: &Weak<Shared>) {
 
 impl State {
     fn check_room(&self, invocation: &Invocation) -> Result<()> {
-        let is_of_user = |id: &&CallId| {
-            self.calls.get(id).is_some_and(|call| call.invocation.caller_id() == invocation.caller_id())
-        };
+        let is_of_user =
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.caller_id() == invocation.caller_id());
         let is_full = self.waiting.len() >= MOST_WAITING
             || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
             || (self.waiting.len() >= MOST_WAITING_OF_ONE
@@ -372,7 +377,8 @@ impl State {
             return;
         }
         let least = self.hosts.iter().filter(|(_, host)| host.is_free());
-        let least = least.min_by_key(|(_, host)| host.running + host.woken).map(|(id, host)| (*id, host.running + host.woken));
+        let least =
+            least.min_by_key(|(_, host)| host.running + host.woken).map(|(id, host)| (*id, host.running + host.woken));
         let is_busy = least.is_none_or(|(_, load)| load > 0);
         if let Some((id, _)) = least
             && let Some(host) = self.hosts.get_mut(&id)
@@ -396,6 +402,7 @@ impl State {
             running: 0,
             woken: 0,
             woken_since: Instant::now(),
+            used_at: Instant::now(),
             is_stuck: false,
             is_ending: false,
         };
@@ -429,9 +436,24 @@ impl State {
             is_any_stuck |= host.is_stuck;
         }
         self.end_late_calls(options, now);
+        self.end_spare_host(options, now);
         // Calls whose thread is stuck move to another one.
         if is_any_stuck || !self.waiting.is_empty() {
             self.dispatch(options);
+        }
+    }
+
+    /// Ends a thread that was started while others did not yield.
+    fn end_spare_host(&mut self, options: &FunctionOptions, now: Instant) {
+        let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck);
+        if usable.count() <= options.threads.max(1) as usize {
+            return;
+        }
+        let is_spare =
+            |host: &Host| host.thread.is_some() && !host.is_ending && !host.is_stuck && host.running + host.woken == 0;
+        let spare = self.hosts.iter().find(|(_, host)| is_spare(host) && now - host.used_at >= SPARE_LIFETIME);
+        if let Some(spare) = spare.map(|(id, _)| *id) {
+            self.end_host(spare);
         }
     }
 
@@ -465,7 +487,7 @@ impl State {
         let _ = call.reply.send(Err(time_is_over()));
     }
 
-    /// Ends a thread that does not yield. The calls on it fail.
+    /// Ends a thread. The calls on it fail.
     fn end_host(&mut self, host: HostId) {
         let Some(held) = self.hosts.get_mut(&host) else { return };
         held.is_ending = true;
@@ -483,3 +505,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
