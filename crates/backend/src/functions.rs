@@ -73,10 +73,6 @@ impl Invocation {
     fn bytes(&self) -> usize {
         self.arguments.as_bytes().len() + self.user.as_bytes().len()
     }
-
-    fn caller_id(&self) -> Option<ObjectId> {
-        self.caller
-    }
 }
 
 /// True if the definition has functions.

@@ -5,12 +5,12 @@
 //! to yield, starts spare ones, and ends those that exceed the time limit.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use bson::RawBson;
+use bson::{RawBson, oid::ObjectId};
 use tokio::sync::oneshot;
 
 use super::{FunctionOptions, Invocation};
@@ -25,6 +25,10 @@ const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
 
 /// The maximum number of calls that run on one thread at the same time.
 const MOST_RUNNING: usize = 256;
+
+/// The maximum number of calls of one user that run at the same time. Functions can wait for
+/// minutes, so a few users must not fill all threads.
+const MOST_RUNNING_OF_ONE: usize = 64;
 
 /// Time without yielding after which a thread takes no new calls, and a spare one starts.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -133,6 +137,8 @@ struct State {
     starters: Vec<(u32, Arc<dyn HostStarter>)>,
     hosts: HashMap<HostId, Host>,
     calls: HashMap<CallId, PendingCall>,
+    /// The number of running calls of each user.
+    running_of: HashMap<ObjectId, usize>,
     waiting: VecDeque<CallId>,
     waiting_bytes: usize,
     next_call: CallId,
@@ -238,20 +244,17 @@ impl FunctionPool {
         if held.is_ending || held.running >= MOST_RUNNING {
             return None;
         }
-        loop {
-            let id = state.waiting.pop_front()?;
-            let Some(call) = state.calls.get_mut(&id) else { continue };
-            state.waiting_bytes = state.waiting_bytes.saturating_sub(call.invocation.bytes());
-            if call.reply.is_closed() {
-                state.calls.remove(&id);
-                continue;
-            }
-            call.host = Some(host);
-            call.since = Instant::now();
-            held.running += 1;
-            held.used_at = Instant::now();
-            return Some((id, Arc::clone(&call.invocation)));
+        let id = state.next_waiting()?;
+        let call = state.calls.get_mut(&id)?;
+        call.host = Some(host);
+        call.since = Instant::now();
+        let held = state.hosts.get_mut(&host)?;
+        held.running += 1;
+        held.used_at = Instant::now();
+        if let Some(user) = call.invocation.caller {
+            *state.running_of.entry(user).or_default() += 1;
         }
+        Some((id, Arc::clone(&call.invocation)))
     }
 
     /// Returns a running call, for the operations that it begins.
@@ -262,7 +265,7 @@ impl FunctionPool {
     /// Ends a call with its result.
     pub fn finish(&self, call: CallId, result: Result<RawBson>) {
         let mut state = self.0.state();
-        let Some(ended) = state.calls.remove(&call) else { return };
+        let Some(ended) = state.remove_call(call) else { return };
         let is_waiting = !state.waiting.is_empty();
         if let Some(host) = ended.host.and_then(|host| state.hosts.get_mut(&host)) {
             host.running -= 1;
@@ -357,13 +360,51 @@ fn watch(pool: &Weak<Shared>) {
 }
 
 impl State {
+    /// Removes the next call to run from the queue: the first one whose user does not have too many
+    /// running calls.
+    fn next_waiting(&mut self) -> Option<CallId> {
+        let mut index = 0;
+        while let Some(id) = self.waiting.get(index).copied() {
+            let call = self.calls.get(&id);
+            let is_wanted = call.is_some_and(|call| !call.reply.is_closed());
+            let running = call.and_then(|call| self.running_of.get(&call.invocation.caller?)).copied();
+            if is_wanted && running.unwrap_or(0) >= MOST_RUNNING_OF_ONE {
+                index += 1;
+                continue;
+            }
+            self.waiting.remove(index);
+            if let Some(call) = call {
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
+            }
+            if is_wanted {
+                return Some(id);
+            }
+            self.calls.remove(&id);
+        }
+        None
+    }
+
+    /// Removes a call that runs or waits.
+    fn remove_call(&mut self, id: CallId) -> Option<PendingCall> {
+        let call = self.calls.remove(&id)?;
+        if let (Some(user), Some(_)) = (call.invocation.caller, call.host)
+            && let Entry::Occupied(mut running) = self.running_of.entry(user)
+        {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
+        Some(call)
+    }
+
     fn check_room(&self, invocation: &Invocation) -> Result<()> {
         let is_of_user =
-            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.caller_id() == invocation.caller_id());
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.caller == invocation.caller);
         let is_full = self.waiting.len() >= MOST_WAITING
             || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
             || (self.waiting.len() >= MOST_WAITING_OF_ONE
-                && invocation.caller_id().is_some()
+                && invocation.caller.is_some()
                 && self.waiting.iter().filter(is_of_user).count() >= MOST_WAITING_OF_ONE);
         if is_full {
             return Err(Error::retry_later("too many function calls are waiting; try again later", RETRY_AFTER));
@@ -469,7 +510,7 @@ impl State {
     /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
     fn expire(&mut self, id: CallId, host: Option<HostId>, options: &FunctionOptions) {
         // It can have failed with its thread.
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.remove_call(id) else { return };
         match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
             None => {
                 self.waiting.retain(|waiting| *waiting != id);
@@ -500,7 +541,7 @@ impl State {
     fn fail_calls_on(&mut self, host: HostId, reason: HostEnd) {
         let ended: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| call.host == Some(host)).map(|(id, _)| *id).collect();
-        for call in ended.into_iter().filter_map(|id| self.calls.remove(&id)) {
+        for call in ended.into_iter().filter_map(|id| self.remove_call(id)) {
             let _ = call.reply.send(Err(reason.error()));
         }
     }

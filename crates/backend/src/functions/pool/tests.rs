@@ -213,6 +213,34 @@ async fn the_queue_is_bounded_in_total_and_for_one_user() {
 }
 
 #[tokio::test]
+async fn one_user_cannot_fill_a_thread() {
+    let world = World::new(1, Duration::from_secs(60));
+    let greedy = Some(bson::oid::ObjectId::new());
+    let calls: Vec<_> = (0..MOST_RUNNING_OF_ONE + 10).map(|_| world.call_of("greedy", greedy)).collect();
+    settle().await;
+    let other = world.call_of("other", Some(bson::oid::ObjectId::new()));
+    settle().await;
+    world.attach(1);
+    let mut taken = Vec::new();
+    while let Some((id, invocation)) = world.pool.take(1) {
+        taken.push((id, invocation.name.clone()));
+    }
+    assert_eq!(taken.len(), MOST_RUNNING_OF_ONE + 1);
+    let (last, name) = taken.pop().unwrap();
+    assert_eq!(name, "other");
+    world.pool.finish(last, Ok(RawBson::Null));
+    assert_eq!(other.await.unwrap(), Ok(RawBson::Null));
+    // Each call that ends makes room for the next one.
+    let mut running: Vec<CallId> = taken.into_iter().map(|(id, _)| id).collect();
+    while let Some(id) = running.pop().or_else(|| world.pool.take(1).map(|(id, _)| id)) {
+        world.pool.finish(id, Ok(RawBson::Null));
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
+    }
+}
+
+#[tokio::test]
 async fn calls_need_an_environment_and_fail_when_it_goes() {
     let world = World::new(1, Duration::from_secs(60));
     let call = world.call("one");
