@@ -51,7 +51,7 @@ impl Secrets {
         self
     }
 
-    /// Returns the secret of a name. An empty secret counts as missing: it would be known to all.
+    /// Returns the secret of a name. An empty one counts as missing: it would protect nothing.
     ///
     /// A variable may spell the name as it is, or as shells can: in upper case, with `_` for every
     /// character that is neither a letter nor a digit.
