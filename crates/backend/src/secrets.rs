@@ -16,9 +16,9 @@ const VARIABLE: &str = "USERKEEP_SECRET_";
 /// use backend::Secrets;
 ///
 /// let given = [("apiKey".to_owned(), "k3y".to_owned())];
-/// let variables = [("USERKEEP_SECRET_MAIL".to_owned(), "s3cret".to_owned())];
+/// let variables = [("USERKEEP_SECRET_MAIL".to_owned(), "hidden".to_owned())];
 /// let secrets = Secrets::new(given).with_variables(variables);
-/// assert!(!format!("{secrets:?}").contains("k3y") && !format!("{secrets:?}").contains("s3cret"));
+/// assert!(!format!("{secrets:?}").contains("k3y") && !format!("{secrets:?}").contains("hidden"));
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {

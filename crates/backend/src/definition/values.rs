@@ -16,8 +16,8 @@ use crate::{
     secrets::Secrets,
 };
 
-/// The environments of App Services; the first one is selected if the definition names none.
-const ENVIRONMENTS: &[&str] = &["", "development", "testing", "qa", "production"];
+/// The environments of App Services that a definition can select.
+const ENVIRONMENTS: &[&str] = &["development", "testing", "qa", "production"];
 
 /// The maximum length of a secret in App Services, in characters.
 const MOST_CHARACTERS: usize = 500;

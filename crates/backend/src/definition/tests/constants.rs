@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SECRET: &str = "s3cret-text";
+const SECRET: &str = "hidden-text";
 
 fn load_with(files: &[(&str, &str)], secrets: &Secrets) -> Result<Definition, DefinitionError> {
     let mut all = vec![PROVIDERS];
@@ -83,15 +83,14 @@ fn a_wrong_value_is_one_problem_that_does_not_show_it() {
 
 #[test]
 fn an_environment_without_values_is_reported() {
-    let definition =
-        load_with(&[("root_config.json", r#"{ "environment": "develpment" }"#)], &Secrets::default()).unwrap();
+    let definition = load_with(&[("root_config.json", r#"{ "environment": "qb" }"#)], &Secrets::default()).unwrap();
     assert_eq!(definition.reported.len(), 1);
     assert_eq!(
         definition.reported[0].to_string(),
-        "root_config.json at $.environment: the environment 'develpment' has no file environments/develpment.json, \
-         and so no values; did you mean 'development'?"
+        "root_config.json at $.environment: the environment 'qb' has no file environments/qb.json, \
+         and so no values; did you mean 'qa'?"
     );
-    assert_eq!(definition.environment.tag, "develpment");
+    assert_eq!(definition.environment.tag, "qb");
     assert_eq!(
         problem(&[("root_config.json", r#"{ "environment": 5 }"#)]),
         "root_config.json at $.environment: expected a string, got 5"
@@ -253,7 +252,7 @@ fn templates_insert_strings_and_keep_the_text_around_them() {
         ("<%(%%environment.values.a)-%( %%values.v )>", "<A-V-A>"),
         ("%(%%environment.tag)", "qa"),
         ("%(%%environment.values.deep.x)", "X"),
-        // What a template inserts is not replaced again.
+        // The inserted text is not replaced again.
         ("%(%%environment.values.t)", "%(%%environment.values.a)"),
         ("100 %(of all) %() %", "100 %(of all) %() %"),
         ("%(%%environment.values.on)", "%%environment.values.on is a boolean, and a template can insert only a string"),

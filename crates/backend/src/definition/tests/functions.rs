@@ -27,7 +27,7 @@ fn functions_have_their_settings_and_sources() {
     ]"#;
     let functions = functions(&[
         (MANIFEST, manifest),
-        ("functions/plain.js", "\u{feff}exports = 1"),
+        ("functions/plain.js", "\u{feff} exports = 1"),
         ("functions/a/b.js", "exports = 2"),
         ("functions/as-user.js", "exports = 3"),
         ("functions/scripted.js", "exports = 4"),
@@ -40,7 +40,7 @@ fn functions_have_their_settings_and_sources() {
     let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
     assert_eq!(names, ["a/b", "as-user", "plain", "scripted"]);
     let plain = functions.get("plain").unwrap();
-    assert_eq!((plain.source.as_deref(), plain.file.as_str()), (Some("exports = 1"), "functions/plain.js"));
+    assert_eq!((plain.source.as_deref(), plain.file.as_str()), (Some(" exports = 1"), "functions/plain.js"));
     assert!(!plain.private && plain.log_arguments && plain.condition.is_none() && plain.run_as == RunAs::Caller);
     let nested = functions.get("a/b").unwrap();
     assert_eq!((nested.source.as_deref(), nested.file.as_str()), (Some("exports = 2"), "functions/a/b.js"));

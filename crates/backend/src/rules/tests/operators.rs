@@ -133,7 +133,7 @@ fn constants() -> Constants {
     values.add("admins", json!(["u1", "u2"]), false);
     values.add("limits", json!({ "level": 3, "id": { "$oid": "x" } }), false);
     values.add("a.b", json!("dotted"), false);
-    values.add("key", json!("t0p-s3cret"), true);
+    values.add("key", json!("hidden-text"), true);
     let environment = json!({ "open": true, "url": "https://example.com" });
     let environment = EnvironmentValues { tag: "testing".into(), values: environment.as_object().unwrap().clone() };
     Constants { environment, values }
@@ -141,7 +141,7 @@ fn constants() -> Constants {
 
 #[test]
 fn constants_of_the_definition_are_values() {
-    let document = rawdoc! { "owner": "u2", "n": 4, "key": "t0p-s3cret" };
+    let document = rawdoc! { "owner": "u2", "n": 4, "key": "hidden-text" };
     for (expression, truth) in [
         (json!({ "owner": { "%in": "%%values.admins" } }), Truth::True),
         (json!({ "%%user.id": "%%values.admins" }), Truth::True),
@@ -180,8 +180,8 @@ fn a_secret_is_not_shown_in_an_expression() {
     let expression = json!({ "a": { "%in": ["%%values.key"] }, "b": { "%gte": "%%values.key" }, "c": "%%values.key" });
     let condition = Condition::parse(&expression, &constants()).unwrap();
     let shown = format!("{condition:?}");
-    assert!(shown.contains("%%values.key") && !shown.contains("t0p-s3cret"), "{shown}");
-    assert!(!format!("{:?}", constants()).contains("t0p-s3cret"));
+    assert!(shown.contains("%%values.key") && !shown.contains("hidden-text"), "{shown}");
+    assert!(!format!("{:?}", constants()).contains("hidden-text"));
 }
 
 fn condition(value: Value) -> Condition {
@@ -196,7 +196,7 @@ fn a_condition_is_about_the_user_the_request_and_the_first_argument() {
     };
     let request = rawdoc! {
         "remoteIPAddress": "10.0.0.1", "httpMethod": "POST",
-        "requestHeaders": { "X-Api-Key": ["t0p-s3cret"], "Accept": ["text/html", "text/plain"] },
+        "requestHeaders": { "X-Api-Key": ["hidden-text"], "Accept": ["text/html", "text/plain"] },
     };
     let argument = rawdoc! { "password": "p", "items": [{ "n": 1 }], "flag": true };
     for (expression, expected) in [
