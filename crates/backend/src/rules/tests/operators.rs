@@ -284,15 +284,22 @@ fn a_condition_says_if_it_needs_custom_data() {
 
 #[test]
 fn a_condition_allows_nothing_without_a_budget() {
-    let user = rawdoc! { "id": "u1", "data": { "list": (0..5000).fold(bson::raw::RawArrayBuf::new(), |mut all, item| {
-        all.push(item);
+    let numbers: Vec<i32> = (0..5000).collect();
+    let list = numbers.iter().fold(bson::raw::RawArrayBuf::new(), |mut all, item| {
+        all.push(*item);
         all
-    }) } };
-    for expression in [json!({ "%%user.data.list": { "%gt": 4998 } }), json!({ "%%user.data.list": { "%in": [4999] } })]
-    {
-        let condition = condition(expression);
-        let budget = query::Budget::new(query::Limits { steps: Some(1000), ..query::Limits::default() });
-        assert!(!budget.enter(|| condition.allows(&user, &rawdoc! {}, None)));
-        assert!(condition.allows(&user, &rawdoc! {}, None));
+    });
+    let user = rawdoc! { "id": "u1", "data": { "list": list } };
+    let mut values = Values::default();
+    values.add("list", json!(numbers), false);
+    let constants = Constants { values, ..Constants::default() };
+    for list in ["%%user.data.list", "%%values.list"] {
+        for on in [json!({ "%gt": 4998 }), json!({ "%in": [4999] }), json!(4999)] {
+            let expression = json!({ list: on });
+            let condition = Condition::parse(&expression, &constants).unwrap();
+            let budget = query::Budget::new(query::Limits { steps: Some(1000), ..query::Limits::default() });
+            assert!(!budget.enter(|| condition.allows(&user, &rawdoc! {}, None)), "{expression}");
+            assert!(condition.allows(&user, &rawdoc! {}, None), "{expression}");
+        }
     }
 }
