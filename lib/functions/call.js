@@ -24,6 +24,8 @@ class Call {
   #operations;
   #isEnded = false;
   #rejections = new Map();
+  #http;
+  #aborting;
   #counts = new WeakSet();
   #converted = new Map();
 
@@ -47,7 +49,18 @@ class Call {
   }
 
   get http() {
-    return this.#runtime.http;
+    if (this.#http === undefined) {
+      this.#aborting = new AbortController();
+      this.#http = this.#runtime.makeHttp(this.#aborting.signal);
+    }
+    return this.#http;
+  }
+
+  /** Ends the call: its requests are aborted, and it can begin no more operations. */
+  abort() {
+    this.#isEnded = true;
+    this.#aborting?.abort();
+    this.#request = { ...this.#request, arguments: undefined };
   }
 
   service(name) {

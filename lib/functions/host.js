@@ -17,9 +17,6 @@ class FunctionHost {
   #bridge;
   #number;
   #runtime;
-  /** The calls that the backend has given up. */
-  #cancelled = new Set();
-  #running = new Set();
 
   constructor(bridge, number, facts) {
     this.#bridge = bridge;
@@ -40,22 +37,18 @@ class FunctionHost {
 
   /** Runs a call and reports its result. */
   async run(id, payload) {
-    this.#running.add(id);
     let report;
     try {
       report = await this.#runtime.run({ id, ...decodeWithUndefined(payload) });
     } catch (failure) {
       report = failed(failure);
     }
-    this.#running.delete(id);
-    this.#cancelled.delete(id);
     native.functionDone(this.#bridge, this.#number, id, encoded(report));
   }
 
+  /** Ends a call whose result the backend does not want any more. */
   cancel(id) {
-    if (this.#running.has(id)) {
-      this.#cancelled.add(id);
-    }
+    this.#runtime.cancel(id);
   }
 }
 

@@ -23,6 +23,9 @@ class Runtime {
   #contexts;
   #scripts;
   #http;
+  #sockets;
+  /** The calls under way, by their numbers: functions that end them. */
+  #running = new Map();
   #warned = new Set();
 
   constructor(options) {
@@ -40,10 +43,11 @@ class Runtime {
     this.#scripts = new Map(functions.map((definition) => [definition.name, new FunctionScript(definition)]));
   }
 
-  /** The client behind `context.http`, which is loaded when it is used. */
-  get http() {
-    this.#http ??= require("./globals/http.js").makeHttp();
-    return this.#http;
+  /** Creates the client behind `context.http` of a call, which `signal` ends. */
+  makeHttp(signal) {
+    const { DEFAULT_LIMITS, Gate, makeHttp } = require("./globals/http.js");
+    this.#sockets ??= new Gate(DEFAULT_LIMITS.sockets);
+    return this.#http ?? makeHttp({ signal, gate: this.#sockets });
   }
 
   /** @throws CallError if there is no function of the name */
@@ -76,13 +80,30 @@ class Runtime {
   async run(request) {
     const context = this.#contexts.take();
     const call = new Call(this, context, request);
+    const cancelled = new Promise((_, reject) => this.#running.set(request.id, reject));
+    let isFinished = false;
     try {
-      const result = await call.run();
+      const result = await Promise.race([call.run(), cancelled]);
+      isFinished = true;
       this.#warnOfErrorField(request.name, result.value);
       return result;
+    } catch (error) {
+      isFinished = error instanceof FunctionFailure;
+      throw error;
     } finally {
-      this.#contexts.release(context, call);
+      this.#running.delete(request.id);
+      if (isFinished) {
+        this.#contexts.release(context, call);
+      } else {
+        call.abort();
+        context.timers.clear();
+      }
     }
+  }
+
+  /** Ends a call whose result is not wanted any more. Its context is not used again. */
+  cancel(id) {
+    this.#running.get(id)?.(new Error("the call was cancelled"));
   }
 
   /** Logs once per function that the native client rejects a result with a text as `error`. */

@@ -280,7 +280,9 @@ impl Backend {
         };
         let attempt = context.throttle.begin(&request, origin, &context.definition.providers);
         match in_time(until, attempt, too_late).await? {
-            Some(attempt) => attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await,
+            Some(attempt) => {
+                attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await
+            }
             None => in_time(until, self.dispatch(request, circumstances), too_late).await,
         }
     }
@@ -304,7 +306,9 @@ impl Backend {
                 Err(provider_not_found(protocol::provider::API_KEY))
             }
             Request::CallFunction(CallFunction { access_token, name, arguments: Arguments::Function(arguments) }) => {
-                functions::call(context, &access_token, &name, arguments, circumstances.http.clone()).await.map(Response::from)
+                functions::call(context, &access_token, &name, arguments, circumstances.http.clone())
+                    .await
+                    .map(Response::from)
             }
             Request::CallFunction(call) => data::call(context, call).await.map(Response::from),
             Request::Push(Push { access_token, service, .. }) => {

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bson::{DateTime, oid::ObjectId};
 use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either, Shared, WeakShared},
 };
-use bson::{DateTime, oid::ObjectId};
 use query::Variables;
 use store::{Namespace, Store};
 

@@ -215,52 +215,11 @@ impl Definition {
             ["auth", "custom_user_data.json"] => {
                 self.custom_user_data = custom_user_data::read(&known.sources, &mut Reader::new(path, value, report));
             }
-            ["data_sources", service, "config.json"] => {
-                let read_preference = data_sources::read_config(service, &mut Reader::new(path, value, report));
-                self.services.entry(service.to_owned()).or_default().read_preference = read_preference;
+            ["data_sources", service, ref rest @ ..] => {
+                self.read_data_source(service, rest, path, value, known, report);
             }
-            ["data_sources", service, "default_rule.json"] => {
-                let rules = rules::read(&mut Reader::new(path, value, report), &known.constants);
-                self.services.entry(service.to_owned()).or_default().default_rules = rules.map(Arc::new);
-            }
-            ["data_sources", service, database, collection, "rules.json"] => {
-                data_sources::check_directory(service, database, collection, report);
-                let rules = rules::read_of_collection(
-                    database,
-                    collection,
-                    &mut Reader::new(path, value, report),
-                    &known.constants,
-                );
-                if let Some(rules) = rules {
-                    let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
-                    collections.insert(Namespace::new(database, collection), Arc::new(rules));
-                }
-            }
-            ["data_sources", service, database, collection, "indexes.json"] => {
-                data_sources::check_directory(service, database, collection, report);
-                let indexes = indexes::read(path, value, report);
-                let service = self.services.entry(service.to_owned()).or_default();
-                service.indexes.push((Namespace::new(database, collection), indexes));
-            }
-            ["data_sources", service, database, collection, "collection.json"] => {
-                data_sources::check_directory(service, database, collection, report);
-                if data_sources::read_pre_images(&mut Reader::new(path, value, report)) {
-                    let service = self.services.entry(service.to_owned()).or_default();
-                    service.pre_images.push(Namespace::new(database, collection));
-                }
-            }
-            ["data_sources", _, _, _, "schema.json"] => {
-                if !value.as_object().is_some_and(serde_json::Map::is_empty) {
-                    report.refuse(
-                        path,
-                        "",
-                        "schema validation is not supported yet, and without it writes would go unchecked",
-                    );
-                }
-            }
-            ["data_sources", _, _, _, "relationships.json"] => {}
-            ["environments" | "values", _] => {}
-            ["functions", ..] => {}
+            // These are read apart from the other files.
+            ["environments" | "values", _] | ["functions", ..] => {}
             ["triggers", _] => note_trigger(path, value, &known.sources, report),
             ["http_endpoints" | "https_endpoints", "config.json"] => {
                 unavailable(value, "HTTPS endpoints are not served", path, report);
@@ -274,6 +233,65 @@ impl Definition {
             ["graphql", ..] => {}
             ["log_forwarders" | "hosting" | "services", ..] => report.note(path, "", "not used"),
             _ => layout::note_unknown(path, &parts, report),
+        }
+    }
+
+    /// Reads the file at `rest` in the directory of a data source.
+    fn read_data_source(
+        &mut self,
+        service: &str,
+        rest: &[&str],
+        path: &str,
+        value: &Value,
+        known: &Known,
+        report: &mut Report,
+    ) {
+        match *rest {
+            ["config.json"] => {
+                let read_preference = data_sources::read_config(service, &mut Reader::new(path, value, report));
+                self.services.entry(service.to_owned()).or_default().read_preference = read_preference;
+            }
+            ["default_rule.json"] => {
+                let rules = rules::read(&mut Reader::new(path, value, report), &known.constants);
+                self.services.entry(service.to_owned()).or_default().default_rules = rules.map(Arc::new);
+            }
+            [database, collection, "rules.json"] => {
+                data_sources::check_directory(service, database, collection, report);
+                let rules = rules::read_of_collection(
+                    database,
+                    collection,
+                    &mut Reader::new(path, value, report),
+                    &known.constants,
+                );
+                if let Some(rules) = rules {
+                    let collections = &mut self.services.entry(service.to_owned()).or_default().collections;
+                    collections.insert(Namespace::new(database, collection), Arc::new(rules));
+                }
+            }
+            [database, collection, "indexes.json"] => {
+                data_sources::check_directory(service, database, collection, report);
+                let indexes = indexes::read(path, value, report);
+                let service = self.services.entry(service.to_owned()).or_default();
+                service.indexes.push((Namespace::new(database, collection), indexes));
+            }
+            [database, collection, "collection.json"] => {
+                data_sources::check_directory(service, database, collection, report);
+                if data_sources::read_pre_images(&mut Reader::new(path, value, report)) {
+                    let service = self.services.entry(service.to_owned()).or_default();
+                    service.pre_images.push(Namespace::new(database, collection));
+                }
+            }
+            [_, _, "schema.json"] => {
+                if !value.as_object().is_some_and(serde_json::Map::is_empty) {
+                    report.refuse(
+                        path,
+                        "",
+                        "schema validation is not supported yet, and without it writes would go unchecked",
+                    );
+                }
+            }
+            [_, _, "relationships.json"] => {}
+            _ => layout::note_unknown(path, &path.split('/').collect::<Vec<_>>(), report),
         }
     }
 

@@ -73,10 +73,6 @@ impl Invocation {
     fn bytes(&self) -> usize {
         self.arguments.as_bytes().len() + self.user.as_bytes().len()
     }
-
-    fn caller_id(&self) -> Option<ObjectId> {
-        self.caller
-    }
 }
 
 /// True if the definition has functions.
@@ -165,6 +161,8 @@ fn plain(value: &Value) -> Bson {
         }
         Value::String(text) => Bson::String(text.clone()),
         Value::Array(items) => Bson::Array(items.iter().map(plain).collect()),
-        Value::Object(fields) => Bson::Document(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
+        Value::Object(fields) => {
+            Bson::Document(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect())
+        }
     }
 }

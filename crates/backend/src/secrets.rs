@@ -16,9 +16,9 @@ const VARIABLE: &str = "USERKEEP_SECRET_";
 /// use backend::Secrets;
 ///
 /// let given = [("apiKey".to_owned(), "k3y".to_owned())];
-/// let variables = [("USERKEEP_SECRET_MAIL".to_owned(), "s3cret".to_owned())];
+/// let variables = [("USERKEEP_SECRET_MAIL".to_owned(), "hidden".to_owned())];
 /// let secrets = Secrets::new(given).with_variables(variables);
-/// assert!(!format!("{secrets:?}").contains("k3y") && !format!("{secrets:?}").contains("s3cret"));
+/// assert!(!format!("{secrets:?}").contains("k3y") && !format!("{secrets:?}").contains("hidden"));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secrets {
@@ -51,7 +51,7 @@ impl Secrets {
         self
     }
 
-    /// Returns the secret of a name. An empty secret counts as missing: it would be known to all.
+    /// Returns the secret of a name. An empty one counts as missing: it would protect nothing.
     ///
     /// A variable may spell the name as it is, or as shells can: in upper case, with `_` for every
     /// character that is neither a letter nor a digit.

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use backend::{
-    DataSources, Durability, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions,
-};
+use backend::{DataSources, Durability, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions};
 use bson::{Binary, raw::RawDocument};
 use serde::Deserialize;
 

@@ -25,7 +25,8 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
     let claim = in_time(until, context.sessions.claim_of_access_token(&access_token), time_is_over).await?;
     let confirm = || in_time(until, context.confirm(&claim), time_is_over);
     let parsed = async {
-        let authorized = in_time(until, access::authorize(context, claim.user_id(), name, arguments), time_is_over).await?;
+        let authorized =
+            in_time(until, access::authorize(context, claim.user_id(), name, arguments), time_is_over).await?;
         let Authorized { call, authorization, store, .. } = authorized;
         let budget = context.collections.budget(&authorization, call.bytes(), until);
         let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
@@ -67,7 +68,12 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
 ///
 /// # Errors
 /// The errors of the function.
-pub(crate) async fn call_as_user(context: &Context, user_id: ObjectId, name: String, arguments: Arguments) -> Result<RawBson> {
+pub(crate) async fn call_as_user(
+    context: &Context,
+    user_id: ObjectId,
+    name: String,
+    arguments: Arguments,
+) -> Result<RawBson> {
     let until = context.stores.has_remote().then(|| context.collections.deadline());
     let authorized = in_time(until, access::authorize(context, user_id, name, arguments), time_is_over).await?;
     let Authorized { call, authorization, store, .. } = authorized;

@@ -157,6 +157,11 @@ impl Collections {
         Self { limits }
     }
 
+    /// Returns the limits of one operation of a user.
+    pub(crate) fn limits(&self) -> &OperationLimits {
+        &self.limits
+    }
+
     /// Returns the deadline of a user's operation that starts now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.time

@@ -35,24 +35,19 @@ pub(super) struct Templates<'c> {
 impl Templates<'_> {
     /// Replaces the templates in all strings of a JSON value, except in sources of functions.
     pub(super) fn expand(&self, value: &mut Value, file: &str, report: &mut Report) {
-        self.expand_at(value, file, &mut "$".to_owned(), report);
+        self.expand_at(value, file, "$", report);
     }
 
-    fn expand_at(&self, value: &mut Value, file: &str, path: &mut String, report: &mut Report) {
-        let length = path.len();
+    fn expand_at(&self, value: &mut Value, file: &str, path: &str, report: &mut Report) {
         match value {
             Value::Array(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    path.push_str(&format!("[{index}]"));
-                    self.expand_at(item, file, path, report);
-                    path.truncate(length);
+                    self.expand_at(item, file, &format!("{path}[{index}]"), report);
                 }
             }
             Value::Object(fields) => {
                 for (name, field) in fields.iter_mut().filter(|(name, _)| *name != SOURCE) {
-                    path.push_str(&format!(".{name}"));
-                    self.expand_at(field, file, path, report);
-                    path.truncate(length);
+                    self.expand_at(field, file, &format!("{path}.{name}"), report);
                 }
             }
             Value::String(text) if text.contains("%(") => match self.expand_text(text) {

@@ -4,6 +4,9 @@ use std::fs;
 
 use super::*;
 
+mod constants;
+mod functions;
+
 /// True if users of `local-userpass` are confirmed on registration.
 fn confirms_automatically(definition: &Definition) -> bool {
     let provider = definition.providers.get("local-userpass").unwrap();

@@ -16,8 +16,8 @@ use crate::{
     secrets::Secrets,
 };
 
-/// The environments of App Services; the first one is selected if the definition names none.
-const ENVIRONMENTS: &[&str] = &["", "development", "testing", "qa", "production"];
+/// The environments of App Services that a definition can select.
+const ENVIRONMENTS: &[&str] = &["development", "testing", "qa", "production"];
 
 /// The maximum length of a secret in App Services, in characters.
 const MOST_CHARACTERS: usize = 500;
@@ -38,7 +38,8 @@ pub(super) fn read(
         None => secrets.clone(),
     };
     let mut missing = MissingSecrets::default();
-    for (path, value) in parsed.iter_mut().filter(|(path, _)| path.starts_with("values/")) {
+    let is_value = |path: &str| path.strip_prefix("values/").is_some_and(|name| !name.contains('/'));
+    for (path, value) in parsed.iter_mut().filter(|(path, _)| is_value(path)) {
         Templates { constants: &constants, is_value: true, severity: Severity::Refused }.expand(value, path, report);
         read_value(&mut Reader::new(path, value, report), &secrets, &mut missing, &mut constants.values);
     }

@@ -45,7 +45,25 @@ pub(crate) async fn call(
     tracing::debug!(function = name, "function called");
     let Caller { id, user, is_system } = caller;
     let invocation = Invocation { name: name.to_owned(), arguments, user, request, caller: id, is_system };
-    context.functions.call(invocation).await
+    let result = context.functions.call(invocation).await?;
+    check_size(context, result)
+}
+
+/// Checks that a result is not larger than the answer of any other request may be.
+fn check_size(context: &Context, result: RawBson) -> Result<RawBson> {
+    let most = context.collections.limits().answer_bytes;
+    let size = match &result {
+        RawBson::Document(document) => document.as_bytes().len(),
+        RawBson::Array(array) => array.as_bytes().len(),
+        RawBson::String(text) => text.len(),
+        RawBson::Binary(binary) => binary.bytes.len(),
+        _ => 0,
+    };
+    if size > most {
+        let message = format!("the result of the function has more than {most} bytes");
+        return Err(Error::new(ErrorCode::ReadSizeLimitExceeded, message));
+    }
+    Ok(result)
 }
 
 /// The user whom a function runs for.
@@ -118,9 +136,9 @@ fn no_such_user() -> Error {
 
 async fn user_of_text(context: &Context, id: &str) -> Result<Caller> {
     let id = ObjectId::parse_str(id).map_err(|_| no_such_user())?;
-    let user = in_time(context.deadline(), describe_user(context, id), too_late).await.map_err(|error| {
-        if error.is_invalid_session() { no_such_user() } else { error }
-    })?;
+    let user = in_time(context.deadline(), describe_user(context, id), too_late)
+        .await
+        .map_err(|error| if error.is_invalid_session() { no_such_user() } else { error })?;
     Ok(Caller { id: Some(id), user, is_system: false })
 }
 
@@ -137,7 +155,9 @@ async fn describe_user(context: &Context, id: ObjectId) -> Result<RawDocumentBuf
     let identities: RawArrayBuf = profile
         .identities
         .iter()
-        .map(|identity| rawdoc! { "id": &*identity.id, "provider_type": &*identity.provider_type, "data": data.clone() })
+        .map(
+            |identity| rawdoc! { "id": &*identity.id, "provider_type": &*identity.provider_type, "data": data.clone() },
+        )
         .collect();
     Ok(rawdoc! {
         "id": profile.user_id,

@@ -5,12 +5,12 @@
 //! to yield, starts spare ones, and ends those that exceed the time limit.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use bson::RawBson;
+use bson::{RawBson, oid::ObjectId};
 use tokio::sync::oneshot;
 
 use super::{FunctionOptions, Invocation};
@@ -26,11 +26,18 @@ const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// The maximum number of calls that run on one thread at the same time.
 const MOST_RUNNING: usize = 256;
 
+/// The maximum number of calls of one user that run at the same time. Functions can wait for
+/// minutes, so a few users must not fill all threads.
+const MOST_RUNNING_OF_ONE: usize = 64;
+
 /// Time without yielding after which a thread takes no new calls, and a spare one starts.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Interval of the watchdog while calls run.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time without calls after which a spare thread ends.
+const SPARE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Seconds after which a client should try again if too many calls wait.
 const RETRY_AFTER: u64 = 2;
@@ -102,6 +109,8 @@ struct Host {
     /// The number of unanswered [`FunctionHost::wake`]s, and since when the oldest is unanswered.
     woken: usize,
     woken_since: Instant,
+    /// The time of the last call.
+    used_at: Instant,
     is_stuck: bool,
     /// True if the thread has been told to end, or has detached.
     is_ending: bool,
@@ -128,6 +137,8 @@ struct State {
     starters: Vec<(u32, Arc<dyn HostStarter>)>,
     hosts: HashMap<HostId, Host>,
     calls: HashMap<CallId, PendingCall>,
+    /// The number of running calls of each user.
+    running_of: HashMap<ObjectId, usize>,
     waiting: VecDeque<CallId>,
     waiting_bytes: usize,
     next_call: CallId,
@@ -233,19 +244,17 @@ impl FunctionPool {
         if held.is_ending || held.running >= MOST_RUNNING {
             return None;
         }
-        loop {
-            let id = state.waiting.pop_front()?;
-            let Some(call) = state.calls.get_mut(&id) else { continue };
-            state.waiting_bytes = state.waiting_bytes.saturating_sub(call.invocation.bytes());
-            if call.reply.is_closed() {
-                state.calls.remove(&id);
-                continue;
-            }
-            call.host = Some(host);
-            call.since = Instant::now();
-            held.running += 1;
-            return Some((id, Arc::clone(&call.invocation)));
+        let id = state.next_waiting()?;
+        let call = state.calls.get_mut(&id)?;
+        call.host = Some(host);
+        call.since = Instant::now();
+        let held = state.hosts.get_mut(&host)?;
+        held.running += 1;
+        held.used_at = Instant::now();
+        if let Some(user) = call.invocation.caller {
+            *state.running_of.entry(user).or_default() += 1;
         }
+        Some((id, Arc::clone(&call.invocation)))
     }
 
     /// Returns a running call, for the operations that it begins.
@@ -256,7 +265,7 @@ impl FunctionPool {
     /// Ends a call with its result.
     pub fn finish(&self, call: CallId, result: Result<RawBson>) {
         let mut state = self.0.state();
-        let Some(ended) = state.calls.remove(&call) else { return };
+        let Some(ended) = state.remove_call(call) else { return };
         let is_waiting = !state.waiting.is_empty();
         if let Some(host) = ended.host.and_then(|host| state.hosts.get_mut(&host)) {
             host.running -= 1;
@@ -351,14 +360,51 @@ fn watch(pool: &Weak<Shared>) {
 }
 
 impl State {
+    /// Removes the next call to run from the queue: the first one whose user does not have too many
+    /// running calls.
+    fn next_waiting(&mut self) -> Option<CallId> {
+        let mut index = 0;
+        while let Some(id) = self.waiting.get(index).copied() {
+            let call = self.calls.get(&id);
+            let is_wanted = call.is_some_and(|call| !call.reply.is_closed());
+            let running = call.and_then(|call| self.running_of.get(&call.invocation.caller?)).copied();
+            if is_wanted && running.unwrap_or(0) >= MOST_RUNNING_OF_ONE {
+                index += 1;
+                continue;
+            }
+            self.waiting.remove(index);
+            if let Some(call) = call {
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
+            }
+            if is_wanted {
+                return Some(id);
+            }
+            self.calls.remove(&id);
+        }
+        None
+    }
+
+    /// Removes a call that runs or waits.
+    fn remove_call(&mut self, id: CallId) -> Option<PendingCall> {
+        let call = self.calls.remove(&id)?;
+        if let (Some(user), Some(_)) = (call.invocation.caller, call.host)
+            && let Entry::Occupied(mut running) = self.running_of.entry(user)
+        {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
+        Some(call)
+    }
+
     fn check_room(&self, invocation: &Invocation) -> Result<()> {
-        let is_of_user = |id: &&CallId| {
-            self.calls.get(id).is_some_and(|call| call.invocation.caller_id() == invocation.caller_id())
-        };
+        let is_of_user =
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.caller == invocation.caller);
         let is_full = self.waiting.len() >= MOST_WAITING
             || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
             || (self.waiting.len() >= MOST_WAITING_OF_ONE
-                && invocation.caller_id().is_some()
+                && invocation.caller.is_some()
                 && self.waiting.iter().filter(is_of_user).count() >= MOST_WAITING_OF_ONE);
         if is_full {
             return Err(Error::retry_later("too many function calls are waiting; try again later", RETRY_AFTER));
@@ -372,7 +418,8 @@ impl State {
             return;
         }
         let least = self.hosts.iter().filter(|(_, host)| host.is_free());
-        let least = least.min_by_key(|(_, host)| host.running + host.woken).map(|(id, host)| (*id, host.running + host.woken));
+        let least =
+            least.min_by_key(|(_, host)| host.running + host.woken).map(|(id, host)| (*id, host.running + host.woken));
         let is_busy = least.is_none_or(|(_, load)| load > 0);
         if let Some((id, _)) = least
             && let Some(host) = self.hosts.get_mut(&id)
@@ -396,6 +443,7 @@ impl State {
             running: 0,
             woken: 0,
             woken_since: Instant::now(),
+            used_at: Instant::now(),
             is_stuck: false,
             is_ending: false,
         };
@@ -429,9 +477,24 @@ impl State {
             is_any_stuck |= host.is_stuck;
         }
         self.end_late_calls(options, now);
+        self.end_spare_host(options, now);
         // Calls whose thread is stuck move to another one.
         if is_any_stuck || !self.waiting.is_empty() {
             self.dispatch(options);
+        }
+    }
+
+    /// Ends a thread that was started while others did not yield.
+    fn end_spare_host(&mut self, options: &FunctionOptions, now: Instant) {
+        let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck);
+        if usable.count() <= options.threads.max(1) as usize {
+            return;
+        }
+        let is_spare =
+            |host: &Host| host.thread.is_some() && !host.is_ending && !host.is_stuck && host.running + host.woken == 0;
+        let spare = self.hosts.iter().find(|(_, host)| is_spare(host) && now - host.used_at >= SPARE_LIFETIME);
+        if let Some(spare) = spare.map(|(id, _)| *id) {
+            self.end_host(spare);
         }
     }
 
@@ -447,7 +510,7 @@ impl State {
     /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
     fn expire(&mut self, id: CallId, host: Option<HostId>, options: &FunctionOptions) {
         // It can have failed with its thread.
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.remove_call(id) else { return };
         match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
             None => {
                 self.waiting.retain(|waiting| *waiting != id);
@@ -465,7 +528,7 @@ impl State {
         let _ = call.reply.send(Err(time_is_over()));
     }
 
-    /// Ends a thread that does not yield. The calls on it fail.
+    /// Ends a thread. The calls on it fail.
     fn end_host(&mut self, host: HostId) {
         let Some(held) = self.hosts.get_mut(&host) else { return };
         held.is_ending = true;
@@ -478,8 +541,11 @@ impl State {
     fn fail_calls_on(&mut self, host: HostId, reason: HostEnd) {
         let ended: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| call.host == Some(host)).map(|(id, _)| *id).collect();
-        for call in ended.into_iter().filter_map(|id| self.calls.remove(&id)) {
+        for call in ended.into_iter().filter_map(|id| self.remove_call(id)) {
             let _ = call.reply.send(Err(reason.error()));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! The condition of a function, `can_evaluate`: an expression about the caller, the request and the
-//! arguments.
+//! The condition of a function, `can_evaluate`: an expression about the caller, the request and
+//! the arguments.
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use serde_json::Value;

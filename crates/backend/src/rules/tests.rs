@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, Document, doc, raw::RawDocumentBuf, rawdoc};
+use bson::{
+    Bson, Document, doc,
+    raw::{RawBsonRef, RawDocumentBuf},
+    rawdoc,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use store::{Guard, Namespace};
 
 use super::*;
 use crate::constants::Constants;
+
+mod operators;
 
 fn evaluate(expression: Value, document: &RawDocumentBuf, custom_data: Option<&RawDocumentBuf>) -> Truth {
     let context = Context::new("u1", custom_data.map(|data| &**data), document);
@@ -444,6 +450,29 @@ fn some_path() -> impl Strategy<Value = &'static str> + Clone {
     prop_oneof![Just("a"), Just("b"), Just("a.b"), Just("a.0"), Just("a.b.a"), Just("c.a"), Just("a.0.b")]
 }
 
+/// Operators on a value; `operand` is a value that they may compare it with.
+fn some_condition(operand: impl Strategy<Value = Value> + Clone + 'static) -> impl Strategy<Value = Value> {
+    let order = prop_oneof![Just("%gt"), Just("$gte"), Just("%lt"), Just("$lte")];
+    let bound = prop_oneof![Just(json!(0)), Just(json!(1.0)), Just(json!("x")), Just(json!("%%user.custom_data.a"))];
+    let list = prop_oneof![
+        3 => prop::collection::vec(operand.clone(), 0..3).prop_map(Value::from),
+        1 => some_path().prop_map(|path| json!(format!("%%user.custom_data.{path}"))),
+    ];
+    let operator = prop_oneof![
+        3 => (order, bound).prop_map(|(order, bound)| json!({ order: bound })),
+        3 => (prop_oneof![Just("%in"), Just("$nin")], list).prop_map(|(name, list)| json!({ name: list })),
+        2 => any::<bool>().prop_map(|exists| json!({ "%exists": exists })),
+        2 => (prop_oneof![Just("%ne"), Just("$eq")], operand).prop_map(|(name, operand)| json!({ name: operand })),
+    ];
+    operator.prop_recursive(2, 4, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|inner| json!({ "%not": inner })),
+            prop::collection::vec(inner.clone(), 1..3).prop_map(|all| json!({ "%and": all })),
+            prop::collection::vec(inner, 1..3).prop_map(|any| json!({ "$nor": any })),
+        ]
+    })
+}
+
 fn some_expression() -> impl Strategy<Value = Value> {
     let path = some_path();
     let side = prop_oneof![3 => path.clone().prop_map(str::to_owned), 1 => path.clone().prop_map(|path| format!("%%user.custom_data.{path}"))];
@@ -453,7 +482,8 @@ fn some_expression() -> impl Strategy<Value = Value> {
         2 => prop_oneof![Just(json!([true])), Just(json!([false, "x"])), Just(json!([[true]])), Just(json!({ "b": true }))],
         3 => path.prop_map(|path| json!(format!("%%user.custom_data.{path}"))),
     ];
-    let leaf = (side, operand).prop_map(|(side, operand)| json!({ side: operand }));
+    let equal = (side.clone(), operand.clone()).prop_map(|(side, operand)| json!({ side: operand }));
+    let leaf = prop_oneof![2 => equal, 1 => (side, some_condition(operand)).prop_map(|(side, on)| json!({ side: on }))];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
             inner.clone().prop_map(|inner| json!({ "%%false": inner })),

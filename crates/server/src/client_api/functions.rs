@@ -7,11 +7,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 use backend::{Origin, RequestContext, Response, Secret, request::CallFunction};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::{
     raw::{CString, RawArrayBuf, RawDocumentBuf, cstr},
     rawdoc,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{EVENTS, request::Arguments};
 use serde::Deserialize;
 
@@ -93,7 +93,9 @@ fn describe(origin: &Origin, headers: &HeaderMap, function: &str) -> RawDocument
         "service": "",
         "action": function,
     };
-    for (key, value) in [(cstr!("httpReferrer"), text(header::REFERER)), (cstr!("httpUserAgent"), text(header::USER_AGENT))] {
+    for (key, value) in
+        [(cstr!("httpReferrer"), text(header::REFERER)), (cstr!("httpUserAgent"), text(header::USER_AGENT))]
+    {
         if let Some(value) = value {
             request.append(key, value);
         }

@@ -13,7 +13,7 @@ use super::{
     operand::{Operand, Values},
 };
 
-/// Returns the exact filter for the documents in which two operands are equal (`truth`), or differ.
+/// Returns the exact filter for the documents in which two operands are equal (`truth`), or not.
 pub(super) fn filter(left: &Operand, right: &Operand, context: &Context<'_>, truth: bool) -> Option<Filter> {
     match (left, right) {
         (Operand::Field(_), Operand::Field(_)) => None,

@@ -85,10 +85,13 @@ impl Parser<'_> {
         if !fields.keys().any(|key| operator(key).is_some()) {
             return Ok(Expression::Equal(left.clone(), self.value(value, at)?));
         }
-        let parse = |(key, value): (&String, &Value)| match operator(key) {
-            Some(name) => self.operator(name, key, left, value, &format!("{at}.{key}")),
-            None if key.starts_with(['%', '$']) => Err(unknown_operator(key, at)),
-            None => Err(error(at, &format!("'{key}' is a field beside operators, which an operand cannot have"))),
+        let parse = |(key, value): (&String, &Value)| {
+            let at = format!("{at}.{key}");
+            match operator(key) {
+                Some(name) => self.operator(name, key, left, value, &at),
+                None if key.starts_with(['%', '$']) => Err(unknown_operator(key, &at)),
+                None => Err(error(&at, &format!("'{key}' is a field beside operators, which an operand cannot have"))),
+            }
         };
         fields.iter().map(parse).collect::<Parsed<_>>().map(all)
     }
@@ -131,8 +134,8 @@ impl Parser<'_> {
         Ok(Expression::Ordered(order, left.clone(), right))
     }
 
-    /// Compiles `%in`. Each expansion in a list is an equality of its own, because its value is not
-    /// known yet.
+    /// Compiles `%in`. Each expansion in a list is an equality of its own, because its value is
+    /// not known yet.
     fn contained(&self, key: &str, left: &Operand, value: &Value, at: &str) -> Parsed<Expression> {
         let no_list = || error(at, &format!("{key} takes a list, or an expansion whose value is a list"));
         let Value::Array(values) = value else {

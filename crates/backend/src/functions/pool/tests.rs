@@ -1,0 +1,256 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bson::raw::{RawArrayBuf, RawDocumentBuf};
+
+use super::*;
+
+/// A program that starts threads, which the test controls.
+#[derive(Default)]
+struct Program {
+    started: Mutex<Vec<HostId>>,
+    ended: Mutex<Vec<HostId>>,
+}
+
+impl HostStarter for Program {
+    fn start(&self, host: HostId) {
+        self.started.lock().unwrap().push(host);
+    }
+
+    fn end(&self, host: HostId) {
+        self.ended.lock().unwrap().push(host);
+    }
+}
+
+#[derive(Default)]
+struct Thread {
+    wakes: AtomicUsize,
+    cancelled: Mutex<Vec<CallId>>,
+}
+
+impl FunctionHost for Thread {
+    fn wake(&self) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn cancel(&self, call: CallId) {
+        self.cancelled.lock().unwrap().push(call);
+    }
+}
+
+struct World {
+    pool: Arc<FunctionPool>,
+    program: Arc<Program>,
+    starter: u32,
+}
+
+impl World {
+    fn new(threads: u32, time_limit: Duration) -> Self {
+        let pool = Arc::new(FunctionPool::new(FunctionOptions { threads, time_limit, ..FunctionOptions::default() }));
+        let program = Arc::new(Program::default());
+        let starter = pool.add_starter(Arc::clone(&program) as _);
+        Self { pool, program, starter }
+    }
+
+    fn call(&self, name: &str) -> tokio::task::JoinHandle<Result<RawBson>> {
+        self.call_of(name, None)
+    }
+
+    fn call_of(&self, name: &str, caller: Option<bson::oid::ObjectId>) -> tokio::task::JoinHandle<Result<RawBson>> {
+        let pool = Arc::clone(&self.pool);
+        let invocation = Invocation {
+            name: name.to_owned(),
+            arguments: RawArrayBuf::new(),
+            user: RawDocumentBuf::new(),
+            request: None,
+            caller,
+            is_system: false,
+        };
+        tokio::spawn(async move { pool.call(invocation).await })
+    }
+
+    fn started(&self) -> Vec<HostId> {
+        self.program.started.lock().unwrap().clone()
+    }
+
+    fn attach(&self, host: HostId) -> Arc<Thread> {
+        let thread = Arc::new(Thread::default());
+        assert!(self.pool.attach(host, Arc::clone(&thread) as _));
+        thread
+    }
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_starts_a_thread_which_takes_it() {
+    let world = World::new(1, Duration::from_secs(60));
+    let call = world.call("one");
+    settle().await;
+    assert_eq!(world.started(), [1]);
+    let thread = world.attach(1);
+    assert_eq!(thread.wakes.load(Ordering::SeqCst), 1);
+    let (id, invocation) = world.pool.take(1).unwrap();
+    assert_eq!(invocation.name, "one");
+    assert!(world.pool.take(1).is_none());
+    assert!(world.pool.running(id).is_some());
+    world.pool.finish(id, Ok(RawBson::Int32(5)));
+    assert_eq!(call.await.unwrap(), Ok(RawBson::Int32(5)));
+    assert!(world.pool.running(id).is_none());
+}
+
+#[tokio::test]
+async fn no_more_threads_start_than_are_wanted() {
+    let world = World::new(2, Duration::from_secs(60));
+    let calls: Vec<_> = (0..10).map(|_| world.call("one")).collect();
+    settle().await;
+    assert_eq!(world.started(), [1, 2]);
+    world.attach(1);
+    world.attach(2);
+    // A thread takes the calls that were meant for the other one.
+    let mut taken = 0;
+    while let Some((id, _)) = world.pool.take(1) {
+        world.pool.finish(id, Ok(RawBson::Null));
+        taken += 1;
+    }
+    assert_eq!(taken, 10);
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_does_not_yield_gets_no_calls_and_ends_with_the_time_limit() {
+    let world = World::new(1, Duration::from_millis(2500));
+    let stuck = world.call("loop");
+    settle().await;
+    world.attach(1);
+    world.pool.take(1).unwrap();
+    // The watchdog asks the thread to yield, and starts a spare one after a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let next = world.call("next");
+    settle().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.started(), [1, 2]);
+    world.attach(2);
+    let (id, invocation) = world.pool.take(2).unwrap();
+    assert_eq!(invocation.name, "next");
+    world.pool.finish(id, Ok(RawBson::Null));
+    assert_eq!(next.await.unwrap(), Ok(RawBson::Null));
+    let error = stuck.await.unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::ExecutionTimeLimitExceeded);
+    assert_eq!(*world.program.ended.lock().unwrap(), [1]);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_too_long_is_cancelled_and_its_thread_stays() {
+    let world = World::new(1, Duration::from_millis(300));
+    let slow = world.call("slow");
+    settle().await;
+    let thread = world.attach(1);
+    let (id, _) = world.pool.take(1).unwrap();
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        world.pool.take(1);
+    }
+    assert_eq!(slow.await.unwrap().unwrap_err().code, ErrorCode::ExecutionTimeLimitExceeded);
+    assert_eq!(*thread.cancelled.lock().unwrap(), [id]);
+    assert!(world.program.ended.lock().unwrap().is_empty());
+    // Its result comes too late, and does no harm.
+    world.pool.finish(id, Ok(RawBson::Null));
+}
+
+#[tokio::test]
+async fn calls_fail_with_their_thread_and_waiting_ones_get_another() {
+    let world = World::new(1, Duration::from_secs(60));
+    let running = world.call("running");
+    settle().await;
+    world.attach(1);
+    world.pool.take(1).unwrap();
+    let waiting = world.call("waiting");
+    settle().await;
+    world.pool.detach(1);
+    world.pool.host_ended(1, HostEnd::Memory);
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!((error.code, &*error.message), (ErrorCode::FunctionExecutionError, "memory limit exceeded"));
+    assert_eq!(world.started(), [1, 2]);
+    world.attach(2);
+    let (id, _) = world.pool.take(2).unwrap();
+    world.pool.finish(id, Ok(RawBson::Null));
+    assert_eq!(waiting.await.unwrap(), Ok(RawBson::Null));
+}
+
+#[tokio::test]
+async fn a_thread_that_cannot_start_fails_the_calls_instead_of_starting_for_ever() {
+    let world = World::new(1, Duration::from_secs(60));
+    let call = world.call("one");
+    settle().await;
+    world.pool.host_ended(1, HostEnd::Other);
+    assert!(call.await.unwrap().is_err());
+    assert_eq!(world.started(), [1]);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_in_total_and_for_one_user() {
+    let world = World::new(1, Duration::from_secs(60));
+    let user = Some(bson::oid::ObjectId::new());
+    let calls: Vec<_> = (0..MOST_WAITING_OF_ONE).map(|_| world.call_of("one", user)).collect();
+    settle().await;
+    let refused = world.call_of("one", user).await.unwrap().unwrap_err();
+    assert_eq!(refused.retry_after, Some(RETRY_AFTER));
+    let others: Vec<_> = (MOST_WAITING_OF_ONE..MOST_WAITING).map(|_| world.call("other")).collect();
+    settle().await;
+    assert!(world.call("other").await.unwrap().is_err());
+    world.pool.close();
+    for call in calls.into_iter().chain(others) {
+        assert!(call.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test]
+async fn one_user_cannot_fill_a_thread() {
+    let world = World::new(1, Duration::from_secs(60));
+    let greedy = Some(bson::oid::ObjectId::new());
+    let calls: Vec<_> = (0..MOST_RUNNING_OF_ONE + 10).map(|_| world.call_of("greedy", greedy)).collect();
+    settle().await;
+    let other = world.call_of("other", Some(bson::oid::ObjectId::new()));
+    settle().await;
+    world.attach(1);
+    let mut taken = Vec::new();
+    while let Some((id, invocation)) = world.pool.take(1) {
+        taken.push((id, invocation.name.clone()));
+    }
+    assert_eq!(taken.len(), MOST_RUNNING_OF_ONE + 1);
+    let (last, name) = taken.pop().unwrap();
+    assert_eq!(name, "other");
+    world.pool.finish(last, Ok(RawBson::Null));
+    assert_eq!(other.await.unwrap(), Ok(RawBson::Null));
+    // Each call that ends makes room for the next one.
+    let mut running: Vec<CallId> = taken.into_iter().map(|(id, _)| id).collect();
+    while let Some(id) = running.pop().or_else(|| world.pool.take(1).map(|(id, _)| id)) {
+        world.pool.finish(id, Ok(RawBson::Null));
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
+    }
+}
+
+#[tokio::test]
+async fn calls_need_an_environment_and_fail_when_it_goes() {
+    let world = World::new(1, Duration::from_secs(60));
+    let call = world.call("one");
+    settle().await;
+    world.attach(1);
+    world.pool.take(1).unwrap();
+    world.pool.remove_starter(world.starter);
+    assert!(call.await.unwrap().is_err());
+    let error = world.call("two").await.unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::FunctionExecutionError);
+    // A thread that attaches too late is not wanted.
+    assert!(!world.pool.attach(1, Arc::new(Thread::default())));
+}
