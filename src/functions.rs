@@ -155,8 +155,8 @@ impl FunctionHost for Thread {
     }
 }
 
-/// Makes this environment a thread that runs the functions of a backend. Returns what the functions
-/// need to know, as a document, or nothing if the thread is not wanted any more.
+/// Makes this environment a thread that runs the functions of a backend. Returns the facts for the
+/// functions, as a document, or nothing if the thread is not wanted any more.
 #[napi]
 pub(crate) fn attach_functions(bridge: &External<Bridge>, backend: u32, host: u32) -> Option<Buffer> {
     let found = self::backend(backend)?;

@@ -336,7 +336,7 @@ impl Backend {
         functions::has_functions(&self.0)
     }
 
-    /// Returns what a thread that runs functions needs to know, as a document: `app`, `environment`,
+    /// Returns the facts for a thread that runs functions, as a document: `app`, `environment`,
     /// `values`, `services`, `functions` and `directory`. It contains secrets.
     pub fn function_facts(&self) -> RawDocumentBuf {
         functions::facts(&self.0)

@@ -1,5 +1,5 @@
-//! What a running function asks of the backend: calls of data sources, and the conditions of other
-//! functions.
+//! The requests of a running function to the backend: calls of data sources, and the conditions of
+//! other functions.
 
 use std::sync::Arc;
 

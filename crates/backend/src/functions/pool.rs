@@ -112,7 +112,7 @@ struct Host {
     /// The time of the last call.
     used_at: Instant,
     is_stuck: bool,
-    /// True if the thread has been told to end, or has detached.
+    /// True if the thread has been asked to end, or has detached.
     is_ending: bool,
 }
 
@@ -198,8 +198,8 @@ impl FunctionPool {
         state.dispatch(&self.0.options);
     }
 
-    /// Attaches a thread that was started, which can take calls from now on. Returns false if it is
-    /// not wanted any more and must end.
+    /// Attaches a thread that was started, which can take calls from now on. Returns false if it
+    /// is not wanted any more and must end.
     pub fn attach(&self, host: HostId, thread: Arc<dyn FunctionHost>) -> bool {
         let mut state = self.0.state();
         let waiting = state.waiting.len();
@@ -233,7 +233,8 @@ impl FunctionPool {
         }
     }
 
-    /// Takes the next call for a thread, which must be the current thread; `None` if no call waits.
+    /// Takes the next call for a thread, which must be the current thread; `None` if no call
+    /// waits.
     pub fn take(&self, host: HostId) -> Option<(CallId, Arc<Invocation>)> {
         let mut state = self.0.state();
         let state = &mut *state;
@@ -360,8 +361,8 @@ fn watch(pool: &Weak<Shared>) {
 }
 
 impl State {
-    /// Removes the next call to run from the queue: the first one whose user does not have too many
-    /// running calls.
+    /// Removes the next call to run from the queue: the first one whose user does not have too
+    /// many running calls.
     fn next_waiting(&mut self) -> Option<CallId> {
         let mut index = 0;
         while let Some(id) = self.waiting.get(index).copied() {
