@@ -47,14 +47,14 @@ function deliver(ids, answers, together, lines, calls, commands) {
   }
   let at = 0;
   ids.forEach((id, index) => {
-    const { resolve, reject } = pending.get(id);
+    const operation = pending.get(id);
     pending.delete(id);
     let answer = answers[index];
     if (typeof answer === "number") {
       answer = together.subarray(at, at + answer);
       at += answer.length;
     }
-    settle(answer, resolve, reject);
+    settle(answer, operation);
   });
   for (const command of commands) {
     onCommand(command);
@@ -151,20 +151,20 @@ function listenToLog(log) {
 
 const isBytes = (answer) => typeof answer.byteLength === "number";
 
-/** Returns the value of an answer, or throws its error. */
-function read(answer) {
+/** Returns the value of an answer, or throws its error. `decoder` decodes its document. */
+function read(answer, decoder) {
   if (answer === undefined || answer === null) {
     return undefined;
   }
   if (isBytes(answer)) {
-    return decode(answer).v;
+    return decoder(answer).v;
   }
   throw toError(answer);
 }
 
-function settle(answer, resolve, reject) {
+function settle(answer, { resolve, reject, decoder }) {
   try {
-    resolve(read(answer));
+    resolve(read(answer, decoder));
   } catch (error) {
     reject(error);
   }
@@ -175,12 +175,12 @@ function settle(answer, resolve, reject) {
  * If it is complete, this is its value, or its error is thrown. Callers are async functions, which
  * treat all three alike.
  */
-function result(started) {
+function result(started, decoder = decode) {
   if (typeof started !== "number") {
-    return read(started);
+    return read(started, decoder);
   }
   return new Promise((resolve, reject) => {
-    pending.set(started, { resolve, reject });
+    pending.set(started, { resolve, reject, decoder });
   });
 }
 

@@ -35,8 +35,8 @@ const REGEX_OPTIONS = /^[ilmsux]*$/;
 const NOTHING = Buffer.alloc(0);
 
 let buffer = NOTHING;
-/** The value of `undefined`, which BSON has and the SDK does not return. */
-let noValue = null;
+/** The value that stands for BSON's `undefined`. */
+let noValue;
 let position = 0;
 let limit = 0;
 /** The name of the current field. */
@@ -257,12 +257,12 @@ const isReference = ({ $id, ...others }) =>
  * `bytes` is a `Buffer` with a valid document. The result does not refer to it.
  */
 function decode(bytes) {
-  return read(bytes, null);
+  return read(bytes, undefined);
 }
 
-/** Decodes a document with `undefined` as it is, for functions. The SDK reads it as null. */
-function decodeWithUndefined(bytes) {
-  return read(bytes, undefined);
+/** Decodes the result of a function, in which the SDK reads `undefined` as null. */
+function decodeResult(bytes) {
+  return read(bytes, null);
 }
 
 function read(bytes, undefinedAs) {
@@ -279,4 +279,4 @@ function read(bytes, undefinedAs) {
   }
 }
 
-module.exports = { decode, decodeWithUndefined };
+module.exports = { decode, decodeResult };

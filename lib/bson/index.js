@@ -33,9 +33,9 @@ function decode(bytes) {
   return decoder(bytes);
 }
 
-/** Does the same, but keeps `undefined`, which a function can receive. */
-function decodeWithUndefined(bytes) {
-  return require("./decode.js").decodeWithUndefined(bytes);
+/** Does the same for the result of a function. */
+function decodeResult(bytes) {
+  return require("./decode.js").decodeResult(bytes);
 }
 
 // The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.
@@ -45,7 +45,7 @@ module.exports = {
     return classes;
   },
   decode,
-  decodeWithUndefined,
+  decodeResult,
   encode,
   encodeWithUndefined,
 };

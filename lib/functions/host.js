@@ -3,7 +3,7 @@
 // Runs the functions of backends on this thread.
 
 const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
-const { decode, decodeWithUndefined, encode, encodeWithUndefined } = require("../bson/index.js");
+const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
 const { Runtime } = require("./runtime.js");
 
 /** The hosts of this thread, by the number of the backend. */
@@ -39,7 +39,7 @@ class FunctionHost {
   async run(id, payload) {
     let report;
     try {
-      report = await this.#runtime.run({ id, ...decodeWithUndefined(payload) });
+      report = await this.#runtime.run({ id, ...decode(payload) });
     } catch (failure) {
       report = failed(failure);
     }

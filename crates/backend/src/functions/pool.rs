@@ -134,6 +134,7 @@ impl Host {
 
 #[derive(Default)]
 struct State {
+    options: FunctionOptions,
     starters: Vec<(u32, Arc<dyn HostStarter>)>,
     hosts: HashMap<HostId, Host>,
     calls: HashMap<CallId, PendingCall>,
@@ -152,7 +153,6 @@ struct State {
 pub struct FunctionPool(Arc<Shared>);
 
 struct Shared {
-    options: FunctionOptions,
     state: Mutex<State>,
     /// Signalled when the first call arrives, and when the pool closes.
     busy: Condvar,
@@ -160,18 +160,21 @@ struct Shared {
 
 impl std::fmt::Debug for FunctionPool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("FunctionPool").field("options", &self.0.options).finish_non_exhaustive()
+        formatter.debug_struct("FunctionPool").finish_non_exhaustive()
     }
 }
 
 impl FunctionPool {
     pub(crate) fn new(options: FunctionOptions) -> Self {
-        Self(Arc::new(Shared { options, state: Mutex::default(), busy: Condvar::new() }))
+        let state = State { options, ..State::default() };
+        Self(Arc::new(Shared { state: Mutex::new(state), busy: Condvar::new() }))
     }
 
-    /// The options of the pool.
-    pub fn options(&self) -> FunctionOptions {
-        self.0.options
+    /// Raises the number of threads to that of another app that shares the pool. The limits are
+    /// those of the first app.
+    pub fn add_threads(&self, threads: u32) {
+        let mut state = self.0.state();
+        state.options.threads = state.options.threads.max(threads);
     }
 
     /// Adds an environment that can start threads. Returns its number.
@@ -181,7 +184,7 @@ impl FunctionPool {
         let id = state.next_starter;
         state.starters.push((id, starter));
         if !state.waiting.is_empty() {
-            state.dispatch(&self.0.options);
+            state.dispatch();
         }
         id
     }
@@ -195,7 +198,7 @@ impl FunctionPool {
         for host in ended {
             state.remove_host(host, HostEnd::Other);
         }
-        state.dispatch(&self.0.options);
+        state.dispatch();
     }
 
     /// Attaches a thread that was started, which can take calls from now on. Returns false if it
@@ -226,7 +229,7 @@ impl FunctionPool {
         let has_started = state.hosts.get(&host).is_some_and(|host| host.thread.is_some() || host.is_ending);
         state.remove_host(host, reason);
         if has_started {
-            state.dispatch(&self.0.options);
+            state.dispatch();
         } else if !state.hosts.values().any(|host| !host.is_ending) {
             // The next one would fail in the same way.
             state.fail_waiting(&HostEnd::Other.error());
@@ -326,7 +329,7 @@ impl Shared {
         let call = PendingCall { invocation: Arc::new(invocation), reply, since: Instant::now(), host: None };
         state.calls.insert(id, call);
         state.waiting.push_back(id);
-        state.dispatch(&self.options);
+        state.dispatch();
         if state.is_watched {
             self.busy.notify_one();
         } else {
@@ -354,7 +357,7 @@ fn watch(pool: &Weak<Shared>) {
         if !shared.wait() {
             return;
         }
-        shared.state().check(&shared.options, Instant::now());
+        shared.state().check(Instant::now());
         drop(shared);
         std::thread::sleep(WATCH_INTERVAL);
     }
@@ -414,7 +417,7 @@ impl State {
     }
 
     /// Wakes the free thread with the least work, and starts one if none is idle.
-    fn dispatch(&mut self, options: &FunctionOptions) {
+    fn dispatch(&mut self) {
         if self.waiting.is_empty() {
             return;
         }
@@ -429,7 +432,7 @@ impl State {
         }
         let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck).count();
         let living = self.hosts.values().filter(|host| !host.is_ending).count();
-        let wanted = options.threads.max(1) as usize;
+        let wanted = self.options.threads.max(1) as usize;
         if is_busy && usable < wanted && living < wanted * 2 {
             self.start_host();
         }
@@ -467,7 +470,7 @@ impl State {
     }
 
     /// Checks that threads yield and that calls keep their time limit.
-    fn check(&mut self, options: &FunctionOptions, now: Instant) {
+    fn check(&mut self, now: Instant) {
         let mut is_any_stuck = false;
         for host in self.hosts.values_mut().filter(|host| host.thread.is_some() && !host.is_ending) {
             if host.woken > 0 {
@@ -477,18 +480,18 @@ impl State {
             }
             is_any_stuck |= host.is_stuck;
         }
-        self.end_late_calls(options, now);
-        self.end_spare_host(options, now);
+        self.end_late_calls(now);
+        self.end_spare_host(now);
         // Calls whose thread is stuck move to another one.
         if is_any_stuck || !self.waiting.is_empty() {
-            self.dispatch(options);
+            self.dispatch();
         }
     }
 
     /// Ends a thread that was started while others did not yield.
-    fn end_spare_host(&mut self, options: &FunctionOptions, now: Instant) {
+    fn end_spare_host(&mut self, now: Instant) {
         let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck);
-        if usable.count() <= options.threads.max(1) as usize {
+        if usable.count() <= self.options.threads.max(1) as usize {
             return;
         }
         let is_spare =
@@ -499,17 +502,19 @@ impl State {
         }
     }
 
-    fn end_late_calls(&mut self, options: &FunctionOptions, now: Instant) {
-        let is_late = |call: &PendingCall| now.duration_since(call.since) >= options.time_limit;
+    fn end_late_calls(&mut self, now: Instant) {
+        let time_limit = self.options.time_limit;
+        let is_late = |call: &PendingCall| now.duration_since(call.since) >= time_limit;
         let late: Vec<(CallId, Option<HostId>)> =
             self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, call)| (*id, call.host)).collect();
         for (id, host) in late {
-            self.expire(id, host, options);
+            self.expire(id, host);
         }
     }
 
     /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
-    fn expire(&mut self, id: CallId, host: Option<HostId>, options: &FunctionOptions) {
+    fn expire(&mut self, id: CallId, host: Option<HostId>) {
+        let has_threads = self.options.threads > 0;
         // It can have failed with its thread.
         let Some(call) = self.remove_call(id) else { return };
         match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
@@ -519,7 +524,7 @@ impl State {
             }
             Some((host, held)) => {
                 held.running = held.running.saturating_sub(1);
-                if held.is_stuck && options.threads > 0 {
+                if held.is_stuck && has_threads {
                     self.end_host(host);
                 } else if let Some(thread) = &held.thread {
                     thread.cancel(id);

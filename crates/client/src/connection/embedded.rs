@@ -10,7 +10,7 @@ use std::{
 
 use backend::{
     Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
-    definition::Problem, request::CallFunction,
+    definition::Problem, functions::FunctionOptions, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -98,11 +98,14 @@ impl Embedded {
             StoreAddress::File(path) => StoreAddress::File(absolute(path)),
             StoreAddress::MongoDb(_) => address.clone(),
         };
-        let key = Key { app_id: app, definition: directory, store, options: options.clone() };
+        // Apps that differ only in the threads of functions share a backend.
+        let shared = Options { functions: FunctionOptions::default(), ..options.clone() };
+        let key = Key { app_id: app, definition: directory, store, options: shared };
         let mut registry = registry();
         let backend = match registry.backends.get_mut(&key) {
             Some(shared) => {
                 shared.users += 1;
+                shared.value.functions().add_threads(options.functions.threads);
                 Arc::clone(&shared.value)
             }
             None => {
