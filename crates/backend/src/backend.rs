@@ -323,7 +323,7 @@ impl Backend {
     /// # Errors
     /// The errors of a user's call, except the errors of rules.
     pub async fn call_as_system(&self, service: &str, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
-        data::call_as_system(&self.0, service, name, argument).await
+        data::call_as_system(&self.0, service, name, argument, None).await
     }
 
     /// Returns the threads that run the app's functions.

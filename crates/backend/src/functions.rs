@@ -7,6 +7,7 @@
 mod call;
 mod inside;
 mod pool;
+mod transactions;
 
 use std::{path::Path, time::Duration};
 
@@ -24,6 +25,7 @@ use crate::{
 
 pub(crate) use call::call;
 pub(crate) use inside::{call_inside, may_execute};
+use transactions::Transactions;
 
 pub use pool::{CallId, FunctionHost, FunctionPool, HostEnd, HostId, HostStarter};
 
@@ -53,7 +55,7 @@ impl Default for FunctionOptions {
 }
 
 /// A call of a function.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Invocation {
     /// The name of the function.
     pub name: String,
@@ -67,6 +69,8 @@ pub struct Invocation {
     pub caller: Option<ObjectId>,
     /// True if the function is privileged, so that no rules apply.
     pub is_system: bool,
+    /// The open transactions of the call.
+    pub(crate) transactions: Transactions,
 }
 
 impl Invocation {

@@ -9,7 +9,7 @@ use bson::{
     rawdoc,
 };
 
-use super::{Invocation, script_name};
+use super::{Invocation, script_name, transactions::Transactions};
 use crate::{
     Error, ErrorCode, Result, Secret,
     context::{Context, in_time, too_late},
@@ -44,7 +44,7 @@ pub(crate) async fn call(
     let caller = run_as(context, function, caller, &arguments, request.as_ref()).await?;
     tracing::debug!(function = name, "function called");
     let Caller { id, user, is_system } = caller;
-    let invocation = Invocation { name: name.to_owned(), arguments, user, request, caller: id, is_system };
+    let invocation = Invocation { name: name.to_owned(), arguments, user, request, caller: id, is_system, transactions: Transactions::default() };
     let result = context.functions.call(invocation).await?;
     check_size(context, result)
 }
@@ -116,6 +116,7 @@ async fn run_as(
                 request: request.cloned(),
                 caller: caller.id,
                 is_system: false,
+                transactions: Transactions::default(),
             };
             match context.functions.call(invocation).await? {
                 RawBson::String(id) => user_of_text(context, &id).await,

@@ -9,6 +9,7 @@ use bson::{
     rawdoc,
 };
 use query::elements;
+use store::Transaction;
 
 use super::{Invocation, call::is_allowed};
 use crate::{
@@ -38,7 +39,19 @@ pub(crate) async fn call_inside(
     name: String,
     arguments: RawDocumentBuf,
 ) -> Result<RawBson> {
-    let inside = Inside { context, invocation, is_system, service };
+    let (transaction, arguments) = match arguments.get("transaction").ok().flatten().and_then(query::integer) {
+        Some(number) => (Some(number), without(&arguments, &["transaction"])),
+        None => (None, arguments),
+    };
+    let number = transaction.unwrap_or_default();
+    match &*name {
+        "startTransaction" => return invocation.transactions.begin(context, service).await,
+        "commitTransaction" => return invocation.transactions.commit(number).await,
+        "abortTransaction" => return invocation.transactions.abort(number).await,
+        _ => {}
+    }
+    let transaction = transaction.map(|number| invocation.transactions.get(number, service)).transpose()?;
+    let inside = Inside { context, invocation, is_system, service, transaction };
     match &*name {
         "find" => inside.find(&arguments).await,
         "distinct" => inside.distinct(&arguments).await,
@@ -55,16 +68,18 @@ struct Inside<'a> {
     invocation: &'a Invocation,
     is_system: bool,
     service: &'a str,
+    transaction: Option<Arc<dyn Transaction>>,
 }
 
 impl Inside<'_> {
     async fn call(&self, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
+        let transaction = self.transaction.as_deref();
         if self.is_system {
-            return data::call_as_system(self.context, self.service, name, argument).await;
+            return data::call_as_system(self.context, self.service, name, argument, transaction).await;
         }
         let user = self.invocation.caller.ok_or_else(|| Error::invalid_session("the function has no user"))?;
         let arguments = Arguments::Service { service: self.service.to_owned(), argument };
-        data::call_as_user(self.context, user, name, arguments).await
+        data::call_as_user(self.context, user, name, arguments, transaction).await
     }
 
     /// Finds documents with `skip`, which only functions have.

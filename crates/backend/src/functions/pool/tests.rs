@@ -66,6 +66,7 @@ impl World {
             request: None,
             caller,
             is_system: false,
+            transactions: super::super::Transactions::default(),
         };
         tokio::spawn(async move { pool.call(invocation).await })
     }
