@@ -12,6 +12,14 @@ function withFunctions(sources, manifest = [], files = {}) {
   return writeDefinition({ ...Object.fromEntries(entries), "functions/config.json": manifest, ...files });
 }
 
+/** Options for tests of transactions: stores in files as well as in memory are tested. */
+const OWN = {};
+
+/** True if the store has transactions: an embedded one, or a replica set. */
+async function hasTransactions() {
+  return MODE !== "mongodb" || (await globalThis.databases.hasTransactions?.()) !== false;
+}
+
 /** Opens an app with functions and logs a user in. */
 async function open(sources, manifest, { files, ...options } = {}) {
   const definition = withFunctions(sources, manifest, files);
@@ -274,6 +282,85 @@ describe("the collection API", () => {
       names: ["items"],
       databases: expect.arrayContaining(["app"]),
     });
+  });
+});
+
+describe("a transaction", () => {
+  const SETUP = `const service = context.services.get("mongodb-atlas");
+    const accounts = service.db("app").collection("accounts");
+    const session = service.startSession();`;
+
+  test("commits all writes or none, and sees its own", async () => {
+    const { user } = await open(
+      {
+        transfer: `exports = async (amount) => {
+          ${SETUP}
+          try {
+            return await session.withTransaction(async () => {
+              await accounts.updateOne({ _id: "a" }, { $inc: { credits: -amount } }, { session });
+              await accounts.updateOne({ _id: "b" }, { $inc: { credits: amount } }, { upsert: true, session });
+              const { credits } = await accounts.findOne({ _id: "a" }, {}, { session });
+              if (credits < 0) throw new Error("not enough credits");
+              return credits;
+            });
+          } finally {
+            await session.abortTransaction();
+            await session.endSession();
+          }
+        };`,
+        all: `exports = async (add) => {
+          ${SETUP}
+          if (add) await accounts.insertOne({ _id: "a", credits: 5 });
+          return accounts.find().sort({ _id: 1 }).toArray();
+        };`,
+      },
+      ["transfer", "all"].map((name) => ({ name, run_as_system: true })),
+      OWN,
+    );
+    await user.functions.all(true);
+    if (!(await hasTransactions())) {
+      await expect(user.functions.transfer(3)).rejects.toMatchObject({ message: expect.stringMatching(/replica set/) });
+      return;
+    }
+    expect(await user.functions.transfer(3)).toBe(2);
+    await expect(user.functions.transfer(3)).rejects.toMatchObject({ message: "not enough credits" });
+    expect(await user.functions.all(false)).toEqual([
+      { _id: "a", credits: 2 },
+      { _id: "b", credits: 3 },
+    ]);
+  });
+
+  test("is repeated after a conflict, so that no increment is lost", async () => {
+    if (!(await hasTransactions())) {
+      return;
+    }
+    const source = `exports = async (set) => {
+      ${SETUP}
+      if (set) return accounts.insertOne({ _id: "a", count: 0 });
+      return session.withTransaction(async () => {
+        const { count } = await accounts.findOne({ _id: "a" }, {}, { session });
+        await accounts.updateOne({ _id: "a" }, { $set: { count: count + 1 } }, { session });
+        return count + 1;
+      });
+    };`;
+    const call = await openOne(source, { run_as_system: true }, OWN);
+    await call(true);
+    const counts = await Promise.all(Array.from({ length: 10 }, () => call(false)));
+    expect(counts.sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  });
+
+  test("obeys the rules of the user", async () => {
+    if (!(await hasTransactions())) {
+      return;
+    }
+    const source = `exports = async (userId) => {
+      const service = context.services.get("mongodb-atlas");
+      const data = service.db("custom-user-data-database").collection("custom-user-data");
+      const session = service.startSession();
+      await session.withTransaction(() => data.insertOne({ userId }, { session }));
+    };`;
+    const call = await openOne(source, {}, OWN);
+    await expect(call("another")).rejects.toMatchObject({ message: expect.stringMatching(/not permitted/) });
   });
 });
 

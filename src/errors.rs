@@ -32,7 +32,7 @@ impl From<Error> for ErrorObject {
             retry_after: error.retry_after.map(|seconds| seconds as f64),
             status: error.status,
             link: error.link,
-            error_labels: error.label.map(|label| vec![label]),
+            error_labels: error.is_transient_transaction.then(|| vec!["TransientTransactionError"]),
             cause: error.cause.map(|cause| CauseObject { message: cause.message, code: cause.code }),
         }
     }
