@@ -23,10 +23,11 @@ function openLogged({ native: configuration, functions, unknown }, logger) {
   const stopLogging = listenToLog(log);
   const close = async () => {
     try {
+      // Calls of other apps on these threads may end first.
+      await closeHandle(opened);
       if (hasFunctions) {
         await require("./functions/threads.js").removeApp(opened.handle);
       }
-      await closeHandle(opened);
     } finally {
       stopLogging();
     }

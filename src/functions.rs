@@ -89,12 +89,18 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Lets the app `handle` of an environment start threads.
-    pub(crate) fn new(outbox: &Arc<Outbox>, handle: u32, backend: Arc<Backend>) -> Self {
+    pub(crate) fn new(outbox: &Arc<Outbox>, handle: u32, backend: Arc<Backend>, is_thread: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         lock(&BACKENDS).get_or_insert_default().insert(number, Arc::downgrade(&backend));
-        let id = backend.functions().add_starter(Arc::new(Commands { outbox: Arc::downgrade(outbox), handle, number }));
+        let commands = Commands { outbox: Arc::downgrade(outbox), handle, number };
+        let id = backend.functions().add_starter(Arc::new(commands), is_thread);
         Self { backend, number, id }
+    }
+
+    /// Waits for the calls on the app's threads, if another app can run those that follow.
+    pub(crate) async fn drain(&self) {
+        self.backend.functions().drain(self.id).await;
     }
 
     /// Returns the number of the backend.
@@ -161,6 +167,9 @@ impl FunctionHost for Thread {
 pub(crate) fn attach_functions(bridge: &External<Bridge>, backend: u32, host: u32) -> Option<Buffer> {
     let found = self::backend(backend)?;
     let outbox = bridge.outbox();
+    if outbox.hosts().contains_key(&backend) {
+        return None;
+    }
     let facts = found.function_facts().into_bytes();
     outbox.hosts().insert(backend, HostOf { backend: Arc::clone(&found), host });
     let thread = Arc::new(Thread { outbox: Arc::downgrade(outbox), backend });
@@ -205,7 +214,9 @@ pub(crate) fn function_done(bridge: &External<Bridge>, backend: u32, call: f64, 
 
 fn result(report: &RawDocument) -> Result<RawBson, BackendError> {
     if let Ok(error) = report.get_document("error") {
+        // A function cannot end the session of its caller, for which clients would call again.
         let code = error.get_str("errorCode").ok().and_then(ErrorCode::by_name);
+        let code = code.filter(|code| code.status() != 401);
         let message = error.get_str("message").unwrap_or_default().to_owned();
         let server_code = error.get_i32("serverCode").ok();
         return Err(BackendError {

@@ -90,9 +90,9 @@ impl Opened {
         lock(&self.starter).insert(starter).number()
     }
 
-    /// Ends the app's right to start threads. Calls on its threads fail.
-    pub(crate) fn stop_functions(&self) {
-        drop(lock(&self.starter).take());
+    /// Takes the app's right to start threads. When it is dropped, calls on its threads fail.
+    pub(crate) fn stop_functions(&self) -> Option<Starter> {
+        lock(&self.starter).take()
     }
 
     /// Returns the progress of the current maintenance task.

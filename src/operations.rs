@@ -32,8 +32,9 @@ pub(crate) struct OpenedApp {
 #[napi]
 pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<OpenedApp> {
     let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
-    let opened = Configuration::read(settings).and_then(Configuration::open);
-    let opened = opened.map_err(|error| thrown(&error))?;
+    let settings = Configuration::read(settings).map_err(|error| thrown(&error))?;
+    let is_thread = settings.runs_functions_itself();
+    let opened = settings.open().map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
     let (origin, definition_app_id) = embedded.map(Embedded::definition).unwrap_or_default();
     let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
@@ -43,7 +44,10 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
     let backend = embedded.map(Embedded::backend).filter(|backend| backend.has_functions());
     let handle = bridge.add(Opened::new(opened));
     let functions = match backend {
-        Some(backend) => Some(bridge.opened(handle)?.host_functions(Starter::new(bridge.outbox(), handle, backend))),
+        Some(backend) => {
+            let starter = Starter::new(bridge.outbox(), handle, backend, is_thread);
+            Some(bridge.opened(handle)?.host_functions(starter))
+        }
         None => None,
     };
     Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin, functions })
@@ -54,9 +58,14 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
 pub(crate) fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
-    opened.stop_functions();
+    let starter = opened.stop_functions();
+    let outbox = Arc::clone(bridge.outbox());
     let closed = Arc::clone(&opened);
     let closing = async move {
+        if let Some(starter) = starter {
+            starter.drain().await;
+            outbox.hosts().remove(&starter.number());
+        }
         match &closed.app {
             Some(app) => app.close().await,
             None => closed.connection.close().await,

@@ -20,7 +20,9 @@ const pick = (names) =>
 function startThread({ handle, backend, host }) {
   const { memoryLimit, env, threads: count } = optionsOf.get(handle);
   if (count === 0) {
-    require("./host.js").attach(backend, host);
+    if (!require("./host.js").attach(backend, host)) {
+      native.functionHostEnded(backend, host, false);
+    }
     return;
   }
   const worker = new Worker(path.join(__dirname, "worker.js"), {

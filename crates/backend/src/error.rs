@@ -40,7 +40,15 @@ pub struct Error {
 impl Error {
     /// Creates an error with a message for the client.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), server_code: None, retry_after: None, detail: None, is_transient: false, label: None }
+        Self {
+            code,
+            message: message.into(),
+            server_code: None,
+            retry_after: None,
+            detail: None,
+            is_transient: false,
+            label: None,
+        }
     }
 
     /// Creates an error that may not occur again if the client retries after `seconds`.

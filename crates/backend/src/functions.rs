@@ -48,6 +48,14 @@ pub struct FunctionOptions {
     pub memory_limit: u32,
 }
 
+impl FunctionOptions {
+    /// Returns the maximum size of the arguments of the calls that run on one thread, in bytes.
+    /// Functions need many times the memory of their arguments.
+    fn running_bytes(&self) -> usize {
+        self.memory_limit as usize * 1024 * 1024 / 16
+    }
+}
+
 impl Default for FunctionOptions {
     fn default() -> Self {
         Self { threads: 1, time_limit: Duration::from_secs(300), memory_limit: 350 }
@@ -67,6 +75,8 @@ pub struct Invocation {
     pub request: Option<RawDocumentBuf>,
     /// The user whose rules apply; `None` for the system user.
     pub caller: Option<ObjectId>,
+    /// The user who made the request, to whom the limits of one user apply.
+    pub payer: Option<ObjectId>,
     /// True if the function is privileged, so that no rules apply.
     pub is_system: bool,
     /// The open transactions of the call.
@@ -129,7 +139,12 @@ fn described(function: &Function, root: &Path) -> Vec<Bson> {
     let mut entries =
         vec![entry(function.name.clone(), function.source.as_deref(), matches!(function.run_as, RunAs::System))];
     if let RunAs::Script(source) = &function.run_as {
-        entries.push(entry(script_name(&function.name), Some(source), false));
+        let Bson::Document(mut script) = entry(script_name(&function.name), Some(source), false) else {
+            return entries;
+        };
+        script.insert("file", root.join("functions").join("config.json").display().to_string());
+        script.insert("isScript", true);
+        entries.push(Bson::Document(script));
     }
     entries
 }

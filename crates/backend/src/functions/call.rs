@@ -16,6 +16,9 @@ use crate::{
     definition::{Function, RunAs},
 };
 
+/// The maximum length of a function's name in an error, in characters.
+const LONGEST_NAME: usize = 256;
+
 /// Calls a function of the app for a user. `request` is the function's `context.request`.
 ///
 /// # Errors
@@ -41,10 +44,20 @@ pub(crate) async fn call(
         return Err(not_allowed(name));
     }
     let caller = Caller { id: Some(claim.user_id()), user, is_system: false };
-    let caller = run_as(context, function, caller, &arguments, request.as_ref()).await?;
+    let payer = Some(claim.user_id());
+    let caller = run_as(context, function, caller, payer, &arguments, request.as_ref()).await?;
     tracing::debug!(function = name, "function called");
     let Caller { id, user, is_system } = caller;
-    let invocation = Invocation { name: name.to_owned(), arguments, user, request, caller: id, is_system, transactions: Transactions::default() };
+    let invocation = Invocation {
+        name: name.to_owned(),
+        arguments,
+        user,
+        request,
+        caller: id,
+        payer,
+        is_system,
+        transactions: Transactions::default(),
+    };
     let result = context.functions.call(invocation).await?;
     check_size(context, result)
 }
@@ -75,7 +88,8 @@ struct Caller {
 }
 
 fn not_found(name: &str) -> Error {
-    Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'"))
+    let shown: String = name.chars().take(LONGEST_NAME).collect();
+    Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{shown}'"))
 }
 
 pub(super) fn not_allowed(name: &str) -> Error {
@@ -100,6 +114,7 @@ async fn run_as(
     context: &Arc<Context>,
     function: &Function,
     caller: Caller,
+    payer: Option<ObjectId>,
     arguments: &RawArrayBuf,
     request: Option<&RawDocumentBuf>,
 ) -> Result<Caller> {
@@ -115,6 +130,7 @@ async fn run_as(
                 user: caller.user,
                 request: request.cloned(),
                 caller: caller.id,
+                payer,
                 is_system: false,
                 transactions: Transactions::default(),
             };
@@ -131,8 +147,10 @@ fn is_system_user(answer: &RawDocument) -> bool {
     ["runAsSystem", "runAsSystemUser"].iter().any(|key| matches!(answer.get(key), Ok(Some(RawBsonRef::Boolean(true)))))
 }
 
+/// Returns the service's error of a function whose user does not exist. It has not the service's
+/// code `InvalidSession`, for which clients would refresh the token and call again.
 fn no_such_user() -> Error {
-    Error::invalid_session("error finding user for endpoint")
+    Error::new(ErrorCode::FunctionExecutionError, "invalid session: error finding user for endpoint")
 }
 
 async fn user_of_text(context: &Context, id: &str) -> Result<Caller> {

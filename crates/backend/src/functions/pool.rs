@@ -36,6 +36,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Interval of the watchdog while calls run.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Interval of the checks of a thread that is to take no more calls.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Time without calls after which a spare thread ends.
 const SPARE_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -101,24 +104,53 @@ struct PendingCall {
     host: Option<HostId>,
 }
 
+/// An environment that starts threads.
+#[derive(Clone)]
+struct Starter {
+    id: u32,
+    /// True if it runs functions on its own thread, which cannot be ended.
+    is_thread: bool,
+    /// True if it closes and starts no more threads.
+    is_closing: bool,
+    starter: Arc<dyn HostStarter>,
+}
+
 struct Host {
     starter: u32,
+    /// True if the thread can be ended.
+    can_end: bool,
     /// `None` until the thread is attached, and after it has detached.
     thread: Option<Arc<dyn FunctionHost>>,
     running: usize,
     /// The number of unanswered [`FunctionHost::wake`]s, and since when the oldest is unanswered.
     woken: usize,
     woken_since: Instant,
+    /// True if the thread must answer before it counts as idle: it may still run a call that was
+    /// given up.
+    must_answer: bool,
+    /// The size of the arguments of its running calls, in bytes.
+    running_bytes: usize,
     /// The time of the last call.
     used_at: Instant,
     is_stuck: bool,
     /// True if the thread has been asked to end, or has detached.
     is_ending: bool,
+    /// True if the thread takes no more calls, because its environment is closing.
+    is_draining: bool,
 }
 
 impl Host {
     fn is_free(&self) -> bool {
-        self.thread.is_some() && !self.is_stuck && !self.is_ending && self.running + self.woken < MOST_RUNNING
+        self.thread.is_some()
+            && !self.is_stuck
+            && !self.is_ending
+            && !self.is_draining
+            && self.running + self.woken < MOST_RUNNING
+    }
+
+    fn end_call(&mut self, invocation: &Invocation) {
+        self.running = self.running.saturating_sub(1);
+        self.running_bytes = self.running_bytes.saturating_sub(invocation.bytes());
     }
 
     fn wake(&mut self) {
@@ -135,7 +167,7 @@ impl Host {
 #[derive(Default)]
 struct State {
     options: FunctionOptions,
-    starters: Vec<(u32, Arc<dyn HostStarter>)>,
+    starters: Vec<Starter>,
     hosts: HashMap<HostId, Host>,
     calls: HashMap<CallId, PendingCall>,
     /// The number of running calls of each user.
@@ -177,22 +209,32 @@ impl FunctionPool {
         state.options.threads = state.options.threads.max(threads);
     }
 
-    /// Adds an environment that can start threads. Returns its number.
-    pub fn add_starter(&self, starter: Arc<dyn HostStarter>) -> u32 {
+    /// Adds an environment that can start threads, or that runs functions on its own thread if
+    /// `is_thread` is true. Returns its number.
+    pub fn add_starter(&self, starter: Arc<dyn HostStarter>, is_thread: bool) -> u32 {
         let mut state = self.0.state();
         state.next_starter += 1;
         let id = state.next_starter;
-        state.starters.push((id, starter));
+        state.starters.push(Starter { id, is_thread, is_closing: false, starter });
         if !state.waiting.is_empty() {
             state.dispatch();
         }
         id
     }
 
+    /// Waits until the threads of an environment run no calls, if another one can start threads for
+    /// the calls that follow.
+    pub async fn drain(&self, starter: u32) {
+        let deadline = Instant::now() + self.0.state().options.time_limit;
+        while self.0.state().drain(starter) && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    }
+
     /// Removes an environment, whose threads end with it. Calls on them fail.
     pub fn remove_starter(&self, starter: u32) {
         let mut state = self.0.state();
-        state.starters.retain(|(id, _)| *id != starter);
+        state.starters.retain(|held| held.id != starter);
         let ended: Vec<HostId> =
             state.hosts.iter().filter(|(_, host)| host.starter == starter).map(|(id, _)| *id).collect();
         for host in ended {
@@ -244,18 +286,27 @@ impl FunctionPool {
         let held = state.hosts.get_mut(&host)?;
         held.woken = held.woken.saturating_sub(1);
         held.woken_since = Instant::now();
-        held.is_stuck = false;
-        if held.is_ending || held.running >= MOST_RUNNING {
+        held.must_answer = false;
+        if std::mem::take(&mut held.is_stuck) {
+            // The calls that arrived in the meantime did not wake the thread.
+            for _ in 0..state.waiting.len().min(MOST_RUNNING.saturating_sub(held.running)) {
+                held.wake();
+            }
+        }
+        if held.is_ending || held.is_draining || held.running >= MOST_RUNNING {
             return None;
         }
-        let id = state.next_waiting()?;
+        let room = state.options.running_bytes().saturating_sub(held.running_bytes);
+        let room = if held.running == 0 { usize::MAX } else { room };
+        let id = state.next_waiting(room)?;
         let call = state.calls.get_mut(&id)?;
         call.host = Some(host);
         call.since = Instant::now();
         let held = state.hosts.get_mut(&host)?;
         held.running += 1;
+        held.running_bytes += call.invocation.bytes();
         held.used_at = Instant::now();
-        if let Some(user) = call.invocation.caller {
+        if let Some(user) = call.invocation.payer {
             *state.running_of.entry(user).or_default() += 1;
         }
         Some((id, Arc::clone(&call.invocation)))
@@ -272,7 +323,7 @@ impl FunctionPool {
         let Some(ended) = state.remove_call(call) else { return };
         let is_waiting = !state.waiting.is_empty();
         if let Some(host) = ended.host.and_then(|host| state.hosts.get_mut(&host)) {
-            host.running -= 1;
+            host.end_call(&ended.invocation);
             // The thread is free to take a call that was meant for another one.
             if is_waiting && host.woken == 0 {
                 host.wake();
@@ -343,7 +394,7 @@ impl Shared {
     /// Waits until calls run, or for the next check. Returns false if the pool is closed.
     fn wait(&self) -> bool {
         let mut state = self.state();
-        while state.calls.is_empty() && !state.is_closed {
+        while state.calls.is_empty() && !state.must_watch() && !state.is_closed {
             state = self.busy.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         !state.is_closed
@@ -365,14 +416,15 @@ fn watch(pool: &Weak<Shared>) {
 
 impl State {
     /// Removes the next call to run from the queue: the first one whose user does not have too
-    /// many running calls.
-    fn next_waiting(&mut self) -> Option<CallId> {
+    /// many running calls, and whose arguments have at most `room` bytes.
+    fn next_waiting(&mut self, room: usize) -> Option<CallId> {
         let mut index = 0;
         while let Some(id) = self.waiting.get(index).copied() {
             let call = self.calls.get(&id);
             let is_wanted = call.is_some_and(|call| !call.reply.is_closed());
-            let running = call.and_then(|call| self.running_of.get(&call.invocation.caller?)).copied();
-            if is_wanted && running.unwrap_or(0) >= MOST_RUNNING_OF_ONE {
+            let running = call.and_then(|call| self.running_of.get(&call.invocation.payer?)).copied();
+            let is_large = call.is_some_and(|call| call.invocation.bytes() > room);
+            if is_wanted && (is_large || running.unwrap_or(0) >= MOST_RUNNING_OF_ONE) {
                 index += 1;
                 continue;
             }
@@ -391,7 +443,7 @@ impl State {
     /// Removes a call that runs or waits.
     fn remove_call(&mut self, id: CallId) -> Option<PendingCall> {
         let call = self.calls.remove(&id)?;
-        if let (Some(user), Some(_)) = (call.invocation.caller, call.host)
+        if let (Some(user), Some(_)) = (call.invocation.payer, call.host)
             && let Entry::Occupied(mut running) = self.running_of.entry(user)
         {
             *running.get_mut() -= 1;
@@ -404,16 +456,21 @@ impl State {
 
     fn check_room(&self, invocation: &Invocation) -> Result<()> {
         let is_of_user =
-            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.caller == invocation.caller);
+            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.payer == invocation.payer);
         let is_full = self.waiting.len() >= MOST_WAITING
             || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
             || (self.waiting.len() >= MOST_WAITING_OF_ONE
-                && invocation.caller.is_some()
+                && invocation.payer.is_some()
                 && self.waiting.iter().filter(is_of_user).count() >= MOST_WAITING_OF_ONE);
         if is_full {
             return Err(Error::retry_later("too many function calls are waiting; try again later", RETRY_AFTER));
         }
         Ok(())
+    }
+
+    /// True if threads must be watched although no call runs or waits.
+    fn must_watch(&self) -> bool {
+        self.hosts.values().any(|host| host.thread.is_some() && !host.is_ending && (host.must_answer || host.is_stuck))
     }
 
     /// Wakes the free thread with the least work, and starts one if none is idle.
@@ -430,7 +487,7 @@ impl State {
         {
             host.wake();
         }
-        let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_stuck).count();
+        let usable = self.hosts.values().filter(|host| !host.is_ending && !host.is_draining && !host.is_stuck).count();
         let living = self.hosts.values().filter(|host| !host.is_ending).count();
         let wanted = self.options.threads.max(1) as usize;
         if is_busy && usable < wanted && living < wanted * 2 {
@@ -439,17 +496,25 @@ impl State {
     }
 
     fn start_host(&mut self) {
-        let Some((starter, start)) = self.starters.first().cloned() else { return };
+        // Threads that can be ended are better than that of an application.
+        let runs = |held: &Starter| self.hosts.values().any(|host| host.starter == held.id);
+        let is_usable = |held: &&Starter| !held.is_closing && !(held.is_thread && runs(held));
+        let usable = self.starters.iter().filter(is_usable).min_by_key(|held| held.is_thread);
+        let Some(Starter { id, is_thread, starter: start, .. }) = usable.cloned() else { return };
         self.next_host += 1;
         let host = Host {
-            starter,
+            starter: id,
+            can_end: !is_thread,
             thread: None,
             running: 0,
             woken: 0,
             woken_since: Instant::now(),
+            must_answer: false,
+            running_bytes: 0,
             used_at: Instant::now(),
             is_stuck: false,
             is_ending: false,
+            is_draining: false,
         };
         self.hosts.insert(self.next_host, host);
         start.start(self.next_host);
@@ -475,17 +540,46 @@ impl State {
         for host in self.hosts.values_mut().filter(|host| host.thread.is_some() && !host.is_ending) {
             if host.woken > 0 {
                 host.is_stuck = now.duration_since(host.woken_since) >= STUCK_AFTER;
-            } else if host.running > 0 {
+            } else if host.running > 0 || host.must_answer {
                 host.wake();
             }
             is_any_stuck |= host.is_stuck;
         }
         self.end_late_calls(now);
+        self.end_lost_hosts();
         self.end_spare_host(now);
         // Calls whose thread is stuck move to another one.
         if is_any_stuck || !self.waiting.is_empty() {
             self.dispatch();
         }
+    }
+
+    /// Ends threads that do not yield and run no call that could still end: their calls have been
+    /// given up, or they run code that a call has left behind.
+    fn end_lost_hosts(&mut self) {
+        let is_lost = |host: &Host| host.is_stuck && host.running == 0 && host.can_end && !host.is_ending;
+        let lost: Vec<HostId> = self.hosts.iter().filter(|(_, host)| is_lost(host)).map(|(id, _)| *id).collect();
+        for host in lost {
+            self.end_host(host);
+        }
+    }
+
+    /// True if the threads of an environment still run calls, and another environment goes on. They
+    /// take no more calls then.
+    fn drain(&mut self, starter: u32) -> bool {
+        for held in self.starters.iter_mut().filter(|held| held.id == starter) {
+            held.is_closing = true;
+        }
+        if self.is_closed || self.starters.iter().all(|held| held.is_closing) {
+            return false;
+        }
+        let mut is_running = false;
+        for host in self.hosts.values_mut().filter(|host| host.starter == starter) {
+            host.is_draining = true;
+            is_running |= host.running > 0;
+        }
+        self.dispatch();
+        is_running
     }
 
     /// Ends a thread that was started while others did not yield.
@@ -514,7 +608,6 @@ impl State {
 
     /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
     fn expire(&mut self, id: CallId, host: Option<HostId>) {
-        let has_threads = self.options.threads > 0;
         // It can have failed with its thread.
         let Some(call) = self.remove_call(id) else { return };
         match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
@@ -523,8 +616,9 @@ impl State {
                 self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
             }
             Some((host, held)) => {
-                held.running = held.running.saturating_sub(1);
-                if held.is_stuck && has_threads {
+                held.end_call(&call.invocation);
+                held.must_answer = true;
+                if held.is_stuck && held.can_end {
                     self.end_host(host);
                 } else if let Some(thread) = &held.thread {
                     thread.cancel(id);
@@ -538,8 +632,8 @@ impl State {
     fn end_host(&mut self, host: HostId) {
         let Some(held) = self.hosts.get_mut(&host) else { return };
         held.is_ending = true;
-        if let Some((_, starter)) = self.starters.iter().find(|(id, _)| *id == held.starter) {
-            starter.end(host);
+        if let Some(held) = self.starters.iter().find(|starter| starter.id == held.starter) {
+            held.starter.end(host);
         }
         self.fail_calls_on(host, HostEnd::Time);
     }

@@ -49,7 +49,7 @@ impl World {
     fn new(threads: u32, time_limit: Duration) -> Self {
         let pool = Arc::new(FunctionPool::new(FunctionOptions { threads, time_limit, ..FunctionOptions::default() }));
         let program = Arc::new(Program::default());
-        let starter = pool.add_starter(Arc::clone(&program) as _);
+        let starter = pool.add_starter(Arc::clone(&program) as _, false);
         Self { pool, program, starter }
     }
 
@@ -58,13 +58,23 @@ impl World {
     }
 
     fn call_of(&self, name: &str, caller: Option<bson::oid::ObjectId>) -> tokio::task::JoinHandle<Result<RawBson>> {
+        self.call_with(name, caller, RawArrayBuf::new())
+    }
+
+    fn call_with(
+        &self,
+        name: &str,
+        payer: Option<bson::oid::ObjectId>,
+        arguments: RawArrayBuf,
+    ) -> tokio::task::JoinHandle<Result<RawBson>> {
         let pool = Arc::clone(&self.pool);
         let invocation = Invocation {
             name: name.to_owned(),
-            arguments: RawArrayBuf::new(),
+            arguments,
             user: RawDocumentBuf::new(),
             request: None,
-            caller,
+            caller: None,
+            payer,
             is_system: false,
             transactions: super::super::Transactions::default(),
         };
@@ -254,4 +264,71 @@ async fn calls_need_an_environment_and_fail_when_it_goes() {
     assert_eq!(error.code, ErrorCode::FunctionExecutionError);
     // A thread that attaches too late is not wanted.
     assert!(!world.pool.attach(1, Arc::new(Thread::default())));
+}
+
+#[tokio::test]
+async fn a_thread_that_loops_after_its_call_was_given_up_ends() {
+    let world = World::new(1, Duration::from_millis(200));
+    let call = world.call("loop");
+    settle().await;
+    let thread = world.attach(1);
+    let (id, _) = world.pool.take(1).unwrap();
+    // The time limit is over before the thread counts as stuck.
+    assert_eq!(call.await.unwrap().unwrap_err().code, ErrorCode::ExecutionTimeLimitExceeded);
+    assert_eq!(*thread.cancelled.lock().unwrap(), [id]);
+    tokio::time::sleep(Duration::from_millis(1800)).await;
+    assert_eq!(*world.program.ended.lock().unwrap(), [1]);
+}
+
+#[tokio::test]
+async fn calls_with_large_arguments_run_one_after_the_other_on_a_thread() {
+    let world = World::new(1, Duration::from_secs(60));
+    let large = || {
+        let mut arguments = RawArrayBuf::new();
+        arguments.push("x".repeat(15 * 1024 * 1024).as_str());
+        world.call_with("large", None, arguments)
+    };
+    let calls = [large(), large(), world.call("small")];
+    settle().await;
+    world.attach(1);
+    let (first, invocation) = world.pool.take(1).unwrap();
+    assert_eq!(invocation.name, "large");
+    let (small, invocation) = world.pool.take(1).unwrap();
+    assert_eq!(invocation.name, "small");
+    assert!(world.pool.take(1).is_none());
+    world.pool.finish(small, Ok(RawBson::Null));
+    world.pool.finish(first, Ok(RawBson::Null));
+    let (second, _) = world.pool.take(1).unwrap();
+    world.pool.finish(second, Ok(RawBson::Null));
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
+    }
+}
+
+#[tokio::test]
+async fn calls_end_before_the_threads_of_an_app_that_closes_if_another_app_goes_on() {
+    let world = World::new(1, Duration::from_secs(60));
+    let call = world.call("one");
+    settle().await;
+    world.attach(1);
+    let (id, _) = world.pool.take(1).unwrap();
+    let other = Arc::new(Program::default());
+    world.pool.add_starter(Arc::clone(&other) as _, false);
+    let (pool, starter) = (Arc::clone(&world.pool), world.starter);
+    let closing = tokio::spawn(async move {
+        pool.drain(starter).await;
+        pool.remove_starter(starter);
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Later calls get a thread of the other app.
+    let next = world.call("next");
+    settle().await;
+    assert_eq!(*other.started.lock().unwrap(), [2]);
+    world.pool.finish(id, Ok(RawBson::Int32(1)));
+    assert_eq!(call.await.unwrap(), Ok(RawBson::Int32(1)));
+    closing.await.unwrap();
+    world.attach(2);
+    let (id, _) = world.pool.take(2).unwrap();
+    world.pool.finish(id, Ok(RawBson::Null));
+    assert_eq!(next.await.unwrap(), Ok(RawBson::Null));
 }
