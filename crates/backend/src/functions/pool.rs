@@ -498,7 +498,7 @@ impl State {
     fn start_host(&mut self) {
         // Threads that can be ended are better than that of an application.
         let runs = |held: &Starter| self.hosts.values().any(|host| host.starter == held.id);
-        let is_usable = |held: &&Starter| !held.is_closing && !(held.is_thread && runs(held));
+        let is_usable = |held: &&Starter| !(held.is_closing || held.is_thread && runs(held));
         let usable = self.starters.iter().filter(is_usable).min_by_key(|held| held.is_thread);
         let Some(Starter { id, is_thread, starter: start, .. }) = usable.cloned() else { return };
         self.next_host += 1;
