@@ -179,7 +179,7 @@ describe("the caller", () => {
   });
 
   test("meets the condition of the function", async () => {
-    const condition = { "%%user.data.email": { "%in": ["nobody@example.com"] } };
+    const condition = { "%%user.data.email": { "%in": ["another@example.com"] } };
     const { user } = await open({ closed: "exports = () => 1;", open: "exports = () => 2;" }, [
       { name: "closed", can_evaluate: condition },
       { name: "open", can_evaluate: { "%%user.type": "normal" } },

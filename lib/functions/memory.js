@@ -108,8 +108,8 @@ function guardBuffer() {
 }
 
 /**
- * Limits the memory of this thread for buffers, in MB. Beyond the limit, `exceeded` is called, which
- * must end the thread.
+ * Limits the memory of this thread for buffers, in MB. Beyond the limit, `exceeded` is called,
+ * which must end the thread.
  */
 function limitMemory(limit, exceeded) {
   guard = new MemoryGuard(limit * MB, exceeded);
