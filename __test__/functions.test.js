@@ -328,6 +328,21 @@ describe("limits", () => {
     expect(await user.functions.garbage()).toBe("fine");
   });
 
+  test("fail a result of more than 32 MB", async () => {
+    const sources = {
+      text: "exports = (size) => 'x'.repeat(size);",
+      values: "exports = (count) => Array.from({ length: count }, (_, n) => ({ n, text: 'some text' }));",
+    };
+    const { user } = await open(sources);
+    const tooLarge = {
+      message: "the result of the function has more than 33554432 bytes",
+      errorCode: "ReadSizeLimitExceeded",
+    };
+    await expect(user.functions.text(100 * 2 ** 20)).rejects.toMatchObject(tooLarge);
+    await expect(user.functions.values(2_000_000)).rejects.toMatchObject(tooLarge);
+    expect(await user.functions.text(15 * 2 ** 20)).toHaveLength(15 * 2 ** 20);
+  });
+
   test("nothing of one call is visible to the next", async () => {
     const call = await openOne(`exports = (set) => {
       if (set) { leaked = 1; globalThis.other = 2; Array.prototype.extra = 3; setInterval(() => {}, 1); }
