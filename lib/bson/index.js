@@ -16,6 +16,7 @@ const isClass = (value) =>
 
 let classes;
 let decoder;
+let decoderWithUndefined;
 
 /** Creates `Realm.BSON` from the `bson` package. */
 function makeClasses() {
@@ -35,7 +36,8 @@ function decode(bytes) {
 
 /** Does the same, but keeps `undefined`, which a function can receive. */
 function decodeWithUndefined(bytes) {
-  return require("./decode.js").decodeWithUndefined(bytes);
+  decoderWithUndefined ??= require("./decode.js").decodeWithUndefined;
+  return decoderWithUndefined(bytes);
 }
 
 // The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.
