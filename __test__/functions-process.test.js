@@ -101,8 +101,9 @@ describe("a process ends by itself", () => {
   });
 });
 
-// The backend notices that a thread does not yield after a second. If the time limit of the call is
-// shorter, it cancels the call, and the thread loops for ever. Remove `failing` when it ends it.
+// The backend notices after a second that a thread does not yield. If the time limit of the call
+// is shorter, it only cancels the call, and the thread loops for ever. Remove `failing` when the
+// backend ends the thread.
 test.failing("a thread that loops ends if the time limit is shorter than a second", () => {
   const answer = program(
     `await outcome(user.functions.spin());

@@ -47,7 +47,7 @@ await backend
   .insertMany(Array.from({ length: DOCUMENTS }, (_, n) => ({ ...document(n, "another-user"), _id: n })));
 await backend.close();
 
-/** Calls a function `count` times, with `inFlight` calls at a time. Returns times per call in µs. */
+/** Makes `count` calls, `inFlight` of them at a time. Returns times per call in µs. */
 async function measure(call, count, inFlight) {
   let next = 0;
   const callInTurn = async () => {

@@ -259,7 +259,7 @@ describe("arguments", () => {
     expect(echoed.text).toBe('[{"__proto__":{"polluted":{"$numberInt":"1"}}}]');
   });
 
-  test("that a function merges carelessly change nothing for the next call", async () => {
+  test("change nothing for the next call if a function merges them carelessly", async () => {
     const { attacker, other } = await startServer();
     const outcomes = [];
     for (const json of POLLUTING) {
