@@ -14,14 +14,8 @@ const LONGEST = 5;
 /** Number of attempts: other processes can take the processor away from the server. */
 const ATTEMPTS = 10;
 
-const SOURCES = {
-  sum: "exports = (a, b) => a + b;",
-  echo: "exports = (...all) => all;",
-  size: "exports = (...all) => JSON.stringify(all).length;",
-  names:
-    "exports = (value) => ({ names: Object.keys(value), own: Object.hasOwn(value, '__proto__'), polluted: value.polluted ?? null });",
-  merge: `exports = (value) => {
-    const merge = (to, from) => {
+/** A careless merge of documents, as many functions have one. */
+const MERGE = `const merge = (to, from) => {
       for (const name in from) {
         if (typeof from[name] === "object" && from[name] !== null) {
           to[name] = merge(to[name] ?? {}, from[name]);
@@ -30,9 +24,26 @@ const SOURCES = {
         }
       }
       return to;
-    };
+    };`;
+
+const SOURCES = {
+  sum: "exports = (a, b) => a + b;",
+  echo: "exports = (...all) => all;",
+  size: "exports = (...all) => JSON.stringify(all).length;",
+  names:
+    "exports = (value) => ({ names: Object.keys(value), own: Object.hasOwn(value, '__proto__'), polluted: value.polluted ?? null });",
+  merge: `exports = (value) => {
+    ${MERGE}
     merge({}, value);
     return ({}).polluted ?? null;
+  };`,
+  mergeInto: `exports = (to, from) => {
+    ${MERGE}
+    merge(to, from);
+  };`,
+  pollutedId: `exports = () => {
+    const id = new BSON.ObjectId();
+    return [typeof id.polluted, typeof id.constructor.polluted, typeof id.toString, typeof id.constructor.createFromTime];
   };`,
   polluted: "exports = () => [({}).polluted ?? null, [].polluted ?? null, (() => {}).polluted ?? null];",
   large: "exports = (size) => 'x'.repeat(size);",
@@ -269,6 +280,20 @@ describe("arguments", () => {
     }
     // The function itself is affected, so the test can fail.
     expect(outcomes).toContain('{"$numberInt":"1"}');
+  });
+
+  test.each([
+    '{"constructor":{"prototype":{"polluted":1}}}',
+    '{"constructor":{"polluted":1,"createFromTime":1}}',
+    '{"__proto__":{"polluted":1,"toString":1}}',
+    '{"__proto__":{"__proto__":{"polluted":1}}}',
+    '{"__proto__":{"__proto__":{"__proto__":{"polluted":1}}}}',
+  ])("change no class of BSON if a function merges them carelessly: %s", async (patch) => {
+    const { attacker, other } = await startServer({ functions: { threads: 1 } });
+    const before = await other.call("pollutedId");
+    expect(before.status).toBe(200);
+    await attacker.send(`{"name":"mergeInto","arguments":[{"$oid":"6500000000000000000000aa"},${patch}]}`);
+    expect(await other.call("pollutedId")).toEqual(before);
   });
 
   test("with keys that begin with a dollar are values or are refused", async () => {
