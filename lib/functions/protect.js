@@ -6,7 +6,7 @@
 /** The classes of Node that functions share. Those that Node loads on demand are left alone. */
 const NODE_CLASSES = ["ArrayBuffer", "Buffer", "TextDecoder", "TextEncoder", "URL", "URLSearchParams", "Uint8Array"];
 
-/** Makes the methods of an object read-only, and rejects new properties. Its data stays writable. */
+/** Makes the methods of an object read-only, but not its data, and rejects new properties. */
 function protect(object) {
   for (const key of Reflect.ownKeys(object)) {
     const descriptor = Object.getOwnPropertyDescriptor(object, key);
