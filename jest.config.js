@@ -10,6 +10,7 @@ const EVERYWHERE = [
   "watch",
   "other-methods",
   "functions",
+  "functions-realistic-app",
 ];
 
 /** The in-process suites that run on MongoDB too: all except those about files. */

@@ -404,16 +404,47 @@ describe("limits", () => {
       heap: "exports = () => { const all = []; for (;;) all.push({ text: 'x'.repeat(10) + all.length }); };",
       buffers: "exports = () => { const all = []; for (;;) all.push(Buffer.alloc(1e6, 1)); };",
       arrays: "exports = () => { const all = []; for (;;) all.push(new Float64Array(1e5).fill(1)); };",
+      copies: "exports = () => { const all = [new Uint8Array(1e6).fill(1)]; for (;;) all.push(all[0].slice()); };",
+      mapped: "exports = () => { const all = [new Float64Array(1e5)]; for (;;) all.push(all[0].map(() => 1)); };",
+      constructed:
+        "exports = () => { const all = [new Int8Array(1e6)]; for (;;) all.push(new all[0].constructor(1e6).fill(1)); };",
       garbage: "exports = () => { for (let index = 0; index < 500; index++) Buffer.alloc(1e6, 1); return 'fine'; };",
     };
     const { user } = await open(sources, [], { functions: { memoryLimit: 64, timeLimit: 60_000 } });
-    for (const name of ["heap", "buffers", "arrays"]) {
+    for (const name of ["heap", "buffers", "arrays", "copies", "mapped", "constructed"]) {
       await expect(user.callFunction(name)).rejects.toMatchObject({
         message: "memory limit exceeded",
         errorCode: "FunctionExecutionError",
       });
     }
     expect(await user.functions.garbage()).toBe("fine");
+  });
+
+  test("fail a result of more than 32 MB", async () => {
+    const sources = {
+      text: "exports = (size) => 'x'.repeat(size);",
+      values: "exports = (count) => Array.from({ length: count }, (_, n) => ({ n, text: 'some text' }));",
+    };
+    const { user } = await open(sources);
+    const tooLarge = {
+      message: "the result of the function has more than 33554432 bytes",
+      errorCode: "ReadSizeLimitExceeded",
+    };
+    await expect(user.functions.text(100 * 2 ** 20)).rejects.toMatchObject(tooLarge);
+    await expect(user.functions.values(2_000_000)).rejects.toMatchObject(tooLarge);
+    expect(await user.functions.text(15 * 2 ** 20)).toHaveLength(15 * 2 ** 20);
+  });
+
+  test("do not replace the constructor of a value by another one", async () => {
+    const call = await openOne(`exports = (bytes) => {
+      const arrays = [new Uint8Array(2), new Float64Array(2), new ArrayBuffer(2)];
+      return [
+        arrays.every((array) => array.constructor === globalThis[array.constructor.name]),
+        arrays.every((array) => array.slice(1) instanceof array.constructor),
+        Buffer.from("ab") instanceof Uint8Array, new Uint8Array(new ArrayBuffer(4), 1).length, bytes.buffer.length,
+      ];
+    };`);
+    expect(await call(new BSON.Binary(Buffer.from("abc")))).toEqual([true, true, true, 3, 3]);
   });
 
   test("nothing of one call is visible to the next", async () => {
@@ -424,6 +455,38 @@ describe("limits", () => {
     await call(true);
     expect(await call(false)).toEqual(["undefined", "undefined", "undefined"]);
   });
+
+  const DESCRIBE_ARRAYS = `[
+    typeof Int32Array.extra, typeof Float64Array.extra, typeof new Int32Array(1).extra, Int32Array.name,
+    String(Int32Array.from([1])), Object.getPrototypeOf(Float64Array) === null,
+  ]`;
+  test.each([
+    ["a property", "Int32Array.extra = 1"],
+    ["a method", "Int32Array.from = () => 'changed'"],
+    ["a hidden property", "Object.defineProperty(Float64Array, 'extra', { value: 1 })"],
+    ["a prototype", "Object.setPrototypeOf(Float64Array, null)"],
+    ["a property of the prototype", "Int32Array.prototype.extra = 1"],
+    ["the global", "Int32Array = Array"],
+  ])("a constructor of buffers is as before after a call that changed %s", async (_name, change) => {
+    const call = await openOne(`exports = (set) => { if (set) { ${change}; } return ${DESCRIBE_ARRAYS}; };`);
+    const usual = ["undefined", "undefined", "undefined", "Int32Array", "1", false];
+    expect(await call(false)).toEqual(usual);
+    expect(await call(true)).not.toEqual(usual);
+    expect(await call(false)).toEqual(usual);
+  });
+
+  test.each(["Buffer", "Uint8Array", "URL", "TextEncoder"])(
+    "%s is as before after a call that changes it",
+    async (name) => {
+      const call = await openOne(`exports = (set) => {
+      if (set) { ${name}.prototype.extra = 1; ${name}.prototype.toString = 1; }
+      return [typeof ${name}.prototype.extra, typeof ${name}.prototype.toString].join();
+    };`);
+      // The assignments have no effect.
+      expect(await call(true)).toBe("undefined,function");
+      expect(await call(false)).toBe("undefined,function");
+    },
+  );
 
   test("the environment of the process is out of reach", async () => {
     process.env.USERKEEP_TEST_SHOWN = "shown";

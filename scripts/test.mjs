@@ -136,6 +136,7 @@ const checks = {
   // In one process, because the suites on MongoDB share a server.
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
+  "functions that hang": () => counting(["scripts/soak-functions.mjs", "--calls", "500"]),
   examples,
   guides: () => counting(["scripts/guides.mjs"]),
   package: () => counting(["scripts/package-tests/run.mjs"]),

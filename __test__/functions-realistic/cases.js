@@ -417,7 +417,9 @@ async function runCase(item, { seed, call, read, requests }) {
   await seed(item.data);
   const outcome = await call(item.name, item.arguments, { user: ADA, ...item.request }).catch((error) => error);
   if (item.failure === undefined) {
-    expect(outcome).not.toBeInstanceOf(Error);
+    if (outcome instanceof Error) {
+      throw outcome;
+    }
     expect(outcome.value).toEqual(item.result);
   } else {
     expect(outcome.message).toEqual(item.failure);

@@ -16,6 +16,7 @@ const isClass = (value) =>
 
 let classes;
 let decoder;
+let resultDecoder;
 
 /** Creates `Realm.BSON` from the `bson` package. */
 function makeClasses() {
@@ -35,7 +36,8 @@ function decode(bytes) {
 
 /** Does the same for the result of a function. */
 function decodeResult(bytes) {
-  return require("./decode.js").decodeResult(bytes);
+  resultDecoder ??= require("./decode.js").decodeResult;
+  return resultDecoder(bytes);
 }
 
 // The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.

@@ -1,6 +1,7 @@
 "use strict";
 
 const vm = require("node:vm");
+const { withoutGuard } = require("./memory.js");
 
 // A context is used again only if the call has changed neither its global object nor its built-in
 // objects. A comparison of about 1200 properties by name takes too long for each call, so the
@@ -11,16 +12,17 @@ const vm = require("node:vm");
 
 /**
  * Lists the objects to compare, with their properties. Compiled in each context, so it must not
- * refer to anything outside itself.
+ * refer to anything outside itself. The engine does not cache accesses of a guard, which is a
+ * `Proxy`, so the constructor behind it is compared.
  */
-function listObjects(shared) {
+function listObjects(shared, withoutGuard) {
   const { getOwnPropertyDescriptor, getPrototypeOf } = Object;
   const objects = [];
   const seen = new Set(shared);
   const add = (value) => {
     if ((typeof value === "object" || typeof value === "function") && value !== null && !seen.has(value)) {
       seen.add(value);
-      objects.push(value);
+      objects.push(withoutGuard(value));
       add(value.prototype);
       add(getPrototypeOf(value));
     }
@@ -106,7 +108,7 @@ class IntrinsicsCheck {
   /** `shared` are objects that belong to all contexts. */
   constructor(context, shared) {
     listScript ??= new vm.Script(`(${listObjects})`, { filename: __filename });
-    this.#list = listScript.runInContext(context)(shared);
+    this.#list = listScript.runInContext(context)(shared, withoutGuard);
     const functions = checkScript(this.#list).runInContext(context);
     this.#checks = this.#list.map(({ object, names, descriptors }, index) => {
       const values = descriptors.map(({ value }) => value);

@@ -3,6 +3,7 @@
 // The memory limit of a thread for buffers. V8 limits only its own heap, and a loop that allocates
 // buffers never yields, so the allocations themselves are counted.
 
+const { types } = require("node:util");
 const v8 = require("node:v8");
 const vm = require("node:vm");
 
@@ -78,18 +79,30 @@ class MemoryGuard {
 const sizeOf = (first, unit = 1) =>
   typeof first === "number" ? first * unit : (first?.byteLength ?? (first?.length ?? 0) * unit);
 
-/** Counts the allocations of a constructor. */
-function guarded(Class) {
+/** The constructors behind their guards. */
+const guardedBy = new WeakMap();
+
+/** Returns the constructor behind a guard, which has its properties, or a value as it is. */
+const withoutGuard = (value) => guardedBy.get(value) ?? value;
+
+/** Replaces a constructor of a global object by one that counts its allocations. */
+function guardClass(global, name) {
+  const Class = global[name];
   const unit = Class.BYTES_PER_ELEMENT ?? 1;
-  return new Proxy(Class, {
+  const guardOfClass = new Proxy(Class, {
     construct(target, args, newTarget) {
       // A view of a buffer allocates nothing.
-      if (!(args[0] instanceof ArrayBuffer)) {
+      if (!types.isAnyArrayBuffer(args[0])) {
         guard.note(sizeOf(args[0], unit));
       }
       return Reflect.construct(target, args, newTarget);
     },
   });
+  guardedBy.set(guardOfClass, Class);
+  const descriptor = { value: guardOfClass, writable: true, configurable: true };
+  Object.defineProperty(global, name, descriptor);
+  // Methods such as `slice` and `map` allocate with the constructor of their object.
+  Object.defineProperty(Class.prototype, "constructor", descriptor);
 }
 
 function guardBuffer() {
@@ -114,6 +127,7 @@ function guardBuffer() {
 function limitMemory(limit, exceeded) {
   guard = new MemoryGuard(limit * MB, exceeded);
   guardBuffer();
+  guardContext(globalThis);
 }
 
 /** Lets the guard count the buffers that the code of a context creates. */
@@ -122,9 +136,11 @@ function guardContext(global) {
     return;
   }
   for (const name of CONSTRUCTORS) {
-    const Class = global[name];
-    Object.defineProperty(global, name, { value: guarded(Class), writable: true, configurable: true });
+    // Contexts share some constructors with the thread, which has guarded them.
+    if (!guardedBy.has(global[name])) {
+      guardClass(global, name);
+    }
   }
 }
 
-module.exports = { MEMORY_EXIT_CODE, guardContext, limitMemory };
+module.exports = { MEMORY_EXIT_CODE, guardContext, limitMemory, withoutGuard };
