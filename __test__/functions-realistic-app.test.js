@@ -24,7 +24,7 @@ const DIRECTORY = path.join(__dirname, "functions-realistic", "functions");
  * The functions that need something that the backend does not implement yet: what that is. Their
  * cases run only with the backend of functions-realistic.test.js.
  */
-const NOT_YET = { transferCredits: "startTransaction", monthlyReport: "$merge" };
+const NOT_YET = { monthlyReport: "$merge" };
 
 /** The functions whose cases run as the system user: those of triggers and webhooks. */
 const OF_SYSTEM = new Set(CASES.filter(({ request }) => request?.isSystem).map(({ name }) => name));

@@ -159,7 +159,16 @@ struct Waiting {
     cancelled: Vec<(u32, CallId)>,
 }
 
+/// The maximum number of log lines of one delivery, so that it does not hold the event loop.
+const MOST_LINES: usize = 256;
+
 impl Waiting {
+    /// Takes everything except log lines beyond [`MOST_LINES`].
+    fn take(&mut self) -> Self {
+        let rest = self.lines.split_off(self.lines.len().min(MOST_LINES));
+        std::mem::replace(self, Self { lines: rest, ..Self::default() })
+    }
+
     fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.lines.is_empty() && self.commands.is_empty() && self.cancelled.is_empty()
     }
@@ -246,7 +255,10 @@ impl Outbox {
     }
 
     fn take(&self, env: &Env) -> Delivery {
-        let Waiting { answers, lines, commands, cancelled } = std::mem::take(&mut *lock(&self.waiting));
+        let Waiting { answers, lines, commands, cancelled } = lock(&self.waiting).take();
+        if !lock(&self.waiting).lines.is_empty() {
+            self.wake();
+        }
         let count = answers.len() as u32;
         if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
             self.keep_alive(env, false);

@@ -76,6 +76,8 @@ pub enum HostEnd {
     Memory,
     /// It was ended because a call exceeded its time limit.
     Time,
+    /// Its app was closed.
+    Closed,
     /// It ended for another reason, or could not start.
     Other,
 }
@@ -86,6 +88,7 @@ impl HostEnd {
         match self {
             Self::Memory => Error::new(ErrorCode::FunctionExecutionError, "memory limit exceeded"),
             Self::Time => time_is_over(),
+            Self::Closed => Error::new(ErrorCode::FunctionExecutionError, "The app has been closed"),
             Self::Other => Error::new(ErrorCode::FunctionExecutionError, "the thread of the function ended"),
         }
     }
@@ -238,7 +241,7 @@ impl FunctionPool {
         let ended: Vec<HostId> =
             state.hosts.iter().filter(|(_, host)| host.starter == starter).map(|(id, _)| *id).collect();
         for host in ended {
-            state.remove_host(host, HostEnd::Other);
+            state.remove_host(host, HostEnd::Closed);
         }
         state.dispatch();
     }
@@ -350,7 +353,7 @@ impl FunctionPool {
         state.waiting.clear();
         state.waiting_bytes = 0;
         for (_, call) in state.calls.drain() {
-            let _ = call.reply.send(Err(Error::new(ErrorCode::InternalServerError, "the store is closed")));
+            let _ = call.reply.send(Err(HostEnd::Closed.error()));
         }
         self.0.busy.notify_all();
     }
