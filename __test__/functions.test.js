@@ -534,11 +534,13 @@ describe("the options", () => {
     const definition = withFunctions({ main: source }, [], files);
     const parallelism = jest.spyOn(os, "availableParallelism").mockReturnValue(2);
     const countThreads = async (functions) => {
-      const { url } = await serve({ definition, functions });
+      const server = await serve({ definition, functions });
+      const { url } = server;
       const app = new Realm.App({ id: "test-app", baseUrl: url, metadata: { mode: "inMemory" }, logger: null });
       const user = await logInNew(app);
       const threads = await Promise.all(Array.from({ length: 12 }, () => user.functions.main()));
       await app.close();
+      await server.close();
       return new Set(threads).size;
     };
     expect(await countThreads(undefined)).toBe(2);
