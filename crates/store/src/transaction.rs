@@ -223,10 +223,19 @@ impl<T: Send + 'static> Core<T> {
     /// Waits until the operations before this one have ended.
     ///
     /// # Errors
-    /// That of a transaction that has ended.
+    /// `NoSuchTransaction` (251) if the transaction has ended, or the error of a budget whose time
+    /// is over.
     pub(crate) async fn enter(self: &Arc<Self>, budget: &Budget) -> Result<Turn<T>> {
-        let state = Arc::clone(&self.state).lock_owned().await;
-        self.turn(state, budget)
+        if let Ok(state) = Arc::clone(&self.state).try_lock_owned() {
+            return self.turn(state, budget);
+        }
+        let until = budget.deadline().map_or(self.deadline, |deadline| deadline.min(self.deadline));
+        let state = Arc::clone(&self.state).lock_owned();
+        match tokio::time::timeout_at(until.into(), state).await {
+            Ok(state) => self.turn(state, budget),
+            Err(_) if self.is_over() => Err(self.expired()),
+            Err(_) => Err(budget.check().err().map_or_else(|| self.expired(), Error::from)),
+        }
     }
 
     fn turn(self: &Arc<Self>, mut state: OwnedMutexGuard<State<T>>, budget: &Budget) -> Result<Turn<T>> {
@@ -295,7 +304,7 @@ impl<T: Send + 'static> Turn<T> {
     /// Returns the data of the open transaction.
     ///
     /// # Errors
-    /// That of a transaction that has ended.
+    /// `NoSuchTransaction` (251) if the transaction has ended.
     pub(crate) fn open(&mut self) -> Result<&mut T> {
         match &mut *self.state {
             State::Open(open) => Ok(open),
@@ -307,7 +316,7 @@ impl<T: Send + 'static> Turn<T> {
     /// transaction counts as aborted.
     ///
     /// # Errors
-    /// That of a transaction that has ended.
+    /// `NoSuchTransaction` (251) if the transaction has ended.
     pub(crate) fn take(&mut self) -> Result<T> {
         match std::mem::replace(&mut *self.state, State::Ended(End::Aborted)) {
             State::Open(open) => Ok(open),

@@ -11,7 +11,9 @@ use store::{
     Aggregate, Change, ChangeKind, Count, Error, Find, Index, Modify, Operation, Returning, Store, Transaction,
     TransactionLimits, Watch, Write,
 };
-use support::world::{Owner, World, all, collection, filter, insert, namespace, on_every_store, update};
+use support::world::{
+    Owner, World, all, collection, delete, documents, filter, insert, namespace, on_every_store, set, update,
+};
 
 on_every_store! {
     a_transaction_reads_its_own_writes_and_others_see_them_after_the_commit,
@@ -38,14 +40,6 @@ on_every_store! {
     concurrent_operations_of_a_transaction_run_one_after_the_other,
 }
 
-fn delete(find: Document, multi: bool) -> Write {
-    Write::new(namespace(), Operation::modify(Modify::new(filter(find), multi, Change::Delete)))
-}
-
-fn set(find: Document, fields: Document) -> Write {
-    update(find, doc! { "$set": fields }, false, false)
-}
-
 async fn begin(store: &Arc<dyn Store>) -> Arc<dyn Transaction> {
     store.begin(TransactionLimits::default()).await.unwrap()
 }
@@ -60,10 +54,6 @@ async fn begin_and_read(store: &Arc<dyn Store>) -> Arc<dyn Transaction> {
 /// Writes outside a transaction.
 async fn write(store: &Arc<dyn Store>, write: Write) {
     store.write(vec![write]).await.unwrap();
-}
-
-fn documents(found: Vec<RawDocumentBuf>) -> Vec<Document> {
-    found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
 }
 
 /// Returns the documents that a transaction sees.
@@ -91,8 +81,8 @@ fn code(error: &Error) -> (i32, bool) {
 const CONFLICT: (i32, bool) = (112, true);
 const ABORTED: i32 = 251;
 
-/// Applies a write and commits, and returns the code of the first error. MongoDB reports a conflict
-/// with the write, and an embedded store with the commit.
+/// Applies a write and commits, and returns the code of the first error. MongoDB reports a
+/// conflict with the write, and an embedded store with the commit.
 async fn write_and_commit(transaction: &dyn Transaction, write: Write) -> Option<(i32, bool)> {
     let answer = match transaction.write(write).await {
         Ok(_) => transaction.commit().await,
@@ -145,7 +135,7 @@ async fn a_changed_document_is_a_conflict_and_nothing_is_written(world: &World) 
         write(&store, update(doc! { "_id": 1 }, doc! { "$inc": { "n": 1 } }, false, false)).await;
         assert_eq!(write_and_commit(&*transaction, change).await, Some(CONFLICT));
         let after = transaction.find(Find::new(namespace(), Filter::all())).await.unwrap_err();
-        assert_eq!(code(&after), (ABORTED, true), "a caller that ignored the conflict is told to retry");
+        assert_eq!(code(&after), (ABORTED, true), "a caller that ignored the conflict can retry");
         assert_eq!(all(&*store, doc! { "_id": 3 }).await.len(), 0);
         assert_eq!(all(&*store, doc! {}).await.len(), 2);
     }

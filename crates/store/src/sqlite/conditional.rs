@@ -13,11 +13,11 @@ use super::{
     connection::StoreConnection,
     documents::{Documents, document, sees},
     effects::Effects,
-    write::{self, Failure, Place, PlannedModify},
+    write::{self, Failure, Place},
 };
 use crate::{
-    ChangeKind, Error, Modify, Namespace, Operation, Outcome, Result, Write,
-    guarded::{self, Planned},
+    ChangeKind, Error, Guard, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
+    guarded::{self, ChangedSize, Planned},
 };
 
 /// The maximum number of index entries that a limited write may add and remove, in addition to
@@ -160,7 +160,7 @@ fn plan_change(
     let Write { guard, limits, .. } = effects.write;
     let guard = guard.as_deref();
     let documents = session.map(|session| Documents::stored(&session.connection, effects.collection));
-    let planned = write::plan_modify(documents, environment, modify, guard, *limits)?;
+    let planned = plan_modify(documents, environment, modify, guard, *limits)?;
     let PlannedModify { kind, changes, upserted, outcome } = planned;
     if let Some(made) = upserted {
         let of_made = effects.of(ChangeKind::Insert, None, Some(&made))?;
@@ -175,6 +175,51 @@ fn plan_change(
         planned_changes.push(PlannedChange { seq, before, planned, effects });
     }
     effects.into_conditional(Work::Change(kind, planned_changes), outcome)
+}
+
+/// The planned change of the documents that a filter matches.
+pub(super) struct PlannedModify {
+    pub(super) kind: ChangeKind,
+    /// The row id, the current version and the change of each target.
+    pub(super) changes: Vec<(i64, RawDocumentBuf, Planned)>,
+    /// The document to insert, for an upsert without a target.
+    pub(super) upserted: Option<RawDocumentBuf>,
+    /// The result, except the number of changed documents.
+    pub(super) outcome: Outcome,
+}
+
+/// Plans a change without making it. `documents` is `None` if the collection does not exist.
+///
+/// # Errors
+/// The guard's refusal, the error of the update, or the error of an exceeded limit.
+pub(super) fn plan_modify(
+    documents: Option<Documents<'_>>,
+    environment: &dyn Environment,
+    modify: &Modify,
+    guard: Option<&dyn Guard>,
+    limits: Option<WriteLimits>,
+) -> Result<PlannedModify> {
+    let targets = documents.map_or(Ok(Vec::new()), |documents| write::targets(documents, modify, guard, limits))?;
+    let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
+    let mut upserted = None;
+    if targets.is_empty() {
+        upserted = guarded::upserted_document(modify, guard, environment)?;
+        if let Some(made) = &upserted {
+            guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
+        }
+    }
+    let mut size = ChangedSize::new(limits);
+    let mut changes = Vec::with_capacity(targets.len());
+    for (seq, before) in targets {
+        let planned = guarded::plan(modify, guard, &before, environment)?;
+        size.add(&planned)?;
+        changes.push((seq, before, planned));
+    }
+    // Only a change of a single document returns one.
+    if let Some((_, before, planned)) = changes.last() {
+        guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
+    }
+    Ok(PlannedModify { kind: write::kind_of(modify), changes, upserted, outcome })
 }
 
 /// Applies a planned write, inside the writer's transaction.

@@ -210,7 +210,7 @@ impl<'s> Documents<'s> {
         backwards: bool,
         visit: Visit<'_>,
     ) -> Result<()> {
-        let mut own = written.ordered(source, range, backwards).into_iter().peekable();
+        let mut own = written.ordered(source, range, backwards).peekable();
         let precedes = |own: &(&[u8], i64), key: &[u8], seq: i64| {
             let order = if backwards { key.cmp(own.0) } else { own.0.cmp(key) };
             order.then(own.1.cmp(&seq)).is_lt()

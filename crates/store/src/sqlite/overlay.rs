@@ -269,7 +269,7 @@ impl Written {
                 .map(|(_, place)| place)
                 .collect(),
             AccessPath::Ordered { source, range, .. } => {
-                self.ordered(*source, range.as_ref(), false).into_iter().map(|(_, place)| place).collect()
+                self.ordered(*source, range.as_ref(), false).map(|(_, place)| place).collect()
             }
         };
         places.sort_unstable();
@@ -283,23 +283,23 @@ impl Written {
         self.documents.range(later).map(|(place, _)| *place)
     }
 
-    /// Returns the keys of an index in a range, or all, with their row ids in the order in which a
-    /// plan reads them.
-    pub(super) fn ordered(&self, source: Source<'_>, range: Option<&KeyRange>, backwards: bool) -> Vec<(&[u8], i64)> {
-        let Some(entries) = self.entries_of(source) else { return Vec::new() };
-        let mut found: Vec<(&[u8], i64)> = match range {
+    /// Iterates over the keys of an index in a range, or over all, with their row ids in the order
+    /// in which a plan reads them.
+    pub(super) fn ordered(
+        &self,
+        source: Source<'_>,
+        range: Option<&KeyRange>,
+        backwards: bool,
+    ) -> Box<dyn Iterator<Item = (&[u8], i64)> + '_> {
+        let Some(entries) = self.entries_of(source) else { return Box::new(std::iter::empty()) };
+        let all = match range {
             // An empty range would make the search panic.
-            Some((from, to)) if from >= to => Vec::new(),
-            Some((from, to)) => entries
-                .range((from.clone(), i64::MIN)..(to.clone(), i64::MIN))
-                .map(|(key, place)| (key.as_slice(), *place))
-                .collect(),
-            None => entries.iter().map(|(key, place)| (key.as_slice(), *place)).collect(),
+            Some((from, to)) if from >= to => return Box::new(std::iter::empty()),
+            Some((from, to)) => entries.range((from.clone(), i64::MIN)..(to.clone(), i64::MIN)),
+            None => entries.range::<(Vec<u8>, i64), _>(..),
         };
-        if backwards {
-            found.sort_unstable_by(|one, other| other.0.cmp(one.0).then(one.1.cmp(&other.1)));
-        }
-        found
+        let all = all.map(|(key, place)| (key.as_slice(), *place));
+        if backwards { Box::new(by_key_backwards(all)) } else { Box::new(all) }
     }
 
     fn entries_of(&self, source: Source<'_>) -> Option<&Entries> {
@@ -380,6 +380,23 @@ impl Written {
         }
         Ok(())
     }
+}
+
+/// Reverses the order of the keys. The row ids of one key stay in their order.
+fn by_key_backwards<'e>(
+    entries: impl DoubleEndedIterator<Item = (&'e [u8], i64)>,
+) -> impl Iterator<Item = (&'e [u8], i64)> {
+    let (mut entries, mut of_key) = (entries.rev().peekable(), Vec::new());
+    std::iter::from_fn(move || {
+        if of_key.is_empty() {
+            let first = entries.next()?;
+            of_key.push(first);
+            while let Some(other) = entries.next_if(|other| other.0 == first.0) {
+                of_key.push(other);
+            }
+        }
+        of_key.pop()
+    })
 }
 
 fn id_key(document: &RawDocument) -> Vec<u8> {

@@ -14,12 +14,12 @@ use super::{
     RESERVED_READERS, Shared, SqliteStore, aggregate,
     catalog::Collection,
     commit::Commit,
+    conditional::{self, PlannedModify},
     connection::StoreConnection,
     documents::{Documents, FEW, FEW_BYTES},
     lock,
     overlay::Overlay,
     read,
-    write::{self, PlannedModify},
     writer::Job,
 };
 use crate::{
@@ -195,7 +195,7 @@ impl Snapshot {
                 guarded::prepared(documents, guard, environment).map(PlannedWrite::Insert)
             }
             Operation::Modify(modify) => self.among(namespace, |documents| {
-                write::plan_modify(documents, environment, modify, guard, *limits).map(PlannedWrite::Modify)
+                conditional::plan_modify(documents, environment, modify, guard, *limits).map(PlannedWrite::Modify)
             }),
         }
     }

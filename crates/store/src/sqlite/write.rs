@@ -125,51 +125,6 @@ fn change(
     Ok(outcome)
 }
 
-/// The planned change of the documents that a filter matches.
-pub(super) struct PlannedModify {
-    pub(super) kind: ChangeKind,
-    /// The row id, the current version and the change of each target.
-    pub(super) changes: Vec<(i64, RawDocumentBuf, Planned)>,
-    /// The document to insert, for an upsert without a target.
-    pub(super) upserted: Option<RawDocumentBuf>,
-    /// The result, except the number of changed documents.
-    pub(super) outcome: Outcome,
-}
-
-/// Plans a change without making it. `documents` is `None` if the collection does not exist.
-///
-/// # Errors
-/// The guard's refusal, the error of the update, or the error of an exceeded limit.
-pub(super) fn plan_modify(
-    documents: Option<Documents<'_>>,
-    environment: &dyn Environment,
-    modify: &Modify,
-    guard: Option<&dyn Guard>,
-    limits: Option<WriteLimits>,
-) -> Result<PlannedModify> {
-    let targets = documents.map_or(Ok(Vec::new()), |documents| targets(documents, modify, guard, limits))?;
-    let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-    let mut upserted = None;
-    if targets.is_empty() {
-        upserted = guarded::upserted_document(modify, guard, environment)?;
-        if let Some(made) = &upserted {
-            guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
-        }
-    }
-    let mut size = ChangedSize::new(limits);
-    let mut changes = Vec::with_capacity(targets.len());
-    for (seq, before) in targets {
-        let planned = guarded::plan(modify, guard, &before, environment)?;
-        size.add(&planned)?;
-        changes.push((seq, before, planned));
-    }
-    // Only a change of a single document returns one.
-    if let Some((_, before, planned)) = changes.last() {
-        guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
-    }
-    Ok(PlannedModify { kind: kind_of(modify), changes, upserted, outcome })
-}
-
 /// Returns the kind of the event that a change causes.
 pub(super) fn kind_of(modify: &Modify) -> ChangeKind {
     match &modify.change {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, sync::Arc};
 
 use bson::{
-    Document,
+    Document, doc,
     raw::{RawDocument, RawDocumentBuf},
 };
 use query::{Filter, Update};
@@ -109,4 +109,16 @@ impl Guard for Owner {
         let allowed = [before, after].into_iter().flatten().all(|document| self.may_see(document));
         if allowed { Ok(()) } else { Err(Denied("write not permitted".into())) }
     }
+}
+
+pub(crate) fn delete(find: Document, multi: bool) -> Write {
+    Write::new(namespace(), Operation::modify(Modify::new(filter(find), multi, Change::Delete)))
+}
+
+pub(crate) fn set(find: Document, fields: Document) -> Write {
+    update(find, doc! { "$set": fields }, false, false)
+}
+
+pub(crate) fn documents(found: Vec<RawDocumentBuf>) -> Vec<Document> {
+    found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
 }
