@@ -225,8 +225,8 @@ impl FunctionPool {
         id
     }
 
-    /// Waits until the threads of an environment run no calls, if another one can start threads for
-    /// the calls that follow.
+    /// Waits until the threads of an environment run no calls, if another one can start threads
+    /// for the calls that follow.
     pub async fn drain(&self, starter: u32) {
         let deadline = Instant::now() + self.0.state().options.time_limit;
         while self.0.state().drain(starter) && Instant::now() < deadline {
@@ -567,8 +567,8 @@ impl State {
         }
     }
 
-    /// True if the threads of an environment still run calls, and another environment goes on. They
-    /// take no more calls then.
+    /// True if the threads of an environment still run calls, and another environment goes on.
+    /// They take no more calls then.
     fn drain(&mut self, starter: u32) -> bool {
         for held in self.starters.iter_mut().filter(|held| held.id == starter) {
             held.is_closing = true;
