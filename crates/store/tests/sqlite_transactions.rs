@@ -7,8 +7,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bson::{Document, doc, raw::RawDocumentBuf};
 use query::{Budget, Filter, Limits, Update};
 use store::{
-    Change, Error, Find, Index, Location, Maintenance, Modify, Namespace, Operation, Progress, SqliteStore, Store,
-    SystemEnvironment, Transaction, TransactionLimits, Write, WriteLimits,
+    Change, ChangeKind, Error, Find, Index, Location, Maintenance, Modify, Namespace, Operation, Progress, SqliteStore,
+    Store, SystemEnvironment, Transaction, TransactionLimits, Watch, Write, WriteLimits,
 };
 
 fn people() -> Namespace {
@@ -136,6 +136,47 @@ async fn a_document_that_is_written_in_the_end_as_it_was_must_be_unchanged_and_i
 }
 
 #[tokio::test]
+async fn each_document_has_one_event_from_the_snapshot_to_the_last_version() {
+    let store = in_memory();
+    store.write(vec![insert(&[1, 2, 3, 4].map(|id| doc! { "_id": id, "n": 1 }))]).await.unwrap();
+    let watch = Watch { namespace: people(), after: None, owner: None };
+    let mut stream = store.watch(watch).await.unwrap();
+    let replace = |id: i32| {
+        let update = Update::parse(&RawDocumentBuf::try_from(doc! { "m": 1 }).unwrap()).unwrap();
+        let change = Change::Update { update, upsert: false };
+        Write::new(people(), Operation::modify(Modify::new(Filter::equals("_id", id), false, change)))
+    };
+    let delete = Write::new(people(), Operation::modify(Modify::new(Filter::equals("_id", 3), false, Change::Delete)));
+    let transaction = begin(&store).await;
+    for write in [
+        set(1, doc! { "n": 2 }),
+        replace(2),
+        set(2, doc! { "n": 3 }),
+        set(1, doc! { "m": 1 }),
+        set(3, doc! { "n": 9 }),
+        delete,
+        insert(&[doc! { "_id": 5 }]),
+        set(5, doc! { "n": 1 }),
+        set(4, doc! { "n": 2 }),
+        set(4, doc! { "n": 1 }),
+    ] {
+        transaction.write(write).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    store.write(vec![insert(&[doc! { "_id": 6 }])]).await.unwrap();
+    let mut events = Vec::new();
+    while events.len() < 5 {
+        events.extend(stream.next().await.unwrap());
+    }
+    let kinds: Vec<_> = events.iter().map(|event| (event.id().as_i32().unwrap(), event.kind)).collect();
+    let [update, replace, delete, insert] =
+        [ChangeKind::Update, ChangeKind::Replace, ChangeKind::Delete, ChangeKind::Insert];
+    assert_eq!(kinds, [(1, update), (2, replace), (3, delete), (5, insert), (6, insert)]);
+    let description = Document::try_from(events[0].description.clone().unwrap()).unwrap();
+    assert_eq!(description.get_document("updatedFields").unwrap(), &doc! { "n": 2, "m": 1 });
+}
+
+#[tokio::test]
 async fn the_number_of_open_transactions_is_limited() {
     for store in [in_memory(), open(&tempfile::tempdir().unwrap().keep().join("s.sqlite"))] {
         store.write(vec![insert(&[doc! { "_id": 1 }])]).await.unwrap();
@@ -157,40 +198,45 @@ async fn the_number_of_open_transactions_is_limited() {
     }
 }
 
+/// True if a reader of the file prevents the log from restarting.
+fn is_log_held(path: &Path) -> bool {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.busy_timeout(Duration::from_millis(20)).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0)).unwrap() == 1
+}
+
 #[tokio::test]
 async fn an_idle_transaction_releases_its_snapshot_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.sqlite");
     let store = open(&path);
     store.write(vec![insert(&[doc! { "_id": 1 }])]).await.unwrap();
-    let busy = || {
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection.busy_timeout(Duration::from_millis(20)).unwrap();
-        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0)).unwrap();
-        busy == 1
-    };
     let limits = TransactionLimits { time: Duration::from_millis(400), ..TransactionLimits::default() };
     let transaction = store.begin(limits).await.unwrap();
     store.write(vec![insert(&[doc! { "_id": 2 }])]).await.unwrap();
-    assert!(busy(), "the snapshot holds the log");
+    assert!(is_log_held(&path));
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert!(!busy());
+    assert!(!is_log_held(&path));
     assert_eq!(number(&transaction.commit().await.unwrap_err()), 251);
 }
 
 #[tokio::test]
 async fn closing_the_store_ends_its_transactions() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("s.sqlite"));
+    let path = directory.path().join("s.sqlite");
+    let store = open(&path);
     store.write(vec![insert(&[doc! { "_id": 1 }])]).await.unwrap();
     let transaction = begin(&store).await;
     transaction.write(insert(&[doc! { "_id": 2 }])).await.unwrap();
+    store.write(vec![insert(&[doc! { "_id": 3 }])]).await.unwrap();
+    assert!(is_log_held(&path));
     store.close().await;
+    assert!(!is_log_held(&path));
     assert!(matches!(transaction.find(Find::new(people(), Filter::all())).await, Err(Error::Closed)));
     assert!(matches!(transaction.commit().await, Err(Error::Closed)));
     transaction.abort().await.unwrap();
     assert!(matches!(store.begin(TransactionLimits::default()).await, Err(Error::Closed)));
-    assert_eq!(all(&open(&directory.path().join("s.sqlite"))).await.len(), 1);
+    assert_eq!(all(&open(&path)).await.len(), 2);
 }
 
 #[tokio::test]
@@ -217,6 +263,10 @@ async fn the_limits_of_a_write_apply_inside_a_transaction() {
         assert_eq!(number(&error), code, "{error}");
         assert_eq!(number(&transaction.commit().await.unwrap_err()), 251);
     }
+    let transaction = begin(&store).await;
+    let limits = Some(WriteLimits { documents: 1, bytes: 1_000 });
+    let two = Write { limits, ..insert(&[doc! { "_id": 100 }, doc! { "_id": 101 }]) };
+    assert!(matches!(transaction.write(two).await, Err(Error::WriteTooLarge { .. })));
     let transaction = begin(&store).await;
     let most = Find { at_most: Some(10), ..Find::new(people(), Filter::all()) };
     assert!(matches!(transaction.find(most).await, Err(Error::TooManyDocuments { limit: 10 })));

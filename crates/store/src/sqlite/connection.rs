@@ -8,7 +8,10 @@ use std::{
 };
 
 use query::Budget;
-use rusqlite::{Connection, ErrorCode, backup::Backup};
+use rusqlite::{
+    Connection, ErrorCode,
+    backup::{Backup, StepResult},
+};
 
 use super::{
     BUSY_TIMEOUT, Durability, Location, Settings,
@@ -52,7 +55,10 @@ impl StoreConnection {
     pub(super) fn copy_of(other: &Self, settings: &Settings) -> Result<Self> {
         let mut connection = Connection::open_in_memory()?;
         configure(&connection)?;
-        Backup::new(&other.connection, &mut connection)?.step(-1)?;
+        match Backup::new(&other.connection, &mut connection)?.step(-1)? {
+            StepResult::Done => {}
+            other => return Err(Error::Engine(format!("the store in memory cannot be copied: {other:?}"))),
+        }
         Ok(Self::new(connection, settings, None))
     }
 
