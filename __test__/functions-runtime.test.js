@@ -289,6 +289,16 @@ describe("values", () => {
   });
 });
 
+test.each([
+  ["an error", "new Error('x')", "function returned an error"],
+  ["a set", "new Set([1])", "function returned an object without fields"],
+])("warns once of %s as a result", async (_name, value, message) => {
+  const { call, records } = createRuntime({ functions: { main: `exports = () => ${value}` } });
+  await call("main");
+  await call("main");
+  expect(records).toEqual([{ level: "warn", function: "main", message: expect.stringContaining(message) }]);
+});
+
 describe("errors", () => {
   test.each([
     ["an error", "throw new Error('boom')", "boom"],
@@ -337,6 +347,35 @@ describe("errors", () => {
   test("keeps the console lines of a call that failed", async () => {
     const error = await failure("exports = () => { console.log('before'); throw new Error('boom'); }");
     expect(error.messages).toEqual([{ level: "info", text: "before" }]);
+  });
+});
+
+describe("hostile thrown values", () => {
+  const hostile = [
+    ["a message whose getter throws", "throw { get message() { throw null; }, stack: 'x' }"],
+    ["an error whose message throws", "throw Object.defineProperty(new Error('x'), 'message', { get() { throw 1; } })"],
+    ["a name whose toString throws", "throw Object.assign(new Error('x'), { name: { toString() { throw null; } } })"],
+    ["a stack whose getter throws", "throw Object.defineProperty(new Error('x'), 'stack', { get() { throw 1; } })"],
+    ["a prepareStackTrace that throws", "Error.prepareStackTrace = () => { throw 1; }; throw new Error('x')"],
+    [
+      "an object that cannot be shown",
+      "throw { toJSON() { throw 1; }, [Symbol.for('nodejs.util.inspect.custom')]() { throw 1; } }",
+    ],
+    ["a proxy", "throw new Proxy({}, { getPrototypeOf() { throw 1; }, get() { throw 1; }, ownKeys() { throw 1; } })"],
+    ["a code that throws", "throw Object.defineProperty(new Error('x'), 'errorCode', { get() { throw 1; } })"],
+  ];
+
+  test.each(hostile)("%s fails the call", async (_name, statement) => {
+    const error = await failure(`exports = () => { ${statement}; };`);
+    expect(error).toMatchObject({ name: "FunctionFailure", errorCode: "FunctionExecutionError" });
+    expect(typeof error.message).toBe("string");
+  });
+
+  test.each(hostile)("%s of a promise that nothing awaits is reported", async (_name, statement) => {
+    const { messages } = await runFunction(
+      withCollection(`collection.findOne().then(() => { ${statement}; }); return 1;`),
+    );
+    expect(messages).toEqual([{ level: "error", text: expect.stringContaining("unhandled error: ") }]);
   });
 });
 

@@ -4,13 +4,11 @@ const { withKeys } = require("./bare-keys.js");
 const { Lines } = require("./console.js");
 const { FunctionContextObject } = require("./context.js");
 const { OpenOperations, turn } = require("./drain.js");
-const { CallError, isErrorLike, messageOf, textOf, toFailure, toFunctionError } = require("./errors.js");
+const { CallError, describe, isCallError, toFailure, toFunctionError } = require("./errors.js");
 const { makeRequire } = require("./require.js");
 const { settle } = require("./result.js");
 
 const isThenable = (value) => typeof value === "object" && value !== null && typeof value.then === "function";
-
-const describe = (error) => (isErrorLike(error) ? messageOf(error) : textOf(error));
 
 /** An outermost call of a function, with the functions that it executes. */
 class Call {
@@ -197,7 +195,7 @@ class Call {
 
   /** Runs a task of the function's own code. Its result and errors already belong to the realm. */
   hold(task) {
-    const convertError = (error) => (error instanceof CallError ? toFunctionError(this.realm, error) : error);
+    const convertError = (error) => (isCallError(error) ? toFunctionError(this.realm, error) : error);
     return this.#counted(task, (value) => value, convertError);
   }
 

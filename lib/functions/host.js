@@ -4,6 +4,7 @@
 
 const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
 const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
+const { describe, toFailure } = require("./errors.js");
 const { Runtime } = require("./runtime.js");
 
 /** The hosts of this thread, by the number of the backend. */
@@ -52,18 +53,20 @@ class FunctionHost {
   }
 }
 
-/** Returns the report of a failed call. */
-function failed({ message, errorCode, serverCode, messages, dropped }) {
-  return { error: { message: String(message), errorCode, serverCode }, messages, dropped };
+/** Returns the report of a failed call. `failure` can be any value: a function can throw anything. */
+function failed(failure) {
+  const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
+  return { error: { message, errorCode, serverCode }, messages, dropped };
 }
 
-/** Encodes a report. A result that cannot be encoded becomes an error. */
+/** Encodes a report. A result that cannot be encoded becomes an error. Never throws. */
 function encoded(report) {
   try {
     return report.error ? encode(report) : encodeWithUndefined(report);
   } catch (error) {
     const { messages, dropped } = report;
-    return encode({ ...failed({ message: `the result cannot be returned: ${error.message}` }), messages, dropped });
+    const message = `the result cannot be returned: ${describe(error)}`;
+    return encode({ error: { message }, messages, dropped });
   }
 }
 

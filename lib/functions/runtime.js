@@ -1,5 +1,6 @@
 "use strict";
 
+const { types } = require("node:util");
 const { Call } = require("./call.js");
 const { checkFunctions } = require("./check.js");
 const { ContextPool } = require("./contexts.js");
@@ -17,6 +18,24 @@ const servicesByName = (services) =>
       return [entry.name, entry];
     }),
   );
+
+/** Returns the warning of a result that clients do not receive as it is, if it is such a result. */
+function warningOf(value) {
+  if (types.isNativeError(value)) {
+    return "function returned an error, which reaches the client as a document of its own fields: throw it instead";
+  }
+  if (types.isSet(value) || types.isWeakMap(value) || types.isWeakSet(value)) {
+    return "function returned an object without fields, such as a Set, which reaches the client as {}";
+  }
+  try {
+    return typeof value.error === "string"
+      ? "function returned an object with a string field 'error', which clients treat as a failure"
+      : undefined;
+  } catch {
+    // A getter, whose error the encoder reports.
+    return undefined;
+  }
+}
 
 /** Runs the functions of an app on the current thread. */
 class Runtime {
@@ -85,7 +104,7 @@ class Runtime {
     try {
       const result = await Promise.race([call.run(), cancelled]);
       isFinished = true;
-      this.#warnOfErrorField(request.name, result.value);
+      this.#warnOfResult(request.name, result.value);
       return result;
     } catch (error) {
       isFinished = error instanceof FunctionFailure;
@@ -106,11 +125,11 @@ class Runtime {
     this.#running.get(id)?.(new Error("the call was cancelled"));
   }
 
-  /** Logs once per function that the native client rejects a result with a text as `error`. */
-  #warnOfErrorField(name, value) {
-    if (typeof value?.error === "string" && !this.#warned.has(name)) {
+  /** Logs once per function that its result does not reach clients as the function returned it. */
+  #warnOfResult(name, value) {
+    const message = typeof value === "object" && value !== null ? warningOf(value) : undefined;
+    if (message !== undefined && !this.#warned.has(name)) {
       this.#warned.add(name);
-      const message = "function returned an object with a string field 'error', which clients treat as a failure";
       this.log("warn", { message, function: name });
     }
   }
