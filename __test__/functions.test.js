@@ -501,3 +501,44 @@ test("the console goes to the log", async () => {
     expect(lines).toContainEqual("error two function=main");
   });
 });
+
+describe("a thread that runs several calls", () => {
+  const ONE_THREAD = { functions: { threads: 1 } };
+  const SLOW = "exports = () => new Promise((resolve) => setTimeout(() => resolve('done'), 300));";
+
+  test.each([
+    ["a fetch that was not awaited", "fetch('http://127.0.0.1:1'); return 1;", "fetch failed"],
+    ["a promise of fs that was not awaited", "require('fs').promises.readFile('/nope'); return 1;", "ENOENT"],
+    [
+      "a throw in a callback of fs",
+      "require('fs').stat('/', () => { throw new Error('in callback'); }); return 1;",
+      "in callback",
+    ],
+    ["a request without a listener of errors", "require('http').get('http://127.0.0.1:1'); return 1;", "ECONNREFUSED"],
+    ["a getter that throws in a thrown value", "throw { get message() { throw null; }, stack: 'x' };", undefined],
+  ])("keeps them after %s", async (_name, body, logged) => {
+    const lines = [];
+    const logger = (level, text) => lines.push(`${level} ${JSON.stringify(text)}`);
+    const sources = { slow: SLOW, main: `let id; exports = () => { ${body} };`, id: "exports = () => 1;" };
+    const { user } = await open(sources, [], { ...ONE_THREAD, logger });
+    await user.functions.id();
+    const slow = user.functions.slow();
+    const result = await user.functions.main().catch((error) => error.errorCode);
+    expect(result).toBe(logged === undefined ? "FunctionExecutionError" : 1);
+    expect(await slow).toBe("done");
+    if (logged !== undefined) {
+      await eventually(() => expect(lines.filter((line) => line.includes(logged))).toHaveLength(1));
+      const [line] = lines.filter((text) => text.includes(logged));
+      expect(line).toContain("main");
+    }
+  });
+
+  test("logs the console lines of a call that was cancelled", async () => {
+    const lines = [];
+    const logger = (level, text) => lines.push(`${level} ${JSON.stringify(text)}`);
+    const source = "exports = () => { console.warn('before the wait'); return new Promise(() => {}); };";
+    const { user } = await open({ main: source }, [], { functions: { threads: 1, timeLimit: 1000 }, logger });
+    await expect(user.functions.main()).rejects.toMatchObject({ errorCode: "ExecutionTimeLimitExceeded" });
+    await eventually(() => expect(lines.filter((line) => /^warn.*before the wait.*main/.test(line))).toHaveLength(1));
+  });
+});

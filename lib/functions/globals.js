@@ -112,7 +112,7 @@ function installGlobals(context) {
   define(
     global,
     "console",
-    makeConsole((level, text) => context.call.lines.add(level, text)),
+    makeConsole((level, text) => context.call.write(level, text)),
   );
   define(global, "process", context.process);
   guardContext(global);

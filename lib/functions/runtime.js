@@ -4,6 +4,7 @@ const { types } = require("node:util");
 const { Call } = require("./call.js");
 const { checkFunctions } = require("./check.js");
 const { ContextPool } = require("./contexts.js");
+const { runAs } = require("./current-call.js");
 const { CallError, FunctionFailure } = require("./errors.js");
 const { Modules } = require("./require.js");
 const { FunctionScript } = require("./scripts.js");
@@ -102,7 +103,7 @@ class Runtime {
     const cancelled = new Promise((_, reject) => this.#running.set(request.id, reject));
     let isFinished = false;
     try {
-      const result = await Promise.race([call.run(), cancelled]);
+      const result = await Promise.race([runAs(call, () => call.run()), cancelled]);
       isFinished = true;
       this.#warnOfResult(request.name, result.value);
       return result;
@@ -114,8 +115,8 @@ class Runtime {
       if (isFinished) {
         this.#contexts.release(context, call);
       } else {
-        call.abort();
         context.timers.clear();
+        call.abort();
       }
     }
   }
