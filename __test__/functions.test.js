@@ -416,6 +416,38 @@ describe("limits", () => {
     expect(await user.functions.garbage()).toBe("fine");
   });
 
+  const HOGS = {
+    slice: "const bytes = new Uint8Array(10e6); for (let i = 0; i < 300; i++) all.push(bytes.slice().fill(1));",
+    map: "const list = new Float64Array(1e6); for (let i = 0; i < 300; i++) all.push(list.map((n) => n + 1));",
+    hex: "const bytes = Buffer.alloc(5e6, 1); for (let i = 0; i < 200; i++) all.push(bytes.toString('hex'));",
+    random: "for (let i = 0; i < 200; i++) all.push(require('crypto').randomBytes(10e6));",
+    encoded: "const text = 'a'.repeat(10e6); for (let i = 0; i < 200; i++) all.push(new TextEncoder().encode(text));",
+    package: "all.push(require('hog')());",
+    wasm: `for (let i = 0; i < 50; i++) {
+      all.push(new WebAssembly.Memory({ initial: 160 }));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }`,
+  };
+
+  test.each(Object.entries(HOGS))("end a hog of memory outside the heap: %s", async (_name, body) => {
+    const files = {
+      "functions/node_modules/hog/index.js":
+        "module.exports = () => { const all = []; for (let i = 0; i < 200; i++) all.push(new Uint8Array(10e6).fill(1)); };",
+    };
+    const options = { files, functions: { threads: 1, memoryLimit: 64, timeLimit: 60_000 } };
+    const call = await openOne(`exports = async () => { const all = []; ${body} return all.length; };`, {}, options);
+    await expect(call()).rejects.toMatchObject({ message: "memory limit exceeded" });
+  });
+
+  test("a thread with a limit has ordinary constructors", async () => {
+    const call = await openOne(`exports = () => [
+      new Uint8Array(2).constructor === Uint8Array, new Int16Array(2).slice().constructor === Int16Array,
+      Buffer.from([1, 2]) instanceof Uint8Array, Uint8Array.from([1, 2]).join(), new Float64Array([1]).map((n) => n + 1)[0],
+      Buffer.from("ab").toString("hex"), Buffer.from("ab").slice(1).toString(),
+    ];`);
+    expect(await call()).toEqual([true, true, true, "1,2", 2, "6162", "b"]);
+  });
+
   test("nothing of one call is visible to the next", async () => {
     const call = await openOne(`exports = (set) => {
       if (set) { leaked = 1; globalThis.other = 2; Array.prototype.extra = 3; setInterval(() => {}, 1); }

@@ -5,6 +5,7 @@
 const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
 const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
 const { describe, toFailure } = require("./errors.js");
+const { measured } = require("./memory.js");
 const { Runtime } = require("./runtime.js");
 
 /** The hosts of this thread, by the number of the backend. */
@@ -40,7 +41,7 @@ class FunctionHost {
   async run(id, payload) {
     let report;
     try {
-      report = await this.#runtime.run({ id, ...decode(payload) });
+      report = await measured(() => this.#runtime.run({ id, ...decode(payload) }));
     } catch (failure) {
       report = failed(failure);
     }
