@@ -574,3 +574,67 @@ describe("a thread that runs several calls", () => {
     await eventually(() => expect(lines.filter((line) => /^warn.*before the wait.*main/.test(line))).toHaveLength(1));
   });
 });
+
+describe("calls on one thread after each other", () => {
+  const open1 = (sources, options) => open(sources, [], { functions: { threads: 1 }, ...options });
+
+  test.each([
+    ["a symbol of the global object", "globalThis[Symbol.for('c')]"],
+    ["a symbol of a built-in class", "Array[Symbol.for('c')]"],
+    ["a symbol of a built-in prototype", "Array.prototype[Symbol.for('c')]"],
+    ["a symbol of a module", "Array[require('util').inspect.custom]"],
+    ["a property of `Buffer`", "Buffer.cache"],
+    ["a property of the prototype of `Buffer`", "Buffer.prototype.cache"],
+    ["a property of `URL`", "URL.cache"],
+    ["a symbol of `URL`", "URL[Symbol.for('c')]"],
+    ["a property of a class of `BSON`", "BSON.ObjectId.cache"],
+    ["a replaced function", "Buffer.compare", "function"],
+  ])("do not share %s", async (_name, target, type = "undefined") => {
+    const { user } = await open1({
+      main: `exports = (value) => { const before = typeof ${target}; ${target} = value; return before; };`,
+    });
+    expect(await user.functions.main("mine")).toBe(type);
+    expect(await user.functions.main("mine")).toBe(type);
+  });
+
+  test("keep what a package adds to shared classes", async () => {
+    const files = { "functions/node_modules/patch/index.js": "Buffer.patched = 1;" };
+    const sources = { main: "exports = () => { Buffer.own = 1; require('patch'); return [Buffer.patched]; };" };
+    const { user } = await open1(sources, { files });
+    expect(await user.functions.main()).toEqual([1]);
+    expect(await user.functions.main()).toEqual([1]);
+  });
+
+  test.each([
+    ["a callback of fs", "require('fs').stat('/', () => late());"],
+    ["a fetch", "fetch('http://127.0.0.1:1').catch(() => late());"],
+    ["a timer of the module", "require('timers').setTimeout(() => late(), 20);"],
+    ["a promise of the module of timers", "require('node:timers/promises').setTimeout(20).then(() => late());"],
+    ["a callback of crypto", "require('crypto').randomBytes(8, () => late());"],
+    ["a web crypto operation", "crypto.subtle.digest('SHA-1', Buffer.alloc(8)).then(() => late());"],
+    ["a package", "require('later')(() => late());"],
+  ])("do not see the leftover work of %s", async (_name, begin) => {
+    const lines = [];
+    const logger = (_level, text) => lines.push(JSON.stringify(text));
+    const { user } = await open1(
+      {
+        first: `exports = () => {
+          const late = () => { leaked = 1; console.log("late line"); Promise.reject(new Error("late error")); };
+          ${begin}
+          return 1;
+        };`,
+        second: `exports = async () => {
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          return typeof leaked;
+        };`,
+      },
+      {
+        logger,
+        files: { "functions/node_modules/later/index.js": "module.exports = (late) => setTimeout(late, 20);" },
+      },
+    );
+    await user.functions.first();
+    expect(await user.functions.second()).toBe("undefined");
+    expect(lines.filter((line) => line.includes("late") && line.includes("second"))).toEqual([]);
+  });
+});

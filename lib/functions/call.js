@@ -160,6 +160,7 @@ class Call {
   /** Evaluates a source and calls its function. */
   #invoke(script, args, isSystem, depth) {
     this.needsFullCheck ||= script.needsFullCheck;
+    this.#context.isUsedUp ||= script.isAsynchronous;
     this.#namesKeys ||= script.namesKeys;
     const evaluate = this.#context.evaluator(script);
     const context = new FunctionContextObject(this, isSystem, depth);

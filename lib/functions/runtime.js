@@ -115,7 +115,7 @@ class Runtime {
       if (isFinished) {
         this.#contexts.release(context, call);
       } else {
-        context.timers.clear();
+        this.#contexts.discard(context);
         call.abort();
       }
     }
