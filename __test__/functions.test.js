@@ -638,3 +638,13 @@ describe("calls on one thread after each other", () => {
     expect(lines.filter((line) => line.includes("late") && line.includes("second"))).toEqual([]);
   });
 });
+
+test("a closed app with `threads: 0` leaves no host behind", async () => {
+  const { detach } = require("../lib/functions/host.js");
+  expect(typeof detach).toBe("function");
+  const { app, user } = await open({ main: "exports = () => 1;" }, [], { functions: { threads: 0 } });
+  expect(await user.functions.main()).toBe(1);
+  await app.close();
+  const again = await open({ main: "exports = () => 2;" }, [], { functions: { threads: 0 } });
+  expect(await again.user.functions.main()).toBe(2);
+});

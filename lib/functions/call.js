@@ -72,7 +72,7 @@ class Call {
 
   #end() {
     this.#isEnded = true;
-    // What the call writes from now on has limits of its own.
+    // Later lines have limits of their own.
     this.lines = new Lines(true);
     // The context refers to its last call, whose arguments can be large.
     this.#request = { ...this.#request, arguments: undefined };

@@ -58,7 +58,7 @@ function toFunctionError(realm, error) {
   return converted;
 }
 
-/** Returns the result of `read`, or undefined if it throws: a thrown value can have any getters. */
+/** Returns the result of `read`, or undefined if it throws, as getters of a value can. */
 function attempt(read) {
   try {
     return read();

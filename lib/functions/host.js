@@ -18,9 +18,11 @@ const texts = (fields) => Object.entries(fields).map(([name, value]) => `${name}
 class FunctionHost {
   #bridge;
   #number;
+  #release;
   #runtime;
 
-  constructor(bridge, number, facts) {
+  constructor({ bridge, release }, number, facts) {
+    this.#release = release;
     this.#bridge = bridge;
     this.#number = number;
     this.#runtime = new Runtime({
@@ -48,13 +50,18 @@ class FunctionHost {
     native.functionDone(this.#bridge, this.#number, id, encoded(report));
   }
 
+  /** Releases the bridge, which keeps the process alive. */
+  release() {
+    this.#release();
+  }
+
   /** Ends a call whose result the backend does not want any more. */
   cancel(id) {
     this.#runtime.cancel(id);
   }
 }
 
-/** Returns the report of a failed call. `failure` can be any value: a function can throw anything. */
+/** Returns the report of a failed call. `failure` can be any value. */
 function failed(failure) {
   const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
   return { error: { message, errorCode, serverCode }, messages, dropped };
@@ -73,14 +80,21 @@ function encoded(report) {
 
 /** Lets this thread run the functions of a backend. Returns false if it is not wanted any more. */
 function attach(number, host) {
-  const { bridge, release } = holdBridge();
-  const facts = native.attachFunctions(bridge, number, host);
+  const held = holdBridge();
+  const facts = native.attachFunctions(held.bridge, number, host);
   if (!facts) {
-    release();
+    held.release();
     return false;
   }
-  hosts.set(number, new FunctionHost(bridge, number, decode(facts)));
+  detach(number);
+  hosts.set(number, new FunctionHost(held, number, decode(facts)));
   return true;
+}
+
+/** Forgets a backend whose functions this thread ran. */
+function detach(number) {
+  hosts.get(number)?.release();
+  hosts.delete(number);
 }
 
 receiveFunctions({
@@ -90,4 +104,4 @@ receiveFunctions({
   },
 });
 
-module.exports = { attach };
+module.exports = { attach, detach };

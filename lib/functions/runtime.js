@@ -20,7 +20,7 @@ const servicesByName = (services) =>
     }),
   );
 
-/** Returns the warning of a result that clients do not receive as it is, if it is such a result. */
+/** Returns the warning of a result that clients do not receive as it is, or undefined. */
 function warningOf(value) {
   if (types.isNativeError(value)) {
     return "function returned an error, which reaches the client as a document of its own fields: throw it instead";

@@ -12,7 +12,7 @@ const SUFFIX = "\n; return exports; }).call(this); })";
 
 /** Words of sources that can change built-in objects so that only the full check finds it. */
 const DEFINES =
-  /\bdefine[A-Z]|[sS]ymbols?\b|\beval\b|\bFunction\b|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
+  /\bdefine[A-Z]|\bSymbol\b|Symbols\b|\beval\b|\bFunction\b|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
 
 /** Words of sources whose callbacks the runtime cannot stop at the end of the call. */
 const ASYNCHRONOUS = /\b(?:WebAssembly|FinalizationRegistry|waitAsync)\b/;
