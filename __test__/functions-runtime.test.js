@@ -189,6 +189,72 @@ describe("isolation", () => {
     expect(fired.count).toBe(0);
   });
 
+  test.each([
+    ["the module", "require('timers').setInterval(() => fired.count++, 1)"],
+    ["promises", "require('timers/promises').setTimeout(1).then(() => fired.count++)"],
+    ["a timer that starts after the call", "require('fs').stat('/', () => setInterval(() => fired.count++, 1))"],
+  ])("stops timers of %s", async (_name, statement) => {
+    const fired = { count: 0 };
+    class Keep {
+      fired = fired;
+    }
+    await runFunction(`exports = ({ fired }) => { ${statement}; };`, [new Keep()]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(fired.count).toBe(0);
+  });
+
+  test("stops a timer that fired before and is refreshed after the call", async () => {
+    class Keep {
+      count = 0;
+    }
+    const keep = new Keep();
+    await runFunction(
+      `exports = async (keep) => {
+        await new Promise((resolve) => { keep.timer = setTimeout(() => { keep.count++; resolve(); }, 1); });
+      };`,
+      [keep],
+    );
+    keep.timer.refresh();
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(keep.count).toBe(1);
+  });
+
+  test.each([
+    ["fetch", "typeof fetch", false],
+    ["fs", "typeof require('fs')", false],
+    ["http", "typeof require('node:http')", false],
+    ["a package", "typeof require('bson')", false],
+    ["util", "require('util').inspect(1)", true],
+    ["hashes", "require('crypto').createHash('md5').update('a').digest('hex')", true],
+    ["random bytes", "require('crypto').randomBytes(2).length", true],
+    ["buffers", "Buffer.from('a').length", true],
+  ])("a context is used again only if nothing of the call can be left: %s", async (_name, expression, isKept) => {
+    class Keep {
+      globals = [];
+    }
+    const keep = new Keep();
+    const { call } = createRuntime({
+      functions: { main: `exports = (keep) => { keep.globals.push(globalThis); return ${expression}; };` },
+    });
+    await call("main", [keep]);
+    await call("main", [keep]);
+    expect(keep.globals[0] === keep.globals[1]).toBe(isKept);
+  });
+
+  test("the module `timers/promises` waits, repeats and can be aborted", async () => {
+    const source = `exports = async () => {
+      const { setTimeout: wait, setInterval: every, setImmediate: soon, scheduler } = require("timers/promises");
+      const controller = new AbortController();
+      const aborted = wait(1000, 1, { signal: controller.signal }).catch((error) => error.name);
+      controller.abort();
+      let rounds = 0;
+      for await (const value of every(1, "x")) { if (++rounds === 2) { break; } }
+      await scheduler.wait(1);
+      return [await wait(1, "late"), await soon("soon"), await aborted, rounds, wait(0) instanceof Promise];
+    };`;
+    expect(await resultOf(source)).toEqual(["late", "soon", "AbortError", 2, true]);
+  });
+
   test("does not change the prototypes of the application", async () => {
     await runFunction(
       "exports = (object) => { object.constructor.prototype.polluted = 1; Object.prototype.polluted = 1; }",
@@ -289,6 +355,16 @@ describe("values", () => {
   });
 });
 
+test.each([
+  ["an error", "new Error('x')", "function returned an error"],
+  ["a set", "new Set([1])", "function returned an object without fields"],
+])("warns once of %s as a result", async (_name, value, message) => {
+  const { call, records } = createRuntime({ functions: { main: `exports = () => ${value}` } });
+  await call("main");
+  await call("main");
+  expect(records).toEqual([{ level: "warn", function: "main", message: expect.stringContaining(message) }]);
+});
+
 describe("errors", () => {
   test.each([
     ["an error", "throw new Error('boom')", "boom"],
@@ -337,6 +413,35 @@ describe("errors", () => {
   test("keeps the console lines of a call that failed", async () => {
     const error = await failure("exports = () => { console.log('before'); throw new Error('boom'); }");
     expect(error.messages).toEqual([{ level: "info", text: "before" }]);
+  });
+});
+
+describe("hostile thrown values", () => {
+  const hostile = [
+    ["a message whose getter throws", "throw { get message() { throw null; }, stack: 'x' }"],
+    ["an error whose message throws", "throw Object.defineProperty(new Error('x'), 'message', { get() { throw 1; } })"],
+    ["a name whose toString throws", "throw Object.assign(new Error('x'), { name: { toString() { throw null; } } })"],
+    ["a stack whose getter throws", "throw Object.defineProperty(new Error('x'), 'stack', { get() { throw 1; } })"],
+    ["a prepareStackTrace that throws", "Error.prepareStackTrace = () => { throw 1; }; throw new Error('x')"],
+    [
+      "an object that cannot be shown",
+      "throw { toJSON() { throw 1; }, [Symbol.for('nodejs.util.inspect.custom')]() { throw 1; } }",
+    ],
+    ["a proxy", "throw new Proxy({}, { getPrototypeOf() { throw 1; }, get() { throw 1; }, ownKeys() { throw 1; } })"],
+    ["a code that throws", "throw Object.defineProperty(new Error('x'), 'errorCode', { get() { throw 1; } })"],
+  ];
+
+  test.each(hostile)("%s fails the call", async (_name, statement) => {
+    const error = await failure(`exports = () => { ${statement}; };`);
+    expect(error).toMatchObject({ name: "FunctionFailure", errorCode: "FunctionExecutionError" });
+    expect(typeof error.message).toBe("string");
+  });
+
+  test.each(hostile)("%s of a promise that nothing awaits is reported", async (_name, statement) => {
+    const { messages } = await runFunction(
+      withCollection(`collection.findOne().then(() => { ${statement}; }); return 1;`),
+    );
+    expect(messages).toEqual([{ level: "error", text: expect.stringContaining("unhandled error: ") }]);
   });
 });
 

@@ -447,6 +447,38 @@ describe("limits", () => {
     expect(await call(new BSON.Binary(Buffer.from("abc")))).toEqual([true, true, true, 3, 3]);
   });
 
+  const HOGS = {
+    slice: "const bytes = new Uint8Array(10e6); for (let i = 0; i < 300; i++) all.push(bytes.slice().fill(1));",
+    map: "const list = new Float64Array(1e6); for (let i = 0; i < 300; i++) all.push(list.map((n) => n + 1));",
+    hex: "const bytes = Buffer.alloc(5e6, 1); for (let i = 0; i < 200; i++) all.push(bytes.toString('hex'));",
+    random: "for (let i = 0; i < 200; i++) all.push(require('crypto').randomBytes(10e6));",
+    encoded: "const text = 'a'.repeat(10e6); for (let i = 0; i < 200; i++) all.push(new TextEncoder().encode(text));",
+    package: "all.push(require('hog')());",
+    wasm: `for (let i = 0; i < 50; i++) {
+      all.push(new WebAssembly.Memory({ initial: 160 }));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }`,
+  };
+
+  test.each(Object.entries(HOGS))("end a hog of memory outside the heap: %s", async (_name, body) => {
+    const files = {
+      "functions/node_modules/hog/index.js":
+        "module.exports = () => { const all = []; for (let i = 0; i < 200; i++) all.push(new Uint8Array(10e6).fill(1)); };",
+    };
+    const options = { files, functions: { threads: 1, memoryLimit: 64, timeLimit: 60_000 } };
+    const call = await openOne(`exports = async () => { const all = []; ${body} return all.length; };`, {}, options);
+    await expect(call()).rejects.toMatchObject({ message: "memory limit exceeded" });
+  });
+
+  test("a thread with a limit has ordinary constructors", async () => {
+    const call = await openOne(`exports = () => [
+      new Uint8Array(2).constructor === Uint8Array, new Int16Array(2).slice().constructor === Int16Array,
+      Buffer.from([1, 2]) instanceof Uint8Array, Uint8Array.from([1, 2]).join(), new Float64Array([1]).map((n) => n + 1)[0],
+      Buffer.from("ab").toString("hex"), Buffer.from("ab").slice(1).toString(),
+    ];`);
+    expect(await call()).toEqual([true, true, true, "1,2", 2, "6162", "b"]);
+  });
+
   test("nothing of one call is visible to the next", async () => {
     const call = await openOne(`exports = (set) => {
       if (set) { leaked = 1; globalThis.other = 2; Array.prototype.extra = 3; setInterval(() => {}, 1); }
@@ -565,4 +597,119 @@ test("the console goes to the log", async () => {
     expect(lines).toContainEqual(expect.stringMatching(/^info one .*a.*1.* function=main$/));
     expect(lines).toContainEqual("error two function=main");
   });
+});
+
+describe("a thread that runs several calls", () => {
+  const ONE_THREAD = { functions: { threads: 1 } };
+  const SLOW = "exports = () => new Promise((resolve) => setTimeout(() => resolve('done'), 300));";
+
+  test.each([
+    ["a fetch that was not awaited", "fetch('http://127.0.0.1:1'); return 1;", "fetch failed"],
+    ["a promise of fs that was not awaited", "require('fs').promises.readFile('/nope'); return 1;", "ENOENT"],
+    [
+      "a throw in a callback of fs",
+      "require('fs').stat('/', () => { throw new Error('in callback'); }); return 1;",
+      "in callback",
+    ],
+    ["a request without a listener of errors", "require('http').get('http://127.0.0.1:1'); return 1;", "ECONNREFUSED"],
+    ["a getter that throws in a thrown value", "throw { get message() { throw null; }, stack: 'x' };", undefined],
+  ])("keeps them after %s", async (_name, body, logged) => {
+    const lines = [];
+    const logger = (level, text) => lines.push(`${level} ${JSON.stringify(text)}`);
+    const sources = { slow: SLOW, main: `let id; exports = () => { ${body} };`, id: "exports = () => 1;" };
+    const { user } = await open(sources, [], { ...ONE_THREAD, logger });
+    await user.functions.id();
+    const slow = user.functions.slow();
+    const result = await user.functions.main().catch((error) => error.errorCode);
+    expect(result).toBe(logged === undefined ? "FunctionExecutionError" : 1);
+    expect(await slow).toBe("done");
+    if (logged !== undefined) {
+      await eventually(() => expect(lines.filter((line) => line.includes(logged))).toHaveLength(1));
+      const [line] = lines.filter((text) => text.includes(logged));
+      expect(line).toContain("main");
+    }
+  });
+
+  test("logs the console lines of a call that was cancelled", async () => {
+    const lines = [];
+    const logger = (level, text) => lines.push(`${level} ${JSON.stringify(text)}`);
+    const source = "exports = () => { console.warn('before the wait'); return new Promise(() => {}); };";
+    const { user } = await open({ main: source }, [], { functions: { threads: 1, timeLimit: 1000 }, logger });
+    await expect(user.functions.main()).rejects.toMatchObject({ errorCode: "ExecutionTimeLimitExceeded" });
+    await eventually(() => expect(lines.filter((line) => /^warn.*before the wait.*main/.test(line))).toHaveLength(1));
+  });
+});
+
+describe("calls on one thread after each other", () => {
+  const open1 = (sources, options) => open(sources, [], { functions: { threads: 1 }, ...options });
+
+  test.each([
+    ["a symbol of the global object", "globalThis[Symbol.for('c')]"],
+    ["a symbol of a built-in class", "Array[Symbol.for('c')]"],
+    ["a symbol of a built-in prototype", "Array.prototype[Symbol.for('c')]"],
+    ["a symbol of a module", "Array[require('util').inspect.custom]"],
+    ["a property of `Buffer`", "Buffer.cache"],
+    ["a property of the prototype of `Buffer`", "Buffer.prototype.cache"],
+    ["a property of `URL`", "URL.cache"],
+    ["a symbol of `URL`", "URL[Symbol.for('c')]"],
+    ["a property of a class of `BSON`", "BSON.ObjectId.cache"],
+    ["a replaced function", "Buffer.compare", "function"],
+  ])("do not share %s", async (_name, target, type = "undefined") => {
+    const { user } = await open1({
+      main: `exports = (value) => { const before = typeof ${target}; ${target} = value; return before; };`,
+    });
+    expect(await user.functions.main("mine")).toBe(type);
+    expect(await user.functions.main("mine")).toBe(type);
+  });
+
+  test("keep what a package adds to shared classes", async () => {
+    const files = { "functions/node_modules/patch/index.js": "Buffer.patched = 1;" };
+    const sources = { main: "exports = () => { Buffer.own = 1; require('patch'); return [Buffer.patched]; };" };
+    const { user } = await open1(sources, { files });
+    expect(await user.functions.main()).toEqual([1]);
+    expect(await user.functions.main()).toEqual([1]);
+  });
+
+  test.each([
+    ["a callback of fs", "require('fs').stat('/', () => late());"],
+    ["a fetch", "fetch('http://127.0.0.1:1').catch(() => late());"],
+    ["a timer of the module", "require('timers').setTimeout(() => late(), 20);"],
+    ["a promise of the module of timers", "require('node:timers/promises').setTimeout(20).then(() => late());"],
+    ["a callback of crypto", "require('crypto').randomBytes(8, () => late());"],
+    ["a web crypto operation", "crypto.subtle.digest('SHA-1', Buffer.alloc(8)).then(() => late());"],
+    ["a package", "require('later')(() => late());"],
+  ])("do not see the leftover work of %s", async (_name, begin) => {
+    const lines = [];
+    const logger = (_level, text) => lines.push(JSON.stringify(text));
+    const { user } = await open1(
+      {
+        first: `exports = () => {
+          const late = () => { leaked = 1; console.log("late line"); Promise.reject(new Error("late error")); };
+          ${begin}
+          return 1;
+        };`,
+        second: `exports = async () => {
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          return typeof leaked;
+        };`,
+      },
+      {
+        logger,
+        files: { "functions/node_modules/later/index.js": "module.exports = (late) => setTimeout(late, 20);" },
+      },
+    );
+    await user.functions.first();
+    expect(await user.functions.second()).toBe("undefined");
+    expect(lines.filter((line) => line.includes("late") && line.includes("second"))).toEqual([]);
+  });
+});
+
+test("a closed app with `threads: 0` leaves no host behind", async () => {
+  const { detach } = require("../lib/functions/host.js");
+  expect(typeof detach).toBe("function");
+  const { app, user } = await open({ main: "exports = () => 1;" }, [], { functions: { threads: 0 } });
+  expect(await user.functions.main()).toBe(1);
+  await app.close();
+  const again = await open({ main: "exports = () => 2;" }, [], { functions: { threads: 0 } });
+  expect(await again.user.functions.main()).toBe(2);
 });

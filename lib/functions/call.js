@@ -4,13 +4,11 @@ const { withKeys } = require("./bare-keys.js");
 const { Lines } = require("./console.js");
 const { FunctionContextObject } = require("./context.js");
 const { OpenOperations, turn } = require("./drain.js");
-const { CallError, isErrorLike, messageOf, textOf, toFailure, toFunctionError } = require("./errors.js");
+const { CallError, describe, isCallError, toFailure, toFunctionError } = require("./errors.js");
 const { makeRequire } = require("./require.js");
 const { settle } = require("./result.js");
 
 const isThenable = (value) => typeof value === "object" && value !== null && typeof value.then === "function";
-
-const describe = (error) => (isErrorLike(error) ? messageOf(error) : textOf(error));
 
 /** An outermost call of a function, with the functions that it executes. */
 class Call {
@@ -56,11 +54,41 @@ class Call {
     return this.#http;
   }
 
-  /** Ends the call: its requests are aborted, and it can begin no more operations. */
+  /**
+   * Ends a call that was cancelled: its requests are aborted, and it can begin no more operations.
+   * The backend does not read the report of such a call, so its console lines go to the log.
+   */
   abort() {
-    this.#isEnded = true;
+    const { messages, dropped } = this.lines;
+    for (const { level, text } of messages) {
+      this.#log(level, text);
+    }
+    if (dropped > 0) {
+      this.#log("info", "lines of the console were dropped", { dropped });
+    }
     this.#aborting?.abort();
+    this.#end();
+  }
+
+  #end() {
+    this.#isEnded = true;
+    // Later lines have limits of their own.
+    this.lines = new Lines(true);
+    // The context refers to its last call, whose arguments can be large.
     this.#request = { ...this.#request, arguments: undefined };
+  }
+
+  #log(level, message, fields) {
+    this.#runtime.log(level, { message, function: this.#request.name, ...fields });
+  }
+
+  /** Adds a console line. After the end of the call, the line goes to the log. */
+  write(level, text) {
+    const { messages, dropped } = this.lines;
+    this.lines.add(level, text);
+    if (this.#isEnded && this.lines.dropped === dropped) {
+      this.#log(level, messages.at(-1).text);
+    }
   }
 
   service(name) {
@@ -100,6 +128,7 @@ class Call {
     const { overflow } = this.#operations;
     failure = overflow === null ? failure : toFailure(toFunctionError(this.realm, overflow));
     const { messages, dropped } = this.lines;
+    this.#end();
     if (failure !== undefined) {
       throw Object.assign(failure, { messages, dropped });
     }
@@ -120,9 +149,6 @@ class Call {
     for (const reason of this.#rejections.values()) {
       this.reportError(reason);
     }
-    this.#isEnded = true;
-    // The context refers to its last call, whose arguments can be large.
-    this.#request = { ...this.#request, arguments: undefined };
   }
 
   #assertOpen() {
@@ -134,6 +160,7 @@ class Call {
   /** Evaluates a source and calls its function. */
   #invoke(script, args, isSystem, depth) {
     this.needsFullCheck ||= script.needsFullCheck;
+    this.#context.isUsedUp ||= script.isAsynchronous;
     this.#namesKeys ||= script.namesKeys;
     const evaluate = this.#context.evaluator(script);
     const context = new FunctionContextObject(this, isSystem, depth);
@@ -197,7 +224,7 @@ class Call {
 
   /** Runs a task of the function's own code. Its result and errors already belong to the realm. */
   hold(task) {
-    const convertError = (error) => (error instanceof CallError ? toFunctionError(this.realm, error) : error);
+    const convertError = (error) => (isCallError(error) ? toFunctionError(this.realm, error) : error);
     return this.#counted(task, (value) => value, convertError);
   }
 
@@ -258,8 +285,7 @@ class Call {
   /** Adds an error that the function does not receive to its lines, or to the log if it ended. */
   reportError(error) {
     if (this.#isEnded) {
-      const record = { function: this.#request.name, error: describe(error) };
-      this.#runtime.log("warn", { message: "unhandled error after a function call", ...record });
+      this.#log("warn", "unhandled error after a function call", { error: describe(error) });
     } else {
       this.lines.add("error", `unhandled error: ${describe(error)}`);
     }

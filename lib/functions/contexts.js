@@ -5,11 +5,16 @@ const { installGlobals } = require("./globals.js");
 const { IntrinsicsCheck } = require("./intrinsics.js");
 const { realmOf } = require("./realm.js");
 const { interceptRejections } = require("./rejections.js");
+const { restoreShared } = require("./shared-objects.js");
 
 /** A global object for one outermost call at a time. */
 class FunctionContext {
   /** The current call, or the last one. */
   call = null;
+  /** The objects of the thread that the current call has used. */
+  used = new Set();
+  /** True if code of the call can run after its end, so that no other call may use the context. */
+  isUsedUp = false;
   #context;
   #evaluators = new Map();
   #check;
@@ -47,6 +52,12 @@ class FunctionContext {
     this.call?.handled(promise);
   }
 
+  /** Takes the changes of the thread's objects back. */
+  restoreShared(isFull) {
+    restoreShared(this.used, isFull);
+    this.used.clear();
+  }
+
   /** Removes new globals. Returns true if the next call cannot find anything of the last one. */
   isClean(needsFullCheck) {
     const { global } = this.realm;
@@ -75,9 +86,18 @@ class ContextPool {
   /** Takes a context back after a call, or discards it. */
   release(context, { needsFullCheck }) {
     context.timers.clear();
-    if (this.#idle.length < this.#limit && context.isClean(needsFullCheck)) {
+    context.restoreShared(needsFullCheck);
+    if (!context.isUsedUp && this.#idle.length < this.#limit && context.isClean(needsFullCheck)) {
       this.#idle.push(context);
+    } else {
+      context.timers.close();
     }
+  }
+
+  /** Discards the context of a call that was cancelled. */
+  discard(context) {
+    context.timers.close();
+    context.restoreShared(true);
   }
 }
 

@@ -43,23 +43,34 @@ class CallError extends Error {
 
 /** Converts an error to a `FunctionError` of a realm. */
 function toFunctionError(realm, error) {
-  if (realm.isFunctionError(error)) {
+  if (attempt(() => realm.isFunctionError(error)) === true) {
     return error;
   }
-  const isError = types.isNativeError(error) || typeof error?.message === "string";
-  const converted = new realm.FunctionError(isError ? error.message : String(error));
+  const isError = types.isNativeError(error) || attempt(() => typeof error?.message === "string") === true;
+  const text = attempt(() => String(isError ? error.message : error)) ?? textOf(error);
+  const converted = new realm.FunctionError(text);
   for (const name of FIELDS) {
-    if (isError && error[name] !== undefined && error[name] !== null) {
-      converted[name] = realm.convert(error[name]);
+    const field = isError ? attempt(() => error[name]) : undefined;
+    if (field !== undefined && field !== null) {
+      converted[name] = realm.convert(field);
     }
   }
   return converted;
 }
 
+/** Returns the result of `read`, or undefined if it throws, as getters of a value can. */
+function attempt(read) {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
 /** Returns the message of an error as the caller receives it. */
 function messageOf(error) {
-  const name = String(error.name);
-  let message = String(error.message);
+  const name = attempt(() => String(error.name)) ?? "";
+  let message = attempt(() => String(error.message)) ?? "the error has no readable message";
   for (const { name: replaced, pattern, text } of REPLACED_TEXTS) {
     if (name === replaced) {
       message = message.replace(pattern, text);
@@ -76,48 +87,62 @@ function textOf(value) {
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
-    return inspect(value, { breakLength: Number.POSITIVE_INFINITY });
+    const inspected = attempt(() => inspect(value, { breakLength: Number.POSITIVE_INFINITY, customInspect: false }));
+    return inspected ?? "the thrown value cannot be shown";
   }
 }
 
 const isErrorLike = (value) =>
   types.isNativeError(value) ||
-  (typeof value === "object" && value !== null && typeof value.message === "string" && typeof value.stack === "string");
+  (typeof value === "object" &&
+    value !== null &&
+    attempt(() => typeof value.message === "string" && typeof value.stack === "string") === true);
+
+/** Returns any thrown value as text. */
+const describe = (value) => (isErrorLike(value) ? messageOf(value) : textOf(value));
 
 /** Returns the stack of an error without the frames of the runtime. */
 const stackOf = (error) =>
-  String(error.stack)
+  (attempt(() => String(error.stack)) ?? "")
     .split("\n")
     .filter((line) => !line.includes(__dirname + path.sep))
     .join("\n");
 
-/** Converts a thrown value to the error of the call. */
+/** Returns true for an instance of a class. `instanceof` alone throws for some proxies. */
+const isInstance = (value, Class) => attempt(() => value instanceof Class) === true;
+
+const isCallError = (value) => isInstance(value, CallError);
+
+/** Converts any thrown value to the error of the call. Never throws. */
 function toFailure(thrown) {
-  if (thrown instanceof CallError) {
+  if (isInstance(thrown, FunctionFailure)) {
+    return thrown;
+  }
+  if (isCallError(thrown)) {
     return new FunctionFailure(thrown.message, thrown.errorCode);
   }
   if (!isErrorLike(thrown)) {
     return new FunctionFailure(textOf(thrown));
   }
   const fields = { functionStack: stackOf(thrown) };
-  if (thrown.name !== "FunctionError" || typeof thrown.errorCode !== "string") {
+  const read = Object.fromEntries(FIELDS.map((name) => [name, attempt(() => thrown[name])]));
+  if (attempt(() => thrown.name) !== "FunctionError" || typeof read.errorCode !== "string") {
     return new FunctionFailure(messageOf(thrown), EXECUTION_ERROR, fields);
   }
-  for (const name of FIELDS) {
-    if (thrown[name] !== undefined) {
-      fields[name] = thrown[name];
+  for (const [name, value] of Object.entries(read)) {
+    if (value !== undefined) {
+      fields[name] = value;
     }
   }
-  return new FunctionFailure(messageOf(thrown), thrown.errorCode, fields);
+  return new FunctionFailure(messageOf(thrown), read.errorCode, fields);
 }
 
 module.exports = {
   CallError,
   EXECUTION_ERROR,
   FunctionFailure,
-  isErrorLike,
-  messageOf,
-  textOf,
+  describe,
+  isCallError,
   toFailure,
   toFunctionError,
 };

@@ -1,6 +1,7 @@
 "use strict";
 
-const { Timers } = require("./timers.js");
+const { remember } = require("./shared-objects.js");
+const { Timers, timerModules } = require("./timers.js");
 const { makeConsole } = require("./console.js");
 const { guardContext } = require("./memory.js");
 
@@ -29,6 +30,9 @@ const SHARED = [
   "fetch",
   "performance",
 ];
+
+/** Those whose results or events can arrive after the call. */
+const ASYNCHRONOUS = new Set(["AbortSignal", "Blob", "Request", "Response", "crypto", "fetch"]);
 
 /** Wraps the functions of an object, so that their results belong to the realm. */
 function converted(realm, object) {
@@ -63,11 +67,20 @@ function define(global, name, value) {
   Object.defineProperty(global, name, { value, writable: true, enumerable: false, configurable: true });
 }
 
-function defineLazily(global, name, load) {
+/** Notes the use of the classes of `BSON`. */
+function noteClasses(context, bson) {
+  for (const value of Object.values(bson)) {
+    remember(value);
+    context.used.add(value);
+  }
+}
+
+function defineLazily(global, name, load, noteUse) {
   let value;
   Object.defineProperty(global, name, {
     get() {
       value ??= load();
+      noteUse(value);
       return value;
     },
     set(replacement) {
@@ -99,20 +112,28 @@ function installGlobals(context) {
   context.process = makeProcess(context);
   for (const name of SHARED) {
     if (name in globalThis) {
-      defineLazily(global, name, () => globalThis[name]);
+      const noteUse = (value) => {
+        remember(value);
+        context.used.add(value);
+        context.isUsedUp ||= ASYNCHRONOUS.has(name);
+      };
+      defineLazily(global, name, () => globalThis[name], noteUse);
     }
   }
   for (const [name, load] of Object.entries(LAZY)) {
-    defineLazily(global, name, () => load(realm));
+    const noteUse = name === "BSON" ? (bson) => noteClasses(context, bson) : () => {};
+    defineLazily(global, name, () => load(realm), noteUse);
   }
-  for (const [name, value] of Object.entries(context.timers.functions(realm.Promise))) {
+  const timers = context.timers.functions(realm.Promise);
+  for (const [name, value] of Object.entries(timers)) {
     define(global, name, value);
   }
+  context.modules = timerModules(timers, realm.Promise);
   define(global, "structuredClone", (value, options) => realm.convert(structuredClone(value, options)));
   define(
     global,
     "console",
-    makeConsole((level, text) => context.call.lines.add(level, text)),
+    makeConsole((level, text) => context.call.write(level, text)),
   );
   define(global, "process", context.process);
   guardContext(global);

@@ -4,6 +4,8 @@
 
 const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
 const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
+const { describe, toFailure } = require("./errors.js");
+const { measured } = require("./memory.js");
 const { Runtime } = require("./runtime.js");
 
 /** The hosts of this thread, by the number of the backend. */
@@ -16,9 +18,11 @@ const texts = (fields) => Object.entries(fields).map(([name, value]) => `${name}
 class FunctionHost {
   #bridge;
   #number;
+  #release;
   #runtime;
 
-  constructor(bridge, number, facts) {
+  constructor({ bridge, release }, number, facts) {
+    this.#release = release;
     this.#bridge = bridge;
     this.#number = number;
     this.#runtime = new Runtime({
@@ -39,11 +43,16 @@ class FunctionHost {
   async run(id, payload) {
     let report;
     try {
-      report = await this.#runtime.run({ id, ...decode(payload) });
+      report = await measured(() => this.#runtime.run({ id, ...decode(payload) }));
     } catch (failure) {
       report = failed(failure);
     }
     native.functionDone(this.#bridge, this.#number, id, encoded(report));
+  }
+
+  /** Releases the bridge, which keeps the process alive. */
+  release() {
+    this.#release();
   }
 
   /** Ends a call whose result the backend does not want any more. */
@@ -52,31 +61,40 @@ class FunctionHost {
   }
 }
 
-/** Returns the report of a failed call. */
-function failed({ message, errorCode, serverCode, messages, dropped }) {
-  return { error: { message: String(message), errorCode, serverCode }, messages, dropped };
+/** Returns the report of a failed call. `failure` can be any value. */
+function failed(failure) {
+  const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
+  return { error: { message, errorCode, serverCode }, messages, dropped };
 }
 
-/** Encodes a report. A result that cannot be encoded becomes an error. */
+/** Encodes a report. A result that cannot be encoded becomes an error. Never throws. */
 function encoded(report) {
   try {
     return report.error ? encode(report) : encodeWithUndefined(report);
   } catch (error) {
     const { messages, dropped } = report;
-    return encode({ ...failed({ message: `the result cannot be returned: ${error.message}` }), messages, dropped });
+    const message = `the result cannot be returned: ${describe(error)}`;
+    return encode({ error: { message }, messages, dropped });
   }
 }
 
 /** Lets this thread run the functions of a backend. Returns false if it is not wanted any more. */
 function attach(number, host) {
-  const { bridge, release } = holdBridge();
-  const facts = native.attachFunctions(bridge, number, host);
+  const held = holdBridge();
+  const facts = native.attachFunctions(held.bridge, number, host);
   if (!facts) {
-    release();
+    held.release();
     return false;
   }
-  hosts.set(number, new FunctionHost(bridge, number, decode(facts)));
+  detach(number);
+  hosts.set(number, new FunctionHost(held, number, decode(facts)));
   return true;
+}
+
+/** Forgets a backend whose functions this thread ran. */
+function detach(number) {
+  hosts.get(number)?.release();
+  hosts.delete(number);
 }
 
 receiveFunctions({
@@ -86,4 +104,4 @@ receiveFunctions({
   },
 });
 
-module.exports = { attach };
+module.exports = { attach, detach };

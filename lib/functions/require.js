@@ -3,6 +3,7 @@
 const { createRequire, isBuiltin } = require("node:module");
 const path = require("node:path");
 const { CallError } = require("./errors.js");
+const { keepingChanges } = require("./shared-objects.js");
 
 /** The modules of Node that functions cannot load. */
 const UNSUPPORTED = new Set([
@@ -19,8 +20,22 @@ const UNSUPPORTED = new Set([
   "worker_threads",
 ]);
 
+/** The modules of Node that call nothing back after the call has ended. */
+const SYNCHRONOUS = new Set(
+  "assert buffer constants crypto events os path punycode querystring string_decoder sys url util".split(" "),
+);
+
+/** Modules with symbols, which only the full check finds as names of properties. */
+const WITH_SYMBOLS = new Set(["events", "sys", "util"]);
+
+/** The members of `crypto` that only compute. The others can call back later. */
+const SYNCHRONOUS_CRYPTO =
+  /^(?:(?:create|get|set)[A-Z]\w*|\w+Sync|hash|randomUUID|timingSafeEqual|constants|[A-Z]\w*)$/;
+
+const bareName = (name) => name.replace(/^node:/, "");
+
 /** Returns the first part of a module's name, without `node:`. */
-const rootOf = (name) => name.replace(/^node:/, "").split("/", 1)[0];
+const rootOf = (name) => bareName(name).split("/", 1)[0];
 
 const isPath = (name) => name.startsWith(".") || path.isAbsolute(name);
 
@@ -41,6 +56,8 @@ function tryResolve(from, name) {
 /** Loads modules for functions: from the definition's packages, then from the application's. */
 class Modules {
   #loaders;
+  /** The files of the packages that were loaded. */
+  #loaded = new Set();
 
   constructor(directory) {
     const places = [directory, process.cwd()].filter((place) => place !== undefined);
@@ -69,10 +86,18 @@ class Modules {
     for (const loader of this.#loaders) {
       const file = tryResolve(loader, name);
       if (file !== undefined) {
-        return () => loader(file);
+        return () => this.#loadPackage(loader, file);
       }
     }
     throw missing(`Cannot find module '${name}', required by function '${functionName}'`);
+  }
+
+  #loadPackage(loader, file) {
+    if (this.#loaded.has(file)) {
+      return loader(file);
+    }
+    this.#loaded.add(file);
+    return keepingChanges(() => loader(file));
   }
 }
 
@@ -82,14 +107,48 @@ function makeRequire(modules, context, functionName) {
     if (name === "process" || name === "node:process") {
       return context.process;
     }
+    if (isBuiltin(name) && Object.hasOwn(context.modules, bareName(name))) {
+      return context.modules[bareName(name)];
+    }
     let load;
     try {
       load = modules.find(name, functionName);
     } catch (error) {
       throw Object.assign(new context.realm.Error(error.message), { code: error.code });
     }
-    return load();
+    return loaded(name, load, context);
   };
+}
+
+/** Loads a module, and notes what the function can do with it. */
+function loaded(name, load, context) {
+  if (!isBuiltin(name)) {
+    context.isUsedUp = true;
+    return load();
+  }
+  const root = rootOf(name);
+  context.isUsedUp ||= !SYNCHRONOUS.has(root);
+  context.call.needsFullCheck ||= WITH_SYMBOLS.has(root);
+  return root === "crypto" ? watchedCrypto(load(), context) : load();
+}
+
+/** Those of the others that call back only if they get a callback. */
+const OPTIONAL_CALLBACK = new Set(["randomBytes", "randomInt", "sign", "verify"]);
+
+/** Returns `crypto`, which notes the use of members that can call back after the call. */
+function watchedCrypto(crypto, context) {
+  return new Proxy(crypto, {
+    get(target, name) {
+      if (OPTIONAL_CALLBACK.has(name)) {
+        return (...args) => {
+          context.isUsedUp ||= typeof args.at(-1) === "function";
+          return target[name](...args);
+        };
+      }
+      context.isUsedUp ||= typeof name === "string" && !SYNCHRONOUS_CRYPTO.test(name);
+      return target[name];
+    },
+  });
 }
 
 module.exports = { Modules, makeRequire };

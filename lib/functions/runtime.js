@@ -1,8 +1,10 @@
 "use strict";
 
+const { types } = require("node:util");
 const { Call } = require("./call.js");
 const { checkFunctions } = require("./check.js");
 const { ContextPool } = require("./contexts.js");
+const { runAs } = require("./current-call.js");
 const { CallError, FunctionFailure } = require("./errors.js");
 const { Modules } = require("./require.js");
 const { FunctionScript } = require("./scripts.js");
@@ -17,6 +19,24 @@ const servicesByName = (services) =>
       return [entry.name, entry];
     }),
   );
+
+/** Returns the warning of a result that clients do not receive as it is, or undefined. */
+function warningOf(value) {
+  if (types.isNativeError(value)) {
+    return "function returned an error, which reaches the client as a document of its own fields: throw it instead";
+  }
+  if (types.isSet(value) || types.isWeakMap(value) || types.isWeakSet(value)) {
+    return "function returned an object without fields, such as a Set, which reaches the client as {}";
+  }
+  try {
+    return typeof value.error === "string"
+      ? "function returned an object with a string field 'error', which clients treat as a failure"
+      : undefined;
+  } catch {
+    // A getter, whose error the encoder reports.
+    return undefined;
+  }
+}
 
 /** Runs the functions of an app on the current thread. */
 class Runtime {
@@ -83,9 +103,9 @@ class Runtime {
     const cancelled = new Promise((_, reject) => this.#running.set(request.id, reject));
     let isFinished = false;
     try {
-      const result = await Promise.race([call.run(), cancelled]);
+      const result = await Promise.race([runAs(call, () => call.run()), cancelled]);
       isFinished = true;
-      this.#warnOfErrorField(request.name, result.value);
+      this.#warnOfResult(request.name, result.value);
       return result;
     } catch (error) {
       isFinished = error instanceof FunctionFailure;
@@ -95,8 +115,8 @@ class Runtime {
       if (isFinished) {
         this.#contexts.release(context, call);
       } else {
+        this.#contexts.discard(context);
         call.abort();
-        context.timers.clear();
       }
     }
   }
@@ -106,11 +126,11 @@ class Runtime {
     this.#running.get(id)?.(new Error("the call was cancelled"));
   }
 
-  /** Logs once per function that the native client rejects a result with a text as `error`. */
-  #warnOfErrorField(name, value) {
-    if (typeof value?.error === "string" && !this.#warned.has(name)) {
+  /** Logs once per function that its result does not reach clients as the function returned it. */
+  #warnOfResult(name, value) {
+    const message = typeof value === "object" && value !== null ? warningOf(value) : undefined;
+    if (message !== undefined && !this.#warned.has(name)) {
       this.#warned.add(name);
-      const message = "function returned an object with a string field 'error', which clients treat as a failure";
       this.log("warn", { message, function: name });
     }
   }

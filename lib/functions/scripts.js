@@ -11,7 +11,11 @@ const PREFIX = "(function (exports, context, require) { return (function () {\n"
 const SUFFIX = "\n; return exports; }).call(this); })";
 
 /** Words of sources that can change built-in objects so that only the full check finds it. */
-const DEFINES = /\bdefine[A-Z]|\beval\b|\bFunction\b|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
+const DEFINES =
+  /\bdefine[A-Z]|\bSymbol\b|Symbols\b|\beval\b|\bFunction\b|\bprototype\b|\bReflect\b|setPrototypeOf|__(?:define|proto)/;
+
+/** Words of sources whose callbacks the runtime cannot stop at the end of the call. */
+const ASYNCHRONOUS = /\b(?:WebAssembly|FinalizationRegistry|waitAsync)\b/;
 
 /** Finds the position of a syntax error from its stack: a line, the source's line, and a caret. */
 function positionOf(error, file) {
@@ -39,6 +43,7 @@ class FunctionScript {
     this.name = definition.name;
     const source = definition.source ?? "";
     this.needsFullCheck = DEFINES.test(source);
+    this.isAsynchronous = ASYNCHRONOUS.test(source);
     this.namesKeys = NAMES_KEYS.test(source);
   }
 

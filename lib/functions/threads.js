@@ -13,6 +13,9 @@ const threadsOf = new Map();
 /** The options of the functions of each app, by its handle. */
 const optionsOf = new Map();
 
+/** The backends whose functions this thread runs (`threads: 0`), by the handle of the app. */
+const ownBackends = new Map();
+
 /** Returns the named variables of the environment. */
 const pick = (names) =>
   Object.fromEntries(names.filter((name) => name in process.env).map((name) => [name, process.env[name]]));
@@ -20,7 +23,9 @@ const pick = (names) =>
 function startThread({ handle, backend, host }) {
   const { memoryLimit, env, threads: count } = optionsOf.get(handle);
   if (count === 0) {
-    if (!require("./host.js").attach(backend, host)) {
+    if (require("./host.js").attach(backend, host)) {
+      ownBackends.set(handle, backend);
+    } else {
       native.functionHostEnded(backend, host, false);
     }
     return;
@@ -74,6 +79,10 @@ async function removeApp(handle) {
   const threads = threadsOf.get(handle) ?? new Map();
   threadsOf.delete(handle);
   optionsOf.delete(handle);
+  if (ownBackends.has(handle)) {
+    require("./host.js").detach(ownBackends.get(handle));
+    ownBackends.delete(handle);
+  }
   await Promise.all([...threads.values()].map((worker) => worker.terminate()));
 }
 

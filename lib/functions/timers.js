@@ -10,6 +10,9 @@ class Timers {
   /** The functions that stop the running timers. */
   #running = new Map();
   #report;
+  /** The number of the call. A timer of a finished call, such as a refreshed one, does nothing. */
+  #epoch = 0;
+  #isClosed = false;
 
   constructor(report) {
     this.#report = report;
@@ -32,14 +35,23 @@ class Timers {
         throw new TypeError('The "callback" argument must be of type function');
       }
       const guarded = this.guarded(callback);
+      const epoch = this.#epoch;
       const run = (...args) => {
+        if (epoch !== this.#epoch) {
+          stop(timer);
+          return;
+        }
         if (!isRepeated) {
           this.#running.delete(timer);
         }
         guarded(...args);
       };
       const timer = start(run, ...rest);
-      this.#running.set(timer, stop);
+      if (this.#isClosed) {
+        stop(timer);
+      } else {
+        this.#running.set(timer, stop);
+      }
       return timer;
     };
   }
@@ -67,11 +79,51 @@ class Timers {
 
   /** Stops all timers. */
   clear() {
+    this.#epoch += 1;
     for (const [timer, stop] of this.#running) {
       stop(timer);
     }
     this.#running.clear();
   }
+
+  /** Stops all timers, and those that code of the finished call still starts. */
+  close() {
+    this.#isClosed = true;
+    this.clear();
+  }
 }
 
-module.exports = { Timers };
+/** Creates the modules `timers` and `timers/promises` from the functions of the global object. */
+function timerModules(functions, PromiseClass) {
+  /** Returns a promise that a timer resolves and that a signal rejects. */
+  const waiting = (start, clear, value, { signal } = {}) =>
+    new PromiseClass((resolve, reject) => {
+      signal?.throwIfAborted();
+      const abort = () => {
+        clear(timer);
+        reject(signal.reason);
+      };
+      const timer = start(() => {
+        signal?.removeEventListener("abort", abort);
+        resolve(value);
+      });
+      signal?.addEventListener("abort", abort, { once: true });
+    });
+  const wait = (delay, value, options) =>
+    waiting((done) => functions.setTimeout(done, delay), functions.clearTimeout, value, options);
+  const yieldOnce = (value, options) => waiting(functions.setImmediate, functions.clearImmediate, value, options);
+  const promises = {
+    setTimeout: wait,
+    setImmediate: yieldOnce,
+    async *setInterval(delay, value, options) {
+      for (;;) {
+        yield await wait(delay, value, options);
+      }
+    },
+    scheduler: { wait: (delay, options) => wait(delay, undefined, options), yield: () => yieldOnce() },
+  };
+  const { queueMicrotask: _, ...timers } = functions;
+  return { timers: { ...timers, promises }, "timers/promises": promises };
+}
+
+module.exports = { Timers, timerModules };

@@ -6,10 +6,14 @@ const { parentPort, workerData } = require("node:worker_threads");
 const { attach } = require("./host.js");
 const { MEMORY_EXIT_CODE, limitMemory } = require("./memory.js");
 const { protectShared } = require("./protect.js");
+const { watchShared } = require("./shared-objects.js");
+const { surviveErrors } = require("./unhandled.js");
 
 // In a worker, this ends only the thread.
 limitMemory(workerData.memoryLimit, () => process.exit(MEMORY_EXIT_CODE));
+surviveErrors();
 protectShared();
+watchShared();
 
 if (attach(workerData.backend, workerData.host)) {
   // The port keeps the thread alive.
