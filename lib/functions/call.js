@@ -185,6 +185,9 @@ class Call {
     let script;
     try {
       script = this.#runtime.script(name);
+      if (script.definition.isScript) {
+        throw new CallError(`function not found: '${name}'`, "FunctionNotFound");
+      }
       script.compiled();
       this.#runtime.assertMayExecute(script, this.#request.id, args);
     } catch (error) {

@@ -1,10 +1,8 @@
 "use strict";
 
 // Protects the objects that all contexts of a thread share. A function that merges the arguments
-// of a user carelessly must not change them for the calls of other users.
-
-/** The classes of Node that functions share. Those that Node loads on demand are left alone. */
-const NODE_CLASSES = ["ArrayBuffer", "Buffer", "TextDecoder", "TextEncoder", "URL", "URLSearchParams", "Uint8Array"];
+// of a user carelessly must not change them for the calls of other users. Packages may extend the
+// classes of Node, whose changes by functions are taken back (`shared-objects.js`).
 
 /** Makes the methods of an object read-only, but not its data, and rejects new properties. */
 function protect(object) {
@@ -25,11 +23,10 @@ function protectShared() {
   // It adds methods to `Binary`.
   require("./globals/binary.js");
   const classes = Object.values(require("bson")).filter((value) => typeof value === "function" && value.prototype);
-  for (const Class of [...classes, ...NODE_CLASSES.map((name) => globalThis[name])]) {
+  for (const Class of classes) {
     protect(Class);
     protect(Class.prototype);
   }
-  protect(Object.getPrototypeOf(Uint8Array.prototype));
   // Modules assign to names such as `toString` of their own objects, so those stay writable.
   Object.preventExtensions(Object.prototype);
 }

@@ -1,7 +1,7 @@
 "use strict";
 
-// Classes such as `Buffer` and `URL` belong to the whole thread. Properties that a
-// function stores on them are removed after its call. Packages may extend them while they are loaded.
+// Classes such as `Buffer` and `URL` belong to the whole thread. Properties that a function stores
+// on them are removed after its call. Packages may extend them while they are loaded.
 
 /** The properties of the objects that functions have used, by object. */
 const snapshots = new Map();
