@@ -8,6 +8,7 @@ mod call;
 mod inside;
 mod pool;
 mod transactions;
+mod unchanged;
 
 use std::{path::Path, time::Duration};
 

@@ -9,7 +9,7 @@ use bson::{
     rawdoc,
 };
 
-use super::{Invocation, script_name, transactions::Transactions};
+use super::{Invocation, script_name, transactions::Transactions, unchanged::keep_types};
 use crate::{
     Error, ErrorCode, Result, Secret,
     context::{Context, in_time, too_late},
@@ -58,8 +58,9 @@ pub(crate) async fn call(
         is_system,
         transactions: Transactions::default(),
     };
-    let result = context.functions.call(invocation).await?;
-    check_size(context, result)
+    let invocation = Arc::new(invocation);
+    let result = context.functions.call(Arc::clone(&invocation)).await?;
+    check_size(context, keep_types(&invocation.arguments, result))
 }
 
 /// Checks that a result is not larger than the answer of any other request may be.
@@ -134,7 +135,7 @@ async fn run_as(
                 is_system: false,
                 transactions: Transactions::default(),
             };
-            match context.functions.call(invocation).await? {
+            match context.functions.call(Arc::new(invocation)).await? {
                 RawBson::String(id) => user_of_text(context, &id).await,
                 RawBson::Document(answer) if is_system_user(&answer) => Ok(system(system_user())),
                 _ => Err(no_such_user()),

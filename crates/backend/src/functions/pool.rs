@@ -340,7 +340,7 @@ impl FunctionPool {
     /// # Errors
     /// The error of the function, `ExecutionTimeLimitExceeded`, and an error if too many calls
     /// wait, or if nothing can run functions.
-    pub(crate) async fn call(&self, invocation: Invocation) -> Result<RawBson> {
+    pub(crate) async fn call(&self, invocation: Arc<Invocation>) -> Result<RawBson> {
         let (reply, result) = oneshot::channel();
         self.0.push(invocation, reply)?;
         result.await.unwrap_or_else(|_| Err(HostEnd::Other.error()))
@@ -370,7 +370,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(self: &Arc<Self>, invocation: Invocation, reply: oneshot::Sender<Result<RawBson>>) -> Result<()> {
+    fn push(self: &Arc<Self>, invocation: Arc<Invocation>, reply: oneshot::Sender<Result<RawBson>>) -> Result<()> {
         let mut state = self.state();
         if state.is_closed || state.starters.is_empty() {
             let message = "functions cannot run: no process that can run JavaScript has the app open";
@@ -380,7 +380,7 @@ impl Shared {
         let id = state.next_call;
         state.next_call += 1;
         state.waiting_bytes += invocation.bytes();
-        let call = PendingCall { invocation: Arc::new(invocation), reply, since: Instant::now(), host: None };
+        let call = PendingCall { invocation, reply, since: Instant::now(), host: None };
         state.calls.insert(id, call);
         state.waiting.push_back(id);
         state.dispatch();
@@ -458,6 +458,16 @@ impl State {
     }
 
     fn check_room(&self, invocation: &Invocation) -> Result<()> {
+        // A string of separators needs eight times its size as a list. Code of V8 that reaches the
+        // limit of the heap in one step would end the process, and not only the thread.
+        let most = self.options.running_bytes();
+        if invocation.bytes() > most && self.options.threads > 0 {
+            let limit = self.options.memory_limit;
+            let message = format!(
+                "the arguments have more than {most} bytes, which functions with a memory limit of {limit} MB cannot take"
+            );
+            return Err(Error::new(ErrorCode::InvalidParameter, message));
+        }
         let is_of_user =
             |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.payer == invocation.payer);
         let is_full = self.waiting.len() >= MOST_WAITING

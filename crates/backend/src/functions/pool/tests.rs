@@ -78,7 +78,7 @@ impl World {
             is_system: false,
             transactions: super::super::Transactions::default(),
         };
-        tokio::spawn(async move { pool.call(invocation).await })
+        tokio::spawn(async move { pool.call(Arc::new(invocation)).await })
     }
 
     fn started(&self) -> Vec<HostId> {
@@ -303,6 +303,17 @@ async fn calls_with_large_arguments_run_one_after_the_other_on_a_thread() {
     for call in calls {
         assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
     }
+}
+
+#[tokio::test]
+async fn arguments_that_are_large_for_the_memory_limit_are_refused() {
+    let world = World::new(1, Duration::from_secs(60));
+    let mut arguments = RawArrayBuf::new();
+    arguments.push("x".repeat(22 * 1024 * 1024).as_str());
+    let error = world.call_with("large", None, arguments).await.unwrap().unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidParameter);
+    assert!(error.message.contains("350 MB"), "{error}");
+    assert!(world.started().is_empty());
 }
 
 #[tokio::test]
