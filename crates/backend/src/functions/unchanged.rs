@@ -97,7 +97,7 @@ mod tests {
         ] {
             let as_int = |value: Bson| match value {
                 Bson::Int64(number) => Bson::Int32(i32::try_from(number).unwrap()),
-                Bson::Double(number) if number == 5.0 => Bson::Int32(5),
+                Bson::Double(5.0) => Bson::Int32(5),
                 other => other,
             };
             let result = match argument.clone() {
