@@ -13,7 +13,7 @@ use std::{
 
 use backend::{
     Backend, Error as BackendError, ErrorCode,
-    functions::{CallId, FunctionHost, HostEnd, HostId, HostStarter, Invocation},
+    functions::{CallId, FunctionHost, FunctionOptions, HostEnd, HostId, HostStarter, Invocation},
 };
 use bson::{
     RawBson,
@@ -89,12 +89,13 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Lets the app `handle` of an environment start threads.
-    pub(crate) fn new(outbox: &Arc<Outbox>, handle: u32, backend: Arc<Backend>, is_thread: bool) -> Self {
+    pub(crate) fn new(outbox: &Arc<Outbox>, handle: u32, backend: Arc<Backend>, options: FunctionOptions) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         lock(&BACKENDS).get_or_insert_default().insert(number, Arc::downgrade(&backend));
         let commands = Commands { outbox: Arc::downgrade(outbox), handle, number };
-        let id = backend.functions().add_starter(Arc::new(commands), is_thread);
+        let usual = FunctionOptions { threads: options.threads, ..FunctionOptions::default() };
+        let id = backend.functions().add_starter(Arc::new(commands), options.threads == 0, options != usual);
         Self { backend, number, id }
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct OpenedApp {
 pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<OpenedApp> {
     let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
     let settings = Configuration::read(settings).map_err(|error| thrown(&error))?;
-    let is_thread = settings.runs_functions_itself();
+    let functions = settings.function_options();
     let opened = settings.open().map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
     let (origin, definition_app_id) = embedded.map(Embedded::definition).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
     let handle = bridge.add(Opened::new(opened));
     let functions = match backend {
         Some(backend) => {
-            let starter = Starter::new(bridge.outbox(), handle, backend, is_thread);
+            let starter = Starter::new(bridge.outbox(), handle, backend, functions);
             Some(bridge.opened(handle)?.host_functions(starter))
         }
         None => None,

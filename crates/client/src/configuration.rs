@@ -96,9 +96,9 @@ impl Configuration {
         backend::read_document(document).map_err(Error::custom)
     }
 
-    /// True if functions run on the thread of the application (`threads: 0`).
-    pub fn runs_functions_itself(&self) -> bool {
-        self.functions().threads == 0
+    /// Returns the threads and limits of functions.
+    pub fn function_options(&self) -> FunctionOptions {
+        self.functions()
     }
 
     /// Opens the app.

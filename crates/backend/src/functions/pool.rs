@@ -205,20 +205,29 @@ impl FunctionPool {
         Self(Arc::new(Shared { state: Mutex::new(state), busy: Condvar::new() }))
     }
 
-    /// Raises the number of threads to that of another app that shares the pool. The limits are
-    /// those of the first app.
-    pub fn add_threads(&self, threads: u32) {
+    /// Takes the options of another app that shares the pool: the larger number of threads, and the
+    /// limits that it sets.
+    pub fn join(&self, options: FunctionOptions) {
         let mut state = self.0.state();
-        state.options.threads = state.options.threads.max(threads);
+        let usual = FunctionOptions::default();
+        state.options.threads = state.options.threads.max(options.threads);
+        if options.time_limit != usual.time_limit {
+            state.options.time_limit = options.time_limit;
+        }
+        if options.memory_limit != usual.memory_limit {
+            state.options.memory_limit = options.memory_limit;
+        }
     }
 
     /// Adds an environment that can start threads, or that runs functions on its own thread if
-    /// `is_thread` is true. Returns its number.
-    pub fn add_starter(&self, starter: Arc<dyn HostStarter>, is_thread: bool) -> u32 {
+    /// `is_thread` is true. One that sets limits of its own is preferred to others. Returns its
+    /// number.
+    pub fn add_starter(&self, starter: Arc<dyn HostStarter>, is_thread: bool, sets_limits: bool) -> u32 {
         let mut state = self.0.state();
         state.next_starter += 1;
         let id = state.next_starter;
-        state.starters.push(Starter { id, is_thread, is_closing: false, starter });
+        let place = if sets_limits { 0 } else { state.starters.len() };
+        state.starters.insert(place, Starter { id, is_thread, is_closing: false, starter });
         if !state.waiting.is_empty() {
             state.dispatch();
         }

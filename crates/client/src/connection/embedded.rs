@@ -105,7 +105,7 @@ impl Embedded {
         let backend = match registry.backends.get_mut(&key) {
             Some(shared) => {
                 shared.users += 1;
-                shared.value.functions().add_threads(options.functions.threads);
+                shared.value.functions().join(options.functions);
                 Arc::clone(&shared.value)
             }
             None => {

@@ -49,7 +49,7 @@ impl World {
     fn new(threads: u32, time_limit: Duration) -> Self {
         let pool = Arc::new(FunctionPool::new(FunctionOptions { threads, time_limit, ..FunctionOptions::default() }));
         let program = Arc::new(Program::default());
-        let starter = pool.add_starter(Arc::clone(&program) as _, false);
+        let starter = pool.add_starter(Arc::clone(&program) as _, false, false);
         Self { pool, program, starter }
     }
 
@@ -324,7 +324,7 @@ async fn calls_end_before_the_threads_of_an_app_that_closes_if_another_app_goes_
     world.attach(1);
     let (id, _) = world.pool.take(1).unwrap();
     let other = Arc::new(Program::default());
-    world.pool.add_starter(Arc::clone(&other) as _, false);
+    world.pool.add_starter(Arc::clone(&other) as _, false, false);
     let (pool, starter) = (Arc::clone(&world.pool), world.starter);
     let closing = tokio::spawn(async move {
         pool.drain(starter).await;
@@ -342,4 +342,22 @@ async fn calls_end_before_the_threads_of_an_app_that_closes_if_another_app_goes_
     let (id, _) = world.pool.take(2).unwrap();
     world.pool.finish(id, Ok(RawBson::Null));
     assert_eq!(next.await.unwrap(), Ok(RawBson::Null));
+}
+
+#[tokio::test]
+async fn an_app_that_joins_brings_its_threads_and_the_limits_that_it_sets() {
+    let world = World::new(1, FunctionOptions::default().time_limit);
+    let usual = FunctionOptions::default();
+    world.pool.join(FunctionOptions { threads: 3, time_limit: Duration::from_secs(1), ..usual });
+    world.pool.join(usual);
+    let options = world.pool.0.state().options;
+    assert_eq!((options.threads, options.time_limit.as_secs(), options.memory_limit), (3, 1, usual.memory_limit));
+    // Its environment is preferred, because its threads have its memory limit.
+    let preferred = Arc::new(Program::default());
+    world.pool.add_starter(Arc::clone(&preferred) as _, false, true);
+    let call = world.call("one");
+    settle().await;
+    assert_eq!((world.started(), preferred.started.lock().unwrap().len()), (vec![], 1));
+    world.pool.close();
+    assert!(call.await.unwrap().is_err());
 }
