@@ -431,7 +431,7 @@ describe("limits", () => {
       errorCode: "ReadSizeLimitExceeded",
     };
     await expect(user.functions.text(100 * 2 ** 20)).rejects.toMatchObject(tooLarge);
-    await expect(user.functions.values(2_000_000)).rejects.toMatchObject(tooLarge);
+    await expect(user.functions.values(1_000_000)).rejects.toMatchObject(tooLarge);
     expect(await user.functions.text(15 * 2 ** 20)).toHaveLength(15 * 2 ** 20);
   });
 
