@@ -374,6 +374,25 @@ describe("sessions", () => {
     expect(backend.commits).toBeGreaterThan(1);
   });
 
+  test("begin and end a transaction without operations in the function alone", async () => {
+    const result = await run(`const session = client.startSession();
+      const states = [session.inTransaction()];
+      await session.withTransaction(async () => states.push(session.inTransaction()));
+      session.startTransaction();
+      await session.abortTransaction();
+      return states;`);
+    expect([result.value, names(result)]).toEqual([[false, true], []]);
+  });
+
+  test("return the result of the first commit when it is repeated", async () => {
+    const result = await run(`const session = client.startSession();
+      session.startTransaction();
+      await collection.insertOne({ _id: 9 }, { session });
+      await session.commitTransaction();
+      await session.commitTransaction();`);
+    expect(names(result).map(([name]) => name)).toEqual(["startTransaction", "insertOne", "commitTransaction"]);
+  });
+
   test("abort a transaction that the call leaves open", async () => {
     const result = await run(`const session = client.startSession(); session.startTransaction();
       await collection.insertOne({ _id: 9 }, { session });`);

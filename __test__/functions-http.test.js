@@ -453,6 +453,34 @@ describe("sockets", () => {
     expect(most).toBe(3);
   });
 
+  test("are shared by users, of whom none takes all", async () => {
+    const gate = new Gate(5);
+    const held = [];
+    const begin = (user) => {
+      const state = { begun: false };
+      const ended = gate.run(() => new Promise((end) => Object.assign(state, { begun: true, end })), undefined, user);
+      return Object.assign(state, { ended });
+    };
+    const settle = () => new Promise(setImmediate);
+    for (let index = 0; index < 8; index++) {
+      held.push(begin("first"));
+    }
+    const [second, third] = [begin("second"), begin("third")];
+    await settle();
+    expect(held.map(({ begun }) => begun)).toEqual([true, true, true, true, false, false, false, false]);
+    expect([second.begun, third.begun]).toEqual([true, false]);
+    held[0].end();
+    await settle();
+    expect([held[4].begun, third.begun]).toEqual([false, true]);
+    for (const state of [second, third, ...held.slice(1)]) {
+      while (!state.begun) {
+        await settle();
+      }
+      state.end();
+      await state.ended;
+    }
+  });
+
   test("are free again after failures", async () => {
     const few = makeHttp({ limits: { sockets: 1 } });
     routes["/broken"] = (request) => request.socket.destroy();

@@ -178,9 +178,18 @@ describe("the caller", () => {
     const manifest = [
       { name: "script", run_as_user_id_script_source: "exports = (id) => id;" },
       { name: "system", run_as_user_id_script_source: "exports = () => ({ runAsSystem: true });" },
+      { name: "unknown", run_as_user_id: "6500000000000000000000aa" },
     ];
-    const { app, user } = await open({ script: SELF, system: SELF }, manifest);
+    const { app, user } = await open(
+      { script: SELF, system: "exports = () => context.runningAsSystem();", unknown: SELF },
+      manifest,
+    );
     const other = await logInNew(app);
+    expect(await other.functions.system()).toBe(true);
+    await expect(other.functions.unknown()).rejects.toMatchObject({
+      message: "invalid session: error finding user for endpoint",
+      errorCode: "FunctionExecutionError",
+    });
     expect(await other.functions.script(user.id)).toMatchObject({ id: user.id, system: false });
     await expect(other.functions.script("6500000000000000000000aa")).rejects.toMatchObject({
       message: "invalid session: error finding user for endpoint",
@@ -328,6 +337,66 @@ describe("a transaction", () => {
       { _id: "a", credits: 2 },
       { _id: "b", credits: 3 },
     ]);
+  });
+
+  test("begins with its first operation, so that a write before it is no conflict", async () => {
+    if (!(await hasTransactions())) {
+      return;
+    }
+    const source = `exports = async () => {
+      ${SETUP}
+      await accounts.insertOne({ _id: "a", inside: 0, outside: 0 });
+      let attempts = 0;
+      await session.withTransaction(async () => {
+        attempts += 1;
+        await accounts.updateOne({ _id: "a" }, { $inc: { outside: 1 } });
+        await accounts.updateOne({ _id: "a" }, { $inc: { inside: 1 } }, { session });
+      });
+      return { attempts, account: await accounts.findOne() };
+    };`;
+    const call = await openOne(source, { run_as_system: true }, OWN);
+    expect(await call()).toEqual({ attempts: 1, account: { _id: "a", inside: 1, outside: 1 } });
+  });
+
+  test("ends with an operation that fails", async () => {
+    if (!(await hasTransactions())) {
+      return;
+    }
+    const source = `exports = async (kind) => {
+      ${SETUP}
+      const failing = {
+        operator: () => accounts.findOne({ a: { $nope: 1 } }, {}, { session }),
+        stage: () => accounts.aggregate([{ $nope: {} }], { session }).toArray(),
+        duplicate: () => accounts.insertOne({ _id: kind }, { session }),
+      };
+      session.startTransaction();
+      await accounts.insertOne({ _id: kind }, { session });
+      const failure = await failing[kind]().then(() => "none", (error) => typeof error.message);
+      const commit = await session.commitTransaction().then(() => "committed", () => "aborted");
+      return [failure, commit, await accounts.count({ _id: kind })];
+    };`;
+    const call = await openOne(source, { run_as_system: true }, OWN);
+    for (const kind of ["operator", "stage", "duplicate"]) {
+      expect([kind, await call(kind)]).toEqual([kind, ["string", "aborted", 0]]);
+    }
+  });
+
+  test("waits for its turn if many are open", async () => {
+    if (!(await hasTransactions())) {
+      return;
+    }
+    const source = `exports = async (id) => {
+      ${SETUP}
+      await session.withTransaction(async () => {
+        await accounts.insertOne({ _id: id }, { session });
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      });
+      return id;
+    };`;
+    const { app } = await open({ main: source }, [{ name: "main", run_as_system: true }], OWN);
+    const users = await Promise.all(Array.from({ length: 6 }, () => logInNew(app)));
+    const ids = Array.from({ length: 48 }, (_, id) => id);
+    expect(await Promise.all(ids.map((id) => users[id % 6].functions.main(id)))).toEqual(ids);
   });
 
   test("is repeated after a conflict, so that no increment is lost", async () => {
@@ -488,6 +557,25 @@ describe("limits", () => {
     expect(await call(false)).toEqual(["undefined", "undefined", "undefined"]);
   });
 
+  test.each([
+    ["a match", "/s(.*)/.test('secret')", "RegExp.$1 + RegExp.lastMatch"],
+    ["a class of the runtime", "FIND.constructor.prototype.extra = 1", "typeof FIND.extra"],
+    ["a frozen prototype", "Object.freeze(Array.prototype)", "Object.isFrozen(Array.prototype)"],
+    ["a frozen global object", "Object.preventExtensions(globalThis)", "Object.isExtensible(globalThis)"],
+    ["a module of Node", "require('util').extra = 1", "typeof require('util').extra"],
+    ["a class of a module", "require('url').URL.extra = 1", "typeof require('url').URL.extra"],
+    ["a function of utils", "utils.crypto.hash.extra = 1", "typeof utils.crypto.hash.extra"],
+    ["a function of the clock", "performance.now.extra = 1", "typeof performance.now.extra"],
+    ["the pool of buffers", "Buffer.from('secret')", "Buffer.from('x').buffer.byteLength"],
+  ])("%s does not reach the next call", async (_name, change, observed) => {
+    const collection = "context.services.get('mongodb-atlas').db('a').collection('b')";
+    const source = `exports = (set) => { const FIND = ${collection}; if (set) { try { ${change}; } catch {} } return ${observed}; };`;
+    const call = await openOne(source);
+    const usual = await call(false);
+    await call(true);
+    expect(await call(false)).toEqual(usual);
+  });
+
   const DESCRIBE_ARRAYS = `[
     typeof Int32Array.extra, typeof Float64Array.extra, typeof new Int32Array(1).extra, Int32Array.name,
     String(Int32Array.from([1])), Object.getPrototypeOf(Float64Array) === null,
@@ -511,7 +599,11 @@ describe("limits", () => {
     "%s is as before after a call that changes it",
     async (name) => {
       const call = await openOne(`exports = (set) => {
-      if (set) { ${name}.prototype.extra = 1; ${name}.prototype.toString = 1; }
+      if (set) {
+        ${name}.prototype.extra = 1;
+        // A built-in class of the thread has methods that cannot be replaced.
+        try { ${name}.prototype.toString = 1; } catch {}
+      }
       return [typeof ${name}.prototype.extra, typeof ${name}.prototype.toString].join();
     };`);
       await call(true);

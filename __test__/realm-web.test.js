@@ -301,7 +301,7 @@ describe("functions", () => {
     ["late", 400, "FunctionExecutionError", "ReferenceError: 'missing' is not defined"],
     ["nope", 404, "FunctionNotFound", "function not found: 'nope'"],
     ["hidden", 404, "FunctionNotFound", "function not found: 'hidden'"],
-    ["closed", 400, "FunctionExecutionError", 'rule not matched for function "closed"'],
+    ["closed", 403, "FunctionExecutionError", 'rule not matched for function "closed"'],
     ["invite", 400, "FunctionInvalid", "exports of function 'invite' is not a function"],
   ])("reject %s with the status %i and the code %s", async (name, statusCode, errorCode, error) => {
     const { user } = await openFunctions();

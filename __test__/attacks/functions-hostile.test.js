@@ -46,6 +46,16 @@ const SOURCES = {
     return [typeof id.polluted, typeof id.constructor.polluted, typeof id.toString, typeof id.constructor.createFromTime];
   };`,
   polluted: "exports = () => [({}).polluted ?? null, [].polluted ?? null, (() => {}).polluted ?? null];",
+  builtIns: `exports = (text) => {
+    const id = new BSON.ObjectId();
+    const find = context.services.get("mongodb-atlas").db("a").collection("b").find;
+    return [
+      text.repeat(50), typeof id.id.polluted, typeof id.id.utf8Write, typeof find.polluted, typeof find.call,
+      typeof find.constructor.polluted, typeof find.constructor.prototype.call, typeof Buffer.polluted, typeof Buffer.from,
+      typeof new Uint8Array(1).polluted, typeof new Uint8Array(1).set, Buffer.from("ab").toString("hex"), String(id).length,
+    ];
+  };`,
+  log: "exports = (text) => console.log(text);",
   large: "exports = (size) => 'x'.repeat(size);",
   many: "exports = (count) => Array.from({ length: count }, (_, n) => ({ n, text: 'some text' }));",
   deep: "exports = (depth) => { let value = {}; for (let n = 0; n < depth; n++) value = { value }; return value; };",
@@ -294,6 +304,34 @@ describe("arguments", () => {
     expect(before.status).toBe(200);
     await attacker.send(`{"name":"mergeInto","arguments":[{"$oid":"6500000000000000000000aa"},${patch}]}`);
     expect(await other.call("pollutedId")).toEqual(before);
+  });
+
+  const ID = '{"$oid":"6500000000000000000000aa"}';
+  const BYTES = '{"$binary":{"base64":"YWI=","subType":"00"}}';
+  test.each([
+    ["the bytes of an id", ID, '{"id":{"__proto__":{"utf8Write":1,"polluted":1}}}'],
+    ["a method", ID, '{"toString":{"__proto__":{"call":1,"apply":1,"bind":1,"polluted":1}}}'],
+    ["a class", ID, '{"constructor":{"__proto__":{"__proto__":{"call":1,"polluted":1}}}}'],
+    ["the class of classes", ID, '{"toString":{"constructor":{"polluted":1,"prototype":{"call":1}}}}'],
+    ["Object", ID, '{"toString":{"__proto__":{"__proto__":{"constructor":{"keys":1,"entries":1}}}}}'],
+    ["bytes", BYTES, '{"buffer":{"__proto__":{"utf8Write":1,"polluted":1}}}'],
+    ["typed arrays", BYTES, '{"buffer":{"__proto__":{"__proto__":{"polluted":1,"set":1}}}}'],
+    ["Buffer", BYTES, '{"buffer":{"constructor":{"polluted":1,"from":1,"alloc":1}}}'],
+    ["a reference", `{"$ref":"a","$id":{"x":[1]}}`, '{"oid":{"x":{"__proto__":{"push":1,"map":1}}}}'],
+    ["a scope", `{"$code":"f","$scope":{"x":[1]}}`, '{"scope":{"x":{"__proto__":{"push":1,"map":1}}}}'],
+  ])("change no built-in object if a function merges them carelessly: %s", async (_name, to, patch) => {
+    const { attacker, other } = await startServer({ functions: { threads: 1, timeLimit: 5000 } });
+    const before = await other.call("builtIns", "ä");
+    expect(before.status).toBe(200);
+    await attacker.send(`{"name":"mergeInto","arguments":[${to},${patch}]}`);
+    expect(await other.call("builtIns", "ä")).toEqual(before);
+  });
+
+  test("cost no more than their size when a function logs them", async () => {
+    const { attacker } = await startServer();
+    const began = performance.now();
+    expect((await attacker.call("log", `${" ".repeat(1_000_000)}x`)).status).toBe(200);
+    expect(performance.now() - began).toBeLessThan(2000);
   });
 
   test("with keys that begin with a dollar are values or are refused", async () => {

@@ -610,7 +610,7 @@ function writeReference(name, value, depth) {
     check(!Object.hasOwn(others, reserved), "DBRef", `must not have '${reserved}' among its 'fields'`);
   }
   head(TYPE.document, name);
-  writeDocument({ $ref: collection, $id: oid, $db: db || undefined, ...others }, depth + 1);
+  writeDocument({ $ref: collection, $id: oid, ...(db && { $db: db }), ...others }, depth + 1);
 }
 
 /** Clears the buffer after a failure, and returns the error for the caller. */

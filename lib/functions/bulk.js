@@ -2,6 +2,7 @@
 
 const { checkArray, checkFilter, checkObject, checkUpdate, isObject } = require("./arguments.js");
 const { CallError } = require("./errors.js");
+const { freezeClasses } = require("./frozen.js");
 
 /** The fields of an insertion. One of the documented samples has the document itself. */
 function insertion(fields) {
@@ -123,5 +124,7 @@ class BulkOperation {
     return this.#execute(this.#operations);
   }
 }
+
+freezeClasses(BulkFind, BulkOperation);
 
 module.exports = { BulkOperation, checkOperations };

@@ -49,7 +49,7 @@ class Call {
   get http() {
     if (this.#http === undefined) {
       this.#aborting = new AbortController();
-      this.#http = this.#runtime.makeHttp(this.#aborting.signal);
+      this.#http = this.#runtime.makeHttp(this.#aborting.signal, this.#request.user?.id);
     }
     return this.#http;
   }

@@ -5,6 +5,10 @@ const { maskComments } = require("./mask-comments.js");
 const REQUIRE = /(?<![\w$.])require\s*\(\s*(["'`])([^"'`$\n]+)\1\s*\)/g;
 const EXECUTE = /\bfunctions\s*\??\.\s*execute\s*\(\s*(["'`])([^"'`$\n]+)\1/g;
 
+/** `execute` taken from `context.functions`, and its calls. */
+const TAKES_EXECUTE = /\{[^{}]*\bexecute\b[^{}]*\}\s*=\s*context\s*\.\s*functions\b/;
+const EXECUTE_ALONE = /(?<![\w$.])execute\s*\(\s*(["'`])([^"'`$\n]+)\1/g;
+
 /** Returns the line and the column of an offset in a text, both from 1. */
 function placeOf(text, offset) {
   const before = text.slice(0, offset).split("\n");
@@ -32,7 +36,8 @@ function referenceProblems(script, names, modules) {
       add(match.index, message);
     }
   }
-  for (const match of text.matchAll(EXECUTE)) {
+  const executed = [...text.matchAll(EXECUTE), ...(TAKES_EXECUTE.test(text) ? text.matchAll(EXECUTE_ALONE) : [])];
+  for (const match of executed) {
     if (!names.has(match[2])) {
       add(match.index, `function not found: '${match[2]}'`);
     }

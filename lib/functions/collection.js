@@ -14,6 +14,7 @@ const {
 const { BulkOperation, checkOperations } = require("./bulk.js");
 const { AggregationCursor, FindCursor } = require("./cursor.js");
 const { CallError } = require("./errors.js");
+const { freezeClasses } = require("./frozen.js");
 
 /** Returns true if a pipeline writes, and therefore runs even if its cursor is not read. */
 const writes = (pipeline) => {
@@ -180,5 +181,7 @@ class FunctionCollection {
     return new BulkOperation(this.#source, (operations) => this.#bulkWrite(operations, { ...options, ordered: false }));
   }
 }
+
+freezeClasses(FunctionCollection);
 
 module.exports = { FunctionCollection };

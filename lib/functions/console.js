@@ -11,8 +11,9 @@ const FORMAT = { breakLength: Number.POSITIVE_INFINITY, compact: true, depth: 6 
 
 const LEVELS = { log: "info", info: "info", debug: "debug", dir: "info", trace: "debug", warn: "warn", error: "error" };
 
-/** Returns as many characters of a text as fit into a line. */
-function shortened(text) {
+/** Returns the beginning of a text in one line: as many characters as fit. */
+function shortened(whole) {
+  const text = whole.slice(0, LARGEST_LINE).replace(/[\r\n]+ */g, " ");
   if (text.length * 3 <= LARGEST_LINE || Buffer.byteLength(text) <= LARGEST_LINE) {
     return text;
   }
@@ -37,7 +38,7 @@ class Lines {
       }
       this.messages.shift();
     }
-    this.messages.push({ level, text: shortened(text.replace(/\s*[\r\n]+\s*/g, " ")) });
+    this.messages.push({ level, text: shortened(text) });
   }
 }
 

@@ -1,5 +1,6 @@
 "use strict";
 
+const { freezeClasses } = require("./frozen.js");
 const { httpClient, serviceClient } = require("./services.js");
 
 /**
@@ -49,9 +50,11 @@ class FunctionContextObject {
     return this.#call.data("environment");
   }
 
-  runningAsSystem() {
-    return this.#isSystem;
+  get runningAsSystem() {
+    return () => this.#isSystem;
   }
 }
+
+freezeClasses(FunctionContextObject);
 
 module.exports = { FunctionContextObject };

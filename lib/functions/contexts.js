@@ -66,6 +66,7 @@ class FunctionContext {
         Reflect.deleteProperty(global, name);
       }
     }
+    this.realm.forgetMatch();
     return this.#check.passes(needsFullCheck);
   }
 }

@@ -2,6 +2,7 @@
 
 const { checkCount, checkObject } = require("./arguments.js");
 const { CallError } = require("./errors.js");
+const { freezeClasses } = require("./frozen.js");
 
 /**
  * The result of `find` or `aggregate`. The documents are read when the function asks for the first
@@ -135,5 +136,7 @@ class AggregationCursor extends Cursor {
     return this;
   }
 }
+
+freezeClasses(Cursor, FindCursor, AggregationCursor);
 
 module.exports = { AggregationCursor, Cursor, FindCursor };

@@ -28,7 +28,6 @@ const SHARED = [
   "btoa",
   "crypto",
   "fetch",
-  "performance",
 ];
 
 /** Those whose results or events can arrive after the call. */
@@ -38,7 +37,7 @@ const ASYNCHRONOUS = new Set(["AbortSignal", "Blob", "Request", "Response", "cry
 function converted(realm, object) {
   const members = Object.entries(object).map(([name, member]) => [
     name,
-    typeof member === "function" ? (...args) => realm.convert(member(...args)) : member,
+    typeof member === "function" ? Object.freeze((...args) => realm.convert(member(...args))) : member,
   ]);
   return Object.freeze(Object.fromEntries(members));
 }
@@ -51,10 +50,21 @@ function sharedBson() {
   return bson;
 }
 
+/** Returns the global `performance`: its clock only. Marks would belong to the whole thread. */
+const clock = () => Object.freeze({ now: Object.freeze(() => performance.now()), timeOrigin: performance.timeOrigin });
+
+/** Returns `process.hrtime`. */
+function highResolutionTime() {
+  const hrtime = (previous) => process.hrtime(previous);
+  hrtime.bigint = Object.freeze(() => process.hrtime.bigint());
+  return Object.freeze(hrtime);
+}
+
 /** The globals that are loaded when a function uses them. */
 const LAZY = {
   BSON: sharedBson,
   EJSON: (realm) => converted(realm, require("./globals/ejson.js").makeEjson(sharedBson())),
+  performance: clock,
   utils: (realm) =>
     Object.freeze({
       jwt: converted(realm, require("./globals/jwt.js").jwt),
@@ -96,7 +106,7 @@ function makeProcess(context) {
   return {
     version: process.version,
     versions: Object.freeze({ ...process.versions }),
-    hrtime: process.hrtime,
+    hrtime: highResolutionTime(),
     nextTick: (callback, ...args) => process.nextTick(context.timers.guarded(callback), ...args),
     get env() {
       return context.call.environment;

@@ -2,6 +2,7 @@
 
 // Runs the functions of backends on this thread.
 
+const { parentPort, workerData } = require("node:worker_threads");
 const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
 const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
 const { describe, toFailure } = require("./errors.js");
@@ -41,13 +42,24 @@ class FunctionHost {
 
   /** Runs a call and reports its result. */
   async run(id, payload) {
-    let report;
+    let bytes;
     try {
-      report = await measured(() => this.#runtime.run({ id, ...decode(payload) }));
-    } catch (failure) {
-      report = failed(failure);
+      bytes = encoded(await this.#reported(id, payload));
+    } catch {
+      // A thread in which even the report of a failure fails is broken for all calls.
+      native.functionDone(this.#bridge, this.#number, id, BROKEN);
+      endThread();
+      return;
     }
-    native.functionDone(this.#bridge, this.#number, id, encoded(report));
+    native.functionDone(this.#bridge, this.#number, id, bytes);
+  }
+
+  async #reported(id, payload) {
+    try {
+      return await measured(() => this.#runtime.run({ id, ...decode(payload) }));
+    } catch (failure) {
+      return failed(failure);
+    }
   }
 
   /** Releases the bridge, which keeps the process alive. */
@@ -58,6 +70,16 @@ class FunctionHost {
   /** Ends a call whose result the backend does not want any more. */
   cancel(id) {
     this.#runtime.cancel(id);
+  }
+}
+
+/** The report of a call whose report cannot be made. */
+const BROKEN = Buffer.from(encode({ error: { message: "the thread of the function is broken" } }));
+
+/** Ends this thread, unless it is that of the application. */
+function endThread() {
+  if (parentPort !== null && workerData?.host !== undefined) {
+    process.exit(1);
   }
 }
 

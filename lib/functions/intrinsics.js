@@ -49,14 +49,15 @@ function listObjects(shared, withoutGuard) {
     for (const _name in object) {
       hasEnumerable = true;
     }
-    return { object, names, descriptors, keys, hasEnumerable, prototype: getPrototypeOf(object) };
+    const isExtensible = Object.isExtensible(object);
+    return { object, names, descriptors, keys, hasEnumerable, isExtensible, prototype: getPrototypeOf(object) };
   });
 }
 
 const NAME = /^[A-Za-z_$][\w$]*$/;
 
 /** Returns the comparisons of one object's properties as source text. */
-function comparisons({ names, descriptors, keys, hasEnumerable }) {
+function comparisons({ names, descriptors, keys, hasEnumerable, isExtensible }) {
   const terms = [];
   for (const [index, name] of names.entries()) {
     const { writable } = descriptors[index];
@@ -73,7 +74,9 @@ function comparisons({ names, descriptors, keys, hasEnumerable }) {
   const added = hasEnumerable
     ? `if (keys(o).length !== ${keys}) return false;`
     : "for (const k in o) { return false; }";
-  return `(o, v, n) => {\n  ${added}\n  return ${terms.join(" &&\n    ") || "true"};\n}`;
+  // Frozen objects are not extensible either.
+  const frozen = isExtensible ? "if (!isExtensible(o)) return false;" : "";
+  return `(o, v, n) => {\n  ${frozen}\n  ${added}\n  return ${terms.join(" &&\n    ") || "true"};\n}`;
 }
 
 let listScript;
@@ -82,7 +85,7 @@ const checkScripts = new Map();
 
 function checkScript(list) {
   const functions = list.map(comparisons);
-  const source = `(({ keys }) => [${functions.join(",\n")}])(Object)`;
+  const source = `(({ keys, isExtensible }) => [${functions.join(",\n")}])(Object)`;
   if (!checkScripts.has(source)) {
     checkScripts.set(source, new vm.Script(source, { filename: __filename }));
   }

@@ -48,6 +48,23 @@ function makeRealm(host) {
     return fields;
   }
 
+  /** Copies the documents inside a value of BSON, which would belong to the other realm. */
+  function convertInside(value) {
+    switch (value._bsontype) {
+      case "Binary":
+        return host.withMethods(value);
+      case "DBRef":
+        value.oid = convert(value.oid);
+        value.fields = convert(value.fields);
+        return value;
+      case "Code":
+        value.scope = convert(value.scope);
+        return value;
+      default:
+        return value;
+    }
+  }
+
   /** Copies documents, arrays and dates of another realm. Returns other values as they are. */
   function convert(value) {
     if (typeof value !== "object" || value === null) {
@@ -66,11 +83,25 @@ function makeRealm(host) {
     if (prototype === null || getPrototypeOf(prototype) === null) {
       return convertDocument(value);
     }
-    return value._bsontype === "Binary" ? host.withMethods(value) : value;
+    return convertInside(value);
   }
 
+  const { exec } = RegExp.prototype;
+  const { apply } = Reflect;
+  const nothing = /(?:)/;
+  /** Clears what `RegExp.$1` and the like show of the last match. */
+  const forgetMatch = () => apply(exec, nothing, [""]);
   const isFunctionError = (value) => value instanceof FunctionError;
-  return { Promise, Error: OwnError, TypeError, FunctionError, isFunctionError, convert, global: globalThis };
+  return {
+    Promise,
+    Error: OwnError,
+    TypeError,
+    FunctionError,
+    isFunctionError,
+    convert,
+    forgetMatch,
+    global: globalThis,
+  };
 }
 
 let hasMethods = false;

@@ -2,8 +2,9 @@
 
 const { createRequire, isBuiltin } = require("node:module");
 const path = require("node:path");
-const { CallError } = require("./errors.js");
-const { keepingChanges } = require("./shared-objects.js");
+const { native } = require("../bridge.js");
+const { CallError, describe } = require("./errors.js");
+const { keepingChanges, remember } = require("./shared-objects.js");
 
 /** The modules of Node that functions cannot load. */
 const UNSUPPORTED = new Set([
@@ -41,6 +42,22 @@ const isPath = (name) => name.startsWith(".") || path.isAbsolute(name);
 
 const missing = (message) => Object.assign(new CallError(message), { code: "MODULE_NOT_FOUND" });
 
+/** A path of the machine in a text. */
+const ABSOLUTE_PATH = /(?:^|[\s'"`(=])(?:file:|\/|\\\\|[A-Za-z]:[\\/])/;
+
+/**
+ * Returns the error of a package that cannot be loaded. The whole message goes to the log. Clients
+ * receive its first line, unless that contains a path.
+ */
+function loadingError(name, error) {
+  const text = describe(error);
+  native.logOfFunction("error", `cannot load module '${name}': ${text}`);
+  const [line] = text.split("\n", 1);
+  const code = typeof error?.code === "string" ? error.code : undefined;
+  const message = ABSOLUTE_PATH.test(line) ? `Cannot load module '${name}'` : line;
+  return Object.assign(new CallError(message), { code });
+}
+
 /** Returns the result of `resolve`, or undefined if there is no such module. */
 function tryResolve(from, name) {
   try {
@@ -49,7 +66,7 @@ function tryResolve(from, name) {
     if (error.code === "MODULE_NOT_FOUND") {
       return undefined;
     }
-    throw error;
+    throw loadingError(name, error);
   }
 }
 
@@ -124,12 +141,28 @@ function makeRequire(modules, context, functionName) {
 function loaded(name, load, context) {
   if (!isBuiltin(name)) {
     context.isUsedUp = true;
-    return load();
+    try {
+      return load();
+    } catch (error) {
+      const { message, code } = loadingError(name, error);
+      throw Object.assign(new context.realm.Error(message), { code });
+    }
   }
   const root = rootOf(name);
   context.isUsedUp ||= !SYNCHRONOUS.has(root);
   context.call.needsFullCheck ||= WITH_SYMBOLS.has(root);
-  return root === "crypto" ? watchedCrypto(load(), context) : load();
+  const module = load();
+  noteModule(module, context);
+  return root === "crypto" ? watchedCrypto(module, context) : module;
+}
+
+/** Notes a module of Node and its classes, whose changes are taken back after the call. */
+function noteModule(module, context) {
+  const isClass = (value) => typeof value === "function" && /^[A-Z]/.test(value.name);
+  for (const value of [module, ...Object.values(module).filter(isClass)]) {
+    remember(value);
+    context.used.add(value);
+  }
 }
 
 /** Those of the others that call back only if they get a callback. */

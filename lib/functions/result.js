@@ -21,7 +21,7 @@ function containsPending(value, depth, seen) {
     return true;
   }
   seen.add(value);
-  const items = Array.isArray(value) ? value : Object.values(value);
+  const items = Array.isArray(value) ? value : types.isMap(value) ? [...value.values()] : Object.values(value);
   return items.some((item) => containsPending(item, depth + 1, seen));
 }
 
@@ -39,7 +39,9 @@ async function settled(value, call, depth) {
   if (Array.isArray(value)) {
     return Promise.all(value.map((item) => settled(item, call, depth + 1)));
   }
-  const fields = Object.entries(value).map(async ([name, field]) => [name, await settled(field, call, depth + 1)]);
+  // A map is encoded as the document of its entries.
+  const entries = types.isMap(value) ? [...value] : Object.entries(value);
+  const fields = entries.map(async ([name, field]) => [name, await settled(field, call, depth + 1)]);
   return Object.fromEntries(await Promise.all(fields));
 }
 

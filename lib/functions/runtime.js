@@ -63,11 +63,11 @@ class Runtime {
     this.#scripts = new Map(functions.map((definition) => [definition.name, new FunctionScript(definition)]));
   }
 
-  /** Creates the client behind `context.http` of a call, which `signal` ends. */
-  makeHttp(signal) {
+  /** Creates the client behind `context.http` of a call, which `signal` ends, for a user's id. */
+  makeHttp(signal, user) {
     const { DEFAULT_LIMITS, Gate, makeHttp } = require("./globals/http.js");
     this.#sockets ??= new Gate(DEFAULT_LIMITS.sockets);
-    return this.#http ?? makeHttp({ signal, gate: this.#sockets });
+    return this.#http ?? makeHttp({ signal, gate: this.#sockets, user });
   }
 
   /** @throws CallError if there is no function of the name */

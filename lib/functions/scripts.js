@@ -57,14 +57,16 @@ class FunctionScript {
 
   /** Returns the compiled script, whose value in a context is a function that evaluates it. */
   compiled() {
-    const { name, file, source } = this.definition;
+    const { name, place, file, source } = this.definition;
+    // Clients do not learn where the definition is.
+    const shown = place ?? file;
     if (source === undefined) {
-      throw new CallError(`function '${name}' has no source: ${file ?? "its file"} is missing`, "FunctionInvalid");
+      throw new CallError(`function '${name}' has no source: ${shown ?? "its file"} is missing`, "FunctionInvalid");
     }
     const error = this.syntaxError();
     if (error !== undefined) {
-      const place = `${file}:${error.line}:${error.column}`;
-      throw new CallError(`${error.message} in function '${name}' (${place})`, "FunctionSyntaxError");
+      const at = `${shown}:${error.line}:${error.column}`;
+      throw new CallError(`${error.message} in function '${name}' (${at})`, "FunctionSyntaxError");
     }
     return this.#script;
   }

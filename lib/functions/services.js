@@ -3,6 +3,7 @@
 const { checkString } = require("./arguments.js");
 const { FunctionCollection } = require("./collection.js");
 const { toFunctionError } = require("./errors.js");
+const { freezeClasses } = require("./frozen.js");
 const { ClientSession, transactionOf } = require("./session.js");
 
 const METHODS = ["get", "post", "put", "patch", "delete", "head"];
@@ -140,5 +141,7 @@ function serviceClient(call, name, isSystem) {
   }
   return service.type === "http" ? httpClient(call) : new DataSourceClient(new DataSource(call, name, isSystem));
 }
+
+freezeClasses(FunctionDatabase, DataSourceClient);
 
 module.exports = { httpClient, serviceClient };

@@ -2,6 +2,7 @@
 
 const { isObject } = require("./arguments.js");
 const { CallError } = require("./errors.js");
+const { freezeClasses } = require("./frozen.js");
 
 /** The code of the error that a transaction gets when it conflicts with another write. */
 const WRITE_CONFLICT = 112;
@@ -24,15 +25,15 @@ const pause = (attempt) =>
     setTimeout(resolve, Math.random() * Math.min(2 ** attempt, LONGEST_PAUSE));
   });
 
-/** The transaction of each session: the promise of its number, or undefined. */
-const transactions = new WeakMap();
+/** The state of each session. */
+const states = new WeakMap();
 
 /** Returns the transaction that an operation joins through `{ session }`. */
 function transactionOf(session, source) {
   if (session === undefined || session === null) {
     return undefined;
   }
-  const state = isObject(session) ? transactions.get(session) : undefined;
+  const state = isObject(session) ? states.get(session) : undefined;
   if (state === undefined) {
     throw new CallError('"session" must be a session of the data source', "InvalidParameter");
   }
@@ -42,7 +43,44 @@ function transactionOf(session, source) {
   if (state.isEnded) {
     throw new CallError("the session has ended");
   }
-  return state.transaction;
+  return state.transaction?.begin();
+}
+
+/**
+ * A transaction begins with its first operation, which takes the snapshot, as on MongoDB. One
+ * without operations needs no request.
+ */
+class SessionTransaction {
+  #source;
+  #number;
+  #commit;
+
+  constructor(source) {
+    this.#source = source;
+  }
+
+  /** Returns the promise of the transaction's number. */
+  begin() {
+    this.#number ??= this.#source.control("startTransaction").then(({ transaction }) => transaction);
+    return this.#number;
+  }
+
+  #end(name) {
+    if (this.#number === undefined) {
+      return this.#source.resolved(undefined);
+    }
+    return this.#number.then((number) => this.#source.control(name, number)).then(() => undefined);
+  }
+
+  /** Commits. A repeated commit returns the result of the first. */
+  commit() {
+    this.#commit ??= this.#end("commitTransaction");
+    return this.#commit;
+  }
+
+  abort() {
+    return this.#end("abortTransaction");
+  }
 }
 
 /** A session of a data source. Its transactions begin and end here. */
@@ -53,8 +91,8 @@ class ClientSession {
   /** `source.control(name, transaction)` starts, commits or aborts a transaction. */
   constructor(source) {
     this.#source = source;
-    this.#state = { service: source.service, transaction: undefined, isEnded: false };
-    transactions.set(this, this.#state);
+    this.#state = { service: source.service, transaction: undefined, committed: undefined, isEnded: false };
+    states.set(this, this.#state);
   }
 
   inTransaction() {
@@ -68,27 +106,25 @@ class ClientSession {
     if (this.inTransaction()) {
       throw this.#source.toError(new CallError("Transaction already in progress"));
     }
-    const started = this.#source.control("startTransaction").then(({ transaction }) => transaction);
-    // An operation that joins the transaction reports the failure. Without one there is no effect.
-    started.then(undefined, () => {});
-    this.#state.transaction = started;
-  }
-
-  #finish(name) {
-    const { transaction } = this.#state;
-    this.#state.transaction = undefined;
-    return transaction.then((number) => this.#source.control(name, number)).then(() => undefined);
+    this.#state.transaction = new SessionTransaction(this.#source);
+    this.#state.committed = undefined;
   }
 
   commitTransaction() {
-    return this.inTransaction()
-      ? this.#finish("commitTransaction")
-      : this.#source.rejected(new CallError("No transaction started"));
+    const transaction = this.#state.transaction ?? this.#state.committed;
+    if (transaction === undefined) {
+      return this.#source.rejected(new CallError("No transaction started"));
+    }
+    this.#state.transaction = undefined;
+    this.#state.committed = transaction;
+    return transaction.commit();
   }
 
   /** Aborts the transaction. A failed `withTransaction` leaves none, so that is no error. */
   abortTransaction() {
-    return this.inTransaction() ? this.#finish("abortTransaction") : this.#source.resolved(undefined);
+    const { transaction } = this.#state;
+    this.#state.transaction = undefined;
+    return transaction?.abort() ?? this.#source.resolved(undefined);
   }
 
   endSession() {
@@ -135,5 +171,7 @@ class ClientSession {
     return result;
   }
 }
+
+freezeClasses(ClientSession);
 
 module.exports = { ClientSession, transactionOf };

@@ -8,9 +8,22 @@ const snapshots = new Map();
 
 let isWatching = false;
 
+/**
+ * Values of BSON lead to these objects, so that code which merges a user's fields carelessly can
+ * add properties to them. Such properties are enumerable.
+ */
+const REACHABLE = [Buffer, Buffer.prototype];
+
+/** The numbers of their enumerable properties. */
+let reachableKeys = [];
+
+const countReachable = () => REACHABLE.map((object) => Object.keys(object).length);
+
 /** Lets this thread take changes of shared objects back. Only for a thread of its own. */
 function watchShared() {
   isWatching = true;
+  remember(Buffer);
+  reachableKeys = countReachable();
 }
 
 const propertiesOf = (object) =>
@@ -36,6 +49,7 @@ function keepingChanges(load) {
     for (const object of snapshots.keys()) {
       snapshots.set(object, propertiesOf(object));
     }
+    reachableKeys = countReachable();
   }
 }
 
@@ -71,6 +85,12 @@ function restoreShared(values, isFull) {
       if (properties !== undefined && (isFull || isChanged(object, properties))) {
         restoreObject(object, properties);
       }
+    }
+  }
+  for (const [index, count] of reachableKeys.entries()) {
+    const object = REACHABLE[index];
+    if (Object.keys(object).length !== count) {
+      restoreObject(object, snapshots.get(object));
     }
   }
 }

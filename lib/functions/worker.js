@@ -11,6 +11,8 @@ const { surviveErrors } = require("./unhandled.js");
 
 // In a worker, this ends only the thread.
 limitMemory(workerData.memoryLimit, () => process.exit(MEMORY_EXIT_CODE));
+// Buffers of several calls would share the memory of the pool.
+Buffer.poolSize = 0;
 surviveErrors();
 protectShared();
 watchShared();

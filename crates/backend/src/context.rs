@@ -21,7 +21,7 @@ use crate::{
     auth::{CachedSession, Claim, KeyRing, Passwords, Sessions, Throttle, TokenSeal, Tokens, Users},
     data::{Authorization, Collections, CustomData},
     definition::{CustomUserData, Definition, Service},
-    functions::FunctionPool,
+    functions::{FunctionPool, TransactionShares},
     rules::{RuleGuard, RuleSet, RuleUser},
     stores::Stores,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) collections: Collections,
     pub(crate) environment: Environment,
     pub(crate) functions: FunctionPool,
+    pub(crate) transaction_shares: TransactionShares,
     /// The time at which the definition was loaded.
     pub(crate) loaded_at: DateTime,
     preparation: Preparation,
@@ -109,6 +110,7 @@ impl Context {
             loaded_at: query::Environment::now(&environment),
             environment,
             functions: FunctionPool::new(options.functions),
+            transaction_shares: TransactionShares::default(),
             preparation: Preparation::default(),
         }
     }

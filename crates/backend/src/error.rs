@@ -35,6 +35,8 @@ pub struct Error {
     pub is_transient: bool,
     /// MongoDB's label of the error, by which a function decides to retry a transaction.
     pub label: Option<&'static str>,
+    /// The HTTP status, if it is not that of the code.
+    pub status: Option<u16>,
 }
 
 impl Error {
@@ -48,6 +50,7 @@ impl Error {
             detail: None,
             is_transient: false,
             label: None,
+            status: None,
         }
     }
 

@@ -7,6 +7,7 @@
 mod call;
 mod inside;
 mod pool;
+mod queue;
 mod transactions;
 mod unchanged;
 
@@ -29,6 +30,7 @@ pub(crate) use inside::{call_inside, may_execute};
 use transactions::Transactions;
 
 pub use pool::{CallId, FunctionHost, FunctionPool, HostEnd, HostId, HostStarter};
+pub(crate) use transactions::TransactionShares;
 
 /// The options of functions.
 ///
@@ -128,6 +130,7 @@ fn described(function: &Function, root: &Path) -> Vec<Bson> {
         let mut entry = doc! {
             "name": name,
             "file": &file,
+            "place": &function.file,
             "isSystem": is_system,
             "hasCondition": function.condition.is_some(),
             "isPrivate": function.private,
@@ -143,6 +146,7 @@ fn described(function: &Function, root: &Path) -> Vec<Bson> {
         let Bson::Document(mut script) = entry(script_name(&function.name), Some(source), false) else {
             return entries;
         };
+        script.insert("place", "functions/config.json");
         script.insert("file", root.join("functions").join("config.json").display().to_string());
         script.insert("isScript", true);
         entries.push(Bson::Document(script));

@@ -184,7 +184,8 @@ async fn the_number_of_open_transactions_is_limited() {
         for _ in 0..32 {
             many.push(begin(&store).await);
         }
-        let error = store.begin(TransactionLimits::default()).await.unwrap_err();
+        let soon = TransactionLimits { time: Duration::from_millis(50), ..TransactionLimits::default() };
+        let error = store.begin(soon).await.unwrap_err();
         assert_eq!(error.to_string(), "32 transactions are open, which is the maximum; try again later");
         // Writes outside do not wait for any of them.
         store.write(vec![insert(&[doc! { "_id": 2 }])]).await.unwrap();
@@ -194,7 +195,13 @@ async fn the_number_of_open_transactions_is_limited() {
         for _ in 0..3 {
             many.push(begin(&store).await);
         }
-        assert!(store.begin(TransactionLimits::default()).await.is_err());
+        assert!(store.begin(soon).await.is_err());
+        // One more waits until another one ends.
+        let next = tokio::join!(begin(&store), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            many.pop().unwrap().abort().await.unwrap();
+        });
+        next.0.abort().await.unwrap();
     }
 }
 

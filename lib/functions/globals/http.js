@@ -181,10 +181,11 @@ async function withDeadline(outer, milliseconds, operation) {
 /**
  * Creates `context.http` for the calls of functions.
  *
- * @param options `{ limits, signal, gate }`: `limits` replaces some of `DEFAULT_LIMITS`; `signal`
- *   aborts all requests; `gate` is a `Gate` that limits the sockets of several clients together.
+ * @param options `{ limits, signal, gate, user }`: `limits` replaces some of `DEFAULT_LIMITS`;
+ *   `signal` aborts all requests; `gate` is a `Gate` that limits the sockets of several clients
+ *   together; `user` is the user whose share of them the requests take.
  */
-function makeHttp({ limits, signal, gate } = {}) {
+function makeHttp({ limits, signal, gate, user } = {}) {
   const settings = { ...DEFAULT_LIMITS, ...limits };
   const sockets = gate ?? new Gate(settings.sockets);
 
@@ -192,7 +193,7 @@ function makeHttp({ limits, signal, gate } = {}) {
     const request = readArguments(method, args);
     const run = (inner) => perform(request, { ...settings, signal: inner });
     try {
-      return await sockets.run(() => withDeadline(signal, settings.timeLimit, run), signal);
+      return await sockets.run(() => withDeadline(signal, settings.timeLimit, run), signal, user);
     } catch (error) {
       throw error instanceof FunctionError
         ? error

@@ -94,7 +94,8 @@ fn not_found(name: &str) -> Error {
 }
 
 pub(super) fn not_allowed(name: &str) -> Error {
-    Error::new(ErrorCode::FunctionExecutionError, format!("rule not matched for function \"{name}\""))
+    let message = format!("rule not matched for function \"{name}\"");
+    Error { status: Some(403), ..Error::new(ErrorCode::FunctionExecutionError, message) }
 }
 
 /// Evaluates the condition of a function.

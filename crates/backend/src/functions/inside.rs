@@ -45,21 +45,20 @@ pub(crate) async fn call_inside(
     };
     let number = transaction.unwrap_or_default();
     match &*name {
-        "startTransaction" => return invocation.transactions.begin(context, service).await,
+        "startTransaction" => return invocation.transactions.begin(context, service, invocation.payer).await,
         "commitTransaction" => return invocation.transactions.commit(number).await,
         "abortTransaction" => return invocation.transactions.abort(number).await,
         _ => {}
     }
     let transaction = transaction.map(|number| invocation.transactions.get(number, service)).transpose()?;
-    let inside = Inside { context, invocation, is_system, service, transaction };
-    match &*name {
-        "find" => inside.find(&arguments).await,
-        "distinct" => inside.distinct(&arguments).await,
-        "insertMany" => inside.insert_many(arguments).await,
-        "bulkWrite" => inside.bulk_write(&arguments).await,
-        "getDBNames" | "getCollectionNames" => inside.names(&arguments).await,
-        _ => inside.call(name, arguments).await,
+    let inside = Inside { context, invocation, is_system, service, transaction: transaction.clone() };
+    let answer = inside.run(name, arguments).await;
+    if let (Err(_), Some(transaction)) = (&answer, transaction) {
+        // An operation that the store has not seen, such as one with an unknown operator, ends
+        // the transaction too.
+        transaction.abort().await?;
     }
+    answer
 }
 
 /// A data source as a function sees it.
@@ -72,6 +71,17 @@ struct Inside<'a> {
 }
 
 impl Inside<'_> {
+    async fn run(&self, name: String, arguments: RawDocumentBuf) -> Result<RawBson> {
+        match &*name {
+            "find" => self.find(&arguments).await,
+            "distinct" => self.distinct(&arguments).await,
+            "insertMany" => self.insert_many(arguments).await,
+            "bulkWrite" => self.bulk_write(&arguments).await,
+            "getDBNames" | "getCollectionNames" => self.names(&arguments).await,
+            _ => self.call(name, arguments).await,
+        }
+    }
+
     async fn call(&self, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
         let transaction = self.transaction.as_deref();
         if self.is_system {

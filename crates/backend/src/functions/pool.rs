@@ -5,7 +5,7 @@
 //! to yield, starts spare ones, and ends those that exceed the time limit.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -13,7 +13,10 @@ use std::{
 use bson::{RawBson, oid::ObjectId};
 use tokio::sync::oneshot;
 
-use super::{FunctionOptions, Invocation};
+use super::{
+    FunctionOptions, Invocation,
+    queue::{Choice, Queue},
+};
 use crate::{Error, ErrorCode, Result};
 
 /// The maximum number of calls that wait for a thread, in total and of one user.
@@ -27,8 +30,12 @@ const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
 const MOST_RUNNING: usize = 256;
 
 /// The maximum number of calls of one user that run at the same time. Functions can wait for
-/// minutes, so a few users must not fill all threads.
+/// minutes, so a few users must not fill all threads: a user also gets at most half of the places
+/// that are still free.
 const MOST_RUNNING_OF_ONE: usize = 64;
+
+/// The size of the arguments up to which a call does not wait for memory, in bytes.
+const SMALL_CALL: usize = 4 * 1024;
 
 /// Time without yielding after which a thread takes no new calls, and a spare one starts.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -167,15 +174,22 @@ impl Host {
     }
 }
 
+/// The running calls of one user: their number, and the size of their arguments in bytes.
+#[derive(Clone, Copy, Default)]
+struct Running {
+    calls: usize,
+    bytes: usize,
+}
+
 #[derive(Default)]
 struct State {
     options: FunctionOptions,
     starters: Vec<Starter>,
     hosts: HashMap<HostId, Host>,
     calls: HashMap<CallId, PendingCall>,
-    /// The number of running calls of each user.
-    running_of: HashMap<ObjectId, usize>,
-    waiting: VecDeque<CallId>,
+    /// The running calls of each user.
+    running_of: HashMap<ObjectId, Running>,
+    waiting: Queue,
     waiting_bytes: usize,
     next_call: CallId,
     next_host: HostId,
@@ -319,7 +333,9 @@ impl FunctionPool {
         held.running_bytes += call.invocation.bytes();
         held.used_at = Instant::now();
         if let Some(user) = call.invocation.payer {
-            *state.running_of.entry(user).or_default() += 1;
+            let running = state.running_of.entry(user).or_default();
+            running.calls += 1;
+            running.bytes += call.invocation.bytes();
         }
         Some((id, Arc::clone(&call.invocation)))
     }
@@ -359,7 +375,7 @@ impl FunctionPool {
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.is_closed = true;
-        state.waiting.clear();
+        state.waiting.drain();
         state.waiting_bytes = 0;
         for (_, call) in state.calls.drain() {
             let _ = call.reply.send(Err(HostEnd::Closed.error()));
@@ -389,9 +405,9 @@ impl Shared {
         let id = state.next_call;
         state.next_call += 1;
         state.waiting_bytes += invocation.bytes();
+        state.waiting.push(invocation.payer, id);
         let call = PendingCall { invocation, reply, since: Instant::now(), host: None };
         state.calls.insert(id, call);
-        state.waiting.push_back(id);
         state.dispatch();
         if state.is_watched {
             self.busy.notify_one();
@@ -427,29 +443,31 @@ fn watch(pool: &Weak<Shared>) {
 }
 
 impl State {
-    /// Removes the next call to run from the queue: the first one whose user does not have too
+    /// Removes the next call to run from the queue: that of the next user who does not have too
     /// many running calls, and whose arguments have at most `room` bytes.
     fn next_waiting(&mut self, room: usize) -> Option<CallId> {
-        let mut index = 0;
-        while let Some(id) = self.waiting.get(index).copied() {
-            let call = self.calls.get(&id);
-            let is_wanted = call.is_some_and(|call| !call.reply.is_closed());
-            let running = call.and_then(|call| self.running_of.get(&call.invocation.payer?)).copied();
-            let is_large = call.is_some_and(|call| call.invocation.bytes() > room);
-            if is_wanted && (is_large || running.unwrap_or(0) >= MOST_RUNNING_OF_ONE) {
-                index += 1;
-                continue;
+        let places = self.hosts.values().filter(|host| host.is_free() || host.running > 0);
+        let free: usize = places.map(|host| MOST_RUNNING.saturating_sub(host.running)).sum();
+        let Self { waiting, waiting_bytes, calls, running_of, options, .. } = self;
+        let half_of_bytes = options.running_bytes() / 2;
+        let mut unwanted = Vec::new();
+        let taken = waiting.take(|id| {
+            let Some(call) = calls.get(&id) else { return Choice::Drop };
+            let bytes = call.invocation.bytes();
+            if call.reply.is_closed() {
+                unwanted.push(id);
+                return Choice::Drop;
             }
-            self.waiting.remove(index);
-            if let Some(call) = call {
-                self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
-            }
-            if is_wanted {
-                return Some(id);
-            }
-            self.calls.remove(&id);
-        }
-        None
+            let running = call.invocation.payer.and_then(|user| running_of.get(&user)).copied().unwrap_or_default();
+            let has_too_many = running.calls >= MOST_RUNNING_OF_ONE.min((free / 2).max(1));
+            let is_too_large = bytes > room || running.bytes > 0 && running.bytes + bytes > half_of_bytes;
+            if has_too_many || bytes > SMALL_CALL && is_too_large { Choice::Wait } else { Choice::Take }
+        });
+        let gone: Vec<PendingCall> = unwanted.into_iter().filter_map(|id| calls.remove(&id)).collect();
+        let left = gone.iter().chain(taken.and_then(|id| calls.get(&id)));
+        let bytes: usize = left.map(|call| call.invocation.bytes()).sum();
+        *waiting_bytes = waiting_bytes.saturating_sub(bytes);
+        taken
     }
 
     /// Removes a call that runs or waits.
@@ -458,8 +476,10 @@ impl State {
         if let (Some(user), Some(_)) = (call.invocation.payer, call.host)
             && let Entry::Occupied(mut running) = self.running_of.entry(user)
         {
-            *running.get_mut() -= 1;
-            if *running.get() == 0 {
+            let held = running.get_mut();
+            held.calls = held.calls.saturating_sub(1);
+            held.bytes = held.bytes.saturating_sub(call.invocation.bytes());
+            if held.calls == 0 {
                 running.remove();
             }
         }
@@ -477,13 +497,9 @@ impl State {
             );
             return Err(Error::new(ErrorCode::InvalidParameter, message));
         }
-        let is_of_user =
-            |id: &&CallId| self.calls.get(id).is_some_and(|call| call.invocation.payer == invocation.payer);
         let is_full = self.waiting.len() >= MOST_WAITING
             || self.waiting_bytes + invocation.bytes() > MOST_WAITING_BYTES
-            || (self.waiting.len() >= MOST_WAITING_OF_ONE
-                && invocation.payer.is_some()
-                && self.waiting.iter().filter(is_of_user).count() >= MOST_WAITING_OF_ONE);
+            || (invocation.payer.is_some() && self.waiting.len_of(invocation.payer) >= MOST_WAITING_OF_ONE);
         if is_full {
             return Err(Error::retry_later("too many function calls are waiting; try again later", RETRY_AFTER));
         }
@@ -551,7 +567,7 @@ impl State {
 
     fn fail_waiting(&mut self, error: &Error) {
         self.waiting_bytes = 0;
-        for call in std::mem::take(&mut self.waiting).into_iter().filter_map(|id| self.calls.remove(&id)) {
+        for call in self.waiting.drain().into_iter().filter_map(|id| self.calls.remove(&id)) {
             let _ = call.reply.send(Err(error.clone()));
         }
     }
@@ -634,7 +650,7 @@ impl State {
         let Some(call) = self.remove_call(id) else { return };
         match host.and_then(|host| Some((host, self.hosts.get_mut(&host)?))) {
             None => {
-                self.waiting.retain(|waiting| *waiting != id);
+                self.waiting.remove(call.invocation.payer, id);
                 self.waiting_bytes = self.waiting_bytes.saturating_sub(call.invocation.bytes());
             }
             Some((host, held)) => {

@@ -2,8 +2,10 @@
 //! of BSON's numbers would otherwise be lost.
 
 use bson::{
-    RawBson,
-    raw::{RawArray, RawBsonRef, RawDocument},
+    Bson, RawBson,
+    oid::ObjectId,
+    raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf},
+    rawdoc,
 };
 use query::elements;
 
@@ -38,6 +40,14 @@ fn is_same(argument: RawBsonRef<'_>, result: RawBsonRef<'_>) -> bool {
                 }
             }
         }
+        // JavaScript has no type for these two.
+        (RawBsonRef::Symbol(argument), RawBsonRef::String(result)) => argument == result,
+        (RawBsonRef::DbPointer(_), RawBsonRef::Document(result)) => {
+            reference(argument).is_some_and(|argument| are_same(&argument, result))
+        }
+        (RawBsonRef::JavaScriptCodeWithScope(argument), RawBsonRef::JavaScriptCodeWithScope(result)) => {
+            argument.code == result.code && are_same(argument.scope, result.scope)
+        }
         (argument, result) => match (number(argument), number(result)) {
             (Some(argument), Some(result)) => argument == result || (argument.is_nan() && result.is_nan()),
             _ => argument == result,
@@ -56,6 +66,19 @@ fn are_same(argument: &RawDocument, result: &RawDocument) -> bool {
     }
 }
 
+/// Returns a pointer as the reference that JavaScript has instead.
+fn reference(pointer: RawBsonRef<'_>) -> Option<RawDocumentBuf> {
+    let shown = Bson::try_from(RawBson::from(pointer)).ok()?.into_relaxed_extjson();
+    let parts = shown.get("$dbPointer")?;
+    let namespace = parts.get("$ref")?.as_str()?;
+    let id = ObjectId::parse_str(parts.get("$id")?.get("$oid")?.as_str()?).ok()?;
+    // The class splits the namespace at its first dot.
+    Some(match namespace.split_once('.') {
+        Some((database, collection)) => rawdoc! { "$ref": collection, "$id": id, "$db": database },
+        None => rawdoc! { "$ref": namespace, "$id": id },
+    })
+}
+
 /// Returns a number as JavaScript has it. Larger integers keep their type, and are compared as
 /// such.
 fn number(value: RawBsonRef<'_>) -> Option<f64> {
@@ -71,7 +94,7 @@ fn number(value: RawBsonRef<'_>) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bson::{Bson, Decimal128, bson, doc, raw::RawArrayBuf};
+    use bson::{Decimal128, JavaScriptCodeWithScope, bson, doc, raw::RawArrayBuf};
 
     use super::*;
 
@@ -106,6 +129,23 @@ mod tests {
             };
             let kept = returned(argument.clone(), result);
             assert_eq!(format!("{kept:?}"), format!("{:?}", raw(argument)));
+        }
+    }
+
+    #[test]
+    fn types_that_javascript_does_not_have_are_kept() {
+        let id = bson::oid::ObjectId::new();
+        let pointer: Bson = serde_json::json!({ "$dbPointer": { "$ref": "a.b.c", "$id": { "$oid": id.to_hex() } } })
+            .try_into()
+            .unwrap();
+        let scoped = |scope| Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code: "f".to_owned(), scope });
+        for (argument, result) in [
+            (Bson::Symbol("x".to_owned()), bson!("x")),
+            (bson!({ "a": 5_i64, "b": Bson::Symbol("x".to_owned()) }), bson!({ "a": 5, "b": "x" })),
+            (pointer, bson!({ "$ref": "b.c", "$id": id, "$db": "a" })),
+            (scoped(doc! { "a": 1_i64 }), scoped(doc! { "a": 1 })),
+        ] {
+            assert_eq!(returned(argument.clone(), result), raw(argument));
         }
     }
 

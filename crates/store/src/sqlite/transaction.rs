@@ -1,14 +1,15 @@
 //! Transactions of the embedded store. A transaction reads from one snapshot, keeps its writes in
 //! memory, and never holds the writer.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bson::raw::RawDocumentBuf;
 use futures_util::future::{BoxFuture, FutureExt};
 use query::{Budget, Environment};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     RESERVED_READERS, Shared, SqliteStore, aggregate,
@@ -30,16 +31,22 @@ use crate::{
 };
 
 /// The maximum number of transactions of a store that are open at once. Each has a connection.
+/// More wait for their turn.
 const MOST_OPEN: usize = 32;
 
 /// The size of writes up to which a commit is prepared on the calling thread, in bytes.
 const SMALL_COMMIT: usize = 16 * 1024;
 
 /// The open transactions of a store.
-#[derive(Default)]
 pub(super) struct Transactions {
-    count: AtomicUsize,
+    permits: Arc<Semaphore>,
     open: std::sync::Mutex<Vec<Weak<Core<Snapshot>>>>,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self { permits: Arc::new(Semaphore::new(MOST_OPEN)), open: std::sync::Mutex::default() }
+    }
 }
 
 impl Transactions {
@@ -51,31 +58,30 @@ impl Transactions {
 
     /// Aborts all transactions, when the store is closed.
     pub(super) fn stop(&self) {
+        self.permits.close();
         let open = std::mem::take(&mut *lock(&self.open));
         open.iter().filter_map(Weak::upgrade).for_each(|core| core.stop_now());
     }
 }
 
 /// The permit of an open transaction, which is returned when dropped.
-struct Permit(Arc<Shared>);
-
-impl Permit {
-    /// Counts one more transaction.
-    ///
-    /// # Errors
-    /// [`Error::TooManyTransactions`] at the limit.
-    fn take(shared: &Arc<Shared>) -> Result<Self> {
-        let more = |count| (count < MOST_OPEN).then_some(count + 1);
-        match shared.transactions.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(Self(Arc::clone(shared))),
-            Err(_) => Err(Error::TooManyTransactions { limit: MOST_OPEN }),
-        }
-    }
+struct Permit {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.transactions.count.fetch_sub(1, Ordering::AcqRel);
+impl Permit {
+    /// Waits until a transaction may begin.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTransactions`] if none has ended in `limit`, and [`Error::Closed`].
+    async fn take(shared: &Arc<Shared>, limit: Duration) -> Result<Self> {
+        let permits = Arc::clone(&shared.transactions.permits);
+        match tokio::time::timeout(limit, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Self { shared: Arc::clone(shared), _permit: permit }),
+            Ok(Err(_)) => Err(Error::Closed),
+            Err(_) => Err(Error::TooManyTransactions { limit: MOST_OPEN }),
+        }
     }
 }
 
@@ -185,7 +191,7 @@ impl Snapshot {
 
     /// Plans a write on the snapshot and the writes so far, without changing them.
     fn plan(&self, write: &Write) -> Result<PlannedWrite> {
-        let environment: &dyn Environment = &*self.permit.0.environment;
+        let environment: &dyn Environment = &*self.permit.shared.environment;
         let Write { namespace, operation, guard, limits, .. } = write;
         let guard = guard.as_deref();
         match operation {
@@ -260,7 +266,7 @@ impl Drop for Snapshot {
         let Some(mut session) = self.session.take() else { return };
         // A connection that does not leave the snapshot is closed.
         if session.unwatch().is_ok() && session.run("ROLLBACK").is_ok() && self.is_reader {
-            self.permit.0.keep_reader(session);
+            self.permit.shared.keep_reader(session);
         }
     }
 }
@@ -274,13 +280,13 @@ struct SqliteTransaction {
 
 /// Begins a transaction.
 pub(super) async fn begin(store: SqliteStore, limits: TransactionLimits) -> Result<Arc<dyn Transaction>> {
-    let permit = Permit::take(&store.shared)?;
+    let permit = Permit::take(&store.shared, limits.time).await?;
     // A store in memory has no idle readers.
     let snapshot = match store.shared.idle_reader(RESERVED_READERS)? {
         Some(session) => Snapshot::begin(permit, session, true, limits)?,
         None => {
             let begin = move || {
-                let (session, is_reader) = permit.0.connection_for_snapshot()?;
+                let (session, is_reader) = permit.shared.connection_for_snapshot()?;
                 Snapshot::begin(permit, session, is_reader, limits)
             };
             workers::run(&Budget::default(), begin).await??

@@ -237,8 +237,9 @@ async fn one_user_cannot_fill_a_thread() {
         taken.push((id, invocation.name.clone()));
     }
     assert_eq!(taken.len(), MOST_RUNNING_OF_ONE + 1);
-    let (last, name) = taken.pop().unwrap();
-    assert_eq!(name, "other");
+    let other_call = taken.iter().position(|(_, name)| name == "other").unwrap();
+    assert_eq!(other_call, 1);
+    let (last, _) = taken.remove(other_call);
     world.pool.finish(last, Ok(RawBson::Null));
     assert_eq!(other.await.unwrap(), Ok(RawBson::Null));
     // Each call that ends makes room for the next one.
@@ -288,7 +289,7 @@ async fn calls_with_large_arguments_run_one_after_the_other_on_a_thread() {
         arguments.push("x".repeat(15 * 1024 * 1024).as_str());
         world.call_with("large", None, arguments)
     };
-    let calls = [large(), large(), world.call("small")];
+    let calls = [large(), large(), world.call_of("small", Some(bson::oid::ObjectId::new()))];
     settle().await;
     world.attach(1);
     let (first, invocation) = world.pool.take(1).unwrap();
@@ -360,4 +361,35 @@ async fn an_app_that_joins_brings_its_threads_and_the_limits_that_it_sets() {
     assert_eq!((world.started(), preferred.started.lock().unwrap().len()), (vec![], 1));
     world.pool.close();
     assert!(call.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn users_take_turns() {
+    let world = World::new(1, Duration::from_secs(10));
+    let user = |number: u8| Some(bson::oid::ObjectId::from_bytes([number; 12]));
+    let mut calls: Vec<_> = (0..5).map(|_| world.call_of("many", user(1))).collect();
+    settle().await;
+    calls.push(world.call_of("one", user(2)));
+    calls.push(world.call_of("one", user(3)));
+    settle().await;
+    world.attach(1);
+    let names: Vec<String> =
+        std::iter::from_fn(|| world.pool.take(1)).map(|(_, invocation)| invocation.name.clone()).collect();
+    assert_eq!(names, ["many", "one", "one", "many", "many", "many", "many"]);
+}
+
+#[tokio::test]
+async fn a_user_takes_at_most_half_of_the_places_that_are_free() {
+    let world = World::new(1, Duration::from_secs(10));
+    let mut calls = Vec::new();
+    for number in 1..=6 {
+        let user = Some(bson::oid::ObjectId::from_bytes([number; 12]));
+        calls.extend((0..70).map(|_| world.call_of("slow", user)));
+        settle().await;
+        if number == 1 {
+            world.attach(1);
+        }
+        let taken = std::iter::from_fn(|| world.pool.take(1)).count();
+        assert!(taken > 0, "user {number} got no place");
+    }
 }
