@@ -20,7 +20,7 @@ function protect(object) {
 }
 
 /** Names that modules assign to on their own objects, which inherit them. */
-const OVERRIDDEN = new Set(["constructor", "toString", "toLocaleString", "valueOf", "toJSON", "push"]);
+const OVERRIDDEN = new Set(["constructor", "toString", "toLocaleString", "valueOf", "toJSON"]);
 
 /** Makes a method read-only on an object, but lets objects that inherit from it replace it. */
 function protectOverridden(object, name, value) {
@@ -61,7 +61,8 @@ function protectShared() {
     protect(Class);
     protect(Class.prototype);
   }
-  for (const Class of [Function, Array, ArrayBuffer, Object.getPrototypeOf(Uint8Array), Uint8Array]) {
+  // Not `Array`, which would become slower: the arrays of a user's values belong to a context.
+  for (const Class of [Function, ArrayBuffer, Object.getPrototypeOf(Uint8Array), Uint8Array]) {
     for (const object of [Class, Class.prototype]) {
       protectBuiltIn(object);
       Object.preventExtensions(object);
