@@ -10,7 +10,7 @@ use super::pool::CallId;
 /// The user whose work a call is; `None` for the app's own work.
 pub(super) type Payer = Option<ObjectId>;
 
-/// What to do with the first waiting call of a user.
+/// The decision about the first waiting call of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
     /// It runs now.
