@@ -414,6 +414,18 @@ declare namespace Realm {
      */
     tokenAudience?: boolean;
     /**
+     * Threads and limits of the app's functions. @default one thread, 5 minutes and 350 MB
+     */
+    functions?: FunctionConfiguration;
+    /**
+     * Secrets of the definition by their names, for values with `from_secret`. They take
+     * precedence over the file `secrets.json` of the definition, and that over environment
+     * variables. No log and no error shows them.
+     * @default `USERKEEP_SECRET_<NAME>` of each secret. `<NAME>` is in upper case, with `_` for
+     * characters other than letters and digits
+     */
+    secrets?: Record<string, string>;
+    /**
      * URL of a remote backend, served by `userkeep serve` or `serve()`. The client trusts the
      * certificates in `NODE_EXTRA_CA_CERTS` in addition to the system's.
      * @default `USERKEEP_BASE_URL`, unless `store` or `definition` is set; else none, for a
@@ -431,6 +443,49 @@ declare namespace Realm {
     fetch?: (...args: never[]) => unknown;
     /** @deprecated Has no effect. Accepted for compatibility with the SDK. */
     app?: LocalAppConfiguration;
+  };
+
+  /**
+   * Options of the threads that run the app's functions. A thread starts with the first call.
+   * Apps that share a backend need the same options.
+   *
+   * @see https://www.mongodb.com/docs/atlas/app-services/functions/
+   * @example
+   * ```ts
+   * const functions: Realm.FunctionConfiguration = {
+   *   threads: 2,
+   *   timeLimit: 10_000,
+   *   memoryLimit: 128,
+   *   env: ["TZ"],
+   * };
+   * const app = new Realm.App({ id: "my-app", functions, secrets: { mailKey: "k3y" } });
+   * ```
+   */
+  type FunctionConfiguration = {
+    /**
+     * Number of threads, from 0 to 64. Up to as many more start while functions block theirs for
+     * more than a second. With 0, functions run on the calling thread, for debugging: a function
+     * that blocks is then not ended, and there is no memory limit.
+     * @default 1, or one per core for `serve()`
+     */
+    threads?: number;
+    /**
+     * Time limit of a call in milliseconds; the wait for a thread has the same limit. A longer
+     * call fails with `execution time limit exceeded` (4341, `ExecutionTimeLimitExceeded`).
+     * @default 300000
+     */
+    timeLimit?: number;
+    /**
+     * Memory limit of a thread in MB, at least 32. If a thread exceeds it, the thread ends, and
+     * the calls on it fail with `memory limit exceeded` (4313, `FunctionExecutionError`).
+     * @default 350
+     */
+    memoryLimit?: number;
+    /**
+     * Names of the environment variables that functions find in `process.env`. The others are
+     * out of their reach, unless `threads` is 0. @default []
+     */
+    env?: string[];
   };
 
   /** @deprecated Has no effect. */
@@ -928,8 +983,9 @@ declare namespace Realm {
      *   `asymmetricMatch`, `nodeType`, `tagName`, `hasAttribute`
      * - names with characters other than letters, digits, `_`, `-` and `/`
      *
-     * The backend does not run functions yet: each call rejects with code 4325.
+     * Each call resolves and rejects as one of `callFunction()` does.
      *
+     * @see https://www.mongodb.com/docs/atlas/app-services/functions/
      * @example
      * ```ts
      * const total = await user.functions.sum(1, 2);
@@ -966,10 +1022,15 @@ declare namespace Realm {
      */
     linkCredentials(credentials: Credentials): Promise<void>;
     /**
-     * Calls one of the app's functions. The backend does not run functions yet.
+     * Calls one of the app's functions and resolves to its result. Arguments and results keep
+     * their BSON types; `undefined` arrives as `null`.
      *
-     * Rejects with code 4325 (`FunctionNotFound`).
+     * Rejects with the function's message and code 4313 (`FunctionExecutionError`) if it throws or
+     * its condition is not met, with 4325 (`FunctionNotFound`) if there is no such function or it
+     * is private, with 4341 (`ExecutionTimeLimitExceeded`) after the time limit, and with code
+     * 4101 if the user is logged out.
      *
+     * @see https://www.mongodb.com/docs/atlas/app-services/functions/
      * @example
      * ```ts
      * const total = await user.callFunction("sum", 1, 2);
@@ -2229,11 +2290,13 @@ declare namespace Realm {
     | "dataSources"
     | "definition"
     | "durability"
+    | "functions"
     | "logger"
     | "maxAnswerBytes"
     | "maxDocuments"
     | "maxTimeMS"
     | "maxWriteDocuments"
+    | "secrets"
     | "store"
     | "tokenAudience"
   > & {

@@ -1,7 +1,17 @@
 "use strict";
 
 /** The suites that do not depend on the backend. They run in process, over HTTP and on MongoDB. */
-const EVERYWHERE = ["documented-page", "users", "custom-data", "collection", "rules", "watch", "other-methods"];
+const EVERYWHERE = [
+  "documented-page",
+  "users",
+  "custom-data",
+  "collection",
+  "rules",
+  "watch",
+  "other-methods",
+  "functions",
+  "functions-realistic-app",
+];
 
 /** The in-process suites that run on MongoDB too: all except those about files. */
 const ON_MONGODB = [

@@ -74,11 +74,11 @@ test("rejects an invalid configuration with the option and the reason", () => {
 test("rejects an invalid definition with the file and JSON path of every error", () => {
   const definition = writeDefinition({
     "auth/custom_user_data.json": { enabled: true },
-    "data_sources/mongodb-atlas/db/c/rules.json": { roles: [{ name: "r", apply_when: { a: { "%exists": true } } }] },
+    "data_sources/mongodb-atlas/db/c/rules.json": { roles: [{ name: "r", apply_when: { a: { "%size": 1 } } }] },
     "data_sources/mongodb-atlas/db/c/schema.json": { bsonType: "object" },
   });
   expect(() => openEmbedded({ definition })).toThrow(
-    /custom_user_data\.json at \$\.database_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %exists[\s\S]*schema\.json/,
+    /custom_user_data\.json at \$\.database_name[\s\S]*rules\.json at \$\.roles\[0\]\.apply_when\.a: the operator %size[\s\S]*schema\.json/,
   );
   expect(() => openEmbedded({ definition: path.join(definition, "missing") })).toThrow("cannot be read");
 });

@@ -125,6 +125,57 @@ test("init writes the app id, and the other commands read it", async () => {
   });
 });
 
+test("check compiles the functions and lists what calls would find", async () => {
+  const manifest = [
+    { name: "main" },
+    { name: "broken" },
+    { name: "lost" },
+    { name: "hidden", private: true },
+    { name: "used", private: true },
+    { name: "ofTrigger", private: true },
+    { name: "other", run_as_user_id_script_source: "exports = (;" },
+  ];
+  const sources = {
+    main: `exports = async () => {
+  const lodash = require("no-such-package");
+  // A comment is not code: require("commented-out")
+  await context.functions.execute("used");
+  return context.functions.execute("nope");
+};`,
+    broken: "exports = () => {\n  let a = ;\n};",
+    hidden: "exports = () => 1;",
+    used: "exports = () => 2;",
+    ofTrigger: "exports = () => 3;",
+    other: "exports = () => 4;",
+  };
+  const entries = Object.entries(sources).map(([name, source]) => [`functions/${name}.js`, source]);
+  const definition = writeDefinition({
+    "functions/config.json": manifest,
+    ...Object.fromEntries(entries),
+    "triggers/nightly.json": { name: "nightly", type: "SCHEDULED", function_name: "ofTrigger" },
+  });
+  const { status, stdout } = await userkeep("check", definition);
+  expect(stdout).toMatch(/^warning: functions\/broken\.js:2:11: SyntaxError: Unexpected token ';'$/m);
+  expect(stdout).toMatch(/^warning: functions\/main\.js:2:18: Cannot find module 'no-such-package'.*'main'$/m);
+  expect(stdout).toMatch(/^warning: functions\/main\.js:5:18: function not found: 'nope'$/m);
+  expect(stdout).toMatch(/^warning: run_as_user_id_script_source of other:1:12: SyntaxError: /m);
+  expect(stdout).toMatch(/^warning: functions\/config\.json: .*no source of 'lost'/m);
+  expect(stdout).toMatch(/^warning: functions\/config\.json: nothing can call the private function 'hidden'$/m);
+  expect(stdout).not.toMatch(/commented-out|function 'used'|'ofTrigger'|'lost' has no source/);
+  // A call of a broken function fails, but the definition loads.
+  expect(status).toBe(0);
+  expect(await userkeep("check", "--strict", definition)).toMatchObject({ status: 1 });
+});
+
+test("serve takes the number of threads of functions", async () => {
+  const { stdout } = await userkeep("serve", "--help");
+  expect(stdout).toMatch(/--function-threads N +threads that run functions; .*\(default: one per core\)\n/);
+  expect(await userkeep("serve", "--function-threads", "65")).toMatchObject({
+    status: 1,
+    stderr: "userkeep: --function-threads must be from 0 to 64, got '65'\n",
+  });
+});
+
 test("without an app id, the commands use the only store in .userkeep", async () => {
   const directory = temporaryDirectory();
   const none = await runIn(directory, "backup", "copy.sqlite");

@@ -28,7 +28,7 @@ function temporaryDirectory() {
 
 /**
  * Writes the quickstart's definition with changes to a temporary directory, and returns its path.
- * `files` maps paths to contents; `null` deletes the file.
+ * `files` maps paths to contents, which are JSON except in `.js` files; `null` deletes the file.
  */
 function writeDefinition(files = {}) {
   const directory = path.join(temporaryDirectory(), "definition");
@@ -39,7 +39,7 @@ function writeDefinition(files = {}) {
       fs.rmSync(file);
     } else {
       fs.mkdirSync(path.dirname(file), { recursive: true });
-      fs.writeFileSync(file, JSON.stringify(contents));
+      fs.writeFileSync(file, name.endsWith(".js") ? contents : JSON.stringify(contents));
     }
   }
   return directory;
@@ -136,13 +136,16 @@ async function serveKept(options) {
   return kept.get(key);
 }
 
+/** The options that concern the backend and not the client. */
+const BACKEND_OPTIONS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments", "functions", "secrets"];
+
 /** Opens an app whose backend is reached over HTTP, with the options of an embedded one. */
 async function openRemote({ definition = QUICKSTART, store, baseFilePath, ...options } = {}) {
   const isKept = baseFilePath !== undefined;
   const backend = { definition, store: isKept ? store : "memory:", baseFilePath };
-  for (const limit of ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments"]) {
-    backend[limit] = options[limit];
-    delete options[limit];
+  for (const name of BACKEND_OPTIONS) {
+    backend[name] = options[name];
+    delete options[name];
   }
   const { url } = isKept ? await serveKept(backend) : await serve({ ...backend, logger: options.logger ?? null });
   const app = new Realm.App({

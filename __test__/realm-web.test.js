@@ -11,6 +11,7 @@ const {
   DATABASE,
   COLLECTION,
   PASSWORD,
+  Realm,
   openDefinition,
   serve,
   temporaryDirectory,
@@ -210,5 +211,115 @@ test("features that are not configured reject with specific errors", async () =>
   const other = new RealmWeb.App({ id: "other-app", baseUrl: (await serve({ app: "web-app", definition })).url });
   await expect(other.logIn(RealmWeb.Credentials.anonymous())).rejects.toMatchObject({
     error: "cannot find app using Client App ID 'other-app'",
+  });
+});
+
+describe("functions", () => {
+  const SOURCES = {
+    echo: "exports = (...all) => all;",
+    one: "exports = (value) => value;",
+    nothing: "exports = () => {};",
+    types: `exports = () => ({
+      int: 5, double: 1.5, large: 2 ** 40, none: undefined, nil: null, at: new Date(5),
+      id: new BSON.ObjectId("6500000000000000000000aa"), long: BSON.Long.fromString("9223372036854775807"),
+    });`,
+    kinds: `exports = (at, id, long, none) => [at instanceof Date, id instanceof BSON.ObjectId, String(long), typeof none];`,
+    fail: "exports = () => { throw new Error('boom'); };",
+    spin: "exports = () => { for (;;) {} };",
+    sleep: "exports = () => new Promise(() => {});",
+    hidden: "exports = () => 1;",
+    closed: "exports = () => 1;",
+    late: "exports = async () => { await null; return missing; };",
+    invite: "exports = 5;",
+  };
+  const MANIFEST = [
+    { name: "hidden", private: true },
+    { name: "closed", can_evaluate: { "%%user.type": "server" } },
+  ];
+
+  async function openFunctions(options) {
+    const sources = Object.entries(SOURCES).map(([name, source]) => [`functions/${name}.js`, source]);
+    const definition = writeDefinition({ ...Object.fromEntries(sources), "functions/config.json": MANIFEST });
+    const app = await openWeb({ definition, ...options });
+    return { user: await logInNew(app), url: app.baseUrl };
+  }
+
+  test("receive the arguments by position and return canonical values", async () => {
+    const { user } = await openFunctions();
+    const { ObjectId, Long } = Realm.BSON;
+    expect(await user.functions.echo(1, "a", null, [1.5], { b: true })).toEqual([1, "a", null, [1.5], { b: true }]);
+    const id = new ObjectId("6500000000000000000000aa");
+    expect(await user.functions.one(new Date(5))).toEqual(new Date(5));
+    expect(String(await user.functions.one(id))).toBe(String(id));
+    expect(await user.callFunction("kinds", new Date(5), id, Long.MAX_VALUE)).toEqual([
+      true,
+      true,
+      "9223372036854775807",
+      "undefined",
+    ]);
+    // realm-web decodes numbers to those of JavaScript, and undefined to null.
+    expect(await user.functions.types()).toEqual({
+      int: 5,
+      double: 1.5,
+      large: 2 ** 40,
+      none: null,
+      nil: null,
+      at: new Date(5),
+      id: expect.objectContaining({ _bsontype: "ObjectID" }),
+      long: 2 ** 63,
+    });
+    expect(await user.functions.nothing()).toBe(null);
+  });
+
+  test("answer with canonical Extended JSON", async () => {
+    const { user, url } = await openFunctions();
+    const call = async (name, args) => {
+      const response = await fetch(`${url}/api/client/v2.0/app/web-app/functions/call`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${user.accessToken}`, "content-type": "application/json" },
+        body: JSON.stringify({ name, arguments: args }),
+      });
+      return response.text();
+    };
+    expect(await call("nothing", [])).toBe('{"$undefined":true}');
+    expect(await call("one", [null])).toBe("null");
+    expect(await call("one", [{ $numberLong: "9223372036854775807" }])).toBe('{"$numberLong":"9223372036854775807"}');
+    expect(JSON.parse(await call("types", []))).toEqual({
+      int: { $numberInt: "5" },
+      double: { $numberDouble: "1.5" },
+      large: { $numberLong: "1099511627776" },
+      none: { $undefined: true },
+      nil: null,
+      at: { $date: { $numberLong: "5" } },
+      id: { $oid: "6500000000000000000000aa" },
+      long: { $numberLong: "9223372036854775807" },
+    });
+  });
+
+  test.each([
+    ["fail", 400, "FunctionExecutionError", "boom"],
+    ["late", 400, "FunctionExecutionError", "ReferenceError: 'missing' is not defined"],
+    ["nope", 404, "FunctionNotFound", "function not found: 'nope'"],
+    ["hidden", 404, "FunctionNotFound", "function not found: 'hidden'"],
+    ["closed", 403, "FunctionExecutionError", 'rule not matched for function "closed"'],
+    ["invite", 400, "FunctionInvalid", "exports of function 'invite' is not a function"],
+  ])("reject %s with the status %i and the code %s", async (name, statusCode, errorCode, error) => {
+    const { user } = await openFunctions();
+    await expect(user.callFunction(name)).rejects.toMatchObject({ statusCode, errorCode, error });
+  });
+
+  test("reject with the code of the time limit", async () => {
+    const { user } = await openFunctions({ functions: { threads: 2, timeLimit: 1500 } });
+    const late = { errorCode: "ExecutionTimeLimitExceeded", error: "execution time limit exceeded" };
+    await Promise.all(["spin", "sleep"].map((name) => expect(user.callFunction(name)).rejects.toMatchObject(late)));
+    expect(await user.functions.one("again")).toBe("again");
+  });
+
+  test("are called with a refreshed token if the access token is invalid", async () => {
+    const { user } = await openFunctions();
+    const forged = `${user.accessToken.split(".").slice(0, 2).join(".")}.${"A".repeat(86)}`;
+    user.accessToken = forged;
+    expect(await user.functions.one("a")).toBe("a");
+    expect(user.accessToken).not.toBe(forged);
   });
 });

@@ -193,9 +193,10 @@ function openNative({ isStoreAlone = false, ...options }, idOption) {
   if (id === undefined) {
     throw new Error(`The option '${idOption}' is required: the definition has no app_id`);
   }
-  const { native: configuration, unknown } = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
+  const resolved = resolveConfiguration({ ...options, id }, { operator: true, isStoreAlone });
+  const { native: configuration, functions, unknown } = resolved;
   const native = { ...configuration, sessionFile: undefined, encryptionKey: undefined };
-  const { opened, ...handle } = openLogged({ native, unknown }, options.logger);
+  const { opened, ...handle } = openLogged({ native, functions, unknown }, options.logger);
   handle.reportOptions();
   return { native: opened, id, ...handle };
 }

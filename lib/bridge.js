@@ -27,7 +27,13 @@ let bridge;
 /** The number of open handles of the bridge. */
 let openHandles = 0;
 
-function deliver(ids, answers, together, lines) {
+/** Receives the calls of functions that this thread runs: `(call) => void`. */
+let onCall = () => {};
+
+/** Receives the commands to start and end threads: `(command) => void`. */
+let onCommand = () => {};
+
+function deliver(ids, answers, together, lines, calls, commands) {
   if (lines.length > 0) {
     const logs = loggers();
     for (const { level, message, fields } of lines) {
@@ -41,15 +47,21 @@ function deliver(ids, answers, together, lines) {
   }
   let at = 0;
   ids.forEach((id, index) => {
-    const { resolve, reject } = pending.get(id);
+    const operation = pending.get(id);
     pending.delete(id);
     let answer = answers[index];
     if (typeof answer === "number") {
       answer = together.subarray(at, at + answer);
       at += answer.length;
     }
-    settle(answer, resolve, reject);
+    settle(answer, operation);
   });
+  for (const command of commands) {
+    onCommand(command);
+  }
+  for (const call of calls) {
+    onCall(call);
+  }
   releaseIfIdle();
 }
 
@@ -58,6 +70,23 @@ function releaseIfIdle() {
     native.releaseBridge(bridge);
     bridge = undefined;
   }
+}
+
+/** Returns the bridge of this thread, which stays until the returned function is called. */
+function holdBridge() {
+  bridge ??= native.createBridge(deliver);
+  openHandles += 1;
+  const release = () => {
+    openHandles -= 1;
+    releaseIfIdle();
+  };
+  return { bridge, release };
+}
+
+/** Sets the receivers of calls and of commands. */
+function receiveFunctions({ call = onCall, command = onCommand }) {
+  onCall = call;
+  onCommand = command;
 }
 
 /** Opens an app. Clears the encoded settings, because they can contain a key. */
@@ -122,20 +151,20 @@ function listenToLog(log) {
 
 const isBytes = (answer) => typeof answer.byteLength === "number";
 
-/** Returns the value of an answer, or throws its error. */
-function read(answer) {
+/** Returns the value of an answer, or throws its error. `decoder` decodes its document. */
+function read(answer, decoder) {
   if (answer === undefined || answer === null) {
     return undefined;
   }
   if (isBytes(answer)) {
-    return decode(answer).v;
+    return decoder(answer).v;
   }
   throw toError(answer);
 }
 
-function settle(answer, resolve, reject) {
+function settle(answer, { resolve, reject, decoder }) {
   try {
-    resolve(read(answer));
+    resolve(read(answer, decoder));
   } catch (error) {
     reject(error);
   }
@@ -146,12 +175,12 @@ function settle(answer, resolve, reject) {
  * If it is complete, this is its value, or its error is thrown. Callers are async functions, which
  * treat all three alike.
  */
-function result(started) {
+function result(started, decoder = decode) {
   if (typeof started !== "number") {
-    return read(started);
+    return read(started, decoder);
   }
   return new Promise((resolve, reject) => {
-    pending.set(started, { resolve, reject });
+    pending.set(started, { resolve, reject, decoder });
   });
 }
 
@@ -180,6 +209,8 @@ module.exports = {
   closeHandle,
   result,
   administer,
+  holdBridge,
+  receiveFunctions,
   eventsOf,
   beforeSettling,
   listenToLog,

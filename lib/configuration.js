@@ -3,6 +3,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { assert, TypeAssertionError, ValueAssertionError } = require("./assert.js");
+const { functionOptions, unknownFunctionOptions } = require("./functions/options.js");
 
 /** The modes of the option `metadata`: the storage of logged-in users between two runs. */
 const MetadataMode = Object.freeze({
@@ -24,6 +25,8 @@ const BACKEND_KEYS = new Set([
   "changeRetention",
   "dataSources",
   "tokenAudience",
+  "functions",
+  "secrets",
 ]);
 
 /** All options of an app. Some exist only for compatibility with the Realm SDK. */
@@ -45,6 +48,9 @@ const MAX_LIMIT = 2 ** 32 - 1;
 
 /** The prefix of the environment variables that contain the addresses of data sources. */
 const DATA_SOURCE_VARIABLE = "USERKEEP_DATA_SOURCE_";
+
+/** The prefix of the environment variables that contain secrets. */
+const SECRET_VARIABLE = "USERKEEP_SECRET_";
 
 /** The length of an encryption key, in bytes. */
 const KEY_LENGTH = 64;
@@ -222,6 +228,28 @@ function dataSources(config) {
   return { dataSources: named, dataSourceVariables: variables };
 }
 
+/** Returns the environment variables that contain secrets. */
+const secretVariables = () =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith(SECRET_VARIABLE)));
+
+/** Returns the secrets of the option and of environment variables. Errors do not show them. */
+function secrets(config) {
+  const given = config.secrets === undefined ? {} : assert.object(config.secrets, "secrets");
+  for (const [name, text] of Object.entries(given)) {
+    if (typeof text !== "string") {
+      throw new Error(`Expected 'secrets[${JSON.stringify(name)}]' to be a string, got a ${typeof text}`);
+    }
+  }
+  return { secrets: given, secretVariables: secretVariables() };
+}
+
+/** Returns the options of functions in the addon's form. */
+const threadOptions = ({ threads, timeLimit, memoryLimit }) => ({
+  functionThreads: threads,
+  functionTimeLimit: timeLimit,
+  functionMemoryLimit: memoryLimit,
+});
+
 /** Returns the certificates of `NODE_EXTRA_CA_CERTS`. The client trusts them, as Node does. */
 function extraCertificates() {
   const file = process.env.NODE_EXTRA_CA_CERTS;
@@ -257,6 +285,8 @@ function embedded(config, ownFile, isStoreAlone) {
     maxTime: limit("maxTimeMS"),
     maxWriteDocuments: limit("maxWriteDocuments"),
     tokenAudience: config.tokenAudience,
+    ...(isStoreAlone ? {} : secrets(config)),
+    ...threadOptions(functionOptions(config.functions)),
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
     changeRetentionBytes: config.changeRetention?.bytes,
@@ -293,7 +323,11 @@ function resolveConfiguration(config, { operator = false, isStoreAlone = false }
   return {
     native: { ...backend, appId: config.id, sessionFile, encryptionKey: key, operator },
     shared: isInMemory ? undefined : { name, settings },
-    unknown: Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
+    functions: baseUrl === undefined ? functionOptions(config.functions) : undefined,
+    unknown: [
+      ...Object.keys(config).filter((name) => !KNOWN_KEYS.has(name)),
+      ...unknownFunctionOptions(config.functions),
+    ],
   };
 }
 
@@ -301,6 +335,7 @@ module.exports = {
   KNOWN_KEYS,
   MetadataMode,
   resolveConfiguration,
+  secretVariables,
   storeAddress,
   withoutPassword,
   withoutPasswords,

@@ -1,7 +1,7 @@
 "use strict";
 
 const { beforeSettling, eventsOf, native, result } = require("./bridge.js");
-const { decode, encode } = require("./bson/index.js");
+const { decode, decodeResult, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { resolveConfiguration } = require("./configuration.js");
 const { openLogged } = require("./handle.js");
@@ -107,7 +107,8 @@ class Core {
   callFunction(user, service, name, args) {
     this.#assertOpen();
     const { bridge, handle } = this.#opened;
-    return result(native.callFunction(bridge, handle, user, service, name, encode(args)));
+    const started = native.callFunction(bridge, handle, user, service, name, encode(args));
+    return result(started, service === undefined ? decodeResult : decode);
   }
 
   /** Opens a change stream of a collection. */

@@ -1,7 +1,7 @@
 "use strict";
 
 /** The optional fields of an error: MongoDB's code, and those of an HTTP response. */
-const OPTIONAL = ["serverCode", "retryAfter", "status", "link"];
+const OPTIONAL = ["serverCode", "retryAfter", "status", "link", "errorLabels"];
 
 /** Returns the options of an error for the failure of the network that caused it, if any. */
 function causeOf(cause) {

@@ -13,13 +13,21 @@ const { didYouMean } = require("./suggest.js");
  * Returns the addon's facts as `opened`, the store's address without a password, the function that
  * logs, two that log what has no effect, and `close`, which ends the logging too.
  */
-function openLogged({ native: configuration, unknown }, logger) {
+function openLogged({ native: configuration, functions, unknown }, logger) {
   const log = makeLogger(logger);
   const opened = openHandle(configuration);
+  const hasFunctions = opened.functions !== undefined && opened.functions !== null;
+  if (hasFunctions) {
+    require("./functions/threads.js").addApp(opened.handle, functions);
+  }
   const stopLogging = listenToLog(log);
   const close = async () => {
     try {
+      // Calls of other apps on these threads may end first.
       await closeHandle(opened);
+      if (hasFunctions) {
+        await require("./functions/threads.js").removeApp(opened.handle);
+      }
     } finally {
       stopLogging();
     }

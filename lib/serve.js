@@ -1,9 +1,11 @@
 "use strict";
 
+const os = require("node:os");
 const { assert, ValueAssertionError } = require("./assert.js");
 const { openNative } = require("./backend.js");
 const { administer } = require("./bridge.js");
 const { withoutSecrets } = require("./configuration.js");
+const { MOST_THREADS } = require("./functions/options.js");
 
 const MAX_PORT = 65535;
 const MAX_UINT32 = 2 ** 32 - 1;
@@ -72,6 +74,12 @@ function readOptions(options) {
   return { listen, rest };
 }
 
+/** Returns the options of functions with the usual number of threads of a server: one per core. */
+function withThreads(functions = {}) {
+  const { threads = Math.min(os.availableParallelism(), MOST_THREADS) } = assert.object(functions, "functions");
+  return { ...functions, threads };
+}
+
 /**
  * Serves a backend over HTTP with the API that `realm-web` and the SDKs expect.
  *
@@ -79,7 +87,8 @@ function readOptions(options) {
  */
 async function serve(options) {
   const { listen, rest } = readOptions(assert.object(options, "options"));
-  const { app, ...backend } = rest;
+  const { app, ...more } = rest;
+  const backend = { ...more, functions: withThreads(more.functions) };
   if (app !== undefined) {
     backend.id = assert.string(app, "app");
   }

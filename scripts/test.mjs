@@ -104,6 +104,10 @@ function examples() {
       /insert pink \nupdate blue \{ favoriteColor: 'blue' \}\ntaken up again: update green/,
       /update pink \{ favoriteColor: 'pink' \}\nupdate blue .*\ntaken up again: update green/,
     ],
+    "write-with-a-function/index.mjs": [
+      /user: insert not permitted\n.*from 1 to 10\nembedded: a call: 5\n[\s\S]*over HTTP: custom data: \{ points: 10 \}/,
+      /embedded: custom data: \{ points: 15 \}\n[\s\S]*over HTTP: custom data: \{ points: 20 \}/,
+    ],
   };
   for (const [example, expected] of Object.entries(expectations)) {
     fs.rmSync(path.join(ROOT, "examples", path.dirname(example), ".userkeep"), { recursive: true, force: true });
@@ -132,6 +136,7 @@ const checks = {
   // In one process, because the suites on MongoDB share a server.
   "jest on MongoDB": () => jestRun(["--selectProjects", "mongodb", "--runInBand"]),
   hostile,
+  "functions that hang": () => counting(["scripts/soak-functions.mjs", "--calls", "500"]),
   examples,
   guides: () => counting(["scripts/guides.mjs"]),
   package: () => counting(["scripts/package-tests/run.mjs"]),

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    log,
+    functions, log,
     opened::Opened,
     outbox::{Delivery, Outbox, Outcome, Started, lock},
 };
@@ -60,6 +60,7 @@ impl Drop for Bridge {
     /// `process.exit()`. JavaScript code cannot run any more at this point.
     fn drop(&mut self) {
         self.write_snapshots();
+        functions::detach(&self.outbox);
         for opened in lock(&self.opened).drain().map(|(_, opened)| opened) {
             opened.stop_watching();
             // The rest is dropped on this thread: stores are closed when the environment ends.
@@ -100,7 +101,7 @@ pub(crate) fn release_bridge(bridge: &External<Bridge>) {
 }
 
 impl Bridge {
-    pub(crate) fn outbox(&self) -> &Outbox {
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
@@ -128,7 +129,7 @@ impl Bridge {
         make: impl FnOnce(Arc<Opened>) -> F,
     ) -> napi::Result<Started> {
         let opened = self.opened(handle)?;
-        self.start(env, &opened, make(Arc::clone(&opened)).boxed(), inline)
+        self.start(env, Some(&opened), make(Arc::clone(&opened)).boxed(), inline)
     }
 
     /// Starts an operation. If `inline` is true, polls it once on this thread. An operation that
@@ -136,7 +137,7 @@ impl Bridge {
     pub(crate) fn start(
         &self,
         env: &Env,
-        opened: &Opened,
+        opened: Option<&Opened>,
         mut operation: BoxFuture<'static, Outcome>,
         inline: bool,
     ) -> napi::Result<Started> {
@@ -145,7 +146,7 @@ impl Bridge {
             let _entered = runtime.enter();
             let poll = || operation.poll_unpin(&mut Context::from_waker(Waker::noop()));
             let polled = std::panic::catch_unwind(AssertUnwindSafe(poll));
-            opened.note_events();
+            opened.inspect(|opened| opened.note_events());
             match polled {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(outcome)) => return Ok(outcome.into()),

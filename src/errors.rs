@@ -11,6 +11,7 @@ pub(crate) struct ErrorObject {
     pub retry_after: Option<f64>,
     pub status: Option<u16>,
     pub link: Option<String>,
+    pub error_labels: Option<Vec<&'static str>>,
     /// The message and the code of the failure of the network.
     pub cause: Option<CauseObject>,
 }
@@ -31,6 +32,7 @@ impl From<Error> for ErrorObject {
             retry_after: error.retry_after.map(|seconds| seconds as f64),
             status: error.status,
             link: error.link,
+            error_labels: error.is_transient_transaction.then(|| vec!["TransientTransactionError"]),
             cause: error.cause.map(|cause| CauseObject { message: cause.message, code: cause.code }),
         }
     }

@@ -16,6 +16,7 @@ static ALLOCATOR: mimalloc_safe::MiMalloc = mimalloc_safe::MiMalloc;
 mod admin;
 mod bridge;
 mod errors;
+mod functions;
 mod log;
 mod opened;
 mod operations;

@@ -10,6 +10,7 @@ use client::{
 use server::Server;
 
 use crate::{
+    functions::Starter,
     outbox::lock,
     watch::{OpenSubscription, Streams},
 };
@@ -26,6 +27,8 @@ pub(crate) struct Opened {
     /// The HTTP server of the backend, if it listens.
     server: OnceLock<Arc<Server>>,
     streams: Mutex<Streams>,
+    /// Lets the app start threads for the functions of its backend.
+    starter: Mutex<Option<Starter>>,
     progress: Progress,
 }
 
@@ -38,6 +41,7 @@ impl Opened {
             at_once: Mutex::default(),
             server: OnceLock::new(),
             streams: Mutex::default(),
+            starter: Mutex::default(),
             progress: Progress::default(),
         }
     }
@@ -78,6 +82,17 @@ impl Opened {
         if let Some(server) = self.server.get() {
             server.close().await;
         }
+    }
+
+    /// Lets the app start threads until [`stop_functions`](Self::stop_functions). Returns the
+    /// backend's number.
+    pub(crate) fn host_functions(&self, starter: Starter) -> u32 {
+        lock(&self.starter).insert(starter).number()
+    }
+
+    /// Takes the app's right to start threads. When it is dropped, calls on its threads fail.
+    pub(crate) fn stop_functions(&self) -> Option<Starter> {
+        lock(&self.starter).take()
     }
 
     /// Returns the progress of the current maintenance task.

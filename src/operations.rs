@@ -12,7 +12,7 @@ use futures_util::future::FutureExt;
 use napi::{Env, bindgen_prelude::External};
 use napi_derive::napi;
 
-use crate::{bridge::Bridge, errors::thrown, opened::Opened, outbox::Started};
+use crate::{bridge::Bridge, errors::thrown, functions::Starter, opened::Opened, outbox::Started};
 
 /// An open app, and facts about its definition if the backend is in this process.
 #[napi(object)]
@@ -24,22 +24,33 @@ pub(crate) struct OpenedApp {
     /// True if the definition lists no origins, so that pages of any origin may make requests over
     /// HTTP.
     pub allows_any_origin: bool,
+    /// The number of the backend, if its definition has functions that this environment may run.
+    pub functions: Option<u32>,
 }
 
 /// Opens an app with a document of settings, which JavaScript has resolved.
 #[napi]
 pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<OpenedApp> {
     let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
-    let opened = Configuration::read(settings).and_then(Configuration::open);
-    let opened = opened.map_err(|error| thrown(&error))?;
+    let settings = Configuration::read(settings).map_err(|error| thrown(&error))?;
+    let functions = settings.function_options();
+    let opened = settings.open().map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
     let (origin, definition_app_id) = embedded.map(Embedded::definition).unwrap_or_default();
     let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
     let reported = embedded.iter().flat_map(|embedded| embedded.reported()).map(ToString::to_string).collect();
     let allows_any_origin =
         embedded.is_some_and(|embedded| embedded.backend().definition().allowed_request_origins.is_empty());
+    let backend = embedded.map(Embedded::backend).filter(|backend| backend.has_functions());
     let handle = bridge.add(Opened::new(opened));
-    Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin })
+    let functions = match backend {
+        Some(backend) => {
+            let starter = Starter::new(bridge.outbox(), handle, backend, functions);
+            Some(bridge.opened(handle)?.host_functions(starter))
+        }
+        None => None,
+    };
+    Ok(OpenedApp { handle, origin, definition_app_id, reported, allows_any_origin, functions })
 }
 
 /// Closes an app. Running calls may fail, and later calls are rejected.
@@ -47,15 +58,21 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
 pub(crate) fn close(env: &Env, bridge: &External<Bridge>, handle: u32) -> napi::Result<Started> {
     let Some(opened) = bridge.remove(handle) else { return Ok(Started::Done) };
     opened.stop_watching();
+    let starter = opened.stop_functions();
+    let outbox = Arc::clone(bridge.outbox());
     let closed = Arc::clone(&opened);
     let closing = async move {
+        if let Some(starter) = starter {
+            starter.drain().await;
+            outbox.hosts().remove(&starter.number());
+        }
         match &closed.app {
             Some(app) => app.close().await,
             None => closed.connection.close().await,
         }
         Ok(None)
     };
-    bridge.start(env, &opened, closing.boxed(), false)
+    bridge.start(env, Some(&opened), closing.boxed(), false)
 }
 
 /// Calls a function for a user, or for the system user on an operator's handle.
@@ -76,7 +93,8 @@ pub(crate) fn call_function(
     let arguments = document(arguments)?;
     // Calls over HTTP are serialized on the runtime's threads, so that they do not block the event
     // loop.
-    let inline = bridge.opened(handle)?.may_answer_at_once();
+    // A function of the app never completes at once.
+    let inline = service.is_some() && bridge.opened(handle)?.may_answer_at_once();
     bridge.run(env, handle, inline, |opened| async move {
         let value = match (&opened.app, service) {
             (None, service) => opened.embedded()?.call_as_system(&service.unwrap_or_default(), name, arguments).await?,

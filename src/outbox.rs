@@ -1,10 +1,17 @@
 //! Delivers results and log lines to the thread of an environment.
 
-use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use backend::{
+    Backend,
+    functions::{CallId, HostId},
+};
 use client::Error;
 use logging::Level;
 use napi::{
@@ -13,14 +20,20 @@ use napi::{
     sys,
 };
 
-use crate::{errors::ErrorObject, log::LogLine, wake::Wake};
+use crate::{
+    errors::ErrorObject,
+    functions::{CallObject, CommandObject},
+    log::LogLine,
+    wake::Wake,
+};
 
 /// The result of an operation: bytes (a BSON document), nothing, or an error.
 pub(crate) type Outcome = Result<Option<Vec<u8>>, Error>;
 
 /// The arguments of the JavaScript function that receives results: their ids, the results, the
-/// concatenated bytes of the small ones, and log lines.
-pub(crate) type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>)>;
+/// concatenated bytes of the small ones, log lines, calls of functions to run, and commands about
+/// the threads that run functions.
+pub(crate) type Delivery = FnArgs<(Vec<u32>, Vec<Delivered>, Bytes, Vec<LogLine>, Vec<CallObject>, Vec<CommandObject>)>;
 
 /// The maximum size in bytes of data that is copied into Node's memory. For small data, a copy is
 /// cheaper than an external buffer.
@@ -127,12 +140,38 @@ pub(crate) struct Outbox {
     /// The number of unanswered operations. Only the environment's thread changes it.
     pending: AtomicU32,
     log_level: Mutex<Level>,
+    /// The backends whose functions this environment runs, by their numbers.
+    hosts: Mutex<HashMap<u32, HostOf>>,
+}
+
+/// The environment as a thread that runs the functions of a backend.
+pub(crate) struct HostOf {
+    pub backend: Arc<Backend>,
+    pub host: HostId,
 }
 
 #[derive(Default)]
 struct Waiting {
     answers: Vec<(u32, Outcome)>,
     lines: Vec<LogLine>,
+    commands: Vec<CommandObject>,
+    /// The calls of functions whose results are not wanted any more, with their backends.
+    cancelled: Vec<(u32, CallId)>,
+}
+
+/// The maximum number of log lines of one delivery, so that it does not hold the event loop.
+const MOST_LINES: usize = 256;
+
+impl Waiting {
+    /// Takes everything except log lines beyond [`MOST_LINES`].
+    fn take(&mut self) -> Self {
+        let rest = self.lines.split_off(self.lines.len().min(MOST_LINES));
+        std::mem::replace(self, Self { lines: rest, ..Self::default() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.lines.is_empty() && self.commands.is_empty() && self.cancelled.is_empty()
+    }
 }
 
 impl Outbox {
@@ -145,7 +184,7 @@ impl Outbox {
     ) -> napi::Result<()> {
         let wake = Wake::new(env, deliver, move |env| match inbox.upgrade() {
             Some(outbox) => outbox.take(env),
-            None => (vec![], vec![], Bytes(vec![]), vec![]).into(),
+            None => (vec![], vec![], Bytes(vec![]), vec![], vec![], vec![]).into(),
         })?;
         let _ = self.wake.set(wake);
         Ok(())
@@ -177,6 +216,23 @@ impl Outbox {
         self.push(|waiting| waiting.lines.push(line));
     }
 
+    /// Adds a command about the threads that run functions.
+    pub(crate) fn command(&self, command: CommandObject) {
+        self.push(|waiting| waiting.commands.push(command));
+    }
+
+    /// Asks the environment to stop a call of a function.
+    pub(crate) fn cancel(&self, backend: u32, call: CallId) {
+        self.push(|waiting| waiting.cancelled.push((backend, call)));
+    }
+
+    /// Asks the environment to take a call of a function.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake.call();
+        }
+    }
+
     /// Releases the environment's function. Nothing is delivered or logged afterwards.
     pub(crate) fn release(&self) {
         self.set_log_level(Level::default());
@@ -188,7 +244,7 @@ impl Outbox {
     fn push(&self, add: impl FnOnce(&mut Waiting)) {
         let first = {
             let mut waiting = lock(&self.waiting);
-            let first = waiting.answers.is_empty() && waiting.lines.is_empty();
+            let first = waiting.is_empty();
             add(&mut waiting);
             first
         };
@@ -199,7 +255,10 @@ impl Outbox {
     }
 
     fn take(&self, env: &Env) -> Delivery {
-        let Waiting { answers, lines } = std::mem::take(&mut *lock(&self.waiting));
+        let Waiting { answers, lines, commands, cancelled } = lock(&self.waiting).take();
+        if !lock(&self.waiting).lines.is_empty() {
+            self.wake();
+        }
         let count = answers.len() as u32;
         if count > 0 && self.pending.fetch_sub(count, Ordering::AcqRel) == count {
             self.keep_alive(env, false);
@@ -207,7 +266,19 @@ impl Outbox {
         let mut together = Vec::new();
         let (ids, answers) =
             answers.into_iter().map(|(id, answer)| (id, Delivered::new(answer, &mut together))).unzip();
-        (ids, answers, Bytes(together), lines).into()
+        let mut calls: Vec<CallObject> = cancelled.into_iter().map(CallObject::cancelled).collect();
+        let hosts = lock(&self.hosts);
+        let taken = hosts.iter().filter_map(|(backend, held)| {
+            let (id, invocation) = held.backend.functions().take(held.host)?;
+            Some(CallObject::new(*backend, id, &invocation))
+        });
+        calls.extend(taken);
+        (ids, answers, Bytes(together), lines, calls, commands).into()
+    }
+
+    /// The backends whose functions this environment runs.
+    pub(crate) fn hosts(&self) -> MutexGuard<'_, HashMap<u32, HostOf>> {
+        lock(&self.hosts)
     }
 
     /// Sets whether the function keeps the process alive. Must be called on the environment's

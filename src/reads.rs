@@ -1,10 +1,13 @@
 //! Synchronous functions: the users on this device, and the check of a definition.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use backend::{
-    Definition,
-    definition::{Checked, Problem, Severity},
+    Definition, Secrets,
+    definition::{Checked, Function, Problem, RunAs, Severity},
 };
 use bson::rawdoc;
 use client::Event;
@@ -35,23 +38,59 @@ pub(crate) struct ProblemObject {
     pub text: String,
 }
 
-/// The problems of a definition.
+/// A source of a function, which JavaScript checks.
+#[napi(object)]
+pub(crate) struct CheckedFunction {
+    pub name: String,
+    pub file: String,
+    /// The source; nothing if the definition does not contain it.
+    pub source: Option<String>,
+    /// True if users may call the function, or another part of the definition mentions it.
+    pub is_used: bool,
+}
+
+/// The problems of a definition, and its functions.
 #[napi(object)]
 pub(crate) struct CheckedObject {
     pub problems: Vec<ProblemObject>,
     /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
+    pub functions: Vec<CheckedFunction>,
 }
 
-/// Lists every problem of the definition in a directory.
+/// Lists every problem of the definition in a directory. Secrets come from the environment
+/// variables and from its `secrets.json`.
 #[napi]
-pub(crate) fn check_definition(directory: String) -> CheckedObject {
-    let Checked { problems, allows_any_origin } = Definition::check(Path::new(&directory));
+pub(crate) fn check_definition(directory: String, secret_variables: HashMap<String, String>) -> CheckedObject {
+    let secrets = Secrets::default().with_variables(secret_variables);
+    let Checked { problems, allows_any_origin, functions, mentioned_functions } =
+        Definition::check(Path::new(&directory), &secrets);
     let object = |problem: &Problem| ProblemObject {
         is_error: problem.severity == Severity::Refused,
         text: problem.to_string(),
     };
-    CheckedObject { problems: problems.iter().map(object).collect(), allows_any_origin }
+    CheckedObject {
+        problems: problems.iter().map(object).collect(),
+        allows_any_origin,
+        functions: functions.iter().flat_map(|function| sources(function, &mentioned_functions)).collect(),
+    }
+}
+
+/// Returns the source of a function, and that of the script that names its user.
+fn sources(function: &Function, mentioned: &BTreeSet<String>) -> Vec<CheckedFunction> {
+    let Function { name, file, source, private, run_as, .. } = function;
+    let is_used = !private || mentioned.contains(name);
+    let mut sources = vec![CheckedFunction { name: name.clone(), file: file.clone(), source: source.clone(), is_used }];
+    if let RunAs::Script(script) = run_as {
+        let script_name = format!("run_as_user_id_script_source of {name}");
+        sources.push(CheckedFunction {
+            file: script_name.clone(),
+            name: script_name,
+            source: Some(script.clone()),
+            is_used: true,
+        });
+    }
+    sources
 }
 
 /// Reads the state on this device, without waiting, or the `progress` of a handle's current task.

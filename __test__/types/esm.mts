@@ -114,11 +114,23 @@ const server = await serve({
   unlimited: "192.0.2.0/24",
   clientTimeout: 10_000,
   metricsPort: 0,
+  functions: { threads: 2, timeLimit: 1000 },
+  secrets: { key: "text" },
   logger: (level, text, record) => console.log(level, text, record.request_id),
 });
 const urls: [string, string | undefined] = [server.url, server.metricsUrl];
 const keyId: string = await backend.rotateKeys();
 const remote = new App({ id: "my-app", baseUrl: urls[0], timeout: 1000, logger: console });
+const ofFunctions: Realm.FunctionConfiguration = { memoryLimit: 64, env: ["TZ"] };
+new App({ id: "my-app", functions: ofFunctions, secrets: { key: "text" } });
+openBackend({ functions: { threads: 0 }, secrets: {} });
+// @ts-expect-error: a time limit is a number
+openBackend({ functions: { timeLimit: "1s" } });
+// @ts-expect-error: a secret is text
+openBackend({ secrets: { key: 1 } });
+const called: unknown = await user.callFunction("sum", 1, 2);
+const total: number = await user.functions.sum(1, 2);
+console.log(called, total);
 // @ts-expect-error a port is a number
 serve({ port: "3000" });
 console.log(keyId, remote.id);

@@ -35,6 +35,8 @@ const REGEX_OPTIONS = /^[ilmsux]*$/;
 const NOTHING = Buffer.alloc(0);
 
 let buffer = NOTHING;
+/** The value that stands for BSON's `undefined`. */
+let noValue;
 let position = 0;
 let limit = 0;
 /** The name of the current field. */
@@ -163,7 +165,7 @@ function value(type) {
     case 0x05:
       return binary();
     case 0x06:
-      return undefined;
+      return noValue;
     case 0x07:
       return new ObjectId(copy(12));
     case 0x08:
@@ -255,6 +257,16 @@ const isReference = ({ $id, ...others }) =>
  * `bytes` is a `Buffer` with a valid document. The result does not refer to it.
  */
 function decode(bytes) {
+  return read(bytes, undefined);
+}
+
+/** Decodes the result of a function, in which the SDK reads `undefined` as null. */
+function decodeResult(bytes) {
+  return read(bytes, null);
+}
+
+function read(bytes, undefinedAs) {
+  noValue = undefinedAs;
   buffer = bytes;
   limit = bytes.length;
   position = 0;
@@ -267,4 +279,4 @@ function decode(bytes) {
   }
 }
 
-module.exports = { decode };
+module.exports = { decode, decodeResult };

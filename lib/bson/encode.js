@@ -17,6 +17,7 @@ const TYPE = {
   document: 0x03,
   array: 0x04,
   binary: 0x05,
+  undefined: 0x06,
   objectId: 0x07,
   boolean: 0x08,
   date: 0x09,
@@ -77,6 +78,8 @@ const sourceTextOf = method(Function.prototype, "toString");
 let buffer = Buffer.allocUnsafe(INITIAL_SIZE);
 let length = 0;
 let isWriting = false;
+/** True to keep fields and elements that are `undefined`. */
+let keepsUndefined = false;
 
 /**
  * A value that cannot be encoded. It becomes an `Error` when the path of its field is complete.
@@ -233,7 +236,7 @@ function end(start) {
 
 /** Writes a field, or omits it if it has no value. */
 function writeField(name, field, depth) {
-  if (field !== undefined && typeof field !== "function" && typeof field !== "symbol") {
+  if ((field !== undefined || keepsUndefined) && typeof field !== "function" && typeof field !== "symbol") {
     writeElement(name, field, depth);
   }
 }
@@ -344,7 +347,7 @@ function writeElement(name, value, depth) {
       return value === null ? head(TYPE.null, name) : writeObject(name, value, depth);
     default:
       // An item of an array without a value keeps its position.
-      return head(TYPE.null, name);
+      return head(keepsUndefined && value === undefined ? TYPE.undefined : TYPE.null, name);
   }
 }
 
@@ -607,7 +610,7 @@ function writeReference(name, value, depth) {
     check(!Object.hasOwn(others, reserved), "DBRef", `must not have '${reserved}' among its 'fields'`);
   }
   head(TYPE.document, name);
-  writeDocument({ $ref: collection, $id: oid, $db: db || undefined, ...others }, depth + 1);
+  writeDocument({ $ref: collection, $id: oid, ...(db && { $db: db }), ...others }, depth + 1);
 }
 
 /** Clears the buffer after a failure, and returns the error for the caller. */
@@ -661,4 +664,19 @@ function encode(document) {
   return written;
 }
 
-module.exports = { encode };
+/**
+ * Encodes a document as `encode` does, but keeps `undefined`, which a function can return.
+ *
+ * @throws TypeError with the path of the field if a value cannot be stored
+ */
+function encodeWithUndefined(document) {
+  const before = keepsUndefined;
+  keepsUndefined = true;
+  try {
+    return encode(document);
+  } finally {
+    keepsUndefined = before;
+  }
+}
+
+module.exports = { encode, encodeWithUndefined };

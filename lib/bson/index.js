@@ -1,6 +1,6 @@
 "use strict";
 
-const { encode } = require("./encode.js");
+const { encode, encodeWithUndefined } = require("./encode.js");
 
 /** Makes a class callable without `new`, as in older versions of `bson`. */
 function callable(Class) {
@@ -16,6 +16,7 @@ const isClass = (value) =>
 
 let classes;
 let decoder;
+let resultDecoder;
 
 /** Creates `Realm.BSON` from the `bson` package. */
 function makeClasses() {
@@ -33,6 +34,12 @@ function decode(bytes) {
   return decoder(bytes);
 }
 
+/** Does the same for the result of a function. */
+function decodeResult(bytes) {
+  resultDecoder ??= require("./decode.js").decodeResult;
+  return resultDecoder(bytes);
+}
+
 // The `bson` package takes as long to load as the rest of Userkeep, so it is loaded on demand.
 module.exports = {
   get BSON() {
@@ -40,5 +47,7 @@ module.exports = {
     return classes;
   },
   decode,
+  decodeResult,
   encode,
+  encodeWithUndefined,
 };

@@ -11,10 +11,33 @@ const options = { strict: { type: "boolean", help: "exit status 1 for warnings t
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
-function run({ values: { strict = false }, positionals: [directory = "userkeep"] }) {
+/** Returns the problems of functions, which do not keep the definition from loading, as texts. */
+function problemsOfFunctions(directory, functions) {
+  if (functions.length === 0) {
+    return [];
+  }
+  const { Runtime } = require("../functions/runtime.js");
+  const { unreachable } = require("../functions/check.js");
+  const sources = functions.filter(({ source }) => typeof source === "string");
+  // The check names the functions without a source already.
+  const lacking = new Set(functions.filter((entry) => !sources.includes(entry)).map(({ name }) => name));
+  const runtime = new Runtime({ functions, directory: path.join(directory, "functions") });
+  const found = runtime.check().filter((problem) => !lacking.has(problem.function));
+  return [
+    ...found.map(({ file, line, column, message }) => `${file}:${line}:${column}: ${message}`),
+    ...unreachable(functions).map((name) => `functions/config.json: nothing can call the private function '${name}'`),
+  ];
+}
+
+function run({ values: { strict = false }, positionals: [given = "userkeep"] }) {
   const native = require("../native.js");
+  const { secretVariables } = require("../configuration.js");
   const { ANY_ORIGIN } = require("../serve.js");
-  const { problems, allowsAnyOrigin } = native.checkDefinition(path.resolve(directory));
+  const directory = path.resolve(given);
+  const { problems, allowsAnyOrigin, functions } = native.checkDefinition(directory, secretVariables());
+  for (const text of problemsOfFunctions(directory, functions)) {
+    problems.push({ isError: false, text });
+  }
   // This is not a problem: apps without web pages need no list.
   if (allowsAnyOrigin) {
     say(`note: ${ANY_ORIGIN}`);
@@ -25,9 +48,9 @@ function run({ values: { strict = false }, positionals: [directory = "userkeep"]
   const errors = problems.filter(({ isError }) => isError).length;
   const warnings = problems.length - errors;
   if (problems.length === 0) {
-    say(`${directory}: no problems`);
+    say(`${given}: no problems`);
   } else {
-    say(`${directory}: ${count(errors, "error")}, ${count(warnings, "warning")}`);
+    say(`${given}: ${count(errors, "error")}, ${count(warnings, "warning")}`);
   }
   if (errors > 0 || (strict && warnings > 0)) {
     process.exitCode = 1;

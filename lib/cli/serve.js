@@ -2,6 +2,7 @@
 
 const { camelCase } = require("./arguments.js");
 const { APP, DEFINITION, STORE } = require("./options.js");
+const { MOST_THREADS } = require("../functions/options.js");
 const { LEVELS, toStandardError } = require("../logger.js");
 
 const PORT = [0, 65535];
@@ -78,6 +79,12 @@ const options = {
     number: LIMIT,
     help: "reject a user's write that changes more documents (default: 10000)",
   },
+  "function-threads": {
+    type: "string",
+    value: "N",
+    number: [0, MOST_THREADS],
+    help: "threads that run functions; 0 runs them on the main thread, without limits (default: one per core)",
+  },
   "token-audience": {
     type: "boolean",
     help: "add the app's id to tokens as their audience (aud); not while an older version shares the store (default: off)",
@@ -113,9 +120,9 @@ function toJavaScript(values) {
 }
 
 async function run({ values }) {
-  const { log: format, logLevel: level, ...rest } = toJavaScript(values);
+  const { log: format, logLevel: level, functionThreads: threads, ...rest } = toJavaScript(values);
   const { serve } = require("../../index.js");
-  const server = await serve({ ...rest, logger: toStandardError({ format, level }) });
+  const server = await serve({ ...rest, functions: { threads }, logger: toStandardError({ format, level }) });
   let ending = false;
   const end = async () => {
     // A second signal exits at once.

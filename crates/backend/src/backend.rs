@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, raw::RawDocumentBuf};
+use bson::{
+    RawBson,
+    raw::{RawDocument, RawDocumentBuf},
+};
 use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
-    Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, StoreAddress,
+    Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, Secrets, StoreAddress,
     auth::{self, Origin, PublicKey, provider_not_found},
     context::{Context, database_of, in_time, too_late},
     data::{self, Subscription},
     definition::Definition,
+    functions::{self, FunctionOptions, FunctionPool, Invocation},
     limits::OperationLimits,
-    request::{ApiKeys, CallFunction, Push, Request},
+    request::{ApiKeys, Arguments, CallFunction, Push, Request},
     response::{Done, Response},
     stores::{DataSources, StoreSettings, Stores},
 };
@@ -30,14 +34,20 @@ pub struct Options {
     pub data_sources: DataSources,
     /// True if tokens name the app as their audience (`aud`). Earlier versions reject such tokens.
     pub token_audience: bool,
+    /// The threads and limits of functions.
+    pub functions: FunctionOptions,
+    /// The secrets of the definition.
+    pub secrets: Secrets,
 }
 
 /// The context of a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestContext {
     /// The client's network address; `None` for the application in this process, whose requests
     /// are not rate limited.
     pub origin: Option<Origin>,
+    /// The HTTP request as a function's `context.request`; `None` in this process.
+    pub http: Option<RawDocumentBuf>,
 }
 
 impl RequestContext {
@@ -48,7 +58,13 @@ impl RequestContext {
 
     /// Creates the context of a request from a network address.
     pub fn from_origin(origin: Origin) -> Self {
-        Self { origin: Some(origin) }
+        Self { origin: Some(origin), http: None }
+    }
+
+    /// Adds the HTTP request, as a function's `context.request`.
+    #[must_use]
+    pub fn with_http(self, request: RawDocumentBuf) -> Self {
+        Self { http: Some(request), ..self }
     }
 }
 
@@ -165,6 +181,7 @@ impl Backend {
 
     /// Closes all stores.
     pub async fn close(&self) {
+        self.0.functions.close();
         self.0.stores.close().await;
     }
 
@@ -256,20 +273,22 @@ impl Backend {
     /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
-        // A call has its own time limit.
+        // A call has a time limit of its own.
         let until = if matches!(request, Request::CallFunction(_)) { None } else { context.deadline() };
         let Some(origin) = circumstances.origin else {
-            return in_time(until, self.dispatch(request), too_late).await;
+            return in_time(until, self.dispatch(request, circumstances), too_late).await;
         };
         let attempt = context.throttle.begin(&request, origin, &context.definition.providers);
         match in_time(until, attempt, too_late).await? {
-            Some(attempt) => attempt.settle(in_time(until, self.dispatch(request), too_late).await).await,
-            None => in_time(until, self.dispatch(request), too_late).await,
+            Some(attempt) => {
+                attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await
+            }
+            None => in_time(until, self.dispatch(request, circumstances), too_late).await,
         }
     }
 
     /// Passes a request to the module that handles it.
-    async fn dispatch(&self, request: Request) -> Result<Response> {
+    async fn dispatch(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
         match request {
             Request::LogIn(log_in) => auth::log_in(context, log_in).await.map(Response::from),
@@ -286,6 +305,11 @@ impl Backend {
                 context.sessions.by_refresh_token(&refresh_token, &claim, &context.users).await?;
                 Err(provider_not_found(protocol::provider::API_KEY))
             }
+            Request::CallFunction(CallFunction { access_token, name, arguments: Arguments::Function(arguments) }) => {
+                functions::call(context, &access_token, &name, arguments, circumstances.http.clone())
+                    .await
+                    .map(Response::from)
+            }
             Request::CallFunction(call) => data::call(context, call).await.map(Response::from),
             Request::Push(Push { access_token, service, .. }) => {
                 context.sessions.by_access_token(&access_token, &context.users).await?;
@@ -299,7 +323,45 @@ impl Backend {
     /// # Errors
     /// The errors of a user's call, except the errors of rules.
     pub async fn call_as_system(&self, service: &str, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
-        data::call_as_system(&self.0, service, name, argument).await
+        data::call_as_system(&self.0, service, name, argument, None).await
+    }
+
+    /// Returns the threads that run the app's functions.
+    pub fn functions(&self) -> &FunctionPool {
+        &self.0.functions
+    }
+
+    /// True if the definition has functions.
+    pub fn has_functions(&self) -> bool {
+        functions::has_functions(&self.0)
+    }
+
+    /// Returns the facts for a thread that runs functions, as a document: `app`, `environment`,
+    /// `values`, `services`, `functions` and `directory`. It contains secrets.
+    pub fn function_facts(&self) -> RawDocumentBuf {
+        functions::facts(&self.0)
+    }
+
+    /// Calls a function of a data source for a running function: under the rules of its user, or
+    /// without rules if `is_system` is true.
+    ///
+    /// # Errors
+    /// The errors of the function.
+    pub async fn call_in_function(
+        &self,
+        invocation: &Invocation,
+        is_system: bool,
+        service: &str,
+        name: String,
+        arguments: RawDocumentBuf,
+    ) -> Result<RawBson> {
+        functions::call_inside(&self.0, invocation, is_system, service, name, arguments).await
+    }
+
+    /// Evaluates the condition (`can_evaluate`) of a function that a running function executes.
+    /// `arguments` is `{ arguments: [ … ] }`.
+    pub fn may_execute(&self, invocation: &Invocation, name: &str, arguments: &RawDocument) -> bool {
+        functions::may_execute(&self.0, invocation, name, arguments)
     }
 
     /// Opens a change stream of a collection for a user, as long as the session is open: the

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bson::{DateTime, oid::ObjectId};
 use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either, Shared, WeakShared},
@@ -20,6 +21,7 @@ use crate::{
     auth::{CachedSession, Claim, KeyRing, Passwords, Sessions, Throttle, TokenSeal, Tokens, Users},
     data::{Authorization, Collections, CustomData},
     definition::{CustomUserData, Definition, Service},
+    functions::{FunctionPool, TransactionShares},
     rules::{RuleGuard, RuleSet, RuleUser},
     stores::Stores,
 };
@@ -46,6 +48,10 @@ pub(crate) struct Context {
     pub(crate) custom_data: CustomData,
     pub(crate) collections: Collections,
     pub(crate) environment: Environment,
+    pub(crate) functions: FunctionPool,
+    pub(crate) transaction_shares: TransactionShares,
+    /// The time at which the definition was loaded.
+    pub(crate) loaded_at: DateTime,
     preparation: Preparation,
 }
 
@@ -101,7 +107,10 @@ impl Context {
             definition,
             stores,
             keys,
+            loaded_at: query::Environment::now(&environment),
             environment,
+            functions: FunctionPool::new(options.functions),
+            transaction_shares: TransactionShares::default(),
             preparation: Preparation::default(),
         }
     }
@@ -220,16 +229,16 @@ impl Context {
         self.sessions.confirm(claim, &self.users).await
     }
 
-    /// Returns the permissions that a collection's rules give the user whom a token claims.
+    /// Returns the permissions that a collection's rules give a user.
     pub(crate) async fn authorize(
         &self,
-        claim: &Claim,
+        user_id: ObjectId,
         rules: &Arc<RuleSet>,
         namespace: &Namespace,
     ) -> Result<Authorization> {
         // Reads the current custom data, so that a revoked privilege ends immediately.
-        let custom_data = if rules.needs_custom_data() { self.custom_data.of(claim.user_id()).await? } else { None };
-        let id: Arc<str> = claim.user_id().to_hex().into();
+        let custom_data = if rules.needs_custom_data() { self.custom_data.of(user_id).await? } else { None };
+        let id: Arc<str> = user_id.to_hex().into();
         let user = RuleUser { id: Arc::clone(&id), custom_data };
         let guard = RuleGuard::new(Arc::clone(rules), user, namespace.clone());
         Ok(Authorization::Guarded(Arc::new(guard), id))

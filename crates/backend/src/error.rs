@@ -33,12 +33,25 @@ pub struct Error {
     pub detail: Option<String>,
     /// True if the database was unavailable, so that a later request may succeed.
     pub is_transient: bool,
+    /// MongoDB's label of the error, by which a function decides to retry a transaction.
+    pub label: Option<&'static str>,
+    /// The HTTP status, if it is not that of the code.
+    pub status: Option<u16>,
 }
 
 impl Error {
     /// Creates an error with a message for the client.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), server_code: None, retry_after: None, detail: None, is_transient: false }
+        Self {
+            code,
+            message: message.into(),
+            server_code: None,
+            retry_after: None,
+            detail: None,
+            is_transient: false,
+            label: None,
+            status: None,
+        }
     }
 
     /// Creates an error that may not occur again if the client retries after `seconds`.
@@ -99,12 +112,15 @@ impl From<protocol::Error> for Error {
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
+        let error_label = error.label();
         match error {
             store::Error::Query(error) => error.into(),
             store::Error::DuplicateKey { .. } => Self {
                 server_code: Some(query::ErrorCode::DuplicateKey.number()),
                 ..Self::new(ErrorCode::MongoDBError, error.to_string())
             },
+            store::Error::TransientTransaction(cause) => Self { label: error_label, ..(*cause).into() },
+            store::Error::TooManyTransactions { .. } => Self::retry_later(error.to_string(), RETRY_AFTER),
             store::Error::Denied(denied) => Self::new(ErrorCode::NoMatchingRuleFound, denied.0),
             store::Error::TooManyDocuments { limit } => Self::new(
                 ErrorCode::ReadSizeLimitExceeded,

@@ -7,14 +7,17 @@
 mod admin;
 mod auth;
 mod backend;
+pub mod constants;
 mod context;
 mod data;
 pub mod definition;
 mod environment;
 mod error;
+pub mod functions;
 mod limits;
 mod own_queries;
 pub mod rules;
+mod secrets;
 mod stores;
 
 pub use admin::{Admin, AdminRequest, read_document};
@@ -28,6 +31,7 @@ pub use error::{Error, Result};
 pub use limits::OperationLimits;
 pub use own_queries::DeclaredQuery;
 pub use protocol::{ErrorCode, Request, Response, Secret, SecretDocument, provider, request, response};
+pub use secrets::Secrets;
 pub use store::{
     Audience, ChangeEvent, ChangeKind, Durability, Error as StoreError, Explanation, Namespace, Progress, Retention,
     Store, dump, migrate,

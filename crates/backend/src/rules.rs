@@ -1,6 +1,7 @@
 //! Rules of collections: roles with their expressions, and the guard that a store checks each
 //! document with (<https://www.mongodb.com/docs/atlas/app-services/rules/>).
 
+mod condition;
 mod expression;
 mod guard;
 
@@ -8,7 +9,8 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use query::{Filter, Path};
 use store::GuardFilters;
 
-pub use expression::{Context, Expression, ExpressionError, Truth};
+pub use condition::Condition;
+pub use expression::{Constant, Context, Expression, ExpressionError, Operand, Order, Truth};
 pub use guard::{RuleGuard, RuleUser};
 
 /// The roles of a collection, or the default roles of a data source.
@@ -175,7 +177,7 @@ fn allowed(expression: &Option<Expression>, context: &Context<'_>) -> Option<Fil
 
 /// The context of the rules for one version of a document.
 fn context<'a>(user: &'a RuleUser, document: &'a RawDocument) -> Context<'a> {
-    Context { user_id: &user.id, custom_data: user.custom_data.as_deref().map(|data| &**data), document }
+    Context::new(&user.id, user.custom_data.as_deref().map(|data| &**data), document)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Error, ErrorCode, Options, Request, Response, Result, Secret, StoreAddress,
+    Backend, Definition, Environment, Error, ErrorCode, Options, Request, Response, Result, Secret, Secrets,
+    StoreAddress,
     request::{
         Action, Arguments, CallFunction, Credentials, DeleteUser, EndSession, LogIn, ProviderAction, ReadProfile,
         RefreshSession,
@@ -88,7 +89,7 @@ impl App {
                 ),
             );
         }
-        let definition = Definition::load(directory.path()).unwrap();
+        let definition = Definition::load(directory.path(), &Secrets::default()).unwrap();
         let mut options = Options::default();
         options.limits.time = TIME;
         let address = StoreAddress::MongoDb(uri.to_owned().into());

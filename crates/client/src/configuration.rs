@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use backend::{DataSources, Durability, OperationLimits, Options, Retention};
+use backend::{DataSources, Durability, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions};
 use bson::{Binary, raw::RawDocument};
 use serde::Deserialize;
 
@@ -59,6 +59,16 @@ pub struct Configuration {
     /// Retention of change events, in seconds and in bytes.
     change_retention_seconds: Option<f64>,
     change_retention_bytes: Option<f64>,
+    /// The secrets of the definition by their names, and the environment variables with secrets.
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    secret_variables: BTreeMap<String, String>,
+    /// The number of threads for functions, the time limit of a call in milliseconds, and the
+    /// memory limit of a thread in MB.
+    function_threads: Option<f64>,
+    function_time_limit: Option<f64>,
+    function_memory_limit: Option<f64>,
     /// True to name the app as the audience of its tokens.
     #[serde(default)]
     token_audience: bool,
@@ -84,6 +94,11 @@ impl Configuration {
     /// If a setting is missing, unknown or of another type. The message names it.
     pub fn read(document: &RawDocument) -> Result<Self> {
         backend::read_document(document).map_err(Error::custom)
+    }
+
+    /// Returns the threads and limits of functions.
+    pub fn function_options(&self) -> FunctionOptions {
+        self.functions()
     }
 
     /// Opens the app.
@@ -120,6 +135,8 @@ impl Configuration {
                 variables: self.data_source_variables.clone(),
             },
             token_audience: self.token_audience,
+            functions: self.functions(),
+            secrets: Secrets::new(self.secrets.clone()).with_variables(self.secret_variables.clone()),
         };
         Embedded::open(&self.app_id, self.definition.as_deref(), &self.store, &options)
     }
@@ -133,6 +150,15 @@ impl Configuration {
             answer_bytes: number(self.max_answer_bytes, usual.answer_bytes),
             write_documents: number(self.max_write_documents, usual.write_documents),
             ..usual
+        }
+    }
+
+    fn functions(&self) -> FunctionOptions {
+        let usual = FunctionOptions::default();
+        FunctionOptions {
+            threads: self.function_threads.map_or(usual.threads, |threads| threads as u32),
+            time_limit: self.function_time_limit.map_or(usual.time_limit, |limit| Duration::from_millis(limit as u64)),
+            memory_limit: self.function_memory_limit.map_or(usual.memory_limit, |limit| limit as u32),
         }
     }
 

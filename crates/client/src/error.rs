@@ -22,6 +22,8 @@ pub struct Error {
     pub status: Option<u16>,
     /// The URL of the request's log entry for the operator, if the backend sent one.
     pub link: Option<String>,
+    /// True if the same operations may succeed in a new transaction.
+    pub is_transient_transaction: bool,
     /// The failure of the network, if the backend could not be reached.
     #[source]
     pub cause: Option<Box<NetworkError>>,
@@ -41,6 +43,7 @@ impl Error {
             retry_after: None,
             status: None,
             link: None,
+            is_transient_transaction: false,
             cause: None,
             unauthorized: false,
             interrupted: false,
@@ -93,6 +96,7 @@ impl From<backend::Error> for Error {
             unauthorized: error.code.status() == 401,
             server_code: error.server_code,
             retry_after: error.retry_after,
+            is_transient_transaction: error.label.is_some(),
             // The backend is in this process, so its operator reads the message and may see the
             // details.
             ..Self::custom(error.detail.map_or(error.message, Into::into))

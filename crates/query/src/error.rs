@@ -107,6 +107,12 @@ codes! {
     CommandNotSupported = 115,
     /// A write that conflicts with a concurrent write.
     WriteConflict = 112,
+    /// An operation of a transaction that was aborted.
+    NoSuchTransaction = 251,
+    /// An operation of a transaction that was committed.
+    TransactionCommitted = 256,
+    /// A transaction whose writes exceed its size limit.
+    TransactionTooLarge = 257,
     /// An operation that would exceed its memory limit.
     QueryExceededMemoryLimitNoDiskUseAllowed = 292,
     /// An operation that was cancelled.

@@ -88,7 +88,8 @@ pub(crate) fn in_our_form(response: Response) -> Response {
 
 impl From<backend::Error> for Answer {
     fn from(error: backend::Error) -> Self {
-        let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = error.status.unwrap_or_else(|| error.code.status());
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::Error { status, error }
     }
 }

@@ -127,6 +127,16 @@ pub enum Error {
         "this operation needs a transaction, but the database is a standalone server: run it as a replica set. Nothing was written"
     )]
     NeedsTransaction,
+    /// An operation of a transaction failed, but the same operations may succeed in a new
+    /// transaction. The error is the cause, such as `WriteConflict` (112).
+    #[error(transparent)]
+    TransientTransaction(Box<Self>),
+    /// Too many transactions of the store are open.
+    #[error("{limit} transactions are open, which is the maximum; try again later")]
+    TooManyTransactions {
+        /// The limit, in transactions.
+        limit: usize,
+    },
     /// A migration is not possible, or its copy is not complete.
     #[error("{reason}")]
     Migration {
@@ -151,6 +161,14 @@ pub enum Error {
     /// The database engine failed in another way.
     #[error("the store failed: {0}")]
     Engine(String),
+}
+
+impl Error {
+    /// Returns the label that MongoDB gives to the error, by which drivers decide to retry a
+    /// transaction.
+    pub fn label(&self) -> Option<&'static str> {
+        matches!(self, Self::TransientTransaction(_)).then_some("TransientTransactionError")
+    }
 }
 
 /// An error of SQLite.

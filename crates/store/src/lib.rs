@@ -19,6 +19,7 @@ mod progress;
 mod request;
 mod results;
 mod sqlite;
+mod transaction;
 pub mod workers;
 
 use futures_util::future::BoxFuture;
@@ -38,6 +39,7 @@ pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write, WriteLimits,
 };
 pub use sqlite::{Durability, Location, Retention, Settings, SqliteStore, SyncLog};
+pub use transaction::{Transaction, TransactionLimits};
 
 /// An inconsistency that [`Maintenance::check`] has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +93,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn write_in_order(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
         self.write(writes)
     }
+
+    /// Begins a transaction.
+    ///
+    /// An embedded store takes the snapshot now, and no other operation waits for the transaction.
+    /// MongoDB takes the snapshot with the first operation, and locks the documents that the
+    /// transaction writes.
+    ///
+    /// # Errors
+    /// [`Error::NeedsTransaction`] on a standalone server, and [`Error::TooManyTransactions`] if
+    /// too many transactions of an embedded store are open.
+    fn begin(&self, limits: TransactionLimits) -> BoxFuture<'_, Result<std::sync::Arc<dyn Transaction>>>;
 
     /// True if the store runs in another process: each call is a network round trip, and other
     /// clients may write at the same time.

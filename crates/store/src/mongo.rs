@@ -14,6 +14,7 @@ mod preference;
 mod read;
 mod run_to_completion;
 mod sessions;
+mod transaction;
 mod watch;
 mod write;
 
@@ -29,7 +30,7 @@ use query::{Budget, Environment, Variables};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Index, MaintenanceAdvice, Namespace, Operation, Outcome,
-    Page, Result, Store, Watch, Write, names,
+    Page, Result, Store, Transaction, TransactionLimits, Watch, Write, names,
 };
 use connect::{Lane, Shared};
 pub use preference::ReadPreference;
@@ -188,7 +189,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let request = self.request(&find.namespace, &find.budget);
-        self.admitted(request, |store| async move { store.find_documents(find).await })
+        self.admitted(request, |store| async move { store.find_documents(find, None).await })
     }
 
     fn find_both(&self, [one, other]: [Find; 2]) -> BoxFuture<'_, Result<[Vec<RawDocumentBuf>; 2]>> {
@@ -200,7 +201,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let request = self.request(&count.namespace, &count.budget);
-        self.admitted(request, |store| async move { store.count_documents(count).await })
+        self.admitted(request, |store| async move { store.count_documents(count, None).await })
     }
 
     fn aggregate(&self, mut aggregate: Aggregate) -> BoxFuture<'_, Result<Vec<RawDocumentBuf>>> {
@@ -208,7 +209,7 @@ impl Store for MongoStore {
             return failed(error);
         }
         let request = self.request(&aggregate.namespace, &aggregate.budget);
-        self.admitted(request, |store| async move { store.run_pipeline(aggregate).await })
+        self.admitted(request, |store| async move { store.run_pipeline(aggregate, None).await })
     }
 
     fn write(&self, mut writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Outcome>>> {
@@ -238,6 +239,10 @@ impl Store for MongoStore {
             }
             Ok(outcomes)
         })
+    }
+
+    fn begin(&self, limits: TransactionLimits) -> BoxFuture<'_, Result<Arc<dyn Transaction>>> {
+        transaction::begin(self.clone(), limits).boxed()
     }
 
     fn for_backend(&self) -> Option<Arc<dyn Store>> {

@@ -10,13 +10,17 @@ mod change_feed;
 mod changes;
 mod check;
 mod claim;
+mod commit;
 mod conditional;
 mod connection;
+mod documents;
 mod effects;
 mod lines;
+mod overlay;
 mod place;
 mod plan;
 mod read;
+mod transaction;
 mod write;
 mod writer;
 
@@ -33,13 +37,14 @@ use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     Aggregate, ChangeStream, Count, Error, Explanation, Find, Finding, Index, Maintenance, Namespace, Operation,
-    Outcome, Page, Progress, Result, Store, Watch, Write, guarded,
+    Outcome, Page, Progress, Result, Store, Transaction, TransactionLimits, Watch, Write, guarded,
     workers::{self, Turn},
 };
 use change_feed::ChangeFeed;
 pub use changes::Retention;
 use connection::StoreConnection;
 use place::FilePlace;
+use transaction::Transactions;
 use writer::{Job, Writer};
 
 /// The number of steps that a limited write may take on the writer thread, before it is planned
@@ -145,6 +150,7 @@ pub(crate) struct Shared {
     /// The only connection of a store in memory.
     memory: Option<Mutex<StoreConnection>>,
     feed: Arc<ChangeFeed>,
+    transactions: Transactions,
 }
 
 enum OpenState {
@@ -200,6 +206,7 @@ impl SqliteStore {
                 state,
                 memory,
                 feed: Arc::new(feed),
+                transactions: Transactions::default(),
             }),
         };
         // An unusable file is reported now instead of at the first operation.
@@ -509,6 +516,10 @@ impl Store for SqliteStore {
         self.submit(|reply| Job::Write { writes, budget, reply })
     }
 
+    fn begin(&self, limits: TransactionLimits) -> BoxFuture<'_, Result<Arc<dyn Transaction>>> {
+        transaction::begin(self.clone(), limits).boxed()
+    }
+
     fn ensure_indexes(&self, namespace: Namespace, indexes: Vec<Index>) -> BoxFuture<'_, Result<()>> {
         let exist = self.shared.read_at_once(|session| match session {
             Some(session) => session.has_indexes(&namespace, &indexes).map(Some),
@@ -604,6 +615,7 @@ impl Store for SqliteStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         let state = std::mem::replace(&mut *lock(&self.shared.state), OpenState::Closed);
         self.shared.feed.closed();
+        self.shared.transactions.stop();
         let OpenState::Open { writer, readers } = state else { return future::ready(()).boxed() };
         drop(readers);
         let Some(writer) = writer else { return future::ready(()).boxed() };

@@ -3,70 +3,15 @@
 
 mod support;
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bson::{
-    Document, RawBson, doc,
-    raw::{RawDocument, RawDocumentBuf},
-    rawdoc,
-};
+use bson::{Document, RawBson, doc, raw::RawDocumentBuf, rawdoc};
 use query::{Budget, Filter, Limits, Path, Pipeline, Sort, Update};
 use store::{
-    Aggregate, Change, Count, Denied, Error, Find, Guard, Index, Location, Modify, MongoStore, Namespace, Operation,
-    Outcome, Result, Returning, SqliteStore, Store, SystemEnvironment, Write, WriteLimits,
+    Aggregate, Change, Count, Error, Find, Guard, Index, Modify, Operation, Outcome, Result, Returning, Write,
+    WriteLimits,
 };
-
-/// Opens the stores of a test.
-struct World(Box<dyn Fn() -> Arc<dyn Store>>);
-
-impl World {
-    /// Opens an empty store.
-    fn store(&self) -> Arc<dyn Store> {
-        (self.0)()
-    }
-
-    fn in_memory() -> Self {
-        Self(Box::new(|| Arc::new(SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap())))
-    }
-
-    fn in_files() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let count = std::cell::Cell::new(0);
-        Self(Box::new(move || {
-            count.set(count.get() + 1);
-            let path = directory.path().join(format!("{}.sqlite", count.get()));
-            Arc::new(SqliteStore::open(Location::File(path), Arc::new(SystemEnvironment)).unwrap())
-        }))
-    }
-
-    /// All tests share a server, so each store has its own database.
-    fn on_mongodb() -> Self {
-        Self(Box::new(|| {
-            DATABASE.set(support::fresh_database());
-            Arc::new(MongoStore::open(&support::server(), Arc::new(SystemEnvironment), None).unwrap())
-        }))
-    }
-}
-
-thread_local! {
-    /// The database of the test on this thread.
-    static DATABASE: RefCell<String> = RefCell::new("app".to_owned());
-}
-
-/// Turns each function into a test for each kind of store.
-macro_rules! on_every_store {
-    ($($test:ident,)*) => {
-        mod in_memory {
-            $(#[tokio::test] async fn $test() { super::$test(&super::World::in_memory()).await; })*
-        }
-        mod in_files {
-            $(#[tokio::test] async fn $test() { super::$test(&super::World::in_files()).await; })*
-        }
-        mod on_mongodb {
-            $(#[tokio::test] async fn $test() { super::$test(&super::World::on_mongodb()).await; })*
-        }
-    };
-}
+use support::world::{Owner, World, all, collection, filter, insert, namespace, on_every_store, update};
 
 on_every_store! {
     an_ordered_insert_keeps_the_documents_before_a_duplicate_and_other_writes_are_atomic,
@@ -80,44 +25,6 @@ on_every_store! {
     an_upsert_reveals_no_hidden_documents_with_and_without_an_index,
     an_operation_beyond_its_time_budget_fails_and_writes_nothing,
     a_write_beyond_its_limits_is_rejected_as_a_whole,
-}
-
-fn namespace() -> Namespace {
-    DATABASE.with_borrow(|database| Namespace::new(database, "people"))
-}
-
-fn filter(filter: Document) -> Filter {
-    Filter::parse(&RawDocumentBuf::try_from(filter).unwrap()).unwrap()
-}
-
-fn insert(documents: Vec<Document>) -> Write {
-    let documents = documents.into_iter().map(|document| RawDocumentBuf::try_from(document).unwrap()).collect();
-    Write::new(namespace(), Operation::Insert(documents))
-}
-
-fn update(find: Document, update: Document, multi: bool, upsert: bool) -> Write {
-    let update = Update::parse(&RawDocumentBuf::try_from(update).unwrap()).unwrap();
-    let modify = Modify::new(filter(find), multi, Change::Update { update, upsert });
-    Write::new(namespace(), Operation::modify(modify))
-}
-
-async fn all(store: &dyn Store, find: Document) -> Vec<Document> {
-    let found = store.find(Find::new(namespace(), filter(find))).await.unwrap();
-    found.into_iter().map(|document| Document::try_from(document).unwrap()).collect()
-}
-
-/// Lets an owner see and write only its own documents.
-struct Owner(&'static str);
-
-impl Guard for Owner {
-    fn may_see(&self, document: &RawDocument) -> bool {
-        document.get_str("owner").is_ok_and(|owner| owner == self.0)
-    }
-
-    fn check_write(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Denied> {
-        let allowed = [before, after].into_iter().flatten().all(|document| self.may_see(document));
-        if allowed { Ok(()) } else { Err(Denied("write not permitted".into())) }
-    }
 }
 
 async fn an_ordered_insert_keeps_the_documents_before_a_duplicate_and_other_writes_are_atomic(world: &World) {
@@ -251,8 +158,7 @@ async fn hidden_documents_do_not_match_and_denied_writes_change_nothing(world: &
 async fn two_queries_share_one_snapshot(world: &World) {
     let store = world.store();
     let find = |filter_document| Find::new(namespace(), filter(filter_document));
-    let other =
-        || Find::new(DATABASE.with_borrow(|database| Namespace::new(database, "none")), filter(doc! { "_id": 1 }));
+    let other = || Find::new(collection("none"), filter(doc! { "_id": 1 }));
     let lengths = |answers: [Vec<RawDocumentBuf>; 2]| answers.map(|answer| answer.len());
     assert_eq!(lengths(store.find_both([find(doc! { "_id": 1 }), other()]).await.unwrap()), [0, 0]);
     store.write(vec![insert((0..40).map(|n| doc! { "_id": n, "n": n % 2 }).collect())]).await.unwrap();

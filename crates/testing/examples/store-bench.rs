@@ -16,7 +16,7 @@ use query::{Filter, Path, Sort, Update};
 use rusqlite::{Connection, params};
 use store::{
     Change, Durability, Find, Index, Location, Modify, Namespace, Operation, Settings, SqliteStore, Store,
-    SystemEnvironment, Watch, Write,
+    SystemEnvironment, TransactionLimits, Watch, Write,
 };
 use testing::plain;
 
@@ -45,7 +45,11 @@ fn find(filter: RawDocumentBuf) -> Find {
 }
 
 fn update(number: i64) -> Vec<Write> {
-    let set = rawdoc! { "$set": { "n": -number, "name": format!("new-{number:012}") } };
+    update_to(number, -number)
+}
+
+fn update_to(number: i64, value: i64) -> Vec<Write> {
+    let set = rawdoc! { "$set": { "n": value, "name": format!("new-{value:012}") } };
     let change = Change::Update { update: Update::parse(&set).unwrap(), upsert: false };
     let modify = Modify::new(Filter::equals("_id", number), false, change);
     vec![Write::new(namespace(), Operation::modify(modify))]
@@ -222,6 +226,18 @@ async fn main() {
     report("insert", ours, timed!(rounds, |number| plain.insert_alone(count + number)));
     let ours = timed!(rounds, |number| store.write(update(some(number))).await.unwrap());
     report("update of both indexed fields", ours, timed!(rounds, |number| plain.update(some(number))));
+    let ours = timed!(rounds, |number| {
+        let transaction = store.begin(TransactionLimits::default()).await.unwrap();
+        transaction.write(update_to(some(number), 1 << 40 | number).remove(0)).await.unwrap();
+        transaction.commit().await.unwrap();
+    });
+    report("the update in a transaction", ours, timed!(rounds, |number| plain.update(some(number))));
+    let ours = timed!(rounds, |number| {
+        let transaction = store.begin(TransactionLimits::default()).await.unwrap();
+        transaction.find(find(rawdoc! { "_id": some(number) })).await.unwrap();
+        transaction.commit().await.unwrap();
+    });
+    report("a point read in a transaction", ours, timed!(rounds, |number| plain.by_id(some(number))));
     let ours = timed!(rounds / 32, |number| {
         let first = 2 * count + number * 32;
         join_all((first..first + 32).map(|number| store.write(insert(vec![document(number)])))).await

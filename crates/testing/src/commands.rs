@@ -9,7 +9,7 @@ use bson::{
 use query::{Environment, Filter, Pipeline, Projection, Sort, Update, Variables};
 use store::{
     Aggregate, Change, Count, Error, Find, Index, Location, Modify, Namespace, Operation, Outcome, Returning,
-    SqliteStore, Store, SystemEnvironment, Write,
+    SqliteStore, Store, SystemEnvironment, Transaction, TransactionLimits, Write,
 };
 
 use crate::{expect::integer, options};
@@ -56,6 +56,8 @@ pub fn refused(what: impl std::fmt::Display) -> Failure {
 /// A store for one vector.
 pub struct Database {
     store: SqliteStore,
+    /// The transaction of the commands, if one has begun.
+    transaction: Option<Arc<dyn Transaction>>,
 }
 
 impl Default for Database {
@@ -66,7 +68,27 @@ impl Default for Database {
 
 impl Database {
     pub fn new() -> Self {
-        Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap() }
+        Self { store: SqliteStore::open(Location::Memory, Arc::new(SystemEnvironment)).unwrap(), transaction: None }
+    }
+
+    /// Runs the following commands in a transaction.
+    pub async fn begin(&mut self) {
+        self.transaction = Some(self.store.begin(TransactionLimits::default()).await.unwrap());
+    }
+
+    /// Commits the transaction. The following commands run outside it.
+    pub async fn commit(&mut self) -> Result<(), Failure> {
+        match self.transaction.take() {
+            Some(transaction) => Ok(transaction.commit().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Aborts the transaction. The following commands run outside it.
+    pub async fn abort(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            transaction.abort().await.unwrap();
+        }
     }
 
     /// Returns the store, for operations without a command.
@@ -110,7 +132,17 @@ impl Database {
 
     async fn write(&self, namespace: Namespace, operation: Operation) -> Result<Outcome, Failure> {
         let write = Write::new(namespace, operation);
-        Ok(self.store.write(vec![write]).await?.into_iter().next().unwrap_or_default())
+        match &self.transaction {
+            Some(transaction) => Ok(transaction.write(write).await?),
+            None => Ok(self.store.write(vec![write]).await?.into_iter().next().unwrap_or_default()),
+        }
+    }
+
+    async fn documents(&self, find: Find) -> store::Result<Vec<RawDocumentBuf>> {
+        match &self.transaction {
+            Some(transaction) => transaction.find(find).await,
+            None => self.store.find(find).await,
+        }
     }
 
     async fn insert(&self, command: &Document, namespace: Namespace) -> Answer {
@@ -156,7 +188,7 @@ impl Database {
             limit: limit.map(|limit| limit + skip),
             ..Find::new(namespace, filter)
         };
-        let found = self.store.find(find).await?;
+        let found = self.documents(find).await?;
         Ok(cursor(found.into_iter().skip(skip).take(batch)))
     }
 
@@ -168,7 +200,11 @@ impl Database {
             _ => None,
         };
         let limit = limit.map(|limit| limit + skip as usize);
-        let counted = self.store.count(Count { limit, ..Count::new(namespace, filter) }).await?;
+        let count = Count { limit, ..Count::new(namespace, filter) };
+        let counted = match &self.transaction {
+            Some(transaction) => transaction.count(count).await?,
+            None => self.store.count(count).await?,
+        };
         Ok(doc! { "n": counted.saturating_sub(skip) as i32, "ok": 1.0 })
     }
 
@@ -178,7 +214,7 @@ impl Database {
             return Err(failure(2, "a key has no null byte"));
         }
         let filter = filter(command.get("query"), &variables(command)?)?;
-        let found = self.store.find(Find::new(namespace, filter)).await?;
+        let found = self.documents(Find::new(namespace, filter)).await?;
         let values = query::distinct(found.iter().map(|document| &**document), key);
         let values: Vec<Bson> = values.into_iter().map(|value| Bson::try_from(value).unwrap()).collect();
         Ok(doc! { "values": values, "ok": 1.0 })
@@ -191,7 +227,12 @@ impl Database {
         let mut pipeline =
             if is_of_collection { Pipeline::parse(stages)? } else { Pipeline::parse_of_nothing(stages)? };
         pipeline.bind(&variables(command)?)?;
-        Ok(cursor(self.store.aggregate(Aggregate::new(namespace, pipeline)).await?.into_iter()))
+        let aggregate = Aggregate::new(namespace, pipeline);
+        let found = match &self.transaction {
+            Some(transaction) => transaction.aggregate(aggregate).await?,
+            None => self.store.aggregate(aggregate).await?,
+        };
+        Ok(cursor(found.into_iter()))
     }
 
     async fn update(&self, command: &Document, namespace: Namespace) -> Answer {

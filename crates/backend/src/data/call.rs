@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use bson::{RawBson, raw::RawDocumentBuf};
+use bson::{RawBson, oid::ObjectId, raw::RawDocumentBuf};
+use store::Transaction;
 
 use super::{
-    Authorization, Collections, Parsed,
+    Authorization, Collections, Parsed, Target,
     access::{self, Authorized},
 };
 use crate::{
     Error, Result,
     context::{Context, first_decides, in_time, time_is_over, too_late},
-    request::CallFunction,
+    request::{Arguments, CallFunction},
 };
 
 /// Calls a function for a user.
@@ -25,7 +26,8 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
     let claim = in_time(until, context.sessions.claim_of_access_token(&access_token), time_is_over).await?;
     let confirm = || in_time(until, context.confirm(&claim), time_is_over);
     let parsed = async {
-        let authorized = in_time(until, access::authorize(context, &claim, name, arguments), time_is_over).await?;
+        let authorized =
+            in_time(until, access::authorize(context, claim.user_id(), name, arguments), time_is_over).await?;
         let Authorized { call, authorization, store, .. } = authorized;
         let budget = context.collections.budget(&authorization, call.bytes(), until);
         let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
@@ -57,9 +59,30 @@ pub(crate) async fn call(context: &Context, request: CallFunction) -> Result<Raw
         }
         parsed => {
             confirm().await?;
-            context.collections.run(&**store, call, parsed).await
+            context.collections.run(Target::Store(&**store), call, parsed).await
         }
     }
+}
+
+/// Calls a function of a data source for a user whose session is confirmed: in a function of the
+/// app, and within its transaction if it has one.
+///
+/// # Errors
+/// The errors of the function.
+pub(crate) async fn call_as_user(
+    context: &Context,
+    user_id: ObjectId,
+    name: String,
+    arguments: Arguments,
+    transaction: Option<&dyn Transaction>,
+) -> Result<RawBson> {
+    let until = context.stores.has_remote().then(|| context.collections.deadline());
+    let authorized = in_time(until, access::authorize(context, user_id, name, arguments), time_is_over).await?;
+    let Authorized { call, authorization, store, .. } = authorized;
+    let budget = context.collections.budget(&authorization, call.bytes(), until);
+    let (call, parsed) = context.collections.parse(call, &authorization, &budget).await?;
+    let target = transaction.map_or(Target::Store(&**store), Target::Transaction);
+    context.collections.run(target, call, parsed).await
 }
 
 /// Calls a function of a data source as the system user, without rules.
@@ -71,10 +94,12 @@ pub(crate) async fn call_as_system(
     service: &str,
     name: String,
     argument: RawDocumentBuf,
+    transaction: Option<&dyn Transaction>,
 ) -> Result<RawBson> {
     in_time(context.deadline(), context.prepare(), too_late).await?;
     let call = context.collections.read(&context.definition, service, name, argument)?;
     let budget = context.collections.budget(&Authorization::System, call.bytes(), None);
     let (call, parsed) = context.collections.parse(call, &Authorization::System, &budget).await?;
-    context.collections.run(&**context.stores.of(service), call, parsed).await
+    let target = transaction.map_or(Target::Store(&**context.stores.of(service)), Target::Transaction);
+    context.collections.run(target, call, parsed).await
 }

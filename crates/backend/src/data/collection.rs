@@ -11,7 +11,7 @@ use bson::{
 use query::{Budget, Filter, Pipeline, Projection, Sort, Update};
 use store::{
     Aggregate, Change, Count, Explanation, Find, Guard, Index, Modify, Namespace, Operation, Outcome, Returning, Store,
-    Write,
+    Transaction, Write,
 };
 
 use super::arguments::{Arguments, invalid};
@@ -40,6 +40,45 @@ pub(crate) const OWN_DATABASES: &str = "userkeep";
 
 /// The system databases of MongoDB.
 const RESERVED_DATABASES: &[&str] = &["admin", "local", "config"];
+
+/// The place where the operation of a call runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// The store itself.
+    Store(&'a dyn Store),
+    /// A transaction of the store.
+    Transaction(&'a dyn Transaction),
+}
+
+impl Target<'_> {
+    async fn find(self, find: Find) -> store::Result<Vec<RawDocumentBuf>> {
+        match self {
+            Self::Store(store) => store.find(find).await,
+            Self::Transaction(transaction) => transaction.find(find).await,
+        }
+    }
+
+    async fn count(self, count: Count) -> store::Result<u64> {
+        match self {
+            Self::Store(store) => store.count(count).await,
+            Self::Transaction(transaction) => transaction.count(count).await,
+        }
+    }
+
+    async fn aggregate(self, aggregate: Aggregate) -> store::Result<Vec<RawDocumentBuf>> {
+        match self {
+            Self::Store(store) => store.aggregate(aggregate).await,
+            Self::Transaction(transaction) => transaction.aggregate(aggregate).await,
+        }
+    }
+
+    async fn write(self, write: Write) -> store::Result<Outcome> {
+        match self {
+            Self::Store(store) => Ok(store.write(vec![write]).await?.pop().unwrap_or_default()),
+            Self::Transaction(transaction) => transaction.write(write).await,
+        }
+    }
+}
 
 /// The functions of data sources, with the limits of one call.
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +196,11 @@ impl Collections {
         Self { limits }
     }
 
+    /// Returns the limits of one operation of a user.
+    pub(crate) fn limits(&self) -> &OperationLimits {
+        &self.limits
+    }
+
     /// Returns the deadline of a user's operation that starts now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.time
@@ -189,11 +233,7 @@ impl Collections {
         let all = Arguments::new(&name, &arguments, takes(&name)?)?;
         let (database, collection) = (all.text("database")?, all.text("collection")?);
         let namespace = Namespace::new(database, collection);
-        let lower = database.to_ascii_lowercase();
-        if lower.starts_with(OWN_DATABASES)
-            || RESERVED_DATABASES.contains(&lower.as_str())
-            || collection.starts_with("system.")
-        {
+        if is_own_database(database) || collection.starts_with("system.") {
             return Err(no_rule(&namespace));
         }
         Ok(Call { namespace, name, arguments })
@@ -331,25 +371,31 @@ impl Collections {
     }
 
     /// Runs a parsed call.
-    pub(crate) async fn run(&self, store: &dyn Store, call: Call, parsed: Parsed) -> Result<RawBson> {
+    pub(crate) async fn run(&self, target: Target<'_>, call: Call, parsed: Parsed) -> Result<RawBson> {
         match parsed {
-            Parsed::Find(find) => Ok(Self::found(&call, store.find(*find).await?)),
+            Parsed::Find(find) => Ok(Self::found(&call, target.find(*find).await?)),
             Parsed::Count(count) => {
-                let counted = store.count(*count).await?;
+                let counted = target.count(*count).await?;
                 Ok(RawBson::Int64(i64::try_from(counted).unwrap_or(i64::MAX)))
             }
-            Parsed::Aggregate(aggregate) => Ok(array(store.aggregate(*aggregate).await?)),
-            Parsed::Write(write) => {
-                let outcome = store.write(vec![*write]).await?.pop().unwrap_or_default();
-                Ok(answer(&call.name, outcome))
-            }
+            Parsed::Aggregate(aggregate) => Ok(array(target.aggregate(*aggregate).await?)),
+            Parsed::Write(write) => Ok(answer(&call.name, target.write(*write).await?)),
             Parsed::Administer => {
+                let Target::Store(store) = target else {
+                    return Err(Error::bad_request(format!("{} is not possible in a transaction", call.name)));
+                };
                 let Call { namespace, name, arguments } = &call;
                 let arguments = Arguments::new(name, arguments, takes(name)?)?;
                 self.administer(store, name, namespace.clone(), &arguments).await
             }
         }
     }
+}
+
+/// True if a database belongs to the backend or to MongoDB itself, and not to the app.
+pub(crate) fn is_own_database(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.starts_with(OWN_DATABASES) || RESERVED_DATABASES.contains(&lower.as_str())
 }
 
 /// Returns the parameters of a function, besides the database and the collection.
@@ -367,6 +413,7 @@ pub(super) fn takes(name: &str) -> Result<&'static [&'static str]> {
         "insertMany" => &["documents"],
         "deleteOne" | "deleteMany" => &["query"],
         "updateOne" | "updateMany" => &["query", "update", "upsert", "arrayFilters"],
+        "replaceOne" => &["query", "update", "upsert"],
         "createIndexes" => &["indexes"],
         "indexes" => &[],
         "dropIndex" => &["name"],
@@ -414,6 +461,11 @@ fn write(name: &str, arguments: &Arguments<'_>, access: &Authorization) -> Resul
             // Services.
             Change::Update { update: access.update(arguments)?, upsert: arguments.flag("upsert")? },
         )),
+        "replaceOne" => {
+            let update = Update::replacement(arguments.required_document("update")?)?;
+            let change = Change::Update { update, upsert: arguments.flag("upsert")? };
+            Operation::modify(Modify::new(access.filter(arguments, "query")?, false, change))
+        }
         _ => find_one_and(name, arguments, access)?,
     })
 }
@@ -464,7 +516,7 @@ fn answer(name: &str, outcome: Outcome) -> RawBson {
             rawdoc! { "insertedIds": ids }
         }
         "deleteOne" | "deleteMany" => rawdoc! { "deletedCount": count(outcome.deleted) },
-        "updateOne" | "updateMany" => {
+        "updateOne" | "updateMany" | "replaceOne" => {
             let mut answer =
                 rawdoc! { "matchedCount": count(outcome.matched), "modifiedCount": count(outcome.modified) };
             if let Some(id) = outcome.upserted_id {

@@ -118,7 +118,7 @@ pub(crate) async fn watch(context: &Arc<Context>, request: CallFunction) -> Resu
             return Err(Error::bad_request(format!("'{name}' is not a stream of events")));
         }
         let service = arguments.service().unwrap_or_default().to_owned();
-        let authorized = access::authorize(context, &claim, name, arguments).await?;
+        let authorized = access::authorize(context, claim.user_id(), name, arguments).await?;
         let Authorized { call, authorization, rules, store } = authorized;
         let (call, selection) =
             Selection::read(call, &authorization, context.variables(), &context.collections).await?;
@@ -355,7 +355,7 @@ impl Subscription {
         match &self.viewer {
             Viewer::System => Ok((Authorization::System, None)),
             Viewer::User { context, claim, rules, .. } => {
-                let guarded = context.authorize(claim, rules, self.stream.namespace());
+                let guarded = context.authorize(claim.user_id(), rules, self.stream.namespace());
                 let (confirmed, access) = first_decides(context.confirm(claim), guarded).await?;
                 Ok((access, Some(confirmed.at)))
             }

@@ -1,4 +1,4 @@
-//! The files of a definition, read, parsed, and with the values of the environment inserted.
+//! The files of a definition, read and parsed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,27 @@ use std::{
 
 use serde_json::Value;
 
-use super::{DIRECTORIES, Problem, Severity, is_read, json, report::Report};
+use super::{
+    Problem, Severity, json,
+    layout::{DIRECTORIES, is_read},
+    report::Report,
+    templates::kind,
+};
 
-/// The JSON files by their path in the definition's directory, with `/` between the parts.
-pub(super) struct Files(BTreeMap<String, Contents>);
+/// The files of a definition by their paths in its directory, with `/` between the parts.
+#[derive(Default)]
+pub(super) struct Files {
+    json: BTreeMap<String, Contents>,
+    /// The sources of functions: the JavaScript files in `functions/`.
+    sources: BTreeMap<String, Contents>,
+    /// `secrets.json`, apart from the files whose contents messages may show.
+    secrets: Option<Contents>,
+    /// True if there is a `functions/package.json`.
+    has_package: bool,
+}
+
+/// The JSON files by their paths, with null for the files that are not read.
+pub(super) type Parsed = BTreeMap<String, Value>;
 
 /// The contents of a file.
 enum Contents {
@@ -33,14 +50,14 @@ const MAX_ENTRIES: usize = 100_000;
 
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
-        let mut reader = Reader { files: BTreeMap::new(), entries: 0 };
+        let mut reader = Reader { files: Self::default(), entries: 0 };
         reader.collect(directory, "", &mut Vec::new()).map_err(|error| Problem {
             severity: Severity::Refused,
             file: directory.display().to_string(),
             path: String::new(),
             message: format!("cannot be read: {error}"),
         })?;
-        Ok(Self(reader.files))
+        Ok(reader.files)
     }
 
     pub(super) fn development() -> Self {
@@ -64,12 +81,13 @@ impl Files {
                        "read": true, "write": true, "insert": true, "delete": true, "search": true } ] }"#,
             ),
         ];
-        Self(files.into_iter().map(|(path, text)| (path.to_owned(), Contents::Text(text.to_owned()))).collect())
+        let json = files.into_iter().map(|(path, text)| (path.to_owned(), Contents::Text(text.to_owned()))).collect();
+        Self { json, ..Self::default() }
     }
 
     /// Returns the paths and the texts of the files that were read.
     pub(super) fn into_texts(self) -> impl Iterator<Item = (String, String)> {
-        self.0.into_iter().filter_map(|(path, contents)| match contents {
+        self.json.into_iter().filter_map(|(path, contents)| match contents {
             Contents::Text(text) => Some((path, text)),
             Contents::Unread | Contents::Unreadable(_) => None,
         })
@@ -77,16 +95,40 @@ impl Files {
 
     /// Returns the names of the data sources, which are the names of their directories.
     pub(super) fn data_sources(&self) -> BTreeSet<String> {
-        let names = self.0.keys().filter_map(|path| path.strip_prefix("data_sources/")?.split_once('/'));
+        let names = self.json.keys().filter_map(|path| path.strip_prefix("data_sources/")?.split_once('/'));
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Parses the files that are read, with null for the others, and replaces
-    /// `%(%%environment.values.name)` by the values of the environment.
-    pub(super) fn parse(&self, report: &mut Report) -> BTreeMap<String, Value> {
-        let environment = self.environment();
-        let mut parsed = BTreeMap::new();
-        for (path, contents) in &self.0 {
+    /// Returns the texts of the sources of functions, or the errors of reading them, by their
+    /// paths.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (&str, Result<&str, &str>)> {
+        self.sources.iter().filter_map(|(path, contents)| match contents {
+            Contents::Text(text) => Some((path.as_str(), Ok(text.as_str()))),
+            Contents::Unreadable(error) => Some((path.as_str(), Err(error.as_str()))),
+            Contents::Unread => None,
+        })
+    }
+
+    /// True if there is the source of a function at the path, whether or not it can be read.
+    pub(super) fn has_source(&self, path: &str) -> bool {
+        self.sources.contains_key(path)
+    }
+
+    /// True if there is a `functions/package.json`, which lists packages for functions.
+    pub(super) fn has_package(&self) -> bool {
+        self.has_package
+    }
+
+    /// True if there is a JSON file at the path, whether or not it can be read.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.json.contains_key(path)
+    }
+
+    /// Parses the files that are read.
+    pub(super) fn parse(&self, report: &mut Report) -> Parsed {
+        let environment = self.environment_path();
+        let mut parsed = Parsed::new();
+        for (path, contents) in &self.json {
             let severity = severity(path, &environment);
             let mut fail = |message: String| match severity {
                 Severity::Refused => report.refuse(path, "", &message),
@@ -109,24 +151,77 @@ impl Files {
                 },
             }
         }
-        let values = parsed.get(&environment).and_then(|file| file.get("values")).cloned();
-        for (path, value) in parsed.iter_mut().filter(|(path, _)| !path.starts_with("environments/")) {
-            expand(value, values.as_ref(), path, "$", severity(path, &environment), report);
-        }
         parsed
     }
 
-    /// Returns the path of the file with the values of the selected environment.
-    fn environment(&self) -> String {
-        let root = ["root_config.json", "realm_config.json"].into_iter().find_map(|name| match self.0.get(name)? {
+    /// Returns the secrets in `secrets.json`, if there is such a file and it can be used. No
+    /// message shows a part of it.
+    pub(super) fn secrets(&self, report: &mut Report) -> Option<Vec<(String, String)>> {
+        let text = match self.secrets.as_ref()? {
+            Contents::Text(text) => text,
+            Contents::Unreadable(error) => {
+                report.refuse(SECRETS, "", &format!("cannot be used: {error}"));
+                return None;
+            }
+            Contents::Unread => return None,
+        };
+        match parse(text) {
+            Ok((Value::Object(fields), twice)) => {
+                for place in twice {
+                    report.refuse(SECRETS, &place, "the name is there twice, and only one of the two would be used");
+                }
+                Some(fields.into_iter().filter_map(|(name, value)| secret(name, value, report)).collect())
+            }
+            Ok((other, _)) => {
+                report.refuse(SECRETS, "$", &format!("expected an object of strings, got {}", kind(&other)));
+                None
+            }
+            Err(error) => {
+                report.refuse(SECRETS, "", &format!("is not JSON: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Returns the path of the file with the definition's own settings.
+    pub(super) fn root(&self) -> &'static str {
+        ROOTS.into_iter().find(|name| self.contains(name)).unwrap_or(ROOTS[0])
+    }
+
+    /// Returns the name of the selected environment, or an empty text.
+    pub(super) fn environment(&self) -> String {
+        let root = match self.json.get(self.root()) {
             // `parse` reports a file that is not JSON.
-            Contents::Text(text) => parse(text).ok(),
+            Some(Contents::Text(text)) => parse(text).ok(),
             _ => None,
-        });
+        };
         let name = root.as_ref().and_then(|(root, _)| root.get("environment")?.as_str());
-        format!("environments/{}.json", name.filter(|name| !name.is_empty()).unwrap_or("no-environment"))
+        name.unwrap_or_default().to_owned()
+    }
+
+    /// Returns the path of the file with the values of the selected environment.
+    pub(super) fn environment_path(&self) -> String {
+        let name = self.environment();
+        format!("environments/{}.json", if name.is_empty() { "no-environment" } else { &name })
     }
 }
+
+/// Returns a secret of `secrets.json`, which must be a string.
+fn secret(name: String, value: Value, report: &mut Report) -> Option<(String, String)> {
+    match value {
+        Value::String(text) => Some((name, text)),
+        other => {
+            report.refuse(SECRETS, &format!("$.{name}"), &format!("expected a string, got {}", kind(&other)));
+            None
+        }
+    }
+}
+
+/// The names of the file with the definition's own settings.
+const ROOTS: [&str; 2] = ["root_config.json", "realm_config.json"];
+
+/// The file with the app's secrets. It is no part of an export.
+const SECRETS: &str = "secrets.json";
 
 /// Parses a file's text as [`json::parse`] does, after a byte order mark.
 fn parse(text: &str) -> Result<(Value, Vec<String>), serde_json::Error> {
@@ -135,9 +230,9 @@ fn parse(text: &str) -> Result<(Value, Vec<String>), serde_json::Error> {
 
 /// Returns the severity of a problem with the contents of a file. Problems of a file that is not
 /// used are only reported.
-fn severity(path: &str, environment: &str) -> Severity {
+pub(super) fn severity(path: &str, environment: &str) -> Severity {
     match path.split('/').next() {
-        Some("triggers" | "values") => Severity::Reported,
+        Some("triggers") => Severity::Reported,
         Some("environments") if path != environment => Severity::Reported,
         _ => Severity::Refused,
     }
@@ -145,7 +240,7 @@ fn severity(path: &str, environment: &str) -> Severity {
 
 /// Reads the files of a directory and the directories in it.
 struct Reader {
-    files: BTreeMap<String, Contents>,
+    files: Files,
     /// The number of entries so far. Symbolic links can make a few directories look like many.
     entries: usize,
 }
@@ -169,6 +264,9 @@ impl Reader {
                 return Err(std::io::Error::other(format!("the definition has more than {MAX_ENTRIES} files")));
             }
             let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "package.json" && prefix == "functions/" {
+                self.files.has_package = true;
+            }
             if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json"
             {
                 continue;
@@ -183,9 +281,13 @@ impl Reader {
                         return Err(error);
                     }
                     if is_part {
-                        self.files.insert(file, Contents::Unreadable(error.to_string()));
+                        self.files.json.insert(file, Contents::Unreadable(error.to_string()));
                     }
                 }
+            } else if file == SECRETS {
+                self.files.secrets = Some(read_private(&path).map_or_else(unreadable, Contents::Text));
+            } else if name.ends_with(".js") && prefix.starts_with("functions/") {
+                self.files.sources.insert(file, read(&path).map_or_else(unreadable, Contents::Text));
             } else if name.ends_with(".json") && !prefix.starts_with("hosting/files/") {
                 self.add(file, prefix, &path);
             }
@@ -196,7 +298,7 @@ impl Reader {
 
     fn add(&mut self, file: String, prefix: &str, path: &Path) {
         let contents = match is_read(&file) {
-            true => read(path).map_or_else(|error| Contents::Unreadable(error.to_string()), Contents::Text),
+            true => read(path).map_or_else(unreadable, Contents::Text),
             false => Contents::Unread,
         };
         // An empty file configures nothing, unless the export has a file of that name.
@@ -208,9 +310,14 @@ impl Reader {
             Contents::Unreadable(_) => false,
         };
         if !is_empty {
-            self.files.insert(file, contents);
+            self.files.json.insert(file, contents);
         }
     }
+}
+
+#[expect(clippy::needless_pass_by_value)]
+fn unreadable(error: std::io::Error) -> Contents {
+    Contents::Unreadable(error.to_string())
 }
 
 /// Reads a regular file of a limited size. A named pipe or a device could be read for ever.
@@ -219,47 +326,16 @@ fn read(path: &Path) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
 }
 
-fn expand(value: &mut Value, values: Option<&Value>, file: &str, path: &str, severity: Severity, report: &mut Report) {
-    match value {
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                expand(item, values, file, &format!("{path}[{index}]"), severity, report);
-            }
+/// Reads a file as [`read`] does, unless users other than its owner may read or write it.
+fn read_private(path: &Path) -> std::io::Result<String> {
+    #[cfg(unix)]
+    {
+        let metadata = files::open_regular(path)?.metadata()?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            let message = format!("its mode is {mode:04o}, so other users have access to it; run chmod 600 on it");
+            return Err(std::io::Error::other(message));
         }
-        Value::Object(fields) => {
-            for (name, field) in fields.iter_mut() {
-                expand(field, values, file, &format!("{path}.{name}"), severity, report);
-            }
-        }
-        Value::String(text) if text.contains("%(") => match expand_text(text, values) {
-            Ok(expanded) => *value = expanded,
-            Err(name) => report.add(severity, file, path, &format!("the environment has no value for {name}")),
-        },
-        _ => {}
     }
-}
-
-/// Returns the text with its templates replaced. A text that consists of one template becomes the
-/// value itself.
-fn expand_text(text: &str, values: Option<&Value>) -> Result<Value, String> {
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("%(") {
-        let Some(length) = rest[start..].find(')') else { break };
-        let template = &rest[start..=start + length];
-        let name = template[2..template.len() - 1].trim();
-        let found = name.strip_prefix("%%environment.values.").and_then(|name| values?.get(name));
-        let Some(found) = found else { return Err(name.to_owned()) };
-        if template == text {
-            return Ok(found.clone());
-        }
-        expanded.push_str(&rest[..start]);
-        match found {
-            Value::String(found) => expanded.push_str(found),
-            other => expanded.push_str(&other.to_string()),
-        }
-        rest = &rest[start + length + 1..];
-    }
-    expanded.push_str(rest);
-    Ok(Value::String(expanded))
+    read(path)
 }

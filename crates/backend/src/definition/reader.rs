@@ -28,7 +28,8 @@ impl<'a> Reader<'a> {
         Self::at(file, "$".into(), value, report)
     }
 
-    fn at(file: &'a str, path: String, value: &'a Value, report: &'a mut Report) -> Self {
+    /// Creates a reader of the value at a path in a file.
+    pub(super) fn at(file: &'a str, path: String, value: &'a Value, report: &'a mut Report) -> Self {
         let object = value.as_object().unwrap_or_else(|| {
             report.refuse(file, &path, &format!("expected an object, got {}", shown(value)));
             &EMPTY
@@ -118,6 +119,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn note(&mut self, key: &str, message: &str) {
         let path = self.path_of(key);
         self.report.note(self.file, &path, message);
+    }
+
+    /// Returns the file and the JSON path of a key.
+    pub(super) fn place(&self, key: &str) -> (String, String) {
+        (self.file.to_owned(), self.path_of(key))
     }
 
     fn path_of(&self, key: &str) -> String {

@@ -4,6 +4,9 @@ use std::fs;
 
 use super::*;
 
+mod constants;
+mod functions;
+
 /// True if users of `local-userpass` are confirmed on registration.
 fn confirms_automatically(definition: &Definition) -> bool {
     let provider = definition.providers.get("local-userpass").unwrap();
@@ -44,11 +47,11 @@ fn only_regular_files_of_a_limited_size_are_read_and_loops_of_links_once() {
     // A directory may be used twice.
     symlink("m/app", at("data_sources/m/other")).unwrap();
     let begun = std::time::Instant::now();
-    let _ = Definition::check(directory.path());
+    let _ = Definition::check(directory.path(), &Secrets::default());
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 
     let file = at("auth/custom_user_data.json");
-    let problem = || Definition::load(directory.path()).unwrap_err().to_string();
+    let problem = || Definition::load(directory.path(), &Secrets::default()).unwrap_err().to_string();
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     assert!(
         problem().contains("auth/custom_user_data.json: cannot be read: it is not a regular file"),
@@ -69,7 +72,7 @@ fn only_regular_files_of_a_limited_size_are_read_and_loops_of_links_once() {
 
 fn load(files: &[(&str, &str)]) -> Result<Definition, DefinitionError> {
     let directory = write(files);
-    Definition::load(directory.path())
+    Definition::load(directory.path(), &Secrets::default())
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn features_whose_loss_would_widen_access_are_errors_with_file_and_path() {
     let cases = [
         (rules, role(r#", "fields": { "a": { "read": true } }"#), "$.roles[0].fields"),
         (rules, role(r#", "additional_fields": { "read": true }"#), "$.roles[0].additional_fields"),
-        (rules, role(r#", "write": { "a": { "$in": [1] } }"#), "$.roles[0].write.a"),
+        (rules, role(r#", "write": { "a": { "%oidToString": "%%user.id" } }"#), "$.roles[0].write.a"),
         (rules, role(r#", "document_filters": { "read": { "%or": [{ "%%root.x": 1 }] }, "write": true }"#), "$.roles[0].document_filters.read.%or[0].%%root.x"),
         (rules, r#"{ "filters": [{ "name": "f", "apply_when": {}, "query": {} }] }"#.into(), "$.filters"),
         (rules, r#"{ "roles": {} }"#.into(), "$.roles"),
@@ -215,7 +218,6 @@ fn unsupported_features_are_reported_and_the_rest_loads() {
             ("data_sources/m/d/c/rules.json", "$.roles[0].delete"),
             ("data_sources/m/d/c/rules.json", "$.roles[0].search"),
             ("data_sources/m/d/c/rules.json", "$.roles[0].colour"),
-            ("functions/config.json", ""),
             ("triggers/t.json", ""),
         ]
     );
@@ -227,9 +229,26 @@ fn unsupported_features_are_reported_and_the_rest_loads() {
 
 /// Returns the problems of a definition as `check` prints them.
 fn check(files: &[(&str, &str)]) -> Vec<String> {
-    let problems = Definition::check(write(files).path()).problems;
+    let problems = Definition::check(write(files).path(), &Secrets::default()).problems;
     let kind = |problem: &Problem| if problem.severity == Severity::Refused { "error" } else { "warning" };
     problems.iter().map(|problem| format!("{}: {problem}", kind(problem))).collect()
+}
+
+#[test]
+fn a_check_finds_the_functions_that_other_files_mention() {
+    let manifest = r#"[
+        { "name": "byName", "private": true },
+        { "name": "byId", "id": "6500000000000000000000aa", "private": true },
+        { "name": "alone", "private": true }
+    ]"#;
+    let directory = write(&[
+        PROVIDERS,
+        ("functions/config.json", manifest),
+        ("triggers/t.json", r#"{ "function_name": "byName" }"#),
+        ("triggers/u.json", r#"{ "event_processors": [{ "function_id": "6500000000000000000000aa" }] }"#),
+    ]);
+    let mentioned = Definition::check(directory.path(), &Secrets::default()).mentioned_functions;
+    assert_eq!(mentioned.into_iter().collect::<Vec<_>>(), ["byId", "byName"]);
 }
 
 #[test]
@@ -238,15 +257,15 @@ fn warnings_are_listed_beside_errors() {
         PROVIDERS,
         ("data_sources/m/d/c/schema.json", r#"{ "bsonType": "object" }"#),
         ("triggers/t.json", "{}"),
-        ("values/v.json", "{}"),
+        ("triggers/u.json", "{}"),
     ]);
     assert_eq!(
         problems.iter().map(|problem| problem.split(':').next().unwrap()).collect::<Vec<_>>(),
         ["error", "warning", "warning"],
         "{problems:?}"
     );
-    assert!(!Definition::check(write(&[]).path()).allows_any_origin);
-    assert!(Definition::check(write(&[PROVIDERS]).path()).allows_any_origin);
+    assert!(!Definition::check(write(&[]).path(), &Secrets::default()).allows_any_origin);
+    assert!(Definition::check(write(&[PROVIDERS]).path(), &Secrets::default()).allows_any_origin);
 }
 
 #[test]
@@ -415,7 +434,7 @@ fn files_outside_of_an_export_are_ignored() {
 #[test]
 fn files_that_are_not_used_need_not_be_readable() {
     let comments = "{ // comment\n}";
-    for path in ["triggers/tsconfig.json", "values/x.json", "environments/production.json"] {
+    for path in ["triggers/tsconfig.json", "environments/production.json"] {
         assert_eq!(
             check(&[PROVIDERS, (path, comments)]),
             [format!(
@@ -424,15 +443,15 @@ fn files_that_are_not_used_need_not_be_readable() {
         );
         let directory = write(&[PROVIDERS, (path, "")]);
         fs::write(directory.path().join(path), [b'"', 0xff, b'"']).unwrap();
-        let problems = Definition::check(directory.path()).problems;
+        let problems = Definition::check(directory.path(), &Secrets::default()).problems;
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].severity, Severity::Reported);
         assert_eq!(problems[0].file, path);
         assert!(problems[0].message.starts_with("the file is not used, and cannot be read: "), "{problems:?}");
     }
     for text in [r#"{ "a": 1, "a": 2 }"#, r#"{ "a": "%(%%environment.values.none)" }"#] {
-        let problems = check(&[PROVIDERS, ("values/x.json", text)]);
-        assert!(problems.iter().all(|problem| problem.starts_with("warning: values/x.json")), "{problems:?}");
+        let problems = check(&[PROVIDERS, ("triggers/x.json", text)]);
+        assert!(problems.iter().all(|problem| problem.starts_with("warning: triggers/x.json")), "{problems:?}");
     }
     // The values of the selected environment are used, and so is every other file of an export.
     let root = ("root_config.json", r#"{ "environment": "production" }"#);
@@ -441,7 +460,7 @@ fn files_that_are_not_used_need_not_be_readable() {
     let directory = write(&[PROVIDERS]);
     fs::create_dir_all(directory.path().join("data_sources/m/d/c")).unwrap();
     fs::write(directory.path().join("data_sources/m/d/c/rules.json"), [0xff]).unwrap();
-    let error = Definition::load(directory.path()).unwrap_err().to_string();
+    let error = Definition::load(directory.path(), &Secrets::default()).unwrap_err().to_string();
     assert!(error.contains("data_sources/m/d/c/rules.json: cannot be read: "), "{error}");
 }
 
@@ -580,11 +599,11 @@ fn values_of_the_environment_replace_their_templates() {
         PROVIDERS,
         SOURCE,
         ("realm_config.json", r#"{ "name": "app-%(%%environment.values.suffix)", "environment": "testing" }"#),
-        ("environments/testing.json", r#"{ "values": { "suffix": "test", "on": true, "db": "app" } }"#),
+        ("environments/testing.json", r#"{ "values": { "suffix": "test", "db": "app" } }"#),
         ("environments/no-environment.json", r#"{ "values": { "suffix": "none" } }"#),
         (
             "auth/custom_user_data.json",
-            r#"{ "enabled": "%(%%environment.values.on)", "mongo_service_name": "m", "database_name": "%(%%environment.values.db)", "collection_name": "c", "user_id_field": "u" }"#,
+            r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "%(%%environment.values.db)", "collection_name": "c", "user_id_field": "u" }"#,
         ),
     ])
     .unwrap();

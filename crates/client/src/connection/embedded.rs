@@ -10,7 +10,7 @@ use std::{
 
 use backend::{
     Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
-    definition::Problem, request::CallFunction,
+    definition::Problem, functions::FunctionOptions, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -54,7 +54,7 @@ pub struct Embedded {
 
 #[derive(Debug)]
 enum RegistryKey {
-    Backend(Key),
+    Backend(Box<Key>),
     Memory(MemoryKey),
 }
 
@@ -98,11 +98,14 @@ impl Embedded {
             StoreAddress::File(path) => StoreAddress::File(absolute(path)),
             StoreAddress::MongoDb(_) => address.clone(),
         };
-        let key = Key { app_id: app, definition: directory, store, options: options.clone() };
+        // Apps that differ only in the threads of functions share a backend.
+        let shared = Options { functions: FunctionOptions::default(), ..options.clone() };
+        let key = Key { app_id: app, definition: directory, store, options: shared };
         let mut registry = registry();
         let backend = match registry.backends.get_mut(&key) {
             Some(shared) => {
                 shared.users += 1;
+                shared.value.functions().join(options.functions);
                 Arc::clone(&shared.value)
             }
             None => {
@@ -111,7 +114,7 @@ impl Embedded {
                 backend
             }
         };
-        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(key))) })
+        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(Box::new(key)))) })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -195,7 +198,7 @@ fn open_backend(
     options: &Options,
 ) -> Result<Backend> {
     let definition = match definition {
-        Some(directory) => Definition::load(directory),
+        Some(directory) => Definition::load(directory, &options.secrets),
         None => Definition::development(),
     };
     let definition = definition.map_err(|error| Error::custom(error.to_string()))?;

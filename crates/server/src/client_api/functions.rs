@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Extension, Path, Query, Request as HttpRequest, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 use backend::{Origin, RequestContext, Response, Secret, request::CallFunction};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bson::{
+    raw::{CString, RawArrayBuf, RawDocumentBuf, cstr},
+    rawdoc,
+};
 use protocol::{EVENTS, request::Arguments};
 use serde::Deserialize;
 
@@ -55,12 +59,57 @@ pub(super) async fn call(
         Arguments::Service { .. } => !READS.contains(&call.name.as_str()),
         Arguments::Function(_) => true,
     };
-    let Response::Value(value) = state.backend.handle(call.into(), &RequestContext::from_origin(origin)).await? else {
+    let circumstances = RequestContext::from_origin(origin);
+    let circumstances = match &call.arguments {
+        Arguments::Service { .. } => circumstances,
+        Arguments::Function(_) => circumstances.with_http(describe(&origin, &headers, &call.name)),
+    };
+    let Response::Value(value) = state.backend.handle(call.into(), &circumstances).await? else {
         return Err(Answer::unexpected());
     };
     drop(permit);
     let reader = Reader { origin: &origin, user: &user, connection, has_written };
     pieces::answer(&state, StatusCode::OK, Value(value), reader).await
+}
+
+/// Describes a call of a function as its `context.request`
+/// (<https://www.mongodb.com/docs/atlas/app-services/functions/context/>). The headers do not
+/// contain the access token.
+fn describe(origin: &Origin, headers: &HeaderMap, function: &str) -> RawDocumentBuf {
+    let mut shown = RawDocumentBuf::new();
+    for name in headers.keys().filter(|name| *name != header::AUTHORIZATION && *name != header::COOKIE) {
+        let values: RawArrayBuf =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        if let Ok(name) = CString::try_from(canonical(name.as_str())) {
+            shown.append(name, values);
+        }
+    }
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let mut request = rawdoc! {
+        "remoteIPAddress": origin.address.to_string(),
+        "requestHeaders": shown,
+        "httpMethod": "POST",
+        "rawQueryString": "",
+        "service": "",
+        "action": function,
+    };
+    for (key, value) in
+        [(cstr!("httpReferrer"), text(header::REFERER)), (cstr!("httpUserAgent"), text(header::USER_AGENT))]
+    {
+        if let Some(value) = value {
+            request.append(key, value);
+        }
+    }
+    request
+}
+
+/// Writes the name of a header in the usual form, such as `Content-Type`.
+fn canonical(name: &str) -> String {
+    let part = |part: &str| {
+        let (first, rest) = part.split_at(part.len().min(1));
+        format!("{}{rest}", first.to_ascii_uppercase())
+    };
+    name.split('-').map(part).collect::<Vec<_>>().join("-")
 }
 
 /// The query parameters of a request that opens a stream of events.

@@ -370,18 +370,38 @@ impl MongoStore {
         Ok(self.client().await?.database(&namespace.database).collection_with_options(&namespace.collection, options))
     }
 
+    /// Returns a collection for queries. The queries of a transaction go to the primary.
+    pub(super) async fn to_read_in(
+        &self,
+        transaction: Option<&ClientSession>,
+        namespace: &Namespace,
+    ) -> Result<Collection<RawDocumentBuf>> {
+        if transaction.is_some() { self.collection(namespace).await } else { self.to_read(namespace).await }
+    }
+
     /// Returns a session whose reads see every earlier write of this store. Returns `None` if all
     /// reads go to the primary, which always sees them.
     pub(super) async fn causal_session(&self) -> Result<Option<ClientSession>> {
         if !self.shared.reads_elsewhere.load(Ordering::Relaxed) || self.kind().await? == Kind::Standalone {
             return Ok(None);
         }
+        self.session_after_writes().await.map(Some)
+    }
+
+    /// Returns a session whose reads see every earlier write of this store.
+    pub(super) async fn session_after_writes(&self) -> Result<ClientSession> {
         let mut session = self.session().await?;
         if let Some(Written { at, clock }) = &*lock(&self.shared.written) {
             clock.iter().for_each(|clock| session.advance_cluster_time(clock));
             session.advance_operation_time(*at);
         }
-        Ok(Some(session))
+        Ok(session)
+    }
+
+    /// Returns the session of a query outside a transaction, as
+    /// [`causal_session`](Self::causal_session).
+    pub(super) async fn own_session(&self, transaction: Option<&ClientSession>) -> Result<Option<ClientSession>> {
+        if transaction.is_some() { Ok(None) } else { self.causal_session().await }
     }
 
     pub(super) async fn session(&self) -> Result<ClientSession> {

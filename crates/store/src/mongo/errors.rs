@@ -3,9 +3,9 @@
 
 use std::{fmt::Display, ops::RangeInclusive};
 
-use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
+use mongodb::error::{Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 
-use crate::{Error, Namespace};
+use crate::{Error, Namespace, transaction};
 
 /// Server errors: the member is not, or no longer, one that runs this operation. The driver has
 /// already retried by then
@@ -21,9 +21,10 @@ pub(super) const WRITE_CONFLICT: i32 = 112;
 /// The codes of errors that are caused by queries, writes and an operator's definitions, in
 /// addition to [`OF_EXPRESSIONS`]. Their messages quote parts of the request. The messages of
 /// other errors may contain hosts and paths.
-const OF_REQUESTS: [i32; 41] = [
+const OF_REQUESTS: [i32; 44] = [
     2, 9, 14, 15, 22, 27, 28, 40, 50, 52, 53, 54, 56, 66, 67, 72, 73, 85, 86, 112, 115, 121, 146, 168, 171, 197, 224,
-    241, 260, 262, 286, 292, 10334, 11601, 4940400, 4940401, 5107200, 5107201, 5733415, 5858203, 7749501,
+    241, 251, 256, 257, 260, 262, 286, 292, 10334, 11601, 4940400, 4940401, 5107200, 5107201, 5733415, 5858203,
+    7749501,
 ];
 
 /// The codes of errors in expressions, stages and projections. The server derives these codes from
@@ -44,7 +45,15 @@ const IN_PART: &str = "; the write may have been applied in part";
 
 /// Converts an error of the driver. `writes` is true if the operation writes outside a
 /// transaction.
+///
+/// An error that the driver or the server labels `TransientTransactionError` stays marked as such.
 pub(super) fn read(error: DriverError, writes: bool) -> Error {
+    let is_transient = error.contains_label(TRANSIENT_TRANSACTION_ERROR);
+    let error = read_unmarked(error, writes);
+    if is_transient { transaction::transient(error) } else { error }
+}
+
+fn read_unmarked(error: DriverError, writes: bool) -> Error {
     // At debug level only: the text contains hosts.
     tracing::debug!(error = %error.kind, "an operation on MongoDB failed");
     let unavailable = |reason: &str| Error::Unavailable { reason: reason.to_owned(), maybe_written: writes };

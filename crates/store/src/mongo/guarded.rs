@@ -38,7 +38,7 @@ const BATCH: usize = 1000;
 
 /// The maximum `maxTimeMS` of a commit. A commit gets a quarter of the remaining time if that is
 /// less. If the time expires, the result is unknown and the store repeats the commit.
-const COMMIT_TIME: Duration = Duration::from_secs(1);
+pub(super) const COMMIT_TIME: Duration = Duration::from_secs(1);
 
 /// The maximum total size of a precondition and its change, in bytes: the size of a command
 /// without its other fields. A larger change runs in a transaction.
@@ -486,7 +486,12 @@ impl MongoStore {
 
     /// Commits a transaction. Repeats the commit, up to [`ATTEMPTS`] times, while its result is
     /// unknown.
-    async fn commit(&self, session: &mut ClientSession, budget: &Budget, time: Duration) -> driver::Result<()> {
+    pub(super) async fn commit(
+        &self,
+        session: &mut ClientSession,
+        budget: &Budget,
+        time: Duration,
+    ) -> driver::Result<()> {
         for _ in 1..ATTEMPTS {
             match session.commit_transaction().await {
                 // A repeated commit returns the result of the first.
@@ -498,7 +503,7 @@ impl MongoStore {
         session.commit_transaction().await
     }
 
-    async fn in_transaction(
+    pub(super) async fn in_transaction(
         &self,
         writes: &[Arc<Write>],
         session: &mut ClientSession,
@@ -560,7 +565,7 @@ fn is_over(budget: &Budget, commit_time: Duration) -> bool {
     budget.is_exhausted() || budget.time_left().is_some_and(|left| left < commit_time)
 }
 
-fn is_transient(error: &driver::Error) -> bool {
+pub(super) fn is_transient(error: &driver::Error) -> bool {
     error.contains_label(driver::TRANSIENT_TRANSACTION_ERROR) || errors::code(error) == Some(errors::WRITE_CONFLICT)
 }
 

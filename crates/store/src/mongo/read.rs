@@ -326,6 +326,7 @@ impl MongoStore {
         namespace: &Namespace,
         ask: FindRequest,
         selection: &Selection<T>,
+        mut session: Option<&mut ClientSession>,
         take: Take<'_, T>,
     ) -> Result<()> {
         if ask.is_gradual
@@ -333,13 +334,13 @@ impl MongoStore {
         {
             let ask = FindRequest { limit: Some(first.limit), ..ask.clone() };
             let (selection, mut gather) = first.parts();
-            self.ask_once(namespace, ask, selection, &mut gather).await?;
+            self.ask_once(namespace, ask, selection, session.as_deref_mut(), &mut gather).await?;
             drop(gather);
             if let Some(selected) = first.into_all() {
                 return selected.into_iter().try_for_each(take);
             }
         }
-        self.ask_once(namespace, ask, selection, take).await
+        self.ask_once(namespace, ask, selection, session, take).await
     }
 
     /// Runs a query once.
@@ -348,9 +349,10 @@ impl MongoStore {
         namespace: &Namespace,
         ask: FindRequest,
         selection: &Selection<T>,
+        session: Option<&mut ClientSession>,
         take: Take<'_, T>,
     ) -> Result<()> {
-        let collection = self.to_read(namespace).await?;
+        let collection = self.to_read_in(session.as_deref(), namespace).await?;
         let limit = ask.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let mut find = collection.find(ask.filter).max_time(self.max_time(&ask.budget)?);
         if !ask.is_gradual {
@@ -369,15 +371,16 @@ impl MongoStore {
             find = find.collation(simple());
         }
         let budget = ask.budget;
-        let answer = match self.causal_session().await? {
+        let mut own = self.own_session(session.as_deref()).await?;
+        let answer = match session.or(own.as_mut()) {
             None => {
                 let read = async { each(find.batch().await?, selection, &budget, take).await };
                 self.shared.within(false, read).await?
             }
-            Some(mut session) => {
+            Some(session) => {
                 let read = async {
-                    let mut cursor = find.session(&mut session).batch().await?;
-                    each(cursor.stream(&mut session), selection, &budget, take).await
+                    let mut cursor = find.session(&mut *session).batch().await?;
+                    each(cursor.stream(session), selection, &budget, take).await
                 };
                 self.shared.within(false, read).await?
             }
@@ -387,14 +390,23 @@ impl MongoStore {
     }
 
     /// Returns the documents of a query.
-    pub(super) async fn find_documents(&self, find: Find) -> Result<Vec<RawDocumentBuf>> {
+    pub(super) async fn find_documents(
+        &self,
+        find: Find,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Vec<RawDocumentBuf>> {
         let mut answer = HeldAnswer::new(find.at_most, find.most_bytes, &find.budget)?;
-        self.find_each(find, &mut |document| answer.push(document)).await?;
+        self.find_each(find, session, &mut |document| answer.push(document)).await?;
         Ok(answer.finish())
     }
 
     /// Passes on the documents of a query as they arrive.
-    async fn find_each(&self, find: Find, take: Take<'_, RawDocumentBuf>) -> Result<()> {
+    async fn find_each(
+        &self,
+        find: Find,
+        session: Option<&mut ClientSession>,
+        take: Take<'_, RawDocumentBuf>,
+    ) -> Result<()> {
         let Find { namespace, filter, sort, projection, limit, at_most, guard, budget, .. } = find;
         if limit == Some(0) {
             return Ok(());
@@ -424,16 +436,16 @@ impl MongoStore {
                 Ok(if is_seen { Some(projection.apply(document, &filter)?) } else { None })
             }),
         };
-        self.ask(&namespace, ask, &selection.up_to(most), take).await
+        self.ask(&namespace, ask, &selection.up_to(most), session, take).await
     }
 
     /// Counts the documents of a query.
-    pub(super) async fn count_documents(&self, count: Count) -> Result<u64> {
+    pub(super) async fn count_documents(&self, count: Count, session: Option<&mut ClientSession>) -> Result<u64> {
         let Count { namespace, filter, limit, guard, budget } = count;
         let pushdown = Pushdown::new(&filter, guard.as_ref())?;
         let is_simple = self.is_simple(guard.as_ref());
         let Some(guard) = pushdown.residual_guard else {
-            let collection = self.to_read(&namespace).await?;
+            let collection = self.to_read_in(session.as_deref(), &namespace).await?;
             let mut count = collection.count_documents(pushdown.filter).max_time(self.max_time(&budget)?);
             if let Some(limit) = limit {
                 count = count.limit(limit as u64);
@@ -441,8 +453,8 @@ impl MongoStore {
             if is_simple {
                 count = count.collation(simple());
             }
-            let mut session = self.causal_session().await?;
-            if let Some(session) = &mut session {
+            let mut own = self.own_session(session.as_deref()).await?;
+            if let Some(session) = session.or(own.as_mut()) {
                 count = count.session(session);
             }
             return self.shared.within(false, async { count.await }).await;
@@ -457,12 +469,16 @@ impl MongoStore {
             counted += 1;
             Ok(())
         };
-        self.ask(&namespace, ask, &selection.up_to(limit.unwrap_or(usize::MAX)), count).await?;
+        self.ask(&namespace, ask, &selection.up_to(limit.unwrap_or(usize::MAX)), session, count).await?;
         Ok(counted)
     }
 
     /// Runs an aggregation: on the server, or in this process behind a guard that has no filters.
-    pub(super) async fn run_pipeline(&self, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
+    pub(super) async fn run_pipeline(
+        &self,
+        aggregate: Aggregate,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Vec<RawDocumentBuf>> {
         let Aggregate { namespace, pipeline, at_most, most_bytes, guard, budget } = aggregate;
         let filters = guard.as_ref().map(|guard| guard.filters());
         let mut answer = HeldAnswer::new(at_most, most_bytes, &budget)?;
@@ -479,7 +495,7 @@ impl MongoStore {
                 documents.push((document, held));
                 Ok(())
             };
-            self.find_each(find, gather).await?;
+            self.find_each(find, session, gather).await?;
             let run = move || -> Result<_> {
                 // The pipeline accounts for what it keeps.
                 for document in pipeline.run(documents.into_iter().map(|(document, _)| document)) {
@@ -501,21 +517,22 @@ impl MongoStore {
         if let Some(most) = at_most {
             stages.push(doc! { "$limit": i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1) });
         }
-        let collection = self.to_read(&namespace).await?;
+        let collection = self.to_read_in(session.as_deref(), &namespace).await?;
         let mut aggregate = collection.aggregate(stages).batch_size(BATCH).max_time(self.max_time(&budget)?);
         if self.is_simple(guard.as_ref()) {
             aggregate = aggregate.collation(simple());
         }
         let (all, gather) = (Selection::all(), &mut |document| answer.push(document));
-        match self.causal_session().await? {
+        let mut own = self.own_session(session.as_deref()).await?;
+        match session.or(own.as_mut()) {
             None => {
                 let read = async { each(aggregate.batch().await?, &all, &budget, gather).await };
                 self.shared.within(false, read).await??;
             }
-            Some(mut session) => {
+            Some(session) => {
                 let read = async {
-                    let mut cursor = aggregate.session(&mut session).batch().await?;
-                    each(cursor.stream(&mut session), &all, &budget, gather).await
+                    let mut cursor = aggregate.session(&mut *session).batch().await?;
+                    each(cursor.stream(session), &all, &budget, gather).await
                 };
                 self.shared.within(false, read).await??;
             }
@@ -631,7 +648,7 @@ impl MongoStore {
             documents.push(document);
             Ok(())
         };
-        self.ask(namespace, ask, &Selection::all(), take).await?;
+        self.ask(namespace, ask, &Selection::all(), None, take).await?;
         let collection = self.to_read(namespace).await?;
         let estimate = collection.estimated_document_count().max_time(self.shared.timeout);
         let total = self.shared.within(false, async { estimate.await }).await?;

@@ -60,6 +60,14 @@ pub(super) fn form(update: &Update, multi: bool) -> Form {
     }
 }
 
+/// Returns the size of an update as it is sent, in bytes.
+pub(super) fn size_of(update: &Update) -> usize {
+    match form(update, false) {
+        Form::Operators(update) | Form::Replacement(update) => update.as_bytes().len(),
+        Form::Pipeline(stages) => stages.iter().map(|stage| stage.as_bytes().len()).sum(),
+    }
+}
+
 /// Returns the array filters of an update, if it has any.
 pub(super) fn array_filters(update: &Update) -> Option<&[RawDocumentBuf]> {
     match update {

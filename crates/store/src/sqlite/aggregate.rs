@@ -1,17 +1,15 @@
 //! Aggregation. The pipeline pulls documents from the collection, so that the collection is never
 //! in memory as a whole.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{cell::RefCell, collections::VecDeque, ops::ControlFlow};
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use query::Filter;
-use rusqlite::Connection;
 
 use super::{
-    catalog::Collection,
     connection::StoreConnection,
+    documents::{Documents, sees},
     plan::{Plan, QueryShape},
-    read::{self, sees},
 };
 use crate::{Aggregate, Error, Guard, Result, results::Results};
 
@@ -24,24 +22,24 @@ const AHEAD_BYTES: usize = 1024 * 1024;
 /// # Errors
 /// The error of a document or a stage, or of an exceeded limit of the result.
 pub(super) fn aggregate(session: Option<&mut StoreConnection>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
-    let Some(session) = session else { return run(None, aggregate) };
+    let Some(session) = session else { return aggregate_among(None, aggregate) };
     session.at_one_moment(|session| {
         session.catalog.refresh(&session.connection)?;
         let collection = session.catalog.collection(&aggregate.namespace);
-        run(collection.as_deref().map(|collection| (&session.connection, collection)), aggregate)
+        let documents = collection.as_deref().map(|collection| Documents::stored(&session.connection, collection));
+        aggregate_among(documents, aggregate)
     })
 }
 
-fn run(from: Option<(&Connection, &Collection)>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
+/// Runs a pipeline over documents; `None` if the collection does not exist.
+///
+/// # Errors
+/// As [`aggregate`].
+pub(super) fn aggregate_among(from: Option<Documents<'_>>, aggregate: Aggregate) -> Result<Vec<RawDocumentBuf>> {
     let Aggregate { pipeline, at_most, most_bytes, guard, .. } = aggregate;
     let (filter, pipeline) = pipeline.split_match();
     let failure = RefCell::new(None);
-    let input = match from {
-        Some((connection, collection)) => {
-            Some(Input::new(connection, collection, &filter, guard.as_deref(), &failure)?)
-        }
-        None => None,
-    };
+    let input = from.map(|documents| Input::new(documents, &filter, guard.as_deref(), &failure)).transpose()?;
     let mut answer = Results::new(at_most, most_bytes);
     for document in pipeline.run(input.into_iter().flatten()) {
         if failure.borrow().is_some() {
@@ -57,8 +55,7 @@ fn run(from: Option<(&Connection, &Collection)>, aggregate: Aggregate) -> Result
 
 /// The documents of a collection that match and are visible.
 struct Input<'s> {
-    connection: &'s Connection,
-    collection: &'s Collection,
+    documents: Documents<'s>,
     filter: &'s Filter,
     guard: Option<&'s dyn Guard>,
     places: Places,
@@ -79,60 +76,51 @@ enum Places {
 
 impl<'s> Input<'s> {
     fn new(
-        connection: &'s Connection,
-        collection: &'s Collection,
+        documents: Documents<'s>,
         filter: &'s Filter,
         guard: Option<&'s dyn Guard>,
         failure: &'s RefCell<Option<Error>>,
     ) -> Result<Self> {
         let shape = QueryShape { filter, guard, sort: None, limit: None, all_multikey: false };
-        let plan = Plan::choose(shape, collection);
-        let places = match read::places(connection, collection, &plan)? {
+        let plan = Plan::choose(shape, documents.collection);
+        let places = match documents.places(&plan)? {
             Some(places) => Places::Listed(places.into_iter()),
             None => Places::After(i64::MIN),
         };
-        Ok(Self { connection, collection, filter, guard, places, ahead: VecDeque::new(), failure })
+        Ok(Self { documents, filter, guard, places, ahead: VecDeque::new(), failure })
     }
 
     fn read_ahead(&mut self) -> Result<()> {
-        let table = self.collection.id;
+        let Self { documents, filter, guard, places, ahead, .. } = self;
         let mut bytes = 0;
-        match &mut self.places {
-            Places::End => {}
-            Places::After(place) => {
-                let sql = format!("SELECT seq, body FROM documents_{table} WHERE seq > ?1 ORDER BY seq");
-                let mut statement = self.connection.prepare_cached(&sql)?;
-                let mut rows = statement.query([*place])?;
-                while self.ahead.len() < AHEAD && bytes < AHEAD_BYTES {
-                    let Some(row) = rows.next()? else {
-                        self.places = Places::End;
-                        break;
-                    };
-                    *place = row.get(0)?;
-                    let document = read::document(self.collection, row.get_ref(1)?)?;
-                    bytes += document.as_bytes().len();
-                    if sees(self.guard, self.filter, document)? {
-                        self.ahead.push_back(document.to_owned());
-                    }
-                }
+        let mut add = |document: &RawDocument| -> Result<bool> {
+            bytes += document.as_bytes().len();
+            if sees(*guard, filter, document)? {
+                ahead.push_back(document.to_owned());
             }
+            Ok(ahead.len() >= AHEAD || bytes >= AHEAD_BYTES)
+        };
+        let mut is_full = false;
+        match places {
+            Places::End => return Ok(()),
+            Places::After(place) => documents.visit_after(*place, |seq, document| {
+                *place = seq;
+                is_full = add(document)?;
+                Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?,
             Places::Listed(places) => {
-                let sql = format!("SELECT body FROM documents_{table} WHERE seq = ?1");
-                let mut statement = self.connection.prepare_cached(&sql)?;
-                while self.ahead.len() < AHEAD && bytes < AHEAD_BYTES {
-                    let Some(place) = places.next() else {
-                        self.places = Places::End;
+                for place in places {
+                    if let Some(document) = documents.read(place)? {
+                        is_full = add(&document)?;
+                    }
+                    if is_full {
                         break;
-                    };
-                    let mut rows = statement.query([place])?;
-                    let Some(row) = rows.next()? else { continue };
-                    let document = read::document(self.collection, row.get_ref(0)?)?;
-                    bytes += document.as_bytes().len();
-                    if sees(self.guard, self.filter, document)? {
-                        self.ahead.push_back(document.to_owned());
                     }
                 }
             }
+        }
+        if !is_full {
+            self.places = Places::End;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ pub(super) struct Catalog {
 #[derive(Debug, Clone)]
 pub(super) struct Collection {
     pub(super) namespace: Namespace,
+    /// 0 for a collection that does not exist yet.
     pub(super) id: i64,
     pub(super) indexes: Vec<HeldIndex>,
     /// True if the changes of the collection are recorded.
@@ -32,6 +33,18 @@ pub(super) struct HeldIndex {
     /// True if the index holds, or has ever held, several keys of one document because of an
     /// array.
     pub(super) is_multikey: bool,
+}
+
+impl Collection {
+    /// Returns a collection that does not exist yet.
+    pub(super) fn missing(namespace: &Namespace, is_watched: bool) -> Self {
+        Self { namespace: namespace.clone(), id: 0, indexes: Vec::new(), is_watched }
+    }
+
+    /// True if the collection has a table.
+    pub(super) fn exists(&self) -> bool {
+        self.id != 0
+    }
 }
 
 impl Catalog {
@@ -149,7 +162,7 @@ impl Catalog {
     /// # Errors
     /// `InvalidNamespace` (73), or `DatabaseDifferCase` (13297) if the name of another database
     /// differs in case only.
-    fn check_name(&self, namespace: &Namespace) -> Result<()> {
+    pub(super) fn check_name(&self, namespace: &Namespace) -> Result<()> {
         if !self.settings.keeps_changes_of(namespace) {
             return Ok(());
         }

@@ -11,12 +11,12 @@ use super::{
     catalog::Collection,
     changes,
     connection::StoreConnection,
+    documents::{Documents, document, sees},
     effects::Effects,
-    read::{document, sees},
     write::{self, Failure, Place},
 };
 use crate::{
-    ChangeKind, Error, Modify, Namespace, Operation, Outcome, Result, Write,
+    ChangeKind, Error, Guard, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
     guarded::{self, ChangedSize, Planned},
 };
 
@@ -93,8 +93,7 @@ fn plan_at_once(
     }
     // A collection that does not exist yet has no indexes.
     let known = session.as_ref().and_then(|session| session.catalog.collection(namespace));
-    let is_watched = true;
-    let missing = Collection { namespace: namespace.clone(), id: 0, indexes: Vec::new(), is_watched };
+    let missing = Collection::missing(namespace, true);
     let mut effects = EffectsOf {
         collection: known.as_deref().unwrap_or(&missing),
         write,
@@ -160,35 +159,67 @@ fn plan_change(
 ) -> Result<Conditional> {
     let Write { guard, limits, .. } = effects.write;
     let guard = guard.as_deref();
-    let targets = match session {
-        Some(session) => write::targets(&session.connection, effects.collection, modify, guard, *limits)?,
-        None => Vec::new(),
-    };
-    let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
-    if targets.is_empty()
-        && let Some(made) = guarded::upserted_document(modify, guard, environment)?
-    {
-        guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
+    let documents = session.map(|session| Documents::stored(&session.connection, effects.collection));
+    let planned = plan_modify(documents, environment, modify, guard, *limits)?;
+    let PlannedModify { kind, changes, upserted, outcome } = planned;
+    if let Some(made) = upserted {
         let of_made = effects.of(ChangeKind::Insert, None, Some(&made))?;
         return effects.into_conditional(Work::Upsert(made, of_made, newest), outcome);
     }
-    let kind = write::kind_of(modify);
-    let mut size = ChangedSize::new(*limits);
-    let mut planned_changes = Vec::with_capacity(targets.len());
-    for (seq, before) in targets {
-        let planned = guarded::plan(modify, guard, &before, environment)?;
-        size.add(&planned)?;
+    let mut planned_changes = Vec::with_capacity(changes.len());
+    for (seq, before, planned) in changes {
         let effects = match &planned {
             Planned::Unchanged(_) => effects.of(kind, None, None)?,
             planned => effects.of(kind, Some(&before), planned.after().map(|after| &**after))?,
         };
         planned_changes.push(PlannedChange { seq, before, planned, effects });
     }
+    effects.into_conditional(Work::Change(kind, planned_changes), outcome)
+}
+
+/// The planned change of the documents that a filter matches.
+pub(super) struct PlannedModify {
+    pub(super) kind: ChangeKind,
+    /// The row id, the current version and the change of each target.
+    pub(super) changes: Vec<(i64, RawDocumentBuf, Planned)>,
+    /// The document to insert, for an upsert without a target.
+    pub(super) upserted: Option<RawDocumentBuf>,
+    /// The result, except the number of changed documents.
+    pub(super) outcome: Outcome,
+}
+
+/// Plans a change without making it. `documents` is `None` if the collection does not exist.
+///
+/// # Errors
+/// The guard's refusal, the error of the update, or the error of an exceeded limit.
+pub(super) fn plan_modify(
+    documents: Option<Documents<'_>>,
+    environment: &dyn Environment,
+    modify: &Modify,
+    guard: Option<&dyn Guard>,
+    limits: Option<WriteLimits>,
+) -> Result<PlannedModify> {
+    let targets = documents.map_or(Ok(Vec::new()), |documents| write::targets(documents, modify, guard, limits))?;
+    let mut outcome = Outcome { matched: targets.len() as u64, ..Outcome::default() };
+    let mut upserted = None;
+    if targets.is_empty() {
+        upserted = guarded::upserted_document(modify, guard, environment)?;
+        if let Some(made) = &upserted {
+            guarded::note_upserted(&mut outcome, modify, guard, made.clone())?;
+        }
+    }
+    let mut size = ChangedSize::new(limits);
+    let mut changes = Vec::with_capacity(targets.len());
+    for (seq, before) in targets {
+        let planned = guarded::plan(modify, guard, &before, environment)?;
+        size.add(&planned)?;
+        changes.push((seq, before, planned));
+    }
     // Only a change of a single document returns one.
-    if let Some(PlannedChange { before, planned, .. }) = planned_changes.last() {
+    if let Some((_, before, planned)) = changes.last() {
         guarded::note_changed(&mut outcome, modify, guard, before.clone(), planned.after())?;
     }
-    effects.into_conditional(Work::Change(kind, planned_changes), outcome)
+    Ok(PlannedModify { kind: write::kind_of(modify), changes, upserted, outcome })
 }
 
 /// Applies a planned write, inside the writer's transaction.

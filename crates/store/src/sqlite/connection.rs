@@ -8,7 +8,10 @@ use std::{
 };
 
 use query::Budget;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{
+    Connection, ErrorCode,
+    backup::{Backup, StepResult},
+};
 
 use super::{
     BUSY_TIMEOUT, Durability, Location, Settings,
@@ -45,6 +48,17 @@ impl StoreConnection {
         let connection = Connection::open_in_memory()?;
         configure(&connection)?;
         initialize(&connection)?;
+        Ok(Self::new(connection, settings, None))
+    }
+
+    /// Returns a copy of a store in memory.
+    pub(super) fn copy_of(other: &Self, settings: &Settings) -> Result<Self> {
+        let mut connection = Connection::open_in_memory()?;
+        configure(&connection)?;
+        match Backup::new(&other.connection, &mut connection)?.step(-1)? {
+            StepResult::Done => {}
+            other => return Err(Error::Engine(format!("the store in memory cannot be copied: {other:?}"))),
+        }
         Ok(Self::new(connection, settings, None))
     }
 
@@ -127,17 +141,27 @@ impl StoreConnection {
     /// The error of the budget if it is exhausted, whatever the read returned; else that of the
     /// read.
     pub(super) fn within<T>(&mut self, budget: &Budget, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let watched = budget.clone();
-        self.connection.progress_handler(STEPS, Some(move || watched.is_exhausted()))?;
+        self.watch(budget)?;
         let answer = catch_unwind(AssertUnwindSafe(|| budget.enter(|| read(self))));
         // Also after a panic, because the only connection of a store in memory is used again.
-        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        self.unwatch()?;
         let answer = answer.unwrap_or_else(|panic| resume_unwind(panic));
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
         budget.check()?;
         answer
+    }
+
+    /// Lets a budget interrupt SQLite, until [`unwatch`](Self::unwatch).
+    pub(super) fn watch(&mut self, budget: &Budget) -> Result<()> {
+        let watched = budget.clone();
+        Ok(self.connection.progress_handler(STEPS, Some(move || watched.is_exhausted()))?)
+    }
+
+    /// Ends [`watch`](Self::watch).
+    pub(super) fn unwatch(&mut self) -> Result<()> {
+        Ok(self.connection.progress_handler(0, None::<fn() -> bool>)?)
     }
 
     pub(super) fn namespaces(&mut self) -> Result<Vec<Namespace>> {

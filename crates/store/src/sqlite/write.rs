@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::ControlFlow, sync::Arc};
 
 use bson::{
     DateTime, RawBson,
-    raw::{RawDocument, RawDocumentBuf},
+    raw::{RawBsonRef, RawDocument, RawDocumentBuf},
 };
 use query::{Environment, Filter, Update, encode_key, get};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -13,8 +13,9 @@ use super::{
     catalog::{Catalog, Collection, HeldIndex},
     changes::Recorder,
     connection::StoreConnection,
+    documents::Documents,
     effects::{self, Effects},
-    read::{self, text, visit},
+    read::{self, text},
 };
 use crate::{
     Change, ChangeKind, Error, Guard, Index, Modify, Namespace, Operation, Outcome, Result, Write, WriteLimits,
@@ -103,7 +104,8 @@ fn change(
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     if let Some(collection) = session.catalog.collection(namespace) {
-        let targets = targets(&session.connection, &collection, modify, guard, limits)?;
+        let stored = Documents::stored(&session.connection, &collection);
+        let targets = targets(stored, modify, guard, limits)?;
         outcome.matched = targets.len() as u64;
         let place = Place::new(session, &collection, environment);
         let mut size = ChangedSize::new(limits);
@@ -134,8 +136,7 @@ pub(super) fn kind_of(modify: &Modify) -> ChangeKind {
 
 /// Returns the documents to change, with their row ids.
 pub(super) fn targets(
-    connection: &Connection,
-    collection: &Collection,
+    documents: Documents<'_>,
     modify: &Modify,
     guard: Option<&dyn Guard>,
     limits: Option<WriteLimits>,
@@ -146,7 +147,7 @@ pub(super) fn targets(
         None => (&modify.filter, guard),
     };
     let mut targets = Targets::new(modify, guard, limits, denied.as_ref());
-    visit(connection, collection, reach, of_use, |seq, document| targets.offer(seq, document))?;
+    documents.visit(reach, of_use, |seq, document| targets.offer(seq, document))?;
     targets.finish()
 }
 
@@ -198,7 +199,7 @@ impl<'s> Place<'s> {
     ///
     /// # Errors
     /// `WriteConflict` (112) if the indexes have changed.
-    fn effects<'e>(
+    pub(super) fn effects<'e>(
         &self,
         known: Option<&'e Effects>,
         kind: ChangeKind,
@@ -221,12 +222,23 @@ impl<'s> Place<'s> {
     }
 
     fn replace(&self, seq: i64, after: &RawDocument, kind: ChangeKind, effects: &Effects) -> Result<()> {
+        // The added keys may equal removed keys of the same document.
+        self.remove_entries(seq, effects)?;
+        self.put(seq, after, kind, effects)
+    }
+
+    /// Removes the index entries that a change removes.
+    pub(super) fn remove_entries(&self, seq: i64, effects: &Effects) -> Result<()> {
+        let mut all = self.collection.indexes.iter().zip(&effects.entries);
+        all.try_for_each(|(held, entries)| entries.remove(self.connection, held, seq))
+    }
+
+    /// Stores the new version of a document whose removed index entries are gone.
+    pub(super) fn put(&self, seq: i64, after: &RawDocument, kind: ChangeKind, effects: &Effects) -> Result<()> {
         self.connection
             .prepare_cached(&format!("UPDATE documents_{} SET body = ?1 WHERE seq = ?2", self.collection.id))?
             .execute((after.as_bytes(), seq))?;
         for (held, entries) in self.collection.indexes.iter().zip(&effects.entries) {
-            // The added keys may equal removed keys of the same document.
-            entries.remove(self.connection, held, seq)?;
             check_unique(self.connection, self.collection, held, entries.added(), after)?;
             entries.add(self.connection, held, seq)?;
         }
@@ -234,15 +246,18 @@ impl<'s> Place<'s> {
     }
 
     fn delete(&self, seq: i64, before: &RawDocument, effects: &Effects) -> Result<()> {
-        let sql = format!("DELETE FROM documents_{} WHERE seq = ?1", self.collection.id);
-        self.connection.prepare_cached(&sql)?.execute([seq])?;
-        for (held, entries) in self.collection.indexes.iter().zip(&effects.entries) {
-            entries.remove(self.connection, held, seq)?;
-        }
+        self.remove(seq, effects)?;
         self.record(ChangeKind::Delete, before, effects)
     }
 
-    fn insert(&self, document: &RawDocument, effects: Option<&Effects>) -> Result<RawBson> {
+    /// Removes a document and its index entries, without recording the change.
+    pub(super) fn remove(&self, seq: i64, effects: &Effects) -> Result<()> {
+        let sql = format!("DELETE FROM documents_{} WHERE seq = ?1", self.collection.id);
+        self.connection.prepare_cached(&sql)?.execute([seq])?;
+        self.remove_entries(seq, effects)
+    }
+
+    pub(super) fn insert(&self, document: &RawDocument, effects: Option<&Effects>) -> Result<RawBson> {
         let Self { connection, collection, .. } = self;
         query::budget::charge(DOCUMENT_STEPS)?;
         query::budget::charge_bytes(document.as_bytes().len())?;
@@ -258,11 +273,7 @@ impl<'s> Place<'s> {
             .execute((encode_key(id.as_raw_bson_ref()), document.as_bytes()));
         match inserted {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                return Err(Error::DuplicateKey {
-                    namespace: collection.namespace.clone(),
-                    index: "_id_".into(),
-                    key: format!("{{ _id: {} }}", text(Some(id.as_raw_bson_ref()))),
-                });
+                return Err(duplicate_id(collection, id.as_raw_bson_ref()));
             }
             other => other?,
         };
@@ -276,7 +287,7 @@ impl<'s> Place<'s> {
 
     /// Records a change for change streams. `document` is the new version or, for a deletion, the
     /// last one.
-    fn record(&self, kind: ChangeKind, document: &RawDocument, effects: &Effects) -> Result<()> {
+    pub(super) fn record(&self, kind: ChangeKind, document: &RawDocument, effects: &Effects) -> Result<()> {
         if !self.collection.is_watched {
             return Ok(());
         }
@@ -302,7 +313,8 @@ pub(super) fn sweep(
             let Some(seconds) = held.index.expire_after else { continue };
             let expired = DateTime::from_millis(now.timestamp_millis().saturating_sub(seconds.saturating_mul(1000)));
             let left = (most - swept, most_bytes - bytes);
-            for (seq, document) in read::expired(&session.connection, collection, held, expired, left)? {
+            let stored = Documents::stored(&session.connection, collection);
+            for (seq, document) in read::expired(stored, held, expired, left)? {
                 place.delete(seq, &document, &Effects::new(collection, ChangeKind::Delete, Some(&document), None)?)?;
                 swept += 1;
                 bytes += document.as_bytes().len();
@@ -337,14 +349,28 @@ fn check_unique<'k>(
     let mut statement = connection.prepare_cached(&format!("SELECT 1 FROM entries_{} WHERE key = ?1", held.id))?;
     for key in keys {
         if statement.exists([key])? {
-            return Err(Error::DuplicateKey {
-                namespace: collection.namespace.clone(),
-                index: held.index.name.clone(),
-                key: key_text(&held.index, document),
-            });
+            return Err(duplicate_key(collection, held, document));
         }
     }
     Ok(())
+}
+
+/// Returns the error for an `_id` that another document has.
+pub(super) fn duplicate_id(collection: &Collection, id: RawBsonRef<'_>) -> Error {
+    Error::DuplicateKey {
+        namespace: collection.namespace.clone(),
+        index: "_id_".into(),
+        key: format!("{{ _id: {} }}", text(Some(id))),
+    }
+}
+
+/// Returns the error for a key of a unique index that another document has.
+pub(super) fn duplicate_key(collection: &Collection, held: &HeldIndex, document: &RawDocument) -> Error {
+    Error::DuplicateKey {
+        namespace: collection.namespace.clone(),
+        index: held.index.name.clone(),
+        key: key_text(&held.index, document),
+    }
 }
 
 /// Formats the fields of an index and a document's values, for an error message.
@@ -374,7 +400,7 @@ pub(super) fn ensure_indexes(session: &mut StoreConnection, namespace: &Namespac
         let (with_index, held) = session.catalog.make_index(connection, &collection, index)?;
         collection = with_index;
         let mut is_multikey = false;
-        visit(connection, &collection, &Filter::all(), None, |seq, document| {
+        Documents::stored(connection, &collection).visit(&Filter::all(), None, |seq, document| {
             let keys = index.keys_of(document)?;
             is_multikey |= keys.is_multikey;
             let keys = || keys.keys.iter().map(|key| &*key.bytes);

@@ -21,6 +21,7 @@ use super::{
     change_feed::ChangeFeed,
     changes::{self, Amount, Trimmed},
     check,
+    commit::{self, Commit},
     conditional::{self, Conditional},
     connection::StoreConnection,
     lines::Lines,
@@ -82,6 +83,12 @@ pub(super) enum Job {
     CarryOut {
         conditional: Box<Conditional>,
         writes: Arc<[Write]>,
+        budget: Budget,
+        reply: Reply,
+    },
+    /// Applies the writes of a transaction.
+    Commit {
+        commit: Box<Commit>,
         budget: Budget,
         reply: Reply,
     },
@@ -455,6 +462,9 @@ fn run_job(session: &mut StoreConnection, environment: &dyn Environment, job: Jo
             let carry_out = || conditional::carry_out(session, environment, &conditional, &writes[0]);
             (reply, within(&budget, carry_out))
         }
+        Job::Commit { commit, budget, reply } => {
+            (reply, within(&budget, || commit::carry_out(session, environment, &commit)))
+        }
         Job::EnsureIndexes { namespace, indexes, reply } => (
             reply,
             protected(|| {
@@ -517,7 +527,9 @@ impl Job {
     /// Returns the owner of the job; `None` for a job of the operator or of the backend itself.
     fn owner(&self) -> Option<Arc<str>> {
         match self {
-            Self::Write { budget, .. } | Self::CarryOut { budget, .. } => budget.owner().cloned(),
+            Self::Write { budget, .. } | Self::CarryOut { budget, .. } | Self::Commit { budget, .. } => {
+                budget.owner().cloned()
+            }
             Self::EnsureIndexes { .. }
             | Self::DropIndex { .. }
             | Self::CreateCollections { .. }
@@ -529,6 +541,7 @@ impl Job {
         match self {
             Self::Write { reply, .. }
             | Self::CarryOut { reply, .. }
+            | Self::Commit { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
             | Self::CreateCollections { reply, .. }
@@ -540,6 +553,7 @@ impl Job {
         match self {
             Self::Write { reply, .. }
             | Self::CarryOut { reply, .. }
+            | Self::Commit { reply, .. }
             | Self::EnsureIndexes { reply, .. }
             | Self::DropIndex { reply, .. }
             | Self::CreateCollections { reply, .. }

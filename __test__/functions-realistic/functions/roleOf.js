@@ -1,0 +1,1 @@
+exports = (user) => (user.custom_data && user.custom_data.role) || "guest";

@@ -1,0 +1,129 @@
+"use strict";
+
+// Runs the functions of backends on this thread.
+
+const { parentPort, workerData } = require("node:worker_threads");
+const { holdBridge, native, receiveFunctions, result } = require("../bridge.js");
+const { decode, encode, encodeWithUndefined } = require("../bson/index.js");
+const { describe, toFailure } = require("./errors.js");
+const { measured } = require("./memory.js");
+const { Runtime } = require("./runtime.js");
+
+/** The hosts of this thread, by the number of the backend. */
+const hosts = new Map();
+
+/** Formats the fields of a log entry. */
+const texts = (fields) => Object.entries(fields).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+
+/** A backend whose functions this thread runs. */
+class FunctionHost {
+  #bridge;
+  #number;
+  #release;
+  #runtime;
+
+  constructor({ bridge, release }, number, facts) {
+    this.#release = release;
+    this.#bridge = bridge;
+    this.#number = number;
+    this.#runtime = new Runtime({
+      ...facts,
+      backend: {
+        call: (call, isSystem, service, name, args) => this.#call(call, isSystem, service, name, args),
+        mayExecute: (call, name, args) => native.mayExecute(bridge, number, call, name, encode({ arguments: args })),
+      },
+      log: (level, { message, ...fields }) => native.logOfFunction(level, [message, ...texts(fields)].join(" ")),
+    });
+  }
+
+  #call(call, isSystem, service, name, args) {
+    return result(native.callInFunction(this.#bridge, this.#number, call, isSystem, service, name, encode(args)));
+  }
+
+  /** Runs a call and reports its result. */
+  async run(id, payload) {
+    let bytes;
+    try {
+      bytes = encoded(await this.#reported(id, payload));
+    } catch {
+      // A thread in which even the report of a failure fails is broken for all calls.
+      native.functionDone(this.#bridge, this.#number, id, BROKEN);
+      endThread();
+      return;
+    }
+    native.functionDone(this.#bridge, this.#number, id, bytes);
+  }
+
+  async #reported(id, payload) {
+    try {
+      return await measured(() => this.#runtime.run({ id, ...decode(payload) }));
+    } catch (failure) {
+      return failed(failure);
+    }
+  }
+
+  /** Releases the bridge, which keeps the process alive. */
+  release() {
+    this.#release();
+  }
+
+  /** Ends a call whose result the backend does not want any more. */
+  cancel(id) {
+    this.#runtime.cancel(id);
+  }
+}
+
+/** The report of a call whose report cannot be made. */
+const BROKEN = Buffer.from(encode({ error: { message: "the thread of the function is broken" } }));
+
+/** Ends this thread, unless it is that of the application. */
+function endThread() {
+  if (parentPort !== null && workerData?.host !== undefined) {
+    process.exit(1);
+  }
+}
+
+/** Returns the report of a failed call. `failure` can be any value. */
+function failed(failure) {
+  const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
+  return { error: { message, errorCode, serverCode }, messages, dropped };
+}
+
+/** Encodes a report. A result that cannot be encoded becomes an error. Never throws. */
+function encoded(report) {
+  try {
+    return report.error ? encode(report) : encodeWithUndefined(report);
+  } catch (error) {
+    const { messages, dropped } = report;
+    const message = `the result cannot be returned: ${describe(error)}`;
+    return encode({ error: { message }, messages, dropped });
+  }
+}
+
+/** Lets this thread run the functions of a backend. Returns false if it is not wanted any more. */
+function attach(number, host) {
+  const held = holdBridge();
+  const facts = native.attachFunctions(held.bridge, number, host);
+  if (!facts) {
+    held.release();
+    return false;
+  }
+  detach(number);
+  hosts.set(number, new FunctionHost(held, number, decode(facts)));
+  return true;
+}
+
+/** Forgets a backend whose functions this thread ran. */
+function detach(number) {
+  hosts.get(number)?.release();
+  hosts.delete(number);
+}
+
+receiveFunctions({
+  call: ({ backend, id, payload }) => {
+    const host = hosts.get(backend);
+    return payload ? host?.run(id, payload) : host?.cancel(id);
+  },
+});
+
+module.exports = { attach, detach };
