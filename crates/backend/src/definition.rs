@@ -211,9 +211,12 @@ impl Definition {
                     "the export layout of 2018 is not supported; export the app again with a current CLI",
                 );
             }
-            ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
+            ["auth", "providers.json"] => {
+                self.providers = Providers::read(&mut Reader::new(path, value, report), &self.functions);
+            }
             ["auth", "custom_user_data.json"] => {
-                self.custom_user_data = custom_user_data::read(&known.sources, &mut Reader::new(path, value, report));
+                let mut reader = Reader::new(path, value, report);
+                self.custom_user_data = custom_user_data::read(&known.sources, &self.functions, &mut reader);
             }
             ["data_sources", service, ref rest @ ..] => {
                 self.read_data_source(service, rest, path, value, known, report);

@@ -50,7 +50,10 @@ pub(crate) async fn call_inside(
         "abortTransaction" => return invocation.transactions.abort(number).await,
         _ => {}
     }
-    let transaction = transaction.map(|number| invocation.transactions.get(number, service)).transpose()?;
+    let transaction = match transaction {
+        Some(number) => Some(invocation.transactions.get(number, service)?),
+        None => invocation.transactions.enclosing(context, service).map(|all| Arc::clone(all) as Arc<dyn Transaction>),
+    };
     let inside = Inside { context, invocation, is_system, service, transaction };
     match &*name {
         "find" => inside.find(&arguments).await,

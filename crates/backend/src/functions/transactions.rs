@@ -6,7 +6,7 @@ use std::{
 };
 
 use bson::{RawBson, rawdoc};
-use store::{Transaction, TransactionLimits};
+use store::{Replaying, Transaction, TransactionLimits};
 
 use crate::{Error, ErrorCode, Result, context::Context};
 
@@ -15,7 +15,12 @@ const MOST_OPEN: usize = 8;
 
 /// The open transactions of a call, by their numbers, with the names of their data sources.
 #[derive(Debug, Default)]
-pub(crate) struct Transactions(Mutex<Open>);
+pub(crate) struct Transactions {
+    state: Mutex<Open>,
+    /// The transaction that contains all operations of the call in the app's own store. The
+    /// transactions of the function are parts of it.
+    enclosing: Option<Arc<Replaying>>,
+}
 
 #[derive(Debug, Default)]
 struct Open {
@@ -24,8 +29,19 @@ struct Open {
 }
 
 impl Transactions {
+    /// Creates the transactions of a call within `enclosing`.
+    pub(super) fn inside(enclosing: Option<Arc<Replaying>>) -> Self {
+        Self { enclosing, ..Self::default() }
+    }
+
+    /// Returns the transaction that contains the operations on a data source which name no other,
+    /// if there is one.
+    pub(super) fn enclosing(&self, context: &Context, service: &str) -> Option<&Arc<Replaying>> {
+        self.enclosing.as_ref().filter(|_| context.stores.is_in_main(service))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a transaction of a data source. Returns `{ transaction }`, its number.
@@ -38,7 +54,10 @@ impl Transactions {
             return Err(Error::new(ErrorCode::FunctionExecutionError, message));
         }
         context.prepare().await?;
-        let transaction = context.stores.of(service).begin(TransactionLimits::default()).await?;
+        let transaction = match self.enclosing(context, service) {
+            Some(enclosing) => enclosing.begin_part().await?,
+            None => context.stores.of(service).begin(TransactionLimits::default()).await?,
+        };
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;

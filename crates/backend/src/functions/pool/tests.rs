@@ -76,6 +76,7 @@ impl World {
             caller: None,
             payer,
             is_system: false,
+            time_limit: None,
             transactions: super::super::Transactions::default(),
         };
         tokio::spawn(async move { pool.call(Arc::new(invocation)).await })
