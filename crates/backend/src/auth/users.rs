@@ -116,9 +116,10 @@ impl Users {
     pub(super) fn document(&self, new_user: &NewUser) -> RawDocumentBuf {
         let NewUser { provider, name, identity_id, data, password_hash, expires } = new_user;
         let key = login_key(provider, name);
+        let id = self.environment.new_id();
         let identity_id = identity_id.clone().unwrap_or_else(|| self.environment.new_id().to_hex());
         let mut document = rawdoc! {
-            "_id": self.environment.new_id(),
+            "_id": id,
             "type": "normal",
             "identities": [{ "id": identity_id, "provider_type": *provider, "key": key }],
             "data": data.clone(),
