@@ -58,7 +58,7 @@ function writeDefinition(directory) {
 const optionsOf = (directory) => ({
   id: ID,
   definition: path.join(directory, "definition"),
-  store: path.join(directory, "store.sqlite"),
+  store: `sqlite:${path.join(directory, "store.sqlite")}`,
   logger: null,
 });
 

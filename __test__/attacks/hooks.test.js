@@ -89,10 +89,10 @@ describe("a function that throws or returns something odd", () => {
   });
 
   test("a status is compared exactly", async () => {
-    const app = await open({ confirmation: "exports = () => ({ status: Object('success') });" });
-    expect(await failure(register(app))).toMatchObject({ code: 4347 });
-    const list = await open({ confirmation: "exports = () => [{ status: 'success' }];" });
-    expect(await failure(register(list))).toMatchObject({ code: 4347 });
+    for (const answer of ["[{ status: 'success' }]", "({ status: ['success'] })", "'success'", "({ Status: 'success' })"]) {
+      const app = await open({ confirmation: `exports = () => ${answer};` });
+      expect(await failure(register(app))).toMatchObject({ code: 4347 });
+    }
   });
 });
 

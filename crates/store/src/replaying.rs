@@ -15,7 +15,7 @@ use query::Filter;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    Aggregate, Count, Error, Find, Namespace, Operation, Outcome, Result, Store, Transaction,
+    Aggregate, Count, Error, Find, Namespace, Operation, Outcome, Result, Returning, Store, Transaction,
     TransactionLimits, Write,
 };
 
@@ -87,8 +87,9 @@ struct Repeatable {
 enum Step {
     /// A write, which must have the same outcome again.
     Write(Box<Write>, Outcome),
-    /// The insertion by an upsert: no document may match the filter again.
-    Upsert { namespace: Namespace, filter: Filter, document: RawDocumentBuf },
+    /// An upsert that inserted a document, whose id must stay. If another transaction has inserted
+    /// it, the upsert updates it; no other document may match.
+    Upsert { write: Box<Write>, filter: Filter, document: RawDocumentBuf },
 }
 
 impl std::fmt::Debug for Replaying {
@@ -140,13 +141,19 @@ impl Place {
                 let outcome = self.write((**write).clone()).await?;
                 if !is_same(&outcome, before) { Err(changed()) } else { Ok(()) }
             }
-            Step::Upsert { namespace, filter, document } => {
+            Step::Upsert { write, filter, document } => {
+                let namespace = &write.namespace;
                 let matching = Find { limit: Some(1), ..Find::new(namespace.clone(), filter.clone()) };
-                if !self.find(matching).await?.is_empty() {
-                    return Err(changed());
+                match self.find(matching).await?.first() {
+                    None => {
+                        let insertion = Operation::Insert(vec![document.clone()]);
+                        self.write(Write::new(namespace.clone(), insertion)).await.map(|_| ())
+                    }
+                    Some(found) if query::get(found, "_id") == query::get(document, "_id") => {
+                        self.write((**write).clone()).await.map(|_| ())
+                    }
+                    Some(_) => Err(changed()),
                 }
-                let insertion = Operation::Insert(vec![document.clone()]);
-                self.write(Write::new(namespace.clone(), insertion)).await.map(|_| ())
             }
         }
     }
@@ -304,12 +311,14 @@ impl Replaying {
         };
         let outcome = self.run(&mut state, operation).await?;
         if let Some(Place::Transaction(_)) = &state.open {
+            let write = Box::new(Write { budget: query::Budget::default(), ..write });
             let step = match (&write.operation, &outcome.upserted_id) {
-                (Operation::Modify(modify), Some(id)) => {
+                // A caller that has asked for the document has seen that there was none.
+                (Operation::Modify(modify), Some(id)) if modify.returning == Returning::Nothing => {
                     let document = self.upserted(&mut state, &write.namespace, id).await?;
-                    Step::Upsert { namespace: write.namespace, filter: modify.filter.clone(), document }
+                    Step::Upsert { filter: modify.filter.clone(), write, document }
                 }
-                _ => Step::Write(Box::new(Write { budget: query::Budget::default(), ..write }), outcome.clone()),
+                _ => Step::Write(write, outcome.clone()),
             };
             state.writes.push(Repeatable { part, step });
         }

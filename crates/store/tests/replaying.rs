@@ -15,6 +15,7 @@ on_every_store! {
     a_changed_outcome_is_a_conflict_for_good,
     an_upserted_document_keeps_its_id,
     an_upsert_whose_document_exists_now_is_a_conflict_for_good,
+    an_upsert_by_id_updates_the_document_that_exists_now,
     inserted_documents_without_an_id_keep_theirs,
     a_failed_write_does_not_end_the_transaction,
     the_writes_of_an_aborted_part_are_left_out,
@@ -124,6 +125,19 @@ async fn an_upsert_whose_document_exists_now_is_a_conflict_for_good(world: &Worl
     assert!(is_conflict(&done.unwrap_err()));
     assert_eq!(all(&*store, doc! { "name": "a" }).await.len(), 1);
     assert_eq!(all(&*store, doc! { "_id": 1 }).await, [doc! { "_id": 1, "n": 1 }]);
+}
+
+async fn an_upsert_by_id_updates_the_document_that_exists_now(world: &World) {
+    let store = world.store();
+    write(&store, insert(vec![doc! { "_id": 1, "n": 0 }])).await;
+    let transaction = begun(&store).await;
+    let count = || upsert(doc! { "_id": 2 }, doc! { "$inc": { "n": 1 } });
+    write(&store, count()).await;
+    transaction.write(count()).await.unwrap();
+    write(&store, increment(1)).await;
+    transaction.write(increment(1)).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(all(&*store, doc! { "_id": 2 }).await, [doc! { "_id": 2, "n": 2 }]);
 }
 
 async fn inserted_documents_without_an_id_keep_theirs(world: &World) {

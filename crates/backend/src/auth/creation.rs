@@ -85,7 +85,7 @@ pub(super) async fn create_user(
 }
 
 /// Runs the creation function for a user, and then `last`, the write by which the user exists. The
-/// writes of the function are only applied together with it.
+/// writes of the function are only applied together with it, and not if it matches nothing.
 ///
 /// # Errors
 /// The error of the function, whose message begins with `failed to create user`, and that of the
@@ -107,6 +107,10 @@ pub(super) async fn enter_users(
     let within = Arc::clone(&transaction);
     run_hook(context, Hook::UserCreation, function, argument, circumstances, Some(within)).await.map_err(refused)?;
     let outcome = transaction.write(last).await?;
+    if outcome.matched == 0 && outcome.inserted_ids.is_empty() {
+        transaction.abort().await?;
+        return Ok(outcome);
+    }
     match transaction.commit().await {
         Ok(()) => Ok(outcome),
         // The answer to the commit was lost. It was applied if the user exists.

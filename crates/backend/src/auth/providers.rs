@@ -49,6 +49,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Returns the name of the function that resets passwords, if there is one.
+    fn reset_function(&self) -> Option<&str> {
+        None
+    }
+
     /// Verifies the identity of a user.
     ///
     /// # Errors
@@ -120,6 +125,11 @@ impl Providers {
     /// True if log-ins with a type of provider are enabled, such as `anon-user`.
     pub fn is_enabled(&self, provider: &str) -> bool {
         self.0.contains_key(provider)
+    }
+
+    /// Returns the name of the function that resets passwords, if there is one.
+    pub(crate) fn reset_function(&self) -> Option<String> {
+        self.0.values().find_map(|provider| provider.reset_function()).map(str::to_owned)
     }
 
     /// Returns the enabled provider of a type.

@@ -197,6 +197,10 @@ impl Provider for EmailPassword {
         }
     }
 
+    fn reset_function(&self) -> Option<&str> {
+        self.reset_function.as_deref()
+    }
+
     fn authenticate<'a>(
         &'a self,
         context: &'a Arc<Context>,
