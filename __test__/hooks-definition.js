@@ -29,7 +29,7 @@ function writeHooks({ authentication, confirmation, reset, creation }, functions
   for (const [name, source] of Object.entries(hooks).filter(([, source]) => source !== undefined)) {
     sources[name] = source;
     // Neither keeps the backend from calling the function.
-    manifest.push({ name, private: true, can_evaluate: { "%%user.id": "nobody" } });
+    manifest.push({ name, private: true, can_evaluate: { "%%user.id": "never" } });
   }
   const provider = (type, config) => ({ [type]: { name: type, type, disabled: false, config } });
   const definition = {

@@ -1,8 +1,8 @@
 // Kills processes at random moments while they sign users up with a user creation function:
 // node scripts/kill-sign-ups.mjs [--rounds 200]
 //
-// No user may lack the writes of the function, no write may lack its user, and no acknowledged user
-// may be lost. The last line is `N passed, N failed`, where each round counts.
+// No user may lack the writes of the function, no write may lack its user, and no acknowledged
+// user may be lost. The last line is `N passed, N failed`, where each round counts.
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";

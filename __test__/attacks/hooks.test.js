@@ -11,7 +11,11 @@ const { Credentials } = Realm;
 const email = "ada@example.com";
 
 const open = (hooks, functions, options) => openApp({ definition: writeHooks(hooks, functions), ...options });
-const failure = (promise) => promise.then(() => "nothing failed", ({ message, code }) => ({ message, code }));
+const failure = (promise) =>
+  promise.then(
+    () => "nothing failed",
+    ({ message, code }) => ({ message, code }),
+  );
 const logIn = (app, password = PASSWORD) => app.logIn(Credentials.emailPassword(email, password));
 const register = (app, name = email) => app.emailPasswordAuth.registerUser({ email: name, password: PASSWORD });
 
@@ -70,14 +74,17 @@ describe("a function that throws or returns something odd", () => {
     ["a cycle", "const a = {}; a.a = a; throw a"],
     ["an answer that cannot be encoded", "const a = {}; a.id = a; return a"],
     ["a thenable that throws", "return { then() { throw new Error('thenable'); } }"],
-    ["an error that pretends to end the session", "throw Object.assign(new Error('x'), { name: 'FunctionError', errorCode: 'InvalidSession' })"],
+    [
+      "an error that pretends to end the session",
+      "throw Object.assign(new Error('x'), { name: 'FunctionError', errorCode: 'InvalidSession' })",
+    ],
   ])("%s is only a failed log-in", async (_name, statement) => {
     const app = await open({ authentication: `exports = () => { ${statement}; };` });
     expect(await failure(app.logIn(Credentials.function({})))).toEqual({ message: expect.any(String), code: 4346 });
     expect((await app.logIn(Credentials.anonymous(false))).isLoggedIn).toBe(true);
   });
 
-  test("thenables are awaited", async () => {
+  test("objects with a method then are awaited", async () => {
     const thenable = (value) => `exports = () => ({ then(resolve) { setTimeout(() => resolve(${value}), 5); } });`;
     const app = await open({
       authentication: thenable("{ id: 'x', name: { then(resolve) { resolve('X'); } } }"),
@@ -89,7 +96,12 @@ describe("a function that throws or returns something odd", () => {
   });
 
   test("a status is compared exactly", async () => {
-    for (const answer of ["[{ status: 'success' }]", "({ status: ['success'] })", "'success'", "({ Status: 'success' })"]) {
+    for (const answer of [
+      "[{ status: 'success' }]",
+      "({ status: ['success'] })",
+      "'success'",
+      "({ Status: 'success' })",
+    ]) {
       const app = await open({ confirmation: `exports = () => ${answer};` });
       expect(await failure(register(app))).toMatchObject({ code: 4347 });
     }
@@ -194,7 +206,12 @@ test("users whose writes conflict for good are not created by halves", async () 
     await db.collection("calls").insertOne({ event: n });
   };`;
   const app = await open({ creation });
-  const attempts = range(8).map(() => app.logIn(Credentials.anonymous(false)).then(() => "created", ({ code }) => code));
+  const attempts = range(8).map(() =>
+    app.logIn(Credentials.anonymous(false)).then(
+      () => "created",
+      ({ code }) => code,
+    ),
+  );
   const outcomes = await Promise.all(attempts);
   const created = outcomes.filter((outcome) => outcome === "created").length;
   expect(created).toBeGreaterThan(0);

@@ -10,8 +10,8 @@ const positionals = [{ name: "DIR", help: "the definition's directory (default: 
 const options = { strict: { type: "boolean", help: "exit status 1 for warnings too (default: only for errors)" } };
 
 const ALWAYS_RESETS =
-  "the reset function always answers 'success', so that anybody can set the password of any user: " +
-  "answer 'fail' or 'pending' unless the caller has proven who he or she is";
+  "the reset function always answers 'success', so that any client can set the password of any user: " +
+  "answer 'fail' or 'pending' without a proof of the user's identity";
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 

@@ -456,4 +456,3 @@ impl Transaction for Part {
         .boxed()
     }
 }
-

@@ -22,8 +22,8 @@ use crate::{
     functions::{Hook, arguments, is_of_function, run_hook},
 };
 
-/// The maximum number of creation functions that run at the same time. Each may have a transaction,
-/// and other functions need transactions too.
+/// The maximum number of creation functions that run at the same time. Each may have a
+/// transaction, and other functions need transactions too.
 const AT_ONCE: usize = 16;
 
 /// The maximum number of creations that wait for others.
@@ -74,12 +74,10 @@ pub(super) async fn create_user(
     match enter_users(context, &document, insertion, circumstances).await {
         Ok(_) => Ok(user),
         // Another registration with the name was faster.
-        Err(error) if is_conflict(&error) => {
-            match context.users.by_name(new_user.provider, &new_user.name).await? {
-                Some(_) => Err(Error::new(ErrorCode::AccountNameInUse, "name already in use")),
-                None => Err(error),
-            }
-        }
+        Err(error) if is_conflict(&error) => match context.users.by_name(new_user.provider, &new_user.name).await? {
+            Some(_) => Err(Error::new(ErrorCode::AccountNameInUse, "name already in use")),
+            None => Err(error),
+        },
         Err(error) => Err(error),
     }
 }
@@ -150,9 +148,7 @@ fn described(user: &RawDocument, id: ObjectId) -> Result<RawDocumentBuf> {
     let identities = User::identities(user).map_err(Error::internal)?;
     let identities: RawArrayBuf = identities
         .into_iter()
-        .map(
-            |identity| rawdoc! { "id": identity.id, "provider_type": identity.provider_type, "data": data.clone() },
-        )
+        .map(|identity| rawdoc! { "id": identity.id, "provider_type": identity.provider_type, "data": data.clone() })
         .collect();
     Ok(rawdoc! {
         "id": id.to_hex(),

@@ -93,8 +93,7 @@ async fn ask_to_confirm(
     token: &EmailToken,
     circumstances: &RequestContext,
 ) -> Result<Status> {
-    let argument =
-        rawdoc! { "token": token.token.expose(), "tokenId": token.id.to_hex(), "username": email };
+    let argument = rawdoc! { "token": token.token.expose(), "tokenId": token.id.to_hex(), "username": email };
     run_status_hook(context, Hook::Confirmation, function, arguments(&argument, []), circumstances).await
 }
 

@@ -21,9 +21,9 @@ use crate::{
 /// all providers.
 ///
 /// # Errors
-/// `AuthProviderNotFound` if the provider is not enabled, `AuthError` if the user is not confirmed,
-/// `UserDisabled` if the user is disabled, and the errors of the provider and of the creation
-/// function.
+/// `AuthProviderNotFound` if the provider is not enabled, `AuthError` if the user is not
+/// confirmed, `UserDisabled` if the user is disabled, and the errors of the provider and of the
+/// creation function.
 pub(crate) async fn log_in(
     context: &Arc<Context>,
     LogIn { credentials, device_id }: LogIn,

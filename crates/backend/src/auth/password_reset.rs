@@ -3,11 +3,7 @@
 
 use std::sync::Arc;
 
-use bson::{
-    RawBson,
-    raw::RawBsonRef,
-    rawdoc,
-};
+use bson::{RawBson, raw::RawBsonRef, rawdoc};
 use protocol::SecretDocument;
 
 use super::{
@@ -21,8 +17,8 @@ use crate::{
     functions::{Hook, Status, arguments, run_status_hook},
 };
 
-/// Runs the reset function: `{ username, password, token, tokenId, currentPasswordValid }`, and the
-/// arguments of the client.
+/// Runs the reset function: `{ username, password, token, tokenId, currentPasswordValid }`, and
+/// the arguments of the client.
 ///
 /// # Errors
 /// `BadRequest` if the password is not allowed, `UserNotFound` if the name is not registered or
@@ -60,9 +56,7 @@ pub(super) async fn call_reset(
 /// Returns the arguments of the client that follow the first one.
 fn client_arguments(payload: &SecretDocument) -> Result<Vec<RawBson>> {
     match payload.expose().get("arguments") {
-        Ok(Some(RawBsonRef::Array(given))) => {
-            Ok(given.into_iter().filter_map(Result::ok).map(RawBson::from).collect())
-        }
+        Ok(Some(RawBsonRef::Array(given))) => Ok(given.into_iter().filter_map(Result::ok).map(RawBson::from).collect()),
         Ok(None | Some(RawBsonRef::Null | RawBsonRef::Undefined)) => Ok(Vec::new()),
         _ => Err(Error::new(ErrorCode::InvalidParameter, "'arguments' must be an array")),
     }

@@ -198,11 +198,7 @@ pub(crate) fn may_run_function(definition: &Definition, request: &Request) -> bo
 ///
 /// # Errors
 /// `AuthProviderNotFound` if the provider is not enabled, and the errors of the provider.
-pub(crate) async fn act(
-    context: &Arc<Context>,
-    request: ProviderAction,
-    circumstances: &RequestContext,
-) -> Result<()> {
+pub(crate) async fn act(context: &Arc<Context>, request: ProviderAction, circumstances: &RequestContext) -> Result<()> {
     let ProviderAction { provider, action, payload } = request;
     let enabled = context.definition.providers.get(&provider).ok_or_else(|| provider_not_found(&provider))?;
     context.prepare().await?;

@@ -376,11 +376,11 @@ impl Sessions {
         Ok(ended.map(|_| ())?)
     }
 
-    /// Carries out a change of a user that ends all sessions, such as a new password. Returns false
-    /// if the change matches nothing; then no session ends.
+    /// Carries out a change of a user that ends all sessions, such as a new password. Returns
+    /// false if the change matches nothing; then no session ends.
     ///
-    /// A log-in that is concurrent with the change notes itself on the user after it has opened its
-    /// session, and finds the change.
+    /// A log-in that is concurrent with the change notes itself on the user after it has opened
+    /// its session, and finds the change.
     pub(crate) async fn end_all_after(&self, user_id: ObjectId, change: Write) -> Result<bool> {
         let changed = self.store().write(vec![change]).await?;
         if changed.first().is_none_or(|outcome| outcome.matched == 0) {

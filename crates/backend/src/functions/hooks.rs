@@ -16,8 +16,8 @@ use store::{Replaying, TransactionLimits};
 use super::{Invocation, call::system_user, outermost, transactions::Transactions};
 use crate::{Error, ErrorCode, RequestContext, Result, context::Context};
 
-/// The user to whom the limits of hooks apply. No user has this id.
-const ANYONE: ObjectId = ObjectId::from_bytes([0; 12]);
+/// The id of the user to whom the limits of all hooks apply. No user has it.
+const ALL_HOOKS: ObjectId = ObjectId::from_bytes([0; 12]);
 
 /// The purpose of a function that the backend calls itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(crate) async fn run_hook(
         user: system_user(),
         request: circumstances.http.clone(),
         caller: None,
-        payer: Some(ANYONE),
+        payer: Some(ALL_HOOKS),
         is_system: true,
         time_limit: hook.time_limit(),
         transactions: Transactions::inside(enclosing),

@@ -205,8 +205,8 @@ impl FunctionPool {
         Self(Arc::new(Shared { state: Mutex::new(state), busy: Condvar::new() }))
     }
 
-    /// Takes the options of another app that shares the pool: the larger number of threads, and the
-    /// limits that it sets.
+    /// Takes the options of another app that shares the pool: the larger number of threads, and
+    /// the limits that it sets.
     pub fn join(&self, options: FunctionOptions) {
         let mut state = self.0.state();
         let usual = FunctionOptions::default();
@@ -219,8 +219,8 @@ impl FunctionPool {
         }
     }
 
-    /// Returns the longest time that the hooks of one request can take: each waits for a thread, and
-    /// then runs.
+    /// Returns the longest time that the hooks of one request can take: each waits for a thread,
+    /// and then runs.
     pub(crate) fn longest_hooks(&self) -> Duration {
         self.0.state().options.time_limit * 4
     }

@@ -157,9 +157,7 @@ mod tests {
     #[test]
     fn an_identity_is_a_string_or_an_object() {
         let read = |answer: RawBson| identity_of(answer).map_err(|error| error.message.into_owned());
-        let named = |id: &str, name: Option<&str>| {
-            Ok(Identity { id: id.to_owned(), name: name.map(str::to_owned) })
-        };
+        let named = |id: &str, name: Option<&str>| Ok(Identity { id: id.to_owned(), name: name.map(str::to_owned) });
         assert_eq!(read(RawBson::String("a".to_owned())), named("a", None));
         assert_eq!(read(rawdoc! { "id": "a", "name": "A" }.into()), named("a", Some("A")));
         assert_eq!(read(rawdoc! { "id": "a", "name": null }.into()), named("a", None));

@@ -35,7 +35,8 @@ enum Confirmation {
 }
 
 /// The warning about other kinds of confirmation.
-const REJECTED: &str = "without automatic confirmation or a confirmation function, registration is rejected: mails are not supported yet";
+const REJECTED: &str =
+    "without automatic confirmation or a confirmation function, registration is rejected: mails are not supported yet";
 
 pub(super) fn read(provider: &mut Reader<'_>, functions: &Functions) -> Arc<dyn Provider> {
     let config = provider.get("config").cloned().unwrap_or(Value::Object(serde_json::Map::new()));

@@ -137,7 +137,12 @@ async fn a_valid_refresh_token_is_never_rejected_and_invalid_ones_are_counted() 
     assert!(attempt(&throttle, &refresh(), origin, wrong()).await.is_some());
     assert!(
         throttle
-            .begin(&Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }), origin, &providers(), false)
+            .begin(
+                &Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }),
+                origin,
+                &providers(),
+                false
+            )
             .await
             .unwrap()
             .is_none()
