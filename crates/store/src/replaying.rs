@@ -139,7 +139,7 @@ impl Place {
         match step {
             Step::Write(write, before) => {
                 let outcome = self.write((**write).clone()).await?;
-                if !is_same(&outcome, before) { Err(changed()) } else { Ok(()) }
+                if is_same(&outcome, before) { Ok(()) } else { Err(changed()) }
             }
             Step::Upsert { write, filter, document } => {
                 let namespace = &write.namespace;

@@ -162,6 +162,7 @@ pub(crate) fn arguments(first: &RawDocument, more: impl IntoIterator<Item = RawB
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use bson::rawdoc;
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::RawBson;
+use bson::{RawBson, oid::ObjectId};
 
 use super::{Hook, Invocation};
 use crate::{Result, context::Context};
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, cause: Cause, invocation: Arc<Invocat
 /// Notes that an outermost call has ended. This is the place for everything that is recorded about
 /// calls.
 fn ended(cause: Cause, invocation: &Invocation, duration: Duration, result: &Result<RawBson>) {
-    let (function, user) = (&*invocation.name, invocation.caller.map(|user| user.to_hex()));
+    let (function, user) = (&*invocation.name, invocation.caller.map(ObjectId::to_hex));
     let hook = match cause {
         Cause::Client => None,
         Cause::Hook(hook) => Some(hook.name()),
