@@ -67,4 +67,10 @@ async function eventsOf(app) {
   return calls.map(({ event }) => event);
 }
 
-module.exports = { INSERT_CUSTOM_DATA, RECORD, eventsOf, writeHooks };
+/** Returns all documents of the custom data that have the id of a user. */
+async function customDataOf(user) {
+  const all = await user.functions.allCustomData();
+  return all.filter(({ userId }) => userId === user.id);
+}
+
+module.exports = { INSERT_CUSTOM_DATA, RECORD, customDataOf, eventsOf, writeHooks };

@@ -4,8 +4,8 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
-const { PASSWORD, Realm, openApp } = require("./helpers.js");
-const { INSERT_CUSTOM_DATA, RECORD, eventsOf, writeHooks } = require("./hooks-definition.js");
+const { MODE, PASSWORD, Realm, openApp, temporaryDirectory } = require("./helpers.js");
+const { INSERT_CUSTOM_DATA, RECORD, customDataOf, eventsOf, writeHooks } = require("./hooks-definition.js");
 
 const { Credentials } = Realm;
 
@@ -124,7 +124,7 @@ describe("a log-in with a function", () => {
     const app = await open({ authentication: "exports = () => 'same';", creation: INSERT_CUSTOM_DATA });
     const users = await Promise.all(Array.from({ length: 8 }, () => app.logIn(Credentials.function({}))));
     expect(new Set(users.map(({ id }) => id)).size).toBe(1);
-    expect(await users[0].functions.allCustomData()).toHaveLength(1);
+    expect(await customDataOf(users[0])).toHaveLength(1);
   });
 
   test("is not enabled without the provider", async () => {
@@ -486,4 +486,28 @@ describe("a user creation function", () => {
       code: 4313,
     });
   });
+
+  if (MODE === "embedded") {
+    test("writes to another store at once, before the user", async () => {
+      const source = { name: "other", type: "mongodb-atlas" };
+      const service = (name) => `context.services.get("${name}").db("app").collection("calls")`;
+      const definition = writeHooks(
+        {
+          creation: `exports = async (user) => {
+            await ${service("other")}.insertOne({ event: "other" });
+            await ${service("mongodb-atlas")}.insertOne({ event: "own" });
+            if (user.data.email) throw new Error("refused");
+          };`,
+        },
+        { others: `exports = () => ${service("other")}.find().toArray();` },
+        { "data_sources/other/config.json": source },
+      );
+      const file = path.join(temporaryDirectory(), "other.sqlite");
+      const app = await openApp({ definition, dataSources: { other: `sqlite:${file}` } });
+      expect(await failure(register(app))).toMatchObject({ code: 4313 });
+      const user = await app.logIn(anonymous);
+      expect(await user.functions.others()).toHaveLength(2);
+      expect(await user.functions.calls()).toHaveLength(1);
+    });
+  }
 });

@@ -35,12 +35,14 @@ test("logs in with a function, and finds the custom data of the creation functio
   const app = await openWeb({
     authentication: `exports = ({ username }) => {
       if (username === undefined) throw new Error("Authentication failed");
-      return { id: username, name: username };
+      const { remoteIPAddress, httpUserAgent } = context.request;
+      if (typeof httpUserAgent !== "string") throw new Error("no user agent");
+      return { id: username, name: username + " at " + remoteIPAddress };
     };`,
     creation: INSERT_CUSTOM_DATA,
   });
   const user = await app.logIn(Credentials.function({ username: "ada" }));
-  expect(user.profile).toEqual({ name: "ada" });
+  expect(user.profile).toEqual({ name: expect.stringMatching(/^ada at (::ffff:)?127\.0\.0\.1$/) });
   expect(user.identities).toEqual([{ id: "ada", providerType: "custom-function" }]);
   expect(user.customData).toMatchObject({ userId: user.id, role: "member" });
   await expect(app.logIn(Credentials.function({}))).rejects.toMatchObject({

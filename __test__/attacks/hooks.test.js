@@ -4,7 +4,7 @@
 // behave badly.
 
 const { MODE, PASSWORD, Realm, openApp } = require("../helpers.js");
-const { INSERT_CUSTOM_DATA, RECORD, eventsOf, writeHooks } = require("../hooks-definition.js");
+const { INSERT_CUSTOM_DATA, RECORD, customDataOf, eventsOf, writeHooks } = require("../hooks-definition.js");
 const { range } = require("./support.js");
 
 const { Credentials } = Realm;
@@ -175,7 +175,7 @@ describe("a token that is used several times at once", () => {
     expect(outcomes.filter((outcome) => outcome === "nothing failed")).toHaveLength(1);
     expect(outcomes.filter((outcome) => outcome !== "nothing failed")).toEqual(Array(7).fill(invalid));
     const user = await logIn(app);
-    expect(await user.functions.allCustomData()).toHaveLength(1);
+    expect(await customDataOf(user)).toHaveLength(1);
   });
 
   test("sets one password", async () => {
