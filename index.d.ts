@@ -817,10 +817,11 @@ declare namespace Realm {
      */
     static jwt(token: string): Credentials;
     /**
-     * Creates credentials for the app's authentication function. The provider is not supported
-     * yet: a log-in rejects with code 4316.
+     * Creates credentials for the app's authentication function. A log-in rejects with code 4346
+     * and the message of the function if the function throws.
      *
-     * @param payload - the argument of the function
+     * @param payload - the argument of the function, without a field `options`
+     * @see https://www.mongodb.com/docs/atlas/app-services/authentication/custom-function/
      * @example
      * ```ts
      * const credentials = Realm.Credentials.function({ username: "ada" });
@@ -1177,11 +1178,13 @@ declare namespace Realm {
     class EmailPasswordAuth {
       private constructor();
       /**
-       * Registers a user, who can then log in. An address has 1 to 128 characters and is
-       * case-sensitive; a password has 6 to 128 characters.
+       * Registers a user, who can then log in, unless the confirmation function leaves the user
+       * pending. An address has 1 to 128 characters and is case-sensitive; a password has 6 to 128
+       * characters.
        *
-       * Rejects with code 4348 and `name already in use` if the address is registered, and with
-       * code 4347 if the address or the password is invalid.
+       * Rejects with code 4348 and `name already in use` if the address is registered, with code
+       * 4347 if the address or the password is invalid or the user is not confirmed, and with code
+       * 4313 if the user creation function refuses the user.
        *
        * @example
        * ```ts
@@ -1191,10 +1194,11 @@ declare namespace Realm {
        */
       registerUser(details: { email: string; password: string }): Promise<void>;
       /**
-       * Confirms a user with the token of an e-mail. Not supported yet, because users are
-       * confirmed automatically.
+       * Confirms a user with the token that the confirmation function got. A token is valid for 30
+       * minutes, once.
        *
-       * Rejects with code 4353 and `invalid token data`.
+       * Rejects with code 4353 if the token is unknown, used or expired, and with code 4347 and
+       * `invalid token data` if it is not a token.
        *
        * @example
        * ```ts
@@ -1206,10 +1210,11 @@ declare namespace Realm {
        */
       confirmUser(details: { token: string; tokenId: string }): Promise<void>;
       /**
-       * Sends the confirmation e-mail again. Not supported yet, because users are confirmed
-       * automatically.
+       * Sends the confirmation e-mail again. Not supported yet: users are confirmed at once or by
+       * a function.
        *
-       * Rejects with code 4343 and `already confirmed`, and with code 4344 for an unknown address.
+       * Rejects with code 4343 and `already confirmed`, with code 4344 for an unknown address, and
+       * with code 4347 and `please use confirm via function` for a user who is not confirmed.
        *
        * @example
        * ```ts
@@ -1218,10 +1223,10 @@ declare namespace Realm {
        */
       resendConfirmationEmail(details: { email: string }): Promise<void>;
       /**
-       * Runs the confirmation function again. Not supported yet, because users are confirmed
-       * automatically.
+       * Runs the confirmation function again, for a user who is not confirmed.
        *
-       * Rejects with code 4347.
+       * Rejects with code 4344 for an unknown address, with code 4343 and `already confirmed`, and
+       * with code 4347 if the function does not confirm the user or the app has no such function.
        *
        * @example
        * ```ts
@@ -1230,9 +1235,11 @@ declare namespace Realm {
        */
       retryCustomConfirmation(details: { email: string }): Promise<void>;
       /**
-       * Sets a new password with the token of an e-mail. Not supported yet.
+       * Sets a new password with the token that the reset function got, and ends all sessions of
+       * the user. A token is valid for 30 minutes, once.
        *
-       * Rejects with code 4353 and `invalid token data`.
+       * Rejects with code 4353 if the token is unknown, used or expired, and with code 4347 if it
+       * is not a token or the password is invalid.
        *
        * @example
        * ```ts
@@ -1246,7 +1253,8 @@ declare namespace Realm {
       /**
        * Sends an e-mail with a token for `resetPassword()`. Not supported yet.
        *
-       * Rejects with code 4347 and `error processing request`.
+       * Rejects with code 4347 and `please use reset password via function` or `error processing
+       * request`, and with code 4344 for an unknown address.
        *
        * @example
        * ```ts
@@ -1255,11 +1263,14 @@ declare namespace Realm {
        */
       sendResetPasswordEmail(details: { email: string }): Promise<void>;
       /**
-       * Calls the app's function for password resets. Not supported yet.
+       * Calls the app's function for password resets. If the function answers `success`, the
+       * password is set and all sessions of the user end.
        *
-       * Rejects with code 4347.
+       * Rejects with code 4344 for an unknown address, with code 4347 if the password is invalid,
+       * and with code 4351 if the function does not reset the password or the app has none.
        *
        * @param args - further arguments of the function
+       * @see https://www.mongodb.com/docs/atlas/app-services/authentication/email-password/
        * @example
        * ```ts
        * const details = { email: "ada@example.com", password: "n3w passw0rd" };

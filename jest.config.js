@@ -11,6 +11,7 @@ const EVERYWHERE = [
   "other-methods",
   "functions",
   "functions-realistic-app",
+  "hooks",
 ];
 
 /** The in-process suites that run on MongoDB too: all except those about files. */
@@ -30,7 +31,7 @@ const ON_MONGODB = [
 ];
 
 /** The attacks that do not depend on the backend. */
-const ATTACKS_EVERYWHERE = ["functions-proxy", "operations", "rules-booleans", "values"];
+const ATTACKS_EVERYWHERE = ["functions-proxy", "hooks", "operations", "rules-booleans", "values"];
 
 /**
  * The attacks on values and over HTTP that depend on the store. For `crowd`, the tests on MongoDB

@@ -167,6 +167,34 @@ test("check compiles the functions and lists what calls would find", async () =>
   expect(await userkeep("check", "--strict", definition)).toMatchObject({ status: 1 });
 });
 
+test("check warns of a reset function that always answers success", async () => {
+  const reset = (source) => {
+    const config = { autoConfirm: true, runResetFunction: true, resetFunctionName: "reset" };
+    return writeDefinition({
+      "auth/providers.json": { "local-userpass": { name: "local-userpass", type: "local-userpass", config } },
+      "functions/config.json": [{ name: "reset", private: true }, { name: "other" }],
+      "functions/reset.js": source,
+      "functions/other.js": 'exports = () => ({ status: "success" });',
+    });
+  };
+  const always = `exports = ({ token, tokenId, username, password }) => {
+    // answers 'pending' or "fail" otherwise
+    return { status: 'success' };
+  };`;
+  const warned = await userkeep("check", reset(always));
+  expect(warned.stdout).toMatch(
+    /^warning: functions\/reset\.js: the reset function always answers 'success', so that /m,
+  );
+  expect(warned.stdout).not.toMatch(/other\.js/);
+  for (const source of [
+    'exports = ({ currentPasswordValid }) => ({ status: currentPasswordValid ? "success" : "fail" });',
+    "exports = () => ({ status: 'pending' });",
+    'exports = (event, code) => { if (code !== 5) throw new Error("no"); return { status: "success" }; };',
+  ]) {
+    expect((await userkeep("check", reset(source))).stdout).not.toMatch(/reset function/);
+  }
+});
+
 test("serve takes the number of threads of functions", async () => {
   const { stdout } = await userkeep("serve", "--help");
   expect(stdout).toMatch(/--function-threads N +threads that run functions; .*\(default: one per core\)\n/);

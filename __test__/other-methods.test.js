@@ -10,7 +10,7 @@ test("e-mail/password methods reject with the errors of the SDK", async () => {
   const auth = app.emailPasswordAuth;
   await expect(auth.confirmUser({ token: "t", tokenId: "i" })).rejects.toMatchObject({
     message: "invalid token data",
-    code: 4353,
+    code: 4347,
   });
   await expect(auth.resendConfirmationEmail({ email })).rejects.toMatchObject({
     message: "already confirmed",
@@ -30,9 +30,10 @@ test("e-mail/password methods reject with the errors of the SDK", async () => {
     message: "error processing request",
     code: 4347,
   });
-  await expect(auth.callResetPasswordFunction({ email, password: PASSWORD }, 1)).rejects.toThrow(
-    `failed to reset password for user "${email}"`,
-  );
+  await expect(auth.callResetPasswordFunction({ email, password: PASSWORD }, 1)).rejects.toMatchObject({
+    message: `failed to reset password for user "${email}"`,
+    code: 4351,
+  });
 });
 
 test("functions, API keys, linking and push reject with the errors of the SDK", async () => {

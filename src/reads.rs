@@ -56,6 +56,8 @@ pub(crate) struct CheckedObject {
     /// True if the definition loads, and pages of any origin may make requests.
     pub allows_any_origin: bool,
     pub functions: Vec<CheckedFunction>,
+    /// The name of the function that resets passwords, if there is one.
+    pub reset_function: Option<String>,
 }
 
 /// Lists every problem of the definition in a directory. Secrets come from the environment
@@ -63,7 +65,7 @@ pub(crate) struct CheckedObject {
 #[napi]
 pub(crate) fn check_definition(directory: String, secret_variables: HashMap<String, String>) -> CheckedObject {
     let secrets = Secrets::default().with_variables(secret_variables);
-    let Checked { problems, allows_any_origin, functions, mentioned_functions } =
+    let Checked { problems, allows_any_origin, functions, mentioned_functions, reset_function } =
         Definition::check(Path::new(&directory), &secrets);
     let object = |problem: &Problem| ProblemObject {
         is_error: problem.severity == Severity::Refused,
@@ -72,6 +74,7 @@ pub(crate) fn check_definition(directory: String, secret_variables: HashMap<Stri
     CheckedObject {
         problems: problems.iter().map(object).collect(),
         allows_any_origin,
+        reset_function,
         functions: functions.iter().flat_map(|function| sources(function, &mentioned_functions)).collect(),
     }
 }

@@ -72,10 +72,22 @@ function unreachable(functions) {
   return functions.filter(({ name, isUsed }, index) => !(isUsed || isNamed(name, index))).map(({ name }) => name);
 }
 
+/** The other answers of a reset function, and the ways to fail. */
+const MAY_REFUSE = /(["'`])(?:fail|pending)\1|\bthrow\b|\breject\b/;
+
+/**
+ * Returns true if the source of a reset function contains the answer `success`, and nothing by
+ * which it could refuse to reset a password.
+ */
+function alwaysResets(source) {
+  const text = maskComments(source);
+  return /(["'`])success\1/.test(text) && !MAY_REFUSE.test(text);
+}
+
 /** Checks sources without running them. */
 function checkFunctions(scripts, modules) {
   const names = new Set(scripts.map(({ name }) => name));
   return scripts.flatMap((script) => problemsOf(script, names, modules));
 }
 
-module.exports = { checkFunctions, unreachable };
+module.exports = { alwaysResets, checkFunctions, unreachable };

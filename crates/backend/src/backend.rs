@@ -273,12 +273,17 @@ impl Backend {
     /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
-        // A call has a time limit of its own.
-        let until = if matches!(request, Request::CallFunction(_)) { None } else { context.deadline() };
+        let runs_function = auth::may_run_function(&context.definition, &request);
+        let until = match &request {
+            // A call has a time limit of its own.
+            Request::CallFunction(_) => None,
+            _ if runs_function => context.deadline().map(|deadline| deadline + context.functions.longest_hooks()),
+            _ => context.deadline(),
+        };
         let Some(origin) = circumstances.origin else {
             return in_time(until, self.dispatch(request, circumstances), too_late).await;
         };
-        let attempt = context.throttle.begin(&request, origin, &context.definition.providers);
+        let attempt = context.throttle.begin(&request, origin, &context.definition.providers, runs_function);
         match in_time(until, attempt, too_late).await? {
             Some(attempt) => {
                 attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await
@@ -291,7 +296,7 @@ impl Backend {
     async fn dispatch(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
         let context = &self.0;
         match request {
-            Request::LogIn(log_in) => auth::log_in(context, log_in).await.map(Response::from),
+            Request::LogIn(log_in) => auth::log_in(context, log_in, circumstances).await.map(Response::from),
             Request::Link(link) => auth::link(context, link).await.map(Response::from),
             Request::ReadProfile(read) => auth::profile(context, &read.access_token).await.map(Response::from),
             Request::RefreshSession(refresh) => {
@@ -299,7 +304,7 @@ impl Backend {
             }
             Request::EndSession(end) => auth::end_session(context, &end.refresh_token).await.map(Response::from),
             Request::DeleteUser(delete) => auth::delete_user(context, &delete.access_token).await.map(Response::from),
-            Request::ProviderAction(action) => auth::act(context, action).await.map(|()| Done.into()),
+            Request::ProviderAction(action) => auth::act(context, action, circumstances).await.map(|()| Done.into()),
             Request::ApiKeys(ApiKeys { refresh_token, .. }) => {
                 let claim = context.sessions.claim_of_refresh_token(&refresh_token).await?;
                 context.sessions.by_refresh_token(&refresh_token, &claim, &context.users).await?;

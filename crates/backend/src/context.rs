@@ -18,7 +18,7 @@ use store::{Namespace, Store};
 
 use crate::{
     Environment, Error, ErrorCode, Options, Result,
-    auth::{CachedSession, Claim, KeyRing, Passwords, Sessions, Throttle, TokenSeal, Tokens, Users},
+    auth::{CachedSession, Claim, Creations, KeyRing, Passwords, Sessions, Throttle, TokenSeal, Tokens, Users},
     data::{Authorization, Collections, CustomData},
     definition::{CustomUserData, Definition, Service},
     functions::{FunctionPool, TransactionShares},
@@ -45,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: Throttle,
+    pub(crate) creations: Creations,
     pub(crate) custom_data: CustomData,
     pub(crate) collections: Collections,
     pub(crate) environment: Environment,
@@ -96,6 +97,7 @@ impl Context {
             users: Users::new(Arc::clone(&store), &database, environment.clone()),
             passwords: Passwords::shared(),
             throttle: Throttle::new(environment.clone(), &store, &database),
+            creations: Creations::default(),
             sessions: Sessions::new(
                 Arc::clone(&store),
                 &database,

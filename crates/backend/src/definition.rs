@@ -86,6 +86,8 @@ pub struct Checked {
     pub functions: Functions,
     /// The names of the functions that other parts of the definition mention.
     pub mentioned_functions: BTreeSet<String>,
+    /// The name of the function that resets passwords, if there is one.
+    pub reset_function: Option<String>,
 }
 
 impl Definition {
@@ -114,6 +116,7 @@ impl Definition {
                     allows_any_origin: false,
                     functions: Functions::default(),
                     mentioned_functions: BTreeSet::new(),
+                    reset_function: None,
                 };
             }
         };
@@ -124,6 +127,7 @@ impl Definition {
             problems,
             allows_any_origin: loads && definition.allowed_request_origins.is_empty(),
             mentioned_functions: functions::mentioned(&definition.functions, &parsed),
+            reset_function: definition.providers.reset_function(),
             functions: definition.functions,
         }
     }
@@ -211,9 +215,12 @@ impl Definition {
                     "the export layout of 2018 is not supported; export the app again with a current CLI",
                 );
             }
-            ["auth", "providers.json"] => self.providers = Providers::read(&mut Reader::new(path, value, report)),
+            ["auth", "providers.json"] => {
+                self.providers = Providers::read(&mut Reader::new(path, value, report), &self.functions);
+            }
             ["auth", "custom_user_data.json"] => {
-                self.custom_user_data = custom_user_data::read(&known.sources, &mut Reader::new(path, value, report));
+                let mut reader = Reader::new(path, value, report);
+                self.custom_user_data = custom_user_data::read(&known.sources, &self.functions, &mut reader);
             }
             ["data_sources", service, ref rest @ ..] => {
                 self.read_data_source(service, rest, path, value, known, report);

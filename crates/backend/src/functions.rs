@@ -5,7 +5,9 @@
 //! [`HostStarter`], and starts threads that take calls as [`FunctionHost`]s.
 
 mod call;
+mod hooks;
 mod inside;
+mod outermost;
 mod pool;
 mod queue;
 mod transactions;
@@ -26,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use call::call;
+pub(crate) use hooks::{Hook, Status, arguments, is_of_function, kind, run_hook, run_status_hook};
 pub(crate) use inside::{call_inside, may_execute};
 use transactions::Transactions;
 
@@ -82,6 +85,8 @@ pub struct Invocation {
     pub payer: Option<ObjectId>,
     /// True if the function is privileged, so that no rules apply.
     pub is_system: bool,
+    /// Time limit of the call, if it is shorter than [`FunctionOptions::time_limit`].
+    pub time_limit: Option<Duration>,
     /// The open transactions of the call.
     pub(crate) transactions: Transactions,
 }

@@ -1,7 +1,7 @@
 //! The stores of an app: its own, and one for each data source whose documents are elsewhere.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
 };
@@ -108,6 +108,8 @@ pub(crate) struct Stores {
     /// The store of users, sessions and all data sources without a store of their own.
     main: Arc<dyn Store>,
     services: HashMap<String, Arc<dyn Store>>,
+    /// The names of the data sources that are not in the main store.
+    elsewhere: HashSet<String>,
     /// Each open store once, for closing.
     all: Vec<Arc<dyn Store>>,
     /// True if one of the stores runs in another process.
@@ -172,7 +174,13 @@ impl Stores {
     /// Uses one store for everything.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
         let has_remote = store.is_remote();
-        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store], has_remote }
+        Self {
+            main: Arc::clone(&store),
+            services: HashMap::new(),
+            elsewhere: HashSet::new(),
+            all: vec![store],
+            has_remote,
+        }
     }
 
     /// Opens the stores of an app, each address once. The app's own store may be open already as
@@ -196,9 +204,12 @@ impl Stores {
                 opened.insert(address, Opened::open(address, environment, settings)?);
             }
         }
-        let mut services = HashMap::new();
+        let (mut services, mut elsewhere) = (HashMap::new(), HashSet::new());
         for (name, service) in &definition.services {
             let address = addresses.get(name.as_str()).copied().unwrap_or(main);
+            if address != main {
+                elsewhere.insert(name.clone());
+            }
             // A data source without an address uses the app's store.
             if let Some(opened) = opened.get(address)
                 && (address != main || service.read_preference.is_some())
@@ -209,7 +220,7 @@ impl Stores {
         let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
         let main = opened[main].view(None)?;
         let has_remote = all.iter().any(|store| store.is_remote());
-        Ok(Self { main, services, all, has_remote })
+        Ok(Self { main, services, elsewhere, all, has_remote })
     }
 
     /// Returns the store of users, sessions and all data sources without a store of their own.
@@ -221,6 +232,11 @@ impl Stores {
     /// it.
     pub(crate) fn has_remote(&self) -> bool {
         self.has_remote
+    }
+
+    /// True if a data source is in the main store, so that one transaction can contain both.
+    pub(crate) fn is_in_main(&self, service: &str) -> bool {
+        !self.elsewhere.contains(service)
     }
 
     /// Returns the store of a data source.

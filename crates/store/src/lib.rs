@@ -16,6 +16,7 @@ pub mod migrate;
 mod mongo;
 mod names;
 mod progress;
+mod replaying;
 mod request;
 mod results;
 mod sqlite;
@@ -35,6 +36,7 @@ pub use guard::{Denied, Guard, GuardFilters};
 pub use index::{Index, Partial};
 pub use mongo::{MongoStore, ReadPreference};
 pub use progress::Progress;
+pub use replaying::Replaying;
 pub use request::{
     Aggregate, Change, Count, Explanation, Find, Modify, Namespace, Operation, Outcome, Returning, Write, WriteLimits,
 };

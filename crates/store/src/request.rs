@@ -128,6 +128,7 @@ impl Default for Explanation {
 }
 
 /// A count.
+#[derive(Clone)]
 pub struct Count {
     /// The collection to search.
     pub namespace: Namespace,
@@ -149,6 +150,7 @@ impl Count {
 }
 
 /// An aggregation.
+#[derive(Clone)]
 pub struct Aggregate {
     /// The collection whose documents enter the pipeline.
     pub namespace: Namespace,
@@ -174,6 +176,7 @@ impl Aggregate {
 }
 
 /// One write.
+#[derive(Clone)]
 pub struct Write {
     /// The collection to change.
     pub namespace: Namespace,
@@ -218,6 +221,7 @@ impl WriteLimits {
 }
 
 /// The kind of a write.
+#[derive(Clone)]
 pub enum Operation {
     /// Inserts documents in their order, and stops at the first that fails.
     Insert(Vec<RawDocumentBuf>),
@@ -233,6 +237,7 @@ impl Operation {
 }
 
 /// A change of the documents that a filter matches.
+#[derive(Clone)]
 pub struct Modify {
     /// The filter.
     pub filter: Filter,
@@ -269,6 +274,7 @@ impl Modify {
 }
 
 /// The change of each document.
+#[derive(Clone)]
 pub enum Change {
     /// Updates the document, or replaces it.
     Update {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bson::{Document, doc};
 use query::{Filter, Update};
 use store::{
-    Change, Error, Find, Modify, MongoStore, Namespace, Operation, ReadPreference, Store, Transaction,
+    Change, Error, Find, Modify, MongoStore, Namespace, Operation, ReadPreference, Replaying, Store, Transaction,
     TransactionLimits, Write,
 };
 use support::{
@@ -40,6 +40,23 @@ async fn a_standalone_server_has_no_transactions() {
     let server = OwnServer::start(&["--standalone"]);
     let store = open(&server.uri);
     assert!(matches!(store.begin(TransactionLimits::default()).await, Err(Error::NeedsTransaction)));
+}
+
+#[tokio::test]
+async fn a_replaying_transaction_writes_at_once_to_a_standalone_server() {
+    let server = OwnServer::start(&["--standalone"]);
+    let (store, namespace) = (open(&server.uri), fresh());
+    let shared: Arc<dyn Store> = store.clone();
+    let replaying = Arc::new(Replaying::new(shared, TransactionLimits::default()));
+    replaying.write(insert(&namespace, doc! { "_id": 1, "n": 1 })).await.unwrap();
+    assert_eq!(count(&store, &namespace).await, 1);
+    // A failed write does not apply the others again.
+    assert!(replaying.write(insert(&namespace, doc! { "_id": 1 })).await.is_err());
+    replaying.write(increment(&namespace, 1)).await.unwrap();
+    assert!(matches!(replaying.begin_part().await, Err(Error::NeedsTransaction)));
+    replaying.commit().await.unwrap();
+    let found = store.find(Find::new(namespace.clone(), Filter::all())).await.unwrap();
+    assert_eq!(found[0].get_i32("n").unwrap(), 2);
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bson::{oid::ObjectId, raw::RawDocumentBuf};
 
 use super::{
-    providers::{Proven, provider_not_found},
+    creation::create_user,
+    providers::{NewUser, Proven, provider_not_found},
     sessions::Caller,
+    users::User,
 };
 use crate::{
-    Error, ErrorCode, Result,
+    Error, ErrorCode, RequestContext, Result,
     context::Context,
     request::{Link, LogIn},
     response::{AccessGrant, Session},
@@ -19,16 +21,24 @@ use crate::{
 /// all providers.
 ///
 /// # Errors
-/// `AuthProviderNotFound` if the provider is not enabled, `UserDisabled` if the user is disabled,
-/// and the errors of the provider.
-pub(crate) async fn log_in(context: &Arc<Context>, LogIn { credentials, device_id }: LogIn) -> Result<Session> {
+/// `AuthProviderNotFound` if the provider is not enabled, `AuthError` if the user is not
+/// confirmed, `UserDisabled` if the user is disabled, and the errors of the provider and of the
+/// creation function.
+pub(crate) async fn log_in(
+    context: &Arc<Context>,
+    LogIn { credentials, device_id }: LogIn,
+    circumstances: &RequestContext,
+) -> Result<Session> {
     let provider = context.definition.providers.get(&credentials.provider);
     let provider = provider.ok_or_else(|| provider_not_found(&credentials.provider))?;
     context.prepare().await?;
-    let user = match provider.authenticate(context, &credentials.payload).await? {
+    let user = match provider.authenticate(context, &credentials.payload, circumstances).await? {
         Proven::User(user) => user,
-        Proven::NewUser(new_user) => context.users.create(&new_user).await?,
+        Proven::NewUser(new_user) => create_or_find(context, &new_user, circumstances).await?,
     };
+    if !user.is_confirmed {
+        return Err(Error::new(ErrorCode::AuthError, "confirmation required"));
+    }
     if user.disabled {
         return Err(Error::new(ErrorCode::UserDisabled, "user disabled"));
     }
@@ -38,6 +48,16 @@ pub(crate) async fn log_in(context: &Arc<Context>, LogIn { credentials, device_i
     let custom_data = context.custom_data.of(caller.user_id).await?;
     let access = grant_access(context, &caller, custom_data).await?;
     Ok(Session { access, refresh_token, user_id: caller.user_id.to_hex(), device_id: caller.device_id })
+}
+
+/// Creates a user, or returns the one that a concurrent log-in with the same identity has created.
+async fn create_or_find(context: &Arc<Context>, new_user: &NewUser, circumstances: &RequestContext) -> Result<User> {
+    match create_user(context, new_user, circumstances).await {
+        Err(error) if error.code == ErrorCode::AccountNameInUse => {
+            context.users.by_name(new_user.provider, &new_user.name).await?.ok_or(error)
+        }
+        created => created,
+    }
 }
 
 /// Adds an identity to a user. This is not supported yet.

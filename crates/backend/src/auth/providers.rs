@@ -1,6 +1,7 @@
 //! The authentication providers. Each provider has a file in `providers/` and a row in [`TABLE`].
 
 mod anonymous;
+mod custom_function;
 mod email_password;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -11,10 +12,10 @@ use protocol::SecretDocument;
 
 use super::users::User;
 use crate::{
-    Error, ErrorCode, Result,
+    Error, ErrorCode, RequestContext, Result,
     context::Context,
-    definition::{Reader, did_you_mean},
-    request::{Action, ProviderAction},
+    definition::{Definition, Functions, Reader, did_you_mean},
+    request::{Action, LogIn, ProviderAction, Request},
 };
 
 /// An enabled authentication provider.
@@ -42,6 +43,17 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         false
     }
 
+    /// True if an action, or a log-in without one, may run a function of the operator's, so that a
+    /// network has a limit of simultaneous requests.
+    fn runs_function(&self, _action: Option<Action>) -> bool {
+        false
+    }
+
+    /// Returns the name of the function that resets passwords, if there is one.
+    fn reset_function(&self) -> Option<&str> {
+        None
+    }
+
     /// Verifies the identity of a user.
     ///
     /// # Errors
@@ -50,6 +62,7 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         &'a self,
         context: &'a Arc<Context>,
         payload: &'a SecretDocument,
+        circumstances: &'a RequestContext,
     ) -> BoxFuture<'a, Result<Proven>>;
 
     /// Carries out an action other than a log-in.
@@ -61,6 +74,7 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         _context: &'a Arc<Context>,
         _action: Action,
         _payload: &'a SecretDocument,
+        _circumstances: &'a RequestContext,
     ) -> BoxFuture<'a, Result<()>> {
         future::ready(Err(Error::bad_request("this provider has no such action"))).boxed()
     }
@@ -80,6 +94,8 @@ pub(crate) struct NewUser {
     pub(crate) provider: &'static str,
     /// The provider's unique name for the user.
     pub(crate) name: String,
+    /// The id of the identity; `None` for a new one.
+    pub(crate) identity_id: Option<String>,
     /// The data of the profile.
     pub(crate) data: RawDocumentBuf,
     /// The hash of the password, if the user has one.
@@ -89,15 +105,17 @@ pub(crate) struct NewUser {
 }
 
 /// Reads the configuration of an enabled provider.
-type Read = fn(&mut Reader<'_>) -> Arc<dyn Provider>;
+type Read = fn(&mut Reader<'_>, &Functions) -> Arc<dyn Provider>;
 
 /// The supported providers.
-const TABLE: &[(&str, Read)] =
-    &[(protocol::provider::ANONYMOUS, anonymous::read), (protocol::provider::EMAIL_PASSWORD, email_password::read)];
+const TABLE: &[(&str, Read)] = &[
+    (protocol::provider::ANONYMOUS, anonymous::read),
+    (protocol::provider::CUSTOM_FUNCTION, custom_function::read),
+    (protocol::provider::EMAIL_PASSWORD, email_password::read),
+];
 
 /// The providers of App Services that are not supported yet.
-const UNAVAILABLE: &[&str] =
-    &["api-key", "custom-function", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
+const UNAVAILABLE: &[&str] = &["api-key", "custom-token", "oauth2-apple", "oauth2-facebook", "oauth2-google"];
 
 /// The enabled authentication providers.
 #[derive(Debug, Default)]
@@ -109,19 +127,24 @@ impl Providers {
         self.0.contains_key(provider)
     }
 
+    /// Returns the name of the function that resets passwords, if there is one.
+    pub(crate) fn reset_function(&self) -> Option<String> {
+        self.0.values().find_map(|provider| provider.reset_function()).map(str::to_owned)
+    }
+
     /// Returns the enabled provider of a type.
     pub(crate) fn get(&self, provider: &str) -> Option<&Arc<dyn Provider>> {
         self.0.get(provider)
     }
 
     /// Reads `auth/providers.json`.
-    pub(crate) fn read(file: &mut Reader<'_>) -> Self {
+    pub(crate) fn read(file: &mut Reader<'_>, functions: &Functions) -> Self {
         let mut providers = Self::default();
         let mut has_unknown = false;
         for (name, value) in file.keys() {
             has_unknown |= !known().any(|known| known == name);
             let mut provider = file.inside(&format!(".{name}"), value);
-            providers.read_provider(name, &mut provider);
+            providers.read_provider(name, &mut provider, functions);
         }
         if file.is_object() && !has_unknown && providers.0.is_empty() {
             file.note("", "no supported authentication provider is enabled, so no user can log in");
@@ -129,7 +152,7 @@ impl Providers {
         providers
     }
 
-    fn read_provider(&mut self, name: &str, provider: &mut Reader<'_>) {
+    fn read_provider(&mut self, name: &str, provider: &mut Reader<'_>, functions: &Functions) {
         provider.known(&["id", "name", "type"]);
         if provider.flag("disabled").unwrap_or(false) {
             return;
@@ -147,7 +170,7 @@ impl Providers {
             // The unknown keys in it are not reported, because they have the same cause.
             return provider.note("", &format!("the provider is not known and not used{suggestion}"));
         };
-        self.0.insert(kind, read(provider));
+        self.0.insert(kind, read(provider, functions));
         provider.finish();
     }
 }
@@ -156,15 +179,30 @@ fn known() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(kind, _)| *kind).chain(UNAVAILABLE.iter().copied())
 }
 
+/// True if a request may run a function of the operator's.
+pub(crate) fn may_run_function(definition: &Definition, request: &Request) -> bool {
+    let (provider, action) = match request {
+        Request::LogIn(LogIn { credentials, .. }) => (&credentials.provider, None),
+        Request::ProviderAction(ProviderAction { provider, action, .. }) => (provider, Some(*action)),
+        _ => return false,
+    };
+    let configuration = definition.custom_user_data.as_ref();
+    let has_creation = configuration.is_some_and(|configuration| configuration.creation_function.is_some());
+    definition.providers.get(provider).is_some_and(|provider| {
+        let creates = provider.creates_users(action) || action == Some(Action::Confirm);
+        provider.runs_function(action) || (has_creation && creates)
+    })
+}
+
 /// Carries out an action of a provider other than a log-in.
 ///
 /// # Errors
 /// `AuthProviderNotFound` if the provider is not enabled, and the errors of the provider.
-pub(crate) async fn act(context: &Arc<Context>, request: ProviderAction) -> Result<()> {
+pub(crate) async fn act(context: &Arc<Context>, request: ProviderAction, circumstances: &RequestContext) -> Result<()> {
     let ProviderAction { provider, action, payload } = request;
     let enabled = context.definition.providers.get(&provider).ok_or_else(|| provider_not_found(&provider))?;
     context.prepare().await?;
-    enabled.act(context, action, &payload).await
+    enabled.act(context, action, &payload, circumstances).await
 }
 
 /// Returns the error of a log-in with a provider that is not enabled.

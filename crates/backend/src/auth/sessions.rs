@@ -154,7 +154,7 @@ impl Sessions {
             "expires_at": if anonymous { anonymous_end(now) } else { DateTime::from_millis(expires * 1000) },
         };
         let insert = self.collection.insertion(document);
-        let outcomes = self.store().write_in_order(vec![insert, users.note_log_in(user.id)?]).await?;
+        let outcomes = self.store().write_in_order(vec![insert, users.note_log_in(user)?]).await?;
         // The user may have been deleted or disabled after the password check. The session must
         // not outlive the user.
         if outcomes.last().is_none_or(|noted| noted.matched == 0) {
@@ -374,6 +374,22 @@ impl Sessions {
         let ended = self.store().write_in_order(vec![end_all(), user_goes, end_all()]).await;
         self.forget_user(caller.user_id);
         Ok(ended.map(|_| ())?)
+    }
+
+    /// Carries out a change of a user that ends all sessions, such as a new password. Returns
+    /// false if the change matches nothing; then no session ends.
+    ///
+    /// A log-in that is concurrent with the change notes itself on the user after it has opened
+    /// its session, and finds the change.
+    pub(crate) async fn end_all_after(&self, user_id: ObjectId, change: Write) -> Result<bool> {
+        let changed = self.store().write(vec![change]).await?;
+        if changed.first().is_none_or(|outcome| outcome.matched == 0) {
+            return Ok(false);
+        }
+        self.forget_user(user_id);
+        let ended = self.store().write(vec![self.end(user_id, of_user(user_id))]).await;
+        self.forget_user(user_id);
+        Ok(ended.map(|_| true)?)
     }
 
     /// Removes a user and the user's sessions from the caches, so that the next request reads

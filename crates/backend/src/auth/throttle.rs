@@ -37,6 +37,10 @@ use buckets::{Bucket, Buckets, REMEMBERED};
 /// attempts wait for their results.
 const AT_ONCE: usize = 4;
 
+/// The maximum number of concurrent requests from one network that may run a function. Functions
+/// can take minutes. Further requests wait.
+const FUNCTIONS_AT_ONCE: usize = 16;
+
 /// A rate limit with exponential backoff.
 struct Limit {
     /// The number of failures that cause no wait.
@@ -155,6 +159,7 @@ pub(crate) struct Attempt<'a> {
     recalled: HashMap<Key, Bucket>,
     settled: bool,
     gate_permit: Option<OwnedSemaphorePermit>,
+    function_permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Throttle {
@@ -184,13 +189,13 @@ impl Throttle {
         self.environment.now().timestamp_millis()
     }
 
-    fn gate(&self, key: Key) -> Arc<Semaphore> {
-        let make = || Ok(Arc::new(Semaphore::new(AT_ONCE)));
+    fn gate(&self, key: Key, at_once: usize) -> Arc<Semaphore> {
+        let make = || Ok(Arc::new(Semaphore::new(at_once)));
         self.gates.get_or_insert_with(&key, make).unwrap_or_else(|never: std::convert::Infallible| match never {})
     }
 
-    /// Starts a request, or rejects it with the remaining wait. Returns `None` if the request is
-    /// not rate limited.
+    /// Starts a request, or rejects it with the remaining wait. `runs_function` is true if it may
+    /// run a function. Returns `None` if the request is not rate limited.
     ///
     /// # Errors
     /// The error of the rate limit, and `MissingParameter` or `InvalidParameter` for an incomplete
@@ -200,14 +205,27 @@ impl Throttle {
         request: &Request,
         origin: Origin,
         providers: &Providers,
+        runs_function: bool,
     ) -> Result<Option<Attempt<'_>>> {
         let Some(counted) = Self::counted(request, providers)? else { return Ok(None) };
         let recalled = HashMap::new();
-        let mut attempt = Attempt { throttle: self, origin, counted, recalled, settled: true, gate_permit: None };
+        let mut attempt = Attempt {
+            throttle: self,
+            origin,
+            counted,
+            recalled,
+            settled: true,
+            gate_permit: None,
+            function_permit: None,
+        };
         if attempt.counted.refuse_first {
             if let Some(account) = attempt.counted.account {
-                let gate = self.gate(Key::AccountHere(account, origin.address.into()));
+                let gate = self.gate(Key::AccountHere(account, origin.address.into()), AT_ONCE);
                 attempt.gate_permit = gate.acquire_owned().await.ok();
+            }
+            if runs_function && !origin.is_shared {
+                let gate = self.gate(Key::Network(origin.address.into()), FUNCTIONS_AT_ONCE);
+                attempt.function_permit = gate.acquire_owned().await.ok();
             }
             attempt.recall().await?;
             attempt.check()?;

@@ -7,8 +7,12 @@ use store::Namespace;
 
 use super::{
     data_sources::{NamePart, check_names, listed, undefined_data_source},
+    functions::Functions,
     reader::Reader,
 };
+
+/// The key of the function that runs before a user is created.
+const CREATION_FUNCTION: &str = "on_user_creation_function_name";
 
 /// The configuration of custom user data, `auth/custom_user_data.json`.
 #[derive(Debug, Clone)]
@@ -19,26 +23,27 @@ pub struct CustomUserData {
     pub namespace: Namespace,
     /// The field that contains the user's id, as a string or an ObjectId.
     pub user_id_field: Path,
+    /// The name of the function that runs before a user is created, if there is one.
+    pub creation_function: Option<String>,
 }
 
-pub(super) fn read(data_sources: &BTreeSet<String>, reader: &mut Reader<'_>) -> Option<CustomUserData> {
+pub(super) fn read(
+    data_sources: &BTreeSet<String>,
+    functions: &Functions,
+    reader: &mut Reader<'_>,
+) -> Option<CustomUserData> {
     let enabled = reader.flag("enabled").unwrap_or(false);
     let service = required_text(reader, "mongo_service_name");
     let database = required_text(reader, "database_name");
     let collection = required_text(reader, "collection_name");
     let field = required_text(reader, "user_id_field");
-    let creation_function = reader.text("on_user_creation_function_name");
     // A disabled configuration may name a data source that does not exist.
     if !enabled {
+        reader.known(&[CREATION_FUNCTION]);
         reader.finish();
         return None;
     }
-    if creation_function.is_some_and(|name| !name.is_empty()) {
-        reader.refuse(
-            "on_user_creation_function_name",
-            "user creation functions are not supported yet, and without it users would be created unchecked",
-        );
-    }
+    let creation_function = functions.named_by(reader, CREATION_FUNCTION, "no user can be created");
     let service = choose_data_source(data_sources, service, reader);
     let mut required = |key, value| match value {
         Text::Is(text) => Some(text),
@@ -68,7 +73,8 @@ pub(super) fn read(data_sources: &BTreeSet<String>, reader: &mut Reader<'_>) -> 
             return None;
         }
     };
-    Some(CustomUserData { service: service?, namespace: Namespace::new(&database?, &collection?), user_id_field })
+    let namespace = Namespace::new(&database?, &collection?);
+    Some(CustomUserData { service: service?, namespace, user_id_field, creation_function })
 }
 
 /// A required string.

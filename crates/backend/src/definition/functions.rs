@@ -63,6 +63,16 @@ impl Functions {
         self.functions.values()
     }
 
+    /// Returns the name of a function under a key of another file, unless it is empty. Reports a
+    /// name that no function has; `effect` says what happens then.
+    pub(crate) fn named_by(&self, reader: &mut Reader<'_>, key: &str, effect: &str) -> Option<String> {
+        let name = reader.text(key).filter(|name| !name.is_empty())?;
+        if self.get(&name).is_none() {
+            reader.note(key, &format!("the definition has no function '{name}', so {effect}"));
+        }
+        Some(name)
+    }
+
     /// True if the definition has a `functions/package.json`, which lists packages for functions.
     pub fn has_package(&self) -> bool {
         self.has_package

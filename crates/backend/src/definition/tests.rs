@@ -10,7 +10,7 @@ mod functions;
 /// True if users of `local-userpass` are confirmed on registration.
 fn confirms_automatically(definition: &Definition) -> bool {
     let provider = definition.providers.get("local-userpass").unwrap();
-    format!("{provider:?}") == "EmailPassword { auto_confirm: true }"
+    format!("{provider:?}").contains("confirmation: Automatic")
 }
 
 fn write(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -137,7 +137,7 @@ fn features_whose_loss_would_widen_access_are_errors_with_file_and_path() {
         ("auth/custom_user_data.json", r#"{ "enabled": "yes" }"#.into(), "$.enabled"),
         (
             "auth/custom_user_data.json",
-            r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c", "user_id_field": "u", "on_user_creation_function_name": "f" }"#.into(),
+            r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c", "user_id_field": "u", "on_user_creation_function_name": 5 }"#.into(),
             "$.on_user_creation_function_name",
         ),
         ("auth/providers.json", r#"{ "local-userpass": { "disabled": false, "domain_restrictions": ["x.org"] } }"#.into(), "$.local-userpass.domain_restrictions"),
@@ -574,7 +574,8 @@ fn a_misspelled_confirmation_is_one_problem() {
         check(&[("auth/providers.json", &format!(r#"{{ "local-userpass": {{ "config": {config} }} }}"#))])
     };
     let at = "auth/providers.json at $.local-userpass.config";
-    let only = "only automatic confirmation is supported yet, so registration is rejected";
+    let only = "without automatic confirmation or a confirmation function, registration is rejected: \
+                mails are not supported yet";
     assert_eq!(
         providers(r#"{ "autoConfrim": true }"#),
         [format!(
@@ -585,12 +586,38 @@ fn a_misspelled_confirmation_is_one_problem() {
     assert_eq!(providers(r#"{ "autoConfirm": false }"#), [format!("warning: {at}: {only}")]);
     assert_eq!(
         providers(r#"{ "autoConfirm": true, "runConfirmationFunction": true }"#),
-        [format!("warning: {at}: {only}")]
+        [
+            format!("warning: {at}.autoConfirm: is not used, because a confirmation function is enabled"),
+            format!("warning: {at}.confirmationFunctionName: is missing, so registration is rejected"),
+        ]
     );
     assert_eq!(
         providers(r#"{ "autoConfirm": "yes" }"#),
         [format!(r#"error: {at}.autoConfirm: expected true or false, got "yes""#)]
     );
+}
+
+#[test]
+fn a_hook_without_its_function_is_reported() {
+    let config = r#"{ "autoConfirm": true, "runResetFunction": true, "resetFunctionName": "reset" }"#;
+    let providers = format!(
+        r#"{{ "local-userpass": {{ "config": {config} }}, "custom-function": {{ "config": {{ "authFunctionName": "logIn" }} }} }}"#
+    );
+    let custom_data = r#"{ "enabled": true, "mongo_service_name": "m", "database_name": "d", "collection_name": "c", "user_id_field": "u", "on_user_creation_function_name": "create" }"#;
+    let files = [("auth/providers.json", providers.as_str()), SOURCE, ("auth/custom_user_data.json", custom_data)];
+    assert_eq!(
+        check(&files),
+        [
+            "warning: auth/custom_user_data.json at $.on_user_creation_function_name: the definition has no function 'create', so no user can be created",
+            "warning: auth/providers.json at $.local-userpass.config.resetFunctionName: the definition has no function 'reset', so passwords cannot be reset",
+            "warning: auth/providers.json at $.custom-function.config.authFunctionName: the definition has no function 'logIn', so log-ins with it are rejected",
+        ]
+    );
+    let manifest = r#"[{ "name": "create" }, { "name": "logIn" }, { "name": "reset" }]"#;
+    let sources = ["create", "logIn", "reset"].map(|name| (format!("functions/{name}.js"), "exports = () => 1;"));
+    let sources = sources.iter().map(|(path, source)| (path.as_str(), *source));
+    let all: Vec<_> = files.into_iter().chain([("functions/config.json", manifest)]).chain(sources).collect();
+    assert_eq!(check(&all), [""; 0]);
 }
 
 #[test]

@@ -9,7 +9,13 @@ use bson::{
     rawdoc,
 };
 
-use super::{Invocation, script_name, transactions::Transactions, unchanged::keep_types};
+use super::{
+    Invocation,
+    outermost::{self, Cause},
+    script_name,
+    transactions::Transactions,
+    unchanged::keep_types,
+};
 use crate::{
     Error, ErrorCode, Result, Secret,
     context::{Context, in_time, too_late},
@@ -56,10 +62,11 @@ pub(crate) async fn call(
         caller: id,
         payer,
         is_system,
+        time_limit: None,
         transactions: Transactions::default(),
     };
     let invocation = Arc::new(invocation);
-    let result = context.functions.call(Arc::clone(&invocation)).await?;
+    let result = outermost::run(context, Cause::Client, Arc::clone(&invocation)).await?;
     check_size(context, keep_types(&invocation.arguments, result))
 }
 
@@ -134,6 +141,7 @@ async fn run_as(
                 caller: caller.id,
                 payer,
                 is_system: false,
+                time_limit: None,
                 transactions: Transactions::default(),
             };
             match context.functions.call(Arc::new(invocation)).await? {

@@ -50,10 +50,12 @@ pub(crate) async fn call_inside(
         "abortTransaction" => return invocation.transactions.abort(number).await,
         _ => {}
     }
-    let transaction = transaction.map(|number| invocation.transactions.get(number, service)).transpose()?;
-    let inside = Inside { context, invocation, is_system, service, transaction: transaction.clone() };
+    let begun = transaction.map(|number| invocation.transactions.get(number, service)).transpose()?;
+    let enclosing = || invocation.transactions.enclosing(context, service).map(|all| Arc::clone(all) as _);
+    let transaction = begun.clone().or_else(enclosing);
+    let inside = Inside { context, invocation, is_system, service, transaction };
     let answer = inside.run(name, arguments).await;
-    if let (Err(_), Some(transaction)) = (&answer, transaction) {
+    if let (Err(_), Some(transaction)) = (&answer, begun) {
         // An operation that the store has not seen, such as one with an unknown operator, ends
         // the transaction too.
         transaction.abort().await?;

@@ -233,6 +233,12 @@ impl FunctionPool {
         }
     }
 
+    /// Returns the longest time that the hooks of one request can take: each waits for a thread,
+    /// and then runs.
+    pub(crate) fn longest_hooks(&self) -> Duration {
+        self.0.state().options.time_limit * 4
+    }
+
     /// Adds an environment that can start threads, or that runs functions on its own thread if
     /// `is_thread` is true. One that sets limits of its own is preferred to others. Returns its
     /// number.
@@ -636,7 +642,10 @@ impl State {
 
     fn end_late_calls(&mut self, now: Instant) {
         let time_limit = self.options.time_limit;
-        let is_late = |call: &PendingCall| now.duration_since(call.since) >= time_limit;
+        let is_late = |call: &PendingCall| {
+            let own = call.invocation.time_limit.unwrap_or(time_limit);
+            now.duration_since(call.since) >= own.min(time_limit)
+        };
         let late: Vec<(CallId, Option<HostId>)> =
             self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, call)| (*id, call.host)).collect();
         for (id, host) in late {

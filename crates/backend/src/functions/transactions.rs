@@ -7,7 +7,7 @@ use std::{
 };
 
 use bson::{RawBson, oid::ObjectId, rawdoc};
-use store::{Transaction, TransactionLimits};
+use store::{Replaying, Transaction, TransactionLimits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, ErrorCode, Result, context::Context};
@@ -53,7 +53,12 @@ impl TransactionShares {
 
 /// The open transactions of a call, by their numbers, with the names of their data sources.
 #[derive(Debug, Default)]
-pub(crate) struct Transactions(Mutex<Open>);
+pub(crate) struct Transactions {
+    state: Mutex<Open>,
+    /// The transaction that contains all operations of the call in the app's own store. The
+    /// transactions of the function are parts of it.
+    enclosing: Option<Arc<Replaying>>,
+}
 
 #[derive(Debug)]
 struct OpenTransaction {
@@ -69,8 +74,19 @@ struct Open {
 }
 
 impl Transactions {
+    /// Creates the transactions of a call within `enclosing`.
+    pub(super) fn inside(enclosing: Option<Arc<Replaying>>) -> Self {
+        Self { enclosing, ..Self::default() }
+    }
+
+    /// Returns the transaction that contains the operations on a data source which name no other,
+    /// if there is one.
+    pub(super) fn enclosing(&self, context: &Context, service: &str) -> Option<&Arc<Replaying>> {
+        self.enclosing.as_ref().filter(|_| context.stores.is_in_main(service))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a transaction of a data source. Returns `{ transaction }`, its number.
@@ -88,12 +104,17 @@ impl Transactions {
             return Err(Error::new(ErrorCode::FunctionExecutionError, message));
         }
         context.prepare().await?;
+        let enclosing = self.enclosing(context, service);
         let limits = TransactionLimits::default();
         let share = match payer {
-            Some(user) => Some(context.transaction_shares.enter(user, limits.time).await?),
-            None => None,
+            // Parts of a transaction take nothing of their own.
+            Some(user) if enclosing.is_none() => Some(context.transaction_shares.enter(user, limits.time).await?),
+            _ => None,
         };
-        let transaction = context.stores.of(service).begin(limits).await?;
+        let transaction = match enclosing {
+            Some(enclosing) => enclosing.begin_part().await?,
+            None => context.stores.of(service).begin(limits).await?,
+        };
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;

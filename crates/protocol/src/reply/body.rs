@@ -13,8 +13,9 @@ use crate::{
 pub struct ErrorBody<'a> {
     /// The message.
     pub error: &'a str,
-    /// The name of the [`ErrorCode`].
-    pub error_code: &'static str,
+    /// The name of the [`ErrorCode`]; `None` for an error without a code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<&'static str>,
     /// MongoDB's error code, which only Userkeep's own client reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_code: Option<i32>,
@@ -23,7 +24,8 @@ pub struct ErrorBody<'a> {
 impl<'a> ErrorBody<'a> {
     /// Creates the body of an error.
     pub fn new(code: ErrorCode, message: &'a str, server_code: Option<i32>) -> Self {
-        Self { error: message, error_code: code.name(), server_code }
+        let error_code = (code != ErrorCode::AppUnknownError).then(|| code.name());
+        Self { error: message, error_code, server_code }
     }
 }
 

@@ -99,8 +99,8 @@ impl MongoTransaction {
             if let Err(error) = bound {
                 return turn.settle(Err(error.into()));
             }
-            // A write of a transaction that fails is never applied.
-            let request = Request { writes: false, ..request };
+            // A write of a transaction that fails is never applied. A session belongs to a client.
+            let request = Request { writes: false, lane: self.store.lane, ..request };
             let whole = self.store.admitted(request, |store| async move {
                 let (mut turn, answer) = run(store, turn).await;
                 if let (true, Ok(session)) = (answer.is_err(), turn.open()) {

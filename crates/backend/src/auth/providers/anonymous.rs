@@ -7,12 +7,17 @@ use futures_util::future::{BoxFuture, FutureExt};
 use protocol::SecretDocument;
 
 use super::{NewUser, Proven, Provider};
-use crate::{Result, context::Context, definition::Reader, request::Action};
+use crate::{
+    RequestContext, Result,
+    context::Context,
+    definition::{Functions, Reader},
+    request::Action,
+};
 
 #[derive(Debug)]
 struct Anonymous;
 
-pub(super) fn read(_: &mut Reader<'_>) -> Arc<dyn Provider> {
+pub(super) fn read(_: &mut Reader<'_>, _: &Functions) -> Arc<dyn Provider> {
     Arc::new(Anonymous)
 }
 
@@ -25,11 +30,17 @@ impl Provider for Anonymous {
         action.is_none()
     }
 
-    fn authenticate<'a>(&'a self, context: &'a Arc<Context>, _: &'a SecretDocument) -> BoxFuture<'a, Result<Proven>> {
+    fn authenticate<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        _: &'a SecretDocument,
+        _: &'a RequestContext,
+    ) -> BoxFuture<'a, Result<Proven>> {
         async {
             Ok(Proven::NewUser(NewUser {
                 provider: protocol::provider::ANONYMOUS,
                 name: context.environment.new_id().to_hex(),
+                identity_id: None,
                 data: RawDocumentBuf::new(),
                 password_hash: None,
                 expires: true,

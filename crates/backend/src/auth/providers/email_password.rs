@@ -8,48 +8,158 @@ use serde_json::Value;
 
 use super::{Proven, Provider};
 use crate::{
-    Error, ErrorCode, Result,
-    auth::email_password::{self, existing_user},
+    Error, ErrorCode, RequestContext, Result,
+    auth::{email_password, password_reset},
     context::Context,
-    definition::Reader,
+    definition::{Functions, Reader},
     request::Action,
 };
 
 /// The configuration of the provider.
 #[derive(Debug)]
 struct EmailPassword {
-    /// True if users are confirmed on registration. Other kinds of confirmation are not supported
-    /// yet, and registration is rejected.
-    auto_confirm: bool,
+    confirmation: Confirmation,
+    /// The function that resets passwords, if there is one. Mails are not supported yet.
+    reset_function: Option<String>,
+}
+
+/// The way in which registrations are confirmed.
+#[derive(Debug)]
+enum Confirmation {
+    /// At once.
+    Automatic,
+    /// By a function.
+    Function(String),
+    /// By mail, which is not supported yet, so that registration is rejected.
+    Mail,
 }
 
 /// The warning about other kinds of confirmation.
-const REJECTED: &str = "only automatic confirmation is supported yet, so registration is rejected";
+const REJECTED: &str =
+    "without automatic confirmation or a confirmation function, registration is rejected: mails are not supported yet";
 
-pub(super) fn read(provider: &mut Reader<'_>) -> Arc<dyn Provider> {
+pub(super) fn read(provider: &mut Reader<'_>, functions: &Functions) -> Arc<dyn Provider> {
     let config = provider.get("config").cloned().unwrap_or(Value::Object(serde_json::Map::new()));
     let mut config = provider.inside(".config", &config);
-    let auto_confirm = config.flag("autoConfirm");
-    let by_function = config.flag("runConfirmationFunction").unwrap_or(false);
-    if auto_confirm == Some(false) || by_function {
-        config.note("", REJECTED);
-    } else if auto_confirm.is_none() {
-        config.note_missing("autoConfirm", &format!("is missing, and {REJECTED}"));
-    }
-    let auto_confirm = auto_confirm.unwrap_or(false);
-    if config.flag("runResetFunction").unwrap_or(false) {
-        config.note("runResetFunction", "passwords cannot be reset yet");
-    }
+    let confirmation = read_confirmation(&mut config, functions);
+    let reset_function = read_reset(&mut config, functions);
     config.known(&[
-        "confirmationFunctionName",
+        "confirmationFunctionId",
         "confirmEmailSubject",
         "emailConfirmationUrl",
-        "resetFunctionName",
+        "resetFunctionId",
         "resetPasswordSubject",
         "resetPasswordUrl",
     ]);
     config.finish();
-    Arc::new(EmailPassword { auto_confirm: auto_confirm && !by_function })
+    Arc::new(EmailPassword { confirmation, reset_function })
+}
+
+fn read_confirmation(config: &mut Reader<'_>, functions: &Functions) -> Confirmation {
+    let key = "confirmationFunctionName";
+    let auto_confirm = config.flag("autoConfirm");
+    if config.flag("runConfirmationFunction").unwrap_or(false) {
+        if auto_confirm == Some(true) {
+            config.note("autoConfirm", "is not used, because a confirmation function is enabled");
+        }
+        return match functions.named_by(config, key, "registration is rejected") {
+            Some(name) => Confirmation::Function(name),
+            None => {
+                config.note_missing(key, "is missing, so registration is rejected");
+                Confirmation::Mail
+            }
+        };
+    }
+    config.known(&[key]);
+    match auto_confirm {
+        Some(true) => return Confirmation::Automatic,
+        Some(false) => config.note("", REJECTED),
+        None => config.note_missing("autoConfirm", &format!("is missing, and {REJECTED}")),
+    }
+    Confirmation::Mail
+}
+
+fn read_reset(config: &mut Reader<'_>, functions: &Functions) -> Option<String> {
+    let key = "resetFunctionName";
+    if !config.flag("runResetFunction").unwrap_or(false) {
+        config.known(&[key]);
+        return None;
+    }
+    let name = functions.named_by(config, key, "passwords cannot be reset");
+    if name.is_none() {
+        config.note_missing(key, "is missing, so passwords cannot be reset");
+    }
+    name
+}
+
+impl EmailPassword {
+    async fn register(
+        &self,
+        context: &Arc<Context>,
+        payload: &SecretDocument,
+        circumstances: &RequestContext,
+    ) -> Result<()> {
+        let (email, password) = (payload.text("email")?, payload.secret("password")?);
+        let function = match &self.confirmation {
+            Confirmation::Automatic => None,
+            Confirmation::Function(name) => Some(name.as_str()),
+            Confirmation::Mail => return Err(email_password::not_confirmed(email)),
+        };
+        email_password::register(context, email, password, function, circumstances).await
+    }
+
+    /// Sends the confirmation mail again, which needs another kind of confirmation.
+    async fn send_confirmation(&self, context: &Context, email: &str) -> Result<()> {
+        match self.confirmation {
+            // Users whose registration is not confirmed are from an earlier configuration.
+            Confirmation::Automatic | Confirmation::Mail => {
+                email_password::unconfirmed_user(context, email).await?;
+                Err(Error::bad_request("error processing request"))
+            }
+            Confirmation::Function(_) => {
+                email_password::unconfirmed_user(context, email).await?;
+                Err(Error::bad_request("please use confirm via function"))
+            }
+        }
+    }
+
+    async fn call_confirmation(
+        &self,
+        context: &Arc<Context>,
+        email: &str,
+        circumstances: &RequestContext,
+    ) -> Result<()> {
+        match &self.confirmation {
+            Confirmation::Automatic => Err(Error::bad_request(format!(
+                "cannot run confirmation for {email}: automatic confirmation is enabled"
+            ))),
+            Confirmation::Mail => Err(Error::bad_request("please use confirm via email")),
+            Confirmation::Function(name) => {
+                email_password::retry_confirmation(context, email, name, circumstances).await
+            }
+        }
+    }
+
+    /// Sends the mail that resets a password, which is not supported yet.
+    async fn send_reset(&self, context: &Context, email: &str) -> Result<()> {
+        if self.reset_function.is_some() {
+            return Err(Error::bad_request("please use reset password via function"));
+        }
+        password_reset::confirmed_user(context, email).await?;
+        Err(Error::bad_request("error processing request"))
+    }
+
+    async fn call_reset(
+        &self,
+        context: &Arc<Context>,
+        payload: &SecretDocument,
+        circumstances: &RequestContext,
+    ) -> Result<()> {
+        match &self.reset_function {
+            Some(name) => password_reset::call_reset(context, payload, name, circumstances).await,
+            None => Err(password_reset::not_reset(payload.text("email")?)),
+        }
+    }
 }
 
 impl Provider for EmailPassword {
@@ -68,7 +178,7 @@ impl Provider for EmailPassword {
             | Action::SendReset
             | Action::CallReset => payload.text("email")?,
         };
-        if action == Action::Register {
+        if matches!(action, Action::Register | Action::CallReset) {
             payload.text("password")?;
         }
         Ok(Some(email))
@@ -78,10 +188,25 @@ impl Provider for EmailPassword {
         action == Some(Action::Register)
     }
 
+    fn runs_function(&self, action: Option<Action>) -> bool {
+        match action {
+            Some(Action::Register | Action::CallConfirmation) => {
+                matches!(self.confirmation, Confirmation::Function(_))
+            }
+            Some(Action::CallReset) => self.reset_function.is_some(),
+            _ => false,
+        }
+    }
+
+    fn reset_function(&self) -> Option<&str> {
+        self.reset_function.as_deref()
+    }
+
     fn authenticate<'a>(
         &'a self,
         context: &'a Arc<Context>,
         payload: &'a SecretDocument,
+        _: &'a RequestContext,
     ) -> BoxFuture<'a, Result<Proven>> {
         async {
             let (name, password) = (payload.text("username")?, payload.secret("password")?);
@@ -100,35 +225,19 @@ impl Provider for EmailPassword {
         context: &'a Arc<Context>,
         action: Action,
         payload: &'a SecretDocument,
+        circumstances: &'a RequestContext,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
-            let email = || payload.text("email");
             match action {
-                Action::Register => {
-                    let (email, password) = (email()?, payload.secret("password")?);
-                    if !self.auto_confirm {
-                        return Err(Error::bad_request(format!("failed to confirm user \"{email}\"")));
-                    }
-                    email_password::register(context, email, password).await
+                Action::Register => self.register(context, payload, circumstances).await,
+                Action::SendConfirmation => self.send_confirmation(context, payload.text("email")?).await,
+                Action::CallConfirmation => {
+                    self.call_confirmation(context, payload.text("email")?, circumstances).await
                 }
-                Action::SendConfirmation => {
-                    existing_user(context, email()?).await?;
-                    Err(Error::new(ErrorCode::UserAlreadyConfirmed, "already confirmed"))
-                }
-                Action::CallConfirmation => Err(Error::bad_request(format!(
-                    "cannot run confirmation for {}: automatic confirmation is enabled",
-                    email()?
-                ))),
-                Action::SendReset => {
-                    email()?;
-                    Err(Error::bad_request("error processing request"))
-                }
-                Action::CallReset => {
-                    Err(Error::bad_request(format!("failed to reset password for user \"{}\"", email()?)))
-                }
-                Action::Confirm | Action::Reset => {
-                    Err(Error::new(ErrorCode::UserpassTokenInvalid, "invalid token data"))
-                }
+                Action::SendReset => self.send_reset(context, payload.text("email")?).await,
+                Action::CallReset => self.call_reset(context, payload, circumstances).await,
+                Action::Confirm => email_password::confirm(context, payload, circumstances).await,
+                Action::Reset => password_reset::reset(context, payload).await,
             }
         }
         .boxed()

@@ -49,7 +49,7 @@ fn right() -> Result<Response> {
 
 /// Makes one attempt. Returns the seconds to wait if it is rejected.
 async fn attempt(throttle: &Throttle, request: &Request, origin: Origin, answer: Result<Response>) -> Option<u64> {
-    match throttle.begin(request, origin, &providers()).await {
+    match throttle.begin(request, origin, &providers(), false).await {
         Ok(attempt) => attempt.unwrap().settle(answer).await.err().and_then(|error| error.retry_after),
         Err(error) => {
             assert_eq!(error.code.status(), 429);
@@ -137,7 +137,12 @@ async fn a_valid_refresh_token_is_never_rejected_and_invalid_ones_are_counted() 
     assert!(attempt(&throttle, &refresh(), origin, wrong()).await.is_some());
     assert!(
         throttle
-            .begin(&Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }), origin, &providers())
+            .begin(
+                &Request::ReadProfile(ReadProfile { access_token: "x".to_owned().into() }),
+                origin,
+                &providers(),
+                false
+            )
             .await
             .unwrap()
             .is_none()
@@ -171,9 +176,9 @@ async fn concurrent_attempts_wait_and_abandoned_attempts_count_as_failures() {
     let (request, enabled) = (log_in("a"), providers());
     let mut under_way = Vec::new();
     for _ in 0..AT_ONCE {
-        under_way.push(throttle.begin(&request, origin, &enabled).await.unwrap().unwrap());
+        under_way.push(throttle.begin(&request, origin, &enabled, false).await.unwrap().unwrap());
     }
-    let mut next = Box::pin(throttle.begin(&request, origin, &enabled));
+    let mut next = Box::pin(throttle.begin(&request, origin, &enabled, false));
     assert!(futures_util::poll!(&mut next).is_pending(), "waits for the results of the others");
     under_way.clear();
     assert!(next.await.is_ok());
@@ -198,7 +203,7 @@ async fn an_incomplete_request_is_rejected_before_the_limits_and_not_counted() {
                 Request::LogIn(LogIn { credentials, device_id: None })
             }
         };
-        throttle.begin(&request, origin, &providers()).await.err().map(|error| error.code)
+        throttle.begin(&request, origin, &providers(), false).await.err().map(|error| error.code)
     };
     for _ in 0..100 {
         let of_log_in = rejected(bson::rawdoc! { "username": "a" }, None).await;

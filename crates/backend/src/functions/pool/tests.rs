@@ -67,8 +67,11 @@ impl World {
         payer: Option<bson::oid::ObjectId>,
         arguments: RawArrayBuf,
     ) -> tokio::task::JoinHandle<Result<RawBson>> {
-        let pool = Arc::clone(&self.pool);
-        let invocation = Invocation {
+        self.run(Self::invocation(name, payer, arguments))
+    }
+
+    fn invocation(name: &str, payer: Option<bson::oid::ObjectId>, arguments: RawArrayBuf) -> Invocation {
+        Invocation {
             name: name.to_owned(),
             arguments,
             user: RawDocumentBuf::new(),
@@ -76,8 +79,13 @@ impl World {
             caller: None,
             payer,
             is_system: false,
+            time_limit: None,
             transactions: super::super::Transactions::default(),
-        };
+        }
+    }
+
+    fn run(&self, invocation: Invocation) -> tokio::task::JoinHandle<Result<RawBson>> {
+        let pool = Arc::clone(&self.pool);
         tokio::spawn(async move { pool.call(Arc::new(invocation)).await })
     }
 
@@ -113,6 +121,24 @@ async fn a_call_starts_a_thread_which_takes_it() {
     world.pool.finish(id, Ok(RawBson::Int32(5)));
     assert_eq!(call.await.unwrap(), Ok(RawBson::Int32(5)));
     assert!(world.pool.running(id).is_none());
+}
+
+#[tokio::test]
+async fn a_call_may_have_a_shorter_time_limit_than_others() {
+    let world = World::new(1, Duration::from_secs(60));
+    let limited = |limit| Invocation { time_limit: Some(limit), ..World::invocation("one", None, RawArrayBuf::new()) };
+    let (short, long) = (world.run(limited(Duration::from_millis(200))), world.run(limited(Duration::from_secs(600))));
+    let other = world.call("other");
+    settle().await;
+    let thread = world.attach(1);
+    let calls: Vec<_> = std::iter::from_fn(|| world.pool.take(1)).map(|(id, _)| id).collect();
+    assert_eq!(calls.len(), 3);
+    assert_eq!(short.await.unwrap().unwrap_err().code, ErrorCode::ExecutionTimeLimitExceeded);
+    assert_eq!(*thread.cancelled.lock().unwrap(), [calls[0]]);
+    for (id, call) in calls.into_iter().skip(1).zip([long, other]) {
+        world.pool.finish(id, Ok(RawBson::Null));
+        assert_eq!(call.await.unwrap(), Ok(RawBson::Null));
+    }
 }
 
 #[tokio::test]
