@@ -11,6 +11,7 @@ const EVERYWHERE = [
   "other-methods",
   "functions",
   "functions-realistic-app",
+  "logs",
 ];
 
 /** The in-process suites that run on MongoDB too: all except those about files. */
@@ -24,6 +25,7 @@ const ON_MONGODB = [
   "operation",
   "process",
   "realm-web",
+  "reload",
   "remote",
   "serve",
   "serve-watch",

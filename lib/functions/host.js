@@ -19,13 +19,24 @@ class FunctionHost {
   #bridge;
   #number;
   #release;
-  #runtime;
+  /** The runtimes by the number of their definition: the newest, and older ones with calls. */
+  #runtimes = new Map();
+  /** The number of the newest definition. */
+  #newest;
+  /** The runtimes of the calls under way, by the number of the call. */
+  #running = new Map();
 
   constructor({ bridge, release }, number, facts) {
     this.#release = release;
     this.#bridge = bridge;
     this.#number = number;
-    this.#runtime = new Runtime({
+    this.#newest = facts.generation;
+    this.#runtimes.set(facts.generation, this.#makeRuntime(facts));
+  }
+
+  #makeRuntime(facts) {
+    const [bridge, number] = [this.#bridge, this.#number];
+    return new Runtime({
       ...facts,
       backend: {
         call: (call, isSystem, service, name, args) => this.#call(call, isSystem, service, name, args),
@@ -33,6 +44,27 @@ class FunctionHost {
       },
       log: (level, { message, ...fields }) => native.logOfFunction(level, [message, ...texts(fields)].join(" ")),
     });
+  }
+
+  /** Returns the runtime with the definition of a call. A reloaded definition has a new one. */
+  #runtimeOf(generation, id) {
+    if (!this.#runtimes.has(generation)) {
+      const facts = decode(native.functionFacts(this.#bridge, this.#number, id));
+      this.#runtimes.set(generation, this.#makeRuntime(facts));
+      this.#newest = Math.max(this.#newest, generation);
+      this.#removeUnused();
+    }
+    return this.#runtimes.get(generation);
+  }
+
+  /** Removes the runtimes of older definitions that no call uses. */
+  #removeUnused() {
+    const used = new Set(this.#running.values());
+    for (const [generation, runtime] of this.#runtimes) {
+      if (generation !== this.#newest && !used.has(runtime)) {
+        this.#runtimes.delete(generation);
+      }
+    }
   }
 
   #call(call, isSystem, service, name, args) {
@@ -43,9 +75,17 @@ class FunctionHost {
   async run(id, payload) {
     let report;
     try {
-      report = await measured(() => this.#runtime.run({ id, ...decode(payload) }));
+      const { generation, ...request } = decode(payload);
+      const runtime = this.#runtimeOf(generation, id);
+      this.#running.set(id, runtime);
+      report = await measured(() => runtime.run({ id, ...request }));
     } catch (failure) {
       report = failed(failure);
+    } finally {
+      this.#running.delete(id);
+      if (this.#runtimes.size > 1) {
+        this.#removeUnused();
+      }
     }
     native.functionDone(this.#bridge, this.#number, id, encoded(report));
   }
@@ -57,14 +97,14 @@ class FunctionHost {
 
   /** Ends a call whose result the backend does not want any more. */
   cancel(id) {
-    this.#runtime.cancel(id);
+    this.#running.get(id)?.cancel(id);
   }
 }
 
 /** Returns the report of a failed call. `failure` can be any value. */
 function failed(failure) {
-  const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
-  return { error: { message, errorCode, serverCode }, messages, dropped };
+  const { message, errorCode, serverCode, functionStack: stack, messages, dropped } = toFailure(failure);
+  return { error: { message, errorCode, serverCode, stack }, messages, dropped };
 }
 
 /** Encodes a report. A result that cannot be encoded becomes an error. Never throws. */

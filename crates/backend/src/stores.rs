@@ -112,9 +112,20 @@ pub(crate) struct Stores {
     all: Vec<Arc<dyn Store>>,
     /// True if one of the stores runs in another process.
     has_remote: bool,
+    /// The open stores by their addresses, for a reloaded definition.
+    opened: Arc<OpenStores>,
+}
+
+/// The open stores of an app by their addresses.
+#[derive(Debug)]
+struct OpenStores {
+    main: StoreAddress,
+    sources: DataSources,
+    stores: HashMap<StoreAddress, Opened>,
 }
 
 /// A store that is open.
+#[derive(Debug)]
 enum Opened {
     Embedded(Arc<dyn Store>),
     MongoDb(MongoStore),
@@ -168,11 +179,39 @@ pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
     Opened::open(address, &Environment::system(), settings)?.view(None)
 }
 
+impl OpenStores {
+    /// Returns the stores of the data sources that do not use the app's own store as it is.
+    fn services(&self, definition: &Definition) -> store::Result<HashMap<String, Arc<dyn Store>>> {
+        let addresses = self.sources.resolve(definition).map_err(|reason| store::Error::DataSource { reason })?;
+        let mut services = HashMap::new();
+        for (name, service) in &definition.services {
+            let address = addresses.get(name.as_str()).copied().unwrap_or(&self.main);
+            let opened = self.stores.get(address).ok_or_else(|| store::Error::DataSource {
+                reason: format!("the store of the data source '{name}' is not open: restart to open it"),
+            })?;
+            // A data source without an address uses the app's store.
+            if *address != self.main || service.read_preference.is_some() {
+                services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
+            }
+        }
+        Ok(services)
+    }
+}
+
 impl Stores {
     /// Uses one store for everything.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
         let has_remote = store.is_remote();
-        Self { main: Arc::clone(&store), services: HashMap::new(), all: vec![store], has_remote }
+        let main = StoreAddress::default();
+        let stores = HashMap::from([(main.clone(), Opened::Embedded(Arc::clone(&store)))]);
+        let opened = OpenStores { main, sources: DataSources::default(), stores };
+        Self {
+            main: Arc::clone(&store),
+            services: HashMap::new(),
+            all: vec![store],
+            has_remote,
+            opened: Arc::new(opened),
+        }
     }
 
     /// Opens the stores of an app, each address once. The app's own store may be open already as
@@ -190,26 +229,32 @@ impl Stores {
             Some(store) => Opened::Embedded(store),
             None => Opened::open(main, environment, settings)?,
         };
-        let mut opened = HashMap::from([(main, open_main)]);
+        let mut stores = HashMap::from([(main.clone(), open_main)]);
         for address in addresses.values() {
-            if !opened.contains_key(*address) {
-                opened.insert(address, Opened::open(address, environment, settings)?);
+            if !stores.contains_key(*address) {
+                stores.insert((*address).clone(), Opened::open(address, environment, settings)?);
             }
         }
-        let mut services = HashMap::new();
-        for (name, service) in &definition.services {
-            let address = addresses.get(name.as_str()).copied().unwrap_or(main);
-            // A data source without an address uses the app's store.
-            if let Some(opened) = opened.get(address)
-                && (address != main || service.read_preference.is_some())
-            {
-                services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
-            }
-        }
-        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
-        let main = opened[main].view(None)?;
+        let all = stores.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
         let has_remote = all.iter().any(|store| store.is_remote());
-        Ok(Self { main, services, all, has_remote })
+        let own = stores[main].view(None)?;
+        let opened = Arc::new(OpenStores { main: main.clone(), sources: sources.clone(), stores });
+        let services = opened.services(definition)?;
+        Ok(Self { main: own, services, all, has_remote, opened })
+    }
+
+    /// Returns the same open stores with the data sources of another definition.
+    ///
+    /// # Errors
+    /// If a data source has a store that is not open.
+    pub(crate) fn for_definition(&self, definition: &Definition) -> store::Result<Self> {
+        Ok(Self {
+            main: Arc::clone(&self.main),
+            services: self.opened.services(definition)?,
+            all: self.all.clone(),
+            has_remote: self.has_remote,
+            opened: Arc::clone(&self.opened),
+        })
     }
 
     /// Returns the store of users, sessions and all data sources without a store of their own.

@@ -43,6 +43,18 @@ struct World {
     pool: Arc<FunctionPool>,
     program: Arc<Program>,
     starter: u32,
+    context: Arc<crate::context::Context>,
+}
+
+/// Returns the context of an app with a store in memory, whose own pool is not used.
+fn context() -> Arc<crate::context::Context> {
+    let options = crate::Options::default();
+    let store = crate::open_memory(&options, &crate::Environment::system()).unwrap();
+    let definition = crate::Definition::development().unwrap();
+    let stores = crate::stores::Stores::of_one(store);
+    let environment = crate::Environment::system();
+    let make = |current| crate::context::Context::new("app", definition, stores, environment, &options, current);
+    crate::context::Current::new(make).get()
 }
 
 impl World {
@@ -50,7 +62,7 @@ impl World {
         let pool = Arc::new(FunctionPool::new(FunctionOptions { threads, time_limit, ..FunctionOptions::default() }));
         let program = Arc::new(Program::default());
         let starter = pool.add_starter(Arc::clone(&program) as _, false, false);
-        Self { pool, program, starter }
+        Self { pool, program, starter, context: context() }
     }
 
     fn call(&self, name: &str) -> tokio::task::JoinHandle<Result<RawBson>> {
@@ -77,6 +89,8 @@ impl World {
             payer,
             is_system: false,
             transactions: super::super::Transactions::default(),
+            record: crate::logs::CallRecord::default(),
+            context: Arc::clone(&self.context),
         };
         tokio::spawn(async move { pool.call(Arc::new(invocation)).await })
     }
