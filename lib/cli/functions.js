@@ -88,7 +88,8 @@ async function call(name, { args = [], user, format, name: _name, ...store }) {
       process.exitCode = 1;
     }
     if (format === "json") {
-      process.stdout.write(`${EJSON.stringify({ result: value, error, logs: messages }, { relaxed: true })}\n`);
+      const record = error === undefined ? { result: value, logs: messages } : { error, logs: messages };
+      process.stdout.write(`${EJSON.stringify(record, { relaxed: true })}\n`);
       return;
     }
     if (droppedMessages > 0) {

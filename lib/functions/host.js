@@ -48,13 +48,14 @@ class FunctionHost {
 
   /** Returns the runtime with the definition of a call. A reloaded definition has a new one. */
   #runtimeOf(generation, id) {
-    if (!this.#runtimes.has(generation)) {
-      const facts = decode(native.functionFacts(this.#bridge, this.#number, id));
-      this.#runtimes.set(generation, this.#makeRuntime(facts));
+    // A call that waited longer can have an older definition than those before it.
+    let runtime = this.#runtimes.get(generation);
+    if (runtime === undefined) {
+      runtime = this.#makeRuntime(decode(native.functionFacts(this.#bridge, this.#number, id)));
+      this.#runtimes.set(generation, runtime);
       this.#newest = Math.max(this.#newest, generation);
-      this.#removeUnused();
     }
-    return this.#runtimes.get(generation);
+    return runtime;
   }
 
   /** Removes the runtimes of older definitions that no call uses. */

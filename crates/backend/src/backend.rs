@@ -486,7 +486,15 @@ impl Backend {
     ///
     /// # Errors
     /// The errors of a query, and an error if the stream cannot resume at the token `resumeAfter`.
-    pub async fn watch(&self, call: CallFunction, circumstances: &RequestContext) -> Result<Subscription> {
+    pub async fn watch(&self, call: CallFunction) -> Result<Subscription> {
+        self.watch_for(call, &RequestContext::in_process()).await
+    }
+
+    /// Does the same as [`watch`](Self::watch) for a client over a network.
+    ///
+    /// # Errors
+    /// The errors of [`watch`](Self::watch).
+    pub async fn watch_for(&self, call: CallFunction, circumstances: &RequestContext) -> Result<Subscription> {
         let context = &self.context();
         let request = Request::from(call);
         let record = RequestRecord::begin(context, &request, circumstances);

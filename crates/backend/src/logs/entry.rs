@@ -263,7 +263,11 @@ impl<'a> Entry<'a> {
 
 /// Returns as many characters of a text as fit into `most` bytes.
 fn shortened(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Returns an entry as the operator sees it.

@@ -87,9 +87,14 @@ async fn requests_without_a_user_cannot_displace_others() {
     assert!((1000..1100).contains(&found.len()), "{}", found.len());
 }
 
+async fn stored_bytes(logs: &Logs) -> u64 {
+    let found = logs.0.collection.store().find(Find::new(namespace(), query::Filter::all())).await.unwrap();
+    found.iter().map(|entry| entry.as_bytes().len() as u64).sum()
+}
+
 #[tokio::test]
 async fn the_oldest_entries_beyond_the_size_are_deleted() {
-    let bytes = 64 * 1024;
+    let bytes: u64 = 64 * 1024;
     let logs = logs(LogRetention { bytes, ..LogRetention::default() });
     let redaction = Redaction::default();
     for number in 0..2000 {
@@ -101,14 +106,8 @@ async fn the_oldest_entries_beyond_the_size_are_deleted() {
     let found = names(&logs).await;
     assert_eq!(found[0], "1999");
     assert!(found.is_sorted_by(|later, earlier| later > earlier));
-    let stored: usize = logs
-        .search(&LogQuery { limit: Some(10_000), ..LogQuery::default() })
-        .await
-        .unwrap()
-        .iter()
-        .map(|entry| entry.as_bytes().len())
-        .sum();
-    assert!((bytes as usize / 2..=bytes as usize).contains(&stored), "{stored}");
+    let stored = stored_bytes(&logs).await;
+    assert!((bytes / 2..=bytes).contains(&stored), "{stored}");
     // Another process finds the entries, and keeps the limit too.
     let other = Logs::new(
         logs.0.collection.store(),
@@ -117,8 +116,8 @@ async fn the_oldest_entries_beyond_the_size_are_deleted() {
         LogRetention { bytes: bytes / 2, ..LogRetention::default() },
     );
     other.add(entry(&redaction, "other"));
-    assert!(names(&other).await.len() <= found.len() / 2 + 1);
     assert_eq!(names(&other).await[0], "other");
+    assert!(stored_bytes(&other).await <= bytes / 2);
 }
 
 #[tokio::test]
@@ -158,7 +157,7 @@ fn secrets_are_removed() {
     let arguments = rawbson!([{ "Api-Key": { "deep": 1 }, "refresh_token": "t", "name": "sec-ret" }, "eyJa.b.c", 5]);
     let redacted = redaction.array(arguments.as_array().unwrap());
     let expected = rawbson!([{ "Api-Key": "***", "refresh_token": "***", "name": "***" }, "***", 5]);
-    assert_eq!(Some(&*redacted), expected.as_array().map(|array| &**array));
+    assert_eq!(RawBson::Array(redacted), expected);
     assert!(!format!("{redaction:?}").contains("sec-ret"));
 }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, RequestContext, Response, Secrets, Store, StoreAddress,
-    Subscription, definition::DefinitionError, functions::FunctionOptions, request::CallFunction,
+    Backend, Definition, Environment, Options, Request, Response, Secrets, Store, StoreAddress, Subscription,
+    definition::DefinitionError, functions::FunctionOptions, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -223,7 +223,7 @@ impl Connection for Embedded {
     }
 
     fn watch(&self, call: CallFunction) -> BoxFuture<'_, Result<Box<dyn EventStream>>> {
-        async move { Ok(Box::new(self.backend.watch(call, &RequestContext::in_process()).await?) as Box<dyn EventStream>) }.boxed()
+        async move { Ok(Box::new(self.backend.watch(call).await?) as Box<dyn EventStream>) }.boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -158,6 +158,6 @@ async fn stream(
     let mut permit = state.answers.permit(origin);
     permit.assign(user)?;
     let client = Client { origin: *origin, user: user.into() };
-    let watcher = state.backend.watch(call, circumstances).await?;
+    let watcher = state.backend.watch_for(call, circumstances).await?;
     Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
 }
