@@ -2326,13 +2326,14 @@ declare namespace Realm {
    * @see https://www.mongodb.com/docs/atlas/app-services/logs/
    * @example
    * ```ts
-   * const entries: Realm.LogEntry[] = await backend.admin.logs({ type: "function" });
+   * const entries: Realm.AppLogEntry[] = await backend.admin.logs({ type: "function" });
    * for (const { name, durationMS, error } of entries) {
    *   console.log(name, durationMS, error ?? "OK");
    * }
    * ```
    */
-  interface LogEntry {
+  interface AppLogEntry {
+    /** The id of the entry. */
     id: BSON.ObjectId;
     /**
      * The kind of request: `AUTH`, `API_KEY`, `FUNCTION`, `SERVICE_FUNCTION` for a data source,
@@ -2341,8 +2342,11 @@ declare namespace Realm {
     type: string;
     /** The request's id, which the answer over HTTP has as `X-Request-Id` and in its `link`. */
     requestId: string;
+    /** The time at which the request began. */
     started: Date;
+    /** The time at which it ended. */
     completed: Date;
+    /** The duration in milliseconds, with a resolution of a microsecond. */
     durationMS: number;
     /** The id of the user who made the request. */
     user?: string;
@@ -2350,7 +2354,9 @@ declare namespace Realm {
     remoteAddress?: string;
     /** The status that the answer has over HTTP. */
     status: number;
+    /** The message of the error. Missing if the request succeeded. */
     error?: string;
+    /** The name of the error's code. */
     errorCode?: string;
     /** MongoDB's code of the error. */
     serverCode?: number;
@@ -2376,11 +2382,12 @@ declare namespace Realm {
     /** The authentication provider. */
     provider?: string;
     /** The console lines of the call: the last 25, of up to 512 bytes each. */
-    messages?: LogMessage[];
+    messages?: AppLogMessage[];
     /** The number of earlier console lines. */
     droppedMessages?: number;
-    /** The HTTP method and the path of a request that was rejected before it was carried out. */
+    /** The HTTP method of a request that was rejected before it was carried out. */
     method?: string;
+    /** The path of such a request, without the query. */
     path?: string;
   }
 
@@ -2390,11 +2397,13 @@ declare namespace Realm {
    * @example
    * ```ts
    * const [{ messages = [] }] = await backend.admin.logs({ type: "function", limit: 1 });
-   * const warnings: Realm.LogMessage[] = messages.filter(({ level }) => level === "warn");
+   * const warnings: Realm.AppLogMessage[] = messages.filter(({ level }) => level === "warn");
    * ```
    */
-  interface LogMessage {
+  interface AppLogMessage {
+    /** The method of `console`: `info` for `log` too. */
     level: "debug" | "error" | "info" | "warn";
+    /** The text, on one line. */
     text: string;
   }
 
@@ -2403,11 +2412,11 @@ declare namespace Realm {
    *
    * @example
    * ```ts
-   * const query: Realm.LogQuery = { type: ["function", "auth"], from: new Date(2024, 0), limit: 10 };
+   * const query: Realm.AppLogQuery = { type: ["function", "auth"], from: new Date(2024, 0), limit: 10 };
    * const entries = await backend.admin.logs(query);
    * ```
    */
-  interface LogQuery {
+  interface AppLogQuery {
     /**
      * Types of entries, or `auth`, `function`, `service` and `trigger` for the types of each
      * family. @default all
@@ -2447,7 +2456,7 @@ declare namespace Realm {
      * console.log(last?.error, last?.stack);
      * ```
      */
-    logs(query?: LogQuery): Promise<LogEntry[]>;
+    logs(query?: AppLogQuery): Promise<AppLogEntry[]>;
     /**
      * Yields entries as they are written, until the loop ends. `from` defaults to now.
      *
@@ -2458,7 +2467,7 @@ declare namespace Realm {
      * }
      * ```
      */
-    followLogs(query?: Omit<LogQuery, "limit">): AsyncGenerator<LogEntry, void, void>;
+    followLogs(query?: Omit<AppLogQuery, "limit">): AsyncGenerator<AppLogEntry, void, void>;
     /**
      * Calls a function, also a private one, without its condition (`can_evaluate`). A function
      * that throws is a result with `error`.
@@ -2490,10 +2499,14 @@ declare namespace Realm {
    * ```
    */
   interface FunctionReport {
+    /** The value that the function returned. */
     // biome-ignore lint/suspicious/noExplicitAny: functions return any value
     value?: any;
+    /** The error that the function threw. */
     error?: { message: string; errorCode: string; stack?: string };
-    messages: LogMessage[];
+    /** The console lines: the last 25, of up to 512 bytes each. */
+    messages: AppLogMessage[];
+    /** The number of earlier console lines. */
     droppedMessages: number;
   }
 

@@ -37,12 +37,7 @@ test("functions list shows each function of the definition", async () => {
   const { status, stdout } = await userkeep("functions", "list", "--definition", definition);
   expect([status, stdout.split("\n")]).toEqual([
     0,
-    [
-      "greet  (private, has a condition)",
-      "lost  (has no source)",
-      "tools/fail  (runs as system)",
-      "",
-    ],
+    ["greet  (private, has a condition)", "lost  (has no source)", "tools/fail  (runs as system)", ""],
   ]);
   const json = await userkeep("function", "list", "--definition", definition, "-f", "json");
   expect(json.stdout.trim().split("\n").map(JSON.parse)[2]).toEqual({
@@ -58,11 +53,13 @@ test("functions list shows each function of the definition", async () => {
 test("functions run calls a function as the system user, or as a user", async () => {
   const { user, options } = await makeApp();
   const run = (...args) => userkeep("functions", "run", ...args, ...options);
-  expect(await run("greet", "--args", "ada", "--args", '{"n": 5, "id": {"$oid": "6500000000000000000000aa"}}')).toEqual({
-    status: 0,
-    stdout: 'greeting ada\n{"name":"ada","more":{"n":5,"id":{"$oid":"6500000000000000000000aa"}},"system":true}\n',
-    stderr: "",
-  });
+  expect(await run("greet", "--args", "ada", "--args", '{"n": 5, "id": {"$oid": "6500000000000000000000aa"}}')).toEqual(
+    {
+      status: 0,
+      stdout: 'greeting ada\n{"name":"ada","more":{"n":5,"id":{"$oid":"6500000000000000000000aa"}},"system":true}\n',
+      stderr: "",
+    },
+  );
   const json = await run("--name", "greet", "--args=-1.5", "--user", user.id, "-f", "json");
   expect(JSON.parse(json.stdout)).toEqual({
     result: { name: -1.5, more: null, system: false },
@@ -70,11 +67,19 @@ test("functions run calls a function as the system user, or as a user", async ()
   });
   const failed = await run("tools/fail");
   expect(failed.status).toBe(1);
-  expect(failed.stdout).toMatch(/^error: now\nerror: RangeError: bad\n {4}at fail \(.*functions\/tools\/fail\.js:3:9\)\n/);
+  expect(failed.stdout).toMatch(
+    /^error: now\nerror: RangeError: bad\n {4}at fail \(.*functions\/tools\/fail\.js:3:9\)\n/,
+  );
   expect(await run("none")).toMatchObject({ status: 1, stderr: "userkeep: function not found: 'none'\n" });
   expect(await run("greet", "--user", "x")).toMatchObject({ status: 1, stderr: "userkeep: user not found\n" });
-  expect(await userkeep("functions", "run")).toMatchObject({ status: 1, stderr: expect.stringContaining("is missing") });
-  expect(await userkeep("functions", "fly")).toMatchObject({ status: 1, stderr: expect.stringContaining("list or run") });
+  expect(await userkeep("functions", "run")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("is missing"),
+  });
+  expect(await userkeep("functions", "fly")).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("list or run"),
+  });
 });
 
 test("logs shows the entries, the oldest first", async () => {
@@ -87,7 +92,9 @@ test("logs shows the entries, the oldest first", async () => {
     new RegExp(`^${time} Authentication -> login \\(local-userpass\\): OK request=\\w{24} user=${user.id}$`),
   );
   expect(lines[1]).toMatch(
-    new RegExp(`^${time} Function -> tools/fail: FunctionExecutionError: RangeError: bad request=\\w{24} user=${user.id}$`),
+    new RegExp(
+      `^${time} Function -> tools/fail: FunctionExecutionError: RangeError: bad request=\\w{24} user=${user.id}$`,
+    ),
   );
   expect(lines[2]).toBe("  error: now");
   expect(lines[3]).toMatch(/^ {2}at fail \(.*functions\/tools\/fail\.js:3:9\)$/);
@@ -169,5 +176,5 @@ test("entries of a program that ends at once are written", async () => {
   require("node:child_process").execFileSync(process.execPath, ["-e", program]);
   const store = `sqlite:${path.join(baseFilePath, ".userkeep", "test-app.sqlite")}`;
   const { stdout } = await userkeep("logs", "--store", store, "--app", "test-app", "--definition", definition);
-  expect(stdout).toMatch(/Authentication -> login \(anon-user\)[^]*Function -> tools\/fail/);
+  expect(stdout).toMatch(/Authentication -> login \(anon-user\)[\s\S]*Function -> tools\/fail/);
 });

@@ -88,7 +88,11 @@ describe("watchDefinition", () => {
     const first = stream.next();
     await notes.insertOne({ _id: 2 });
     expect((await first).value).toMatchObject({ operationType: "insert" });
-    const readOnly = { ...readAndWriteAll, name: "hidden", document_filters: { read: { shown: true }, write: { shown: true } } };
+    const readOnly = {
+      ...readAndWriteAll,
+      name: "hidden",
+      document_filters: { read: { shown: true }, write: { shown: true } },
+    };
     await reload({ [RULES]: rulesWith(readOnly) });
     expect(await notes.find()).toEqual([]);
     const second = stream.next();
@@ -120,9 +124,21 @@ describe("watchDefinition", () => {
 
   test.each([
     ["a file that is not JSON", { [RULES]: "{ roles: [" }, /rules\.json/],
-    ["a rule that cannot be checked", { [RULES]: rulesWith({ ...readAndWriteAll, apply_when: { "%%unknown": 1 } }) }, /rules\.json/],
-    ["a function that is not JavaScript", { "functions/version.js": "exports = () => {" }, /version\.js:1:\d+: SyntaxError/],
-    ["a value whose secret is missing", { "values/s.json": { name: "s", value: "missing", from_secret: true } }, /missing/],
+    [
+      "a rule that cannot be checked",
+      { [RULES]: rulesWith({ ...readAndWriteAll, apply_when: { "%%unknown": 1 } }) },
+      /rules\.json/,
+    ],
+    [
+      "a function that is not JavaScript",
+      { "functions/version.js": "exports = () => {" },
+      /version\.js:1:\d+: SyntaxError/,
+    ],
+    [
+      "a value whose secret is missing",
+      { "values/s.json": { name: "s", value: "missing", from_secret: true } },
+      /missing/,
+    ],
   ])("keeps the definition in force if the new one has %s", async (_what, broken, why) => {
     const { app, reload } = await open({ "functions/version.js": "exports = () => 1;" });
     const user = await logInNew(app);
@@ -132,7 +148,11 @@ describe("watchDefinition", () => {
     expect(said).toMatch(why);
     expect(await user.functions.version()).toBe(1);
     await notes.insertOne({ _id: 1 });
-    await reload({ [RULES]: rulesWith(readAndWriteAll), "functions/version.js": "exports = () => 2;", "values/s.json": "" });
+    await reload({
+      [RULES]: rulesWith(readAndWriteAll),
+      "functions/version.js": "exports = () => 2;",
+      "values/s.json": "",
+    });
     expect(await user.functions.version()).toBe(2);
   });
 
@@ -225,7 +245,10 @@ describe("watchDefinition", () => {
 
 describe("a server", () => {
   test("reloads its definition, and its list of origins", async () => {
-    const { definition, logger, reload } = await open({ "functions/version.js": "exports = () => 1;" }, { opens: false });
+    const { definition, logger, reload } = await open(
+      { "functions/version.js": "exports = () => 1;" },
+      { opens: false },
+    );
     const server = await serve({ definition, logger, watchDefinition: true });
     const app = new Realm.App({ id: "test-app", baseUrl: server.url, logger: null, metadata: { mode: "inMemory" } });
     const user = await logInNew(app);
@@ -247,9 +270,13 @@ describe("a server", () => {
 describe("backend.admin.runFunction", () => {
   test("runs a function as the system user or as a user", async () => {
     const definition = writeDefinition({
-      "functions/who.js": "exports = (text) => { console.log(text); return [context.user.type, context.user.id, context.runningAsSystem()]; };",
+      "functions/who.js":
+        "exports = (text) => { console.log(text); return [context.user.type, context.user.id, context.runningAsSystem()]; };",
       "functions/fail.js": "exports = () => { console.error('no'); throw new RangeError('bad'); };",
-      "functions/config.json": [{ name: "who", private: true, can_evaluate: { "%%user.id": "none" } }, { name: "fail" }],
+      "functions/config.json": [
+        { name: "who", private: true, can_evaluate: { "%%user.id": "none" } },
+        { name: "fail" },
+      ],
     });
     const app = openEmbedded({ definition });
     const user = await logInNew(app);
@@ -262,7 +289,11 @@ describe("backend.admin.runFunction", () => {
     });
     expect((await runFunction("who", ["x"], { user: user.id })).value).toEqual(["normal", user.id, false]);
     expect(await runFunction("fail")).toMatchObject({
-      error: { message: "RangeError: bad", errorCode: "FunctionExecutionError", stack: expect.stringContaining("fail.js:1") },
+      error: {
+        message: "RangeError: bad",
+        errorCode: "FunctionExecutionError",
+        stack: expect.stringContaining("fail.js:1"),
+      },
       messages: [{ level: "error", text: "no" }],
     });
     await expect(runFunction("none")).rejects.toThrow("function not found: 'none'");
@@ -285,4 +316,3 @@ if (MODE === "embedded") {
     expect(Date.now() - begun).toBeLessThan(10_000);
   });
 }
-

@@ -66,7 +66,7 @@ class Admin {
     return this.#run("logs", { query: withoutUndefined(toQuery(options)) });
   }
 
-  /** Yields entries as they are written. Nodes write independently, so late ones are looked for. */
+  /** Yields entries as they are written, also those that another node writes late. */
   async *followLogs(options = {}) {
     const { from = new Date(), ...query } = options;
     const seen = new Map();

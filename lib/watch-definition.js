@@ -8,6 +8,8 @@ const { FunctionScript } = require("./functions/scripts.js");
 /** The interval between two looks at the files, in milliseconds. A change takes two of them. */
 const INTERVAL = 150;
 
+const NOT_RELOADED = "the definition was not reloaded, and the one before stays in force";
+
 /** Throws the syntax errors of all sources, which the addon cannot find. */
 function checkSources(functions) {
   const problems = functions.flatMap((definition) => {
@@ -48,7 +50,8 @@ function watchDefinition(opened, log) {
       await reloadIfChanged(opened, log);
     } catch (error) {
       if (!isStopped) {
-        for (const line of `the definition was not reloaded, and the one before stays in force: ${error.message}`.split("\n")) {
+        const lines = `${NOT_RELOADED}: ${error.message}`.split("\n");
+        for (const line of lines) {
           log("error", line);
         }
       }

@@ -58,7 +58,14 @@ function list({ definition, format }) {
   const { functions } = native.checkDefinition(directory, secretVariables());
   const shownFunctions = functions.filter(({ isScript }) => !isScript);
   for (const { name, file, source, isPrivate, runAs, hasCondition } of shownFunctions) {
-    const record = { name, file, private: isPrivate, runAs: runAs ?? "caller", hasCondition, hasSource: typeof source === "string" };
+    const record = {
+      name,
+      file,
+      private: isPrivate,
+      runAs: runAs ?? "caller",
+      hasCondition,
+      hasSource: typeof source === "string",
+    };
     if (format === "json") {
       process.stdout.write(`${JSON.stringify(record)}\n`);
       continue;

@@ -8,7 +8,11 @@ const { UsageError, shown } = require("./arguments.js");
 const summary = "show the log: calls of functions, log-ins and failed requests";
 
 const positionals = [
-  { name: "REQUEST", help: "a request id or the link of an error, to show its entries (default: all)", isOptional: true },
+  {
+    name: "REQUEST",
+    help: "a request id or the link of an error, to show its entries (default: all)",
+    isOptional: true,
+  },
 ];
 
 const options = {
@@ -67,7 +71,10 @@ function toLines(entry) {
   const first = `${started.toISOString()} [${durationMS} ms] ${subjectOf(entry)}: ${result} request=${requestId}${who}`;
   const lines = messages.map(({ level, text }) => (level === "info" ? text : `${level}: ${text}`));
   const dropped = droppedMessages === undefined ? [] : [`(${droppedMessages} earlier lines were dropped)`];
-  const frames = (stack ?? "").split("\n").slice(1).map((frame) => frame.trim());
+  const frames = (stack ?? "")
+    .split("\n")
+    .slice(1)
+    .map((frame) => frame.trim());
   return [first, ...[...dropped, ...lines, ...frames.filter(Boolean)].map((line) => `  ${line}`)];
 }
 

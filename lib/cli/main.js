@@ -6,7 +6,19 @@ const { didYouMean } = require("../suggest.js");
 const { version } = require("../../package.json");
 
 /** The commands, in the order of the help. Each file is loaded on demand. */
-const COMMANDS = ["init", "check", "serve", "functions", "logs", "keys", "backup", "export", "import", "migrate", "doctor"];
+const COMMANDS = [
+  "init",
+  "check",
+  "serve",
+  "functions",
+  "logs",
+  "keys",
+  "backup",
+  "export",
+  "import",
+  "migrate",
+  "doctor",
+];
 
 /** Other names of commands, which App Services' command line has. */
 const ALIASES = { function: "functions", log: "logs" };

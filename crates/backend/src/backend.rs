@@ -95,6 +95,7 @@ pub enum Unhealthy {
 /// The backend of an app. It is shared by reference. All its state except caches is in the stores.
 #[derive(Debug)]
 pub struct Backend {
+    app_id: Arc<str>,
     current: Arc<Current>,
     reload: Reload,
 }
@@ -139,7 +140,7 @@ impl Backend {
     fn on(app_id: &str, definition: Definition, stores: Stores, environment: Environment, options: &Options) -> Self {
         let reload = Reload::new(&definition);
         let make = |current| Context::new(app_id, definition, stores, environment, options, current);
-        Self { current: Current::new(make), reload }
+        Self { app_id: app_id.into(), current: Current::new(make), reload }
     }
 
     /// Returns the context in force.
@@ -187,8 +188,8 @@ impl Backend {
     }
 
     /// Returns the app's id.
-    pub fn app_id(&self) -> Arc<str> {
-        Arc::clone(&self.context().app_id)
+    pub fn app_id(&self) -> &str {
+        &self.app_id
     }
 
     /// Returns the definition in force.
@@ -211,8 +212,8 @@ impl Backend {
     }
 
     /// Puts another definition in force: atomically, for the requests and calls that begin from
-    /// now on. Those that have begun keep the definition with which they began. Returns the changes
-    /// that need a restart.
+    /// now on. Those that have begun keep the definition with which they began. Returns the
+    /// changes that need a restart.
     ///
     /// # Errors
     /// If a data source has a store that is not open, or an index cannot be created. Then the
@@ -371,14 +372,14 @@ impl Backend {
         let with_id = record.request_id().filter(|_| circumstances.request_id.is_none());
         let with_id = with_id.map(|id| circumstances.clone().with_id(id));
         let circumstances = with_id.as_ref().unwrap_or(circumstances);
-        let answer = Self::handle_unlogged(context, request, circumstances).await;
+        let answer = Self::handle_within_limits(context, request, circumstances).await;
         let user = answer.as_ref().ok().and_then(logs::logged_in);
         record.end(context, circumstances, user, answer.as_ref().err()).await;
         answer
     }
 
     /// Handles a request within its limits of rate and time.
-    async fn handle_unlogged(
+    async fn handle_within_limits(
         context: &Arc<Context>,
         request: Request,
         circumstances: &RequestContext,

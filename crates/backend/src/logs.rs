@@ -40,8 +40,8 @@ const COLLECTION: &str = "logs";
 /// The minimum time between two commits of entries.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The retention of log entries. Older entries are deleted, and the oldest ones if all together are
-/// larger.
+/// The retention of log entries. Older entries are deleted, and the oldest ones if all together
+/// are larger.
 ///
 /// ```
 /// let retention = backend::LogRetention::default();

@@ -45,7 +45,7 @@ impl AppState {
     /// # Errors
     /// Status 404 if the id is not this app's.
     pub(crate) fn check_app(&self, app: &str) -> Result<(), Answer> {
-        if app == &*self.backend.app_id() {
+        if app == self.backend.app_id() {
             return Ok(());
         }
         let message = format!("cannot find app using Client App ID '{app}'");

@@ -124,7 +124,7 @@ pub(super) async fn run(invocation: &Arc<Invocation>) -> Result<RawBson> {
     texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
     context.logs.add(Entry {
         duration: since.elapsed(),
-        user: invocation.payer.map(|user| user.to_hex()),
+        user: invocation.payer.map(ObjectId::to_hex),
         address: record.address,
         error: result.as_ref().err(),
         texts,

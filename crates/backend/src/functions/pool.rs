@@ -205,8 +205,8 @@ impl FunctionPool {
         Self(Arc::new(Shared { state: Mutex::new(state), busy: Condvar::new() }))
     }
 
-    /// Takes the options of another app that shares the pool: the larger number of threads, and the
-    /// limits that it sets.
+    /// Takes the options of another app that shares the pool: the larger number of threads, and
+    /// the limits that it sets.
     pub fn join(&self, options: FunctionOptions) {
         let mut state = self.0.state();
         let usual = FunctionOptions::default();

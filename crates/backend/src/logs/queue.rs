@@ -12,7 +12,7 @@ const MOST_WAITING_BYTES: usize = 8 * 1024 * 1024;
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// The number of entries about requests without a user that may come at once, and how many more
-/// each second. Anyone on the network can cause such entries, and must not displace all others.
+/// each second. Any client on the network can cause such entries, and must not displace others.
 const ANONYMOUS_BURST: f64 = 1000.0;
 const ANONYMOUS_PER_SECOND: f64 = 10.0;
 

@@ -15,8 +15,8 @@ const REDACTED: &str = "***";
 const SECRET_NAMES: [&str; 8] =
     ["password", "passwd", "secret", "apikey", "privatekey", "authorization", "token", "credential"];
 
-/// The minimum length of a secret of the definition that is removed from texts, in bytes. A shorter
-/// one would occur in ordinary words.
+/// The minimum length of a secret of the definition that is removed from texts, in bytes. A
+/// shorter one would occur in ordinary words.
 const SHORTEST: usize = 4;
 
 /// The secrets of a definition, which no entry contains. The `Debug` output does not show them.

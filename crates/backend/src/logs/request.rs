@@ -96,11 +96,11 @@ pub(crate) struct RequestRecord {
     since: Instant,
     request_id: Option<RequestId>,
     token: Token,
-    /// What was requested, for example a log-in: the event, the provider or the service, and the
-    /// name of a function.
+    /// The kind of a request about users, such as a log-in.
     event: Option<&'static str>,
     provider: Option<String>,
     service: Option<String>,
+    /// The name of the function.
     name: Option<String>,
 }
 
@@ -112,8 +112,8 @@ enum Token {
 }
 
 impl RequestRecord {
-    /// Begins the record of a request. A call of a function gets an id of a request now, and others
-    /// get it when they fail.
+    /// Begins the record of a request. A call of a function gets the id of the request now, and
+    /// others get it when they fail.
     pub(crate) fn begin(context: &Context, request: &Request, circumstances: &RequestContext) -> Self {
         let mut record = Self {
             kind: Kind::Auth,

@@ -165,5 +165,5 @@ fn secrets_are_removed() {
 fn a_query_is_read_strictly() {
     let read = |document: bson::Document| bson::deserialize_from_document::<LogQuery>(document);
     assert!(read(bson::doc! { "types": ["auth"], "limit": 5 }).is_ok());
-    assert!(read(bson::doc! { "tipes": ["auth"] }).is_err());
+    assert!(read(bson::doc! { "kinds": ["auth"] }).is_err());
 }
