@@ -407,6 +407,18 @@ declare namespace Realm {
      */
     changeRetention?: { seconds?: number; bytes?: number };
     /**
+     * Retention of log entries: older ones are deleted, and the oldest if all together are larger.
+     * With 0 bytes, there is no log. @default { seconds: 864000, bytes: 67108864 }
+     */
+    logRetention?: { seconds?: number; bytes?: number };
+    /**
+     * True to reload the definition when its files change, for development. Functions, rules,
+     * values and providers change together; requests and calls that have begun keep the former
+     * ones. A definition with an error stays out of force, and the log has the reason. The app's
+     * id and the stores of data sources need a restart. @default false
+     */
+    watchDefinition?: boolean;
+    /**
      * True to add the app's id to tokens as their audience (`aud`), for services that verify
      * tokens. Versions of Userkeep that do not know `aud` reject such tokens, so no process of
      * such a version may share the store. Tokens without `aud` are always accepted; tokens of
@@ -2302,6 +2314,7 @@ declare namespace Realm {
     | "definition"
     | "durability"
     | "functions"
+    | "logRetention"
     | "logger"
     | "maxAnswerBytes"
     | "maxDocuments"
@@ -2310,10 +2323,203 @@ declare namespace Realm {
     | "secrets"
     | "store"
     | "tokenAudience"
+    | "watchDefinition"
   > & {
     /** The app's id. Required if the definition has no `app_id`. */
     id?: string;
   };
+
+  /**
+   * An entry of the log: a call of a function, a log-in, or a failed request. Optional fields are
+   * missing if they do not apply. Values of fields such as `password`, tokens, and the secrets of
+   * the definition are replaced by `***`.
+   *
+   * @see https://www.mongodb.com/docs/atlas/app-services/logs/
+   * @example
+   * ```ts
+   * const entries: Realm.AppLogEntry[] = await backend.admin.logs({ type: "function" });
+   * for (const { name, durationMS, error } of entries) {
+   *   console.log(name, durationMS, error ?? "OK");
+   * }
+   * ```
+   */
+  interface AppLogEntry {
+    /** The id of the entry. */
+    id: BSON.ObjectId;
+    /**
+     * The kind of request: `AUTH`, `API_KEY`, `FUNCTION`, `SERVICE_FUNCTION` for a data source,
+     * `SERVICE_STREAM_FUNCTION` for its change streams, `PUSH`, or `API`.
+     */
+    type: string;
+    /** The request's id, which the answer over HTTP has as `X-Request-Id` and in its `link`. */
+    requestId: string;
+    /** The time at which the request began. */
+    started: Date;
+    /** The time at which it ended. */
+    completed: Date;
+    /** The duration in milliseconds, with a resolution of a microsecond. */
+    durationMS: number;
+    /** The id of the user who made the request. */
+    user?: string;
+    /** The network address of the client, if the request came over HTTP. */
+    remoteAddress?: string;
+    /** The status that the answer has over HTTP. */
+    status: number;
+    /** The message of the error. Missing if the request succeeded. */
+    error?: string;
+    /** The name of the error's code. */
+    errorCode?: string;
+    /** MongoDB's code of the error. */
+    serverCode?: number;
+    /** The cause of an internal error, for the operator. */
+    detail?: string;
+    /** The stack of a function's error. */
+    stack?: string;
+    /** The function's name. */
+    name?: string;
+    /** The data source of the function. */
+    service?: string;
+    /**
+     * The arguments of the function, unless it has `disable_arg_logs` or they exceed 4 kB.
+     */
+    // biome-ignore lint/suspicious/noExplicitAny: functions take any arguments
+    arguments?: any[];
+    /** The size of arguments beyond 4 kB, in bytes. */
+    argumentBytes?: number;
+    /** The reason of a call that no client made: `operator`, or the name of a hook. */
+    hook?: string;
+    /** The request about users, such as `login`, `refresh` or `register`. */
+    event?: string;
+    /** The authentication provider. */
+    provider?: string;
+    /** The console lines of the call: the last 25, of up to 512 bytes each. */
+    messages?: AppLogMessage[];
+    /** The number of earlier console lines. */
+    droppedMessages?: number;
+    /** The HTTP method of a request that was rejected before it was carried out. */
+    method?: string;
+    /** The path of such a request, without the query. */
+    path?: string;
+  }
+
+  /**
+   * A console line of a function.
+   *
+   * @example
+   * ```ts
+   * const [{ messages = [] }] = await backend.admin.logs({ type: "function", limit: 1 });
+   * const warnings: Realm.AppLogMessage[] = messages.filter(({ level }) => level === "warn");
+   * ```
+   */
+  interface AppLogMessage {
+    /** The method of `console`: `info` for `log` too. */
+    level: "debug" | "error" | "info" | "warn";
+    /** The text, on one line. */
+    text: string;
+  }
+
+  /**
+   * A query of the log. Each option narrows it.
+   *
+   * @example
+   * ```ts
+   * const query: Realm.AppLogQuery = { type: ["function", "auth"], from: new Date(2024, 0), limit: 10 };
+   * const entries = await backend.admin.logs(query);
+   * ```
+   */
+  interface AppLogQuery {
+    /**
+     * Types of entries, or `auth`, `function`, `service` and `trigger` for the types of each
+     * family. @default all
+     */
+    type?: string | string[];
+    /** True to find only failures. @default false */
+    errors?: boolean;
+    /** The id of the user who made the request. @default all users */
+    user?: string;
+    /** The time after which the request started. @default all */
+    from?: Date | string | number;
+    /** The time at which the request started at the latest. @default all */
+    to?: Date | string | number;
+    /** The id of the request, or the `link` of an error over HTTP. @default all */
+    request?: string;
+    /** Maximum number of entries, the newest ones, from 1 to 10 000. @default 100 */
+    limit?: number;
+  }
+
+  /**
+   * The operator's API of a backend.
+   *
+   * @example
+   * ```ts
+   * const admin: Realm.Admin = backend.admin;
+   * console.log(await admin.logs({ errors: true, limit: 10 }));
+   * ```
+   */
+  interface Admin {
+    /**
+     * Returns entries of the log, newest first. Entries are written within about 100 ms.
+     *
+     * @see https://www.mongodb.com/docs/atlas/app-services/logs/
+     * @example
+     * ```ts
+     * const [last] = await backend.admin.logs({ errors: true, limit: 1 });
+     * console.log(last?.error, last?.stack);
+     * ```
+     */
+    logs(query?: AppLogQuery): Promise<AppLogEntry[]>;
+    /**
+     * Yields entries as they are written, until the loop ends. `from` defaults to now.
+     *
+     * @example
+     * ```ts
+     * for await (const entry of backend.admin.followLogs({ type: "function" })) {
+     *   console.log(entry.name, entry.messages);
+     * }
+     * ```
+     */
+    followLogs(query?: Omit<AppLogQuery, "limit">): AsyncGenerator<AppLogEntry, void, void>;
+    /**
+     * Calls a function, also a private one, without its condition (`can_evaluate`). A function
+     * that throws is a result with `error`.
+     *
+     * Rejects with `FunctionNotFound` or `UserNotFound`.
+     *
+     * @param options.user - the id of the user to run as. @default the system user
+     * @example
+     * ```ts
+     * const { value, error, messages } = await backend.admin.runFunction("sum", [2, 3]);
+     * console.log(value, error?.message, messages);
+     * ```
+     */
+    runFunction(
+      name: string,
+      // biome-ignore lint/suspicious/noExplicitAny: functions take any arguments
+      args?: any[],
+      options?: { user?: string },
+    ): Promise<FunctionReport>;
+  }
+
+  /**
+   * The result of a function that the operator called, with `value` or `error`.
+   *
+   * @example
+   * ```ts
+   * const report: Realm.FunctionReport = await backend.admin.runFunction("sum", [2, 3]);
+   * console.log(report.error?.stack ?? report.value);
+   * ```
+   */
+  interface FunctionReport {
+    /** The value that the function returned. */
+    // biome-ignore lint/suspicious/noExplicitAny: functions return any value
+    value?: any;
+    /** The error that the function threw. */
+    error?: { message: string; errorCode: string; stack?: string };
+    /** The console lines: the last 25, of up to 512 bytes each. */
+    messages: AppLogMessage[];
+    /** The number of earlier console lines. */
+    droppedMessages: number;
+  }
 
   /**
    * An index, in the shape of MongoDB's `createIndexes`.
@@ -2485,6 +2691,15 @@ declare namespace Realm {
    * ```
    */
   interface Backend {
+    /**
+     * The operator's API: the log, and calls of functions.
+     *
+     * @example
+     * ```ts
+     * const failures = await backend.admin.logs({ errors: true });
+     * ```
+     */
+    readonly admin: Admin;
     /**
      * Returns a collection for seeding and administration, without a request.
      *

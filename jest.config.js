@@ -12,6 +12,7 @@ const EVERYWHERE = [
   "functions",
   "functions-realistic-app",
   "hooks",
+  "logs",
 ];
 
 /** The in-process suites that run on MongoDB too: all except those about files. */
@@ -25,6 +26,7 @@ const ON_MONGODB = [
   "operation",
   "process",
   "realm-web",
+  "reload",
   "remote",
   "serve",
   "serve-watch",

@@ -12,7 +12,19 @@ const { closest } = require("../lib/suggest.js");
 const { version } = require("../package.json");
 
 const run = promisify(execFile);
-const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
+const COMMANDS = [
+  "init",
+  "check",
+  "serve",
+  "functions",
+  "logs",
+  "keys",
+  "backup",
+  "export",
+  "import",
+  "migrate",
+  "doctor",
+];
 
 /** Runs the command line in a directory; resolves to `{ status, stdout, stderr }`. */
 async function runIn(cwd, ...args) {

@@ -137,7 +137,15 @@ async function serveKept(options) {
 }
 
 /** The options that concern the backend and not the client. */
-const BACKEND_OPTIONS = ["maxDocuments", "maxAnswerBytes", "maxTimeMS", "maxWriteDocuments", "functions", "secrets"];
+const BACKEND_OPTIONS = [
+  "maxDocuments",
+  "maxAnswerBytes",
+  "maxTimeMS",
+  "maxWriteDocuments",
+  "functions",
+  "secrets",
+  "logRetention",
+];
 
 /** Opens an app whose backend is reached over HTTP, with the options of an embedded one. */
 async function openRemote({ definition = QUICKSTART, store, baseFilePath, ...options } = {}) {

@@ -75,8 +75,9 @@ test("export writes BSON and metadata like mongodump, and import reads them", as
   const dump = path.join(directory, "dump");
   const made = await userkeep("export", dump, "--store", `sqlite:${file}`);
   expect([made.status, made.stderr]).toEqual([0, ""]);
-  // Two people, the custom data, the user, the session, the signing key and the resume token key.
-  expect(made.stdout).toBe(`exported 7 documents from ${file}\n`);
+  // Two people, the custom data, the user, the session, its entry in the log, the signing key and
+  // the resume token key.
+  expect(made.stdout).toBe(`exported 8 documents from ${file}\n`);
   for (const bson of independent) {
     const [first, second] = readDump(path.join(dump, "app/people.bson"), bson);
     expect(first).toMatchObject({ name: "ä", at: new Date(-1), n: 1, double: 1.5, tags: ["a", { b: null }] });
@@ -98,9 +99,9 @@ test("export writes BSON and metadata like mongodump, and import reads them", as
 
   const other = path.join(directory, "other/store.sqlite");
   const read = await userkeep("import", dump, "--store", `sqlite:${other}`, "--create");
-  expect(read).toMatchObject({ status: 0, stdout: `imported 7 documents into ${other}; 0 already existed\n` });
+  expect(read).toMatchObject({ status: 0, stdout: `imported 8 documents into ${other}; 0 already existed\n` });
   const twice = await userkeep("import", dump, "--store", `sqlite:${other}`);
-  expect(twice).toMatchObject({ status: 0, stdout: `imported 0 documents into ${other}; 7 already existed\n` });
+  expect(twice).toMatchObject({ status: 0, stdout: `imported 0 documents into ${other}; 8 already existed\n` });
   // Users and sessions are still valid in the other store.
   await app.close();
   const moved = new Realm.App({

@@ -21,6 +21,9 @@ const {
   writeDefinition,
 } = require("./helpers.js");
 
+/** The link in an error, which the operator looks up in the log. */
+const LINK = expect.stringMatching(/^http:.*\/logs\?co_id=[0-9a-f]{24}$/);
+
 const CLI = path.join(ROOT, "bin/userkeep.js");
 const run = promisify(execFile);
 
@@ -79,7 +82,7 @@ test("each endpoint responds as the clients expect", async () => {
   expect(await send("POST", "/app/wire-app/auth/providers/local-userpass/register", { body: email })).toEqual({
     status: 409,
     type: "application/json",
-    body: { error: "name already in use", error_code: "AccountNameInUse" },
+    body: { error: "name already in use", error_code: "AccountNameInUse", link: LINK },
   });
   const device = { deviceId: { $oid: "63c1b2a1f0e1d2c3b4a59687" } };
   const login = await send("POST", "/app/wire-app/auth/providers/local-userpass/login", {
@@ -198,7 +201,8 @@ test("rejects malformed requests with a code, and does not echo their contents",
     ["GET", "/app/%ff/location"],
     ["POST", "/app/wire-app/auth/providers/anon-user/login?link=1&link=2"],
   ]) {
-    const unreadable = { error: "the path or the query of the request cannot be read", error_code: "BadRequest" };
+    const error = "the path or the query of the request cannot be read";
+    const unreadable = { error, error_code: "BadRequest", link: LINK };
     expect(await send(method, route)).toEqual({ status: 400, type: "application/json", body: unreadable });
   }
   expect(await send("GET", "/nowhere")).toMatchObject({ status: 404, type: "application/json" });
@@ -445,7 +449,7 @@ test("the log contains the path of a store that fails, and the response does not
   await broken.close();
   expect([answer.status, JSON.parse(text)]).toEqual([
     500,
-    { error: "internal server error", error_code: "InternalServerError" },
+    { error: "internal server error", error_code: "InternalServerError", link: LINK },
   ]);
   await eventually(() => expect(lines).toContainEqual(["error", expect.stringContaining(file)]));
 });

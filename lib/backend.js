@@ -7,6 +7,7 @@ const { administer, eventsOf, native, result } = require("./bridge.js");
 const { decode, encode } = require("./bson/index.js");
 const { callBack } = require("./callbacks.js");
 const { AdministeredCollection, makeService } = require("./collection.js");
+const { Admin } = require("./admin.js");
 const { resolveConfiguration, storeAddress } = require("./configuration.js");
 const { openLogged } = require("./handle.js");
 
@@ -20,6 +21,7 @@ const NO_USER = 0;
 class Backend {
   #opened;
   #closing = null;
+  #adminApi;
 
   constructor(opened) {
     this.#opened = opened;
@@ -42,6 +44,11 @@ class Backend {
     return makeService(source, assert.string(service, "service"), AdministeredCollection)
       .db(databaseName)
       .collection(collectionName);
+  }
+
+  get admin() {
+    this.#adminApi ??= new Admin((operation, payload) => this.#admin(operation, payload));
+    return this.#adminApi;
   }
 
   async rotateKeys() {

@@ -23,6 +23,8 @@ const BACKEND_KEYS = new Set([
   "definition",
   "durability",
   "changeRetention",
+  "logRetention",
+  "watchDefinition",
   "dataSources",
   "tokenAudience",
   "functions",
@@ -64,6 +66,20 @@ function setting(config, name, variable) {
   return process.env[variable] || undefined;
 }
 
+/** Checks `{ seconds, bytes }`. */
+function checkRetention(retention, option) {
+  if (retention === undefined) {
+    return;
+  }
+  assert.object(retention, option);
+  for (const name of ["seconds", "bytes"]) {
+    const value = retention[name];
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0)) {
+      throw new ValueAssertionError("a whole number that is not negative", value, `${option}.${name}`);
+    }
+  }
+}
+
 function checkTypes(config) {
   assert.string(config.id, "id");
   if (config.id === "") {
@@ -75,6 +91,7 @@ function checkTypes(config) {
     baseFilePath: "string",
     fetch: "function",
     tokenAudience: "boolean",
+    watchDefinition: "boolean",
   };
   for (const [name, type] of Object.entries(optional)) {
     if (config[name] !== undefined) {
@@ -87,15 +104,8 @@ function checkTypes(config) {
       throw new ValueAssertionError("a positive whole number", limit, name);
     }
   }
-  if (config.changeRetention !== undefined) {
-    assert.object(config.changeRetention, "changeRetention");
-    for (const name of ["seconds", "bytes"]) {
-      const value = config.changeRetention[name];
-      if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0)) {
-        throw new ValueAssertionError("a whole number that is not negative", value, `changeRetention.${name}`);
-      }
-    }
-  }
+  checkRetention(config.changeRetention, "changeRetention");
+  checkRetention(config.logRetention, "logRetention");
   if (config.durability !== undefined && !["process", "full"].includes(config.durability)) {
     throw new ValueAssertionError('"process" or "full"', config.durability, "durability");
   }
@@ -290,6 +300,9 @@ function embedded(config, ownFile, isStoreAlone) {
     durable: config.durability === "full",
     changeRetentionSeconds: config.changeRetention?.seconds,
     changeRetentionBytes: config.changeRetention?.bytes,
+    logRetentionSeconds: config.logRetention?.seconds,
+    logRetentionBytes: config.logRetention?.bytes,
+    ...(isStoreAlone ? {} : { watchDefinition: config.watchDefinition }),
   };
 }
 

@@ -7,6 +7,18 @@ const { KNOWN_KEYS, withoutPassword } = require("./configuration.js");
 const { makeLogger } = require("./logger.js");
 const { didYouMean } = require("./suggest.js");
 
+/** Reloads the definition when its files change, if the settings want that. */
+function watch({ watchDefinition: isWatched, definition }, opened, log) {
+  if (!isWatched) {
+    return () => {};
+  }
+  if (definition === undefined) {
+    log("warn", "watchDefinition has no effect: the built-in development definition has no files");
+    return () => {};
+  }
+  return require("./watch-definition.js").watchDefinition(opened, log);
+}
+
 /**
  * Opens a handle for a resolved configuration.
  *
@@ -21,7 +33,9 @@ function openLogged({ native: configuration, functions, unknown }, logger) {
     require("./functions/threads.js").addApp(opened.handle, functions);
   }
   const stopLogging = listenToLog(log);
+  const stopWatching = watch(configuration, opened, log);
   const close = async () => {
+    stopWatching();
     try {
       // Calls of other apps on these threads may end first.
       await closeHandle(opened);

@@ -118,6 +118,10 @@ function examples() {
       counts.output += passed ? "" : `${example} did not print ${pattern}:\n${output}`;
     }
   }
+  const tests = ["jest", "--config", "examples/test-functions-and-rules/jest.config.js"];
+  const { ok, output } = command("npx", tests);
+  counts[ok ? "passed" : "failed"] += 1;
+  counts.output += ok ? "" : output;
   return counts;
 }
 

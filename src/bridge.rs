@@ -46,10 +46,33 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Writes the results of refreshes to the session files of all open apps, within
     /// [`EXIT_TIMEOUT`] in total if other processes hold the files.
+    ///
+    /// Also writes the log entries that still wait.
     fn write_snapshots(&self) {
         let deadline = Instant::now() + EXIT_TIMEOUT;
+        self.flush_logs();
         for app in lock(&self.opened).values().filter_map(|opened| opened.app.as_ref()) {
             app.write_snapshots(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+impl Bridge {
+    /// Writes the log entries of the backends in this process that still wait, within
+    /// [`EXIT_TIMEOUT`] in total.
+    fn flush_logs(&self) {
+        let opened: Vec<_> = lock(&self.opened).values().cloned().collect();
+        let backends: Vec<_> = opened.iter().filter_map(|opened| Some(opened.embedded().ok()?.backend())).collect();
+        if backends.is_empty() {
+            return;
+        }
+        if let Ok(runtime) = runtime() {
+            let flushed = async {
+                for backend in &backends {
+                    backend.flush_log().await;
+                }
+            };
+            let _ = runtime.block_on(async { tokio::time::timeout(EXIT_TIMEOUT, flushed).await });
         }
     }
 }

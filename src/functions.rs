@@ -60,6 +60,7 @@ impl CallObject {
 
 fn payload(invocation: &Invocation) -> RawDocumentBuf {
     let mut payload = RawDocumentBuf::new();
+    payload.append(cstr!("generation"), i64::try_from(invocation.generation()).unwrap_or_default());
     payload.append(cstr!("name"), invocation.name.as_str());
     payload.append(cstr!("arguments"), &*invocation.arguments);
     payload.append(cstr!("user"), &*invocation.user);
@@ -197,8 +198,16 @@ pub(crate) fn function_host_ended(backend: u32, host: u32, exceeded_memory: bool
     }
 }
 
-/// Ends a call with a report: `{ value, error: { message, errorCode, serverCode }, messages: [{
-/// level, text }], dropped }`.
+/// Returns the facts for the functions with the definition of a running call, as
+/// `attach_functions` does with the one in force.
+#[napi]
+pub(crate) fn function_facts(bridge: &External<Bridge>, backend: u32, call: f64) -> napi::Result<Buffer> {
+    let (_, invocation) = running(bridge, backend, call)?;
+    Ok(invocation.facts().into_bytes().into())
+}
+
+/// Ends a call with a report: `{ value, error: { message, errorCode, serverCode, stack },
+/// messages: [{ level, text }], dropped }`.
 #[napi]
 pub(crate) fn function_done(bridge: &External<Bridge>, backend: u32, call: f64, report: &[u8]) -> napi::Result<()> {
     let report = document(report)?;
@@ -208,6 +217,7 @@ pub(crate) fn function_done(bridge: &External<Bridge>, backend: u32, call: f64, 
     let call = call as CallId;
     if let Some(invocation) = backend.functions().running(call) {
         log_messages(&invocation.name, &report);
+        invocation.set_console(&report);
     }
     backend.functions().finish(call, result(&report));
     Ok(())

@@ -1,8 +1,8 @@
 //! An open app, or an operator's handle.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use backend::Progress;
+use backend::{Definition, Progress};
 use client::{
     App, Error, Event,
     connection::{Connection, Embedded},
@@ -30,6 +30,8 @@ pub(crate) struct Opened {
     /// Lets the app start threads for the functions of its backend.
     starter: Mutex<Option<Starter>>,
     progress: Progress,
+    /// A definition whose files have changed, before it is in force.
+    changed_definition: Mutex<Option<Definition>>,
 }
 
 impl Opened {
@@ -43,6 +45,7 @@ impl Opened {
             streams: Mutex::default(),
             starter: Mutex::default(),
             progress: Progress::default(),
+            changed_definition: Mutex::default(),
         }
     }
 
@@ -98,6 +101,11 @@ impl Opened {
     /// Returns the progress of the current maintenance task.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Keeps a definition that is to be put in force, or takes the last one.
+    pub(crate) fn changed_definition(&self) -> MutexGuard<'_, Option<Definition>> {
+        lock(&self.changed_definition)
     }
 
     pub(crate) fn add_watched(&self, watched: OpenSubscription) -> u32 {

@@ -34,14 +34,18 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
     let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
     let settings = Configuration::read(settings).map_err(|error| thrown(&error))?;
     let functions = settings.function_options();
+    let watches = settings.watches_definition();
     let opened = settings.open().map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
-    let (origin, definition_app_id) = embedded.map(Embedded::definition).unwrap_or_default();
-    let (origin, definition_app_id) = (origin.to_owned(), definition_app_id.map(str::to_owned));
-    let reported = embedded.iter().flat_map(|embedded| embedded.reported()).map(ToString::to_string).collect();
-    let allows_any_origin =
-        embedded.is_some_and(|embedded| embedded.backend().definition().allowed_request_origins.is_empty());
-    let backend = embedded.map(Embedded::backend).filter(|backend| backend.has_functions());
+    let definition = embedded.map(Embedded::definition);
+    let (origin, definition_app_id) = definition
+        .as_ref()
+        .map(|definition| (definition.origin.clone(), definition.app_id.clone()))
+        .unwrap_or_default();
+    let reported = definition.iter().flat_map(|definition| &definition.reported).map(ToString::to_string).collect();
+    let allows_any_origin = definition.is_some_and(|definition| definition.allowed_request_origins.is_empty());
+    // A definition that is reloaded may get functions later.
+    let backend = embedded.map(Embedded::backend).filter(|backend| watches || backend.has_functions());
     let handle = bridge.add(Opened::new(opened));
     let functions = match backend {
         Some(backend) => {

@@ -47,6 +47,13 @@ pub(crate) struct CheckedFunction {
     pub source: Option<String>,
     /// True if users may call the function, or another part of the definition mentions it.
     pub is_used: bool,
+    pub is_private: bool,
+    /// The user that the function runs as, if it is not its caller: `system`, an id, or `script`.
+    pub run_as: Option<String>,
+    /// True if users may call it only under a condition.
+    pub has_condition: bool,
+    /// True if it is the script that names the user of a function.
+    pub is_script: bool,
 }
 
 /// The problems of a definition, and its functions.
@@ -83,7 +90,22 @@ pub(crate) fn check_definition(directory: String, secret_variables: HashMap<Stri
 fn sources(function: &Function, mentioned: &BTreeSet<String>) -> Vec<CheckedFunction> {
     let Function { name, file, source, private, run_as, .. } = function;
     let is_used = !private || mentioned.contains(name);
-    let mut sources = vec![CheckedFunction { name: name.clone(), file: file.clone(), source: source.clone(), is_used }];
+    let runs_as = match run_as {
+        RunAs::Caller => None,
+        RunAs::System => Some("system".to_owned()),
+        RunAs::User(id) => Some(id.clone()),
+        RunAs::Script(_) => Some("script".to_owned()),
+    };
+    let mut sources = vec![CheckedFunction {
+        name: name.clone(),
+        file: file.clone(),
+        source: source.clone(),
+        is_used,
+        is_private: *private,
+        run_as: runs_as,
+        has_condition: function.condition.is_some(),
+        is_script: false,
+    }];
     if let RunAs::Script(script) = run_as {
         let script_name = format!("run_as_user_id_script_source of {name}");
         sources.push(CheckedFunction {
@@ -91,6 +113,10 @@ fn sources(function: &Function, mentioned: &BTreeSet<String>) -> Vec<CheckedFunc
             name: script_name,
             source: Some(script.clone()),
             is_used: true,
+            is_private: true,
+            run_as: None,
+            has_condition: false,
+            is_script: true,
         });
     }
     sources

@@ -80,6 +80,8 @@ const backend = await openBackend({
   definition: "userkeep",
   store: "memory:",
   changeRetention: { bytes: 1000 },
+  logRetention: { seconds: 60 },
+  watchDefinition: true,
   dataSources: { near: "mongodb://localhost" },
 });
 const carried: { collections: number; written: number } = await backend.migrate("mongodb://localhost", {
@@ -93,6 +95,15 @@ const { written, reported }: { written: number; reported: string[] } = await bac
 });
 const [{ what, isOfIndex }] = await backend.check({ repair: true });
 console.log(exported, written, reported, what, isOfIndex);
+const entries: Realm.AppLogEntry[] = await backend.admin.logs({ type: ["auth"], from: new Date(), limit: 5 });
+const texts: string[] | undefined = entries[0]?.messages?.map(({ text }) => text);
+for await (const { requestId, error } of backend.admin.followLogs({ errors: true })) {
+  console.log(requestId, error?.length, texts);
+}
+// @ts-expect-error: a followed log has no limit
+backend.admin.followLogs({ limit: 5 });
+const ran: Realm.FunctionReport = await backend.admin.runFunction("sum", [1, 2], { user: "6500000000000000000000aa" });
+console.log(ran.value, ran.error?.stack, ran.droppedMessages);
 const administered = backend.collection<{ _id: number; n: number }>("app", "things");
 const made: string[] = await administered.createIndexes([{ key: { n: -1 }, unique: true, expireAfterSeconds: 60 }]);
 const [{ name, key }] = await administered.indexes();

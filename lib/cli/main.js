@@ -6,7 +6,22 @@ const { didYouMean } = require("../suggest.js");
 const { version } = require("../../package.json");
 
 /** The commands, in the order of the help. Each file is loaded on demand. */
-const COMMANDS = ["init", "check", "serve", "keys", "backup", "export", "import", "migrate", "doctor"];
+const COMMANDS = [
+  "init",
+  "check",
+  "serve",
+  "functions",
+  "logs",
+  "keys",
+  "backup",
+  "export",
+  "import",
+  "migrate",
+  "doctor",
+];
+
+/** Other names of commands, which App Services' command line has. */
+const ALIASES = { function: "functions", log: "logs" };
 
 /** The words that show the help. */
 const HELP = ["help", "--help", "-h"];
@@ -28,7 +43,8 @@ function checkCommand(name) {
   }
 }
 
-async function run([name, ...args]) {
+async function run([given, ...args]) {
+  const name = Object.hasOwn(ALIASES, given ?? "") ? ALIASES[given] : given;
   if (name === "help" && args.length > 0 && !HELP.includes(args[0])) {
     checkCommand(args[0]);
     process.stdout.write(helpOf(load(args[0])));

@@ -85,6 +85,10 @@ const options = {
     number: [0, MOST_THREADS],
     help: "threads that run functions; 0 runs them on the main thread, without limits (default: one per core)",
   },
+  watch: {
+    type: "boolean",
+    help: "reload the definition when its files change, for development (default: off)",
+  },
   "token-audience": {
     type: "boolean",
     help: "add the app's id to tokens as their audience (aud); not while an older version shares the store (default: off)",
@@ -110,12 +114,12 @@ const options = {
   },
 };
 
-/** The options of `serve()` that the command line names without their unit. */
-const NAMES_WITH_UNIT = { maxTime: "maxTimeMS" };
+/** The options of `serve()` that have another name on the command line. */
+const NAMES_IN_JAVASCRIPT = { maxTime: "maxTimeMS", watch: "watchDefinition" };
 
 /** Converts the names of the command's options to those of `serve()`. */
 function toJavaScript(values) {
-  const rename = (name) => NAMES_WITH_UNIT[camelCase(name)] ?? camelCase(name);
+  const rename = (name) => NAMES_IN_JAVASCRIPT[camelCase(name)] ?? camelCase(name);
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [rename(name), value]));
 }
 

@@ -20,13 +20,24 @@ class FunctionHost {
   #bridge;
   #number;
   #release;
-  #runtime;
+  /** The runtimes by the number of their definition: the newest, and older ones with calls. */
+  #runtimes = new Map();
+  /** The number of the newest definition. */
+  #newest;
+  /** The runtimes of the calls under way, by the number of the call. */
+  #running = new Map();
 
   constructor({ bridge, release }, number, facts) {
     this.#release = release;
     this.#bridge = bridge;
     this.#number = number;
-    this.#runtime = new Runtime({
+    this.#newest = facts.generation;
+    this.#runtimes.set(facts.generation, this.#makeRuntime(facts));
+  }
+
+  #makeRuntime(facts) {
+    const [bridge, number] = [this.#bridge, this.#number];
+    return new Runtime({
       ...facts,
       backend: {
         call: (call, isSystem, service, name, args) => this.#call(call, isSystem, service, name, args),
@@ -34,6 +45,28 @@ class FunctionHost {
       },
       log: (level, { message, ...fields }) => native.logOfFunction(level, [message, ...texts(fields)].join(" ")),
     });
+  }
+
+  /** Returns the runtime with the definition of a call. A reloaded definition has a new one. */
+  #runtimeOf(generation, id) {
+    // A call that waited longer can have an older definition than those before it.
+    let runtime = this.#runtimes.get(generation);
+    if (runtime === undefined) {
+      runtime = this.#makeRuntime(decode(native.functionFacts(this.#bridge, this.#number, id)));
+      this.#runtimes.set(generation, runtime);
+      this.#newest = Math.max(this.#newest, generation);
+    }
+    return runtime;
+  }
+
+  /** Removes the runtimes of older definitions that no call uses. */
+  #removeUnused() {
+    const used = new Set(this.#running.values());
+    for (const [generation, runtime] of this.#runtimes) {
+      if (generation !== this.#newest && !used.has(runtime)) {
+        this.#runtimes.delete(generation);
+      }
+    }
   }
 
   #call(call, isSystem, service, name, args) {
@@ -56,9 +89,17 @@ class FunctionHost {
 
   async #reported(id, payload) {
     try {
-      return await measured(() => this.#runtime.run({ id, ...decode(payload) }));
+      const { generation, ...request } = decode(payload);
+      const runtime = this.#runtimeOf(generation, id);
+      this.#running.set(id, runtime);
+      return await measured(() => runtime.run({ id, ...request }));
     } catch (failure) {
       return failed(failure);
+    } finally {
+      this.#running.delete(id);
+      if (this.#runtimes.size > 1) {
+        this.#removeUnused();
+      }
     }
   }
 
@@ -69,7 +110,7 @@ class FunctionHost {
 
   /** Ends a call whose result the backend does not want any more. */
   cancel(id) {
-    this.#runtime.cancel(id);
+    this.#running.get(id)?.cancel(id);
   }
 }
 
@@ -85,8 +126,8 @@ function endThread() {
 
 /** Returns the report of a failed call. `failure` can be any value. */
 function failed(failure) {
-  const { message, errorCode, serverCode, messages, dropped } = toFailure(failure);
-  return { error: { message, errorCode, serverCode }, messages, dropped };
+  const { message, errorCode, serverCode, functionStack: stack, messages, dropped } = toFailure(failure);
+  return { error: { message, errorCode, serverCode, stack }, messages, dropped };
 }
 
 /** Encodes a report. A result that cannot be encoded becomes an error. Never throws. */

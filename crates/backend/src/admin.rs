@@ -13,8 +13,9 @@ use bson::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Error, ErrorCode, Progress, Result, StoreAddress,
+    Error, ErrorCode, LogQuery, Progress, Result, StoreAddress,
     context::{Context, in_time, too_late},
+    logs,
 };
 
 /// A request of the operator.
@@ -68,6 +69,12 @@ pub enum AdminRequest {
         /// True to copy no indexes.
         #[serde(default)]
         ignore_indexes: bool,
+    },
+    /// Returns entries of the log, newest first.
+    Logs {
+        /// The entries to find.
+        #[serde(default)]
+        query: LogQuery,
     },
     /// Checks the store for damage; returns `{ what, isOfIndex }` for each finding.
     Check {
@@ -141,6 +148,10 @@ impl Admin {
             }
             AdminRequest::Migrate { to, databases, ignore_indexes } => {
                 maintenance::migrate(context, &to, databases, ignore_indexes, progress).await
+            }
+            AdminRequest::Logs { query } => {
+                let found = in_time(context.deadline(), context.logs.search(&query), too_late);
+                found.await.map(logs::to_array)
             }
             AdminRequest::Check { repair } => maintenance::check(context, repair, progress).await,
         }

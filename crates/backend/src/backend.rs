@@ -1,21 +1,23 @@
 //! The backend of one app: dispatches requests to the modules that handle them.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bson::{
     RawBson,
-    raw::{RawDocument, RawDocumentBuf},
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
 };
 use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
     Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, Secrets, StoreAddress,
     auth::{self, Origin, PublicKey, provider_not_found},
-    context::{Context, database_of, in_time, too_late},
+    context::{Context, Current, database_of, in_time, too_late},
     data::{self, Subscription},
-    definition::Definition,
+    definition::{Definition, DefinitionError},
     functions::{self, FunctionOptions, FunctionPool, Invocation},
     limits::OperationLimits,
+    logs::{self, LogRetention, RequestId, RequestRecord},
+    reload::Reload,
     request::{ApiKeys, Arguments, CallFunction, Push, Request},
     response::{Done, Response},
     stores::{DataSources, StoreSettings, Stores},
@@ -38,6 +40,8 @@ pub struct Options {
     pub functions: FunctionOptions,
     /// The secrets of the definition.
     pub secrets: Secrets,
+    /// Retention of log entries; 10 days or 64 MB by default. With 0 bytes, there is no log.
+    pub log_retention: LogRetention,
 }
 
 /// The context of a request.
@@ -48,6 +52,8 @@ pub struct RequestContext {
     pub origin: Option<Origin>,
     /// The HTTP request as a function's `context.request`; `None` in this process.
     pub http: Option<RawDocumentBuf>,
+    /// The id of the request; `None` for an id of the backend's own.
+    pub request_id: Option<RequestId>,
 }
 
 impl RequestContext {
@@ -58,7 +64,13 @@ impl RequestContext {
 
     /// Creates the context of a request from a network address.
     pub fn from_origin(origin: Origin) -> Self {
-        Self { origin: Some(origin), http: None }
+        Self { origin: Some(origin), ..Self::default() }
+    }
+
+    /// Adds the id by which the operator finds the request in the log.
+    #[must_use]
+    pub fn with_id(self, id: RequestId) -> Self {
+        Self { request_id: Some(id), ..self }
     }
 
     /// Adds the HTTP request, as a function's `context.request`.
@@ -82,10 +94,24 @@ pub enum Unhealthy {
 
 /// The backend of an app. It is shared by reference. All its state except caches is in the stores.
 #[derive(Debug)]
-pub struct Backend(Arc<Context>);
+pub struct Backend {
+    app_id: Arc<str>,
+    current: Arc<Current>,
+    reload: Reload,
+}
+
+/// Time limit of writing the log entries that still wait when the backend closes.
+const LOG_TIME: Duration = Duration::from_secs(5);
 
 /// The maximum length of a database name on MongoDB, in bytes.
 const MONGODB_NAME_BYTES: usize = 63;
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // Calls keep the context, and so the pool, alive.
+        self.context().functions.close();
+    }
+}
 
 /// Checks that MongoDB accepts the name of the app's database.
 fn check_app_id(app_id: &str) -> Result<(), store::Error> {
@@ -108,7 +134,18 @@ impl Backend {
         environment: Environment,
         options: &Options,
     ) -> Self {
-        Self(Arc::new(Context::new(app_id, definition, Stores::of_one(store), environment, options)))
+        Self::on(app_id, definition, Stores::of_one(store), environment, options)
+    }
+
+    fn on(app_id: &str, definition: Definition, stores: Stores, environment: Environment, options: &Options) -> Self {
+        let reload = Reload::new(&definition);
+        let make = |current| Context::new(app_id, definition, stores, environment, options, current);
+        Self { app_id: app_id.into(), current: Current::new(make), reload }
+    }
+
+    /// Returns the context in force.
+    fn context(&self) -> Arc<Context> {
+        self.current.get()
     }
 
     /// Opens the stores of the app `app_id` and creates its backend.
@@ -147,27 +184,52 @@ impl Backend {
         }
         let settings = StoreSettings { durability: options.durability, retention: options.change_retention };
         let stores = Stores::open(address, open_store, &options.data_sources, &definition, &environment, settings)?;
-        Ok(Self(Arc::new(Context::new(app_id, definition, stores, environment, options))))
+        Ok(Self::on(app_id, definition, stores, environment, options))
     }
 
     /// Returns the app's id.
     pub fn app_id(&self) -> &str {
-        &self.0.app_id
+        &self.app_id
     }
 
-    /// Returns the definition of the app.
-    pub fn definition(&self) -> &Definition {
-        &self.0.definition
+    /// Returns the definition in force.
+    pub fn definition(&self) -> Arc<Definition> {
+        Arc::clone(&self.context().definition)
+    }
+
+    /// Reads the definition again if its files have changed, and have not changed between this
+    /// call and the one before, so that all files of a change are written. Returns the new
+    /// definition, which [`apply_definition`](Self::apply_definition) puts in force.
+    ///
+    /// # Errors
+    /// All problems that keep the definition from loading. The next call does not repeat them.
+    pub fn changed_definition(
+        &self,
+        directory: &Path,
+        secrets: &Secrets,
+    ) -> Result<Option<Definition>, DefinitionError> {
+        self.reload.poll(directory, secrets)
+    }
+
+    /// Puts another definition in force: atomically, for the requests and calls that begin from
+    /// now on. Those that have begun keep the definition with which they began. Returns the
+    /// changes that need a restart.
+    ///
+    /// # Errors
+    /// If a data source has a store that is not open, or an index cannot be created. Then the
+    /// definition in force stays.
+    pub async fn apply_definition(&self, definition: Definition) -> Result<Vec<String>> {
+        self.reload.apply(&self.current, definition).await
     }
 
     /// Returns the store of users and sessions, for its operator.
     pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(self.0.main_store())
+        Arc::clone(self.context().main_store())
     }
 
     /// Returns the operator's API.
     pub fn admin(&self) -> Admin {
-        Admin::new(Arc::clone(&self.0))
+        Admin::new(self.context())
     }
 
     /// Opens the store for writing and creates the indexes and the first signing key. Without this
@@ -176,13 +238,42 @@ impl Backend {
     /// # Errors
     /// If the store cannot be opened or written, or an index of the definition cannot be applied.
     pub async fn start(&self) -> Result<()> {
-        in_time(self.0.deadline(), self.0.prepare(), too_late).await
+        let context = self.context();
+        context.logs.use_runtime();
+        in_time(context.deadline(), context.prepare(), too_late).await
     }
 
-    /// Closes all stores.
+    /// Closes all stores, after the log entries that still wait are written.
     pub async fn close(&self) {
-        self.0.functions.close();
-        self.0.stores.close().await;
+        let context = self.context();
+        context.functions.close();
+        self.flush_log().await;
+        context.stores.close().await;
+    }
+
+    /// Writes the log entries that still wait, within a time limit.
+    pub async fn flush_log(&self) {
+        let _ = tokio::time::timeout(LOG_TIME, self.context().logs.flush()).await;
+    }
+
+    /// Returns the number of log entries that were dropped since the start.
+    pub fn log_entries_dropped(&self) -> u64 {
+        self.context().logs.dropped()
+    }
+
+    /// Adds an entry to the log about a request over a network that failed before the backend
+    /// handled it. `method` and `path` are those of the request, without the query.
+    pub fn log_failure(
+        &self,
+        circumstances: &RequestContext,
+        (method, path): (&str, &str),
+        (status, error): (u16, &Error),
+        duration: Duration,
+    ) {
+        if let Some(request_id) = &circumstances.request_id {
+            let failure = logs::Received { request_id, duration, method, path, status, error };
+            logs::received(&self.context(), &failure, circumstances);
+        }
     }
 
     /// Checks that the files of the stores are in their places, that the app's own store can be
@@ -191,14 +282,15 @@ impl Backend {
     /// # Errors
     /// [`Unhealthy`], with a reason for the operator.
     pub async fn check_health(&self) -> Result<(), Unhealthy> {
-        self.0.stores.check_files()?;
-        self.0.keys.check_readable().await?;
+        let context = self.context();
+        context.stores.check_files()?;
+        context.keys.check_readable().await?;
         // A failed attempt is repeated here too: a load balancer that asks for the health sends no
         // request that would do so.
-        if !self.0.has_failed_to_prepare() {
+        if !context.has_failed_to_prepare() {
             return Ok(());
         }
-        let prepared = in_time(self.0.deadline(), self.0.prepare(), too_late).await;
+        let prepared = in_time(context.deadline(), context.prepare(), too_late).await;
         prepared.map_err(|error| Unhealthy::NotReady(error.detail.unwrap_or_else(|| error.message.into_owned())))
     }
 
@@ -207,23 +299,24 @@ impl Backend {
     /// # Errors
     /// If the store cannot be read, or the first key cannot be created.
     pub async fn public_keys(&self) -> Result<Vec<PublicKey>> {
+        let context = self.context();
         let keys = async {
-            self.0.prepare().await?;
-            self.0.keys.public_keys().await
+            context.prepare().await?;
+            context.keys.public_keys().await
         };
-        in_time(self.0.deadline(), keys, too_late).await
+        in_time(context.deadline(), keys, too_late).await
     }
 
     /// Returns the number of requests over a network that were rejected by the rate limit since
     /// the start.
     pub fn refused(&self) -> u64 {
-        self.0.throttle.refused()
+        self.context().throttle.refused()
     }
 
     /// Returns the number of access tokens that were issued without the custom data since the
     /// start, because it was too large.
     pub fn custom_data_left_out(&self) -> u64 {
-        self.0.custom_data.left_out()
+        self.context().custom_data.left_out()
     }
 
     /// Returns each query that the backend itself runs with its query plan, in MongoDB's terms. A
@@ -232,13 +325,14 @@ impl Backend {
     /// # Errors
     /// If the store cannot be read.
     pub async fn explain_queries(&self) -> Result<Vec<(DeclaredQuery, Explanation)>> {
-        let context = &self.0;
+        let context = &self.context();
         context.prepare().await?;
         let own = [
             context.users.declared(),
             context.sessions.declared()?,
             context.keys.declared()?,
             context.throttle.declared()?,
+            context.logs.declared()?,
         ];
         let own = own.into_iter().flatten().map(|query| (query, Arc::clone(context.main_store())));
         let mut explained = Vec::new();
@@ -255,7 +349,8 @@ impl Backend {
     /// # Errors
     /// If the token is not valid.
     pub async fn check_access_token(&self, access_token: &Secret) -> Result<String> {
-        self.0.sessions.claim_of_access_token(access_token).await.map(|claim| claim.user_id().to_hex())
+        let context = self.context();
+        context.sessions.claim_of_access_token(access_token).await.map(|claim| claim.user_id().to_hex())
     }
 
     /// Handles a request from the same process.
@@ -272,7 +367,23 @@ impl Backend {
     /// # Errors
     /// The error for the client, as App Services would return it.
     pub async fn handle(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
-        let context = &self.0;
+        let context = &self.context();
+        let record = RequestRecord::begin(context, &request, circumstances);
+        let with_id = record.request_id().filter(|_| circumstances.request_id.is_none());
+        let with_id = with_id.map(|id| circumstances.clone().with_id(id));
+        let circumstances = with_id.as_ref().unwrap_or(circumstances);
+        let answer = Self::handle_within_limits(context, request, circumstances).await;
+        let user = answer.as_ref().ok().and_then(logs::logged_in);
+        record.end(context, circumstances, user, answer.as_ref().err()).await;
+        answer
+    }
+
+    /// Handles a request within its limits of rate and time.
+    async fn handle_within_limits(
+        context: &Arc<Context>,
+        request: Request,
+        circumstances: &RequestContext,
+    ) -> Result<Response> {
         let runs_function = auth::may_run_function(&context.definition, &request);
         let until = match &request {
             // A call has a time limit of its own.
@@ -281,20 +392,19 @@ impl Backend {
             _ => context.deadline(),
         };
         let Some(origin) = circumstances.origin else {
-            return in_time(until, self.dispatch(request, circumstances), too_late).await;
+            return in_time(until, Self::dispatch(context, request, circumstances), too_late).await;
         };
         let attempt = context.throttle.begin(&request, origin, &context.definition.providers, runs_function);
         match in_time(until, attempt, too_late).await? {
             Some(attempt) => {
-                attempt.settle(in_time(until, self.dispatch(request, circumstances), too_late).await).await
+                attempt.settle(in_time(until, Self::dispatch(context, request, circumstances), too_late).await).await
             }
-            None => in_time(until, self.dispatch(request, circumstances), too_late).await,
+            None => in_time(until, Self::dispatch(context, request, circumstances), too_late).await,
         }
     }
 
     /// Passes a request to the module that handles it.
-    async fn dispatch(&self, request: Request, circumstances: &RequestContext) -> Result<Response> {
-        let context = &self.0;
+    async fn dispatch(context: &Arc<Context>, request: Request, circumstances: &RequestContext) -> Result<Response> {
         match request {
             Request::LogIn(log_in) => auth::log_in(context, log_in, circumstances).await.map(Response::from),
             Request::Link(link) => auth::link(context, link).await.map(Response::from),
@@ -311,9 +421,7 @@ impl Backend {
                 Err(provider_not_found(protocol::provider::API_KEY))
             }
             Request::CallFunction(CallFunction { access_token, name, arguments: Arguments::Function(arguments) }) => {
-                functions::call(context, &access_token, &name, arguments, circumstances.http.clone())
-                    .await
-                    .map(Response::from)
+                functions::call(context, &access_token, &name, arguments, circumstances).await.map(Response::from)
             }
             Request::CallFunction(call) => data::call(context, call).await.map(Response::from),
             Request::Push(Push { access_token, service, .. }) => {
@@ -328,23 +436,33 @@ impl Backend {
     /// # Errors
     /// The errors of a user's call, except the errors of rules.
     pub async fn call_as_system(&self, service: &str, name: String, argument: RawDocumentBuf) -> Result<RawBson> {
-        data::call_as_system(&self.0, service, name, argument, None).await
+        data::call_as_system(&self.context(), service, name, argument, None).await
+    }
+
+    /// Calls a function for the operator, as the system user or as the user with an id, without
+    /// its condition. Private functions can be called too. Returns `{ value, error: { message,
+    /// code, stack }, messages: [{ level, text }], droppedMessages }`, with `value` or `error`.
+    ///
+    /// # Errors
+    /// `FunctionNotFound`, `UserNotFound`, and the errors of the store.
+    pub async fn run_function(&self, name: &str, arguments: RawArrayBuf, user: Option<&str>) -> Result<RawDocumentBuf> {
+        functions::run_for_operator(&self.context(), name, arguments, user).await
     }
 
     /// Returns the threads that run the app's functions.
-    pub fn functions(&self) -> &FunctionPool {
-        &self.0.functions
+    pub fn functions(&self) -> Arc<FunctionPool> {
+        Arc::clone(&self.context().functions)
     }
 
     /// True if the definition has functions.
     pub fn has_functions(&self) -> bool {
-        functions::has_functions(&self.0)
+        functions::has_functions(&self.context())
     }
 
-    /// Returns the facts for a thread that runs functions, as a document: `app`, `environment`,
-    /// `values`, `services`, `functions` and `directory`. It contains secrets.
+    /// Returns the facts for a thread that runs functions, as a document: `generation`, `app`,
+    /// `environment`, `values`, `services`, `functions` and `directory`. It contains secrets.
     pub fn function_facts(&self) -> RawDocumentBuf {
-        functions::facts(&self.0)
+        functions::facts(&self.context())
     }
 
     /// Calls a function of a data source for a running function: under the rules of its user, or
@@ -360,13 +478,13 @@ impl Backend {
         name: String,
         arguments: RawDocumentBuf,
     ) -> Result<RawBson> {
-        functions::call_inside(&self.0, invocation, is_system, service, name, arguments).await
+        functions::call_inside(invocation, is_system, service, name, arguments).await
     }
 
     /// Evaluates the condition (`can_evaluate`) of a function that a running function executes.
     /// `arguments` is `{ arguments: [ … ] }`.
     pub fn may_execute(&self, invocation: &Invocation, name: &str, arguments: &RawDocument) -> bool {
-        functions::may_execute(&self.0, invocation, name, arguments)
+        functions::may_execute(invocation, name, arguments)
     }
 
     /// Opens a change stream of a collection for a user, as long as the session is open: the
@@ -375,7 +493,23 @@ impl Backend {
     /// # Errors
     /// The errors of a query, and an error if the stream cannot resume at the token `resumeAfter`.
     pub async fn watch(&self, call: CallFunction) -> Result<Subscription> {
-        data::watch(&self.0, call).await
+        self.watch_for(call, &RequestContext::in_process()).await
+    }
+
+    /// Does the same as [`watch`](Self::watch) for a client over a network.
+    ///
+    /// # Errors
+    /// The errors of [`watch`](Self::watch).
+    pub async fn watch_for(&self, call: CallFunction, circumstances: &RequestContext) -> Result<Subscription> {
+        let context = &self.context();
+        let request = Request::from(call);
+        let record = RequestRecord::begin(context, &request, circumstances);
+        let Request::CallFunction(call) = request else {
+            return Err(Error::bad_request("this request opens no stream"));
+        };
+        let opened = data::watch(context, call).await;
+        record.end(context, circumstances, None, opened.as_ref().err()).await;
+        opened
     }
 
     /// Opens a change stream of a collection as the system user, without rules. For the operator.
@@ -383,7 +517,7 @@ impl Backend {
     /// # Errors
     /// As for a user, except the errors of rules.
     pub async fn watch_as_system(&self, service: &str, argument: RawDocumentBuf) -> Result<Subscription> {
-        data::watch_as_system(&self.0, service, argument).await
+        data::watch_as_system(&self.context(), service, argument).await
     }
 }
 

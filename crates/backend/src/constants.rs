@@ -32,6 +32,11 @@ pub struct Values {
 }
 
 impl Values {
+    /// Returns the values that contain a secret.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Value> {
+        self.secret.iter().filter_map(|name| self.values.get(name))
+    }
+
     /// Adds a value. Returns false if there is one of this name already, which then stays.
     pub(crate) fn add(&mut self, name: &str, value: Value, is_secret: bool) -> bool {
         if self.values.contains_key(name) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use crate::{
     data::{Authorization, Collections, CustomData},
     definition::{CustomUserData, Definition, Service},
     functions::{FunctionPool, TransactionShares},
+    logs::{Logs, Redaction},
     rules::{RuleGuard, RuleSet, RuleUser},
     stores::Stores,
 };
@@ -37,22 +38,29 @@ const PREPARATION_PAUSE: Duration = Duration::from_secs(1);
 /// The parts of an app's backend. The functions in `auth`, `data` and `admin` take it, and never
 /// the [`Backend`](crate::Backend).
 pub(crate) struct Context {
-    pub(crate) app_id: String,
-    pub(crate) definition: Definition,
+    pub(crate) app_id: Arc<str>,
+    pub(crate) definition: Arc<Definition>,
     pub(crate) stores: Stores,
     pub(crate) keys: Arc<KeyRing>,
-    pub(crate) users: Users,
-    pub(crate) sessions: Sessions,
+    pub(crate) users: Arc<Users>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) passwords: Passwords,
-    pub(crate) throttle: Throttle,
-    pub(crate) creations: Creations,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) creations: Arc<Creations>,
     pub(crate) custom_data: CustomData,
     pub(crate) collections: Collections,
     pub(crate) environment: Environment,
-    pub(crate) functions: FunctionPool,
-    pub(crate) transaction_shares: TransactionShares,
+    pub(crate) functions: Arc<FunctionPool>,
+    pub(crate) transaction_shares: Arc<TransactionShares>,
+    pub(crate) logs: Arc<Logs>,
+    /// The secrets of the definition, which the log does not contain.
+    pub(crate) redaction: Redaction,
     /// The time at which the definition was loaded.
     pub(crate) loaded_at: DateTime,
+    /// The number of definitions that were in force before this one.
+    pub(crate) generation: u64,
+    /// The context in force, which replaces this one when the definition is reloaded.
+    pub(crate) current: Weak<Current>,
     preparation: Preparation,
 }
 
@@ -63,6 +71,26 @@ impl std::fmt::Debug for Context {
             .field("app_id", &self.app_id)
             .field("stores", &self.stores)
             .finish_non_exhaustive()
+    }
+}
+
+/// The context in force. Reloading the definition replaces it; requests that have begun keep the
+/// context with which they began.
+#[derive(Debug)]
+pub(crate) struct Current(RwLock<Arc<Context>>);
+
+impl Current {
+    /// Creates the place of a context, which refers back to it.
+    pub(crate) fn new(make: impl FnOnce(Weak<Self>) -> Context) -> Arc<Self> {
+        Arc::new_cyclic(|current| Self(RwLock::new(Arc::new(make(Weak::clone(current))))))
+    }
+
+    pub(crate) fn get(&self) -> Arc<Context> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace(&self, context: Arc<Context>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = context;
     }
 }
 
@@ -88,33 +116,79 @@ impl Context {
         stores: Stores,
         environment: Environment,
         options: &Options,
+        current: Weak<Current>,
     ) -> Self {
         let store = Arc::clone(stores.main());
         let database = database_of(app_id);
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
         Self {
-            app_id: app_id.to_owned(),
-            users: Users::new(Arc::clone(&store), &database, environment.clone()),
+            app_id: app_id.into(),
+            users: Arc::new(Users::new(Arc::clone(&store), &database, environment.clone())),
             passwords: Passwords::shared(),
-            throttle: Throttle::new(environment.clone(), &store, &database),
-            creations: Creations::default(),
-            sessions: Sessions::new(
+            throttle: Arc::new(Throttle::new(environment.clone(), &store, &database)),
+            creations: Arc::new(Creations::default()),
+            sessions: Arc::new(Sessions::new(
                 Arc::clone(&store),
                 &database,
                 Tokens::new(Arc::clone(&keys), app_id, options.token_audience),
                 environment.clone(),
-            ),
+            )),
             custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
             collections: Collections::new(options.limits),
-            definition,
+            logs: Arc::new(Logs::new(&store, &database, environment.clone(), options.log_retention)),
+            redaction: Redaction::of(&definition),
+            definition: Arc::new(definition),
             stores,
             keys,
             loaded_at: query::Environment::now(&environment),
             environment,
-            functions: FunctionPool::new(options.functions),
-            transaction_shares: TransactionShares::default(),
+            functions: Arc::new(FunctionPool::new(options.functions)),
+            transaction_shares: Arc::new(TransactionShares::default()),
+            generation: 0,
+            current,
             preparation: Preparation::default(),
         }
+    }
+
+    /// Creates a context with another definition, which shares all state with this one: users,
+    /// sessions, open stores, rate limits and the threads of functions.
+    ///
+    /// # Errors
+    /// If a data source of the definition has a store that is not open.
+    pub(crate) fn with_definition(&self, definition: Definition) -> Result<Self, store::Error> {
+        let stores = self.stores.for_definition(&definition)?;
+        Ok(Self {
+            app_id: Arc::clone(&self.app_id),
+            custom_data: self.custom_data.with_configuration(&stores, definition.custom_user_data.clone()),
+            redaction: Redaction::of(&definition),
+            definition: Arc::new(definition),
+            stores,
+            keys: Arc::clone(&self.keys),
+            users: Arc::clone(&self.users),
+            sessions: Arc::clone(&self.sessions),
+            passwords: self.passwords.clone(),
+            throttle: Arc::clone(&self.throttle),
+            creations: Arc::clone(&self.creations),
+            transaction_shares: Arc::clone(&self.transaction_shares),
+            collections: self.collections,
+            environment: self.environment.clone(),
+            functions: Arc::clone(&self.functions),
+            logs: Arc::clone(&self.logs),
+            loaded_at: query::Environment::now(&self.environment),
+            generation: self.generation + 1,
+            current: Weak::clone(&self.current),
+            preparation: Preparation::default(),
+        })
+    }
+
+    /// Returns the context in force: this one, unless the definition was reloaded since.
+    pub(crate) fn latest(self: &Arc<Self>) -> Arc<Self> {
+        self.current.upgrade().map_or_else(|| Arc::clone(self), |current| current.get())
+    }
+
+    /// True if the indexes and keys of this context exist.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.preparation.done.load(Ordering::Acquire)
     }
 
     /// Returns the deadline of a request about users or sessions. Embedded stores have none,
@@ -178,6 +252,7 @@ impl Context {
         self.users.prepare().await?;
         self.sessions.prepare().await?;
         self.throttle.prepare().await?;
+        self.logs.prepare().await?;
         self.prepare_collections().await?;
         self.custom_data.prepare(|configuration| self.lets_users_insert(configuration)).await?;
         self.keys.prepare().await?;

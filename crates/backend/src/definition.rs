@@ -6,6 +6,7 @@
 mod custom_user_data;
 mod data_sources;
 mod files;
+mod fingerprint;
 mod functions;
 mod indexes;
 mod json;
@@ -37,6 +38,7 @@ use crate::{
     secrets::Secrets,
 };
 use files::Files;
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use reader::Reader;
 use report::Report;
 pub(crate) use suggest::did_you_mean;
@@ -66,6 +68,8 @@ pub struct Definition {
     pub reported: Vec<Problem>,
     /// The directory that the definition was read from, for the log.
     pub origin: String,
+    /// The state of the files before they were read.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// The parts of a definition that are known before its files are read one by one.
@@ -99,9 +103,10 @@ impl Definition {
     /// missing secrets are one problem.
     pub fn load(directory: &FilePath, secrets: &Secrets) -> Result<Self, DefinitionError> {
         let origin = directory.display().to_string();
+        let fingerprint = Fingerprint::of(directory);
         let files = Files::read(directory)
             .map_err(|problem| DefinitionError { origin: origin.clone(), problems: vec![problem] })?;
-        Self::from_files(&files, origin, secrets)
+        Ok(Self { fingerprint, ..Self::from_files(&files, origin, secrets)? })
     }
 
     /// Lists all problems of an export directory, whether or not they keep it from loading.
@@ -189,6 +194,7 @@ impl Definition {
             values: Values::default(),
             reported: Vec::new(),
             origin,
+            fingerprint: Fingerprint::default(),
         };
         let known = Known { sources: files.data_sources(), constants };
         for (path, value) in &parsed {

@@ -7,27 +7,27 @@
 mod call;
 mod hooks;
 mod inside;
-mod outermost;
 mod pool;
 mod queue;
 mod transactions;
 mod unchanged;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bson::{
     Bson, Document, doc,
     oid::ObjectId,
-    raw::{RawArrayBuf, RawDocumentBuf},
+    raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
 };
 use serde_json::Value;
 
 use crate::{
     context::Context,
     definition::{Function, RunAs},
+    logs::CallRecord,
 };
 
-pub(crate) use call::call;
+pub(crate) use call::{call, run_for_operator};
 pub(crate) use hooks::{Hook, Status, arguments, is_of_function, kind, run_hook, run_status_hook};
 pub(crate) use inside::{call_inside, may_execute};
 use transactions::Transactions;
@@ -89,9 +89,30 @@ pub struct Invocation {
     pub time_limit: Option<Duration>,
     /// The open transactions of the call.
     pub(crate) transactions: Transactions,
+    /// The part of the call that belongs to its log entry.
+    pub(crate) record: CallRecord,
+    /// The definition with which the call runs, and all that belongs to it.
+    pub(crate) context: Arc<Context>,
 }
 
 impl Invocation {
+    /// Returns the number of the definition with which the call runs.
+    pub fn generation(&self) -> u64 {
+        self.context.generation
+    }
+
+    /// Returns the facts for a thread that runs the call, as
+    /// [`Backend::function_facts`](crate::Backend::function_facts) does.
+    pub fn facts(&self) -> RawDocumentBuf {
+        facts(&self.context)
+    }
+
+    /// Keeps the console lines of the call for its log entry, from the report of the thread:
+    /// `{ error: { stack }, messages: [{ level, text }], dropped }`.
+    pub fn set_console(&self, report: &RawDocument) {
+        self.record.set_console(report.into());
+    }
+
     fn bytes(&self) -> usize {
         self.arguments.as_bytes().len() + self.user.as_bytes().len()
     }
@@ -118,6 +139,7 @@ pub(crate) fn facts(context: &Context) -> RawDocumentBuf {
     let environment: Document =
         definition.environment.values.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
     let facts = doc! {
+        "generation": i64::try_from(context.generation).unwrap_or_default(),
         "app": app(context),
         "environment": { "tag": &definition.environment.tag, "values": environment },
         "values": values,
@@ -161,7 +183,7 @@ fn described(function: &Function, root: &Path) -> Vec<Bson> {
 
 /// Describes the app as `context.app`.
 fn app(context: &Context) -> Document {
-    let id = context.app_id.as_str();
+    let id = &*context.app_id;
     doc! {
         "id": stable_id(id),
         "clientAppId": id,

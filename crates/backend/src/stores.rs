@@ -107,16 +107,33 @@ pub(crate) struct StoreSettings {
 pub(crate) struct Stores {
     /// The store of users, sessions and all data sources without a store of their own.
     main: Arc<dyn Store>,
-    services: HashMap<String, Arc<dyn Store>>,
-    /// The names of the data sources that are not in the main store.
-    elsewhere: HashSet<String>,
+    services: Services,
     /// Each open store once, for closing.
     all: Vec<Arc<dyn Store>>,
     /// True if one of the stores runs in another process.
     has_remote: bool,
+    /// The open stores by their addresses, for a reloaded definition.
+    opened: Arc<OpenStores>,
+}
+
+/// The data sources of a definition that do not use the app's own store as it is.
+#[derive(Debug, Default)]
+struct Services {
+    stores: HashMap<String, Arc<dyn Store>>,
+    /// The names of those whose documents are not in the app's own store.
+    elsewhere: HashSet<String>,
+}
+
+/// The open stores of an app by their addresses.
+#[derive(Debug)]
+struct OpenStores {
+    main: StoreAddress,
+    sources: DataSources,
+    stores: HashMap<StoreAddress, Opened>,
 }
 
 /// A store that is open.
+#[derive(Debug)]
 enum Opened {
     Embedded(Arc<dyn Store>),
     MongoDb(MongoStore),
@@ -170,16 +187,41 @@ pub fn open_store(address: &StoreAddress) -> store::Result<Arc<dyn Store>> {
     Opened::open(address, &Environment::system(), settings)?.view(None)
 }
 
+impl OpenStores {
+    /// Returns the stores of the data sources that do not use the app's own store as it is.
+    fn services(&self, definition: &Definition) -> store::Result<Services> {
+        let addresses = self.sources.resolve(definition).map_err(|reason| store::Error::DataSource { reason })?;
+        let mut services = Services::default();
+        for (name, service) in &definition.services {
+            let address = addresses.get(name.as_str()).copied().unwrap_or(&self.main);
+            let opened = self.stores.get(address).ok_or_else(|| store::Error::DataSource {
+                reason: format!("the store of the data source '{name}' is not open: restart to open it"),
+            })?;
+            if *address != self.main {
+                services.elsewhere.insert(name.clone());
+            }
+            // A data source without an address uses the app's store.
+            if *address != self.main || service.read_preference.is_some() {
+                services.stores.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
+            }
+        }
+        Ok(services)
+    }
+}
+
 impl Stores {
     /// Uses one store for everything.
     pub(crate) fn of_one(store: Arc<dyn Store>) -> Self {
         let has_remote = store.is_remote();
+        let main = StoreAddress::default();
+        let stores = HashMap::from([(main.clone(), Opened::Embedded(Arc::clone(&store)))]);
+        let opened = OpenStores { main, sources: DataSources::default(), stores };
         Self {
             main: Arc::clone(&store),
-            services: HashMap::new(),
-            elsewhere: HashSet::new(),
+            services: Services::default(),
             all: vec![store],
             has_remote,
+            opened: Arc::new(opened),
         }
     }
 
@@ -198,29 +240,32 @@ impl Stores {
             Some(store) => Opened::Embedded(store),
             None => Opened::open(main, environment, settings)?,
         };
-        let mut opened = HashMap::from([(main, open_main)]);
+        let mut stores = HashMap::from([(main.clone(), open_main)]);
         for address in addresses.values() {
-            if !opened.contains_key(*address) {
-                opened.insert(address, Opened::open(address, environment, settings)?);
+            if !stores.contains_key(*address) {
+                stores.insert((*address).clone(), Opened::open(address, environment, settings)?);
             }
         }
-        let (mut services, mut elsewhere) = (HashMap::new(), HashSet::new());
-        for (name, service) in &definition.services {
-            let address = addresses.get(name.as_str()).copied().unwrap_or(main);
-            if address != main {
-                elsewhere.insert(name.clone());
-            }
-            // A data source without an address uses the app's store.
-            if let Some(opened) = opened.get(address)
-                && (address != main || service.read_preference.is_some())
-            {
-                services.insert(name.clone(), opened.view(service.read_preference.as_ref())?);
-            }
-        }
-        let all = opened.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
-        let main = opened[main].view(None)?;
+        let all = stores.values().map(|opened| opened.view(None)).collect::<store::Result<Vec<_>>>()?;
         let has_remote = all.iter().any(|store| store.is_remote());
-        Ok(Self { main, services, elsewhere, all, has_remote })
+        let own = stores[main].view(None)?;
+        let opened = Arc::new(OpenStores { main: main.clone(), sources: sources.clone(), stores });
+        let services = opened.services(definition)?;
+        Ok(Self { main: own, services, all, has_remote, opened })
+    }
+
+    /// Returns the same open stores with the data sources of another definition.
+    ///
+    /// # Errors
+    /// If a data source has a store that is not open.
+    pub(crate) fn for_definition(&self, definition: &Definition) -> store::Result<Self> {
+        Ok(Self {
+            main: Arc::clone(&self.main),
+            services: self.opened.services(definition)?,
+            all: self.all.clone(),
+            has_remote: self.has_remote,
+            opened: Arc::clone(&self.opened),
+        })
     }
 
     /// Returns the store of users, sessions and all data sources without a store of their own.
@@ -236,12 +281,12 @@ impl Stores {
 
     /// True if a data source is in the main store, so that one transaction can contain both.
     pub(crate) fn is_in_main(&self, service: &str) -> bool {
-        !self.elsewhere.contains(service)
+        !self.services.elsewhere.contains(service)
     }
 
     /// Returns the store of a data source.
     pub(crate) fn of(&self, service: &str) -> &Arc<dyn Store> {
-        self.services.get(service).unwrap_or(&self.main)
+        self.services.stores.get(service).unwrap_or(&self.main)
     }
 
     /// Checks that the files of embedded stores were neither removed nor replaced.

@@ -744,3 +744,35 @@ async fn a_health_check_repeats_a_failed_preparation() {
     let is_well = async { while node.0.check_health().await.is_err() {} };
     tokio::time::timeout(SESSION_TIME, is_well).await.unwrap();
 }
+
+#[tokio::test]
+async fn nodes_write_to_one_log() {
+    let (_, nodes) = Node::several(3);
+    nodes[0].register("ada@example.com").await.unwrap();
+    for node in &nodes {
+        node.log_in("ada@example.com").await.unwrap();
+        node.log_in("bob@example.com").await.unwrap_err();
+        node.0.flush_log().await;
+    }
+    let logs = |query: Document| {
+        let request = doc! { "operation": "logs", "query": query };
+        let request = AdminRequest::read(&RawDocumentBuf::try_from(&request).unwrap()).unwrap();
+        let admin = nodes[1].0.admin();
+        async move {
+            let found = admin.run(request, &Progress::default()).await.unwrap();
+            let Bson::Array(entries) = Bson::try_from(found).unwrap() else { panic!("logs are an array") };
+            entries.into_iter().filter_map(|entry| entry.as_document().cloned()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(logs(doc! {}).await.len(), 6);
+    let failed = logs(doc! { "errors": true, "types": ["auth"] }).await;
+    assert_eq!(failed.len(), 3);
+    assert!(
+        failed
+            .iter()
+            .all(|entry| entry.get_str("event").is_ok_and(|event| event == "login") && entry.contains_key("error"))
+    );
+    let id = failed[2].get_str("requestId").unwrap();
+    assert_eq!(logs(doc! { "requestId": id }).await, [failed[2].clone()]);
+    assert_eq!(nodes.iter().map(|node| node.0.log_entries_dropped()).sum::<u64>(), 0);
+}

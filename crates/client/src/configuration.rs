@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use backend::{DataSources, Durability, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions};
+use backend::{
+    DataSources, Durability, LogRetention, OperationLimits, Options, Retention, Secrets, functions::FunctionOptions,
+};
 use bson::{Binary, raw::RawDocument};
 use serde::Deserialize;
 
@@ -59,6 +61,9 @@ pub struct Configuration {
     /// Retention of change events, in seconds and in bytes.
     change_retention_seconds: Option<f64>,
     change_retention_bytes: Option<f64>,
+    /// Retention of log entries, in seconds and in bytes.
+    log_retention_seconds: Option<f64>,
+    log_retention_bytes: Option<f64>,
     /// The secrets of the definition by their names, and the environment variables with secrets.
     #[serde(default)]
     secrets: BTreeMap<String, String>,
@@ -69,6 +74,9 @@ pub struct Configuration {
     function_threads: Option<f64>,
     function_time_limit: Option<f64>,
     function_memory_limit: Option<f64>,
+    /// True if the caller reloads the definition when its files change.
+    #[serde(default)]
+    watch_definition: bool,
     /// True to name the app as the audience of its tokens.
     #[serde(default)]
     token_audience: bool,
@@ -101,6 +109,12 @@ impl Configuration {
         self.functions()
     }
 
+    /// True if the caller reloads the definition when its files change, so that it may get
+    /// functions later.
+    pub fn watches_definition(&self) -> bool {
+        self.watch_definition
+    }
+
     /// Opens the app.
     ///
     /// # Errors
@@ -130,6 +144,7 @@ impl Configuration {
                 age: self.change_retention_seconds.map_or(kept.age, |seconds| Duration::from_secs(seconds as u64)),
                 bytes: self.change_retention_bytes.map_or(kept.bytes, |bytes| bytes as u64),
             },
+            log_retention: self.log_retention(),
             data_sources: DataSources {
                 named: self.data_sources.clone(),
                 variables: self.data_source_variables.clone(),
@@ -150,6 +165,14 @@ impl Configuration {
             answer_bytes: number(self.max_answer_bytes, usual.answer_bytes),
             write_documents: number(self.max_write_documents, usual.write_documents),
             ..usual
+        }
+    }
+
+    fn log_retention(&self) -> LogRetention {
+        let usual = LogRetention::default();
+        LogRetention {
+            age: self.log_retention_seconds.map_or(usual.age, |seconds| Duration::from_secs(seconds as u64)),
+            bytes: self.log_retention_bytes.map_or(usual.bytes, |bytes| bytes as u64),
         }
     }
 

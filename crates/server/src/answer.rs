@@ -3,6 +3,8 @@
 //! The clients require the content type to be exactly `application/json`, and absent if there is
 //! no body.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -40,6 +42,19 @@ pub(crate) fn error_body(error: &backend::Error) -> Vec<u8> {
     }
     let body = ErrorBody::new(error.code, &error.message, error.server_code);
     serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// The error of a response, for the log and for the link in its body.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(pub(crate) Arc<backend::Error>);
+
+impl Failure {
+    /// Returns the body of the response with a link by which the operator finds the log entry.
+    pub(crate) fn body(&self, link: &str) -> Vec<u8> {
+        let error = &self.0;
+        let body = ErrorBody::new(error.code, &error.message, error.server_code).with_link(link);
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
 }
 
 impl Answer {
@@ -110,7 +125,7 @@ impl From<ejson::Error> for Answer {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let (status, body, retry_after) = match self {
+        let (status, body, error) = match self {
             Self::Json(status, body) => (status, body, None),
             Self::Large(status, pieces) => {
                 let mut response = Response::new(Body::new(pieces));
@@ -128,13 +143,16 @@ impl IntoResponse for Answer {
                 ];
                 return (headers, body).into_response();
             }
-            Self::Error { status, error } => (status, error_body(&error), error.retry_after),
+            Self::Error { status, error } => (status, error_body(&error), Some(error)),
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(error) = error {
+            if let Some(seconds) = error.retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            response.extensions_mut().insert(Failure(Arc::new(error)));
         }
         response
     }

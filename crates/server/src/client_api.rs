@@ -30,8 +30,8 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
             Endpoint::PublicKeys => on(method, service::public_keys),
             Endpoint::CallFunction => on(method, functions::call),
             Endpoint::Watch => on(method, functions::watch),
-            endpoint => on(method, move |state, origin, peer, parameters, query, headers, request| {
-                let beside = requests::Beside { origin, peer, parameters, query, headers };
+            endpoint => on(method, move |state, origin, id, peer, parameters, query, headers, request| {
+                let beside = requests::Beside { origin, id, peer, parameters, query, headers };
                 requests::handle(endpoint, state, beside, request)
             }),
         };

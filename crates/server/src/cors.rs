@@ -26,7 +26,8 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// Handles the request if its origin is allowed, and adds the CORS headers to the response.
 /// Rejects other origins with `DomainNotAllowed`.
 pub(crate) async fn check(state: &AppState, request: Request, next: Next) -> Response {
-    let allowed = &state.backend.definition().allowed_request_origins;
+    let definition = state.backend.definition();
+    let allowed = &definition.allowed_request_origins;
     // A request without an `Origin` header does not come from a page.
     let Some(origin) = request.headers().get(ORIGIN).cloned() else { return next.run(request).await };
     let is_listed = allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
@@ -59,6 +60,9 @@ fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, preflight: bool) 
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Accept, Authorization, Content-Type"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     } else {
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After, X-Request-Id"));
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Retry-After, X-Request-Id, X-AppServices-Request-Id"),
+        );
     }
 }

@@ -59,6 +59,11 @@ impl Collector for OfBackend {
         for (name, help, value) in [
             ("userkeep_refused_attempts", "Attempts rejected by the rate limit", self.0.refused()),
             (
+                "userkeep_log_entries_dropped",
+                "Log entries dropped because there were too many",
+                self.0.log_entries_dropped(),
+            ),
+            (
                 "userkeep_custom_data_left_out",
                 "Access tokens issued without custom data because it was too large",
                 self.0.custom_data_left_out(),

@@ -1,19 +1,33 @@
 //! Logs and measures each request. A request id appears in all log lines of a request and in its
 //! response.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
+    body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use backend::{RequestContext, RequestId};
 use tracing::Instrument;
 
-use crate::{answer::in_our_form, app_state::AppState, connections::Connection, cors, security};
+use crate::{
+    answer::{Failure, in_our_form},
+    app_state::AppState,
+    connections::Connection,
+    cors, security,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The same id under App Services' name.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-appservices-request-id");
 
 /// The maximum length of a request id that a proxy may set, in characters. A longer id is
 /// replaced.
@@ -41,6 +55,9 @@ pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Req
     request.extensions_mut().insert(origin);
     let from_proxy = state.proxies.trusts(peer).then(|| request.headers().get(REQUEST_ID).cloned()).flatten();
     let id = from_proxy.filter(is_plain).unwrap_or_else(new_id);
+    let request_id = RequestId::new(id.to_str().unwrap_or_default());
+    request.extensions_mut().insert(request_id.clone());
+    let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
@@ -64,9 +81,60 @@ pub(crate) async fn request(State(state): State<Arc<AppState>>, mut request: Req
     .instrument(span)
     .await;
     running.end(&method, route, response.status(), begun.elapsed());
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let failed = Failed { id: &request_id, method: method.as_str(), path: &path, is_known: route != "none" };
+        failed.finish(&state, &mut response, &failure, RequestContext::from_origin(origin), begun.elapsed());
+    }
+    response.headers_mut().insert(CORRELATION_ID, id.clone());
     response.headers_mut().insert(REQUEST_ID, id);
     security::protect(response.headers_mut(), is_private, state.speaks_tls);
     response
+}
+
+/// A request whose response is an error.
+struct Failed<'a> {
+    id: &'a RequestId,
+    method: &'a str,
+    path: &'a str,
+    /// True if there is such an endpoint. Other requests are not worth an entry.
+    is_known: bool,
+}
+
+impl Failed<'_> {
+    /// Adds the entry of the request to the log unless the backend did so, and a link to the
+    /// response by which the operator finds it.
+    fn finish(
+        &self,
+        state: &AppState,
+        response: &mut Response,
+        failure: &Failure,
+        circumstances: RequestContext,
+        duration: Duration,
+    ) {
+        if !self.is_known {
+            return;
+        }
+        if !self.id.is_logged() {
+            let circumstances = circumstances.with_id(self.id.clone());
+            let failed = (response.status().as_u16(), &*failure.0);
+            state.backend.log_failure(&circumstances, (self.method, self.path), failed, duration);
+        }
+        let link = format!("{}/logs?co_id={}", state.url, escaped(self.id.as_str()));
+        *response.body_mut() = Body::from(failure.body(&link));
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Escapes an id for a query. [`is_plain`] has checked its characters.
+fn escaped(id: &str) -> String {
+    let escape = |letter: char| match letter {
+        ':' => "%3A".to_owned(),
+        '/' => "%2F".to_owned(),
+        '=' => "%3D".to_owned(),
+        '+' => "%2B".to_owned(),
+        letter => letter.to_string(),
+    };
+    id.chars().map(escape).collect()
 }
 
 /// True if a proxy's id is short and contains only characters that are safe in a log.

@@ -52,6 +52,11 @@ impl OwnCollection {
         Write::new(self.namespace.clone(), Operation::Insert(vec![document]))
     }
 
+    /// Returns the write that inserts documents.
+    pub(crate) fn insertion_of_all(&self, documents: Vec<RawDocumentBuf>) -> Write {
+        Write::new(self.namespace.clone(), Operation::Insert(documents))
+    }
+
     /// Returns the write that changes one document.
     pub(crate) fn change(&self, filter: Filter, change: Change) -> Write {
         Write::new(self.namespace.clone(), Operation::modify(Modify::new(filter, false, change)))

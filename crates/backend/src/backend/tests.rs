@@ -363,7 +363,7 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     };
     profile(&other, &before).await.unwrap();
 
-    let second = world.backend.0.sessions.rotate_keys().await.unwrap();
+    let second = world.backend.context().sessions.rotate_keys().await.unwrap();
     assert_ne!(first, second);
     let store = world.backend.store();
     // The key of resume tokens has no number.
@@ -382,11 +382,11 @@ async fn a_new_key_signs_and_the_old_ones_verify_until_their_last_token_has_expi
     let ids = async || world.backend.public_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>();
     assert_eq!(ids().await, [first.clone(), second.clone()]);
     world.pass(59 * 86_400);
-    let third = world.backend.0.sessions.rotate_keys().await.unwrap();
+    let third = world.backend.context().sessions.rotate_keys().await.unwrap();
     assert_eq!(ids().await, [first, second.clone(), third.clone()]);
     world.refresh(&before).await.unwrap();
     world.pass(2 * 86_400);
-    let fourth = world.backend.0.sessions.rotate_keys().await.unwrap();
+    let fourth = world.backend.context().sessions.rotate_keys().await.unwrap();
     assert_eq!(ids().await, [third, fourth], "all tokens of the first two have expired");
     assert!(world.refresh(&before).await.unwrap_err().is_invalid_session());
 }
@@ -399,7 +399,7 @@ async fn tokens_with_an_unknown_key_id_rarely_cause_a_read_of_the_keys() {
     let header = r#"{"alg":"EdDSA","typ":"JWT","kid":"unknown"}"#;
     let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
     let forged = Secret::from(format!("{header}.{rest}"));
-    let read_at = || world.backend.0.keys.last_read();
+    let read_at = || world.backend.context().keys.last_read();
     let ask = async || {
         let refused =
             world.backend.handle_in_process(Request::ReadProfile(ReadProfile { access_token: forged.clone() })).await;
@@ -551,7 +551,7 @@ async fn a_resume_token_is_valid_for_one_user_collection_and_app() {
     let open = |app: &str| {
         let mut definition = Definition::development().unwrap();
         rules(&mut definition);
-        let environment = world.backend.0.environment.clone();
+        let environment = world.backend.context().environment.clone();
         Arc::new(Backend::new(app, definition, Arc::clone(&store), environment, &Options::default()))
     };
     let again = open("test-app");

@@ -29,7 +29,7 @@ pub(crate) struct CustomData {
     store: Arc<dyn Store>,
     configuration: Option<definition::CustomUserData>,
     /// The number of tokens without custom data because it was too large.
-    left_out: AtomicU64,
+    left_out: Arc<AtomicU64>,
     in_use: InUse,
 }
 
@@ -65,7 +65,16 @@ impl CustomData {
         let service = configuration.as_ref().map(|configuration| configuration.service.as_str());
         let store = Arc::clone(service.map_or(stores.main(), |service| stores.of(service)));
         let store = store.for_backend().unwrap_or(store);
-        Self { store, configuration, left_out: AtomicU64::new(0), in_use: InUse::default() }
+        Self { store, configuration, left_out: Arc::default(), in_use: InUse::default() }
+    }
+
+    /// Returns the same with another configuration. The counter goes on.
+    pub(crate) fn with_configuration(
+        &self,
+        stores: &Stores,
+        configuration: Option<definition::CustomUserData>,
+    ) -> Self {
+        Self { left_out: Arc::clone(&self.left_out), ..Self::new(stores, configuration) }
     }
 
     /// Creates an index on the user id field unless one exists. `is_insertable` returns true if a

@@ -12,6 +12,7 @@ use super::{
     access::{self, Authorized},
     arguments::{Arguments, invalid},
     collection::{Authorization, Call, Collections},
+    no_rule,
 };
 use crate::{
     Error, Result,
@@ -154,6 +155,22 @@ pub(crate) async fn watch_as_system(
 }
 
 impl Viewer {
+    /// Takes the rules of the definition in force if it was reloaded.
+    ///
+    /// # Errors
+    /// `NoMatchingRuleFound` if it has no rules for the collection any more.
+    fn follow_definition(&mut self, namespace: &Namespace) -> Result<()> {
+        let Self::User { context, service, rules, .. } = self else { return Ok(()) };
+        let latest = context.latest();
+        if !Arc::ptr_eq(context, &latest) {
+            let service = latest.definition.services.get(service);
+            let found = service.and_then(|service| service.rules(namespace)).ok_or_else(|| no_rule(namespace))?;
+            *rules = Arc::clone(found);
+            *context = latest;
+        }
+        Ok(())
+    }
+
     async fn view(&self, namespace: &Namespace) -> Result<View> {
         let Self::User { context, service, claim, .. } = self else { return Ok(View { seal: None }) };
         let Namespace { database, collection } = namespace;
@@ -352,6 +369,7 @@ impl Subscription {
     }
 
     async fn access_now(&mut self) -> Result<(Authorization, Option<i64>)> {
+        self.viewer.follow_definition(self.stream.namespace())?;
         match &self.viewer {
             Viewer::System => Ok((Authorization::System, None)),
             Viewer::User { context, claim, rules, .. } => {

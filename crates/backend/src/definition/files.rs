@@ -39,14 +39,19 @@ enum Contents {
     Unreadable(String),
 }
 
+/// True for the names of files and directories that are no part of an export.
+pub(super) fn is_ignored(name: &str) -> bool {
+    name.starts_with('.') || ["node_modules", "package.json", "package-lock.json"].contains(&name)
+}
+
 /// The maximum depth of an export's directories, with room for nested functions.
-const MAX_DEPTH: usize = 12;
+pub(super) const MAX_DEPTH: usize = 12;
 
 /// The maximum size of a file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The maximum number of files and directories of a definition.
-const MAX_ENTRIES: usize = 100_000;
+pub(super) const MAX_ENTRIES: usize = 100_000;
 
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Problem> {
@@ -267,8 +272,7 @@ impl Reader {
             if name == "package.json" && prefix == "functions/" {
                 self.files.has_package = true;
             }
-            if name.starts_with('.') || name == "node_modules" || name == "package.json" || name == "package-lock.json"
-            {
+            if is_ignored(&name) {
                 continue;
             }
             let path = entry.path();

@@ -1,31 +1,26 @@
 //! Calls of functions by users.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bson::{
     RawBson,
     oid::ObjectId,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf},
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr},
     rawdoc,
 };
 
-use super::{
-    Invocation,
-    outermost::{self, Cause},
-    script_name,
-    transactions::Transactions,
-    unchanged::keep_types,
-};
+use super::{Invocation, hooks::ALL_HOOKS, script_name, transactions::Transactions, unchanged::keep_types};
 use crate::{
-    Error, ErrorCode, Result, Secret,
+    Error, ErrorCode, RequestContext, RequestId, Result, Secret,
     context::{Context, in_time, too_late},
     definition::{Function, RunAs},
+    logs::{CallRecord, Entry, Kind},
 };
 
 /// The maximum length of a function's name in an error, in characters.
 const LONGEST_NAME: usize = 256;
 
-/// Calls a function of the app for a user. `request` is the function's `context.request`.
+/// Calls a function of the app for a user.
 ///
 /// # Errors
 /// - `InvalidSession` if the session is not open.
@@ -38,8 +33,9 @@ pub(crate) async fn call(
     access_token: &Secret,
     name: &str,
     arguments: RawArrayBuf,
-    request: Option<RawDocumentBuf>,
+    circumstances: &RequestContext,
 ) -> Result<RawBson> {
+    let request = circumstances.http.clone();
     let deadline = context.deadline();
     let claim = in_time(deadline, context.sessions.claim_of_access_token(access_token), too_late).await?;
     in_time(deadline, context.confirm(&claim), too_late).await?;
@@ -51,7 +47,7 @@ pub(crate) async fn call(
     }
     let caller = Caller { id: Some(claim.user_id()), user, is_system: false };
     let payer = Some(claim.user_id());
-    let caller = run_as(context, function, caller, payer, &arguments, request.as_ref()).await?;
+    let caller = run_as(context, function, caller, payer, &arguments, circumstances).await?;
     tracing::debug!(function = name, "function called");
     let Caller { id, user, is_system } = caller;
     let invocation = Invocation {
@@ -64,10 +60,91 @@ pub(crate) async fn call(
         is_system,
         time_limit: None,
         transactions: Transactions::default(),
+        record: record_of(circumstances),
+        context: Arc::clone(context),
     };
     let invocation = Arc::new(invocation);
-    let result = outermost::run(context, Cause::Client, Arc::clone(&invocation)).await?;
+    let result = run(&invocation).await?;
     check_size(context, keep_types(&invocation.arguments, result))
+}
+
+/// Calls a function for the operator: see
+/// [`Backend::run_function`](crate::Backend::run_function).
+///
+/// # Errors
+/// `FunctionNotFound`, `UserNotFound`, and the errors of the store.
+pub(crate) async fn run_for_operator(
+    context: &Arc<Context>,
+    name: &str,
+    arguments: RawArrayBuf,
+    user: Option<&str>,
+) -> Result<RawDocumentBuf> {
+    let function = context.definition.functions.get(name).ok_or_else(|| not_found(name))?;
+    let caller = match user {
+        None => Caller { id: None, user: system_user(), is_system: true },
+        Some(user) => {
+            let unknown = || Error::new(ErrorCode::UserNotFound, "user not found");
+            let id = ObjectId::parse_str(user).map_err(|_| unknown())?;
+            let described = in_time(context.deadline(), describe_user(context, id), too_late).await;
+            let user = described.map_err(|error| if error.is_invalid_session() { unknown() } else { error })?;
+            Caller { id: Some(id), user, is_system: false }
+        }
+    };
+    let payer = caller.id;
+    let circumstances = RequestContext::in_process();
+    let Caller { id, user, is_system } = run_as(context, function, caller, payer, &arguments, &circumstances).await?;
+    let invocation = Arc::new(Invocation {
+        name: name.to_owned(),
+        arguments,
+        user,
+        request: None,
+        caller: id,
+        payer,
+        is_system,
+        time_limit: None,
+        transactions: Transactions::default(),
+        record: record_of(&circumstances).by("operator"),
+        context: Arc::clone(context),
+    });
+    let result = run(&invocation).await;
+    Ok(invocation.record.report(&result))
+}
+
+/// Runs an outermost call, and adds its entry to the log.
+///
+/// # Errors
+/// The errors of [`FunctionPool::call`](super::FunctionPool::call).
+pub(super) async fn run(invocation: &Arc<Invocation>) -> Result<RawBson> {
+    let context = &invocation.context;
+    let (started, since) = (context.logs.now(), Instant::now());
+    let result = context.functions.call(Arc::clone(invocation)).await;
+    let record = &invocation.record;
+    let own_id = record.request_id.is_none().then(|| context.environment.new_id().to_hex());
+    let request_id = record.request_id.as_ref().map_or(own_id.as_deref().unwrap_or_default(), RequestId::as_str);
+    let function = context.definition.functions.get(&invocation.name);
+    let mut texts = vec![(cstr!("name"), invocation.name.as_str())];
+    // The arguments of hooks are passwords, tokens and what the application takes for them.
+    let is_hook = invocation.payer == Some(ALL_HOOKS);
+    let logs_arguments = !is_hook && function.is_none_or(|function| function.log_arguments);
+    texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
+    context.logs.add(Entry {
+        duration: since.elapsed(),
+        user: invocation.payer.filter(|_| !is_hook).map(ObjectId::to_hex),
+        address: record.address,
+        error: result.as_ref().err(),
+        texts,
+        arguments: logs_arguments.then_some(&*invocation.arguments),
+        console: record.console(),
+        ..Entry::new(Kind::Function, request_id, started, &context.redaction)
+    });
+    if let (Err(_), Some(id)) = (&result, &record.request_id) {
+        id.set_logged();
+    }
+    result
+}
+
+pub(super) fn record_of(circumstances: &RequestContext) -> CallRecord {
+    CallRecord::of_request(circumstances.request_id.clone(), circumstances.origin.map(|origin| origin.address))
 }
 
 /// Checks that a result is not larger than the answer of any other request may be.
@@ -125,7 +202,7 @@ async fn run_as(
     caller: Caller,
     payer: Option<ObjectId>,
     arguments: &RawArrayBuf,
-    request: Option<&RawDocumentBuf>,
+    circumstances: &RequestContext,
 ) -> Result<Caller> {
     let system = |user| Caller { id: None, user, is_system: true };
     match &function.run_as {
@@ -137,14 +214,16 @@ async fn run_as(
                 name: script_name(&function.name),
                 arguments: arguments.clone(),
                 user: caller.user,
-                request: request.cloned(),
+                request: circumstances.http.clone(),
                 caller: caller.id,
                 payer,
                 is_system: false,
                 time_limit: None,
                 transactions: Transactions::default(),
+                record: record_of(circumstances),
+                context: Arc::clone(context),
             };
-            match context.functions.call(Arc::new(invocation)).await? {
+            match run(&Arc::new(invocation)).await? {
                 RawBson::String(id) => user_of_text(context, &id).await,
                 RawBson::Document(answer) if is_system_user(&answer) => Ok(system(system_user())),
                 _ => Err(no_such_user()),

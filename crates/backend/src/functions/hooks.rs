@@ -13,11 +13,15 @@ use bson::{
 };
 use store::{Replaying, TransactionLimits};
 
-use super::{Invocation, call::system_user, outermost, transactions::Transactions};
+use super::{
+    Invocation,
+    call::{record_of, run, system_user},
+    transactions::Transactions,
+};
 use crate::{Error, ErrorCode, RequestContext, Result, context::Context};
 
 /// The id of the user to whom the limits of all hooks apply. No user has it.
-const ALL_HOOKS: ObjectId = ObjectId::from_bytes([0; 12]);
+pub(super) const ALL_HOOKS: ObjectId = ObjectId::from_bytes([0; 12]);
 
 /// The purpose of a function that the backend calls itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +93,10 @@ pub(crate) async fn run_hook(
         is_system: true,
         time_limit: hook.time_limit(),
         transactions: Transactions::inside(enclosing),
+        record: record_of(circumstances).by(hook.name()),
+        context: Arc::clone(context),
     };
-    outermost::run(context, outermost::Cause::Hook(hook), Arc::new(invocation)).await
+    run(&Arc::new(invocation)).await
 }
 
 /// Runs a confirmation or reset function. The log has the reason if it fails in another way than

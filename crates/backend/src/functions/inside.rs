@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Evaluates the condition of a function that a running function executes.
-pub(crate) fn may_execute(context: &Context, invocation: &Invocation, name: &str, arguments: &RawDocument) -> bool {
-    let Some(function) = context.definition.functions.get(name) else { return false };
+pub(crate) fn may_execute(invocation: &Invocation, name: &str, arguments: &RawDocument) -> bool {
+    let Some(function) = invocation.context.definition.functions.get(name) else { return false };
     let nothing = RawArrayBuf::new();
     let arguments = arguments.get_array("arguments").unwrap_or(&nothing);
     is_allowed(function, &invocation.user, invocation.request.as_deref(), arguments)
@@ -32,13 +32,13 @@ pub(crate) fn may_execute(context: &Context, invocation: &Invocation, name: &str
 /// # Errors
 /// The errors of the data source's function.
 pub(crate) async fn call_inside(
-    context: &Arc<Context>,
     invocation: &Invocation,
     is_system: bool,
     service: &str,
     name: String,
     arguments: RawDocumentBuf,
 ) -> Result<RawBson> {
+    let context = &invocation.context;
     let (transaction, arguments) = match arguments.get("transaction").ok().flatten().and_then(query::integer) {
         Some(number) => (Some(number), without(&arguments, &["transaction"])),
         None => (None, arguments),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use backend::{
-    Backend, Definition, Environment, Options, Request, Response, Store, StoreAddress, Subscription,
-    definition::Problem, functions::FunctionOptions, request::CallFunction,
+    Backend, Definition, Environment, Options, Request, Response, Secrets, Store, StoreAddress, Subscription,
+    definition::DefinitionError, functions::FunctionOptions, request::CallFunction,
 };
 use bson::{RawBson, raw::RawDocumentBuf};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -48,6 +48,9 @@ struct RefCounted<T> {
 #[derive(Debug)]
 pub struct Embedded {
     backend: Arc<Backend>,
+    /// The directory of the definition, and the secrets that the app's options give.
+    directory: Option<PathBuf>,
+    secrets: Secrets,
     /// The registry key of the shared value; `None` after the connection has left.
     place: Mutex<Option<RegistryKey>>,
 }
@@ -114,7 +117,8 @@ impl Embedded {
                 backend
             }
         };
-        Ok(Self { backend, place: Mutex::new(Some(RegistryKey::Backend(Box::new(key)))) })
+        let place = Mutex::new(Some(RegistryKey::Backend(Box::new(key))));
+        Ok(Self { backend, directory: definition.map(absolute), secrets: options.secrets.clone(), place })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -127,7 +131,9 @@ impl Embedded {
         let address = StoreAddress::Memory;
         let backend = open_backend(&key.app_id, definition, &address, Some(Arc::clone(&store)), options)?;
         registry.memories.entry(key.clone()).or_insert(RefCounted { value: store, users: 0 }).users += 1;
-        Ok(Self { backend: Arc::new(backend), place: Mutex::new(Some(RegistryKey::Memory(key))) })
+        let place = Mutex::new(Some(RegistryKey::Memory(key)));
+        let (backend, directory) = (Arc::new(backend), definition.map(absolute));
+        Ok(Self { backend, directory, secrets: options.secrets.clone(), place })
     }
 
     /// Returns the backend, for a server.
@@ -140,15 +146,20 @@ impl Embedded {
         !self.backend.store().is_remote()
     }
 
-    /// Returns the problems of the definition that do not prevent its use: parts that are ignored.
-    pub fn reported(&self) -> &[Problem] {
-        &self.backend.definition().reported
+    /// Returns the definition in force.
+    pub fn definition(&self) -> Arc<Definition> {
+        self.backend.definition()
     }
 
-    /// Returns the origin of the definition, and the app id in it.
-    pub fn definition(&self) -> (&str, Option<&str>) {
-        let definition = self.backend.definition();
-        (&definition.origin, definition.app_id.as_deref())
+    /// Reads the definition again if its files have changed, as
+    /// [`Backend::changed_definition`] does. Blocks for as long as the files are read. The
+    /// development definition has no files.
+    ///
+    /// # Errors
+    /// All problems that keep the definition from loading.
+    pub fn changed_definition(&self) -> Result<Option<Definition>, DefinitionError> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        self.backend.changed_definition(directory, &self.secrets)
     }
 
     /// Calls a function of a data source as the system user, without rules. For the operator.

@@ -19,13 +19,22 @@ pub struct ErrorBody<'a> {
     /// MongoDB's error code, which only Userkeep's own client reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_code: Option<i32>,
+    /// The link by which the operator finds the log entry of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<&'a str>,
 }
 
 impl<'a> ErrorBody<'a> {
     /// Creates the body of an error.
     pub fn new(code: ErrorCode, message: &'a str, server_code: Option<i32>) -> Self {
         let error_code = (code != ErrorCode::AppUnknownError).then(|| code.name());
-        Self { error: message, error_code, server_code }
+        Self { error: message, error_code, server_code, link: None }
+    }
+
+    /// Adds the link by which the operator finds the log entry of the request.
+    #[must_use]
+    pub fn with_link(self, link: &'a str) -> Self {
+        Self { link: Some(link), ..self }
     }
 }
 

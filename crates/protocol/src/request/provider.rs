@@ -47,6 +47,11 @@ impl Action {
         ACTIONS.into_iter().find(|row| row.2 == name).map(|row| row.0)
     }
 
+    /// Returns the name of the action.
+    pub fn name(self) -> &'static str {
+        ACTIONS.into_iter().find(|row| row.0 == self).map_or("register", |row| row.2)
+    }
+
     fn endpoint(self) -> Endpoint {
         ACTIONS.into_iter().find(|row| row.0 == self).map_or(Endpoint::Register, |row| row.1)
     }

@@ -6,7 +6,7 @@ use axum::{
     extract::{Extension, Path, Query, Request as HttpRequest, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
 };
-use backend::{Origin, RequestContext, Response, Secret, request::CallFunction};
+use backend::{Origin, RequestContext, RequestId, Response, Secret, request::CallFunction};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::{
     raw::{CString, RawArrayBuf, RawDocumentBuf, cstr},
@@ -34,6 +34,7 @@ const READS: [&str; 4] = ["find", "findOne", "count", "aggregate"];
 pub(super) async fn call(
     State(state): Shared,
     Extension(origin): Extension<Origin>,
+    Extension(id): Extension<RequestId>,
     Path(app): Path<String>,
     headers: HeaderMap,
     request: HttpRequest,
@@ -50,16 +51,16 @@ pub(super) async fn call(
     if let Some(permit) = &mut permit {
         permit.resize(call.arguments.size())?;
     }
+    let circumstances = RequestContext::from_origin(origin).with_id(id);
     // Userkeep's own client opens streams with POST, because its arguments may be long and must
     // not appear in the logs of proxies.
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == EVENTS) {
-        return stream(state, &origin, &user, connection, call).await;
+        return stream(state, &circumstances, &user, connection, call).await;
     }
     let has_written = match &call.arguments {
         Arguments::Service { .. } => !READS.contains(&call.name.as_str()),
         Arguments::Function(_) => true,
     };
-    let circumstances = RequestContext::from_origin(origin);
     let circumstances = match &call.arguments {
         Arguments::Service { .. } => circumstances,
         Arguments::Function(_) => circumstances.with_http(describe(&origin, &headers, &call.name)),
@@ -125,6 +126,7 @@ pub(super) async fn watch(
     Extension(origin): Extension<Origin>,
     Path(app): Path<String>,
     Query(query): Query<WatchQuery>,
+    Extension(id): Extension<RequestId>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Answer, Answer> {
@@ -139,21 +141,23 @@ pub(super) async fn watch(
     let request = STANDARD.decode(query.baas_request.replace(' ', "+"));
     let request = request.map_err(|_| Answer::bad_request("'baas_request' is not base64"))?;
     let call = CallFunction::read(&request, access_token, MAX_DECODED)?;
-    stream(state, &origin, &user, peer.connection.clone(), call).await
+    let circumstances = RequestContext::from_origin(origin).with_id(id);
+    stream(state, &circumstances, &user, peer.connection.clone(), call).await
 }
 
 /// Opens a stream and returns the response that sends its events.
 async fn stream(
     state: Arc<AppState>,
-    origin: &Origin,
+    circumstances: &RequestContext,
     user: &str,
     connection: Option<Arc<Connection>>,
     call: CallFunction,
 ) -> Result<Answer, Answer> {
+    let origin = circumstances.origin.as_ref().ok_or_else(Answer::unexpected)?;
     let held = state.streams.acquire(origin, connection.as_ref())?;
     let mut permit = state.answers.permit(origin);
     permit.assign(user)?;
     let client = Client { origin: *origin, user: user.into() };
-    let watcher = state.backend.watch(call).await?;
+    let watcher = state.backend.watch_for(call, circumstances).await?;
     Ok(Answer::Events(EventStream { state, watcher, permit, client, connection, _held: held }.into_body()))
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{Extension, Query, RawPathParams, Request as HttpRequest, State},
     http::{HeaderMap, StatusCode},
 };
-use backend::{Origin, Request, RequestContext, Response, Secret};
+use backend::{Origin, Request, RequestContext, RequestId, Response, Secret};
 use protocol::{
     BodyKind, CUSTOM_DATA_HEADER, Endpoint, Received, TokenKind, provider,
     reply::{ProfileBody, TokensBody, api_keys_body},
@@ -29,6 +29,7 @@ use crate::{
 /// The parts of a request other than its body.
 pub(super) struct Beside {
     pub(super) origin: Extension<Origin>,
+    pub(super) id: Extension<RequestId>,
     pub(super) peer: Extension<Peer>,
     pub(super) parameters: RawPathParams,
     pub(super) query: Query<LinkQuery>,
@@ -49,7 +50,7 @@ pub(super) async fn handle(
     beside: Beside,
     request: HttpRequest,
 ) -> Result<Answer, Answer> {
-    let Beside { origin, peer, parameters, query, headers } = beside;
+    let Beside { origin, id, peer, parameters, query, headers } = beside;
     let parameters: Vec<(String, String)> =
         parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     if let Some(app) = parameter(&parameters, "app") {
@@ -72,7 +73,7 @@ pub(super) async fn handle(
     };
     let is_created = matches!(&request, Request::ProviderAction(action) if action.action == Action::Register);
     let is_list = matches!(&request, Request::ApiKeys(keys) if keys.action == ApiKeyAction::FetchAll);
-    let circumstances = RequestContext::from_origin(*origin);
+    let circumstances = RequestContext::from_origin(*origin).with_id(id.0);
     let response = match state.backend.handle(request, &circumstances).await {
         // Never status 401: realm-web would refresh the token and retry forever.
         Err(error) if links => return Err(Answer::bad_request(error.message)),

@@ -43,6 +43,18 @@ struct World {
     pool: Arc<FunctionPool>,
     program: Arc<Program>,
     starter: u32,
+    context: Arc<crate::context::Context>,
+}
+
+/// Returns the context of an app with a store in memory, whose own pool is not used.
+fn context() -> Arc<crate::context::Context> {
+    let options = crate::Options::default();
+    let store = crate::open_memory(&options, &crate::Environment::system()).unwrap();
+    let definition = crate::Definition::development().unwrap();
+    let stores = crate::stores::Stores::of_one(store);
+    let environment = crate::Environment::system();
+    let make = |current| crate::context::Context::new("app", definition, stores, environment, &options, current);
+    crate::context::Current::new(make).get()
 }
 
 impl World {
@@ -50,7 +62,7 @@ impl World {
         let pool = Arc::new(FunctionPool::new(FunctionOptions { threads, time_limit, ..FunctionOptions::default() }));
         let program = Arc::new(Program::default());
         let starter = pool.add_starter(Arc::clone(&program) as _, false, false);
-        Self { pool, program, starter }
+        Self { pool, program, starter, context: context() }
     }
 
     fn call(&self, name: &str) -> tokio::task::JoinHandle<Result<RawBson>> {
@@ -67,10 +79,10 @@ impl World {
         payer: Option<bson::oid::ObjectId>,
         arguments: RawArrayBuf,
     ) -> tokio::task::JoinHandle<Result<RawBson>> {
-        self.run(Self::invocation(name, payer, arguments))
+        self.run(self.invocation(name, payer, arguments))
     }
 
-    fn invocation(name: &str, payer: Option<bson::oid::ObjectId>, arguments: RawArrayBuf) -> Invocation {
+    fn invocation(&self, name: &str, payer: Option<bson::oid::ObjectId>, arguments: RawArrayBuf) -> Invocation {
         Invocation {
             name: name.to_owned(),
             arguments,
@@ -81,6 +93,8 @@ impl World {
             is_system: false,
             time_limit: None,
             transactions: super::super::Transactions::default(),
+            record: crate::logs::CallRecord::default(),
+            context: Arc::clone(&self.context),
         }
     }
 
@@ -126,7 +140,7 @@ async fn a_call_starts_a_thread_which_takes_it() {
 #[tokio::test]
 async fn a_call_may_have_a_shorter_time_limit_than_others() {
     let world = World::new(1, Duration::from_secs(60));
-    let limited = |limit| Invocation { time_limit: Some(limit), ..World::invocation("one", None, RawArrayBuf::new()) };
+    let limited = |limit| Invocation { time_limit: Some(limit), ..world.invocation("one", None, RawArrayBuf::new()) };
     let (short, long) = (world.run(limited(Duration::from_millis(200))), world.run(limited(Duration::from_secs(600))));
     let other = world.call("other");
     settle().await;

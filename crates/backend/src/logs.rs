@@ -1,0 +1,256 @@
+//! The log of an app for its operator: one entry for each outermost call of a function, each
+//! log-in and each failed request
+//! (<https://www.mongodb.com/docs/atlas/app-services/logs/>).
+//!
+//! The entries are documents in the app's own database, so that all nodes write to one log. They
+//! wait in a queue with a bound, and are written in batches: no answer waits for the log.
+
+mod entry;
+mod queue;
+mod redact;
+mod request;
+mod search;
+mod trim;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bson::{DateTime, RawBson, raw::RawDocumentBuf};
+use query::{Environment as _, Path};
+use store::{Find, Index, Store};
+use tokio::{runtime::Handle, sync::Mutex as AsyncMutex};
+
+use crate::{DeclaredQuery, Environment, Error, Result, auth::OwnCollection};
+
+pub use request::RequestId;
+pub use search::LogQuery;
+
+pub(crate) use entry::{CallRecord, Entry, Kind};
+pub(crate) use redact::Redaction;
+pub(crate) use request::{Received, RequestRecord, logged_in, received};
+
+use queue::Queue;
+use trim::Segments;
+
+/// The collection of the entries.
+const COLLECTION: &str = "logs";
+
+/// The minimum time between two commits of entries.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The retention of log entries. Older entries are deleted, and the oldest ones if all together
+/// are larger.
+///
+/// ```
+/// let retention = backend::LogRetention::default();
+/// assert_eq!((retention.age.as_secs(), retention.bytes), (864_000, 67_108_864));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogRetention {
+    /// The maximum age.
+    pub age: Duration,
+    /// The maximum size of all entries, in bytes. With 0, there is no log.
+    pub bytes: u64,
+}
+
+impl Default for LogRetention {
+    /// Returns 10 days and 64 MB.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(10 * 24 * 60 * 60), bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// The log of an app. All its definitions share it.
+#[derive(Debug)]
+pub(crate) struct Logs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    collection: OwnCollection,
+    environment: Environment,
+    retention: LogRetention,
+    queue: Mutex<Queue>,
+    /// The sizes of the stored entries. It is locked while a batch is written.
+    segments: AsyncMutex<Segments>,
+    /// The runtime that writes the batches: the first that adds an entry, or that starts the app.
+    runtime: Mutex<Option<Handle>>,
+}
+
+impl Logs {
+    /// Creates the log in a store's database `database`. Without bytes to keep, it is off.
+    pub(crate) fn new(
+        store: &Arc<dyn Store>,
+        database: &str,
+        environment: Environment,
+        retention: LogRetention,
+    ) -> Self {
+        let store = store.for_backend().unwrap_or_else(|| Arc::clone(store));
+        Self(Arc::new(Shared {
+            collection: OwnCollection::new(store, database, COLLECTION),
+            environment,
+            retention,
+            queue: Mutex::default(),
+            segments: AsyncMutex::default(),
+            runtime: Mutex::default(),
+        }))
+    }
+
+    /// Creates the indexes: expired entries are deleted, and an entry is found by its request.
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let expired = Index::on(Path::new(entry::EXPIRES)).expiring(0);
+        let indexes = vec![expired, Index::on(Path::new(entry::REQUEST_ID))];
+        Ok(self.0.collection.ensure_indexes(indexes).await?)
+    }
+
+    /// Returns the queries of the log, for the index test.
+    pub(crate) fn declared(&self) -> Result<Vec<DeclaredQuery>> {
+        let of_request = LogQuery { request_id: Some("placeholder".to_owned()), ..LogQuery::default() };
+        let newer = LogQuery { after: Some(bson::oid::ObjectId::from_bytes([0xff; 12])), ..LogQuery::default() };
+        let sizes = self.0.sizes(None)?;
+        Ok(vec![
+            DeclaredQuery::new("log entries of a request", self.find(&of_request)?, "requestId_1"),
+            DeclaredQuery::new("log entries after another", self.find(&newer)?, "_id_"),
+            DeclaredQuery::new("sizes of log entries", sizes, "_id_"),
+        ])
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.retention.bytes > 0
+    }
+
+    /// Returns the current time.
+    pub(crate) fn now(&self) -> DateTime {
+        self.0.environment.now()
+    }
+
+    /// Uses the current runtime for the writes to come.
+    pub(crate) fn use_runtime(&self) {
+        if let Ok(handle) = Handle::try_current() {
+            lock(&self.0.runtime).get_or_insert(handle);
+        }
+    }
+
+    /// Adds an entry, which is written later. Never waits. Beyond the bounds of the queue, the
+    /// entry is dropped and counted.
+    pub(crate) fn add(&self, entry: Entry<'_>) {
+        if !self.is_on() {
+            return;
+        }
+        let is_anonymous = entry.is_anonymous();
+        let id = self.0.environment.new_id();
+        let document = entry.into_document(id, self.0.environment.now(), self.0.retention.age);
+        let must_start = lock(&self.0.queue).push(id, document, is_anonymous);
+        if must_start {
+            self.start_writing();
+        }
+    }
+
+    /// Starts the task that writes the queue. Without a runtime, the entries wait for
+    /// [`flush`](Self::flush).
+    fn start_writing(&self) {
+        self.use_runtime();
+        let Some(runtime) = lock(&self.0.runtime).clone() else {
+            lock(&self.0.queue).is_writing = false;
+            return;
+        };
+        let shared = Arc::clone(&self.0);
+        runtime.spawn(async move {
+            let mut writing = Writing { shared: &shared, is_over: false };
+            while !writing.is_over {
+                shared.write_batch().await;
+                tokio::time::sleep(COMMIT_INTERVAL).await;
+                writing.is_over = lock(&shared.queue).stop_if_empty();
+            }
+        });
+    }
+
+    /// Writes all waiting entries.
+    pub(crate) async fn flush(&self) {
+        while self.0.write_batch().await {}
+    }
+
+    /// Returns the number of entries that were dropped since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        lock(&self.0.queue).dropped
+    }
+
+    /// Returns the entries that a query finds, newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(crate) async fn search(&self, query: &LogQuery) -> Result<Vec<RawDocumentBuf>> {
+        self.flush().await;
+        let find = self.find(query)?;
+        let found = self.0.collection.store().find(find).await?;
+        Ok(found.iter().map(|document| entry::without_own_fields(document)).collect())
+    }
+
+    fn find(&self, query: &LogQuery) -> Result<Find> {
+        query.find(&self.0.collection)
+    }
+}
+
+/// Notes that no task writes the queue if the task ends before it is done, for example because its
+/// runtime shuts down.
+struct Writing<'a> {
+    shared: &'a Shared,
+    is_over: bool,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // Another task may write by now.
+        if !self.is_over {
+            lock(&self.shared.queue).is_writing = false;
+        }
+    }
+}
+
+impl Shared {
+    /// Writes the next batch. Returns false if no entry waited.
+    async fn write_batch(&self) -> bool {
+        let mut segments = self.segments.lock().await;
+        let (batch, dropped) = lock(&self.queue).take_batch();
+        if dropped > 0 {
+            tracing::warn!(dropped, "log entries were dropped: too many at the same time");
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        let last = batch.last().map(|(id, _)| *id).unwrap_or_default();
+        let (entries, bytes) = (batch.len() as u64, batch.iter().map(|(_, entry)| entry.as_bytes().len() as u64).sum());
+        let documents = batch.into_iter().map(|(_, entry)| entry).collect();
+        if let Err(error) = self.collection.write(self.collection.insertion_of_all(documents)).await {
+            lock(&self.queue).dropped += entries;
+            tracing::warn!(%error, entries, "log entries cannot be written");
+            return true;
+        }
+        segments.add(last, bytes);
+        if let Err(error) = self.trim(&mut segments).await {
+            tracing::warn!(%error, "old log entries cannot be deleted");
+        }
+        true
+    }
+}
+
+/// Reads a value of a request for a message.
+fn invalid(error: impl std::fmt::Display) -> Error {
+    Error::new(crate::ErrorCode::InvalidParameter, error.to_string())
+}
+
+/// Returns the entries as an array.
+pub(crate) fn to_array(entries: Vec<RawDocumentBuf>) -> RawBson {
+    RawBson::Array(entries.into_iter().collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

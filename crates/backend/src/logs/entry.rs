@@ -1,0 +1,299 @@
+//! An entry of the log, as a document with bounded fields.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bson::{
+    DateTime, RawBson,
+    oid::ObjectId,
+    raw::{CStr, RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr},
+    rawdoc,
+};
+use query::elements;
+
+use super::{Redaction, RequestId};
+use crate::{Error, ErrorCode, Result};
+
+/// The fields that queries name.
+pub(super) const TYPE: &str = "type";
+pub(super) const ERROR: &str = "error";
+pub(super) const USER: &str = "user";
+pub(super) const REQUEST_ID: &str = "requestId";
+pub(super) const STARTED: &str = "started";
+
+/// The time at which the entry is deleted, and its size in bytes. The operator does not see these.
+pub(super) const EXPIRES: &str = "expires";
+pub(super) const SIZE: &str = "size";
+
+/// The maximum number of console lines of a call, and the maximum size of each in bytes.
+const MOST_LINES: usize = 25;
+const LONGEST_LINE: usize = 512;
+
+/// The maximum sizes of texts in bytes. Longer ones are shortened.
+const LONGEST_MESSAGE: usize = 2048;
+const LONGEST_STACK: usize = 4096;
+const LONGEST_NAME: usize = 256;
+
+/// The maximum size of the arguments of a call in bytes. Larger ones are left out.
+const LARGEST_ARGUMENTS: usize = 4096;
+
+/// The size of the fields of an entry that its own `size` does not include, in bytes.
+const FIXED_BYTES: usize = 32;
+
+/// The type of an entry, in App Services' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Auth,
+    ApiKey,
+    Function,
+    ServiceFunction,
+    ServiceStream,
+    Push,
+    Api,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "AUTH",
+            Self::ApiKey => "API_KEY",
+            Self::Function => "FUNCTION",
+            Self::ServiceFunction => "SERVICE_FUNCTION",
+            Self::ServiceStream => "SERVICE_STREAM_FUNCTION",
+            Self::Push => "PUSH",
+            Self::Api => "API",
+        }
+    }
+}
+
+/// The console lines of a call, and the stack of its error.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Console {
+    /// The levels and the texts of the lines.
+    pub(crate) lines: Vec<(String, String)>,
+    /// The number of lines that were dropped.
+    pub(crate) dropped: u64,
+    /// The stack of the error, without the frames of the runtime.
+    pub(crate) stack: Option<String>,
+}
+
+/// The part of a call of a function that belongs to its log entry.
+#[derive(Debug, Default)]
+pub(crate) struct CallRecord {
+    /// The id of the request that caused the call.
+    pub(crate) request_id: Option<RequestId>,
+    /// The network address of the client.
+    pub(crate) address: Option<IpAddr>,
+    /// The reason of the call if no client called the function, such as `user creation`.
+    pub(crate) hook: Option<&'static str>,
+    console: Mutex<Console>,
+}
+
+impl CallRecord {
+    /// Creates the record of a call that a request causes.
+    pub(crate) fn of_request(request_id: Option<RequestId>, address: Option<IpAddr>) -> Self {
+        Self { request_id, address, ..Self::default() }
+    }
+
+    /// Adds the reason of a call that no client made.
+    #[must_use]
+    pub(crate) fn by(self, hook: &'static str) -> Self {
+        Self { hook: Some(hook), ..self }
+    }
+
+    /// Keeps the console lines of the call, which the entry contains.
+    pub(crate) fn set_console(&self, console: Console) {
+        *self.console.lock().unwrap_or_else(PoisonError::into_inner) = console;
+    }
+
+    /// Returns the console lines of the call.
+    pub(crate) fn console(&self) -> Console {
+        self.console.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the result and the console lines of the call for the operator who made it.
+    pub(crate) fn report(&self, result: &Result<RawBson>) -> RawDocumentBuf {
+        let Console { lines, dropped, stack } = self.console();
+        let lines: RawArrayBuf =
+            lines.iter().map(|(level, text)| rawdoc! { "level": level.as_str(), "text": text.as_str() }).collect();
+        let mut report = rawdoc! { "messages": lines, "droppedMessages": i64::try_from(dropped).unwrap_or(i64::MAX) };
+        match result {
+            Ok(value) => report.append(cstr!("value"), value),
+            Err(error) => {
+                let mut shown = rawdoc! { "message": &*error.message, "errorCode": error.code.name() };
+                if let Some(stack) = stack {
+                    shown.append(cstr!("stack"), stack);
+                }
+                report.append(cstr!("error"), shown);
+            }
+        }
+        report
+    }
+}
+
+/// An entry before it is stored.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) request_id: &'a str,
+    pub(crate) started: DateTime,
+    pub(crate) duration: Duration,
+    pub(crate) user: Option<String>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) error: Option<&'a Error>,
+    /// The status of the answer, if it is not that of the error's code.
+    pub(crate) status: Option<u16>,
+    /// Other fields: their names and texts.
+    pub(crate) texts: Vec<(&'static CStr, &'a str)>,
+    pub(crate) arguments: Option<&'a RawArray>,
+    pub(crate) console: Console,
+    pub(crate) redaction: &'a Redaction,
+}
+
+impl<'a> Entry<'a> {
+    /// Creates an entry without optional fields.
+    pub(crate) fn new(kind: Kind, request_id: &'a str, started: DateTime, redaction: &'a Redaction) -> Self {
+        Self {
+            kind,
+            request_id,
+            started,
+            duration: Duration::ZERO,
+            user: None,
+            address: None,
+            error: None,
+            status: None,
+            texts: Vec::new(),
+            arguments: None,
+            console: Console::default(),
+            redaction,
+        }
+    }
+
+    /// True if the entry is about a request over a network whose user is not known.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.user.is_none() && self.address.is_some()
+    }
+
+    pub(super) fn into_document(self, id: ObjectId, now: DateTime, age: Duration) -> RawDocumentBuf {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let mut entry = rawdoc! {
+            "_id": id,
+            "type": self.kind.name(),
+            "requestId": self.request_id,
+            "started": self.started,
+            "completed": now,
+            "durationMS": (self.duration.as_secs_f64() * 1e6).round() / 1e3,
+        };
+        if let Some(user) = &self.user {
+            entry.append(cstr!("user"), user.as_str());
+        }
+        if let Some(address) = self.address {
+            entry.append(cstr!("remoteAddress"), address.to_string());
+        }
+        for (name, text) in &self.texts {
+            entry.append(*name, self.text(text, LONGEST_NAME));
+        }
+        if let Some(arguments) = self.arguments {
+            self.append_arguments(&mut entry, arguments);
+        }
+        self.append_result(&mut entry);
+        self.append_console(&mut entry);
+        let bytes = i32::try_from(entry.as_bytes().len() + FIXED_BYTES).unwrap_or(i32::MAX);
+        entry.append(cstr!("expires"), DateTime::from_millis(now.timestamp_millis().saturating_add(age)));
+        entry.append(cstr!("size"), bytes);
+        entry
+    }
+
+    fn append_arguments(&self, entry: &mut RawDocumentBuf, arguments: &RawArray) {
+        let bytes = arguments.as_bytes().len();
+        if bytes <= LARGEST_ARGUMENTS {
+            entry.append(cstr!("arguments"), self.redaction.array(arguments));
+        } else {
+            entry.append(cstr!("argumentBytes"), i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn append_result(&self, entry: &mut RawDocumentBuf) {
+        let Some(error) = self.error else {
+            entry.append(cstr!("status"), i32::from(self.status.unwrap_or(200)));
+            return;
+        };
+        entry.append(cstr!("status"), i32::from(self.status.unwrap_or_else(|| error.code.status())));
+        entry.append(cstr!("error"), self.text(&error.message, LONGEST_MESSAGE));
+        entry.append(cstr!("errorCode"), error.code.name());
+        if let Some(code) = error.server_code {
+            entry.append(cstr!("serverCode"), code);
+        }
+        if let Some(detail) = error.detail.as_deref().filter(|_| error.code == ErrorCode::InternalServerError) {
+            entry.append(cstr!("detail"), self.text(detail, LONGEST_MESSAGE));
+        }
+        if let Some(stack) = &self.console.stack {
+            entry.append(cstr!("stack"), self.text(stack, LONGEST_STACK));
+        }
+    }
+
+    fn append_console(&self, entry: &mut RawDocumentBuf) {
+        let Console { lines, dropped, .. } = &self.console;
+        if lines.is_empty() {
+            return;
+        }
+        let beyond = lines.len().saturating_sub(MOST_LINES);
+        let shown: RawArrayBuf = lines
+            .iter()
+            .skip(beyond)
+            .map(|(level, text)| rawdoc! { "level": level.as_str(), "text": self.text(text, LONGEST_LINE) })
+            .collect();
+        entry.append(cstr!("messages"), shown);
+        let dropped = dropped.saturating_add(beyond as u64);
+        if dropped > 0 {
+            entry.append(cstr!("droppedMessages"), i64::try_from(dropped).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Returns a text without secrets, of a limited size.
+    fn text(&self, text: &str, most: usize) -> String {
+        // A secret at the end may be cut in two, so the text is shortened afterwards.
+        let text = self.redaction.text(shortened(text, most * 2));
+        shortened(&text, most).to_owned()
+    }
+}
+
+/// Returns as many characters of a text as fit into `most` bytes.
+fn shortened(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Returns an entry as the operator sees it.
+pub(super) fn without_own_fields(entry: &RawDocument) -> RawDocumentBuf {
+    let mut shown = RawDocumentBuf::new();
+    for (key, value) in elements(entry).filter(|(key, _)| ![EXPIRES, SIZE].contains(key)) {
+        let key = if key == "_id" { "id" } else { key };
+        query::append(&mut shown, key, value);
+    }
+    shown
+}
+
+/// Returns the console lines and the stack in the report of a thread: `{ error: { stack },
+/// messages: [{ level, text }], dropped }`.
+impl From<&RawDocument> for Console {
+    fn from(report: &RawDocument) -> Self {
+        let lines = report.get_array("messages").into_iter().flatten().filter_map(Result::ok);
+        let line = |line: RawBsonRef<'_>| {
+            let line = line.as_document()?;
+            Some((line.get_str("level").ok()?.to_owned(), line.get_str("text").ok()?.to_owned()))
+        };
+        let stack = report.get_document("error").ok().and_then(|error| error.get_str("stack").ok());
+        Self {
+            lines: lines.filter_map(line).collect(),
+            dropped: report.get_i32("dropped").ok().and_then(|dropped| u64::try_from(dropped).ok()).unwrap_or(0),
+            stack: stack.map(ToOwned::to_owned),
+        }
+    }
+}

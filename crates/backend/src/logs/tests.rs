@@ -1,0 +1,169 @@
+#![allow(clippy::unwrap_used)]
+
+use bson::{oid::ObjectId, rawbson};
+
+use super::*;
+use crate::{Options, definition::Definition, open_memory};
+
+fn logs(retention: LogRetention) -> Logs {
+    let environment = Environment::system();
+    let store = open_memory(&Options::default(), &environment).unwrap();
+    Logs::new(&store, "userkeep_app", environment, retention)
+}
+
+fn entry<'a>(redaction: &'a Redaction, name: &'a str) -> Entry<'a> {
+    let texts = vec![(bson::raw::cstr!("name"), name)];
+    Entry { texts, user: Some("ada".to_owned()), ..Entry::new(Kind::Function, "id", DateTime::now(), redaction) }
+}
+
+async fn names(logs: &Logs) -> Vec<String> {
+    let found = logs.search(&LogQuery { limit: Some(10_000), ..LogQuery::default() }).await.unwrap();
+    found.iter().map(|entry| entry.get_str("name").unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn entries_are_found_newest_first() {
+    let logs = logs(LogRetention::default());
+    let redaction = Redaction::default();
+    for name in ["a", "b", "c"] {
+        logs.add(entry(&redaction, name));
+    }
+    assert_eq!(names(&logs).await, ["c", "b", "a"]);
+}
+
+#[tokio::test]
+async fn waiting_entries_are_written_in_one_batch() {
+    let logs = logs(LogRetention::default());
+    let redaction = Redaction::default();
+    logs.add(entry(&redaction, "first"));
+    let stored =
+        || async { logs.0.collection.store().count(store::Count::new(namespace(), query::Filter::all())).await };
+    for _ in 0..100 {
+        if stored().await.unwrap() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The first entry is written at once, and those of the next 100 ms together.
+    assert_eq!(stored().await.unwrap(), 1);
+    for _ in 0..50 {
+        logs.add(entry(&redaction, "later"));
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(stored().await.unwrap(), 1);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(stored().await.unwrap(), 51);
+}
+
+fn namespace() -> store::Namespace {
+    store::Namespace::new("userkeep_app", COLLECTION)
+}
+
+#[tokio::test]
+async fn entries_beyond_the_queue_are_dropped_and_counted() {
+    let logs = logs(LogRetention { bytes: 512 * 1024 * 1024, ..LogRetention::default() });
+    let redaction = Redaction::default();
+    // Without a yield, nothing is written in between.
+    for _ in 0..12_000 {
+        logs.add(entry(&redaction, "flood"));
+    }
+    assert_eq!(logs.dropped(), 2_000);
+    assert_eq!(names(&logs).await.len(), 10_000);
+    logs.add(entry(&redaction, "after"));
+    assert_eq!(names(&logs).await[0], "after");
+}
+
+#[tokio::test]
+async fn requests_without_a_user_cannot_displace_others() {
+    let logs = logs(LogRetention::default());
+    let redaction = Redaction::default();
+    for _ in 0..3000 {
+        let address = Some(std::net::Ipv4Addr::LOCALHOST.into());
+        logs.add(Entry { user: None, address, ..entry(&redaction, "unknown") });
+    }
+    logs.add(entry(&redaction, "known"));
+    let found = names(&logs).await;
+    assert_eq!(found[0], "known");
+    assert!((1000..1100).contains(&found.len()), "{}", found.len());
+}
+
+async fn stored_bytes(logs: &Logs) -> u64 {
+    let found = logs.0.collection.store().find(Find::new(namespace(), query::Filter::all())).await.unwrap();
+    found.iter().map(|entry| entry.as_bytes().len() as u64).sum()
+}
+
+#[tokio::test]
+async fn the_oldest_entries_beyond_the_size_are_deleted() {
+    let bytes: u64 = 64 * 1024;
+    let logs = logs(LogRetention { bytes, ..LogRetention::default() });
+    let redaction = Redaction::default();
+    for number in 0..2000 {
+        logs.add(entry(&redaction, &format!("{number:04}")));
+        if number % 50 == 0 {
+            logs.flush().await;
+        }
+    }
+    let found = names(&logs).await;
+    assert_eq!(found[0], "1999");
+    assert!(found.is_sorted_by(|later, earlier| later > earlier));
+    let stored = stored_bytes(&logs).await;
+    assert!((bytes / 2..=bytes).contains(&stored), "{stored}");
+    // Another process finds the entries, and keeps the limit too.
+    let other = Logs::new(
+        logs.0.collection.store(),
+        "userkeep_app",
+        Environment::system(),
+        LogRetention { bytes: bytes / 2, ..LogRetention::default() },
+    );
+    other.add(entry(&redaction, "other"));
+    assert_eq!(names(&other).await[0], "other");
+    assert!(stored_bytes(&other).await <= bytes / 2);
+}
+
+#[tokio::test]
+async fn a_log_without_bytes_is_off() {
+    let logs = logs(LogRetention { bytes: 0, ..LogRetention::default() });
+    logs.add(entry(&Redaction::default(), "none"));
+    assert_eq!(names(&logs).await, Vec::<String>::new());
+}
+
+#[test]
+fn an_entry_is_small_whatever_the_function_does() {
+    let redaction = Redaction::default();
+    let long = "ä".repeat(100_000);
+    let lines = (0..1000).map(|_| ("info".to_owned(), long.clone())).collect();
+    let error = Error::bad_request(long.clone());
+    let mut arguments = bson::raw::RawArrayBuf::new();
+    arguments.push(long.as_str());
+    let flooded = Entry {
+        error: Some(&error),
+        arguments: Some(&arguments),
+        console: entry::Console { lines, dropped: u64::MAX, stack: Some(long.clone()) },
+        ..entry(&redaction, &long)
+    };
+    let document = flooded.into_document(ObjectId::new(), DateTime::now(), Duration::from_secs(60));
+    assert!(document.as_bytes().len() < 32 * 1024, "{}", document.as_bytes().len());
+    assert_eq!(document.get_array("messages").unwrap().into_iter().count(), 25);
+}
+
+#[test]
+fn secrets_are_removed() {
+    let mut definition = Definition::development().unwrap();
+    definition.values.add("key", serde_json::json!({ "inner": ["sec-ret-1", "sec-ret"] }), true);
+    definition.values.add("plain", serde_json::json!("plain-text"), false);
+    let redaction = Redaction::of(&definition);
+    assert_eq!(redaction.text("a sec-ret-1 b sec-ret c plain-text"), "a *** b *** c plain-text");
+    assert_eq!(redaction.text("x eyJhbGciOiJ.eyJzdWIi.c2ln y eyJ z"), "x *** y eyJ z");
+    let arguments = rawbson!([{ "Api-Key": { "deep": 1 }, "refresh_token": "t", "name": "sec-ret" }, "eyJa.b.c", 5]);
+    let redacted = redaction.array(arguments.as_array().unwrap());
+    let expected = rawbson!([{ "Api-Key": "***", "refresh_token": "***", "name": "***" }, "***", 5]);
+    assert_eq!(RawBson::Array(redacted), expected);
+    assert!(!format!("{redaction:?}").contains("sec-ret"));
+}
+
+#[test]
+fn a_query_is_read_strictly() {
+    let read = |document: bson::Document| bson::deserialize_from_document::<LogQuery>(document);
+    assert!(read(bson::doc! { "types": ["auth"], "limit": 5 }).is_ok());
+    assert!(read(bson::doc! { "kinds": ["auth"] }).is_err());
+}
