@@ -35,8 +35,8 @@ test("logs in with a function, and finds the custom data of the creation functio
   const app = await openWeb({
     authentication: `exports = ({ username }) => {
       if (username === undefined) throw new Error("Authentication failed");
-      const { remoteIPAddress, httpUserAgent } = context.request;
-      if (typeof httpUserAgent !== "string") throw new Error("no user agent");
+      const { remoteIPAddress, action } = context.request;
+      if (action !== "authentication") throw new Error(action);
       return { id: username, name: username + " at " + remoteIPAddress };
     };`,
     creation: INSERT_CUSTOM_DATA,

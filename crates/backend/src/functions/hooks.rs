@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use bson::{
     RawBson,
     oid::ObjectId,
-    raw::{RawArrayBuf, RawBsonRef, RawDocument},
+    raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr},
 };
 use store::{Replaying, TransactionLimits};
 
@@ -87,7 +87,7 @@ pub(crate) async fn run_hook(
         name: name.to_owned(),
         arguments,
         user: system_user(),
-        request: circumstances.http.clone(),
+        request: circumstances.http.as_deref().map(|request| with_action(request, name)),
         caller: None,
         payer: Some(ALL_HOOKS),
         is_system: true,
@@ -97,6 +97,16 @@ pub(crate) async fn run_hook(
         context: Arc::clone(context),
     };
     run(&Arc::new(invocation)).await
+}
+
+/// Returns a request as `context.request` of a function.
+fn with_action(request: &RawDocument, function: &str) -> RawDocumentBuf {
+    let mut described = RawDocumentBuf::new();
+    for (key, value) in query::elements(request).filter(|(key, _)| *key != "action") {
+        query::append(&mut described, key, value);
+    }
+    described.append(cstr!("action"), function);
+    described
 }
 
 /// Runs a confirmation or reset function. The log has the reason if it fails in another way than

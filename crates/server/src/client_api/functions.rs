@@ -76,7 +76,7 @@ pub(super) async fn call(
 /// Describes a call of a function as its `context.request`
 /// (<https://www.mongodb.com/docs/atlas/app-services/functions/context/>). The headers do not
 /// contain the access token.
-fn describe(origin: &Origin, headers: &HeaderMap, function: &str) -> RawDocumentBuf {
+pub(super) fn describe(origin: &Origin, headers: &HeaderMap, function: &str) -> RawDocumentBuf {
     let mut shown = RawDocumentBuf::new();
     for name in headers.keys().filter(|name| *name != header::AUTHORIZATION && *name != header::COOKIE) {
         let values: RawArrayBuf =

@@ -16,6 +16,7 @@ use protocol::{
 use serde::Deserialize;
 use serde_json::json;
 
+use super::functions::describe;
 use crate::{
     answer::Answer,
     app_state::{AppState, Shared},
@@ -74,6 +75,12 @@ pub(super) async fn handle(
     let is_created = matches!(&request, Request::ProviderAction(action) if action.action == Action::Register);
     let is_list = matches!(&request, Request::ApiKeys(keys) if keys.action == ApiKeyAction::FetchAll);
     let circumstances = RequestContext::from_origin(*origin).with_id(id.0);
+    let circumstances = match &request {
+        Request::LogIn(_) | Request::ProviderAction(_) if state.backend.has_functions() => {
+            circumstances.with_http(describe(&origin, &headers, ""))
+        }
+        _ => circumstances,
+    };
     let response = match state.backend.handle(request, &circumstances).await {
         // Never status 401: realm-web would refresh the token and retry forever.
         Err(error) if links => return Err(Answer::bad_request(error.message)),
