@@ -13,13 +13,16 @@ mod search;
 mod trim;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bson::{DateTime, RawBson, raw::RawDocumentBuf};
 use query::{Environment as _, Path};
-use store::{Find, Index, Store};
+use store::{Find, Index, Namespace, Store};
 use tokio::{runtime::Handle, sync::Mutex as AsyncMutex};
 
 use crate::{DeclaredQuery, Environment, Error, Result, auth::OwnCollection};
@@ -74,6 +77,10 @@ struct Shared {
     queue: Mutex<Queue>,
     /// The sizes of the stored entries. It is locked while a batch is written.
     segments: AsyncMutex<Segments>,
+    /// A collection that every store of the app has. The log alone creates no store.
+    users: Namespace,
+    /// True if that collection is known to exist.
+    has_store: AtomicBool,
     /// The runtime that writes the batches: the first that adds an entry, or that starts the app.
     runtime: Mutex<Option<Handle>>,
 }
@@ -93,6 +100,8 @@ impl Logs {
             retention,
             queue: Mutex::default(),
             segments: AsyncMutex::default(),
+            users: Namespace::new(database, "users"),
+            has_store: AtomicBool::default(),
             runtime: Mutex::default(),
         }))
     }
@@ -104,7 +113,12 @@ impl Logs {
         }
         let expired = Index::on(Path::new(entry::EXPIRES)).expiring(0);
         let indexes = vec![expired, Index::on(Path::new(entry::REQUEST_ID))];
-        Ok(self.0.collection.ensure_indexes(indexes).await?)
+        self.0.collection.ensure_indexes(indexes).await?;
+        self.0.has_store.store(true, Ordering::Release);
+        if lock(&self.0.queue).must_start() {
+            self.start_writing();
+        }
+        Ok(())
     }
 
     /// Returns the queries of the log, for the index test.
@@ -162,6 +176,9 @@ impl Logs {
         runtime.spawn(async move {
             let mut writing = Writing { shared: &shared, is_over: false };
             while !writing.is_over {
+                if !shared.has_store().await {
+                    return;
+                }
                 shared.write_batch().await;
                 tokio::time::sleep(COMMIT_INTERVAL).await;
                 writing.is_over = lock(&shared.queue).stop_if_empty();
@@ -169,8 +186,11 @@ impl Logs {
         });
     }
 
-    /// Writes all waiting entries.
+    /// Writes all waiting entries, if the app has a store.
     pub(crate) async fn flush(&self) {
+        if lock(&self.0.queue).is_empty() || !self.0.has_store().await {
+            return;
+        }
         while self.0.write_batch().await {}
     }
 
@@ -212,6 +232,16 @@ impl Drop for Writing<'_> {
 }
 
 impl Shared {
+    /// True if the app has a store. Until then, the entries wait: a failed log-in alone must not
+    /// create a file.
+    async fn has_store(&self) -> bool {
+        if self.has_store.load(Ordering::Acquire) {
+            return true;
+        }
+        let exists = matches!(self.collection.store().indexes(self.users.clone()).await, Ok(Some(_)));
+        self.has_store.fetch_or(exists, Ordering::AcqRel) || exists
+    }
+
     /// Writes the next batch. Returns false if no entry waited.
     async fn write_batch(&self) -> bool {
         let mut segments = self.segments.lock().await;

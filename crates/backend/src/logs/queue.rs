@@ -56,7 +56,16 @@ impl Queue {
         }
         self.bytes += bytes;
         self.entries.push_back((id, entry));
-        !std::mem::replace(&mut self.is_writing, true)
+        self.must_start()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns true if entries wait and no task writes them, which must be started then.
+    pub(super) fn must_start(&mut self) -> bool {
+        !self.entries.is_empty() && !std::mem::replace(&mut self.is_writing, true)
     }
 
     fn allows_anonymous(&mut self) -> bool {

@@ -5,7 +5,14 @@ use bson::{oid::ObjectId, rawbson};
 use super::*;
 use crate::{Options, definition::Definition, open_memory};
 
-fn logs(retention: LogRetention) -> Logs {
+async fn logs(retention: LogRetention) -> Logs {
+    let logs = unprepared(retention);
+    logs.prepare().await.unwrap();
+    logs
+}
+
+/// Returns a log whose app has no store yet.
+fn unprepared(retention: LogRetention) -> Logs {
     let environment = Environment::system();
     let store = open_memory(&Options::default(), &environment).unwrap();
     Logs::new(&store, "userkeep_app", environment, retention)
@@ -23,7 +30,7 @@ async fn names(logs: &Logs) -> Vec<String> {
 
 #[tokio::test]
 async fn entries_are_found_newest_first() {
-    let logs = logs(LogRetention::default());
+    let logs = logs(LogRetention::default()).await;
     let redaction = Redaction::default();
     for name in ["a", "b", "c"] {
         logs.add(entry(&redaction, name));
@@ -33,7 +40,7 @@ async fn entries_are_found_newest_first() {
 
 #[tokio::test]
 async fn waiting_entries_are_written_in_one_batch() {
-    let logs = logs(LogRetention::default());
+    let logs = logs(LogRetention::default()).await;
     let redaction = Redaction::default();
     logs.add(entry(&redaction, "first"));
     let stored =
@@ -61,7 +68,7 @@ fn namespace() -> store::Namespace {
 
 #[tokio::test]
 async fn entries_beyond_the_queue_are_dropped_and_counted() {
-    let logs = logs(LogRetention { bytes: 512 * 1024 * 1024, ..LogRetention::default() });
+    let logs = logs(LogRetention { bytes: 512 * 1024 * 1024, ..LogRetention::default() }).await;
     let redaction = Redaction::default();
     // Without a yield, nothing is written in between.
     for _ in 0..12_000 {
@@ -75,7 +82,7 @@ async fn entries_beyond_the_queue_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn requests_without_a_user_cannot_displace_others() {
-    let logs = logs(LogRetention::default());
+    let logs = logs(LogRetention::default()).await;
     let redaction = Redaction::default();
     for _ in 0..3000 {
         let address = Some(std::net::Ipv4Addr::LOCALHOST.into());
@@ -95,7 +102,7 @@ async fn stored_bytes(logs: &Logs) -> u64 {
 #[tokio::test]
 async fn the_oldest_entries_beyond_the_size_are_deleted() {
     let bytes: u64 = 64 * 1024;
-    let logs = logs(LogRetention { bytes, ..LogRetention::default() });
+    let logs = logs(LogRetention { bytes, ..LogRetention::default() }).await;
     let redaction = Redaction::default();
     for number in 0..2000 {
         logs.add(entry(&redaction, &format!("{number:04}")));
@@ -115,14 +122,26 @@ async fn the_oldest_entries_beyond_the_size_are_deleted() {
         Environment::system(),
         LogRetention { bytes: bytes / 2, ..LogRetention::default() },
     );
+    other.prepare().await.unwrap();
     other.add(entry(&redaction, "other"));
     assert_eq!(names(&other).await[0], "other");
     assert!(stored_bytes(&other).await <= bytes / 2);
 }
 
 #[tokio::test]
+async fn the_log_alone_creates_no_store() {
+    let logs = unprepared(LogRetention::default());
+    logs.add(entry(&Redaction::default(), "early"));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    logs.flush().await;
+    assert!(logs.0.collection.store().collections().await.unwrap().is_empty());
+    logs.prepare().await.unwrap();
+    assert_eq!(names(&logs).await, ["early"]);
+}
+
+#[tokio::test]
 async fn a_log_without_bytes_is_off() {
-    let logs = logs(LogRetention { bytes: 0, ..LogRetention::default() });
+    let logs = logs(LogRetention { bytes: 0, ..LogRetention::default() }).await;
     logs.add(entry(&Redaction::default(), "none"));
     assert_eq!(names(&logs).await, Vec::<String>::new());
 }
