@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use bson::{DateTime, RawBson, raw::RawDocumentBuf};
+use bson::{DateTime, RawBson, raw::RawDocumentBuf, rawdoc};
 use query::{Environment as _, Path};
 use store::{Find, Index, Namespace, Store};
 use tokio::{runtime::Handle, sync::Mutex as AsyncMutex};
@@ -206,7 +206,10 @@ impl Logs {
     pub(crate) async fn search(&self, query: &LogQuery) -> Result<Vec<RawDocumentBuf>> {
         self.flush().await;
         let find = self.find(query)?;
-        let found = self.0.collection.store().find(find).await?;
+        let mut found = self.0.collection.store().find(find).await?;
+        if query.request_id.is_some() {
+            query::Sort::parse(&rawdoc! { "_id": -1 })?.sort(&mut found);
+        }
         Ok(found.iter().map(|document| entry::without_own_fields(document)).collect())
     }
 

@@ -51,8 +51,10 @@ pub struct LogQuery {
 impl LogQuery {
     pub(super) fn find(&self, collection: &OwnCollection) -> Result<Find> {
         let filter = RawDocumentBuf::try_from(&self.filter()).map_err(invalid)?;
+        // The few entries of one request are found by their index, and sorted afterwards.
+        let sort = self.request_id.is_none().then(|| Sort::parse(&rawdoc! { "_id": -1 }));
         Ok(Find {
-            sort: Some(Sort::parse(&rawdoc! { "_id": -1 })?),
+            sort: sort.transpose()?,
             limit: Some(self.limit.unwrap_or(DEFAULT_LIMIT).min(LARGEST_LIMIT) as usize),
             ..collection.query(Filter::parse(&filter)?)
         })
