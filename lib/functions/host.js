@@ -27,6 +27,9 @@ class FunctionHost {
   /** The runtimes of the calls under way, by the number of the call. */
   #running = new Map();
 
+  /** The report of a call whose report cannot be made. */
+  #broken = Buffer.from(encode({ error: { message: "the thread of the function is broken" } }));
+
   constructor({ bridge, release }, number, facts) {
     this.#release = release;
     this.#bridge = bridge;
@@ -80,7 +83,7 @@ class FunctionHost {
       bytes = encoded(await this.#reported(id, payload));
     } catch {
       // A thread in which even the report of a failure fails is broken for all calls.
-      native.functionDone(this.#bridge, this.#number, id, BROKEN);
+      native.functionDone(this.#bridge, this.#number, id, this.#broken);
       endThread();
       return;
     }
@@ -113,9 +116,6 @@ class FunctionHost {
     this.#running.get(id)?.cancel(id);
   }
 }
-
-/** The report of a call whose report cannot be made. */
-const BROKEN = Buffer.from(encode({ error: { message: "the thread of the function is broken" } }));
 
 /** Ends this thread, unless it is that of the application. */
 function endThread() {
