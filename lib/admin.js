@@ -1,6 +1,5 @@
 "use strict";
 
-const { ObjectId } = require("bson");
 const { assert, ValueAssertionError } = require("./assert.js");
 
 /** Milliseconds between two queries of a log that is followed. */
@@ -72,7 +71,7 @@ class Admin {
     const seen = new Map();
     let newest = time(from, "from").getTime();
     for (;;) {
-      const after = ObjectId.createFromTime(Math.max(0, Math.floor(newest / 1000) - LATE_SECONDS));
+      const after = require("bson").ObjectId.createFromTime(Math.max(0, Math.floor(newest / 1000) - LATE_SECONDS));
       const found = await this.logs({ ...query, after, limit: MOST_ENTRIES });
       for (const entry of found.reverse()) {
         const id = entry.id.toHexString();
