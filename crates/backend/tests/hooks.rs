@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -47,14 +48,20 @@ impl HostStarter for Threads {
     fn end(&self, _: HostId) {}
 }
 
-struct Thread(UnboundedSender<Message>, HostId);
+struct Thread {
+    messages: UnboundedSender<Message>,
+    host: HostId,
+    stopped: Arc<AtomicUsize>,
+}
 
 impl FunctionHost for Thread {
     fn wake(&self) {
-        let _ = self.0.send(Message::Wake(self.1));
+        let _ = self.messages.send(Message::Wake(self.host));
     }
 
-    fn cancel(&self, _: CallId) {}
+    fn cancel(&self, _: CallId) {
+        self.stopped.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// A backend whose functions answer `{ status }`, and never answer the function `logIn`.
@@ -66,6 +73,10 @@ struct World {
     arguments: Arc<Mutex<VecDeque<Document>>>,
     /// The number of calls of `logIn`.
     hanging: Arc<AtomicUsize>,
+    /// The number of calls that were stopped.
+    stopped: Arc<AtomicUsize>,
+    /// The maximum number of calls of `logIn` that ran at the same time.
+    most: Arc<AtomicUsize>,
 }
 
 fn definition() -> Definition {
@@ -90,8 +101,15 @@ impl World {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(Location::Memory, Arc::new(environment.clone())).unwrap());
         let backend = Backend::new("test-app", definition(), Arc::clone(&store), environment, &Options::default());
-        let world =
-            Self { backend: Arc::new(backend), store, clock, arguments: Arc::default(), hanging: Arc::default() };
+        let world = Self {
+            backend: Arc::new(backend),
+            store,
+            clock,
+            arguments: Arc::default(),
+            hanging: Arc::default(),
+            stopped: Arc::default(),
+            most: Arc::default(),
+        };
         world.run(status);
         world
     }
@@ -99,18 +117,22 @@ impl World {
     fn run(&self, status: &'static str) {
         let (sender, mut messages) = unbounded_channel();
         let (backend, arguments) = (Arc::downgrade(&self.backend), Arc::clone(&self.arguments));
-        let hanging = Arc::clone(&self.hanging);
+        let (hanging, stopped, most) = (Arc::clone(&self.hanging), Arc::clone(&self.stopped), Arc::clone(&self.most));
         self.backend.functions().add_starter(Arc::new(Threads(sender.clone())), false, false);
         tokio::spawn(async move {
             while let Some(message) = messages.recv().await {
                 let Some(backend) = backend.upgrade() else { return };
                 let pool = backend.functions();
                 match message {
-                    Message::Start(host) => drop(pool.attach(host, Arc::new(Thread(sender.clone(), host)))),
+                    Message::Start(host) => {
+                        let (messages, stopped) = (sender.clone(), Arc::clone(&stopped));
+                        pool.attach(host, Arc::new(Thread { messages, host, stopped }));
+                    }
                     Message::Wake(host) => {
                         let Some((call, invocation)) = pool.take(host) else { continue };
                         if invocation.name == "logIn" {
-                            hanging.fetch_add(1, Ordering::SeqCst);
+                            let begun = hanging.fetch_add(1, Ordering::SeqCst) + 1;
+                            most.fetch_max(begun - stopped.load(Ordering::SeqCst), Ordering::SeqCst);
                             continue;
                         }
                         assert!(invocation.is_system);
@@ -233,4 +255,57 @@ async fn a_network_has_a_limit_of_simultaneous_requests_that_run_functions() {
     world.register().await;
     world.log_in("passw0rd").await.unwrap();
     first.into_iter().chain(other).for_each(|request| request.abort());
+}
+
+#[tokio::test]
+async fn clients_that_disconnect_do_not_evade_the_limit() {
+    let world = World::new("success");
+    let start = || {
+        let backend = Arc::clone(&world.backend);
+        let credentials = Credentials { provider: "custom-function".to_owned(), payload: rawdoc! {}.into() };
+        let request = Request::LogIn(LogIn { credentials, device_id: None });
+        let origin = Origin { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), is_shared: false };
+        tokio::spawn(async move { backend.handle(request, &RequestContext::from_origin(origin)).await })
+    };
+    let begun = async |count: usize| {
+        for _ in 0..250 {
+            if world.hanging.load(Ordering::SeqCst) >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} calls began, and not {count}", world.hanging.load(Ordering::SeqCst));
+    };
+    let mut requests: Vec<_> = (0..16).map(|_| start()).collect();
+    for round in 1..3 {
+        begun(round * 16).await;
+        requests.drain(..).for_each(|request| request.abort());
+        requests.extend((0..16).map(|_| start()));
+    }
+    begun(48).await;
+    assert_eq!(world.stopped.load(Ordering::SeqCst), 32);
+    assert_eq!(world.most.load(Ordering::SeqCst), 16);
+}
+
+#[tokio::test]
+async fn a_password_is_not_changed_without_the_end_of_the_sessions() {
+    let world = World::new("success");
+    world.register().await;
+    world.log_in("passw0rd").await.unwrap();
+    let sessions = async || {
+        let find = Find::new(Namespace::new("userkeep_test-app", "sessions"), Filter::all());
+        world.store.find(find).await.unwrap().len()
+    };
+    assert_eq!(sessions().await, 1);
+    let before = world.stored().await;
+    let payload = rawdoc! { "email": EMAIL, "password": "n3w passw0rd" };
+    let mut reset = Box::pin(world.act(Action::CallReset, payload));
+    // The request ends at the moment at which the password has changed, as if the process did.
+    while world.stored().await == before {
+        let polled = std::future::poll_fn(|task| Poll::Ready(reset.as_mut().poll(task))).await;
+        assert!(polled.is_pending() || world.stored().await != before);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(reset);
+    assert_eq!(sessions().await, 0);
 }
