@@ -65,7 +65,7 @@ const PLACE: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, fo
 
 /// Calls of a confirmation or reset function for one account, also successful ones: each may send
 /// a mail.
-const HOOK_CALLS_OF_ACCOUNT: Limit = Limit { free: 10.0, first_wait: 1.0, longest_wait: 300.0, forgotten_each: 300.0 };
+const HOOK_CALLS_OF_ACCOUNT: Limit = Limit { free: 10.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 60.0 };
 
 /// Such calls from one network.
 const HOOK_CALLS: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 10.0 };
