@@ -107,6 +107,19 @@ pub(crate) async fn run_hook(
     circumstances: &RequestContext,
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
+    let answer = run_hook_uncut(context, hook, name, arguments, circumstances, enclosing).await;
+    answer.map_err(|error| Error { message: cut(&error.message).into(), ..error })
+}
+
+/// Does the same as [`run_hook`], with the whole text of the error.
+async fn run_hook_uncut(
+    context: &Arc<Context>,
+    hook: Hook,
+    name: &str,
+    arguments: RawArrayBuf,
+    circumstances: &RequestContext,
+    enclosing: Option<Enclosing>,
+) -> Result<RawBson> {
     if context.definition.functions.get(name).is_none() {
         tracing::warn!(function = name, hook = hook.name(), "the function of a hook is not in the definition");
         return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
@@ -127,8 +140,7 @@ pub(crate) async fn run_hook(
         record: record_of(circumstances).by(hook.name()),
         context: Arc::clone(context),
     };
-    let answer = run(&Arc::new(invocation)).await;
-    answer.map_err(|error| Error { message: cut(&error.message).into(), ..error })
+    run(&Arc::new(invocation)).await
 }
 
 /// Returns a request as `context.request` of a function.
@@ -154,7 +166,7 @@ pub(crate) async fn run_status_hook(
     circumstances: &RequestContext,
 ) -> Result<Status> {
     let secrets = HookSecrets::of(hook, &arguments);
-    let reason = match run_hook(context, hook, name, arguments, circumstances, None).await {
+    let reason = match run_hook_uncut(context, hook, name, arguments, circumstances, None).await {
         Err(error) if !is_of_function(&error) => return Err(error),
         Err(error) => error.message.into_owned(),
         Ok(answer) => match status_of(&answer) {
