@@ -226,6 +226,7 @@ async fn answer(
             calls.most.fetch_max(begun - calls.stopped.load(Ordering::SeqCst), Ordering::SeqCst);
             return;
         }
+        "logIn" if first.get_str("id") == Ok("throw") => Err(thrown(format!("{first} {}", "x".repeat(5000)))),
         "logIn" => Ok(RawBson::Document(RawDocumentBuf::try_from(first).unwrap())),
         "create" => {
             calls.creations.fetch_add(1, Ordering::SeqCst);
@@ -241,14 +242,22 @@ async fn answer(
                 calls.kept.lock().unwrap().push(invocation);
                 return;
             }
-            inserted.map_err(|error| Error::new(ErrorCode::FunctionExecutionError, error.message))
+            inserted.map_err(|error| thrown(error.message.into_owned()))
         }
         _ => {
-            calls.arguments.lock().unwrap().push_back(first);
-            Ok(RawBson::Document(rawdoc! { "status": status }))
+            calls.arguments.lock().unwrap().push_back(first.clone());
+            if status == "throw" {
+                Err(thrown(first.to_string()))
+            } else {
+                Ok(RawBson::Document(rawdoc! { "status": status }))
+            }
         }
     };
     backend.functions().finish(call, result);
+}
+
+fn thrown(message: String) -> Error {
+    Error::new(ErrorCode::FunctionExecutionError, message)
 }
 
 fn client() -> Origin {
@@ -494,4 +503,24 @@ async fn calls_of_functions_that_are_not_configured_say_so() {
     assert_eq!(confirmation.message, "cannot run confirmation: the confirmation function is missing");
     let reset = of(Action::CallReset).await;
     assert_eq!((reset.code, &*reset.message), (ErrorCode::BadRequest, "please use reset password via email"));
+}
+
+#[tokio::test]
+async fn the_arguments_of_a_hook_that_throws_them_are_not_in_the_log() {
+    let world = World::new("throw");
+    let refused = world.act(Action::Register, rawdoc! { "email": EMAIL, "password": "passw0rd" }).await;
+    assert_eq!(code(refused), ErrorCode::BadRequest);
+    let (token, id) = world.token();
+    let message = world.log_in_as(None, "throw", "pa55phrase").await.map(|_| ()).unwrap_err().message;
+    // The client has sent them itself.
+    assert!(message.contains("pa55phrase"));
+    assert_eq!(message.chars().count(), 1001);
+    world.backend.flush_log().await;
+    let logs = Find::new(Namespace::new("userkeep_test-app", "logs"), Filter::all());
+    let found = world.store.find(logs).await.unwrap();
+    let logs: String = found.iter().map(|entry| Document::try_from(entry.as_ref()).unwrap().to_string()).collect();
+    assert!(logs.contains("***") && logs.contains(EMAIL), "{logs}");
+    for secret in [&*token, &id, "pa55phrase"] {
+        assert!(!logs.contains(secret), "{logs}");
+    }
 }
