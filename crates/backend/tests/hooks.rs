@@ -518,7 +518,7 @@ async fn the_arguments_of_a_hook_that_throws_them_are_not_in_the_log() {
     world.backend.flush_log().await;
     let logs = Find::new(Namespace::new("userkeep_test-app", "logs"), Filter::all());
     let found = world.store.find(logs).await.unwrap();
-    let logs: String = found.iter().map(|entry| Document::try_from(entry.as_ref()).unwrap().to_string()).collect();
+    let logs: String = found.iter().map(|entry| Document::try_from(&**entry).unwrap().to_string()).collect();
     assert!(logs.contains("***") && logs.contains(EMAIL), "{logs}");
     for secret in [&*token, &id, "pa55phrase"] {
         assert!(!logs.contains(secret), "{logs}");
