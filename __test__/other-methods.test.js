@@ -31,8 +31,8 @@ test("e-mail/password methods reject with the errors of the SDK", async () => {
     code: 4347,
   });
   await expect(auth.callResetPasswordFunction({ email, password: PASSWORD }, 1)).rejects.toMatchObject({
-    message: `failed to reset password for user "${email}"`,
-    code: 4351,
+    message: "please use reset password via email",
+    code: 4347,
   });
 });
 

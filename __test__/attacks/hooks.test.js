@@ -3,7 +3,7 @@
 // Clients who are not logged in attack through the functions that the backend calls, and functions
 // behave badly.
 
-const { MODE, PASSWORD, Realm, openApp } = require("../helpers.js");
+const { PASSWORD, Realm, openApp } = require("../helpers.js");
 const { INSERT_CUSTOM_DATA, RECORD, customDataOf, eventsOf, writeHooks } = require("../hooks-definition.js");
 const { range } = require("./support.js");
 
@@ -59,8 +59,9 @@ describe("a function that hangs", () => {
     await logIn(app);
     expect(performance.now() - begun).toBeLessThan(4000);
     const outcomes = new Set((await Promise.all(attempts)).map(({ code }) => code));
-    // Over HTTP, a network has a few such requests at once, and the others wait.
-    expect([...outcomes].sort()).toEqual(MODE === "remote" ? [...outcomes].sort() : [4341, 4355]);
+    // Over HTTP, a network has a few such requests at once. The others wait, and the rate limit
+    // applies after the first failures.
+    expect([...outcomes].sort()).toEqual([4341, 4355]);
   }, 240_000);
 });
 

@@ -15,6 +15,7 @@ mod resume_tokens;
 mod sessions;
 mod throttle;
 mod tokens;
+mod turns;
 mod users;
 
 pub(crate) use confirmations::CachedSession;
@@ -29,7 +30,7 @@ pub(crate) use refresh::{delete_user, end_session, profile, refresh};
 pub(crate) use resume_tokens::TokenSeal;
 pub(crate) use sessions::{Claim, Sessions};
 pub use throttle::Origin;
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::{AttemptShare, Throttle};
 pub(crate) use tokens::Tokens;
 pub(crate) use users::Users;
 

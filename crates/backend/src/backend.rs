@@ -10,7 +10,7 @@ use store::{Durability, Explanation, Namespace, Retention, Store};
 
 use crate::{
     Admin, DeclaredQuery, Environment, Error, ErrorCode, Result, Secret, Secrets, StoreAddress,
-    auth::{self, Origin, PublicKey, provider_not_found},
+    auth::{self, AttemptShare, Origin, PublicKey, provider_not_found},
     context::{Context, Current, database_of, in_time, too_late},
     data::{self, Subscription},
     definition::{Definition, DefinitionError},
@@ -54,6 +54,8 @@ pub struct RequestContext {
     pub http: Option<RawDocumentBuf>,
     /// The id of the request; `None` for an id of the backend's own.
     pub request_id: Option<RequestId>,
+    /// The part of the rate-limited request that the functions which it runs share with it.
+    pub(crate) share: Option<Arc<AttemptShare>>,
 }
 
 impl RequestContext {
@@ -71,6 +73,17 @@ impl RequestContext {
     #[must_use]
     pub fn with_id(self, id: RequestId) -> Self {
         Self { request_id: Some(id), ..self }
+    }
+
+    /// Notes for the rate limit that the request has created a user.
+    pub(crate) fn note_new_user(&self) {
+        if let Some(share) = &self.share {
+            share.note_new_user();
+        }
+    }
+
+    fn with_share(self, share: Arc<AttemptShare>) -> Self {
+        Self { share: Some(share), ..self }
     }
 
     /// Adds the HTTP request, as a function's `context.request`.
@@ -397,6 +410,8 @@ impl Backend {
         let attempt = context.throttle.begin(&request, origin, &context.definition.providers, runs_function);
         match in_time(until, attempt, too_late).await? {
             Some(attempt) => {
+                let shared = attempt.share().map(|share| circumstances.clone().with_share(share));
+                let circumstances = shared.as_ref().unwrap_or(circumstances);
                 attempt.settle(in_time(until, Self::dispatch(context, request, circumstances), too_late).await).await
             }
             None => in_time(until, Self::dispatch(context, request, circumstances), too_late).await,

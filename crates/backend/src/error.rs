@@ -37,6 +37,9 @@ pub struct Error {
     pub label: Option<&'static str>,
     /// The HTTP status, if it is not that of the code.
     pub status: Option<u16>,
+    /// True if a function could not run to its end, through no fault of its own or of its caller:
+    /// its thread ended, or its app was closed.
+    pub is_of_thread: bool,
 }
 
 impl Error {
@@ -51,12 +54,18 @@ impl Error {
             is_transient: false,
             label: None,
             status: None,
+            is_of_thread: false,
         }
     }
 
     /// Creates an error that may not occur again if the client retries after `seconds`.
     pub(crate) fn retry_later(message: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(ErrorCode::AppServerError, message) }
+    }
+
+    /// Creates the error of a function whose thread ends, or that has none.
+    pub(crate) fn of_thread(message: &'static str) -> Self {
+        Self { is_of_thread: true, ..Self::new(ErrorCode::FunctionExecutionError, message) }
     }
 
     pub(crate) fn invalid_session(detail: &str) -> Self {

@@ -5,6 +5,7 @@
 //! [`HostStarter`], and starts threads that take calls as [`FunctionHost`]s.
 
 mod call;
+mod hook_secrets;
 mod hooks;
 mod inside;
 mod pool;
@@ -28,7 +29,8 @@ use crate::{
 };
 
 pub(crate) use call::{call, run_for_operator};
-pub(crate) use hooks::{Hook, Status, arguments, is_of_function, kind, run_hook, run_status_hook};
+use hooks::HookCall;
+pub(crate) use hooks::{Enclosing, Hook, Status, arguments, is_of_function, kind, run_hook, run_status_hook};
 pub(crate) use inside::{call_inside, may_execute};
 use transactions::Transactions;
 
@@ -87,6 +89,8 @@ pub struct Invocation {
     pub is_system: bool,
     /// Time limit of the call, if it is shorter than [`FunctionOptions::time_limit`].
     pub time_limit: Option<Duration>,
+    /// The part of the call that only hooks have.
+    pub(crate) hook: Option<HookCall>,
     /// The open transactions of the call.
     pub(crate) transactions: Transactions,
     /// The part of the call that belongs to its log entry.

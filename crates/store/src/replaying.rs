@@ -5,7 +5,7 @@
 //! is not noticed.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,8 @@ const MOST_REPEATED: usize = 20_000;
 /// The maximum pause before an attempt.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A transaction that repeats its writes after a conflict. It begins with its first operation.
+/// A transaction that repeats its writes after a conflict. It begins with its first operation, and
+/// so does its time.
 ///
 /// On a standalone server, which has no transactions, each operation takes effect at once.
 ///
@@ -50,7 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Replaying {
     store: Arc<dyn Store>,
     limits: TransactionLimits,
-    deadline: Instant,
+    /// The end of its time, which begins with the first operation.
+    deadline: OnceLock<Instant>,
     state: Mutex<State>,
 }
 
@@ -88,8 +90,9 @@ enum Step {
     /// A write, which must have the same outcome again.
     Write(Box<Write>, Outcome),
     /// An upsert that inserted a document, whose id must stay. If another transaction has inserted
-    /// it, the upsert updates it; no other document may match.
-    Upsert { write: Box<Write>, filter: Filter, document: RawDocumentBuf },
+    /// it, the upsert updates it, unless its caller `has_seen` that there was none; no other
+    /// document may match.
+    Upsert { write: Box<Write>, filter: Filter, document: RawDocumentBuf, has_seen: bool },
 }
 
 impl std::fmt::Debug for Replaying {
@@ -141,7 +144,7 @@ impl Place {
                 let outcome = self.write((**write).clone()).await?;
                 if is_same(&outcome, before) { Ok(()) } else { Err(changed()) }
             }
-            Step::Upsert { write, filter, document } => {
+            Step::Upsert { write, filter, document, has_seen } => {
                 let namespace = &write.namespace;
                 let matching = Find { limit: Some(1), ..Find::new(namespace.clone(), filter.clone()) };
                 match self.find(matching).await?.first() {
@@ -149,7 +152,7 @@ impl Place {
                         let insertion = Operation::Insert(vec![document.clone()]);
                         self.write(Write::new(namespace.clone(), insertion)).await.map(|_| ())
                     }
-                    Some(found) if query::get(found, "_id") == query::get(document, "_id") => {
+                    Some(found) if !has_seen && query::get(found, "_id") == query::get(document, "_id") => {
                         self.write((**write).clone()).await.map(|_| ())
                     }
                     Some(_) => Err(changed()),
@@ -197,9 +200,13 @@ async fn pause(attempt: u32) {
 }
 
 impl Replaying {
-    /// Creates a transaction. Its time begins now.
+    /// Creates a transaction.
     pub fn new(store: Arc<dyn Store>, limits: TransactionLimits) -> Self {
-        Self { store, limits, deadline: Instant::now() + limits.time, state: Mutex::default() }
+        Self { store, limits, deadline: OnceLock::new(), state: Mutex::default() }
+    }
+
+    fn deadline(&self) -> Instant {
+        *self.deadline.get_or_init(|| Instant::now() + self.limits.time)
     }
 
     /// True if no operation has begun, so that there is nothing to commit.
@@ -227,12 +234,12 @@ impl Replaying {
 
     /// Waits for the operations before this one.
     async fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        let waited = tokio::time::timeout_at(self.deadline.into(), self.state.lock()).await;
+        let waited = tokio::time::timeout_at(self.deadline().into(), self.state.lock()).await;
         let state = waited.map_err(|_| self.expired())?;
         if state.is_ended {
             return Err(ended(state.is_committed));
         }
-        if Instant::now() >= self.deadline {
+        if Instant::now() >= self.deadline() {
             return Err(self.expired());
         }
         Ok(state)
@@ -249,7 +256,7 @@ impl Replaying {
         if let Some(open) = state.open.take() {
             return Ok(open);
         }
-        let time = self.deadline.saturating_duration_since(Instant::now());
+        let time = self.deadline().saturating_duration_since(Instant::now());
         let place = match self.store.begin(TransactionLimits { time, ..self.limits }).await {
             Ok(transaction) => Place::Transaction(transaction),
             // The writes so far have taken effect.
@@ -292,7 +299,7 @@ impl Replaying {
             attempt += 1;
             match done {
                 Err(Error::TransientTransaction(error)) => {
-                    if attempt >= MOST_ATTEMPTS || Instant::now() >= self.deadline {
+                    if attempt >= MOST_ATTEMPTS || Instant::now() >= self.deadline() {
                         return Err(*error);
                     }
                     pause(attempt).await;
@@ -313,10 +320,11 @@ impl Replaying {
         if let Some(Place::Transaction(_)) = &state.open {
             let write = Box::new(Write { budget: query::Budget::default(), ..write });
             let step = match (&write.operation, &outcome.upserted_id) {
-                // A caller that has asked for the document has seen that there was none.
-                (Operation::Modify(modify), Some(id)) if modify.returning == Returning::Nothing => {
+                (Operation::Modify(modify), Some(id)) => {
                     let document = self.upserted(&mut state, &write.namespace, id).await?;
-                    Step::Upsert { filter: modify.filter.clone(), write, document }
+                    // A caller that has asked for the document has seen that there was none.
+                    let has_seen = modify.returning != Returning::Nothing;
+                    Step::Upsert { filter: modify.filter.clone(), write, document, has_seen }
                 }
                 _ => Step::Write(write, outcome.clone()),
             };

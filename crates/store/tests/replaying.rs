@@ -16,11 +16,14 @@ on_every_store! {
     an_upserted_document_keeps_its_id,
     an_upsert_whose_document_exists_now_is_a_conflict_for_good,
     an_upsert_by_id_updates_the_document_that_exists_now,
+    an_upsert_that_returns_its_document_keeps_its_id,
+    an_upsert_that_has_returned_its_document_is_a_conflict_if_another_one_exists_now,
     inserted_documents_without_an_id_keep_theirs,
     a_failed_write_does_not_end_the_transaction,
     the_writes_of_an_aborted_part_are_left_out,
     nothing_is_applied_without_a_commit,
     a_transaction_ends_after_its_time,
+    the_time_of_a_transaction_begins_with_its_first_operation,
 }
 
 fn replaying(store: &Arc<dyn Store>) -> Arc<Replaying> {
@@ -140,6 +143,45 @@ async fn an_upsert_by_id_updates_the_document_that_exists_now(world: &World) {
     assert_eq!(all(&*store, doc! { "_id": 2 }).await, [doc! { "_id": 2, "n": 2 }]);
 }
 
+/// Returns an upsert that answers the document, before or after the change.
+fn find_and_upsert(find: Document, change: Document, returning: Returning) -> Write {
+    let Operation::Modify(modify) = upsert(find, change).operation else { unreachable!("an upsert modifies") };
+    Write::new(namespace(), Operation::modify(Modify { returning, ..*modify }))
+}
+
+async fn an_upsert_that_returns_its_document_keeps_its_id(world: &World) {
+    for returning in [Returning::Before, Returning::After] {
+        let store = world.store();
+        write(&store, insert(vec![doc! { "_id": 1, "n": 0 }])).await;
+        let transaction = begun(&store).await;
+        let change = find_and_upsert(doc! { "name": "a" }, doc! { "$set": { "n": 5 } }, returning);
+        let outcome = transaction.write(change).await.unwrap();
+        // A failed write, which the caller catches, makes the transaction repeat its writes.
+        assert!(transaction.write(insert(vec![doc! { "_id": 1 }])).await.is_err());
+        transaction.write(increment(1)).await.unwrap();
+        transaction.commit().await.unwrap();
+        let found = all(&*store, doc! { "name": "a" }).await;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].get_object_id("_id").ok(), outcome.upserted_id.unwrap().as_object_id());
+    }
+}
+
+async fn an_upsert_that_has_returned_its_document_is_a_conflict_if_another_one_exists_now(world: &World) {
+    let store = world.store();
+    write(&store, insert(vec![doc! { "_id": 1, "n": 0 }])).await;
+    let transaction = begun(&store).await;
+    let change = find_and_upsert(doc! { "name": "a" }, doc! { "$set": { "n": 5 } }, Returning::After);
+    transaction.write(change).await.unwrap();
+    write(&store, insert(vec![doc! { "_id": 2, "name": "a" }])).await;
+    write(&store, increment(1)).await;
+    let done = match transaction.write(increment(1)).await {
+        Ok(_) => transaction.commit().await,
+        Err(error) => Err(error),
+    };
+    assert!(is_conflict(&done.unwrap_err()));
+    assert_eq!(all(&*store, doc! { "name": "a" }).await, [doc! { "_id": 2, "name": "a" }]);
+}
+
 async fn inserted_documents_without_an_id_keep_theirs(world: &World) {
     let store = world.store();
     write(&store, insert(vec![doc! { "_id": 1, "n": 0 }])).await;
@@ -203,4 +245,14 @@ async fn a_transaction_ends_after_its_time(world: &World) {
     assert!(transaction.write(insert(vec![doc! { "_id": 2 }])).await.is_err());
     assert!(transaction.commit().await.is_err());
     assert!(all(&*store, doc! {}).await.is_empty());
+}
+
+async fn the_time_of_a_transaction_begins_with_its_first_operation(world: &World) {
+    let store = world.store();
+    let limits = TransactionLimits { time: Duration::from_millis(1000), ..TransactionLimits::default() };
+    let transaction = Replaying::new(Arc::clone(&store), limits);
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    transaction.write(insert(vec![doc! { "_id": 1 }])).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(all(&*store, doc! {}).await.len(), 1);
 }

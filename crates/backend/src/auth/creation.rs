@@ -12,14 +12,19 @@ use bson::{
     raw::{RawArrayBuf, RawDocument, RawDocumentBuf},
     rawdoc,
 };
+use futures_util::future::FutureExt;
 use store::{Outcome, Replaying, Transaction, TransactionLimits, Write};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{providers::NewUser, users::User};
+use super::{
+    providers::NewUser,
+    turns::{Turn, Turns},
+    users::User,
+};
 use crate::{
     Error, ErrorCode, RequestContext, Result,
     context::Context,
-    functions::{Hook, arguments, is_of_function, run_hook},
+    functions::{Enclosing, Hook, arguments, is_of_function, run_hook},
 };
 
 /// The maximum number of creation functions that run at the same time. Each may have a
@@ -35,25 +40,32 @@ const RETRY_AFTER: u64 = 2;
 /// The creations that run and wait.
 #[derive(Debug)]
 pub(crate) struct Creations {
-    running: Semaphore,
+    running: Arc<Semaphore>,
     waiting: Semaphore,
+    /// Creations of the same user, which run one after the other.
+    turns: Turns,
 }
 
 impl Default for Creations {
     fn default() -> Self {
-        Self { running: Semaphore::new(AT_ONCE), waiting: Semaphore::new(MOST_WAITING) }
+        Self {
+            running: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Semaphore::new(MOST_WAITING),
+            turns: Turns::default(),
+        }
     }
 }
 
 impl Creations {
     /// Waits until another creation may run.
-    async fn enter(&self) -> Result<SemaphorePermit<'_>> {
+    async fn enter(&self) -> Result<OwnedSemaphorePermit> {
         let full = || Error::retry_later("too many users are being created; try again later", RETRY_AFTER);
-        if let Ok(permit) = self.running.try_acquire() {
+        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(permit);
         }
         let _waits = self.waiting.try_acquire().map_err(|_| full())?;
-        let permit = tokio::time::timeout(TransactionLimits::default().time, self.running.acquire()).await;
+        let permit =
+            tokio::time::timeout(TransactionLimits::default().time, Arc::clone(&self.running).acquire_owned()).await;
         permit.map_err(|_| full())?.map_err(Error::internal)
     }
 }
@@ -68,18 +80,41 @@ pub(super) async fn create_user(
     new_user: &NewUser,
     circumstances: &RequestContext,
 ) -> Result<User> {
+    let name = format!("{}:{}", new_user.provider, new_user.name);
+    let turn = take_turn(context, name).await?;
+    let in_use = || Error::new(ErrorCode::AccountNameInUse, "name already in use");
+    if turn.is_some() && context.users.by_name(new_user.provider, &new_user.name).await?.is_some() {
+        return Err(in_use());
+    }
     let document = context.users.document(new_user);
     let user = User::read(&document, new_user.provider).map_err(Error::internal)?;
     let insertion = context.users.insertion(document.clone());
     match enter_users(context, &document, insertion, circumstances).await {
-        Ok(_) => Ok(user),
-        // Another registration with the name was faster.
-        Err(error) if is_conflict(&error) => match context.users.by_name(new_user.provider, &new_user.name).await? {
-            Some(_) => Err(Error::new(ErrorCode::AccountNameInUse, "name already in use")),
-            None => Err(error),
+        Ok(_) => {
+            circumstances.note_new_user();
+            Ok(user)
+        }
+        // Another process may have created the user before, and then also the function can fail,
+        // for example because its document is a duplicate.
+        Err(error) => match context.users.by_name(new_user.provider, &new_user.name).await {
+            Ok(Some(_)) => Err(in_use()),
+            Ok(None) | Err(_) => Err(error),
         },
-        Err(error) => Err(error),
     }
+}
+
+/// Waits until no other request of this process runs the creation function for the same user.
+/// Returns `None` if there is no such function. The caller must then read again whether the user
+/// exists.
+pub(super) async fn take_turn(context: &Context, user: String) -> Result<Option<Turn>> {
+    if creation_function(context).is_none() {
+        return Ok(None);
+    }
+    context.creations.turns.enter(user, TransactionLimits::default().time).await.map(Some)
+}
+
+fn creation_function(context: &Context) -> Option<&str> {
+    context.definition.custom_user_data.as_ref()?.creation_function.as_deref()
 }
 
 /// Runs the creation function for a user, and then `last`, the write by which the user exists. The
@@ -94,16 +129,16 @@ pub(super) async fn enter_users(
     last: Write,
     circumstances: &RequestContext,
 ) -> Result<Outcome> {
-    let configuration = context.definition.custom_user_data.as_ref();
-    let Some(function) = configuration.and_then(|configuration| configuration.creation_function.as_deref()) else {
+    let Some(function) = creation_function(context) else {
         return Ok(context.main_store().write(vec![last]).await?.pop().unwrap_or_default());
     };
-    let _permit = context.creations.enter().await?;
+    let permit = Arc::new(context.creations.enter().await?);
     let id = user.get_object_id("_id").map_err(Error::internal)?;
     let argument = arguments(&described(user, id)?, []);
     let transaction = Arc::new(Replaying::new(Arc::clone(context.main_store()), TransactionLimits::default()));
-    let within = Arc::clone(&transaction);
-    run_hook(context, Hook::UserCreation, function, argument, circumstances, Some(within)).await.map_err(refused)?;
+    let _aborts = AbortOnDrop(Arc::clone(&transaction));
+    let within = Some(Enclosing { transaction: Arc::clone(&transaction), permit: Arc::clone(&permit) });
+    run_hook(context, Hook::UserCreation, function, argument, circumstances, within).await.map_err(refused)?;
     let outcome = transaction.write(last).await?;
     if outcome.matched == 0 && outcome.inserted_ids.is_empty() {
         transaction.abort().await?;
@@ -123,6 +158,23 @@ pub(super) async fn enter_users(
     }
 }
 
+/// Aborts a transaction that has not ended when the request ends, so that a function that still
+/// runs does not keep it open.
+struct AbortOnDrop(Arc<Replaying>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        let transaction = Arc::clone(&self.0);
+        let mut abort = async move { transaction.abort().await }.boxed();
+        // It waits only for an operation of the function that is under way.
+        if (&mut abort).now_or_never().is_none()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(abort);
+        }
+    }
+}
+
 /// Returns the error of a client whose user the creation function refuses.
 fn refused(error: Error) -> Error {
     if !is_of_function(&error) {
@@ -133,12 +185,6 @@ fn refused(error: Error) -> Error {
         _ => ErrorCode::FunctionExecutionError,
     };
     Error::new(code, format!("failed to create user: {}", error.message))
-}
-
-/// True for the errors of a write that another one prevents.
-fn is_conflict(error: &Error) -> bool {
-    let codes = [query::ErrorCode::DuplicateKey, query::ErrorCode::WriteConflict];
-    error.server_code.is_some_and(|code| codes.iter().any(|conflict| conflict.number() == code))
 }
 
 /// Describes a user who does not exist yet, as the argument of the function: `{ id, type, data,

@@ -7,7 +7,7 @@ use bson::rawdoc;
 use protocol::SecretDocument;
 
 use super::{
-    creation::{create_user, enter_users},
+    creation::{create_user, enter_users, take_turn},
     email_tokens::{EmailToken, PresentedToken, Purpose, invalid_token},
     providers::NewUser,
     users::User,
@@ -59,7 +59,11 @@ pub(super) async fn register(
     let token = EmailToken::new(&context.environment)?;
     match ask_to_confirm(context, function, email, &token, circumstances).await? {
         Status::Success => create_user(context, &new_user, circumstances).await.map(|_| ()),
-        Status::Pending => context.users.create_unconfirmed(&new_user, &token).await,
+        Status::Pending => {
+            context.users.create_unconfirmed(&new_user, &token).await?;
+            circumstances.note_new_user();
+            Ok(())
+        }
         Status::Fail => Err(not_confirmed(email)),
     }
 }
@@ -108,7 +112,13 @@ pub(super) async fn confirm(
     circumstances: &RequestContext,
 ) -> Result<()> {
     let token = PresentedToken::read(payload)?;
-    let user = context.users.by_token(Purpose::Confirm, &token).await?.ok_or_else(invalid_token)?;
+    let find = || context.users.by_token(Purpose::Confirm, &token);
+    let mut user = find().await?.ok_or_else(invalid_token)?;
+    let id = user.get_object_id("_id").map_err(Error::internal)?;
+    let turn = take_turn(context, id.to_hex()).await?;
+    if turn.is_some() {
+        user = find().await?.ok_or_else(invalid_token)?;
+    }
     let confirmation = context.users.confirmation_by(&token)?;
     match enter_users(context, &user, confirmation, circumstances).await {
         Ok(outcome) if outcome.matched == 1 => Ok(()),
@@ -138,6 +148,7 @@ pub(super) async fn retry_confirmation(
         Status::Pending => context.users.set_token(user.id, Purpose::Confirm, &token).await,
         Status::Fail => Err(not_confirmed(email)),
         Status::Success => {
+            let _turn = take_turn(context, user.id.to_hex()).await?;
             let Some(document) = context.users.unconfirmed(user.id).await? else { return Err(already_confirmed()) };
             let confirmation = context.users.confirmation_of(user.id)?;
             match enter_users(context, &document, confirmation, circumstances).await? {

@@ -46,7 +46,7 @@ pub(super) async fn call_reset(
         Status::Success => {
             let hash = context.passwords.hash(password).await?;
             let change = context.users.new_password(user.id, &hash)?;
-            context.sessions.end_all_after(user.id, change).await.map(|_| ())
+            context.sessions.end_all_with(user.id, change).await.map(|_| ())
         }
         Status::Pending => context.users.set_token(user.id, Purpose::Reset, &token).await,
         Status::Fail => Err(not_reset(email)),
@@ -75,7 +75,7 @@ pub(super) async fn reset(context: &Arc<Context>, payload: &SecretDocument) -> R
     let user_id = user.get_object_id("_id").map_err(Error::internal)?;
     let hash = context.passwords.hash(password).await?;
     let change = context.users.new_password_by(&token, user_id, &hash)?;
-    if context.sessions.end_all_after(user_id, change).await? { Ok(()) } else { Err(invalid_token()) }
+    if context.sessions.end_all_with(user_id, change).await? { Ok(()) } else { Err(invalid_token()) }
 }
 
 /// Returns the confirmed user with a name. An unconfirmed one counts as unknown.

@@ -37,8 +37,8 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// True if an action, or a log-in without one, creates a user without credentials, so that it
-    /// has the rate limit of registrations.
+    /// True if an action, or a log-in without one, may create a user, so that it has the rate
+    /// limit of registrations.
     fn creates_users(&self, _action: Option<Action>) -> bool {
         false
     }

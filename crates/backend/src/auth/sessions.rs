@@ -376,20 +376,24 @@ impl Sessions {
         Ok(ended.map(|_| ())?)
     }
 
-    /// Carries out a change of a user that ends all sessions, such as a new password. Returns
-    /// false if the change matches nothing; then no session ends.
+    /// Carries out a change of a user together with the end of all sessions, such as a new
+    /// password. Returns false if the change matches nothing. The sessions end also then.
     ///
     /// A log-in that is concurrent with the change notes itself on the user after it has opened
     /// its session, and finds the change.
-    pub(crate) async fn end_all_after(&self, user_id: ObjectId, change: Write) -> Result<bool> {
-        let changed = self.store().write(vec![change]).await?;
-        if changed.first().is_none_or(|outcome| outcome.matched == 0) {
-            return Ok(false);
-        }
+    pub(crate) async fn end_all_with(&self, user_id: ObjectId, change: Write) -> Result<bool> {
+        let end_all = || self.end(user_id, of_user(user_id));
         self.forget_user(user_id);
-        let ended = self.store().write(vec![self.end(user_id, of_user(user_id))]).await;
+        let (changed, place) = match self.store().write(vec![change.clone(), end_all()]).await {
+            // A standalone server has no transactions. If this process ends in between, no session
+            // outlives the change, except that of a log-in at the same moment.
+            Err(store::Error::NeedsTransaction) => {
+                (self.store().write_in_order(vec![end_all(), change, end_all()]).await, 1)
+            }
+            changed => (changed, 0),
+        };
         self.forget_user(user_id);
-        Ok(ended.map(|_| true)?)
+        Ok(changed?.get(place).is_some_and(|outcome| outcome.matched > 0))
     }
 
     /// Removes a user and the user's sessions from the caches, so that the next request reads

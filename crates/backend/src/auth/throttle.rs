@@ -16,7 +16,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     DeclaredQuery, Environment, Error, ErrorCode, Request, Response, Result,
     auth::providers::Providers,
-    request::{LogIn, ProviderAction},
+    request::{Action, LogIn, ProviderAction},
 };
 use buckets::{Bucket, Buckets, REMEMBERED};
 
@@ -62,6 +62,13 @@ const ACCOUNT: Limit = Limit { free: 20.0, first_wait: 1.0, longest_wait: 60.0, 
 
 /// Failures from one network, which may be shared by a whole company.
 const PLACE: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 10.0 };
+
+/// Calls of a confirmation or reset function for one account, also successful ones: each may send
+/// a mail.
+const HOOK_CALLS_OF_ACCOUNT: Limit = Limit { free: 10.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 60.0 };
+
+/// Such calls from one network.
+const HOOK_CALLS: Limit = Limit { free: 50.0, first_wait: 1.0, longest_wait: 60.0, forgotten_each: 10.0 };
 
 /// Users created from one network.
 const NEW_USERS: Limit = Limit { free: 200.0, first_wait: 1.0, longest_wait: 5.0, forgotten_each: 5.0 };
@@ -106,6 +113,8 @@ enum Key {
     Account(Account),
     Network(Network),
     NewUsers(Network),
+    HookCallsOfAccount(Account),
+    HookCalls(Network),
     /// A successful log-in of an account from a network.
     Known(Account, Network),
 }
@@ -117,6 +126,8 @@ impl Key {
             Self::Account(_) => &ACCOUNT,
             Self::Network(_) => &PLACE,
             Self::NewUsers(_) => &NEW_USERS,
+            Self::HookCallsOfAccount(_) => &HOOK_CALLS_OF_ACCOUNT,
+            Self::HookCalls(_) => &HOOK_CALLS,
         }
     }
 
@@ -126,6 +137,8 @@ impl Key {
             Self::Account(account) => ("account", Some(account), None),
             Self::Network(place) => ("place", None, Some(place)),
             Self::NewUsers(place) => ("new users", None, Some(place)),
+            Self::HookCallsOfAccount(account) => ("hook calls of account", Some(account), None),
+            Self::HookCalls(place) => ("hook calls", None, Some(place)),
             Self::Known(account, place) => ("known", Some(account), Some(place)),
         }
     }
@@ -143,10 +156,29 @@ pub(crate) struct Throttle {
 /// The limits that apply to a request.
 struct Counted {
     account: Option<Account>,
+    /// True if the request may create a user.
     makes_user: bool,
+    /// True if the request runs a hook for a client who is not logged in, so that it counts also
+    /// if it succeeds.
+    calls_hook: bool,
     /// True to check the limits before the request runs. A refresh is checked only after it has
     /// failed, so that a valid token is never rejected because of other clients.
     refuse_first: bool,
+}
+
+/// The part of a rate-limited request that the functions which it runs share with it. They keep it
+/// until they end, also if the client disconnects before.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptShare {
+    _permit: Option<OwnedSemaphorePermit>,
+    has_made_user: AtomicBool,
+}
+
+impl AttemptShare {
+    /// Notes that the request has created a user.
+    pub(crate) fn note_new_user(&self) {
+        self.has_made_user.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A running request. If it is dropped before [`settle`](Self::settle), for example because the
@@ -159,7 +191,7 @@ pub(crate) struct Attempt<'a> {
     recalled: HashMap<Key, Bucket>,
     settled: bool,
     gate_permit: Option<OwnedSemaphorePermit>,
-    function_permit: Option<OwnedSemaphorePermit>,
+    share: Option<Arc<AttemptShare>>,
 }
 
 impl Throttle {
@@ -209,23 +241,21 @@ impl Throttle {
     ) -> Result<Option<Attempt<'_>>> {
         let Some(counted) = Self::counted(request, providers)? else { return Ok(None) };
         let recalled = HashMap::new();
-        let mut attempt = Attempt {
-            throttle: self,
-            origin,
-            counted,
-            recalled,
-            settled: true,
-            gate_permit: None,
-            function_permit: None,
-        };
+        let mut attempt =
+            Attempt { throttle: self, origin, counted, recalled, settled: true, gate_permit: None, share: None };
         if attempt.counted.refuse_first {
             if let Some(account) = attempt.counted.account {
                 let gate = self.gate(Key::AccountHere(account, origin.address.into()), AT_ONCE);
                 attempt.gate_permit = gate.acquire_owned().await.ok();
             }
-            if runs_function && !origin.is_shared {
-                let gate = self.gate(Key::Network(origin.address.into()), FUNCTIONS_AT_ONCE);
-                attempt.function_permit = gate.acquire_owned().await.ok();
+            if runs_function {
+                let permit = match origin.is_shared {
+                    false => {
+                        self.gate(Key::Network(origin.address.into()), FUNCTIONS_AT_ONCE).acquire_owned().await.ok()
+                    }
+                    true => None,
+                };
+                attempt.share = Some(Arc::new(AttemptShare { _permit: permit, ..AttemptShare::default() }));
             }
             attempt.recall().await?;
             attempt.check()?;
@@ -236,20 +266,22 @@ impl Throttle {
 
     fn counted(request: &Request, providers: &Providers) -> Result<Option<Counted>> {
         // Failures of a provider that is not enabled count too.
-        let unknown = Ok(Some(Counted { account: None, makes_user: false, refuse_first: true }));
-        let (account, makes_user, refuse_first) = match request {
+        let unknown = Ok(Some(Counted { account: None, makes_user: false, calls_hook: false, refuse_first: true }));
+        let (account, makes_user, calls_hook, refuse_first) = match request {
             Request::LogIn(LogIn { credentials, .. }) => {
                 let Some(provider) = providers.get(&credentials.provider) else { return unknown };
-                (provider.account(&credentials.payload)?, provider.creates_users(None), true)
+                (provider.account(&credentials.payload)?, provider.creates_users(None), false, true)
             }
             Request::ProviderAction(ProviderAction { provider, action, payload }) => {
                 let Some(provider) = providers.get(provider) else { return unknown };
-                (provider.account_of_action(*action, payload)?, provider.creates_users(Some(*action)), true)
+                let calls_hook = matches!(action, Action::CallConfirmation | Action::CallReset);
+                let makes_user = provider.creates_users(Some(*action));
+                (provider.account_of_action(*action, payload)?, makes_user, calls_hook, true)
             }
-            Request::RefreshSession(_) => (None, false, false),
+            Request::RefreshSession(_) => (None, false, false, false),
             _ => return Ok(None),
         };
-        Ok(Some(Counted { account: account.map(digest), makes_user, refuse_first }))
+        Ok(Some(Counted { account: account.map(digest), makes_user, calls_hook, refuse_first }))
     }
 
     fn refuse(&self, wait: i64) -> Error {
@@ -267,6 +299,11 @@ fn digest(name: &str) -> Account {
 }
 
 impl Attempt<'_> {
+    /// Returns the part for the functions that the request runs, if it may run one.
+    pub(crate) fn share(&self) -> Option<Arc<AttemptShare>> {
+        self.share.clone()
+    }
+
     fn place(&self) -> Network {
         self.origin.address.into()
     }
@@ -281,7 +318,7 @@ impl Attempt<'_> {
         let here = account.map(|account| Key::AccountHere(account, self.place()));
         let of_place = (!self.origin.is_shared).then(|| Key::Network(self.place()));
         let keys = [here, account.map(Key::Account), of_place, self.new_users(), self.known()];
-        let keys: Vec<Key> = keys.into_iter().flatten().collect();
+        let keys: Vec<Key> = keys.into_iter().flatten().chain(self.hook_calls()).collect();
         self.recalled = self.throttle.buckets.recall(&keys).await?;
         Ok(())
     }
@@ -299,10 +336,24 @@ impl Attempt<'_> {
         (self.counted.makes_user && !self.origin.is_shared).then(|| Key::NewUsers(self.place()))
     }
 
+    fn hook_calls(&self) -> Vec<Key> {
+        if !self.counted.calls_hook {
+            return Vec::new();
+        }
+        let of_account = self.counted.account.map(Key::HookCallsOfAccount);
+        let of_place = (!self.origin.is_shared).then(|| Key::HookCalls(self.place()));
+        of_account.into_iter().chain(of_place).collect()
+    }
+
+    /// True unless the request has logged in a user who existed before.
+    fn has_made_user(&self) -> bool {
+        self.share.as_ref().is_none_or(|share| share.has_made_user.load(Ordering::Relaxed))
+    }
+
     fn check(&self) -> Result<()> {
         let now = self.throttle.now();
         let wait = |key: Key| self.recalled.get(&key).map_or(0, |bucket| bucket.wait(key.limit(), now));
-        match self.failures().into_iter().chain(self.new_users()).map(wait).max() {
+        match self.failures().into_iter().chain(self.new_users()).chain(self.hook_calls()).map(wait).max() {
             Some(wait) if wait > 0 => Err(self.throttle.refuse(wait)),
             _ => Ok(()),
         }
@@ -322,7 +373,10 @@ impl Attempt<'_> {
                 self.succeeded(response).await
             }
             // Internal errors do not count as failures of the client.
-            Err(error) if matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) => {
+            Err(error)
+                if error.is_of_thread
+                    || matches!(error.code, ErrorCode::InternalServerError | ErrorCode::AppServerError) =>
+            {
                 self.settled = true;
                 Ok(())
             }
@@ -348,9 +402,9 @@ impl Attempt<'_> {
     }
 
     async fn succeeded(&self, response: &Response) -> Result<()> {
-        if let Some(new_users) = self.new_users() {
-            self.count(&[new_users]).await?;
-        }
+        let mut keys = self.hook_calls();
+        keys.extend(self.new_users().filter(|_| self.has_made_user()));
+        self.count(&keys).await?;
         let (Some(account), Response::Session(_)) = (self.counted.account, response) else { return Ok(()) };
         let buckets = &self.throttle.buckets;
         buckets.note_known(Key::Known(account, self.place()), self.throttle.now()).await?;

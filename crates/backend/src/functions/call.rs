@@ -9,7 +9,7 @@ use bson::{
     rawdoc,
 };
 
-use super::{Invocation, hooks::ALL_HOOKS, script_name, transactions::Transactions, unchanged::keep_types};
+use super::{Invocation, script_name, transactions::Transactions, unchanged::keep_types};
 use crate::{
     Error, ErrorCode, RequestContext, RequestId, Result, Secret,
     context::{Context, in_time, too_late},
@@ -59,6 +59,7 @@ pub(crate) async fn call(
         payer,
         is_system,
         time_limit: None,
+        hook: None,
         transactions: Transactions::default(),
         record: record_of(circumstances),
         context: Arc::clone(context),
@@ -102,6 +103,7 @@ pub(crate) async fn run_for_operator(
         payer,
         is_system,
         time_limit: None,
+        hook: None,
         transactions: Transactions::default(),
         record: record_of(&circumstances).by("operator"),
         context: Arc::clone(context),
@@ -124,17 +126,25 @@ pub(super) async fn run(invocation: &Arc<Invocation>) -> Result<RawBson> {
     let function = context.definition.functions.get(&invocation.name);
     let mut texts = vec![(cstr!("name"), invocation.name.as_str())];
     // The arguments of hooks are passwords, tokens and what the application takes for them.
-    let is_hook = invocation.payer == Some(ALL_HOOKS);
+    let is_hook = invocation.hook.is_some();
     let logs_arguments = !is_hook && function.is_none_or(|function| function.log_arguments);
     texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
+    let mut console = record.console();
+    let mut logged = result.as_ref().err().cloned();
+    if let Some(hook) = &invocation.hook {
+        // A function may throw its argument.
+        let hide = |text: &str| hook.secrets.hide(text);
+        console.stack = console.stack.as_deref().map(hide);
+        logged = logged.map(|error| Error { message: hide(&error.message).into(), ..error });
+    }
     context.logs.add(Entry {
         duration: since.elapsed(),
         user: invocation.payer.filter(|_| !is_hook).map(ObjectId::to_hex),
         address: record.address,
-        error: result.as_ref().err(),
+        error: logged.as_ref(),
         texts,
         arguments: logs_arguments.then_some(&*invocation.arguments),
-        console: record.console(),
+        console,
         ..Entry::new(Kind::Function, request_id, started, &context.redaction)
     });
     if let (Err(_), Some(id)) = (&result, &record.request_id) {
@@ -219,6 +229,7 @@ async fn run_as(
                 payer,
                 is_system: false,
                 time_limit: None,
+                hook: None,
                 transactions: Transactions::default(),
                 record: record_of(circumstances),
                 context: Arc::clone(context),

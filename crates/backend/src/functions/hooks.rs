@@ -12,16 +12,18 @@ use bson::{
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr},
 };
 use store::{Replaying, TransactionLimits};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Invocation,
     call::{record_of, run, system_user},
+    hook_secrets::{HookSecrets, cut},
     transactions::Transactions,
 };
-use crate::{Error, ErrorCode, RequestContext, Result, context::Context};
+use crate::{Error, ErrorCode, RequestContext, Result, auth::AttemptShare, context::Context};
 
 /// The id of the user to whom the limits of all hooks apply. No user has it.
-pub(super) const ALL_HOOKS: ObjectId = ObjectId::from_bytes([0; 12]);
+const ALL_HOOKS: ObjectId = ObjectId::from_bytes([0; 12]);
 
 /// The purpose of a function that the backend calls itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,31 @@ impl Hook {
     }
 }
 
+/// The transaction around the operations of a hook, and its place among the others.
+#[derive(Debug)]
+pub(crate) struct Enclosing {
+    pub(crate) transaction: Arc<Replaying>,
+    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// The part of a call that only hooks have. The bounds of its request and of its transaction apply
+/// until the call ends, also if the client disconnects before.
+#[derive(Debug)]
+pub(crate) struct HookCall {
+    /// The secrets in the arguments, which the log does not show.
+    pub(super) secrets: HookSecrets,
+    _share: Option<Arc<AttemptShare>>,
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+#[cfg(test)]
+impl HookCall {
+    /// Creates the part of a hook without bounds and secrets.
+    pub(super) fn of_nothing() -> Self {
+        Self { secrets: HookSecrets::of(Hook::UserCreation, &RawArrayBuf::new()), _share: None, _permit: None }
+    }
+}
+
 /// The answer of a confirmation or reset function: `{ status }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -66,7 +93,8 @@ pub(crate) enum Status {
 }
 
 /// Runs the function `name` of the definition as a hook. `enclosing` is the transaction that
-/// contains its writes, if there is one.
+/// contains its writes, if there is one. If the returned future is dropped, the function is
+/// stopped.
 ///
 /// # Errors
 /// `FunctionNotFound` if the definition has no such function, the error of the function,
@@ -77,12 +105,27 @@ pub(crate) async fn run_hook(
     name: &str,
     arguments: RawArrayBuf,
     circumstances: &RequestContext,
-    enclosing: Option<Arc<Replaying>>,
+    enclosing: Option<Enclosing>,
+) -> Result<RawBson> {
+    let answer = run_hook_uncut(context, hook, name, arguments, circumstances, enclosing).await;
+    answer.map_err(|error| Error { message: cut(&error.message).into(), ..error })
+}
+
+/// Does the same as [`run_hook`], with the whole text of the error.
+async fn run_hook_uncut(
+    context: &Arc<Context>,
+    hook: Hook,
+    name: &str,
+    arguments: RawArrayBuf,
+    circumstances: &RequestContext,
+    enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
     if context.definition.functions.get(name).is_none() {
         tracing::warn!(function = name, hook = hook.name(), "the function of a hook is not in the definition");
         return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
     }
+    let secrets = HookSecrets::of(hook, &arguments);
+    let (transaction, permit) = enclosing.map(|enclosing| (enclosing.transaction, enclosing.permit)).unzip();
     let invocation = Invocation {
         name: name.to_owned(),
         arguments,
@@ -92,7 +135,8 @@ pub(crate) async fn run_hook(
         payer: Some(ALL_HOOKS),
         is_system: true,
         time_limit: hook.time_limit(),
-        transactions: Transactions::inside(enclosing),
+        hook: Some(HookCall { secrets, _share: circumstances.share.clone(), _permit: permit }),
+        transactions: Transactions::inside(transaction),
         record: record_of(circumstances).by(hook.name()),
         context: Arc::clone(context),
     };
@@ -121,7 +165,8 @@ pub(crate) async fn run_status_hook(
     arguments: RawArrayBuf,
     circumstances: &RequestContext,
 ) -> Result<Status> {
-    let reason = match run_hook(context, hook, name, arguments, circumstances, None).await {
+    let secrets = HookSecrets::of(hook, &arguments);
+    let reason = match run_hook_uncut(context, hook, name, arguments, circumstances, None).await {
         Err(error) if !is_of_function(&error) => return Err(error),
         Err(error) => error.message.into_owned(),
         Ok(answer) => match status_of(&answer) {
@@ -129,13 +174,15 @@ pub(crate) async fn run_status_hook(
             Err(reason) => reason,
         },
     };
+    let reason = secrets.hide(&reason);
     tracing::warn!(function = name, hook = hook.name(), reason, "the function of a hook failed");
     Ok(Status::Fail)
 }
 
 /// True if an error is the function's own, and not one of the backend or of its limits.
 pub(crate) fn is_of_function(error: &Error) -> bool {
-    error.retry_after.is_none() && !error.is_transient && error.code != ErrorCode::InternalServerError
+    let is_temporary = error.retry_after.is_some() || error.is_transient || error.is_of_thread;
+    !is_temporary && error.code != ErrorCode::InternalServerError
 }
 
 fn status_of(answer: &RawBson) -> Result<Status, String> {

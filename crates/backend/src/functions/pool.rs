@@ -93,10 +93,10 @@ impl HostEnd {
     /// Returns the error of the calls that ran on the thread.
     fn error(self) -> Error {
         match self {
-            Self::Memory => Error::new(ErrorCode::FunctionExecutionError, "memory limit exceeded"),
+            Self::Memory => Error::of_thread("memory limit exceeded"),
             Self::Time => time_is_over(),
-            Self::Closed => Error::new(ErrorCode::FunctionExecutionError, "The app has been closed"),
-            Self::Other => Error::new(ErrorCode::FunctionExecutionError, "the thread of the function ended"),
+            Self::Closed => Error::of_thread("The app has been closed"),
+            Self::Other => Error::of_thread("the thread of the function ended"),
         }
     }
 }
@@ -405,7 +405,7 @@ impl Shared {
         let mut state = self.state();
         if state.is_closed || state.starters.is_empty() {
             let message = "functions cannot run: no process that can run JavaScript has the app open";
-            return Err(Error::new(ErrorCode::FunctionExecutionError, message));
+            return Err(Error::of_thread(message));
         }
         state.check_room(&invocation)?;
         let id = state.next_call;
@@ -640,11 +640,12 @@ impl State {
         }
     }
 
+    /// Ends the calls that exceed their time limit or are not wanted any more.
     fn end_late_calls(&mut self, now: Instant) {
         let time_limit = self.options.time_limit;
         let is_late = |call: &PendingCall| {
             let own = call.invocation.time_limit.unwrap_or(time_limit);
-            now.duration_since(call.since) >= own.min(time_limit)
+            now.duration_since(call.since) >= own.min(time_limit) || self.is_unwanted(call)
         };
         let late: Vec<(CallId, Option<HostId>)> =
             self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, call)| (*id, call.host)).collect();
@@ -653,7 +654,17 @@ impl State {
         }
     }
 
-    /// Ends a call that exceeds the time limit. If its thread is stuck, the thread ends too.
+    /// True for a hook whose client has disconnected, so that nothing comes of its answer. A
+    /// user's own call continues, because its writes are wanted. So does a hook that does not
+    /// yield, which only the end of its thread could stop: it keeps its place until its time is
+    /// over.
+    fn is_unwanted(&self, call: &PendingCall) -> bool {
+        let is_stuck = call.host.and_then(|host| self.hosts.get(&host)).is_some_and(|host| host.is_stuck);
+        call.invocation.hook.is_some() && call.reply.is_closed() && !is_stuck
+    }
+
+    /// Ends a call that exceeds the time limit or is not wanted any more. If its thread is stuck,
+    /// the thread ends too.
     fn expire(&mut self, id: CallId, host: Option<HostId>) {
         // It can have failed with its thread.
         let Some(call) = self.remove_call(id) else { return };

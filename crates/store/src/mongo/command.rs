@@ -1,6 +1,6 @@
 //! Inserts, updates and deletes, sent as commands, because the driver's own actions for them
 //! cannot send `maxTimeMS`. Writes that return the document (`findAndModify`) use the driver's
-//! actions, which can.
+//! actions, which can, except upserts in transactions.
 //!
 //! `run_command` adds a session to a command and nothing else that a write needs. So this module
 //! adds the write concern, and retries a write of single documents once after a lost connection or
@@ -24,11 +24,11 @@ use super::{
     MongoStore,
     connect::Kind,
     errors::{self, Failure},
-    read::{millis, number, unreadable},
+    read::{millis, number, sort_document, unreadable},
     sessions::NumberedSession,
     write::{Command, Form, array_filters, form},
 };
-use crate::{Change, Error, Namespace, Outcome, Result};
+use crate::{Change, Error, Namespace, Outcome, Result, Returning};
 
 /// The maximum size in bytes of the statements in one command: the server's limit for a document.
 /// A command may be 16 KiB larger, which is enough for its other fields.
@@ -224,6 +224,43 @@ impl MongoStore {
             matched: if upserted.is_some() { 0 } else { n },
             modified: count(&reply, "nModified")?,
             upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
+            ..Outcome::default()
+        })
+    }
+
+    /// Updates or inserts one document in a transaction, and returns it. The driver's action does
+    /// not tell the id of an inserted document.
+    pub(super) async fn upsert_in_transaction(
+        &self,
+        namespace: &Namespace,
+        command: &Command<'_>,
+        projection: Option<Document>,
+        session: &mut ClientSession,
+    ) -> Result<Outcome, Failure> {
+        let Command { modify, filter, budget, .. } = command;
+        query::validate_names(filter)?;
+        let mut statement = RawDocumentBuf::new();
+        append_update(&mut statement, command)?;
+        let mut body = rawdoc! { "findAndModify": &*namespace.collection, "query": filter.clone() };
+        for (key, value) in query::elements(&statement) {
+            append(&mut body, if key == "u" { "update" } else { key }, value);
+        }
+        append(&mut body, "new", modify.returning == Returning::After);
+        for (key, given) in [("sort", sort_document(modify.sort.as_ref())?), ("fields", projection)] {
+            if let Some(given) = given {
+                append(&mut body, key, &*RawDocumentBuf::try_from(given).map_err(unreadable)?);
+            }
+        }
+        append_collation(&mut body, command);
+        let reply = self.run(namespace, body, true, budget, Some(session)).await?;
+        let upserted = reply.get_document("lastErrorObject").ok().and_then(|last| last.get("upserted"));
+        let found = u64::from(upserted.is_none());
+        let document = reply.get_document("value").ok().cloned();
+        Ok(Outcome {
+            matched: found,
+            modified: found,
+            upserted_id: upserted.cloned().map(RawBson::try_from).transpose().map_err(unreadable)?,
+            document: document.map(RawDocumentBuf::try_from).transpose().map_err(unreadable)?,
             ..Outcome::default()
         })
     }

@@ -155,6 +155,12 @@ impl MongoStore {
         projection: Option<Document>,
         session: Option<&mut ClientSession>,
     ) -> Result<Outcome, Failure> {
+        let session = match session {
+            Some(session) if command.upsert => {
+                return self.upsert_in_transaction(namespace, &command, projection, session).await;
+            }
+            session => session,
+        };
         let Command { modify, filter, upsert, is_simple, budget } = command;
         let filter = document(&filter)?;
         let collection = self.collection(namespace).await?;

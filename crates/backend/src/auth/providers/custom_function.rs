@@ -51,6 +51,10 @@ impl Provider for CustomFunction {
         Ok(None)
     }
 
+    fn creates_users(&self, action: Option<Action>) -> bool {
+        action.is_none()
+    }
+
     fn runs_function(&self, action: Option<Action>) -> bool {
         action.is_none()
     }
@@ -71,6 +75,7 @@ impl Provider for CustomFunction {
                 return Ok(Proven::NewUser(new_user(identity)));
             };
             if let Some(name) = &identity.name
+                && !user.disabled
                 && user.data.get_str("name").ok() != Some(name.as_str())
             {
                 context.users.set_name(user.id, name).await?;
@@ -141,6 +146,10 @@ fn identity_of(answer: RawBson) -> Result<Identity> {
         }
         other => return Err(wrong(kind(other.as_raw_bson_ref()))),
     };
+    // Surrogates without a partner have become such characters, and different ids would be equal.
+    if id.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(wrong("an id that is not well-formed Unicode"));
+    }
     if id.is_empty() {
         return Err(wrong("an empty id"));
     }
@@ -166,6 +175,8 @@ mod tests {
             (RawBson::ObjectId(bson::oid::ObjectId::new()), "an ObjectId"),
             (RawBson::Undefined, "nothing"),
             (RawBson::String(String::new()), "an empty id"),
+            (RawBson::String("a\u{fffd}".to_owned()), "an id that is not well-formed Unicode"),
+            (rawdoc! { "id": "\u{fffd}" }.into(), "an id that is not well-formed Unicode"),
             (rawdoc! { "id": 5 }.into(), "a number as the id"),
             (rawdoc! { "name": "A" }.into(), "an object without an id"),
             (rawdoc! { "id": "a", "name": 1 }.into(), "a number as the name"),

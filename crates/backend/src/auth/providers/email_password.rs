@@ -30,6 +30,8 @@ enum Confirmation {
     Automatic,
     /// By a function.
     Function(String),
+    /// By a function that the definition does not name, so that registration is rejected.
+    NoFunction,
     /// By mail, which is not supported yet, so that registration is rejected.
     Mail,
 }
@@ -66,7 +68,7 @@ fn read_confirmation(config: &mut Reader<'_>, functions: &Functions) -> Confirma
             Some(name) => Confirmation::Function(name),
             None => {
                 config.note_missing(key, "is missing, so registration is rejected");
-                Confirmation::Mail
+                Confirmation::NoFunction
             }
         };
     }
@@ -103,7 +105,7 @@ impl EmailPassword {
         let function = match &self.confirmation {
             Confirmation::Automatic => None,
             Confirmation::Function(name) => Some(name.as_str()),
-            Confirmation::Mail => return Err(email_password::not_confirmed(email)),
+            Confirmation::Mail | Confirmation::NoFunction => return Err(email_password::not_confirmed(email)),
         };
         email_password::register(context, email, password, function, circumstances).await
     }
@@ -116,7 +118,7 @@ impl EmailPassword {
                 email_password::unconfirmed_user(context, email).await?;
                 Err(Error::bad_request("error processing request"))
             }
-            Confirmation::Function(_) => {
+            Confirmation::Function(_) | Confirmation::NoFunction => {
                 email_password::unconfirmed_user(context, email).await?;
                 Err(Error::bad_request("please use confirm via function"))
             }
@@ -134,6 +136,9 @@ impl EmailPassword {
                 "cannot run confirmation for {email}: automatic confirmation is enabled"
             ))),
             Confirmation::Mail => Err(Error::bad_request("please use confirm via email")),
+            Confirmation::NoFunction => {
+                Err(Error::bad_request("cannot run confirmation: the confirmation function is missing"))
+            }
             Confirmation::Function(name) => {
                 email_password::retry_confirmation(context, email, name, circumstances).await
             }
@@ -157,7 +162,7 @@ impl EmailPassword {
     ) -> Result<()> {
         match &self.reset_function {
             Some(name) => password_reset::call_reset(context, payload, name, circumstances).await,
-            None => Err(password_reset::not_reset(payload.text("email")?)),
+            None => Err(Error::bad_request("please use reset password via email")),
         }
     }
 }

@@ -222,3 +222,41 @@ async fn internal_errors_are_not_counted() {
         assert_eq!(attempt(&throttle, &log_in("a"), from("192.0.2.1"), failed).await, None);
     }
 }
+
+#[tokio::test]
+async fn a_thread_that_ends_is_not_counted() {
+    let (throttle, _) = throttle();
+    for _ in 0..100 {
+        let failed = Err(Error::of_thread("memory limit exceeded"));
+        assert_eq!(attempt(&throttle, &log_in("a"), from("192.0.2.1"), failed).await, None);
+    }
+}
+
+#[tokio::test]
+async fn successful_calls_of_hooks_are_limited_per_account_and_network() {
+    for action in [Action::CallConfirmation, Action::CallReset] {
+        let call = |email: &str| {
+            let payload = bson::rawdoc! { "email": email, "password": "passw0rd" };
+            Request::ProviderAction(ProviderAction::email_password(action, payload))
+        };
+        let done = || Ok(crate::response::Done.into());
+        let calls = async |throttle: &Throttle, email: &dyn Fn(usize) -> String, address: &dyn Fn(usize) -> String| {
+            for number in 0..100 {
+                let origin = from(&address(number));
+                if attempt(throttle, &call(&email(number)), origin, done()).await.is_some() {
+                    return number;
+                }
+            }
+            100
+        };
+        let (of_account, clock) = throttle();
+        let anywhere = |number| format!("192.0.2.{number}");
+        assert_eq!(calls(&of_account, &|_| "a".to_owned(), &anywhere).await, 11);
+        clock.fetch_add(2000, Ordering::SeqCst);
+        assert_eq!(calls(&of_account, &|_| "a".to_owned(), &anywhere).await, 1);
+        // The account can still log in.
+        assert_eq!(attempt(&of_account, &log_in("a"), from("192.0.2.1"), right()).await, None);
+        let (of_place, _) = throttle();
+        assert_eq!(calls(&of_place, &|number| number.to_string(), &|_| "192.0.2.1".to_owned()).await, 51);
+    }
+}

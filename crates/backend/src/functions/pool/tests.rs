@@ -92,6 +92,7 @@ impl World {
             payer,
             is_system: false,
             time_limit: None,
+            hook: None,
             transactions: super::super::Transactions::default(),
             record: crate::logs::CallRecord::default(),
             context: Arc::clone(&self.context),
@@ -432,4 +433,26 @@ async fn a_user_takes_at_most_half_of_the_places_that_are_free() {
         let taken = std::iter::from_fn(|| world.pool.take(1)).count();
         assert!(taken > 0, "user {number} got no place");
     }
+}
+
+#[tokio::test]
+async fn a_hook_is_stopped_when_nothing_waits_for_it_and_the_call_of_a_user_is_not() {
+    let world = World::new(1, Duration::from_secs(60));
+    let hook = || Invocation {
+        hook: Some(super::super::HookCall::of_nothing()),
+        ..world.invocation("hook", None, RawArrayBuf::new())
+    };
+    let (running, other) = (world.run(hook()), world.call("other"));
+    settle().await;
+    let thread = world.attach(1);
+    let (stopped, _) = world.pool.take(1).unwrap();
+    let (kept, _) = world.pool.take(1).unwrap();
+    let waiting = world.run(hook());
+    settle().await;
+    [&running, &other, &waiting].into_iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(WATCH_INTERVAL * 4).await;
+    assert_eq!(*thread.cancelled.lock().unwrap(), [stopped]);
+    assert!(world.pool.running(stopped).is_none());
+    assert!(world.pool.running(kept).is_some());
+    assert_eq!(world.pool.0.state().calls.len(), 1);
 }
