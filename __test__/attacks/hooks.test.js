@@ -122,6 +122,15 @@ test("an authentication function cannot log in as a user of another provider", a
   }
 });
 
+test("ids that are not well-formed Unicode are refused, because different ones would be one user", async () => {
+  const app = await open({ authentication: "exports = ({ code }) => 'a' + String.fromCharCode(code);" });
+  const refused = { message: expect.stringContaining("an id that is not well-formed Unicode"), code: 4346 };
+  for (const code of [0xd800, 0xdfff]) {
+    expect(await failure(app.logIn(Credentials.function({ code })))).toEqual(refused);
+  }
+  expect((await app.logIn(Credentials.function({ code: 0xd7ff }))).isLoggedIn).toBe(true);
+});
+
 test("a creation function cannot write to the backend's own users", async () => {
   const app = await open({
     creation: `exports = async (user) => {

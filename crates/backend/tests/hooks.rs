@@ -226,7 +226,9 @@ async fn answer(
             calls.most.fetch_max(begun - calls.stopped.load(Ordering::SeqCst), Ordering::SeqCst);
             return;
         }
-        "logIn" if first.get_str("id") == Ok("throw") => Err(thrown(format!("{first} {}", "x".repeat(5000)))),
+        "logIn" if first.get_str("id").is_ok_and(|id| id == "throw") => {
+            Err(thrown(format!("{first} {}", "x".repeat(5000))))
+        }
         "logIn" => Ok(RawBson::Document(RawDocumentBuf::try_from(first).unwrap())),
         "create" => {
             calls.creations.fetch_add(1, Ordering::SeqCst);
