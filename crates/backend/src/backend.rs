@@ -247,7 +247,7 @@ impl Backend {
     pub async fn close(&self) {
         let context = self.context();
         context.functions.close();
-        self.flush_log().await;
+        let _ = tokio::time::timeout(LOG_TIME, context.logs.close()).await;
         context.stores.close().await;
     }
 
@@ -374,7 +374,7 @@ impl Backend {
         let circumstances = with_id.as_ref().unwrap_or(circumstances);
         let answer = Self::handle_within_limits(context, request, circumstances).await;
         let user = answer.as_ref().ok().and_then(logs::logged_in);
-        record.end(context, circumstances, user, answer.as_ref().err()).await;
+        record.end(user, answer.as_ref().err());
         answer
     }
 
@@ -508,7 +508,7 @@ impl Backend {
             return Err(Error::bad_request("this request opens no stream"));
         };
         let opened = data::watch(context, call).await;
-        record.end(context, circumstances, None, opened.as_ref().err()).await;
+        record.end(None, opened.as_ref().err());
         opened
     }
 
