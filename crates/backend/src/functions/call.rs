@@ -124,7 +124,7 @@ pub(super) async fn run(invocation: &Arc<Invocation>) -> Result<RawBson> {
 }
 
 /// The log entry of an outermost call under way, with the script that names its user. It is also
-/// added if nobody waits for the end of the call.
+/// added if no one waits for the end of the call.
 struct CallEntry {
     context: Arc<Context>,
     name: String,
@@ -331,3 +331,6 @@ async fn describe_user(context: &Context, id: ObjectId) -> Result<RawDocumentBuf
         "identities": identities,
     })
 }
+
+#[cfg(test)]
+mod tests;
