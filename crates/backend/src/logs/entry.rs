@@ -42,6 +42,9 @@ const LONGEST_OF_UNKNOWN: usize = 128;
 /// The maximum size of the arguments of a call in bytes. Larger ones are left out.
 const LARGEST_ARGUMENTS: usize = 4096;
 
+/// The maximum size of a character in bytes. A text that was cut to whole characters lacks less.
+const LARGEST_CHARACTER: usize = 4;
+
 /// The size of the fields of an entry that its own `size` does not include, in bytes.
 const FIXED_BYTES: usize = 32;
 
@@ -189,8 +192,8 @@ impl<'a> Entry<'a> {
         Some(Source { user: self.user.clone(), origin: self.origin?, kind: self.kind })
     }
 
-    /// Returns the maximum size of a text in bytes, which is usually `most`. Anybody can send a
-    /// request without a user.
+    /// Returns the maximum size of a text in bytes, which is usually `most`. Every client can send
+    /// a request without a user.
     fn most(&self, most: usize) -> usize {
         let is_unknown = self.user.is_none() && self.origin.is_some() && self.kind != Kind::Function;
         if is_unknown { LONGEST_OF_UNKNOWN } else { most }
@@ -277,9 +280,14 @@ impl<'a> Entry<'a> {
 
     /// Returns a text without secrets, of a limited size.
     fn text(&self, text: &str, most: usize) -> String {
-        // A secret at the end may be cut in two, so the text is shortened afterwards.
-        let text = self.redaction.text(shortened(text, most * 2));
-        shortened(&text, most).to_owned()
+        // A secret may be cut in two at the end, here or where the text was made.
+        let beginning = shortened(text, most * 2);
+        let is_cut = text.len() + LARGEST_CHARACTER > most;
+        let mut redacted = self.redaction.text(beginning);
+        if is_cut {
+            self.redaction.end(&mut redacted);
+        }
+        shortened(&redacted, most).to_owned()
     }
 }
 
