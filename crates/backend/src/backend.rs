@@ -42,6 +42,9 @@ pub struct Options {
     pub secrets: Secrets,
     /// Retention of log entries; 10 days or 64 MB by default. With 0 bytes, there is no log.
     pub log_retention: LogRetention,
+    /// True to delete no log entries beyond their maximum size until
+    /// [`Backend::trim_log`] is called: an operator may not know the size of the app's log.
+    pub leaves_log: bool,
 }
 
 /// The context of a request.
@@ -249,6 +252,12 @@ impl Backend {
         context.functions.close();
         let _ = tokio::time::timeout(LOG_TIME, context.logs.close()).await;
         context.stores.close().await;
+    }
+
+    /// Deletes the oldest log entries beyond the maximum size from now on, also with the option
+    /// `leaves_log`.
+    pub fn trim_log(&self) {
+        self.context().logs.trim_from_now_on();
     }
 
     /// Writes the log entries that still wait, within a time limit.

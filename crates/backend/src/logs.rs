@@ -78,6 +78,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// The sizes of the stored entries. It is locked while a batch is written.
     segments: AsyncMutex<Segments>,
+    /// True if this process deletes the oldest entries beyond the limit.
+    trims: AtomicBool,
     /// A collection that every store of the app has. The log alone creates no store.
     users: Namespace,
     /// True if that collection is known to exist.
@@ -101,6 +103,7 @@ impl Logs {
             retention,
             queue: Mutex::new(Queue::new(retention.bytes)),
             segments: AsyncMutex::default(),
+            trims: AtomicBool::default(),
             users: Namespace::new(database, "users"),
             has_store: AtomicBool::default(),
             runtime: Mutex::default(),
@@ -132,6 +135,11 @@ impl Logs {
             DeclaredQuery::new("log entries after another", self.find(&newer)?, "_id_"),
             DeclaredQuery::new("sizes of log entries", sizes, "_id_"),
         ])
+    }
+
+    /// Deletes the oldest entries beyond the limit from now on.
+    pub(crate) fn trim_from_now_on(&self) {
+        self.0.trims.store(true, Ordering::Release);
     }
 
     fn is_on(&self) -> bool {
@@ -189,8 +197,8 @@ impl Logs {
         });
     }
 
-    /// Writes all entries that wait, if the app has a store. Entries that a task writes already are
-    /// stored too when it returns.
+    /// Writes all entries that wait, if the app has a store. Entries that a task writes already
+    /// are stored too when it returns.
     pub(crate) async fn flush(&self) {
         let may_have_entries = self.0.has_store.load(Ordering::Acquire) || !lock(&self.0.queue).is_empty();
         if may_have_entries && self.0.has_store().await {
@@ -292,6 +300,9 @@ impl Shared {
         if let Err(error) = self.collection.write(self.collection.insertion_of_all(documents)).await {
             lock(&self.queue).dropped += entries;
             tracing::warn!(%error, entries, "log entries cannot be written");
+            return true;
+        }
+        if !self.trims.load(Ordering::Acquire) {
             return true;
         }
         segments.add(last, bytes);

@@ -44,7 +44,7 @@ const LOGGED: u8 = 2;
 /// The status of a request whose client hung up, as proxies log it.
 const HUNG_UP: u16 = 499;
 
-/// Returns the error in the entry of a request whose answer nobody waited for.
+/// Returns the error in the entry of a request whose answer no one waited for.
 pub(crate) fn canceled() -> (Error, Option<u16>) {
     let message = "canceled: the client did not wait for the end";
     (Error::new(crate::ErrorCode::FunctionExecutionError, message), Some(HUNG_UP))
@@ -112,7 +112,7 @@ pub(crate) fn received(context: &Context, received: &Received<'_>, circumstances
     request_id.settle(is_logged);
 }
 
-/// A request under way, as far as its entry needs it. The entry is also added if nobody waits for
+/// A request under way, as far as its entry needs it. The entry is also added if no one waits for
 /// the end of the request.
 pub(crate) struct RequestRecord {
     context: Arc<Context>,
