@@ -9,8 +9,8 @@ use base64::{
 
 use super::SHORTEST;
 
-/// The minimum length of a line of a secret, and of a part in base64, in bytes. A shorter one would
-/// occur in other texts.
+/// The minimum length of a line of a secret, and of a part in base64, in bytes. A shorter one
+/// would occur in other texts.
 const SHORTEST_PART: usize = 8;
 
 /// Returns a secret and its other forms: escaped in quotation marks, in one line, each of its
@@ -68,7 +68,7 @@ fn percent_encoded(text: &str, kept: &str) -> String {
     encoded
 }
 
-/// Returns the letters that contain only the text, wherever it stands in what is encoded.
+/// Returns the letters that contain only the text, wherever it stands.
 fn in_base64(text: &str) -> Vec<String> {
     let mut forms = Vec::new();
     for before in 0..3 {
