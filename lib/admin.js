@@ -1,6 +1,5 @@
 "use strict";
 
-const { ObjectId } = require("bson");
 const { assert, AssertionError, ValueAssertionError } = require("./assert.js");
 const { didYouMean } = require("./suggest.js");
 
@@ -109,6 +108,8 @@ class Admin {
   async *followLogs(options = {}) {
     const { from: given = new Date(), ...query } = checkKeys(options);
     const from = time(given, "from");
+    // BSON is loaded late, because a program may replace it.
+    const { ObjectId } = require("bson");
     const seen = new Map();
     let newest = from.getTime();
     for (;;) {
