@@ -2359,11 +2359,11 @@ declare namespace Realm {
     completed: Date;
     /** The duration in milliseconds, with a resolution of a microsecond. */
     durationMS: number;
-    /** The id of the user who made the request. */
+    /** The id of the user who made the request, if the session is open. */
     user?: string;
     /** The network address of the client, if the request came over HTTP. */
     remoteAddress?: string;
-    /** The status that the answer has over HTTP. */
+    /** The status that the answer has over HTTP; 499 if the client did not wait for it. */
     status: number;
     /** The message of the error. Missing if the request succeeded. */
     error?: string;
@@ -2400,6 +2400,11 @@ declare namespace Realm {
     method?: string;
     /** The path of such a request, without the query. */
     path?: string;
+    /**
+     * The number of other entries of the same client that were left out, because the client had
+     * too many. Such an entry stands for all of them.
+     */
+    leftOut?: number;
   }
 
   /**
@@ -2458,7 +2463,8 @@ declare namespace Realm {
    */
   interface Admin {
     /**
-     * Returns entries of the log, newest first. Entries are written within about 100 ms.
+     * Returns entries of the log, newest first. Entries are written within about 100 ms. An
+     * unknown option or type is an error.
      *
      * @see https://www.mongodb.com/docs/atlas/app-services/logs/
      * @example

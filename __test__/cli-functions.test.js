@@ -111,6 +111,30 @@ test("logs shows the entries, the oldest first", async () => {
   });
 });
 
+test("logs ends quietly if its reader ends, and rejects unknown types", async () => {
+  const { options } = await makeApp();
+  const child = spawn(process.execPath, [path.join(ROOT, "bin/userkeep.js"), "logs", "-f", "json", ...options]);
+  child.stdout.destroy();
+  let errors = "";
+  child.stderr.on("data", (chunk) => {
+    errors += chunk;
+  });
+  expect([await new Promise((resolve) => child.on("close", resolve)), errors]).toEqual([0, ""]);
+  expect(await userkeep("logs", "--type", "functions", ...options)).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("did you mean 'function'?"),
+  });
+});
+
+test("logs -f json escapes control characters", async () => {
+  const { options } = await makeApp();
+  await userkeep("functions", "run", "greet", "--args", "a\u009b2J\u202e", ...options);
+  const { stdout } = await userkeep("logs", "--type", "function", "-f", "json", ...options);
+  expect(stdout).toContain("\\u009b2J\\u202e");
+  expect(stdout).not.toMatch(/[\u0080-\u009f\u202e]/);
+  expect(stdout.trim().split("\n").map(JSON.parse).at(-1).arguments).toEqual(["a\u009b2J\u202e"]);
+});
+
 test("logs --tail shows entries as they are written", async () => {
   const { definition, options } = await makeApp();
   const child = spawn(process.execPath, [path.join(ROOT, "bin/userkeep.js"), "logs", "--tail", ...options]);

@@ -17,6 +17,7 @@ const {
   readAndWriteAll,
   rulesFile,
   serve,
+  temporaryDirectory,
   writeDefinition,
 } = require("./helpers.js");
 
@@ -207,6 +208,41 @@ describe("watchDefinition", () => {
     await Promise.all(calls);
     expect(await user.functions.outer()).toEqual([5, 5, 5]);
     expect(seen.size).toBeGreaterThan(2);
+  });
+
+  test("adds functions for other apps of the process, which do not watch", async () => {
+    const { definition, logger, reload } = await open({}, { opens: false });
+    // Apps on one file share a backend.
+    const options = {
+      id: "test-app",
+      definition,
+      logger,
+      store: `sqlite:${path.join(temporaryDirectory(), "a.sqlite")}`,
+    };
+    const app = openEmbedded(options);
+    const watching = await openBackend({ ...options, watchDefinition: true });
+    const user = await logInNew(app);
+    await reload({ "functions/late.js": "exports = () => 'here';" });
+    await watching.close();
+    expect(await user.functions.late()).toBe("here");
+  });
+
+  test("follows a link to the definition", async () => {
+    const [one, two] = [1, 2].map((number) =>
+      writeDefinition({ "functions/version.js": `exports = () => ${number};` }),
+    );
+    const link = path.join(temporaryDirectory(), "current");
+    fs.symlinkSync(one, link);
+    const app = openEmbedded({ definition: link, watchDefinition: true });
+    const user = await logInNew(app);
+    expect(await user.functions.version()).toBe(1);
+    fs.symlinkSync(two, `${link}.new`);
+    fs.renameSync(`${link}.new`, link);
+    const deadline = Date.now() + 10_000;
+    while ((await user.functions.version()) !== 2 && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    expect(await user.functions.version()).toBe(2);
   });
 
   test("reports what needs a restart", async () => {

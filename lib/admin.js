@@ -1,6 +1,7 @@
 "use strict";
 
-const { assert, ValueAssertionError } = require("./assert.js");
+const { assert, AssertionError, ValueAssertionError } = require("./assert.js");
+const { didYouMean } = require("./suggest.js");
 
 /** Milliseconds between two queries of a log that is followed. */
 const FOLLOW_INTERVAL = 1000;
@@ -10,6 +11,44 @@ const LATE_SECONDS = 10;
 
 /** The maximum number of entries of one query. */
 const MOST_ENTRIES = 10_000;
+
+/** The keys of a query of the log. */
+const QUERY_KEYS = ["type", "errors", "user", "from", "to", "request", "after", "limit"];
+
+/** The types of entries, and the names of their families. */
+const FAMILIES = ["auth", "function", "service", "trigger"];
+const TYPES = [
+  "API",
+  "API_KEY",
+  "AUTH",
+  "AUTH_TRIGGER",
+  "DB_TRIGGER",
+  "FUNCTION",
+  "PUSH",
+  "SCHEDULED_TRIGGER",
+  "SERVICE_FUNCTION",
+  "SERVICE_STREAM_FUNCTION",
+  "STREAM_FUNCTION",
+  "TRIGGER_FAILURE",
+];
+
+/** Returns the type or family that a name means. */
+function typeOf(name) {
+  const known = [...FAMILIES, ...TYPES];
+  if (!FAMILIES.includes(name) && !TYPES.includes(assert.string(name, "type").toUpperCase())) {
+    throw new AssertionError(`unknown type ${JSON.stringify(name)} of log entries${didYouMean(name, known)}`);
+  }
+  return name;
+}
+
+/** Checks that a query has only known keys. */
+function checkKeys(options) {
+  const unknown = Object.keys(assert.object(options, "options")).find((key) => !QUERY_KEYS.includes(key));
+  if (unknown !== undefined) {
+    throw new AssertionError(`unknown option '${unknown}' of a query of the log${didYouMean(unknown, QUERY_KEYS)}`);
+  }
+  return options;
+}
 
 /** Returns a time as a `Date`. */
 function time(value, name) {
@@ -37,9 +76,9 @@ function limitOf(limit) {
 
 /** Converts a query of the log to the addon's form. */
 function toQuery(options) {
-  const { type = [], errors, user, from, to, request, after, limit } = assert.object(options, "options");
+  const { type = [], errors, user, from, to, request, after, limit } = checkKeys(options);
   return {
-    types: [type].flat().map((name) => assert.string(name, "type")),
+    types: [type].flat().map(typeOf),
     errors: Boolean(errors),
     user: optional(assert.string, user, "user"),
     from: optional(time, from, "from"),
@@ -67,11 +106,14 @@ class Admin {
 
   /** Yields entries as they are written, also those that another node writes late. */
   async *followLogs(options = {}) {
-    const { from = new Date(), ...query } = options;
+    const { from: given = new Date(), ...query } = checkKeys(options);
+    const from = time(given, "from");
+    // BSON is loaded late, because a program may replace it.
+    const { ObjectId } = require("bson");
     const seen = new Map();
-    let newest = time(from, "from").getTime();
+    let newest = from.getTime();
     for (;;) {
-      const after = require("bson").ObjectId.createFromTime(Math.max(0, Math.floor(newest / 1000) - LATE_SECONDS));
+      const after = ObjectId.createFromTime(Math.max(0, Math.floor(newest / 1000) - LATE_SECONDS));
       const found = await this.logs({ ...query, after, limit: MOST_ENTRIES });
       for (const entry of found.reverse()) {
         const id = entry.id.toHexString();

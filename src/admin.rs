@@ -99,6 +99,7 @@ async fn listen(opened: &Opened, payload: &RawDocument) -> Result<RawBson, Error
     let options = payload.get_document("options").map_err(|_| Error::custom("listen needs 'options'"))?;
     let options = Options::read(options).map_err(Error::custom)?;
     let backend = opened.embedded()?.backend();
+    backend.trim_log();
     match backend.start().await {
         Ok(()) => {}
         // The database may start after the server. The server waits for it, and `/healthz` reports

@@ -24,7 +24,7 @@ pub(crate) struct OpenedApp {
     /// True if the definition lists no origins, so that pages of any origin may make requests over
     /// HTTP.
     pub allows_any_origin: bool,
-    /// The number of the backend, if its definition has functions that this environment may run.
+    /// The number of the backend in this process, whose functions this environment may run.
     pub functions: Option<u32>,
 }
 
@@ -34,7 +34,6 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
     let settings = RawDocument::from_bytes(settings).map_err(|error| thrown(&Error::custom(error.to_string())))?;
     let settings = Configuration::read(settings).map_err(|error| thrown(&error))?;
     let functions = settings.function_options();
-    let watches = settings.watches_definition();
     let opened = settings.open().map_err(|error| thrown(&error))?;
     let embedded = opened.embedded.as_deref();
     let definition = embedded.map(Embedded::definition);
@@ -44,8 +43,9 @@ pub(crate) fn open(bridge: &External<Bridge>, settings: &[u8]) -> napi::Result<O
         .unwrap_or_default();
     let reported = definition.iter().flat_map(|definition| &definition.reported).map(ToString::to_string).collect();
     let allows_any_origin = definition.is_some_and(|definition| definition.allowed_request_origins.is_empty());
-    // A definition that is reloaded may get functions later.
-    let backend = embedded.map(Embedded::backend).filter(|backend| watches || backend.has_functions());
+    // The definition may get functions later, also if it is another app of the process that
+    // reloads it.
+    let backend = embedded.map(Embedded::backend);
     let handle = bridge.add(Opened::new(opened));
     let functions = match backend {
         Some(backend) => {

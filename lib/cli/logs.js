@@ -60,7 +60,8 @@ function subjectOf({ type, name, service, event, provider, hook, method, path })
   const parts = [event, service, name ?? (path && `${method} ${path}`)].filter((part) => part !== undefined);
   const details = [provider, hook].filter((detail) => detail !== undefined);
   const shownDetails = details.length > 0 ? ` (${details.join(", ")})` : "";
-  return `${NAMES[type] ?? type} -> ${parts.join(".")}${shownDetails}`;
+  const what = `${parts.join(".")}${shownDetails}`;
+  return what === "" ? (NAMES[type] ?? type) : `${NAMES[type] ?? type} -> ${what}`;
 }
 
 /** Formats an entry as text: a line, and an indented line for each line of the console. */
@@ -81,7 +82,8 @@ function toLines(entry) {
 function print(entry, format) {
   if (format === "json") {
     const { EJSON } = require("bson");
-    process.stdout.write(`${EJSON.stringify(entry, { relaxed: true })}\n`);
+    // Within JSON, the escapes of control characters are those of its strings.
+    say(EJSON.stringify(entry, { relaxed: true }));
   } else {
     toLines(entry).forEach(say);
   }

@@ -64,8 +64,19 @@ async function run([given, ...args]) {
   }
 }
 
+/** Ends the process without a message if its reader, such as `head`, reads no more. */
+function endWithReader() {
+  process.stdout.on("error", (error) => {
+    if (error.code !== "EPIPE") {
+      throw error;
+    }
+    process.exit(0);
+  });
+}
+
 /** Runs the command that the arguments name. Sets the exit status to 1 if it fails. */
 async function main(args) {
+  endWithReader();
   try {
     await run(args);
   } catch (error) {

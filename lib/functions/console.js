@@ -11,9 +11,15 @@ const FORMAT = { breakLength: Number.POSITIVE_INFINITY, compact: true, depth: 6 
 
 const LEVELS = { log: "info", info: "info", debug: "debug", dir: "info", trace: "debug", warn: "warn", error: "error" };
 
-/** Returns the beginning of a text in one line: as many characters as fit. */
+/** The number of characters of a text that are looked at: more than fit, as spaces shrink. */
+const LOOKED_AT = 8 * LARGEST_LINE;
+
+/**
+ * Returns the beginning of a text in one line: as many characters as fit. The addon then removes
+ * the beginning of a secret from the end of a line that is full.
+ */
 function shortened(whole) {
-  const text = whole.slice(0, LARGEST_LINE).replace(/[\r\n]+ */g, " ");
+  const text = whole.slice(0, LOOKED_AT).replace(/[\r\n]+ */g, " ");
   if (text.length * 3 <= LARGEST_LINE || Buffer.byteLength(text) <= LARGEST_LINE) {
     return text;
   }

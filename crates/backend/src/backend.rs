@@ -42,6 +42,9 @@ pub struct Options {
     pub secrets: Secrets,
     /// Retention of log entries; 10 days or 64 MB by default. With 0 bytes, there is no log.
     pub log_retention: LogRetention,
+    /// True to delete no log entries beyond their maximum size until
+    /// [`Backend::trim_log`] is called: an operator may not know the size of the app's log.
+    pub leaves_log: bool,
 }
 
 /// The context of a request.
@@ -260,8 +263,14 @@ impl Backend {
     pub async fn close(&self) {
         let context = self.context();
         context.functions.close();
-        self.flush_log().await;
+        let _ = tokio::time::timeout(LOG_TIME, context.logs.close()).await;
         context.stores.close().await;
+    }
+
+    /// Deletes the oldest log entries beyond the maximum size from now on, also with the option
+    /// `leaves_log`.
+    pub fn trim_log(&self) {
+        self.context().logs.trim_from_now_on();
     }
 
     /// Writes the log entries that still wait, within a time limit.
@@ -387,7 +396,7 @@ impl Backend {
         let circumstances = with_id.as_ref().unwrap_or(circumstances);
         let answer = Self::handle_within_limits(context, request, circumstances).await;
         let user = answer.as_ref().ok().and_then(logs::logged_in);
-        record.end(context, circumstances, user, answer.as_ref().err()).await;
+        record.end(user, answer.as_ref().err());
         answer
     }
 
@@ -523,7 +532,7 @@ impl Backend {
             return Err(Error::bad_request("this request opens no stream"));
         };
         let opened = data::watch(context, call).await;
-        record.end(context, circumstances, None, opened.as_ref().err()).await;
+        record.end(None, opened.as_ref().err());
         opened
     }
 

@@ -121,6 +121,10 @@ impl Context {
         let store = Arc::clone(stores.main());
         let database = database_of(app_id);
         let keys = Arc::new(KeyRing::new(Arc::clone(&store), &database, environment.clone()));
+        let logs = Logs::new(&store, &database, environment.clone(), options.log_retention);
+        if !options.leaves_log {
+            logs.trim_from_now_on();
+        }
         Self {
             app_id: app_id.into(),
             users: Arc::new(Users::new(Arc::clone(&store), &database, environment.clone())),
@@ -135,7 +139,7 @@ impl Context {
             )),
             custom_data: CustomData::new(&stores, definition.custom_user_data.clone()),
             collections: Collections::new(options.limits),
-            logs: Arc::new(Logs::new(&store, &database, environment.clone(), options.log_retention)),
+            logs: Arc::new(logs),
             redaction: Redaction::of(&definition),
             definition: Arc::new(definition),
             stores,

@@ -70,6 +70,8 @@ pub struct Definition {
     pub origin: String,
     /// The state of the files before they were read.
     pub(crate) fingerprint: Fingerprint,
+    /// The number of times that the app had read its definition again; 0 if another read it.
+    pub(crate) reading: u64,
 }
 
 /// The parts of a definition that are known before its files are read one by one.
@@ -195,6 +197,7 @@ impl Definition {
             reported: Vec::new(),
             origin,
             fingerprint: Fingerprint::default(),
+            reading: 0,
         };
         let known = Known { sources: files.data_sources(), constants };
         for (path, value) in &parsed {

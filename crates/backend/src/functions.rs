@@ -114,7 +114,7 @@ impl Invocation {
     /// Keeps the console lines of the call for its log entry, from the report of the thread:
     /// `{ error: { stack }, messages: [{ level, text }], dropped }`.
     pub fn set_console(&self, report: &RawDocument) {
-        self.record.set_console(report.into());
+        self.record.add_console(report.into());
     }
 
     fn bytes(&self) -> usize {

@@ -5,6 +5,7 @@
 //! The entries are documents in the app's own database, so that all nodes write to one log. They
 //! wait in a queue with a bound, and are written in batches: no answer waits for the log.
 
+mod clients;
 mod entry;
 mod queue;
 mod redact;
@@ -32,7 +33,7 @@ pub use search::LogQuery;
 
 pub(crate) use entry::{CallRecord, Entry, Kind};
 pub(crate) use redact::Redaction;
-pub(crate) use request::{Received, RequestRecord, logged_in, received};
+pub(crate) use request::{Received, RequestRecord, canceled, logged_in, received};
 
 use queue::Queue;
 use trim::Segments;
@@ -77,6 +78,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// The sizes of the stored entries. It is locked while a batch is written.
     segments: AsyncMutex<Segments>,
+    /// True if this process deletes the oldest entries beyond the limit.
+    trims: AtomicBool,
     /// A collection that every store of the app has. The log alone creates no store.
     users: Namespace,
     /// True if that collection is known to exist.
@@ -98,8 +101,9 @@ impl Logs {
             collection: OwnCollection::new(store, database, COLLECTION),
             environment,
             retention,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(retention.bytes)),
             segments: AsyncMutex::default(),
+            trims: AtomicBool::default(),
             users: Namespace::new(database, "users"),
             has_store: AtomicBool::default(),
             runtime: Mutex::default(),
@@ -133,6 +137,11 @@ impl Logs {
         ])
     }
 
+    /// Deletes the oldest entries beyond the limit from now on.
+    pub(crate) fn trim_from_now_on(&self) {
+        self.0.trims.store(true, Ordering::Release);
+    }
+
     fn is_on(&self) -> bool {
         self.0.retention.bytes > 0
     }
@@ -149,19 +158,20 @@ impl Logs {
         }
     }
 
-    /// Adds an entry, which is written later. Never waits. Beyond the bounds of the queue, the
-    /// entry is dropped and counted.
-    pub(crate) fn add(&self, entry: Entry<'_>) {
+    /// Adds an entry, which is written later. Never waits. Beyond the bounds of the queue and the
+    /// share of its client, the entry is dropped and counted. Returns true if it is kept.
+    pub(crate) fn add(&self, entry: Entry<'_>) -> bool {
         if !self.is_on() {
-            return;
+            return false;
         }
-        let is_anonymous = entry.is_anonymous();
+        let source = entry.source();
         let id = self.0.environment.new_id();
         let document = entry.into_document(id, self.0.environment.now(), self.0.retention.age);
-        let must_start = lock(&self.0.queue).push(id, document, is_anonymous);
-        if must_start {
+        let pushed = lock(&self.0.queue).push(id, document, source.as_ref());
+        if pushed.must_start {
             self.start_writing();
         }
+        pushed.is_kept
     }
 
     /// Starts the task that writes the queue. Without a runtime, the entries wait for
@@ -179,6 +189,7 @@ impl Logs {
                 if !shared.has_store().await {
                     return;
                 }
+                shared.note_left_out(false);
                 shared.write_batch().await;
                 tokio::time::sleep(COMMIT_INTERVAL).await;
                 writing.is_over = lock(&shared.queue).stop_if_empty();
@@ -186,12 +197,20 @@ impl Logs {
         });
     }
 
-    /// Writes all waiting entries, if the app has a store.
+    /// Writes all entries that wait, if the app has a store. Entries that a task writes already
+    /// are stored too when it returns.
     pub(crate) async fn flush(&self) {
-        if lock(&self.0.queue).is_empty() || !self.0.has_store().await {
-            return;
+        let may_have_entries = self.0.has_store.load(Ordering::Acquire) || !lock(&self.0.queue).is_empty();
+        if may_have_entries && self.0.has_store().await {
+            while self.0.write_batch().await {}
         }
-        while self.0.write_batch().await {}
+    }
+
+    /// Writes all entries that wait, and takes no more.
+    pub(crate) async fn close(&self) {
+        self.0.note_left_out(true);
+        lock(&self.0.queue).is_closed = true;
+        self.flush().await;
     }
 
     /// Returns the number of entries that were dropped since the start.
@@ -245,12 +264,35 @@ impl Shared {
         self.has_store.fetch_or(exists, Ordering::AcqRel) || exists
     }
 
+    /// Adds entries about the entries of clients that were left out: those that are due, or all.
+    fn note_left_out(&self, takes_all: bool) {
+        let notes = lock(&self.queue).take_notes(takes_all);
+        for clients::Note { source, number } in notes {
+            let (id, now) = (self.environment.new_id(), self.environment.now());
+            let (request_id, redaction) = (id.to_hex(), Redaction::default());
+            let error = Error::new(
+                crate::ErrorCode::AppServerError,
+                format!("{number} more entries of this client were left out"),
+            );
+            let entry = Entry {
+                user: source.user,
+                origin: Some(source.origin),
+                error: Some(&error),
+                left_out: Some(number),
+                ..Entry::new(source.kind, &request_id, now, &redaction)
+            };
+            let document = entry.into_document(id, now, self.retention.age);
+            // The task that writes is the caller, or is not needed.
+            lock(&self.queue).push(id, document, None);
+        }
+    }
+
     /// Writes the next batch. Returns false if no entry waited.
     async fn write_batch(&self) -> bool {
         let mut segments = self.segments.lock().await;
         let (batch, dropped) = lock(&self.queue).take_batch();
         if dropped > 0 {
-            tracing::warn!(dropped, "log entries were dropped: too many at the same time");
+            tracing::warn!(dropped, "log entries were dropped: too many, or too many of one client");
         }
         if batch.is_empty() {
             return false;
@@ -261,6 +303,9 @@ impl Shared {
         if let Err(error) = self.collection.write(self.collection.insertion_of_all(documents)).await {
             lock(&self.queue).dropped += entries;
             tracing::warn!(%error, entries, "log entries cannot be written");
+            return true;
+        }
+        if !self.trims.load(Ordering::Acquire) {
             return true;
         }
         segments.add(last, bytes);

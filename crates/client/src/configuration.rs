@@ -74,9 +74,9 @@ pub struct Configuration {
     function_threads: Option<f64>,
     function_time_limit: Option<f64>,
     function_memory_limit: Option<f64>,
-    /// True if the caller reloads the definition when its files change.
-    #[serde(default)]
-    watch_definition: bool,
+    /// True if the caller reloads the definition when its files change, which is its own affair.
+    #[serde(default, rename = "watchDefinition")]
+    _watch_definition: bool,
     /// True to name the app as the audience of its tokens.
     #[serde(default)]
     token_audience: bool,
@@ -109,12 +109,6 @@ impl Configuration {
         self.functions()
     }
 
-    /// True if the caller reloads the definition when its files change, so that it may get
-    /// functions later.
-    pub fn watches_definition(&self) -> bool {
-        self.watch_definition
-    }
-
     /// Opens the app.
     ///
     /// # Errors
@@ -145,6 +139,7 @@ impl Configuration {
                 bytes: self.change_retention_bytes.map_or(kept.bytes, |bytes| bytes as u64),
             },
             log_retention: self.log_retention(),
+            leaves_log: self.operator && self.log_retention_seconds.is_none() && self.log_retention_bytes.is_none(),
             data_sources: DataSources {
                 named: self.data_sources.clone(),
                 variables: self.data_source_variables.clone(),

@@ -114,10 +114,14 @@ impl Failed<'_> {
         if !self.is_known {
             return;
         }
-        if !self.id.is_logged() {
+        if !self.id.is_settled() {
             let circumstances = circumstances.with_id(self.id.clone());
             let failed = (response.status().as_u16(), &*failure.0);
             state.backend.log_failure(&circumstances, (self.method, self.path), failed, duration);
+        }
+        // Without an entry, because the client had too many, a link would lead nowhere.
+        if !self.id.is_logged() {
+            return;
         }
         let link = format!("{}/logs?co_id={}", state.url, escaped(self.id.as_str()));
         *response.body_mut() = Body::from(failure.body(&link));

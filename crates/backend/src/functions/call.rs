@@ -3,18 +3,18 @@
 use std::{sync::Arc, time::Instant};
 
 use bson::{
-    RawBson,
+    DateTime, RawBson,
     oid::ObjectId,
     raw::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr},
     rawdoc,
 };
 
-use super::{Invocation, script_name, transactions::Transactions, unchanged::keep_types};
+use super::{Invocation, hook_secrets::HookSecrets, script_name, transactions::Transactions, unchanged::keep_types};
 use crate::{
     Error, ErrorCode, RequestContext, RequestId, Result, Secret,
     context::{Context, in_time, too_late},
     definition::{Function, RunAs},
-    logs::{CallRecord, Entry, Kind},
+    logs::{CallRecord, Entry, Kind, canceled},
 };
 
 /// The maximum length of a function's name in an error, in characters.
@@ -46,27 +46,42 @@ pub(crate) async fn call(
         return Err(not_allowed(name));
     }
     let caller = Caller { id: Some(claim.user_id()), user, is_system: false };
-    let payer = Some(claim.user_id());
-    let caller = run_as(context, function, caller, payer, &arguments, circumstances).await?;
+    let entry = CallEntry::begin(context, name, &arguments, Some(claim.user_id()), record_of(circumstances), None);
+    let (result, arguments) = run_as_defined(&entry, function, caller, arguments, request).await;
+    entry.end(&result);
     tracing::debug!(function = name, "function called");
-    let Caller { id, user, is_system } = caller;
-    let invocation = Invocation {
-        name: name.to_owned(),
+    check_size(context, keep_types(&arguments, result?))
+}
+
+/// Runs a function as the user whom its definition names. Returns its arguments too.
+async fn run_as_defined(
+    entry: &CallEntry,
+    function: &Function,
+    caller: Caller,
+    arguments: RawArrayBuf,
+    request: Option<RawDocumentBuf>,
+) -> (Result<RawBson>, RawArrayBuf) {
+    let Caller { id, user, is_system } = match run_as(entry, function, caller, &arguments, request.as_ref()).await {
+        Ok(caller) => caller,
+        Err(error) => return (Err(error), arguments),
+    };
+    let invocation = Arc::new(Invocation {
+        name: function.name.clone(),
         arguments,
         user,
         request,
         caller: id,
-        payer,
+        payer: entry.payer,
         is_system,
         time_limit: None,
         hook: None,
         transactions: Transactions::default(),
-        record: record_of(circumstances),
-        context: Arc::clone(context),
-    };
-    let invocation = Arc::new(invocation);
-    let result = run(&invocation).await?;
-    check_size(context, keep_types(&invocation.arguments, result))
+        record: entry.record.clone(),
+        context: Arc::clone(&entry.context),
+    });
+    let result = entry.context.functions.call(Arc::clone(&invocation)).await;
+    let arguments = Arc::try_unwrap(invocation).map_or_else(|shared| shared.arguments.clone(), |own| own.arguments);
+    (result, arguments)
 }
 
 /// Calls a function for the operator: see
@@ -91,70 +106,113 @@ pub(crate) async fn run_for_operator(
             Caller { id: Some(id), user, is_system: false }
         }
     };
-    let payer = caller.id;
-    let circumstances = RequestContext::in_process();
-    let Caller { id, user, is_system } = run_as(context, function, caller, payer, &arguments, &circumstances).await?;
-    let invocation = Arc::new(Invocation {
-        name: name.to_owned(),
-        arguments,
-        user,
-        request: None,
-        caller: id,
-        payer,
-        is_system,
-        time_limit: None,
-        hook: None,
-        transactions: Transactions::default(),
-        record: record_of(&circumstances).by("operator"),
-        context: Arc::clone(context),
-    });
-    let result = run(&invocation).await;
-    Ok(invocation.record.report(&result))
+    let record = record_of(&RequestContext::in_process()).by("operator");
+    let entry = CallEntry::begin(context, name, &arguments, caller.id, record, None);
+    let (result, _) = run_as_defined(&entry, function, caller, arguments, None).await;
+    Ok(entry.end(&result).report(&result))
 }
 
-/// Runs an outermost call, and adds its entry to the log.
+/// Runs a hook, and adds its entry to the log.
 ///
 /// # Errors
 /// The errors of [`FunctionPool::call`](super::FunctionPool::call).
 pub(super) async fn run(invocation: &Arc<Invocation>) -> Result<RawBson> {
-    let context = &invocation.context;
-    let (started, since) = (context.logs.now(), Instant::now());
+    let Invocation { context, name, arguments, payer, record, hook, .. } = &**invocation;
+    let secrets = hook.as_ref().map(|hook| hook.secrets.clone());
+    let entry = CallEntry::begin(context, name, arguments, *payer, record.clone(), secrets);
     let result = context.functions.call(Arc::clone(invocation)).await;
-    let record = &invocation.record;
-    let own_id = record.request_id.is_none().then(|| context.environment.new_id().to_hex());
-    let request_id = record.request_id.as_ref().map_or(own_id.as_deref().unwrap_or_default(), RequestId::as_str);
-    let function = context.definition.functions.get(&invocation.name);
-    let mut texts = vec![(cstr!("name"), invocation.name.as_str())];
-    // The arguments of hooks are passwords, tokens and what the application takes for them.
-    let is_hook = invocation.hook.is_some();
-    let logs_arguments = !is_hook && function.is_none_or(|function| function.log_arguments);
-    texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
-    let mut console = record.console();
-    let mut logged = result.as_ref().err().cloned();
-    if let Some(hook) = &invocation.hook {
-        // A function may throw its argument.
-        let hide = |text: &str| hook.secrets.hide(text);
-        console.stack = console.stack.as_deref().map(hide);
-        logged = logged.map(|error| Error { message: hide(&error.message).into(), ..error });
-    }
-    context.logs.add(Entry {
-        duration: since.elapsed(),
-        user: invocation.payer.filter(|_| !is_hook).map(ObjectId::to_hex),
-        address: record.address,
-        error: logged.as_ref(),
-        texts,
-        arguments: logs_arguments.then_some(&*invocation.arguments),
-        console,
-        ..Entry::new(Kind::Function, request_id, started, &context.redaction)
-    });
-    if let (Err(_), Some(id)) = (&result, &record.request_id) {
-        id.set_logged();
-    }
+    entry.end(&result);
     result
 }
 
+/// The log entry of an outermost call under way, with the script that names its user. It is also
+/// added if no one waits for the end of the call.
+struct CallEntry {
+    context: Arc<Context>,
+    name: String,
+    /// The arguments, unless the entry must not contain them.
+    arguments: Option<RawArrayBuf>,
+    payer: Option<ObjectId>,
+    record: CallRecord,
+    /// The secrets in the arguments of a hook. A function may throw its argument.
+    secrets: Option<HookSecrets>,
+    started: DateTime,
+    since: Instant,
+    is_ended: bool,
+}
+
+impl CallEntry {
+    fn begin(
+        context: &Arc<Context>,
+        name: &str,
+        arguments: &RawArrayBuf,
+        payer: Option<ObjectId>,
+        record: CallRecord,
+        secrets: Option<HookSecrets>,
+    ) -> Self {
+        let function = context.definition.functions.get(name);
+        // The arguments of hooks are passwords, tokens and what the application takes for them.
+        let logs_arguments = secrets.is_none() && function.is_some_and(|function| function.log_arguments);
+        Self {
+            context: Arc::clone(context),
+            name: name.to_owned(),
+            arguments: logs_arguments.then(|| arguments.clone()),
+            payer,
+            record,
+            secrets,
+            started: context.logs.now(),
+            since: Instant::now(),
+            is_ended: false,
+        }
+    }
+
+    /// Adds the entry. Returns the record with the console lines.
+    fn end(mut self, result: &Result<RawBson>) -> CallRecord {
+        self.is_ended = true;
+        self.add(result.as_ref().err(), None);
+        self.record.clone()
+    }
+
+    fn add(&self, error: Option<&Error>, status: Option<u16>) {
+        let (context, record) = (&self.context, &self.record);
+        let own_id = record.request_id.is_none().then(|| context.environment.new_id().to_hex());
+        let request_id = record.request_id.as_ref().map_or(own_id.as_deref().unwrap_or_default(), RequestId::as_str);
+        let mut texts = vec![(cstr!("name"), self.name.as_str())];
+        texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
+        let mut console = record.console();
+        let mut error = error.cloned();
+        if let Some(secrets) = &self.secrets {
+            console.stack = console.stack.as_deref().map(|stack| secrets.hide(stack));
+            error = error.map(|error| Error { message: secrets.hide(&error.message).into(), ..error });
+        }
+        let is_logged = context.logs.add(Entry {
+            duration: self.since.elapsed(),
+            user: self.payer.filter(|_| self.secrets.is_none()).map(ObjectId::to_hex),
+            origin: record.origin,
+            error: error.as_ref(),
+            status,
+            texts,
+            arguments: self.arguments.as_deref(),
+            console,
+            ..Entry::new(Kind::Function, request_id, self.started, &context.redaction)
+        });
+        if let (Some(_), Some(id)) = (error, &record.request_id) {
+            id.settle(is_logged);
+        }
+    }
+}
+
+impl Drop for CallEntry {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            let (error, status) = canceled();
+            self.add(Some(&error), status);
+        }
+    }
+}
+
 pub(super) fn record_of(circumstances: &RequestContext) -> CallRecord {
-    CallRecord::of_request(circumstances.request_id.clone(), circumstances.origin.map(|origin| origin.address))
+    CallRecord::of_request(circumstances.request_id.clone(), circumstances.origin)
 }
 
 /// Checks that a result is not larger than the answer of any other request may be.
@@ -207,13 +265,13 @@ pub(super) fn is_allowed(
 
 /// Returns the user whom a function runs for instead of its caller, if its definition names one.
 async fn run_as(
-    context: &Arc<Context>,
+    entry: &CallEntry,
     function: &Function,
     caller: Caller,
-    payer: Option<ObjectId>,
     arguments: &RawArrayBuf,
-    circumstances: &RequestContext,
+    request: Option<&RawDocumentBuf>,
 ) -> Result<Caller> {
+    let context = &entry.context;
     let system = |user| Caller { id: None, user, is_system: true };
     match &function.run_as {
         RunAs::Caller => Ok(caller),
@@ -224,17 +282,17 @@ async fn run_as(
                 name: script_name(&function.name),
                 arguments: arguments.clone(),
                 user: caller.user,
-                request: circumstances.http.clone(),
+                request: request.cloned(),
                 caller: caller.id,
-                payer,
+                payer: entry.payer,
                 is_system: false,
                 time_limit: None,
                 hook: None,
                 transactions: Transactions::default(),
-                record: record_of(circumstances),
+                record: entry.record.clone(),
                 context: Arc::clone(context),
             };
-            match run(&Arc::new(invocation)).await? {
+            match context.functions.call(Arc::new(invocation)).await? {
                 RawBson::String(id) => user_of_text(context, &id).await,
                 RawBson::Document(answer) if is_system_user(&answer) => Ok(system(system_user())),
                 _ => Err(no_such_user()),
@@ -286,3 +344,6 @@ async fn describe_user(context: &Context, id: ObjectId) -> Result<RawDocumentBuf
         "identities": identities,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ const HIDDEN: &str = "***";
 const SECRET_FIELDS: [&str; 3] = ["password", "token", "tokenId"];
 
 /// The secrets in the arguments of a hook. The `Debug` output does not show them.
+#[derive(Clone)]
 pub(super) struct HookSecrets(Vec<String>);
 
 impl std::fmt::Debug for HookSecrets {

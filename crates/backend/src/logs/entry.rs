@@ -1,8 +1,7 @@
 //! An entry of the log, as a document with bounded fields.
 
 use std::{
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,8 +13,8 @@ use bson::{
 };
 use query::elements;
 
-use super::{Redaction, RequestId};
-use crate::{Error, ErrorCode, Result};
+use super::{Redaction, RequestId, clients::Source};
+use crate::{Error, ErrorCode, Result, auth::Origin};
 
 /// The fields that queries name.
 pub(super) const TYPE: &str = "type";
@@ -37,8 +36,14 @@ const LONGEST_MESSAGE: usize = 2048;
 const LONGEST_STACK: usize = 4096;
 const LONGEST_NAME: usize = 256;
 
+/// The maximum size of a text that a client without a user sent, in bytes.
+const LONGEST_OF_UNKNOWN: usize = 128;
+
 /// The maximum size of the arguments of a call in bytes. Larger ones are left out.
 const LARGEST_ARGUMENTS: usize = 4096;
+
+/// The maximum size of a character in bytes. A text that was cut to whole characters lacks less.
+const LARGEST_CHARACTER: usize = 4;
 
 /// The size of the fields of an entry that its own `size` does not include, in bytes.
 const FIXED_BYTES: usize = 32;
@@ -80,22 +85,22 @@ pub(crate) struct Console {
     pub(crate) stack: Option<String>,
 }
 
-/// The part of a call of a function that belongs to its log entry.
-#[derive(Debug, Default)]
+/// The part of a call of a function that belongs to its log entry. Clones share the console lines.
+#[derive(Debug, Default, Clone)]
 pub(crate) struct CallRecord {
     /// The id of the request that caused the call.
     pub(crate) request_id: Option<RequestId>,
-    /// The network address of the client.
-    pub(crate) address: Option<IpAddr>,
+    /// The network origin of the client.
+    pub(crate) origin: Option<Origin>,
     /// The reason of the call if no client called the function, such as `user creation`.
     pub(crate) hook: Option<&'static str>,
-    console: Mutex<Console>,
+    console: Arc<Mutex<Console>>,
 }
 
 impl CallRecord {
     /// Creates the record of a call that a request causes.
-    pub(crate) fn of_request(request_id: Option<RequestId>, address: Option<IpAddr>) -> Self {
-        Self { request_id, address, ..Self::default() }
+    pub(crate) fn of_request(request_id: Option<RequestId>, origin: Option<Origin>) -> Self {
+        Self { request_id, origin, ..Self::default() }
     }
 
     /// Adds the reason of a call that no client made.
@@ -104,9 +109,15 @@ impl CallRecord {
         Self { hook: Some(hook), ..self }
     }
 
-    /// Keeps the console lines of the call, which the entry contains.
-    pub(crate) fn set_console(&self, console: Console) {
-        *self.console.lock().unwrap_or_else(PoisonError::into_inner) = console;
+    /// Adds the console lines of the call, which the entry contains, to those of the script that
+    /// named its user.
+    pub(crate) fn add_console(&self, more: Console) {
+        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        console.lines.extend(more.lines);
+        let beyond = console.lines.len().saturating_sub(MOST_LINES);
+        console.lines.drain(..beyond);
+        console.dropped = console.dropped.saturating_add(more.dropped).saturating_add(beyond as u64);
+        console.stack = more.stack;
     }
 
     /// Returns the console lines of the call.
@@ -142,7 +153,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) started: DateTime,
     pub(crate) duration: Duration,
     pub(crate) user: Option<String>,
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) error: Option<&'a Error>,
     /// The status of the answer, if it is not that of the error's code.
     pub(crate) status: Option<u16>,
@@ -150,6 +161,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) texts: Vec<(&'static CStr, &'a str)>,
     pub(crate) arguments: Option<&'a RawArray>,
     pub(crate) console: Console,
+    /// The number of other entries of the client that were left out.
+    pub(crate) left_out: Option<u64>,
     pub(crate) redaction: &'a Redaction,
 }
 
@@ -162,19 +175,28 @@ impl<'a> Entry<'a> {
             started,
             duration: Duration::ZERO,
             user: None,
-            address: None,
+            origin: None,
             error: None,
             status: None,
             texts: Vec::new(),
             arguments: None,
             console: Console::default(),
+            left_out: None,
             redaction,
         }
     }
 
-    /// True if the entry is about a request over a network whose user is not known.
-    pub(super) fn is_anonymous(&self) -> bool {
-        self.user.is_none() && self.address.is_some()
+    /// Returns the client who caused the entry over a network. The application in this process
+    /// acts for all its users, and is no client.
+    pub(super) fn source(&self) -> Option<Source> {
+        Some(Source { user: self.user.clone(), origin: self.origin?, kind: self.kind })
+    }
+
+    /// Returns the maximum size of a text in bytes, which is usually `most`. Every client can send
+    /// a request without a user.
+    fn most(&self, most: usize) -> usize {
+        let is_unknown = self.user.is_none() && self.origin.is_some() && self.kind != Kind::Function;
+        if is_unknown { LONGEST_OF_UNKNOWN } else { most }
     }
 
     pub(super) fn into_document(self, id: ObjectId, now: DateTime, age: Duration) -> RawDocumentBuf {
@@ -190,17 +212,20 @@ impl<'a> Entry<'a> {
         if let Some(user) = &self.user {
             entry.append(cstr!("user"), user.as_str());
         }
-        if let Some(address) = self.address {
-            entry.append(cstr!("remoteAddress"), address.to_string());
+        if let Some(origin) = self.origin {
+            entry.append(cstr!("remoteAddress"), origin.address.to_string());
         }
         for (name, text) in &self.texts {
-            entry.append(*name, self.text(text, LONGEST_NAME));
+            entry.append(*name, self.text(text, self.most(LONGEST_NAME)));
         }
         if let Some(arguments) = self.arguments {
             self.append_arguments(&mut entry, arguments);
         }
         self.append_result(&mut entry);
         self.append_console(&mut entry);
+        if let Some(left_out) = self.left_out {
+            entry.append(cstr!("leftOut"), i64::try_from(left_out).unwrap_or(i64::MAX));
+        }
         let bytes = i32::try_from(entry.as_bytes().len() + FIXED_BYTES).unwrap_or(i32::MAX);
         entry.append(cstr!("expires"), DateTime::from_millis(now.timestamp_millis().saturating_add(age)));
         entry.append(cstr!("size"), bytes);
@@ -222,7 +247,7 @@ impl<'a> Entry<'a> {
             return;
         };
         entry.append(cstr!("status"), i32::from(self.status.unwrap_or_else(|| error.code.status())));
-        entry.append(cstr!("error"), self.text(&error.message, LONGEST_MESSAGE));
+        entry.append(cstr!("error"), self.text(&error.message, self.most(LONGEST_MESSAGE)));
         entry.append(cstr!("errorCode"), error.code.name());
         if let Some(code) = error.server_code {
             entry.append(cstr!("serverCode"), code);
@@ -255,9 +280,14 @@ impl<'a> Entry<'a> {
 
     /// Returns a text without secrets, of a limited size.
     fn text(&self, text: &str, most: usize) -> String {
-        // A secret at the end may be cut in two, so the text is shortened afterwards.
-        let text = self.redaction.text(shortened(text, most * 2));
-        shortened(&text, most).to_owned()
+        // A secret may be cut in two at the end, here or where the text was made.
+        let beginning = shortened(text, most * 2);
+        let is_cut = text.len() + LARGEST_CHARACTER > most;
+        let mut redacted = self.redaction.text(beginning);
+        if is_cut {
+            self.redaction.end(&mut redacted);
+        }
+        shortened(&redacted, most).to_owned()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,10 +12,12 @@ use bson::{
     DateTime,
     raw::{CStr, cstr},
 };
+use futures_util::future::FutureExt;
 
 use super::{Entry, Kind};
 use crate::{
     Error, RequestContext, Secret,
+    auth::Origin,
     context::Context,
     request::{Arguments, Request},
     response::Response,
@@ -30,13 +32,28 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RequestId {
     text: Arc<str>,
-    is_logged: Arc<AtomicBool>,
+    state: Arc<AtomicU8>,
+}
+
+/// The states of a request's failure: no entry yet, an entry that was left out, and an entry in
+/// the log.
+const OPEN: u8 = 0;
+const LEFT_OUT: u8 = 1;
+const LOGGED: u8 = 2;
+
+/// The status of a request whose client hung up, as proxies log it.
+const HUNG_UP: u16 = 499;
+
+/// Returns the error in the entry of a request whose answer no one waited for.
+pub(crate) fn canceled() -> (Error, Option<u16>) {
+    let message = "canceled: the client did not wait for the end";
+    (Error::new(crate::ErrorCode::FunctionExecutionError, message), Some(HUNG_UP))
 }
 
 impl RequestId {
     /// Uses a text as the id. It must be unique.
     pub fn new(text: &str) -> Self {
-        Self { text: text.into(), is_logged: Arc::default() }
+        Self { text: text.into(), state: Arc::default() }
     }
 
     /// Returns the text.
@@ -46,11 +63,17 @@ impl RequestId {
 
     /// True if the log has an entry about the failure of the request.
     pub fn is_logged(&self) -> bool {
-        self.is_logged.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed) == LOGGED
     }
 
-    pub(crate) fn set_logged(&self) {
-        self.is_logged.store(true, Ordering::Relaxed);
+    /// True if the log has an entry about the failure of the request, or left it out.
+    pub fn is_settled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != OPEN
+    }
+
+    /// Notes that the entry about the failure of the request was added or left out.
+    pub(crate) fn settle(&self, is_logged: bool) {
+        self.state.store(if is_logged { LOGGED } else { LEFT_OUT }, Ordering::Relaxed);
     }
 }
 
@@ -78,19 +101,23 @@ pub(crate) fn received(context: &Context, received: &Received<'_>, circumstances
     };
     let now = context.logs.now().timestamp_millis();
     let started = DateTime::from_millis(now.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or_default()));
-    context.logs.add(Entry {
+    let is_logged = context.logs.add(Entry {
         duration,
-        address: circumstances.origin.map(|origin| origin.address),
+        origin: circumstances.origin,
         error: Some(error),
         status: Some(status),
         texts: vec![(cstr!("method"), method), (cstr!("path"), path)],
         ..Entry::new(kind, request_id.as_str(), started, &context.redaction)
     });
-    request_id.set_logged();
+    request_id.settle(is_logged);
 }
 
-/// A request under way, as far as its entry needs it.
+/// A request under way, as far as its entry needs it. The entry is also added if no one waits for
+/// the end of the request.
 pub(crate) struct RequestRecord {
+    context: Arc<Context>,
+    origin: Option<Origin>,
+    is_ended: bool,
     kind: Kind,
     started: DateTime,
     since: Instant,
@@ -114,8 +141,11 @@ enum Token {
 impl RequestRecord {
     /// Begins the record of a request. A call of a function gets the id of the request now, and
     /// others get it when they fail.
-    pub(crate) fn begin(context: &Context, request: &Request, circumstances: &RequestContext) -> Self {
+    pub(crate) fn begin(context: &Arc<Context>, request: &Request, circumstances: &RequestContext) -> Self {
         let mut record = Self {
+            context: Arc::clone(context),
+            origin: circumstances.origin,
+            is_ended: false,
             kind: Kind::Auth,
             started: context.logs.now(),
             since: Instant::now(),
@@ -193,20 +223,23 @@ impl RequestRecord {
 
     /// Adds the entry of a log-in, or of a failure that has no entry yet. `logged_in` is the id of
     /// the user who was logged in.
-    pub(crate) async fn end(
-        self,
-        context: &Context,
-        circumstances: &RequestContext,
-        logged_in: Option<&str>,
-        error: Option<&Error>,
-    ) {
-        let user = match error {
-            None if logged_in.is_none() => return,
-            None => logged_in.map(ToOwned::to_owned),
-            Some(_) if self.request_id.as_ref().is_some_and(RequestId::is_logged) => return,
-            Some(_) => self.user(context).await,
-        };
-        let request_id = self.request_id.clone().unwrap_or_else(|| new_id(context));
+    pub(crate) fn end(mut self, logged_in: Option<&str>, error: Option<&Error>) {
+        self.is_ended = true;
+        match error {
+            None if logged_in.is_none() => {}
+            None => self.add(logged_in.map(ToOwned::to_owned), None, None),
+            Some(error) => self.add_failure(error, None),
+        }
+    }
+
+    fn add_failure(&self, error: &Error, status: Option<u16>) {
+        if !self.request_id.as_ref().is_some_and(RequestId::is_settled) {
+            self.add(self.user(), Some(error), status);
+        }
+    }
+
+    fn add(&self, user: Option<String>, error: Option<&Error>, status: Option<u16>) {
+        let request_id = self.request_id.clone().unwrap_or_else(|| new_id(&self.context));
         let texts = [
             (cstr!("event"), self.event),
             (cstr!("provider"), self.provider.as_deref()),
@@ -215,27 +248,46 @@ impl RequestRecord {
         ];
         let texts: Vec<(&'static CStr, &str)> =
             texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
-        context.logs.add(Entry {
+        let is_logged = self.context.logs.add(Entry {
             duration: self.since.elapsed(),
             user,
-            address: circumstances.origin.map(|origin| origin.address),
+            origin: self.origin,
             error,
+            status,
             texts,
-            ..Entry::new(self.kind, request_id.as_str(), self.started, &context.redaction)
+            ..Entry::new(self.kind, request_id.as_str(), self.started, &self.context.redaction)
         });
         if error.is_some() {
-            request_id.set_logged();
+            request_id.settle(is_logged);
         }
     }
 
-    /// Returns the id of the user whose token the request had, if the token is valid.
-    async fn user(&self, context: &Context) -> Option<String> {
+    /// Returns the id of the user whose token the request had, if the token is valid and its
+    /// session is known to be open. Never waits: after a request, what it needs is usually in
+    /// memory.
+    fn user(&self) -> Option<String> {
+        let sessions = &self.context.sessions;
         let claim = match &self.token {
             Token::None => return None,
-            Token::Access(token) => context.sessions.claim_of_access_token(token).await,
-            Token::Refresh(token) => context.sessions.claim_of_refresh_token(token).await,
+            Token::Access(token) => sessions.claim_of_access_token(token).now_or_never(),
+            Token::Refresh(token) => sessions.claim_of_refresh_token(token).now_or_never(),
         };
-        claim.ok().map(|claim| claim.user_id().to_hex())
+        let claim = claim?.ok()?;
+        let is_open = if self.context.main_store().is_remote() {
+            sessions.is_known(&claim)
+        } else {
+            self.context.confirm(&claim).now_or_never().is_some_and(|confirmed| confirmed.is_ok())
+        };
+        is_open.then(|| claim.user_id().to_hex())
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            let (error, status) = canceled();
+            self.add_failure(&error, status);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bson::{oid::ObjectId, rawbson};
 
 use super::*;
-use crate::{Options, definition::Definition, open_memory};
+use crate::{Options, auth::Origin, definition::Definition, open_memory};
 
 async fn logs(retention: LogRetention) -> Logs {
     let logs = unprepared(retention);
@@ -15,12 +15,14 @@ async fn logs(retention: LogRetention) -> Logs {
 fn unprepared(retention: LogRetention) -> Logs {
     let environment = Environment::system();
     let store = open_memory(&Options::default(), &environment).unwrap();
-    Logs::new(&store, "userkeep_app", environment, retention)
+    let logs = Logs::new(&store, "userkeep_app", environment, retention);
+    logs.trim_from_now_on();
+    logs
 }
 
 fn entry<'a>(redaction: &'a Redaction, name: &'a str) -> Entry<'a> {
     let texts = vec![(bson::raw::cstr!("name"), name)];
-    Entry { texts, user: Some("ada".to_owned()), ..Entry::new(Kind::Function, "id", DateTime::now(), redaction) }
+    Entry { texts, ..Entry::new(Kind::Function, "id", DateTime::now(), redaction) }
 }
 
 async fn names(logs: &Logs) -> Vec<String> {
@@ -80,18 +82,70 @@ async fn entries_beyond_the_queue_are_dropped_and_counted() {
     assert_eq!(names(&logs).await[0], "after");
 }
 
+fn origin(last: u8) -> Option<Origin> {
+    Some(Origin { address: [10, 0, 0, last].into(), is_shared: false })
+}
+
 #[tokio::test]
 async fn requests_without_a_user_cannot_displace_others() {
     let logs = logs(LogRetention::default()).await;
     let redaction = Redaction::default();
-    for _ in 0..3000 {
-        let address = Some(std::net::Ipv4Addr::LOCALHOST.into());
-        logs.add(Entry { user: None, address, ..entry(&redaction, "unknown") });
-    }
-    logs.add(entry(&redaction, "known"));
-    let found = names(&logs).await;
-    assert_eq!(found[0], "known");
-    assert!((1000..1100).contains(&found.len()), "{}", found.len());
+    let unknown = |last: u8| Entry { origin: origin(last), ..entry(&redaction, "unknown") };
+    let kept = (0..3000).filter(|_| logs.add(unknown(1))).count();
+    assert!((100..110).contains(&kept), "{kept}");
+    assert!(logs.add(Entry { user: Some("ada".to_owned()), ..unknown(1) }), "a user of the same network");
+    assert!(logs.add(unknown(2)), "another network");
+    assert!(logs.add(entry(&redaction, "operator")));
+    assert_eq!(logs.dropped(), 3000 - kept as u64);
+    // The entries that were left out are noted, also if the client sends no more.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let found = logs.search(&LogQuery::default()).await.unwrap();
+    let note = &found[0];
+    assert_eq!(note.get_i64("leftOut").unwrap(), 3000 - kept as i64);
+    assert!(note.get_str("error").unwrap().ends_with("more entries of this client were left out"));
+    assert_eq!(note.get_str("remoteAddress").unwrap(), "10.0.0.1");
+}
+
+#[tokio::test]
+async fn entries_of_users_are_limited_for_each_user() {
+    let logs = logs(LogRetention::default()).await;
+    let redaction = Redaction::default();
+    let of = |user: &str| Entry { user: Some(user.to_owned()), origin: origin(1), ..entry(&redaction, "call") };
+    let kept = (0..1000).filter(|_| logs.add(of("eve"))).count();
+    assert!((100..110).contains(&kept), "{kept}");
+    assert!(logs.add(of("ada")));
+    logs.close().await;
+    assert!(!logs.add(of("late")));
+    let found = names_of_users(&logs).await;
+    assert_eq!(found[..2], ["eve", "ada"], "the note comes last");
+}
+
+async fn names_of_users(logs: &Logs) -> Vec<String> {
+    let found = logs.search(&LogQuery::default()).await.unwrap();
+    found.iter().map(|entry| entry.get_str("user").unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_flush_waits_for_the_entries_that_are_being_written() {
+    let logs = Arc::new(logs(LogRetention::default()).await);
+    let writing = logs.0.segments.lock().await;
+    // The batch of the task that writes is not in the queue any more.
+    let flushing = Arc::clone(&logs);
+    let flush = tokio::spawn(async move { flushing.flush().await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!flush.is_finished());
+    drop(writing);
+    flush.await.unwrap();
+}
+
+#[test]
+fn texts_of_unknown_clients_are_short() {
+    let redaction = Redaction::default();
+    let long = "n".repeat(5000);
+    let error = Error::bad_request(format!("provider not found: {long}"));
+    let unknown = Entry { error: Some(&error), kind: Kind::Auth, origin: origin(1), ..entry(&redaction, &long) };
+    let document = unknown.into_document(ObjectId::new(), DateTime::now(), Duration::from_secs(60));
+    assert!(document.as_bytes().len() < 700, "{}", document.as_bytes().len());
 }
 
 async fn stored_bytes(logs: &Logs) -> u64 {
@@ -125,6 +179,11 @@ async fn the_oldest_entries_beyond_the_size_are_deleted() {
     other.prepare().await.unwrap();
     other.add(entry(&redaction, "other"));
     assert_eq!(names(&other).await[0], "other");
+    // The handle of an operator leaves the entries of the app alone.
+    assert!(stored_bytes(&other).await > bytes / 2);
+    other.trim_from_now_on();
+    other.add(entry(&redaction, "another"));
+    assert_eq!(names(&other).await[0], "another");
     assert!(stored_bytes(&other).await <= bytes / 2);
 }
 

@@ -102,13 +102,16 @@ impl Embedded {
             StoreAddress::MongoDb(_) => address.clone(),
         };
         // Apps that differ only in the threads of functions share a backend.
-        let shared = Options { functions: FunctionOptions::default(), ..options.clone() };
+        let shared = Options { functions: FunctionOptions::default(), leaves_log: false, ..options.clone() };
         let key = Key { app_id: app, definition: directory, store, options: shared };
         let mut registry = registry();
         let backend = match registry.backends.get_mut(&key) {
             Some(shared) => {
                 shared.users += 1;
                 shared.value.functions().join(options.functions);
+                if !options.leaves_log {
+                    shared.value.trim_log();
+                }
                 Arc::clone(&shared.value)
             }
             None => {
@@ -118,7 +121,7 @@ impl Embedded {
             }
         };
         let place = Mutex::new(Some(RegistryKey::Backend(Box::new(key))));
-        Ok(Self { backend, directory: definition.map(absolute), secrets: options.secrets.clone(), place })
+        Ok(Self { backend, directory: definition.map(watched), secrets: options.secrets.clone(), place })
     }
 
     fn open_in_memory(key: MemoryKey, definition: Option<&Path>, options: &Options) -> Result<Self> {
@@ -132,7 +135,7 @@ impl Embedded {
         let backend = open_backend(&key.app_id, definition, &address, Some(Arc::clone(&store)), options)?;
         registry.memories.entry(key.clone()).or_insert(RefCounted { value: store, users: 0 }).users += 1;
         let place = Mutex::new(Some(RegistryKey::Memory(key)));
-        let (backend, directory) = (Arc::new(backend), definition.map(absolute));
+        let (backend, directory) = (Arc::new(backend), definition.map(watched));
         Ok(Self { backend, directory, secrets: options.secrets.clone(), place })
     }
 
@@ -194,6 +197,12 @@ impl Drop for Embedded {
         // the backend open.
         self.leave();
     }
+}
+
+/// Returns the path at which the files of a definition are looked at. It may be a link, which a
+/// deployment replaces.
+fn watched(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn absolute(path: &Path) -> PathBuf {
