@@ -396,7 +396,8 @@ impl Backend {
         let circumstances = with_id.as_ref().unwrap_or(circumstances);
         let answer = Self::handle_within_limits(context, request, circumstances).await;
         let user = answer.as_ref().ok().and_then(logs::logged_in);
-        record.end(user, answer.as_ref().err());
+        let error = answer.as_ref().err().map(Error::for_log);
+        record.end(user, error.as_deref());
         answer
     }
 

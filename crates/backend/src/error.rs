@@ -40,6 +40,8 @@ pub struct Error {
     /// True if a function could not run to its end, through no fault of its own or of its caller:
     /// its thread ended, or its app was closed.
     pub is_of_thread: bool,
+    /// The message for the log, if that for the client may contain secrets of the request.
+    pub logged: Option<String>,
 }
 
 impl Error {
@@ -55,12 +57,21 @@ impl Error {
             label: None,
             status: None,
             is_of_thread: false,
+            logged: None,
         }
     }
 
     /// Creates an error that may not occur again if the client retries after `seconds`.
     pub(crate) fn retry_later(message: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(ErrorCode::AppServerError, message) }
+    }
+
+    /// Returns the error for the log.
+    pub(crate) fn for_log(&self) -> Cow<'_, Self> {
+        match &self.logged {
+            Some(logged) => Cow::Owned(Self { message: logged.clone().into(), ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
     }
 
     /// Creates the error of a function whose thread ends, or that has none.

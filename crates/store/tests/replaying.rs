@@ -249,7 +249,7 @@ async fn a_transaction_ends_after_its_time(world: &World) {
 
 async fn the_time_of_a_transaction_begins_with_its_first_operation(world: &World) {
     let store = world.store();
-    let limits = TransactionLimits { time: Duration::from_millis(1000), ..TransactionLimits::default() };
+    let limits = TransactionLimits { time: Duration::from_secs(1), ..TransactionLimits::default() };
     let transaction = Replaying::new(Arc::clone(&store), limits);
     tokio::time::sleep(Duration::from_millis(1050)).await;
     transaction.write(insert(vec![doc! { "_id": 1 }])).await.unwrap();

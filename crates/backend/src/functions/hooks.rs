@@ -107,8 +107,12 @@ pub(crate) async fn run_hook(
     circumstances: &RequestContext,
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
+    let secrets = HookSecrets::of(hook, &arguments);
     let answer = run_hook_uncut(context, hook, name, arguments, circumstances, enclosing).await;
-    answer.map_err(|error| Error { message: cut(&error.message).into(), ..error })
+    answer.map_err(|error| {
+        let logged = Some(secrets.hide(&error.message));
+        Error { message: cut(&error.message).into(), logged, ..error }
+    })
 }
 
 /// Does the same as [`run_hook`], with the whole text of the error.

@@ -120,7 +120,7 @@ fn refused(error: Error) -> Error {
     if !is_of_function(&error) || error.code == ErrorCode::ExecutionTimeLimitExceeded {
         return error;
     }
-    Error::new(ErrorCode::AuthError, error.message)
+    Error { logged: error.logged, ..Error::new(ErrorCode::AuthError, error.message) }
 }
 
 /// Reads the answer of a function: a string, or `{ id, name }`.
