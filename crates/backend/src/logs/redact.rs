@@ -76,8 +76,13 @@ impl Redaction {
         redacted
     }
 
-    /// Removes the beginning of a secret from the end of a text that was cut there.
+    /// Removes the beginning of a secret or a token from the end of a text that was cut there.
     pub(crate) fn end(&self, text: &mut String) {
+        let last_word = text.rfind(|letter| !is_token_letter(letter)).unwrap_or(0);
+        if let Some(at) = text[last_word..].find("eyJ") {
+            text.truncate(last_word + at);
+            text.push_str(REDACTED);
+        }
         let longest = self.0.iter().map(|secret| beginning_at_end(text, secret)).max().unwrap_or(0);
         if longest > 0 {
             text.truncate(text.len() - longest);
@@ -180,14 +185,18 @@ fn without_headers(text: &str) -> String {
     redacted
 }
 
+/// True for the letters of a JSON Web Token.
+fn is_token_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
+}
+
 /// Replaces the JSON Web Tokens in a text: three parts in base64, of which the first begins with
 /// `{"`.
 fn without_tokens(text: &str) -> String {
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
     let mut redacted = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("eyJ") {
-        let end = rest[at..].find(|letter| !is_part(letter)).map_or(rest.len(), |length| at + length);
+        let end = rest[at..].find(|letter| !is_token_letter(letter)).map_or(rest.len(), |length| at + length);
         let is_token = rest[at..end].matches('.').count() >= 2;
         redacted.push_str(&rest[..at]);
         redacted.push_str(if is_token { REDACTED } else { &rest[at..end] });

@@ -58,6 +58,9 @@ fn the_beginning_of_a_secret_is_removed_where_a_text_was_cut() {
     assert_eq!(cut("ab sec"), "ab sec");
     assert_eq!(cut("ab über"), "ab ***");
     assert_eq!(cut(""), "");
+    assert_eq!(cut("ä eyJhbGciOiJ.eyJzdWIi"), "ä ***");
+    assert_eq!(cut("eyJhbGciOiJ"), "***");
+    assert_eq!(cut("eyJhbGciOiJ ends"), "eyJhbGciOiJ ends");
 }
 
 #[test]
