@@ -216,8 +216,8 @@ pub(crate) fn function_done(bridge: &External<Bridge>, backend: u32, call: f64, 
     };
     let call = call as CallId;
     if let Some(invocation) = backend.functions().running(call) {
-        log_messages(&invocation.name, &report);
-        invocation.set_console(&report);
+        let (lines, dropped) = invocation.set_console(&report);
+        log_console(&invocation.name, &lines, dropped);
     }
     backend.functions().finish(call, result(&report));
     Ok(())
@@ -240,18 +240,16 @@ fn result(report: &RawDocument) -> Result<RawBson, BackendError> {
 }
 
 /// Writes the console lines of a call to the log.
-fn log_messages(function: &str, report: &RawDocument) {
-    let lines = report.get_array("messages").into_iter().flatten().filter_map(Result::ok);
-    for line in lines.filter_map(bson::RawBsonRef::as_document) {
-        let text = line.get_str("text").unwrap_or_default();
-        match line.get_str("level").unwrap_or_default() {
+fn log_console(function: &str, lines: &[(String, String)], dropped: u64) {
+    for (level, text) in lines {
+        match level.as_str() {
             "error" => tracing::error!(function, "{text}"),
             "warn" => tracing::warn!(function, "{text}"),
             "debug" => tracing::debug!(function, "{text}"),
             _ => tracing::info!(function, "{text}"),
         }
     }
-    if let Ok(dropped @ 1..) = report.get_i32("dropped") {
+    if dropped > 0 {
         tracing::info!(function, dropped, "lines of the console were dropped");
     }
 }

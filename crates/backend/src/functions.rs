@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::{
     context::Context,
     definition::{Function, RunAs},
-    logs::CallRecord,
+    logs::{CallRecord, Console},
 };
 
 pub(crate) use call::{call, run_for_operator};
@@ -112,9 +112,21 @@ impl Invocation {
     }
 
     /// Keeps the console lines of the call for its log entry, from the report of the thread:
-    /// `{ error: { stack }, messages: [{ level, text }], dropped }`.
-    pub fn set_console(&self, report: &RawDocument) {
-        self.record.add_console(report.into());
+    /// `{ error: { stack }, messages: [{ level, text }], dropped }`. Returns the levels and the
+    /// texts of the lines, without secrets, and the number of dropped lines, for the log of the
+    /// process.
+    pub fn set_console(&self, report: &RawDocument) -> (Vec<(String, String)>, u64) {
+        let mut console = Console::from(report);
+        if let Some(hook) = &self.hook {
+            // A function may write its argument.
+            console.stack = console.stack.map(|stack| hook.secrets.hide(&stack));
+            console.lines.iter_mut().for_each(|(_, text)| *text = hook.secrets.hide(text));
+        }
+        let redaction = &self.context.redaction;
+        let lines = console.lines.iter().map(|(level, text)| (level.clone(), redaction.text(text))).collect();
+        let dropped = console.dropped;
+        self.record.add_console(console);
+        (lines, dropped)
     }
 
     fn bytes(&self) -> usize {

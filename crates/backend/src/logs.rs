@@ -31,7 +31,7 @@ use crate::{DeclaredQuery, Environment, Error, Result, auth::OwnCollection};
 pub use request::RequestId;
 pub use search::LogQuery;
 
-pub(crate) use entry::{CallRecord, Entry, Kind};
+pub(crate) use entry::{CallRecord, Console, Entry, Kind};
 pub(crate) use redact::Redaction;
 pub(crate) use request::{Received, RequestRecord, canceled, logged_in, received};
 

@@ -95,6 +95,8 @@ struct Calls {
     creations: AtomicUsize,
     /// Calls of `create` that never answer.
     kept: Mutex<Vec<Arc<Invocation>>>,
+    /// The console lines of functions, as the log of the process has them.
+    printed: Mutex<Vec<String>>,
 }
 
 fn definition(providers: &str, has_creation: bool) -> Definition {
@@ -228,6 +230,7 @@ async fn answer(
             return;
         }
         "logIn" if first.get_str("id").is_ok_and(|id| id == "throw") => {
+            write_argument(&invocation, &first, &calls);
             Err(thrown(format!("{first} {}", "x".repeat(5000))))
         }
         "logIn" => Ok(RawBson::Document(RawDocumentBuf::try_from(first).unwrap())),
@@ -250,6 +253,7 @@ async fn answer(
         _ => {
             calls.arguments.lock().unwrap().push_back(first.clone());
             if status == "throw" {
+                write_argument(&invocation, &first, &calls);
                 Err(thrown(first.to_string()))
             } else {
                 Ok(RawBson::Document(rawdoc! { "status": status }))
@@ -257,6 +261,15 @@ async fn answer(
         }
     };
     backend.functions().finish(call, result);
+}
+
+/// Writes the argument of a function to its console and to the stack of its error.
+fn write_argument(invocation: &Invocation, argument: &Document, calls: &Calls) {
+    let text = argument.to_string();
+    let line = rawdoc! { "level": "info", "text": &*text };
+    let report = rawdoc! { "messages": [line], "error": { "stack": text } };
+    let (lines, _) = invocation.set_console(&report);
+    calls.printed.lock().unwrap().extend(lines.into_iter().map(|(_, text)| text));
 }
 
 fn thrown(message: String) -> Error {
@@ -510,7 +523,7 @@ async fn calls_of_functions_that_are_not_configured_say_so() {
 }
 
 #[tokio::test]
-async fn the_arguments_of_a_hook_that_throws_them_are_not_in_the_log() {
+async fn the_arguments_of_a_hook_that_writes_and_throws_them_are_not_in_the_log() {
     let world = World::new("throw");
     let refused = world.act(Action::Register, rawdoc! { "email": EMAIL, "password": "passw0rd" }).await;
     assert_eq!(code(refused), ErrorCode::BadRequest);
@@ -523,8 +536,12 @@ async fn the_arguments_of_a_hook_that_throws_them_are_not_in_the_log() {
     let logs = Find::new(Namespace::new("userkeep_test-app", "logs"), Filter::all());
     let found = world.store.find(logs).await.unwrap();
     let logs: String = found.iter().map(|entry| Document::try_from(&**entry).unwrap().to_string()).collect();
-    assert!(logs.contains("***") && logs.contains(EMAIL), "{logs}");
-    for secret in [&*token, &id, "pa55phrase"] {
-        assert!(!logs.contains(secret), "{logs}");
+    let printed = world.calls.printed.lock().unwrap().join(" ");
+    assert_eq!(found.iter().filter(|entry| entry.get("messages").unwrap().is_some()).count(), 2);
+    for shown in [&logs, &printed] {
+        assert!(shown.contains("***") && shown.contains(EMAIL), "{shown}");
+        for secret in [&*token, &id, "passw0rd", "pa55phrase"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Calls of functions by users.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bson::{
     DateTime, RawBson,
@@ -179,21 +179,20 @@ impl CallEntry {
         let request_id = record.request_id.as_ref().map_or(own_id.as_deref().unwrap_or_default(), RequestId::as_str);
         let mut texts = vec![(cstr!("name"), self.name.as_str())];
         texts.extend(record.hook.map(|hook| (cstr!("hook"), hook)));
-        let mut console = record.console();
-        let mut error = error.cloned();
-        if let Some(secrets) = &self.secrets {
-            console.stack = console.stack.as_deref().map(|stack| secrets.hide(stack));
-            error = error.map(|error| Error { message: secrets.hide(&error.message).into(), ..error });
-        }
+        let hidden = |secrets: &HookSecrets, error: &Error| secrets.hide(&error.message).into();
+        let error = error.map(|error| match &self.secrets {
+            Some(secrets) => Cow::Owned(Error { message: hidden(secrets, error), ..error.clone() }),
+            None => Cow::Borrowed(error),
+        });
         let is_logged = context.logs.add(Entry {
             duration: self.since.elapsed(),
             user: self.payer.filter(|_| self.secrets.is_none()).map(ObjectId::to_hex),
             origin: record.origin,
-            error: error.as_ref(),
+            error: error.as_deref(),
             status,
             texts,
             arguments: self.arguments.as_deref(),
-            console,
+            console: record.console(),
             ..Entry::new(Kind::Function, request_id, self.started, &context.redaction)
         });
         if let (Some(_), Some(id)) = (error, &record.request_id) {

@@ -1,6 +1,8 @@
 //! The texts of hooks that fail, without the secrets in their arguments: a function may throw its
 //! argument, with the password and the tokens in it.
 
+use std::sync::Arc;
+
 use bson::{
     RawArray,
     raw::{RawBsonRef, RawDocument},
@@ -25,7 +27,7 @@ const SECRET_FIELDS: [&str; 3] = ["password", "token", "tokenId"];
 
 /// The secrets in the arguments of a hook. The `Debug` output does not show them.
 #[derive(Clone)]
-pub(super) struct HookSecrets(Vec<String>);
+pub(super) struct HookSecrets(Arc<[String]>);
 
 impl std::fmt::Debug for HookSecrets {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,7 +42,7 @@ impl HookSecrets {
         let mut texts = Vec::new();
         let mut arguments = arguments.into_iter().filter_map(Result::ok);
         match (hook, arguments.next()) {
-            (Hook::UserCreation, _) => return Self(texts),
+            (Hook::UserCreation, _) => return Self(texts.into()),
             (Hook::Confirmation | Hook::PasswordReset, Some(RawBsonRef::Document(first))) => {
                 let secret = |(key, value)| SECRET_FIELDS.contains(&key).then_some(value);
                 query::elements(first).filter_map(secret).for_each(|value| collect(value, &mut texts));
@@ -51,7 +53,7 @@ impl HookSecrets {
         // A secret that contains another one is hidden first.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         texts.dedup();
-        Self(texts)
+        Self(texts.into())
     }
 
     /// Returns a text without the secrets, with at most 1,000 characters.
@@ -83,7 +85,7 @@ impl HookSecrets {
 
 /// Cuts a text to 1,000 characters.
 pub(super) fn cut(text: &str) -> String {
-    HookSecrets(Vec::new()).hide(text)
+    HookSecrets(Arc::default()).hide(text)
 }
 
 /// Collects the texts in a value, also as they look in JSON.

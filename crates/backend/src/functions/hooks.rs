@@ -108,27 +108,28 @@ pub(crate) async fn run_hook(
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
     let secrets = HookSecrets::of(hook, &arguments);
-    let answer = run_hook_uncut(context, hook, name, arguments, circumstances, enclosing).await;
+    let call = (name, arguments, secrets.clone());
+    let answer = run_hook_uncut(context, hook, call, circumstances, enclosing).await;
     answer.map_err(|error| {
         let logged = Some(secrets.hide(&error.message));
         Error { message: cut(&error.message).into(), logged, ..error }
     })
 }
 
-/// Does the same as [`run_hook`], with the whole text of the error.
+/// Runs a hook as [`run_hook`] does, with the whole text of the error. `call` is the name of the
+/// function, its arguments and the secrets in them.
 async fn run_hook_uncut(
     context: &Arc<Context>,
     hook: Hook,
-    name: &str,
-    arguments: RawArrayBuf,
+    call: (&str, RawArrayBuf, HookSecrets),
     circumstances: &RequestContext,
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
+    let (name, arguments, secrets) = call;
     if context.definition.functions.get(name).is_none() {
         tracing::warn!(function = name, hook = hook.name(), "the function of a hook is not in the definition");
         return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
     }
-    let secrets = HookSecrets::of(hook, &arguments);
     let (transaction, permit) = enclosing.map(|enclosing| (enclosing.transaction, enclosing.permit)).unzip();
     let invocation = Invocation {
         name: name.to_owned(),
@@ -170,7 +171,8 @@ pub(crate) async fn run_status_hook(
     circumstances: &RequestContext,
 ) -> Result<Status> {
     let secrets = HookSecrets::of(hook, &arguments);
-    let reason = match run_hook_uncut(context, hook, name, arguments, circumstances, None).await {
+    let call = (name, arguments, secrets.clone());
+    let reason = match run_hook_uncut(context, hook, call, circumstances, None).await {
         Err(error) if !is_of_function(&error) => return Err(error),
         Err(error) => error.message.into_owned(),
         Ok(answer) => match status_of(&answer) {
