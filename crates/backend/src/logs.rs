@@ -226,9 +226,8 @@ impl Logs {
         self.flush().await;
         let find = self.find(query)?;
         let mut found = self.0.collection.store().find(find).await?;
-        if query.request_id.is_some() {
-            query::Sort::parse(&rawdoc! { "_id": -1 })?.sort(&mut found);
-        }
+        // Ids that several processes make in one second have no order.
+        query::Sort::parse(&rawdoc! { "completed": -1, "_id": -1 })?.sort(&mut found);
         Ok(found.iter().map(|document| entry::without_own_fields(document)).collect())
     }
 

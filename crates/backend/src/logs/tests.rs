@@ -41,6 +41,20 @@ async fn entries_are_found_newest_first() {
 }
 
 #[tokio::test]
+async fn entries_of_several_processes_in_one_second_are_found_newest_first() {
+    let logs = logs(LogRetention::default()).await;
+    let redaction = Redaction::default();
+    let now = DateTime::now();
+    let second = |byte| ObjectId::from_bytes([0x60, 0, 0, 0, byte, 0, 0, 0, 0, 0, 0, 0]);
+    let documents = [("first", 3, 0), ("second", 1, 1), ("third", 2, 2)].map(|(name, process, later)| {
+        let completed = DateTime::from_millis(now.timestamp_millis() + later);
+        entry(&redaction, name).into_document(second(process), completed, Duration::from_secs(60))
+    });
+    logs.0.collection.write(logs.0.collection.insertion_of_all(documents.into())).await.unwrap();
+    assert_eq!(names(&logs).await, ["third", "second", "first"]);
+}
+
+#[tokio::test]
 async fn waiting_entries_are_written_in_one_batch() {
     let logs = logs(LogRetention::default()).await;
     let redaction = Redaction::default();
