@@ -97,7 +97,7 @@ pub(crate) async fn run_for_operator(
 ) -> Result<RawDocumentBuf> {
     let function = context.definition.functions.get(name).ok_or_else(|| not_found(name))?;
     // Otherwise a store without users would keep no log of the call.
-    context.prepare().await?;
+    in_time(context.deadline(), context.prepare(), too_late).await?;
     let caller = match user {
         None => Caller { id: None, user: system_user(), is_system: true },
         Some(user) => {

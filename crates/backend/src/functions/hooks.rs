@@ -108,24 +108,24 @@ pub(crate) async fn run_hook(
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
     let secrets = HookSecrets::of(hook, &arguments);
-    let call = (name, arguments, secrets.clone());
-    let answer = run_hook_uncut(context, hook, call, circumstances, enclosing).await;
+    let answer = run_hook_uncut(context, hook, name, arguments, secrets.clone(), circumstances, enclosing).await;
     answer.map_err(|error| {
         let logged = Some(secrets.hide(&error.message));
         Error { message: cut(&error.message).into(), logged, ..error }
     })
 }
 
-/// Runs a hook as [`run_hook`] does, with the whole text of the error. `call` is the name of the
-/// function, its arguments and the secrets in them.
+/// Runs a hook as [`run_hook`] does, with the whole text of the error. `secrets` are those in the
+/// arguments.
 async fn run_hook_uncut(
     context: &Arc<Context>,
     hook: Hook,
-    call: (&str, RawArrayBuf, HookSecrets),
+    name: &str,
+    arguments: RawArrayBuf,
+    secrets: HookSecrets,
     circumstances: &RequestContext,
     enclosing: Option<Enclosing>,
 ) -> Result<RawBson> {
-    let (name, arguments, secrets) = call;
     if context.definition.functions.get(name).is_none() {
         tracing::warn!(function = name, hook = hook.name(), "the function of a hook is not in the definition");
         return Err(Error::new(ErrorCode::FunctionNotFound, format!("function not found: '{name}'")));
@@ -171,8 +171,7 @@ pub(crate) async fn run_status_hook(
     circumstances: &RequestContext,
 ) -> Result<Status> {
     let secrets = HookSecrets::of(hook, &arguments);
-    let call = (name, arguments, secrets.clone());
-    let reason = match run_hook_uncut(context, hook, call, circumstances, None).await {
+    let reason = match run_hook_uncut(context, hook, name, arguments, secrets.clone(), circumstances, None).await {
         Err(error) if !is_of_function(&error) => return Err(error),
         Err(error) => error.message.into_owned(),
         Ok(answer) => match status_of(&answer) {
